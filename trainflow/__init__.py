@@ -1,0 +1,3 @@
+"""trainflow: an ML training pipeline toolkit specialised in checkpoint/sample chaining."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,58 @@
+"""Where the time comes from: passed in, so that a test moves it and nothing sleeps.
+
+Everything else in the package takes `now` (aware UTC) or a `Clock`; this is the only module that asks the system.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of time."""
+
+    def now(self) -> datetime:
+        """The time of day, aware UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; only differences mean anything."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that moves only when told."""
+
+    def __init__(self, start: datetime) -> None:
+        self._start = ensure_utc(start)
+        self._now = self._start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return (self._now - self._start).total_seconds()
+
+    def advance(self, by: timedelta) -> datetime:
+        """Move forward by `by` and return the new time."""
+        self._now += by
+        return self._now
+
+
+def ensure_utc(moment: datetime) -> datetime:
+    """The same instant in UTC. Raises ValueError for a naive datetime: a guess would move partitions."""
+    if moment.tzinfo is None:
+        raise ValueError(f"naive datetime {moment.isoformat()}: give it a time zone (UTC)")
+    return moment.astimezone(UTC)

@@ -1,0 +1,284 @@
+"""Every error trainflow raises on purpose.
+
+A message says what happened, where (file and line for a pipeline file) and what to do. Facts are attributes,
+so that a caller never parses a message. Where Python has a builtin that a caller would catch, it is a second base.
+
+    TrainflowError
+    ├── InputError                      the user's input is wrong: exit code 2
+    │   ├── PipelineFileError           a pipeline file cannot be read (path, line, column)
+    │   ├── SettingsError               configs/trainflow.toml or a TRAINFLOW__… variable
+    │   ├── ParamValidationError        params or conf against their schema
+    │   ├── DagNotFound                 (LookupError)
+    │   ├── DagRunNotFound              (LookupError)
+    │   └── ProjectError                no project, or one that cannot be laid out
+    ├── SampleError                     something about the samples
+    │   ├── SampleUnreadable            a listing or a footer cannot be read
+    │   ├── SampleCheckFailed           a partition is there and is not good
+    │   └── SampleGap                   a partition is missing and policy says fail
+    ├── CheckpointError
+    │   ├── ChainMoved                  the fence: the head is no longer the parent of what was to be committed
+    │   ├── CheckpointNotFound          (FileNotFoundError)
+    │   ├── LedgerCorrupt               an entry does not parse or breaks the digest chain
+    │   ├── ArtifactCorrupt             an artifact is missing or differs from its digest
+    │   ├── GateFailed                  metrics refused the commit
+    │   ├── StoreNotExclusive           the store cannot create a file only if it is absent
+    │   └── StoreFailure                (OSError) the store refused a read or a write
+    ├── StateError
+    │   ├── LostTransition              a guarded move found the row elsewhere
+    │   ├── IllegalTransition           a move that no table allows
+    │   └── DagRunAlreadyExists         (ValueError) the run id is taken by somebody else
+    ├── ProtocolError                   a frame or a message that cannot be understood
+    ├── EngineError                     a part of the control plane cannot go on
+    │   └── EngineAlreadyRunning        another engine owns this home
+    └── TaskError                       raised by or into task code
+        ├── FailException               fail now, whatever retries are left
+        ├── SkipException               end as skipped
+        ├── RescheduleException         give the slot back and try again later
+        ├── TaskTimeout                 execution_timeout passed
+        ├── SensorTimeout               a sensor waited long enough; never retried
+        └── XComTooLarge
+
+`TaskDeferred` and `TaskTerminated` are control signals and derive from BaseException: a `try … except Exception`
+in user code must not swallow them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+class TrainflowError(Exception):
+    """Base of every error trainflow raises on purpose."""
+
+
+# -- input ---------------------------------------------------------------------------------------------------------
+
+
+class InputError(TrainflowError):
+    """What the user gave cannot be used."""
+
+
+class PipelineFileError(InputError):
+    """A pipeline file cannot be read.
+
+    Attributes: path, line and column (1-based, None when unknown), problem.
+    """
+
+    def __init__(self, problem: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
+        self.problem = problem
+        self.path = path
+        self.line = line
+        self.column = column
+        where = path if line is None else f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
+        super().__init__(f"{where}: {problem}")
+
+
+class SettingsError(InputError):
+    """A setting cannot be used."""
+
+
+class ParamValidationError(InputError, ValueError):
+    """A parameter does not satisfy its schema."""
+
+
+class DagNotFound(InputError, LookupError):
+    """No DAG has this id."""
+
+
+class DagRunNotFound(InputError, LookupError):
+    """No run has this id."""
+
+
+class ProjectError(InputError):
+    """The folder is not, or cannot become, a project."""
+
+
+# -- samples -------------------------------------------------------------------------------------------------------
+
+
+class SampleError(TrainflowError):
+    """Something about the samples."""
+
+
+class SampleUnreadable(SampleError):
+    """A listing or a file of samples cannot be read."""
+
+
+class SampleCheckFailed(SampleError):
+    """A partition is there and is not good. Attributes: partition (its start), problems."""
+
+    def __init__(self, message: str, *, partition: datetime, problems: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.partition = partition
+        self.problems = problems
+
+
+class SampleGap(SampleError):
+    """A partition is missing, later ones are there, and the gap policy says fail. Attribute: partition."""
+
+    def __init__(self, message: str, *, partition: datetime) -> None:
+        super().__init__(message)
+        self.partition = partition
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+class CheckpointError(TrainflowError):
+    """Something about checkpoints, their ledger or their store."""
+
+
+class ChainMoved(CheckpointError):
+    """The fence. Somebody else committed a child of the parent first; this attempt changed nothing.
+
+    Attributes: expected_sequence (of the parent that was read), head_sequence (what the ledger holds now).
+    """
+
+    def __init__(self, message: str, *, expected_sequence: int, head_sequence: int) -> None:
+        super().__init__(message)
+        self.expected_sequence = expected_sequence
+        self.head_sequence = head_sequence
+
+
+class CheckpointNotFound(CheckpointError, FileNotFoundError):
+    """No committed checkpoint has this id or sequence."""
+
+
+class LedgerCorrupt(CheckpointError):
+    """A ledger entry does not parse or breaks the digest chain. Attribute: location."""
+
+    def __init__(self, message: str, *, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class ArtifactCorrupt(CheckpointError):
+    """An artifact is missing, has another size or another digest. Attribute: location."""
+
+    def __init__(self, message: str, *, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class GateFailed(CheckpointError):
+    """The metrics did not pass the gate; nothing was committed. Attribute: failures."""
+
+    def __init__(self, message: str, *, failures: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+class StoreNotExclusive(CheckpointError):
+    """The store cannot create a file only if it is absent, so it cannot fence."""
+
+
+class StoreFailure(CheckpointError, OSError):
+    """The store refused a read or a write. Attribute: location."""
+
+    def __init__(self, message: str, *, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+# -- state ---------------------------------------------------------------------------------------------------------
+
+
+class StateError(TrainflowError):
+    """Something about the state of a run or a task instance."""
+
+
+class LostTransition(StateError):
+    """A guarded move found no row in the states (or of the attempt) it may leave from; nothing was changed."""
+
+
+class IllegalTransition(StateError):
+    """No table of legal moves allows this one: a bug in the caller."""
+
+
+class DagRunAlreadyExists(StateError, ValueError):
+    """The run id is taken, and not by the same trigger. Attributes: dag_id, run_id."""
+
+    def __init__(self, message: str, *, dag_id: str, run_id: str) -> None:
+        super().__init__(message)
+        self.dag_id = dag_id
+        self.run_id = run_id
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+
+
+class ProtocolError(TrainflowError):
+    """A frame or a message that cannot be understood."""
+
+
+class EngineError(TrainflowError):
+    """A part of the control plane cannot go on."""
+
+
+class EngineAlreadyRunning(EngineError):
+    """Another engine owns this home. Attribute: pid."""
+
+    def __init__(self, message: str, *, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+# -- task code -----------------------------------------------------------------------------------------------------
+
+
+class TaskError(TrainflowError):
+    """Raised by or into task code."""
+
+
+class FailException(TaskError):
+    """Fail now, whatever retries are left (Airflow: AirflowFailException)."""
+
+
+class SkipException(TaskError):
+    """End as skipped (Airflow: AirflowSkipException)."""
+
+
+class RescheduleException(TaskError):
+    """Give the slot back and try again at `reschedule_at` (Airflow: AirflowRescheduleException)."""
+
+    def __init__(self, reschedule_at: datetime) -> None:
+        super().__init__(f"reschedule at {reschedule_at.isoformat()}")
+        self.reschedule_at = reschedule_at
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """`execution_timeout` passed (Airflow: AirflowTaskTimeout)."""
+
+
+class SensorTimeout(FailException, TimeoutError):
+    """A sensor waited long enough; never retried (Airflow: AirflowSensorTimeout)."""
+
+
+class XComTooLarge(TaskError, ValueError):
+    """A value is too large to hand over inline; put it in a file and hand over its location."""
+
+
+class TaskTerminated(BaseException):
+    """The task was told to stop (SIGTERM). It never ends as success after this (Airflow: AirflowTaskTerminated)."""
+
+
+class TaskDeferred(BaseException):
+    """Raised by `defer()`: hand the wait to the triggerer and free the slot.
+
+    Attributes: trigger (a BaseTrigger), method_name, kwargs (JSON), timeout_seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        trigger: Any,
+        method_name: str,
+        kwargs: dict[str, Any] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        super().__init__(f"deferred to {type(trigger).__name__}")
+        self.trigger = trigger
+        self.method_name = method_name
+        self.kwargs = kwargs or {}
+        self.timeout_seconds = timeout_seconds

@@ -1,0 +1,1 @@
+"""(docstring: purpose, invariants, reading order)"""

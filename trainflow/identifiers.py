@@ -1,0 +1,52 @@
+"""Names: which strings may name a thing, and names that are pure functions of what they name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from datetime import datetime
+from typing import Any
+
+from trainflow.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,249}")
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` if it can name a `what` (letters, digits, `_ - .`, at most 250); raises InputError otherwise."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot name a {what}: use letters, digits, '_', '-' and '.', "
+            "start with a letter, a digit or '_', at most 250 characters"
+        )
+    return name
+
+
+def new_attempt_id(now: datetime) -> str:
+    """A name no other attempt ever has: 48 bits of milliseconds, then 80 random bits, base 32; sorts by time."""
+    value = (int(now.timestamp() * 1000) << 80) | int.from_bytes(os.urandom(10))
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def triggered_run_id(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+    """The run id of the successor: a pure function of the parent, so that a retry names the same run."""
+    key = canonical_json([dag_id, run_id, task_id, map_index])
+    return f"operator_triggered__{hashlib.sha256(key).hexdigest()[:20]}"
+
+
+def manual_run_id(run_after: datetime, discriminator: str) -> str:
+    """`manual__<time>_<discriminator>`, as Airflow names runs without a logical date."""
+    return f"manual__{run_after.isoformat(timespec='seconds')}_{discriminator}"
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, UTF-8. Raises TypeError for what JSON has no form for."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(data: bytes) -> str:
+    """`sha256:<hex>` of the bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

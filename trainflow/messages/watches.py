@@ -1,0 +1,62 @@
+"""Triggerer ⇄ its event loop, which runs user triggers in a process without a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Run this trigger until it yields an event."""
+
+    trigger_id: int
+    trigger_class: str
+    kwargs: dict[str, Any]
+
+
+class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
+    """Nobody waits for this trigger any more. `killed`: a person ended the task, so `on_kill` is called too."""
+
+    trigger_id: int
+    killed: bool = False
+
+
+class Fired(msgspec.Struct, frozen=True, tag="fired"):
+    """The trigger yielded its event."""
+
+    trigger_id: int
+    payload: Any
+
+
+class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
+    """The trigger raised, could not be made, or ended without an event."""
+
+    trigger_id: int
+    message: str
+    traceback: str = ""
+
+
+class LoopAlive(msgspec.Struct, frozen=True, tag="loop_alive"):
+    """The loop turned: sent every second, so that silence means a blocked loop."""
+
+    watching: int
+
+
+class AskDagRun(msgspec.Struct, frozen=True, tag="ask_dag_run"):
+    """A trigger asks for the state of a run."""
+
+    question_id: int
+    dag_id: str
+    run_id: str
+
+
+class DagRunAnswer(msgspec.Struct, frozen=True, tag="dag_run_answer"):
+    """Answer to `AskDagRun`; None when there is no such run."""
+
+    question_id: int
+    state: str | None
+
+
+ToLoop = Watch | Unwatch | DagRunAnswer
+FromLoop = Fired | Crashed | LoopAlive | AskDagRun

@@ -1,0 +1,77 @@
+"""What an executor is handed: everything a worker needs in order to claim and run one attempt. Small and typed."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DagSource(msgspec.Struct, frozen=True):
+    """Where the code of a DAG is.
+
+    `path` is relative to the project root where it lies inside. `overrides` are the `--set key=value` of the command
+    that started the pipeline; they belong to the version, because they change what is executed.
+    """
+
+    path: str
+    overrides: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class AttemptKey(msgspec.Struct, frozen=True):
+    """Names one stay of one attempt on a worker. A report that names another one than the database holds is stale."""
+
+    attempt_id: str
+    deferral_number: int = 0
+
+
+class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
+    """Run one attempt of one task instance."""
+
+    key: AttemptKey
+    task_instance_id: int
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    source: DagSource
+    project_root: str
+    home: str
+    log_path: str
+    #: which executor queue (Celery queue, node pool, …) may run it
+    queue: str = "default"
+    priority_weight: int = 1
+
+
+Workload = ExecuteTask
+
+
+class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):
+    """Import one pipeline file in a child process and describe its DAGs."""
+
+    source: DagSource
+    project_root: str
+    home: str
+
+
+class ParsedDag(msgspec.Struct, frozen=True):
+    """One DAG of a file: its id and its canonical document (see `trainflow.serialization.document`)."""
+
+    dag_id: str
+    document: msgspec.Raw
+
+
+class ParseProblem(msgspec.Struct, frozen=True):
+    """Why a file gave no DAG. `line` and `column` are 1-based."""
+
+    message: str
+    traceback: str = ""
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+
+class ParseResult(msgspec.Struct, frozen=True):
+    """What came out of a file. `modules`: files of the project that were imported on the way (absolute paths)."""
+
+    dags: list[ParsedDag] = msgspec.field(default_factory=list)
+    problem: ParseProblem | None = None
+    modules: list[str] = msgspec.field(default_factory=list)

@@ -1,0 +1,78 @@
+"""What a person says about a sample table: where it is, how it is cut in time, when a partition is ready and good.
+
+Pure data, JSON both ways: travels in DAG documents, trigger arguments and XComs. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When a partition counts as completely written. Every condition that is given must hold; with none given, a
+    `_SUCCESS` marker is asked for."""
+
+    #: name of a marker file in the partition's folder; may be a glob
+    marker: str | None = None
+    min_files: Count | None = None
+    min_rows: Count | None = None
+    min_bytes: Count | None = None
+    #: no file of the partition was modified for this long
+    stable_seconds: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When a ready partition is good. Read from Parquet footers wherever they hold the answer."""
+
+    min_rows: Count | None = None
+    max_rows: Count | None = None
+    #: column → Arrow type name (`int64`, `string`, `timestamp[us, tz=UTC]`); None: any type
+    columns: dict[str, str | None] = msgspec.field(default_factory=dict)
+    #: column → largest allowed fraction of nulls
+    nulls: dict[str, Fraction] = msgspec.field(default_factory=dict)
+    #: column → (smallest, largest) allowed value; None: open
+    ranges: dict[str, tuple[float | str | None, float | str | None]] = msgspec.field(default_factory=dict)
+
+
+class GapPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to do when a partition is missing while a later one is ready: wait this long (from the moment the later one
+    became ready), then skip it (it becomes a hole) or fail."""
+
+    wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    then: Literal["skip", "fail"] = "fail"
+
+
+class SplitLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much one run trains on; the first limit reached ends the split, which has at least one partition."""
+
+    partitions: Count | None = None
+    rows: Count | None = None
+    bytes: Count | None = None
+
+
+class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A sample table, cut into partitions of one length.
+
+    `path` is an fsspec URL (or a path relative to the project) of one partition's folder, with the partition's start as
+    a time pattern: `s3://bucket/table/date={start:%Y-%m-%d}/hour={start:%H}/`.
+    """
+
+    path: str
+    length_seconds: Annotated[int, Meta(ge=60)]
+    #: the first partition; aware UTC
+    start: datetime
+    #: exclusive end; None: the table goes on
+    end: datetime | None = None
+    #: glob of the sample files in the folder
+    files: str = "*.parquet"
+    ready: Ready = msgspec.field(default_factory=Ready)
+    checks: Checks | None = None
+    gaps: GapPolicy = msgspec.field(default_factory=GapPolicy)
+    storage_options: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -1,0 +1,100 @@
+"""The document of a DAG: what the scheduler needs, in canonical JSON; its digest is the DAG's version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainflow.identifiers import canonical_json, digest
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.states import TriggerRule
+
+
+class RetryDocument(msgspec.Struct, frozen=True):
+    """How often and when a failed attempt is tried again.
+
+    Delay before try n+1: `delay_seconds · multiplier^(n-1)` (multiplier 0: constant), capped by `max_delay_seconds`.
+    """
+
+    retries: int = 0
+    delay_seconds: float = 300.0
+    multiplier: float = 0.0
+    max_delay_seconds: float | None = None
+
+
+class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One task."""
+
+    task_id: str
+    operator: str
+    upstream: list[str] = msgspec.field(default_factory=list)
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    retry: RetryDocument = msgspec.field(default_factory=RetryDocument)
+    pool: str = "default_pool"
+    pool_slots: int = 1
+    priority_weight: int = 1
+    queue: str = "default"
+    depends_on_past: bool = False
+    execution_timeout_seconds: float | None = None
+    max_active_tis_per_dag: int | None = None
+    max_active_tis_per_dagrun: int | None = None
+    is_setup: bool = False
+    is_teardown: bool = False
+    #: template fields as written, for people
+    template_fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    doc: str | None = None
+    ui_color: str = "#fff"
+
+
+class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a DAG trains: enough to audit and plan it without running its code."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    #: fsspec URL; a path is relative to the project
+    store: str
+    storage_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    samples: Samples | None = None
+    limits: SplitLimits | None = None
+    mode: str = "backfill"
+
+
+class DagDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One DAG."""
+
+    dag_id: str
+    tasks: list[TaskDocument]
+    description: str | None = None
+    doc: str | None = None
+    max_active_runs: int = 16
+    max_active_tasks: int = 16
+    dagrun_timeout_seconds: float | None = None
+    fail_fast: bool = False
+    tags: list[str] = msgspec.field(default_factory=list)
+    #: name → JSON schema with its `default`
+    params: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    is_paused_upon_creation: bool = False
+    chain: ChainDocument | None = None
+    #: digest of what else decides what an attempt does (the resolved YAML); empty for Python files
+    content: str = ""
+
+    def task(self, task_id: str) -> TaskDocument | None:
+        """The task of this id, or None."""
+        return next((task for task in self.tasks if task.task_id == task_id), None)
+
+
+def encode(document: DagDocument) -> bytes:
+    """Canonical bytes of a document."""
+    return canonical_json(msgspec.to_builtins(document))
+
+
+def decode(data: bytes | str) -> DagDocument:
+    """The inverse of `encode`. Raises msgspec.ValidationError for what is no document."""
+    return msgspec.json.decode(data, type=DagDocument)
+
+
+def version_of(data: bytes) -> str:
+    """The version of a DAG: digest of its canonical bytes."""
+    return digest(data)

@@ -1,0 +1,79 @@
+"""Every path trainflow keeps in a home. Safe to delete when checkpoints live elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder `.trainflow/` of a project (or `$TRAINFLOW_HOME`)."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "trainflow.db"
+
+    @property
+    def engine_lock(self) -> Path:
+        return self.path / "engine.lock"
+
+    @property
+    def engine_log(self) -> Path:
+        return self.path / "logs" / "engine.log"
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.path / "mlflow" / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.path / "mlflow" / "artifacts"
+
+    @property
+    def xcoms(self) -> Path:
+        """Values too large to travel inline."""
+        return self.path / "xcoms"
+
+    @property
+    def scratch(self) -> Path:
+        """Working folders of attempts whose checkpoint store is remote."""
+        return self.path / "scratch"
+
+    @property
+    def outcomes(self) -> Path:
+        """Outcomes of attempts that ended while no engine was there to hear them."""
+        return self.path / "outcomes"
+
+    def outcome(self, attempt_id: str, deferral_number: int) -> Path:
+        return self.outcomes / f"{attempt_id}.{deferral_number}.json"
+
+    def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
+        return self.path / "logs" / _file_name(dag_id) / _file_name(run_id) / _file_name(task_id) / f"{attempt_id}.log"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the attempts of this home reach its engine.
+
+        Not inside the home: the path of a UNIX socket may have at most 104 to 108 bytes. The name is a pure function
+        of the home, the folder belongs to this user alone.
+        """
+        folder = Path(tempfile.gettempdir()) / f"trainflow-{os.getuid()}"
+        return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]}.sock"
+
+    def create(self) -> None:
+        """Make the folders; a home keeps itself out of git."""
+        for folder in (self.path, self.outcomes, self.path / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        ignore = self.path / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+
+
+def _file_name(identifier: str) -> str:
+    return identifier.replace("/", "_").replace(":", "")

@@ -1,0 +1,104 @@
+"""Every setting: its section, unit, default and meaning.
+
+msgspec rather than pydantic-settings: every attempt reads settings, and importing the latter takes 0.3 s.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[engine]`: the scheduler's loop."""
+
+    #: the safety net: how often the scheduler looks although nothing woke it
+    poll_seconds: Seconds = 5.0
+    #: how often a living part says so, and after how long without a word it counts as dead
+    heartbeat_seconds: Seconds = 5.0
+    dead_after_seconds: Seconds = 30.0
+    #: how long a stopping engine waits for attempts to end after it told them to
+    stop_grace_seconds: Seconds = 30.0
+    #: how often in a row infrastructure may lose the attempts of one task instance before it fails
+    lost_attempts: Count = 10
+
+
+class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[executor]`: where attempts run."""
+
+    #: attempts at a time
+    slots: Count = max(4, os.cpu_count() or 1)
+    #: fork from a warm process, or a fresh interpreter for each attempt (for code that must not be forked)
+    isolation: Literal["fork", "spawn"] = "fork"
+    #: how long a task waits for an engine that went away before a request to it fails
+    outage_seconds: Seconds = 3600.0
+
+
+class TriggererSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[triggerer]`: deferred waits."""
+
+    #: how long the event loop may be silent before it is restarted
+    watchdog_seconds: Seconds = 30.0
+    #: threads for blocking calls of triggers (listings)
+    threads: Count = 8
+
+
+class DagProcessorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[dag_processor]`: reading pipeline files."""
+
+    #: how long one file may take to import
+    parse_timeout_seconds: Seconds = 60.0
+    #: how often the files are looked at for changes
+    refresh_seconds: Seconds = 3.0
+    #: folder of the pipelines, relative to the project
+    folder: str = "pipelines"
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[database]`: the metadata database."""
+
+    #: SQLAlchemy URL; the default is SQLite in the home
+    url: str | None = None
+
+
+class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[checkpoints]`: defaults for pipelines that name no store."""
+
+    #: fsspec URL, or a path relative to the project
+    store: str = "checkpoints"
+    storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+
+
+class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[tracking]`: the MLflow mirror."""
+
+    enabled: bool = True
+    #: MLflow tracking URI; the default is a SQLite store in the home
+    uri: str | None = None
+    #: how long a `start` that has finished waits for the last deliveries
+    drain_seconds: Seconds = 60.0
+
+
+class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[logging]`."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of `configs/trainflow.toml`."""
+
+    engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
+    executor: ExecutorSettings = msgspec.field(default_factory=ExecutorSettings)
+    triggerer: TriggererSettings = msgspec.field(default_factory=TriggererSettings)
+    dag_processor: DagProcessorSettings = msgspec.field(default_factory=DagProcessorSettings)
+    database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    checkpoints: CheckpointSettings = msgspec.field(default_factory=CheckpointSettings)
+    tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
+    logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)
