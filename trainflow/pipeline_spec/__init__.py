@@ -1,1 +1,21 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""A pipeline written as YAML: read it, check it, compile it to the DAG a Python file would have written.
+
+`reading` turns the file into plain values that remember where they stand; `overrides` lays `--set` over them and
+`parameters` puts the model's `config` file underneath; `model` says which keys there are (its JSON Schema completes
+them in an editor); `compile` writes the DAG with the operators of `trainflow.operators` and nothing else.
+
+Invariants
+- Every problem of a file is reported at once, each with the place it comes from: file, line and column, or the
+  `--set` that brought it in.
+- Only JSON comes out of a file: no tag builds an object, nothing is executed, nothing is imported. A function is named
+  `module:name`; that the module exists and defines the name is read from its source.
+- One resolved file, one digest, in every process: it is the DAG's `content`, so a changed parameter is a new version.
+- Nothing the YAML can do is closed to Python: `compile` has no access that a pipeline in Python lacks.
+- This is the only package that imports pydantic.
+
+A change breaks this when it checks something only while the pipeline runs that the file already tells, when a default
+lives in `compile` and not in `model`, or when a key is renamed without its name in `trainflow.samples.spec` following.
+
+Reading order: `model` (every key, unit and default), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`,
+`overrides`, `parameters`, `references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
+"""

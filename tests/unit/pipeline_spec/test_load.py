@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.errors import PipelineFileError
+from trainflow.pipeline_spec.load import content_of, json_schema, load_spec
+from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.settings.project import Project, project_at
+
+MINIMAL = """\
+pipeline: tiny
+samples:
+  path: "data/date={start:%Y-%m-%d}/"
+  length: 1d
+  start: 2013-01-01
+train:
+  command: [python, train.py]
+"""
+
+Load = Callable[..., PipelineSpec]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "configs" / "trainflow.toml").write_text("")
+    return project_at(tmp_path)
+
+
+@pytest.fixture
+def load(project: Project) -> Load:
+    def load(text: str = MINIMAL, **overrides: str) -> PipelineSpec:
+        path = project.root / "pipelines" / "tiny.yaml"
+        path.write_text(text)
+        return load_spec(path, {key.replace("__", "."): value for key, value in overrides.items()}, project)
+
+    return load
+
+
+def problems_of(load: Load, *args: Any, **overrides: str) -> list[str]:
+    with pytest.raises(PipelineFileError) as caught:
+        load(*args, **overrides)
+    return str(caught.value).splitlines()
+
+
+def test_a_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
+    spec = load()
+    assert (spec.pipeline, spec.stage, spec.branch, spec.mode) == ("tiny", "main", "main", "backfill")
+    assert spec.samples.start == datetime(2013, 1, 1, tzinfo=UTC)
+    assert spec.samples.length == timedelta(days=1)
+    assert spec.train.command == ["python", "train.py"]
+
+
+def test_short_forms_mean_the_long_ones(load: Load) -> None:
+    spec = load(
+        MINIMAL.replace("  length", "  checks: {columns: [a, b], ranges: {a: [0, null]}}\n  length")
+        + "store: s3://bucket/x\nsplit: {bytes: 2GiB}\n"
+    )
+    assert spec.store is not None
+    assert spec.store.url == "s3://bucket/x"
+    assert spec.samples.checks is not None
+    assert spec.samples.checks.columns == {"a": None, "b": None}
+    assert spec.samples.checks.ranges == {"a": (0, None)}
+    assert spec.split.bytes == 2 * 2**30
+
+
+def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
+    told = problems_of(
+        load,
+        "pipelin: x\n"
+        "mode: latset\n"
+        "samples:\n"
+        "  lenght: 1d\n"
+        "  files: '*'\n"
+        "  start: 2013-13-01\n"
+        "  ready: {min_files: 0, stable: 10}\n"
+        "train: {function: nowhere.at_all:train}\n"
+        "retries: true\n",
+    )
+    places = [line.split(": ")[0].removeprefix("pipelines/tiny.yaml:") for line in told]
+    assert places == ["1:1", "2:7", "3:1", "4:3", "6:10", "7:22", "7:33", "8:19", "9:10"]
+    assert "unknown key 'pipelin' in the pipeline file; did you mean 'pipeline'?; allowed: pipeline, " in told[0]
+    assert "mode: expected backfill or latest; got 'latset' (text); did you mean 'latest'?" in told[1]
+    assert "section 'samples' lacks the key 'path'" in told[2]
+    assert "unknown key 'lenght' in section 'samples'; did you mean 'length'?" in told[3]
+    assert "'2013-13-01' is not a date" in told[4]
+    assert "samples.ready.min_files: should be greater than or equal to 1; got 0" in told[5]
+    assert "10 is not a duration" in told[6]
+    assert "there is no 'nowhere' in the project" in told[7]
+    assert "retries: expected a whole number; got true" in told[8]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("split: 14", "9:8: split: expected a section of keys; got 14 (a number)"),
+        ("split:", "9:7: split: expected a section of keys; got nothing"),
+        ("gates: auc", "9:8: gates: expected a list; got 'auc' (text)"),
+        ("description: 3", "9:14: description: expected text (quote it); got 3 (a number)"),
+        ("branch: a/b", "9:9: branch: 'a/b' cannot name"),
+        ("evaluate: {}", "9:1: section 'evaluate' lacks the key 'function'"),
+        ("store: {ulr: x}", "9:9: unknown key 'ulr' in section 'store'; did you mean 'url'?; allowed: url, "),
+        ("retry_delay: -1s", "9:14: retry_delay: '-1s' is not a duration"),
+        ("retries: 1.5", "9:10: retries: expected a whole number; got 1.5"),
+        ("commit: {timeout: 0s}", "9:19: commit.timeout: must be longer than nothing"),
+        ("samplse: {}", "9:1: unknown key 'samplse' in the pipeline file; did you mean 'samples'?"),
+    ],
+)
+def test_one_wrong_line(load: Load, line: str, told: str) -> None:
+    (problem,) = problems_of(load, MINIMAL + "tags: []\n" + line + "\n")
+    assert problem.startswith(f"pipelines/tiny.yaml:{told}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("command: [python, train.py]", "retries: 1", "give either 'function' or 'command'"),
+        ("command: [python, train.py]", "{command: [x], function: 'json:loads'}", "give either"),
+        ("command: [python, train.py]", "command: python train.py", "train.command: expected a list"),
+        ("start: 2013-01-01", "start: 2013-01-01\n  end: 2013-01-01", "'end' must be after 'start'"),
+        ("length: 1d", "length: 1h", "samples.path 'data/date={start:%Y-%m-%d}/' is ambiguous"),
+        ("length: 1d", "length: 30s", "samples.length: a partition is at least 1m long"),
+        ("length: 1d", "length: 1d\n  checks: {ranges: {a: [3, 1]}}", "the smallest value 3 is above the largest 1"),
+        ("length: 1d", "length: 1d\n  checks: {ranges: {a: 3}}", "write [smallest, largest]"),
+        ("length: 1d", "length: 1d\n  checks: {nulls: {a: 1.5}}", "less than or equal to 1"),
+        ("length: 1d", "length: 1d\n  checks: {columns: [a, 3]}", "samples.checks.columns: expected a section"),
+    ],
+)
+def test_one_wrong_section(load: Load, old: str, new: str, told: str) -> None:
+    (problem,) = problems_of(load, MINIMAL.replace(old, new))
+    assert told in problem
+    assert problem.startswith("pipelines/tiny.yaml:")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
+def test_a_file_that_is_no_section_is_refused(load: Load, text: str) -> None:
+    (problem,) = problems_of(load, text)
+    assert "pipelines/tiny.yaml:1:1: a pipeline file is a section of keys" in problem
+
+
+def test_a_file_that_cannot_be_read_says_so(project: Project) -> None:
+    with pytest.raises(PipelineFileError, match=r"^pipelines/none\.yaml: cannot be read: No such file"):
+        load_spec(project.root / "pipelines" / "none.yaml", {}, project)
+    latin = project.root / "pipelines" / "latin.yaml"
+    latin.write_bytes("description: caf\xe9".encode("latin-1"))
+    with pytest.raises(PipelineFileError, match="not UTF-8 text"):
+        load_spec(latin, {}, project)
+
+
+# -- overrides -----------------------------------------------------------------------------------------------------
+
+
+def test_overrides_are_read_as_yaml_and_reach_any_depth(load: Load) -> None:
+    spec = load(
+        split__partitions="7",
+        params__model__alpha="0.1",
+        samples__end="2013-02-01",
+        samples__ready__stable="5m",
+        tags="[a, b]",
+        retries="0",
+    )
+    assert spec.split.partitions == 7
+    assert spec.params == {"model": {"alpha": 0.1}}
+    assert spec.samples.end == datetime(2013, 2, 1, tzinfo=UTC)
+    assert spec.samples.ready.stable == timedelta(minutes=5)
+    assert (spec.tags, spec.retries) == (["a", "b"], 0)
+
+
+def test_an_override_with_nothing_is_null(load: Load) -> None:
+    assert load(MINIMAL + "evaluate: {function: 'json:loads'}\n", evaluate="").evaluate is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"split.partitons": "7"}, "--set split.partitons=7: unknown key 'partitons' in section 'split'; did you mean"),
+        ({"split.partitions": "x"}, "--set split.partitions=x: split.partitions: expected a whole number; got 'x'"),
+        ({"split": "{rows: 0}"}, "--set split={rows: 0}: split.rows: should be greater than or equal to 1"),
+        ({"samples.start": "["}, "--set samples.start=[: not valid YAML"),
+        ({"a..b": "1"}, "--set a..b=1: name the key with dots"),
+        ({"pipeline.x": "1"}, "--set pipeline.x=1: 'pipeline' is 'tiny' (text) and has no keys"),
+        ({"samples.length": ""}, "--set samples.length=: samples.length: None is not a duration"),
+        ({"mode": "never"}, "--set mode=never: mode: expected backfill or latest"),
+    ],
+)
+def test_a_wrong_override_is_its_own_place(project: Project, overrides: dict[str, str], told: str) -> None:
+    path = project.root / "pipelines" / "tiny.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(PipelineFileError) as caught:
+        load_spec(path, overrides, project)
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
+
+
+# -- parameters ----------------------------------------------------------------------------------------------------
+
+
+def test_parameters_of_the_config_lie_underneath_those_of_the_pipeline(load: Load, project: Project) -> None:
+    (project.root / "configs" / "m.yaml").write_text("model: {alpha: 1, beta: 2}\nseeds: [1, 2]\nsince: 2013-01-01\n")
+    spec = load(MINIMAL + "config: configs/m.yaml\nparams: {model: {beta: 3}, seeds: [9]}\n", params__model__gamma="4")
+    assert spec.params == {"model": {"alpha": 1, "beta": 3, "gamma": 4}, "seeds": [9], "since": "2013-01-01"}
+
+
+def test_an_override_chooses_the_config(load: Load, project: Project) -> None:
+    (project.root / "configs" / "a.yaml").write_text("x: 1\n")
+    (project.root / "configs" / "b.yaml").write_text("x: 2\n")
+    assert load(MINIMAL + "config: configs/a.yaml\n", config="configs/b.yaml").params == {"x": 2}
+
+
+def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Project) -> None:
+    (project.root / "configs" / "m.yaml").write_text("x: 1\nx: 2\n")
+    (project.root / "configs" / "list.yaml").write_text("- 1\n")
+    assert problems_of(load, MINIMAL, config="configs/m.yaml") == ["configs/m.yaml:2:1: key 'x' is written twice"]
+    (listed,) = problems_of(load, MINIMAL, config="configs/list.yaml")
+    assert listed.startswith("configs/list.yaml:1:1: a file of parameters is a section of keys")
+    (absent,) = problems_of(load, MINIMAL + "config: configs/n.yaml\n")
+    assert absent.startswith("pipelines/tiny.yaml:8:9: config: cannot read 'configs/n.yaml'")
+    assert absent.endswith("did you mean 'm.yaml'?")
+
+
+def test_an_empty_config_is_no_parameters(load: Load, project: Project) -> None:
+    (project.root / "configs" / "empty.yaml").write_text("# nothing yet\n")
+    assert load(MINIMAL, config="configs/empty.yaml").params == {}
+
+
+# -- content and schema --------------------------------------------------------------------------------------------
+
+
+def test_the_content_depends_on_what_is_meant_not_on_how_it_is_written(load: Load) -> None:
+    plain = content_of(load())
+    assert content_of(load(MINIMAL.replace("length: 1d", "length: 24h  # a day") + "mode: backfill\n")) == plain
+    assert content_of(load(params__x="1")) != plain
+    assert plain.startswith("sha256:")
+
+
+def test_the_schema_describes_every_key_it_allows() -> None:
+    schema = json_schema()
+    json.dumps(schema)
+    for section in [schema, *schema["$defs"].values()]:
+        assert section["additionalProperties"] is False
+        assert section.get("description"), section["title"]
+        for name, key in section["properties"].items():
+            assert key.get("description"), f"{section['title']}.{name}"
+    assert set(schema["required"]) == {"pipeline", "samples", "train"}

@@ -1,0 +1,54 @@
+"""`--set key=value`: lay values over a document, each remembering that it came from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainflow.errors import PipelineFileError
+from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, shown
+from trainflow.pipeline_spec.reading import Document, read_document
+
+
+def apply_overrides(document: Document, overrides: Mapping[str, str]) -> list[Problem]:
+    """Set each dotted path (`split.partitions`) to its value, read as YAML; sections on the way are made.
+
+    Changes `document`; returns what cannot be set. Whether a key exists at all is for the model to say.
+    """
+    problems: list[Problem] = []
+    for path, written in overrides.items():
+        place = Place(f"--set {path}={written}")
+        problem = _apply(document, tuple(path.split(".")), written, place)
+        if problem:
+            problems.append(Problem(place, problem))
+    return problems
+
+
+def _apply(document: Document, location: Location, written: str, place: Place) -> str | None:
+    if not all(location):
+        return "name the key with dots between its sections: --set split.partitions=7"
+    try:
+        value = read_document(written, place.source, at=place)
+    except PipelineFileError as error:
+        return error.problem
+    section = document.value
+    for depth, part in enumerate(location[:-1], start=1):
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            whole = dotted(location[:depth])
+            return f"{whole!r} is {shown(section)} and has no keys: set it whole, --set '{whole}=…'"
+    section[location[-1]] = value.value
+    _move(document, value, location)
+    return None
+
+
+def _move(document: Document, value: Document, location: Location) -> None:
+    """Everything at `location` now stands where the value does."""
+    for places, new in ((document.places, value.places), (document.key_places, value.key_places)):
+        for known in [known for known in places if known[: len(location)] == location]:
+            del places[known]
+        places.update({(*location, *inner): place for inner, place in new.items()})
+    for depth in range(1, len(location) + 1):
+        document.key_places.setdefault(location[:depth], value.places[()])
+        document.places.setdefault(location[:depth], value.places[()])

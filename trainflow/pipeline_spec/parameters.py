@@ -1,0 +1,51 @@
+"""A model's file of parameters (`config: configs/model.yaml`), laid underneath the pipeline's own `params`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trainflow.pipeline_spec.problems import Location, Problem, error_of, shown, suggest
+from trainflow.pipeline_spec.reading import Document, read_document
+
+
+def merge_parameters(document: Document, root: Path) -> None:
+    """Put the parameters of the file that `config` names (relative to the project `root`) underneath `params`.
+
+    Sections are merged key by key; anything else that `params` gives, lists included, replaces what the file says.
+    Raises PipelineFileError at `config` where the file cannot be read, or at the file's own line.
+    """
+    config = document.value.get("config")
+    if not isinstance(config, str):
+        return  # absent, or something that the model refuses
+    path = root / config
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        near = suggest(path.name, [entry.name for entry in path.parent.glob("*.yaml")])
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        message = f"config: cannot read {config!r} in {root} ({reason}){near}"
+        raise error_of([Problem(document.place_of(("config",)), message)]) from None
+    below = read_document(text, config)
+    if not isinstance(below.value, dict | None):
+        message = f"a file of parameters is a section of keys; got {shown(below.value)}"
+        raise error_of([Problem(below.place_of(()), message)])
+    above = document.value.get("params")
+    if above is None or isinstance(above, dict):
+        document.value["params"] = _merge(below.value or {}, above or {})
+        _add_places(document, below)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        merged[key] = _merge(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return merged
+
+
+def _add_places(document: Document, below: Document) -> None:
+    for ours, theirs in ((document.places, below.places), (document.key_places, below.key_places)):
+        for inner, place in theirs.items():
+            location: Location = ("params", *inner)
+            ours.setdefault(location, place)
