@@ -8,6 +8,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── PipelineFileError           a pipeline file cannot be read (path, line, column)
     │   ├── SettingsError               configs/trainflow.toml or a TRAINFLOW__… variable
     │   ├── ParamValidationError        params or conf against their schema
+    │   ├── UnexpectedArgument          (TypeError) a keyword that a DAG or an operator does not have
+    │   ├── DagDefinitionError          a DAG that cannot be: a cycle, a task id used twice, an edge to elsewhere
     │   ├── DagNotFound                 (LookupError)
     │   ├── DagRunNotFound              (LookupError)
     │   └── ProjectError                no project, or one that cannot be laid out
@@ -20,6 +22,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── CheckpointNotFound          (FileNotFoundError)
     │   ├── LedgerCorrupt               an entry does not parse or breaks the digest chain
     │   ├── ArtifactCorrupt             an artifact is missing or differs from its digest
+    │   ├── ArtifactsRefused            what a training function wrote cannot become a checkpoint (nothing, a link, …)
     │   ├── GateFailed                  metrics refused the commit
     │   ├── StoreNotExclusive           the store cannot create a file only if it is absent
     │   └── StoreFailure                (OSError) the store refused a read or a write
@@ -36,6 +39,9 @@ so that a caller never parses a message. Where Python has a builtin that a calle
         ├── RescheduleException         give the slot back and try again later
         ├── TaskTimeout                 execution_timeout passed
         ├── SensorTimeout               a sensor waited long enough; never retried
+        ├── TemplateError               a template field cannot be rendered
+        ├── TriggerFailed               the trigger a task waited for crashed or ended without an event
+        ├── TriggerTimeout              (TimeoutError) the timeout of a deferral passed
         └── XComTooLarge
 
 `TaskDeferred` and `TaskTerminated` are control signals and derive from BaseException: a `try … except Exception`
@@ -80,6 +86,23 @@ class SettingsError(InputError):
 
 class ParamValidationError(InputError, ValueError):
     """A parameter does not satisfy its schema."""
+
+
+class UnexpectedArgument(InputError, TypeError):
+    """A keyword that a DAG or an operator does not have. Attributes: owner, argument."""
+
+    def __init__(self, message: str, *, owner: str, argument: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.argument = argument
+
+
+class DagDefinitionError(InputError, ValueError):
+    """A DAG that cannot be. Attribute: task_ids, the tasks it is about."""
+
+    def __init__(self, message: str, *, task_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.task_ids = task_ids
 
 
 class DagNotFound(InputError, LookupError):
@@ -155,6 +178,14 @@ class LedgerCorrupt(CheckpointError):
 
 class ArtifactCorrupt(CheckpointError):
     """An artifact is missing, has another size or another digest. Attribute: location."""
+
+    def __init__(self, message: str, *, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class ArtifactsRefused(CheckpointError):
+    """What a training function left in its output folder cannot become a checkpoint. Attribute: location."""
 
     def __init__(self, message: str, *, location: str) -> None:
         super().__init__(message)
@@ -253,6 +284,24 @@ class TaskTimeout(TaskError, TimeoutError):
 
 class SensorTimeout(FailException, TimeoutError):
     """A sensor waited long enough; never retried (Airflow: AirflowSensorTimeout)."""
+
+
+class TemplateError(TaskError):
+    """A template field cannot be rendered. Attributes: task_id, field, expression."""
+
+    def __init__(self, message: str, *, task_id: str, field: str, expression: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.field = field
+        self.expression = expression
+
+
+class TriggerFailed(TaskError):
+    """The trigger a task waited for crashed, could not be made, or ended without an event."""
+
+
+class TriggerTimeout(TaskError, TimeoutError):
+    """The `timeout` of a deferral passed before its trigger fired."""
 
 
 class XComTooLarge(TaskError, ValueError):

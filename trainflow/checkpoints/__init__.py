@@ -1,1 +1,21 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""Checkpoints: the ledger that can prove what a model was trained on, and the files it speaks of.
+
+Purpose: a chain of checkpoints in which every partition was trained once, in order, none missing, whatever is killed
+whenever. The ledger in the store is the truth; the metadata database and MLflow only mirror it.
+
+Invariants
+- Creating ledger entry N+1 exclusively *is* the commit and *is* the fence. There is no other lock, lease or marker.
+- An entry is there whole or not at all; it holds the digest of the entry before it; it is never changed or deleted.
+- The state is a pure fold of the entries. The rules that refuse an entry when it is written are those that call a
+  ledger corrupt when it is read. Snapshots are rebuildable and never believed without the entry they end with.
+- A checkpoint's files are durable before its entry is created; only a prune entry allows them to be deleted, and it
+  comes first. What a sweep cannot parse stays.
+- Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.
+
+A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
+writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
+
+Reading order: `chain` (names), `entries` (what happened), `fold` (what that means, the rules), `store` (the contract;
+`local_store`, `object_store`), `ledger`, `snapshots`, `artifacts`, `gates`, `commit` (the steps), `summary` (from a
+split), `retention` and `prune`, `rewind`, `orphans`, `audit`.
+"""

@@ -1,0 +1,172 @@
+"""The files of a checkpoint: written once, by one attempt, into a folder that no other attempt uses.
+
+On a local store the trainer writes straight into that folder and readers read it in place; elsewhere it writes into a
+scratch folder that is uploaded. Nothing here makes a checkpoint: without its ledger entry the folder is an orphan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
+from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
+from trainflow.checkpoints.store import Store, failure
+from trainflow.errors import ArtifactCorrupt, ArtifactsRefused
+
+
+def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path) -> Path:
+    """Where an attempt writes its artifacts: in the store itself when that is local, below `scratch` otherwise."""
+    local = store.local_path(chain.attempt(attempt_id))
+    folder = local if local is not None else scratch / attempt_id / "output"
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise failure("create", str(folder), error) from error
+    return folder
+
+
+def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifacts:
+    """Take stock of an output folder, make it durable, and upload it unless it is in the store already.
+
+    Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
+    regular file; StoreFailure.
+    """
+    files = [_describe(folder, path) for path in sorted(_regular_files(folder))]
+    if not files:
+        raise ArtifactsRefused(
+            f"the training function wrote nothing into its output folder {folder}: "
+            "save the model there (ctx.output), a checkpoint has at least one file",
+            location=str(folder),
+        )
+    path = chain.attempt(attempt_id)
+    if store.local_path(path) != folder:
+        for file in files:
+            store.put_file(folder / file.path, f"{path}/{file.path}")
+    return Artifacts(path, files)
+
+
+def verify(store: Store, artifacts: Artifacts) -> list[str]:
+    """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
+    problems: list[str] = []
+    for file in artifacts.files:
+        path = f"{artifacts.path}/{file.path}"
+        try:
+            size, found = _digest(store.chunks(path))
+        except FileNotFoundError:
+            problems.append(f"{store.uri(path)} is missing")
+            continue
+        if (size, found) != (file.size, file.sha256):
+            problems.append(
+                f"{store.uri(path)} has {size} bytes and {found}, committed were {file.size} bytes and {file.sha256}"
+            )
+    return problems
+
+
+def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
+    """As `verify`, but by size only where the store is elsewhere: uploads are checked, a read is a download."""
+    if store.local_path(artifacts.path) is not None:
+        return verify(store, artifacts)
+    sizes = {file.path: file.size for file in store.files(artifacts.path)}
+    problems: list[str] = []
+    for file in artifacts.files:
+        path = f"{artifacts.path}/{file.path}"
+        if path not in sizes:
+            problems.append(f"{store.uri(path)} is missing")
+        elif sizes[path] != file.size:
+            problems.append(f"{store.uri(path)} has {sizes[path]} bytes, {file.size} were written")
+    return problems
+
+
+def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
+    """A local folder with the checkpoint's files, every digest checked: in the store itself, or a copy below `into`.
+
+    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure. The folder is the
+    committed checkpoint: nobody may write into it.
+    """
+    artifacts = checkpoint.artifacts
+    local = store.local_path(artifacts.path)
+    if local is not None:
+        _raise_if(verify(store, artifacts), checkpoint)
+        return local
+    target = into / checkpoint.id
+    if target.is_dir() and not _differences(target, artifacts):
+        return target
+    return _download(store, checkpoint, target)
+
+
+def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
+    partial = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
+    try:
+        for file in checkpoint.artifacts.files:
+            path = f"{checkpoint.artifacts.path}/{file.path}"
+            try:
+                store.get_file(path, partial / file.path)
+            except FileNotFoundError:
+                _raise_if([f"{store.uri(path)} is missing"], checkpoint)
+        _raise_if(_differences(partial, checkpoint.artifacts), checkpoint)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _differences(folder: Path, artifacts: Artifacts) -> list[str]:
+    problems: list[str] = []
+    for file in artifacts.files:
+        path = folder / file.path
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif _digest(_chunks(path)) != (file.size, file.sha256):
+            problems.append(f"{path} differs from what was committed")
+    return problems
+
+
+def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
+    if problems:
+        raise ArtifactCorrupt(
+            f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
+            "the files from a backup or rewind the chain to an earlier checkpoint",
+            location=checkpoint.artifacts.path,
+        )
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    for entry in os.scandir(folder):
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _regular_files(path)
+            fsync_folder(path)
+        elif entry.is_file(follow_symlinks=False):
+            yield path
+        else:
+            raise ArtifactsRefused(
+                f"{path} is a link or a special file: a checkpoint holds regular files only, copy what it points to",
+                location=str(path),
+            )
+    fsync_folder(folder)
+
+
+def _describe(folder: Path, path: Path) -> ArtifactFile:
+    size, found = _digest(_chunks(path))
+    fsync_file(path)
+    return ArtifactFile(path.relative_to(folder).as_posix(), size, found)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _digest(chunks: Iterator[bytes]) -> tuple[int, str]:
+    size, found = 0, hashlib.sha256()
+    for chunk in chunks:
+        size += len(chunk)
+        found.update(chunk)
+    return size, f"sha256:{found.hexdigest()}"

@@ -1,0 +1,51 @@
+"""The name of a chain and where its files lie in a store."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trainflow.identifiers import check_name
+
+
+class ChainKey(msgspec.Struct, frozen=True, order=True):
+    """One line of checkpoints. Raises InputError for names that cannot be folders."""
+
+    pipeline: str
+    stage: str = "main"
+    branch: str = "main"
+
+    def __post_init__(self) -> None:
+        check_name(self.pipeline, "pipeline")
+        check_name(self.stage, "stage")
+        check_name(self.branch, "branch")
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    @property
+    def prefix(self) -> str:
+        """The chain's folder in its store."""
+        return f"{self.pipeline}/{self.stage}/{self.branch}"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.prefix}/ledger"
+
+    def entry(self, sequence: int) -> str:
+        """Where the ledger entry of this number is; ten digits, so that names sort as numbers do."""
+        return f"{self.ledger}/{sequence:010d}.json"
+
+    @property
+    def snapshots(self) -> str:
+        return f"{self.prefix}/snapshots"
+
+    def snapshot(self, sequence: int) -> str:
+        return f"{self.snapshots}/{sequence:010d}.json"
+
+    @property
+    def artifacts(self) -> str:
+        return f"{self.prefix}/artifacts"
+
+    def attempt(self, attempt_id: str) -> str:
+        """The folder of what one attempt wrote; no other attempt ever uses it."""
+        return f"{self.artifacts}/{check_name(attempt_id, 'attempt')}"

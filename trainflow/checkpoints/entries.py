@@ -1,0 +1,177 @@
+"""Ledger entries: what happened to a chain, one file each. A checkpoint's entry is its manifest.
+
+A tagged union (`kind`). A new kind is a new Struct here, one method in `fold` and one in `audit`; an older trainflow
+that meets it says so and stops instead of guessing. Fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.errors import LedgerCorrupt
+
+FORMAT = 1
+#: aware; a naive time in a ledger would mean another instant on another machine
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class TrainedPartition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One partition that was trained on; `end` is exclusive, both aware UTC."""
+
+    start: Moment
+    end: Moment
+    fingerprint: str
+    rows: int | None = None
+
+
+class HoleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stretch of time that policy allowed a split to step over."""
+
+    start: Moment
+    end: Moment
+    reason: str = ""
+
+
+class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a checkpoint was trained on. Partitions and holes tile [start, end) without overlap and in order."""
+
+    start: Moment
+    end: Moment
+    partitions: list[TrainedPartition]
+    holes: list[HoleRecord] = []
+    rows: int | None = None
+    bytes: int | None = None
+    digest: str = ""
+
+
+class ArtifactFile(msgspec.Struct, frozen=True):
+    """One file of a checkpoint; `path` is relative to the artifacts' folder, `sha256` is `sha256:<hex>`."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifacts(msgspec.Struct, frozen=True):
+    """The files of a checkpoint; `path` is their folder, relative to the store."""
+
+    path: str
+    files: list[ArtifactFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class Author(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who wrote an entry. A person's command has no run."""
+
+    run_id: str = ""
+    attempt_id: str = ""
+    dag_id: str = ""
+    hostname: str = ""
+
+
+class CheckpointRef(msgspec.Struct, frozen=True):
+    """A checkpoint of another chain of the same store."""
+
+    chain: ChainKey
+    checkpoint_id: str
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every entry holds. `previous` is the digest of the bytes of the entry before; empty in the first."""
+
+    sequence: int
+    previous: str
+    at: Moment
+    by: Author
+    format: int = FORMAT
+
+
+class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
+    """A committed checkpoint. Its id is the id of the attempt that wrote the artifacts; its sequence is the ledger's.
+
+    `metrics` are the trainer's, about this checkpoint; `evaluation` is how the *parent* scored this split before it
+    was trained on. JSON has no form for nan and the infinities: those are in `not_finite`, by name.
+    """
+
+    id: str
+    parent_id: str | None
+    watermark: Moment
+    split: SplitSummary
+    artifacts: Artifacts
+    metrics: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
+    not_finite: dict[str, str] = {}
+    params: dict[str, object] = {}
+    #: the checkpoint of an earlier stage this chain started from; only where there is no parent
+    origin: CheckpointRef | None = None
+
+
+class Prune(Entry, frozen=True, kw_only=True, tag="prune"):
+    """The artifacts of these checkpoints go; that they were trained stays on record."""
+
+    checkpoint_ids: list[str]
+    reason: str = ""
+
+
+class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
+    """The head moves back to an ancestor (None: to before the first). Nothing is deleted."""
+
+    to_checkpoint_id: str | None
+    reason: str = ""
+
+
+LedgerEntry = Checkpoint | Prune | Rewind
+
+
+class _Header(msgspec.Struct):
+    kind: str = ""
+    format: int = 0
+
+
+_DECODER = msgspec.json.Decoder(LedgerEntry)
+_HEADER = msgspec.json.Decoder(_Header)
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+_KINDS = frozenset({"checkpoint", "prune", "rewind"})
+
+
+def encode_entry(entry: LedgerEntry) -> bytes:
+    """The bytes of an entry's file."""
+    return _ENCODER.encode(entry) + b"\n"
+
+
+def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
+    """The entry in a file. Raises LedgerCorrupt that says where, and whether it is torn, edited or simply newer."""
+    try:
+        entry: LedgerEntry = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise LedgerCorrupt(f"ledger entry {location}: {_why(data, error)}", location=location) from None
+    if entry.format > FORMAT:
+        raise LedgerCorrupt(f"ledger entry {location}: {_newer(f'format {entry.format}')}", location=location)
+    return entry
+
+
+def _why(data: bytes, error: msgspec.MsgspecError) -> str:
+    try:
+        header = _HEADER.decode(data)
+    except msgspec.MsgspecError:
+        return (
+            f"not a whole JSON document ({error}; {len(data)} bytes): it is torn or was edited. "
+            "Restore the file from a backup or another copy of the store, then run 'trainflow audit'"
+        )
+    if header.format > FORMAT:
+        return _newer(f"format {header.format}")
+    if header.kind and header.kind not in _KINDS:
+        return _newer(f"kind {header.kind!r}")
+    return f"not a valid entry ({error}): it was edited. Restore the file from a backup, then run 'trainflow audit'"
+
+
+def _newer(what: str) -> str:
+    return f"{what} is unknown here: it was written by a newer trainflow. Upgrade this one"

@@ -1,0 +1,185 @@
+"""A store on a local (or locally mounted) disk.
+
+`open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that nobody may
+replace. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainflow.checkpoints.store import Store, StoredFile, failure
+from trainflow.errors import StoreFailure, StoreNotExclusive
+
+CHUNK_BYTES = 1 << 20
+#: temporary files start so; listings leave them out, the sweeper removes those left by a crash
+TEMPORARY_PREFIX = ".tmp-"
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class LocalStore(Store):
+    """Files below a folder. The folder is made by the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.url = str(self.root)
+
+    def read(self, path: str) -> bytes:
+        target = self._at(path)
+        with _failures("read", target):
+            return target.read_bytes()
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        target = self._at(path)
+        with _failures("read", target), target.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def files(self, folder: str) -> list[StoredFile]:
+        target = self._at(folder)
+        with _failures("list", target):
+            return sorted(self._files(target), key=lambda file: file.path)
+
+    def _files(self, folder: Path) -> Iterator[StoredFile]:
+        try:
+            entries = list(os.scandir(folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._files(Path(entry.path))
+            elif not entry.name.startswith(TEMPORARY_PREFIX):
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                    yield StoredFile(os.path.relpath(entry.path, self.root), status.st_size, modified)
+
+    def folders(self, folder: str) -> list[str]:
+        target = self._at(folder)
+        with _failures("list", target):
+            try:
+                return sorted(entry.name for entry in os.scandir(target) if entry.is_dir(follow_symlinks=False))
+            except FileNotFoundError:
+                return []
+
+    def exists(self, path: str) -> bool:
+        return self._at(path).is_file()
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        target = self._at(path)
+        with _failures("create", target):
+            make_folder(target.parent)
+            temporary = _write_temporary(target, data, durable=True)
+            try:
+                _link(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            fsync_folder(target.parent)
+
+    def replace(self, path: str, data: bytes) -> None:
+        target = self._at(path)
+        with _failures("write", target):
+            make_folder(target.parent)
+            _write_temporary(target, data, durable=False).replace(target)
+
+    def put_file(self, source: Path, path: str) -> None:
+        target = self._at(path)
+        with _failures("write", target):
+            make_folder(target.parent)
+            shutil.copyfile(source, target)
+            fsync_file(target)
+            fsync_folder(target.parent)
+
+    def get_file(self, path: str, target: Path) -> None:
+        with _failures("read", self._at(path)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._at(path), target)
+
+    def delete(self, path: str) -> None:
+        target = self._at(path)
+        with _failures("delete", target):
+            target.unlink(missing_ok=True)
+
+    def delete_folder(self, folder: str) -> None:
+        target = self._at(folder)
+        with _failures("delete", target), suppress(FileNotFoundError):
+            shutil.rmtree(target)
+
+    def local_path(self, path: str) -> Path | None:
+        return self._at(path)
+
+    def _at(self, path: str) -> Path:
+        return self.root / path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that is still there after a power cut: each new name is flushed in its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the file's content is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on the disk. File systems that cannot do this are left alone."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(target: Path, data: bytes, *, durable: bool) -> Path:
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.urandom(8).hex()}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _link(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            raise StoreNotExclusive(
+                f"{target.parent}: this file system has no hard links ({error.strerror}), so it cannot create a file "
+                "exclusively and whole; keep checkpoints on another disk or in an object store"
+            ) from None
+        raise
+
+
+@contextmanager
+def _failures(doing: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, StoreFailure):
+        raise
+    except OSError as error:
+        raise failure(doing, str(path), error) from error
