@@ -1,0 +1,116 @@
+"""What Parquet footers say: rows, types, nulls and ranges, without reading data.
+
+A column's data is read only where its statistics are missing and a check asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainflow.errors import SampleUnreadable
+from trainflow.samples.storage import Storage, hide_secrets
+
+_SUFFIXES = (".parquet", ".parq", ".pq")
+
+
+@dataclass(frozen=True)
+class ColumnSummary:
+    """One column of one file. Values are Python's; NaN is left out of a range, as in Parquet's own statistics."""
+
+    nulls: int
+    smallest: Any = None
+    largest: Any = None
+
+
+@dataclass(frozen=True)
+class Footer:
+    """One Parquet file."""
+
+    #: rows of each row group
+    row_groups: tuple[int, ...]
+    #: column → Arrow type name
+    types: dict[str, str]
+    summaries: dict[str, ColumnSummary] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_groups)
+
+
+def is_parquet(name: str) -> bool:
+    """By its name; other files are handed over with unknown rows."""
+    return name.lower().endswith(_SUFFIXES)
+
+
+def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges: Collection[str] = ()) -> Footer:
+    """The footer of a Parquet file, with summaries of the columns named in `nulls` or `ranges` that it has.
+
+    Raises SampleUnreadable naming the file.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        source = storage.open_parquet(path)
+        with pq.ParquetFile(source) as parquet:
+            metadata = parquet.metadata
+            types = {column.name: str(column.type) for column in parquet.schema_arrow}
+            groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+            wanted = sorted({*nulls, *ranges} & types.keys())
+            summaries = {name: _summary(parquet, name, name in ranges) for name in wanted}
+        if hasattr(source, "close"):
+            source.close()
+    except Exception as error:
+        raise unreadable_file(path, error) from error
+    return Footer(groups, types, summaries)
+
+
+def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
+    """A file that Parquet refuses, in words."""
+    said = hide_secrets(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, {})
+    return SampleUnreadable(
+        f"{hide_secrets(path, {})} cannot be read as Parquet: {said}; it is damaged or was not completely written: "
+        "have it written again (and make sure the marker is written after the data)"
+    )
+
+
+def _summary(parquet: Any, name: str, with_range: bool) -> ColumnSummary:
+    found = _from_statistics(parquet, name, with_range)
+    return found if found is not None else _from_data(parquet, name, with_range)
+
+
+def _from_statistics(parquet: Any, name: str, with_range: bool) -> ColumnSummary | None:
+    metadata = parquet.metadata
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    if name not in paths:  # nested: its leaves have statistics, it has none
+        return None
+    leaf, nulls, low, high = paths.index(name), 0, [], []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.num_rows == 0:
+            continue
+        statistics = group.column(leaf).statistics
+        if statistics is None or not statistics.has_null_count:
+            return None
+        nulls += statistics.null_count
+        if with_range and statistics.null_count < group.num_rows:
+            if not statistics.has_min_max:
+                return None
+            low.append(statistics.min)
+            high.append(statistics.max)
+    return ColumnSummary(nulls, min(low, default=None), max(high, default=None))
+
+
+def _from_data(parquet: Any, name: str, with_range: bool) -> ColumnSummary:
+    import pyarrow.compute as pc
+
+    nulls, low, high = 0, [], []
+    for number in range(parquet.num_row_groups):
+        column = parquet.read_row_group(number, columns=[name]).column(name)
+        nulls += column.null_count
+        if with_range and column.null_count < len(column):
+            bounds = pc.min_max(column).as_py()
+            low.append(bounds["min"])
+            high.append(bounds["max"])
+    return ColumnSummary(nulls, min(low, default=None), max(high, default=None))

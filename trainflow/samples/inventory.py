@@ -1,0 +1,242 @@
+"""What is in a table: the state of each partition, which later ones exist, what a ready one holds.
+
+Everything is looked up when asked and remembered, so an answer costs what is new and not what is old: a folder is listed
+once, the parents of folders once and only after something is missing, footers are read of partitions that are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from trainflow.clock import ensure_utc
+from trainflow.errors import InputError, SampleCheckFailed
+from trainflow.samples.checks import problems
+from trainflow.samples.footers import Footer, is_parquet, read_footer
+from trainflow.samples.partitions import (
+    Partition,
+    at_or_after,
+    label,
+    length_of,
+    limit,
+    origin,
+    partitions_between,
+)
+from trainflow.samples.pattern import PathPattern, path_pattern
+from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
+from trainflow.samples.spec import Samples
+from trainflow.samples.split import Hole, SampleFile, SplitPartition, file_fingerprint, partition_of
+from trainflow.samples.storage import Storage, StoredFile, at_once, open_storage
+
+_LARGEST_WINDOW = 64
+
+#: lists the files of a partition's folder; `Storage.files` unless listings are shared
+ListFolder = Callable[[str], list[StoredFile] | None]
+
+
+class Inventory:
+    """A table as it is at one moment. Not for two threads at once."""
+
+    def __init__(self, samples: Samples, storage: Storage, now: datetime, list_folder: ListFolder | None = None) -> None:
+        self.samples = samples
+        self.storage = storage
+        self.now = ensure_utc(now)
+        self.pattern: PathPattern = path_pattern(samples.path, samples.length_seconds)
+        self._list_folder = list_folder or self._files
+        self._states: dict[datetime, PartitionState] = {}
+        self._footers: dict[str, Footer] = {}
+        self._window = 1
+
+    def state(self, start: datetime) -> PartitionState:
+        """The partition as it is. Where a listing costs a round trip, the ones after it are looked at together with it,
+        twice as many each time."""
+        found = self._states.get(start)
+        if found is None:
+            starts = [start]
+            if self.storage.remote:
+                starts = [start + number * length_of(self.samples) for number in range(self._window)]
+                self._window = min(2 * self._window, _LARGEST_WINDOW)
+            self._look([moment for moment in starts if moment not in self._states])
+            found = self._states[start]
+        return found
+
+    def states(self, starts: Sequence[datetime]) -> list[PartitionState]:
+        """Many partitions at once."""
+        self._look([start for start in starts if start not in self._states])
+        return [self._states[start] for start in starts]
+
+    def later(self, start: datetime) -> Iterator[datetime]:
+        """Starts after `start` of partitions that have a folder, ascending. Lists each parent at most once."""
+        end = limit(self.samples)
+        for moment in self._existing(start):
+            if end is not None and moment >= end:
+                return
+            if moment > start:
+                yield moment
+
+    def table_exists(self) -> bool:
+        """Whether the folder above all partitions is there."""
+        return self.storage.names(self.pattern.root) is not None
+
+    def content(self, start: datetime) -> SplitPartition:
+        """What a ready partition holds. Raises SampleUnreadable, SampleCheckFailed."""
+        files, folder = self._states[start].files, self.pattern.render(start)
+        checks = self.samples.checks
+        footers = self._read_footers(folder, files)
+        if checks is not None:
+            unknown = [file.name for file in files if file.name not in footers]
+            if unknown:
+                raise InputError(f"checks need Parquet files; {folder}/{unknown[0]} is not one by its name")
+            found = problems(checks, list(footers.items()))
+            if found:
+                raise _check_failed(start, folder, found)
+        described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
+        return partition_of(start, start + length_of(self.samples), tuple(described))
+
+    def _look(self, starts: list[datetime]) -> None:
+        listed = at_once(self.storage, lambda start: self._list_folder(self.pattern.render(start)), starts)
+        for start, stored in zip(starts, listed, strict=True):
+            self._states[start] = judge(self.samples, start, stored, self.now, lambda files, at=start: self._rows(at, files))
+
+    def _files(self, folder: str) -> list[StoredFile] | None:
+        return self.storage.files(folder, recursive=needs_folders_below(self.samples))
+
+    def _rows(self, start: datetime, files: tuple[StoredFile, ...]) -> int:
+        folder = self.pattern.render(start)
+        footers = self._read_footers(folder, files)
+        if len(footers) < len(files):
+            raise InputError(f"ready.min_rows needs Parquet files; {folder} has others that match {self.samples.files}")
+        return sum(footer.rows for footer in footers.values())
+
+    def _read_footers(self, folder: str, files: tuple[StoredFile, ...]) -> dict[str, Footer]:
+        """Name → footer of the Parquet files, in their order."""
+        names = [file.name for file in files if is_parquet(file.name)]
+        checks = self.samples.checks
+        nulls, ranges = (checks.nulls, checks.ranges) if checks is not None else ({}, {})
+        unread = [name for name in names if f"{folder}/{name}" not in self._footers]
+        read = at_once(self.storage, lambda name: read_footer(self.storage, f"{folder}/{name}", nulls, ranges), unread)
+        self._footers.update({f"{folder}/{name}": footer for name, footer in zip(unread, read, strict=True)})
+        return {name: self._footers[f"{folder}/{name}"] for name in names}
+
+    def _existing(self, after: datetime) -> Iterator[datetime]:
+        """Starts of partitions that have a folder, from about `after`, ascending."""
+        found = self._walk((), self.pattern.names(after))
+        return found if self.pattern.sortable else iter(sorted(found))
+
+    def _walk(self, above: tuple[str, ...], bound: tuple[str, ...]) -> Iterator[datetime]:
+        segments = self.pattern.segments
+        depth = len(above)
+        names = self.storage.names("/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root) or []
+        if self.pattern.sortable:
+            names = sorted(name for name in names if (*above, name) >= bound[: depth + 1])
+        for name in names:
+            if segments[depth].expression.fullmatch(name) is None:
+                continue
+            if depth + 1 < len(segments):
+                yield from self._walk((*above, name), bound)
+            else:
+                start = self._start((*above, name))
+                if start is not None:
+                    yield start
+
+    def _start(self, names: tuple[str, ...]) -> datetime | None:
+        """The partition these names mean; None for names that only look alike."""
+        earliest = self.pattern.earliest(names)
+        if earliest is None:
+            return None
+        start = at_or_after(self.samples, earliest)
+        for candidate in (start, start + length_of(self.samples)):
+            if self.pattern.names(candidate) == names:
+                return candidate
+        return None
+
+
+def open_inventory(samples: Samples, root: Path | None, now: datetime, list_folder: ListFolder | None = None) -> Inventory:
+    """The table of `samples` at `now`; relative paths belong to `root`."""
+    origin(samples), limit(samples)
+    return Inventory(samples, open_storage(samples.path, samples.storage_options, root), now, list_folder)
+
+
+class InventoryLine(msgspec.Struct, frozen=True):
+    """One partition in a listing for people and audits."""
+
+    start: datetime
+    end: datetime
+    #: ready | not_ready | missing | hole (missing or not ready, and the ledger says it was stepped over)
+    state: str
+    files: int = 0
+    bytes: int = 0
+    reason: str = ""
+
+
+def list_partitions(
+    samples: Samples,
+    since: datetime,
+    until: datetime,
+    root: Path | None,
+    now: datetime,
+    holes: Sequence[Hole] = (),
+) -> list[InventoryLine]:
+    """Every partition that starts in `[since, until)`, in order, with its state. `holes` come from a ledger.
+
+    A partition in a hole that is ready now is shown as ready: it can be repaired.
+    """
+    inventory = open_inventory(samples, root, now)
+    partitions = list(partitions_between(samples, since, until))
+    if not partitions:
+        return []
+    length = length_of(samples)
+    existing = set()
+    for start in inventory.later(partitions[0].start - length):
+        if start >= partitions[-1].end:
+            break
+        existing.add(start)
+    inventory.states(sorted(existing))
+    return [_line(partition, inventory, partition.start in existing, holes) for partition in partitions]
+
+
+def last_existing(samples: Samples, root: Path | None, now: datetime) -> datetime | None:
+    """Start of the last partition that has a folder, None for an empty table: the natural end of a listing."""
+    inventory = open_inventory(samples, root, now)
+    return max(inventory.later(origin(samples) - length_of(samples)), default=None)
+
+
+def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Sequence[Hole]) -> InventoryLine:
+    if exists:
+        state = inventory.state(partition.start)
+    else:
+        state = PartitionState(partition.start, Presence.MISSING, "nothing is there")
+    hole = next((hole for hole in holes if hole.start <= partition.start < hole.end), None)
+    in_hole = hole is not None and state.presence is not Presence.READY
+    return InventoryLine(
+        start=partition.start,
+        end=partition.end,
+        state="hole" if in_hole else state.presence.value,
+        files=len(state.files),
+        bytes=sum(file.size_bytes for file in state.files),
+        reason=hole.reason if hole is not None and in_hole else state.reason,
+    )
+
+
+def _sample_file(folder: str, file: StoredFile, footer: Footer | None) -> SampleFile:
+    rows = None if footer is None else footer.rows
+    return SampleFile(
+        path=f"{folder}/{file.name}",
+        size_bytes=file.size_bytes,
+        rows=rows,
+        fingerprint=file_fingerprint(file.name, file.size_bytes, file.version, rows),
+        row_groups=() if footer is None else footer.row_groups,
+    )
+
+
+def _check_failed(start: datetime, folder: str, found: tuple[str, ...]) -> SampleCheckFailed:
+    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return SampleCheckFailed(
+        f"the partition {label(start)} ({folder}) is there and is not good: {shown}. "
+        "Have it written again, or change samples.checks",
+        partition=start,
+        problems=found,
+    )

@@ -1,0 +1,225 @@
+"""What to train on next: the partitions after the watermark that are ready, up to the limits.
+
+`decide` is the rule, over what an inventory says; it reads no clock and keeps no state, so whoever asks gets the same
+answer, and every wait is measured from facts of the storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from trainflow.clock import ensure_utc
+from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
+from trainflow.samples.inventory import open_inventory
+from trainflow.samples.partitions import after_watermark, label, length_of, limit, origin
+from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.split import Hole, Split, SplitPartition
+
+#: how many later partitions are looked at to find a ready one
+_LOOK_AHEAD = 64
+
+
+class SplitFound(msgspec.Struct, frozen=True):
+    """There is something to train on."""
+
+    split: Split
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Nothing now; something is on its way."""
+
+    #: the partition that is waited for
+    partition_start: datetime
+    #: one sentence for people
+    reason: str
+    #: when time alone may change the answer; None: only a write can
+    check_again_at: datetime | None = None
+    #: a later partition that is ready already: this wait holds data up
+    later_ready: datetime | None = None
+
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """Nothing after the watermark."""
+
+    watermark: datetime | None
+    #: one sentence for people
+    reason: str
+    #: the table has an end and it is reached: nothing will ever come
+    finished: bool = False
+
+
+NextSplit = SplitFound | Waiting | CaughtUp
+
+
+class Seen(Protocol):
+    """What the rule needs to know of a table."""
+
+    now: datetime
+
+    def state(self, start: datetime) -> PartitionState: ...
+    def later(self, start: datetime) -> Iterator[datetime]: ...
+    def content(self, start: datetime) -> SplitPartition: ...
+    def table_exists(self) -> bool: ...
+
+
+def next_split(
+    samples: Samples, watermark: datetime | None, limits: SplitLimits | None, now: datetime, root: Path | None
+) -> NextSplit:
+    """The split that comes after `watermark` (None: nothing was trained yet). Relative paths belong to `root`.
+
+    Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, InputError.
+    """
+    return decide(samples, watermark, limits or SplitLimits(), open_inventory(samples, root, now))
+
+
+def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, seen: Seen) -> NextSplit:
+    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good."""
+    watermark = None if watermark is None else ensure_utc(watermark)
+    first, end = after_watermark(samples, watermark), limit(samples)
+    building = _Building(samples, watermark if watermark is not None and watermark < first else first)
+    if building.start < first:
+        building.step_over(building.start, first, f"before the table's start {label(first)}")
+    cursor = first
+    while end is None or cursor < end:
+        state = seen.state(cursor)
+        if state.presence is Presence.READY:
+            if building.full(limits):
+                break
+            try:
+                content = seen.content(cursor)
+            except (SampleCheckFailed, SampleUnreadable):
+                if building.taken:  # train on what is good; the next split starts here, and says so
+                    break
+                raise
+            if not building.take(content, limits):
+                break
+            cursor = content.end
+            continue
+        gap = _judge_gap(samples, state, seen)
+        if isinstance(gap, Hole):
+            building.step_over(gap.start, gap.end, gap.reason)
+            cursor = gap.end
+        elif building.taken:
+            break
+        elif isinstance(gap, SampleGap):
+            raise gap
+        else:
+            return gap if isinstance(gap, Waiting) else CaughtUp(watermark, gap)
+    if not building.taken:
+        return CaughtUp(watermark, f"the table ends at {label(end or cursor)} and the watermark is there", finished=True)
+    return SplitFound(building.split())
+
+
+@dataclass
+class _Building:
+    """A split in the making. Holes count only when a partition follows them."""
+
+    samples: Samples
+    start: datetime
+    taken: list[SplitPartition] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    pending: list[Hole] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+    def full(self, limits: SplitLimits) -> bool:
+        if not self.taken:
+            return False
+        totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
+        return any(most is not None and total >= most for most, total in totals)
+
+    def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
+        """Add a partition; False, and nothing added, when that would pass a limit and it is not the first."""
+        if limits.rows is not None and content.rows is None:
+            raise SampleUnreadable(
+                f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: limit by bytes instead"
+            )
+        rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
+        too_much = (limits.rows is not None and rows > limits.rows) or (limits.bytes is not None and size > limits.bytes)
+        if self.taken and too_much:
+            return False
+        self.taken.append(content)
+        self.holes += self.pending
+        self.pending, self.rows, self.bytes = [], rows, size
+        return True
+
+    def step_over(self, start: datetime, end: datetime, reason: str) -> None:
+        last = self.pending[-1] if self.pending else None
+        if last is not None and last.reason == reason:
+            self.pending[-1] = Hole(last.start, end, reason)
+        else:
+            self.pending.append(Hole(start, end, reason))
+
+    def split(self) -> Split:
+        return Split(
+            start=self.start,
+            end=self.taken[-1].end,
+            length_seconds=self.samples.length_seconds,
+            partitions=tuple(self.taken),
+            holes=tuple(self.holes),
+        )
+
+
+def _judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Waiting | SampleGap | str:
+    """What a partition that is not ready means: step over it, wait, fail, or (a sentence) nothing is left.
+
+    The wait runs from when the first later partition became ready. A partition that is there and not ready is being
+    written: it is waited for at least that long after its own last write, and without end when policy gives no wait.
+    """
+    first_later, ready = _later(state.start, seen)
+    missing = state.presence is Presence.MISSING
+    what = f"the partition {label(state.start)} is {'missing' if missing else f'not ready: {state.reason}'}"
+    if ready is None:
+        if missing and first_later is None:
+            return _nothing_left(samples, state.start, seen)
+        more = f"; {label(first_later)} is there and not ready either" if first_later is not None and missing else ""
+        return Waiting(state.start, what + more, state.check_again_at)
+    what += f", while {label(ready.start)} is ready"
+    policy = samples.gaps
+    if not missing and not policy.wait_seconds:
+        return Waiting(state.start, what, state.check_again_at, ready.start)
+    became = ready.changed or ready.start + length_of(samples)
+    if not missing and state.changed is not None:
+        became = max(became, state.changed)
+    give_up_at = became + timedelta(seconds=policy.wait_seconds)
+    if seen.now < give_up_at:
+        again = min(filter(None, (give_up_at, state.check_again_at)))
+        return Waiting(state.start, f"{what}; {policy.then} at {label(give_up_at)}", again, ready.start)
+    if policy.then == "fail":
+        return SampleGap(
+            f"{what} since {label(became)}, and samples.gaps says fail after {policy.wait_seconds:g} s. "
+            "Have it written, or allow the gap with gaps: {then: skip}",
+            partition=state.start,
+        )
+    end = first_later if missing and first_later is not None else state.start + length_of(samples)
+    return Hole(state.start, end, "missing" if missing else f"not ready: {state.reason}")
+
+
+def _later(start: datetime, seen: Seen) -> tuple[datetime | None, PartitionState | None]:
+    """The first later partition that has anything, and the first that is ready."""
+    first: datetime | None = None
+    for number, moment in enumerate(seen.later(start)):
+        if number >= _LOOK_AHEAD:
+            break
+        state = seen.state(moment)
+        if state.presence is Presence.MISSING:  # an empty folder
+            continue
+        first = first or moment
+        if state.presence is Presence.READY:
+            return first, state
+    return first, None
+
+
+def _nothing_left(samples: Samples, start: datetime, seen: Seen) -> str:
+    if not seen.table_exists():
+        return f"nothing is there yet: the folder above the partitions of {samples.path} does not exist"
+    if start == origin(samples):
+        return f"nothing is there yet: no partition at or after {label(start)} in {samples.path}"
+    return f"nothing after {label(start)}: the partition {label(start)} is not there yet, nor a later one"

@@ -1,0 +1,116 @@
+"""When a partition is completely written: a pure rule over the files in its folder.
+
+A marker alone proves nothing (a copy may bring `_SUCCESS` before the data), so a partition without a sample file is
+never ready, and conditions combine: all that are given must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from trainflow.errors import SampleUnreadable
+from trainflow.samples.pattern import glob_expression
+from trainflow.samples.partitions import label
+from trainflow.samples.spec import Ready, Samples
+from trainflow.samples.storage import StoredFile
+
+DEFAULT_MARKER = "_SUCCESS"
+
+
+class Presence(str, Enum):
+    """What is known of a partition."""
+
+    #: nothing is there
+    MISSING = "missing"
+    #: something is there, and a condition does not hold yet
+    NOT_READY = "not_ready"
+    READY = "ready"
+
+
+@dataclass(frozen=True)
+class PartitionState:
+    """One partition as it is now."""
+
+    start: datetime
+    presence: Presence
+    #: a clause for people, "" when ready
+    reason: str = ""
+    #: when its newest file (or its marker) was written; None when nothing is there or the store does not say
+    changed: datetime | None = None
+    #: when time alone may change the answer
+    check_again_at: datetime | None = None
+    #: the sample files, by name
+    files: tuple[StoredFile, ...] = ()
+
+
+def judge(
+    samples: Samples,
+    start: datetime,
+    stored: list[StoredFile] | None,
+    now: datetime,
+    count_rows: Callable[[tuple[StoredFile, ...]], int],
+) -> PartitionState:
+    """The state of the partition whose folder holds `stored` (None: there is no folder).
+
+    `count_rows` reads the files' footers; it is called only when a condition needs rows and all others hold.
+    """
+    if not stored:
+        return PartitionState(start, Presence.MISSING, "nothing is there")
+    rule = samples.ready
+    files = tuple(file for file in stored if is_sample(file.name, samples.files))
+    marker = _marker_name(rule)
+    markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.name)]
+    moments = [file.modified for file in (*files, *markers) if file.modified is not None]
+    changed = max(moments, default=None)
+
+    def not_ready(reason: str, again: datetime | None = None) -> PartitionState:
+        return PartitionState(start, Presence.NOT_READY, reason, changed, again, files)
+
+    if marker is not None and not markers:
+        return not_ready(f"it has no {marker}")
+    if not files:
+        return not_ready(f"it has no file that matches {samples.files}" + (f", only {marker}" if marker else ""))
+    if rule.min_files is not None and len(files) < rule.min_files:
+        return not_ready(f"it has {len(files)} of at least {rule.min_files} files")
+    size = sum(file.size_bytes for file in files)
+    if rule.min_bytes is not None and size < rule.min_bytes:
+        return not_ready(f"it has {size} of at least {rule.min_bytes} bytes")
+    if rule.stable_seconds is not None:
+        stable_at = None if changed is None else changed + timedelta(seconds=rule.stable_seconds)
+        if stable_at is None:
+            return not_ready("its storage does not say when files were modified, so stable_seconds cannot hold")
+        if now < stable_at:
+            return not_ready(f"its files were modified until {label(stable_at)} minus {rule.stable_seconds:g} s", stable_at)
+    if rule.min_rows is not None:
+        try:
+            rows = count_rows(files)
+        except SampleUnreadable as error:  # without a marker, a file without its footer is one that is being written
+            if marker is not None:
+                raise
+            return not_ready(f"a file is not completely written ({error})")
+        if rows < rule.min_rows:
+            return not_ready(f"it has {rows} of at least {rule.min_rows} rows")
+    return PartitionState(start, Presence.READY, "", changed, None, files)
+
+
+def is_sample(name: str, glob: str) -> bool:
+    """Whether a file (named relative to its partition) is data: it matches, and nothing on its way starts with `_` or
+    `.` (Spark's `_temporary/`, checksums) unless the glob says so too. `key=__HIVE_DEFAULT_PARTITION__/` is data."""
+    if not glob_expression(glob).fullmatch(name):
+        return False
+    return glob.startswith(("_", ".")) or not any(part.startswith(("_", ".")) for part in name.split("/"))
+
+
+def _marker_name(rule: Ready) -> str | None:
+    if rule.marker is not None:
+        return rule.marker
+    conditions = (rule.min_files, rule.min_rows, rule.min_bytes, rule.stable_seconds)
+    return None if any(condition is not None for condition in conditions) else DEFAULT_MARKER
+
+
+def needs_folders_below(samples: Samples) -> bool:
+    """Whether files or marker may lie in folders below the partition's."""
+    return any("/" in glob or "**" in glob for glob in (samples.files, samples.ready.marker or ""))

@@ -1,0 +1,257 @@
+"""Where sample files are: the only module of the package that lists and opens.
+
+Local paths go straight to the operating system (a task that only reads local files never imports fsspec); everything
+else through fsspec, without its cache of listings, which would hide what is new. A refusal becomes `SampleUnreadable`
+that says what, where and what to do, with every secret taken out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from trainflow.errors import InputError, SampleUnreadable
+
+_REQUESTS_AT_ONCE = 16
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file below a partition's folder."""
+
+    #: relative to the folder, with slashes
+    name: str
+    size_bytes: int
+    #: None when the store does not say
+    modified: datetime | None
+    #: the store's own mark of this content: etag, or the modification time
+    version: str
+
+
+class Storage(Protocol):
+    """What the package needs of a file system. Folders and files are named as the samples name them."""
+
+    #: a request costs a round trip, so several are made at once
+    remote: bool
+
+    def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        """The files in a folder (and in those below it), by name; None when there is no such folder."""
+        ...
+
+    def names(self, folder: str) -> list[str] | None:
+        """The names in a folder, nothing else about them; None when there is no such folder."""
+        ...
+
+    def open_parquet(self, path: str) -> Any:
+        """What `pyarrow.parquet.ParquetFile` takes."""
+        ...
+
+
+class LocalStorage:
+    """Folders of this machine."""
+
+    remote = False
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def path(self, path: str) -> str:
+        """The absolute path: relative ones belong to the project."""
+        plain = path.removeprefix("file://").removeprefix("local://")
+        return os.path.join(self._root or os.getcwd(), plain)
+
+    def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        found: list[StoredFile] = []
+        try:
+            self._scan(self.path(folder), "", recursive, found)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise unreadable(folder, error, {}) from error
+        return sorted(found, key=lambda file: file.name)
+
+    def _scan(self, folder: str, prefix: str, recursive: bool, found: list[StoredFile]) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if recursive:
+                        self._scan(entry.path, f"{prefix}{entry.name}/", recursive, found)
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # a temporary file that its writer renamed in between
+                    continue
+                modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+                found.append(StoredFile(prefix + entry.name, status.st_size, modified, str(status.st_mtime_ns)))
+
+    def names(self, folder: str) -> list[str] | None:
+        try:
+            return os.listdir(self.path(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise unreadable(folder, error, {}) from error
+
+    def open_parquet(self, path: str) -> Any:
+        return self.path(path)
+
+
+class UrlStorage:
+    """Anything fsspec knows."""
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        protocol = url.split("://", 1)[0].split("::")[-1]
+        self.remote = protocol != "memory"
+        try:
+            from fsspec.core import url_to_fs
+
+            extra = {"use_listings_cache": False} if self.remote else {}
+            self._fs, _ = url_to_fs(url, **{**extra, **self._options})
+        except ImportError as error:
+            extra_name = _EXTRAS.get(protocol)
+            remedy = f"pip install 'trainflow[{extra_name}]'" if extra_name else "install the package it names"
+            raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}") from None
+        except ValueError as error:
+            raise InputError(f"samples.path {hide_secrets(url, self._options)}: {error}") from None
+
+    def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        base = self._fs._strip_protocol(folder).rstrip("/")
+        infos: Iterable[dict[str, Any]]
+        try:
+            if recursive:
+                infos = self._fs.find(base, detail=True).values()
+            else:
+                infos = self._fs.ls(base, detail=True)
+        except FileNotFoundError as error:
+            return self._none_if_only_missing(folder, error)
+        except Exception as error:
+            raise unreadable(folder, error, self._options) from _shown(error, self._options)
+        found = [_stored_file(info, base) for info in infos if info["type"] == "file" and info["name"].rstrip("/") != base]
+        # an object store has no folders: one without an object does not exist
+        return sorted(found, key=lambda file: file.name) if found or not recursive else None
+
+    def names(self, folder: str) -> list[str] | None:
+        base = self._fs._strip_protocol(folder).rstrip("/")
+        try:
+            paths = self._fs.ls(base, detail=False)
+        except FileNotFoundError as error:
+            self._none_if_only_missing(folder, error)
+            return None
+        except Exception as error:
+            raise unreadable(folder, error, self._options) from _shown(error, self._options)
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != base]
+
+    def open_parquet(self, path: str) -> Any:
+        return self._fs.open(self._fs._strip_protocol(path), "rb")
+
+    def _none_if_only_missing(self, folder: str, error: Exception) -> None:
+        """A folder that is not there yet is normal; a bucket that is not there is a mistake."""
+        cause: BaseException | None = error
+        while cause is not None:
+            response = getattr(cause, "response", None)
+            code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+            if code == "NoSuchBucket" or "bucket does not exist" in str(cause):
+                raise unreadable(folder, error, self._options) from _shown(error, self._options)
+            cause = cause.__cause__
+
+
+def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | None) -> Storage:
+    """The storage that `path` (a URL, an absolute path, or relative to `root`) is on.
+
+    Raises InputError for a protocol nobody knows, SampleUnreadable when the storage refuses.
+    """
+    if "://" not in path or path.startswith(("file://", "local://")):
+        return LocalStorage(root)
+    try:
+        return UrlStorage(path, storage_options)
+    except (InputError, SampleUnreadable):
+        raise
+    except Exception as error:
+        raise unreadable(path, error, storage_options) from _shown(error, storage_options)
+
+
+def at_once(storage: Storage, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    """`function` of each item, in order; several requests at a time where each costs a round trip."""
+    if not storage.remote or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(items)), thread_name_prefix="samples") as pool:
+        return list(pool.map(function, items))
+
+
+def unreadable(location: str, error: BaseException, options: Mapping[str, Any]) -> SampleUnreadable:
+    """What a refusal of the storage means to a person."""
+    said = hide_secrets(str(error) or type(error).__name__, options)
+    text = f"{type(error).__name__} {said}".lower()
+    if isinstance(error, PermissionError) or "denied" in text or "forbidden" in text or "credential" in text:
+        remedy = "check the credentials (samples.storage_options or the environment) and that they may list and read it"
+    elif "bucket" in text:
+        remedy = "check the name of the bucket in samples.path"
+    else:
+        remedy = "check samples.path and that the storage can be reached from this machine; the task can be retried"
+    return SampleUnreadable(f"samples at {hide_secrets(location, options)} cannot be read: {said}; {remedy}")
+
+
+def hide_secrets(text: str, options: Mapping[str, Any]) -> str:
+    """`text` without the values of storage options and without passwords in URLs."""
+    for secret in sorted(_strings(options), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    head, separator, tail = text.partition("://")
+    if separator and "@" in tail.split("/", 1)[0]:
+        user = tail.split("@", 1)[0].split(":", 1)[0]
+        text = f"{head}://{user}:***@{tail.split('@', 1)[1]}"
+    return text
+
+
+def _strings(value: Any) -> Iterable[str]:
+    """Every text in storage options that is long enough to be a secret."""
+    if isinstance(value, str):
+        if len(value) >= 4 and "://" not in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _strings(inner)
+
+
+def _shown(error: BaseException, options: Mapping[str, Any]) -> BaseException | None:
+    """The cause to show in a traceback: none when it would print a secret."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if hide_secrets(str(cause), options) != str(cause):
+            return None
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def _stored_file(info: dict[str, Any], base: str) -> StoredFile:
+    modified = _moment(
+        next((info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "created") if info.get(key)), None)
+    )
+    tag = next((info[key] for key in ("ETag", "etag", "md5Hash", "content_md5") if info.get(key)), None)
+    version = str(tag).strip('"') if tag else "" if modified is None else modified.isoformat()
+    return StoredFile(info["name"][len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, (int, float)):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return None
