@@ -1,0 +1,82 @@
+"""Check what a user passes to a DAG or an operator; every refusal names owner, argument and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from trainflow.errors import InputError, UnexpectedArgument
+
+_E = TypeVar("_E", bound=StrEnum)
+
+#: Airflow parameters people bring along, and why they have no counterpart
+_NO_COUNTERPART = {
+    "start_date": "pipelines trigger themselves, so no date decides when they run",
+    "end_date": "pipelines trigger themselves, so no date decides when they run",
+    "catchup": "there is no schedule to catch up with: a backfill is a chain of runs that trigger each other",
+    "on_success_callback": "add a task with trigger_rule='all_success' instead",
+    "on_failure_callback": "add a task with trigger_rule='one_failed' instead",
+    "on_retry_callback": "there are no callbacks",
+    "provide_context": "context is passed by parameter name",
+    "owner": "put it into tags",
+    "email": "there is no e-mail",
+    "email_on_failure": "there is no e-mail",
+    "email_on_retry": "there is no e-mail",
+    "executor": "use queue",
+    "wait_for_downstream": "use depends_on_past",
+}
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing when no name is near."""
+    import difflib
+
+    found = difflib.get_close_matches(name, sorted(allowed), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def refuse_unexpected(owner: str, unexpected: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise UnexpectedArgument for the first of `unexpected`; nothing when there is none."""
+    for name in sorted(unexpected):
+        hint = nearest(name, allowed)
+        reason = f" ({_NO_COUNTERPART[name]})" if name in _NO_COUNTERPART else ""
+        raise UnexpectedArgument(f"{owner} has no argument {name!r}{reason}.{hint}", owner=owner, argument=name)
+
+
+def duration(value: timedelta | float, what: str, *, positive: bool = False) -> timedelta:
+    """`value` as a timedelta; a number is seconds. Raises InputError when it is none, or negative."""
+    if isinstance(value, timedelta):
+        result = value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e14:
+        result = timedelta(seconds=value)
+    else:
+        raise InputError(f"{what}: {value!r} is no duration; give a timedelta or a number of seconds")
+    if result < timedelta(0) or (positive and not result):
+        raise InputError(f"{what}: {value!r} must be {'more than zero' if positive else 'zero or more'}")
+    return result
+
+
+def optional_duration(value: timedelta | float | None, what: str) -> timedelta | None:
+    """As `duration`, positive; None stays None."""
+    return None if value is None else duration(value, what, positive=True)
+
+
+def whole_number(value: Any, what: str, *, at_least: int | None = None) -> int:
+    """`value` if it is an int (and not a bool) of at least `at_least`; raises InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{what}: {value!r} is no whole number")
+    if at_least is not None and value < at_least:
+        raise InputError(f"{what}: {value} is less than {at_least}")
+    return value
+
+
+def one_of(value: str, kind: type[_E], what: str) -> _E:
+    """`value` as a member of `kind`; raises InputError with the allowed names."""
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(member.value for member in kind)
+        hint = nearest(str(value), [member.value for member in kind])
+        raise InputError(f"{what}: {value!r} is unknown.{hint} Allowed: {allowed}") from None

@@ -1,0 +1,69 @@
+"""How an operator is constructed: default_args first, then the constructor, then registration with the DAG."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABCMeta
+from typing import TYPE_CHECKING, Any
+
+from trainflow.authoring.scope import current_group
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from trainflow.authoring.task_group import TaskGroup
+
+
+class OperatorType(ABCMeta):
+    """The type of every operator class.
+
+    It stands before the constructor because `default_args` must also reach parameters that only a subclass has, and
+    after it because a task whose constructor raised must not be left behind in the DAG.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        group = group_of(kwargs)
+        defaults = dict(group.all_default_args()) if group is not None else {}
+        defaults.update(kwargs.get("default_args") or {})
+        if defaults:
+            accepted = cls.accepted_arguments()
+            given = set(_positional_names(cls)[: len(args)]) | kwargs.keys()
+            kwargs.update({k: v for k, v in defaults.items() if k in accepted and k not in given})
+        operator = super().__call__(*args, **kwargs)
+        if "task_id" not in vars(operator):
+            raise InputError(f"{cls.__name__}.__init__ must call super().__init__(**kwargs)")
+        operator._register()
+        return operator
+
+    def accepted_arguments(cls) -> frozenset[str]:
+        """Names of every keyword that the constructors of the class and of its bases take."""
+        cached = cls.__dict__.get("_accepted")
+        if cached is None:
+            cached = frozenset(name for base in cls.__mro__ for name in _own_parameters(base))
+            cls._accepted = cached
+        return cached
+
+
+def _own_parameters(base: type) -> list[str]:
+    constructor = base.__dict__.get("__init__")
+    if constructor is None or base is object:
+        return []
+    keyword = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    parameters = list(inspect.signature(constructor).parameters.values())[1:]
+    return [parameter.name for parameter in parameters if parameter.kind in keyword]
+
+
+def _positional_names(cls: type) -> list[str]:
+    positional = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return [parameter.name for parameter in parameters if parameter.kind in positional]
+
+
+def group_of(kwargs: dict[str, Any]) -> TaskGroup | None:
+    """Where an operator with these keyword arguments belongs: `task_group`, `dag`, or what is being written."""
+    if kwargs.get("task_group") is not None:
+        return kwargs["task_group"]  # type: ignore[no-any-return]
+    if kwargs.get("dag") is not None:
+        group = current_group()
+        # inside a group of the same DAG, `dag=` does not take the task out of the group
+        return group if group is not None and group.dag is kwargs["dag"] else kwargs["dag"].root_group  # type: ignore[no-any-return]
+    return current_group()

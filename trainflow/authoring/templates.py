@@ -1,0 +1,128 @@
+"""Fill template fields: XComArgs are pulled, Jinja expressions evaluated, files named by a field read and rendered.
+
+Jinja is sandboxed and strict: what the context does not hold is an error, never an empty string. It is imported only
+when a field holds an expression.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainflow.authoring.xcom_arg import XComArg
+from trainflow.errors import TemplateError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from trainflow.authoring.context import Context
+    from trainflow.authoring.dag import DAG
+    from trainflow.authoring.operator import BaseOperator
+
+_EXPRESSION_CHARACTERS = 200
+
+
+def render_fields(task: BaseOperator, context: Context) -> None:
+    """Replace the value of every template field of `task`. Raises TemplateError; XComArgs may raise TaskError."""
+    renderer = Renderer(task, context)
+    rendered = {field: renderer.render(field, getattr(task, field)) for field in task.template_fields}
+    for field, value in rendered.items():
+        setattr(task, field, value)
+
+
+class Renderer:
+    """Renders values for one task in one context. What is rendered is not rendered again: an XCom that looks like an
+    expression stays as it is."""
+
+    def __init__(self, task: BaseOperator, context: Context) -> None:
+        self._task = task
+        self._context = context
+        self._environment: Environment | None = None
+
+    def render(self, field: str, value: Any) -> Any:
+        """`value` with everything in it filled in; lists, tuples and dicts are new ones, other objects the same."""
+        if isinstance(value, XComArg):
+            return value.resolve(self._context)
+        if isinstance(value, str):
+            return self._text(field, value)
+        if isinstance(value, tuple):
+            items = [self.render(field, item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if isinstance(value, list):
+            return [self.render(field, item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.render(field, item) for key, item in value.items()}
+        return value
+
+    def _text(self, field: str, text: str) -> Any:
+        from_file = bool(self._task.template_ext) and text.endswith(tuple(self._task.template_ext))
+        if not from_file and not is_template(text):
+            return text
+        import jinja2
+
+        environment = self._jinja()
+        try:
+            template = environment.get_template(text) if from_file else environment.from_string(text)
+            return template.render(self._variables())
+        except jinja2.TemplateNotFound as error:
+            raise self._error(field, text, f"the file {error.name!r} is not beside the DAG file") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise self._error(field, text, f"syntax error in line {error.lineno}: {error.message}") from error
+        except jinja2.TemplateError as error:
+            raise self._error(field, _failing_line(error, text), str(error.message)) from error
+        except Exception as error:
+            raise self._error(field, _failing_line(error, text), f"{type(error).__name__}: {error}") from error
+
+    def _variables(self) -> dict[str, Any]:
+        macros = self._task.dag.user_defined_macros if self._task.has_dag() else {}
+        return {**macros, **self._context}
+
+    def _jinja(self) -> Environment:
+        if self._environment is None:
+            self._environment = environment_of(self._task.dag if self._task.has_dag() else None)
+        return self._environment
+
+    def _error(self, field: str, expression: str, problem: str) -> TemplateError:
+        if len(expression) > _EXPRESSION_CHARACTERS:
+            expression = f"{expression[:_EXPRESSION_CHARACTERS]}..."
+        return TemplateError(
+            f"task {self._task.task_id!r}, field {field!r}: {problem}, in {expression!r}",
+            task_id=self._task.task_id,
+            field=field,
+            expression=expression,
+        )
+
+
+def is_template(text: str) -> bool:
+    """Whether Jinja has anything to do in `text`."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def environment_of(dag: DAG | None) -> Environment:
+    """The Jinja environment of a DAG: its filters, its file's folder, native objects if it wants them."""
+    import jinja2
+
+    from trainflow.authoring.jinja import NativeEnvironment, TextEnvironment
+
+    native = dag is not None and dag.render_template_as_native_obj
+    folder = Path(dag.fileloc).parent if dag is not None and dag.fileloc else None
+    environment = (NativeEnvironment if native else TextEnvironment)(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(str(folder)) if folder is not None else None,
+    )
+    if dag is not None:
+        environment.filters.update(dag.user_defined_filters)
+    return environment
+
+
+def _failing_line(error: BaseException, text: str) -> str:
+    """The line of the template in which `error` was raised; the whole text when it is not known."""
+    line = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == "<template>":
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    lines = text.splitlines()
+    return lines[line - 1].strip() if line is not None and 0 < line <= len(lines) else text

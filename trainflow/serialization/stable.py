@@ -1,0 +1,89 @@
+"""A form of any value that people can read and that is the same in every process: no addresses, no hash order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from trainflow.identifiers import canonical_json
+
+#: entries of a mapping whose values are never shown: documents are stored, logged and displayed
+_SECRET_ENDINGS = ("password", "secret", "token", "api_key", "secret_key", "access_key")
+
+
+def stable(value: Any, dag_file: str | None = None) -> Any:
+    """JSON that says what `value` is. What is written in `dag_file` is named without its module, whose name may depend
+    on how the file was loaded."""
+    if value is None or isinstance(value, bool | int):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    simple = _simple(value)
+    if simple is not None:
+        return simple
+    if isinstance(value, Mapping):
+        return {str(key): _entry(str(key), item, dag_file) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [stable(item, dag_file) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((stable(item, dag_file) for item in value), key=canonical_json)
+    if isinstance(value, msgspec.Struct):
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return stable({name: item for name, item in fields.items() if item is not None}, dag_file)
+    if isinstance(value, partial):
+        return {
+            "function": _name(value.func, dag_file),
+            "args": stable(value.args, dag_file),
+            "kwargs": stable(value.keywords, dag_file),
+        }
+    if isinstance(value, type) or callable(value):
+        return _name(value, dag_file)
+    return f"<{_name(type(value), dag_file)}>"
+
+
+def _simple(value: Any) -> str | float | None:
+    """Values that are written as one string or number."""
+    from trainflow.authoring.xcom_arg import XComArg
+
+    if isinstance(value, Enum):
+        return stable(value.value)  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, PurePath | XComArg):
+        return str(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return None
+
+
+def _entry(key: str, value: Any, dag_file: str | None) -> Any:
+    if key == "storage_options" and isinstance(value, Mapping):
+        return {str(name): "***" for name in value}
+    if value is not None and key.lower().endswith(_SECRET_ENDINGS):
+        return "***"
+    return stable(value, dag_file)
+
+
+def _name(thing: Callable[..., Any] | type, dag_file: str | None) -> str:
+    """`module:qualified.name`; of an instance that can be called, the name of its type."""
+    if not hasattr(thing, "__qualname__"):
+        return f"<{_name(type(thing), dag_file)}>"
+    module = getattr(thing, "__module__", None) or ""
+    if dag_file is not None and _file_of(module) == dag_file:
+        return thing.__qualname__
+    return f"{module}:{thing.__qualname__}"
+
+
+def _file_of(module: str) -> str | None:
+    import sys
+
+    return getattr(sys.modules.get(module), "__file__", None)
