@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from trainflow.authoring import arguments
@@ -22,7 +22,7 @@ from trainflow.identifiers import check_name
 if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
 
-_AUTHORING = str(Path(__file__).parent)
+_AUTHORING = os.path.dirname(__file__) + os.sep
 _made: ContextVar[list[DAG] | None] = ContextVar("trainflow_made_dags", default=None)
 
 

@@ -10,6 +10,7 @@ from trainflow.authoring.scope import current_group
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
+    from trainflow.authoring.dag import DAG
     from trainflow.authoring.task_group import TaskGroup
 
 
@@ -54,16 +55,19 @@ def _own_parameters(base: type) -> list[str]:
 
 def _positional_names(cls: type) -> list[str]:
     positional = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    parameters = list(inspect.signature(constructor).parameters.values())[1:]
     return [parameter.name for parameter in parameters if parameter.kind in positional]
 
 
 def group_of(kwargs: dict[str, Any]) -> TaskGroup | None:
     """Where an operator with these keyword arguments belongs: `task_group`, `dag`, or what is being written."""
-    if kwargs.get("task_group") is not None:
-        return kwargs["task_group"]  # type: ignore[no-any-return]
-    if kwargs.get("dag") is not None:
-        group = current_group()
+    given: TaskGroup | None = kwargs.get("task_group")
+    dag: DAG | None = kwargs.get("dag")
+    if given is not None:
+        return given
+    current = current_group()
+    if dag is None or (current is not None and current.dag is dag):
         # inside a group of the same DAG, `dag=` does not take the task out of the group
-        return group if group is not None and group.dag is kwargs["dag"] else kwargs["dag"].root_group  # type: ignore[no-any-return]
-    return current_group()
+        return current
+    return dag.root_group

@@ -66,6 +66,7 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         max_active_tis_per_dagrun=task.max_active_tis_per_dagrun,
         is_setup=task.is_setup,
         is_teardown=task.is_teardown,
+        shielded=task.shielded,
         template_fields=stable({field: getattr(task, field) for field in task.template_fields}, dag_file),
         doc=task.doc_md,
         ui_color=task.ui_color,
