@@ -32,7 +32,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   └── DagRunAlreadyExists         (ValueError) the run id is taken by somebody else
     ├── ProtocolError                   a frame or a message that cannot be understood
     ├── EngineError                     a part of the control plane cannot go on
-    │   └── EngineAlreadyRunning        another engine owns this home
+    │   ├── EngineAlreadyRunning        another engine owns this home
+    │   └── DelivererLost               the process that writes to MLflow died; delivering again is safe
     └── TaskError                       raised by or into task code
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped
@@ -253,6 +254,10 @@ class EngineAlreadyRunning(EngineError):
     def __init__(self, message: str, *, pid: int) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class DelivererLost(EngineError):
+    """The process that writes to MLflow died or does not answer. Whether it delivered is unknown; again is safe."""
 
 
 # -- task code -----------------------------------------------------------------------------------------------------

@@ -1,1 +1,12 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""What the control plane says about itself: logs, and nothing secret in them.
+
+Reading order: `redaction` (what counts as a secret, pure), `logs` (set-up of the log of one process).
+
+Invariants:
+- A secret is cut out where text leaves the process (the formatter, the mirror), not where it is made: one place cannot
+  be forgotten.
+- Redacting is pure and never raises: a log line or a mirror entry is worth less than what it reports on.
+
+A change breaks this when a value of `storage_options`, a password in a URL or a parameter named like a secret can reach
+a log file, MLflow or an error message in the clear.
+"""

@@ -1,0 +1,54 @@
+"""The log of one engine process: UTC times, no secrets, one line a record."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+
+from trainflow.observability.redaction import redact_text
+
+_LINE = "%(asctime)s %(levelname)-7s %(name)s[%(process)d]: %(message)s"
+
+
+class UtcFormatter(logging.Formatter):
+    """`2013-01-31T06:00:00.123Z INFO    trainflow.scheduler[4711]: …`, redacted.
+
+    Redacts here and not in a logging filter: a filter sees the message before its arguments and the traceback are put
+    in, and these are where a URL with a password turns up.
+    """
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__(_LINE)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact_text(super().format(record))
+
+
+def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
+    """Send this process's log to `file` (appended to; its folder is made), or to stderr; calling again replaces it.
+
+    The file may be moved away by logrotate while it is open. Raises ValueError for an unknown level, OSError when the
+    folder cannot be made.
+    """
+    root = logging.getLogger()
+    root.setLevel(level)
+    handler: logging.Handler
+    if file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = WatchedFileHandler(file, encoding="utf-8", delay=True)
+    handler.setFormatter(UtcFormatter())
+    for old in [old for old in root.handlers if isinstance(old.formatter, UtcFormatter)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    return handler

@@ -1,0 +1,46 @@
+"""Tell a process from a later one that got its number, and see the kernel's count of out-of-memory kills."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def started_at(pid: int) -> float:
+    """When the process started, in clock ticks since boot; 0.0 where the system does not say (then the pid decides).
+
+    Raises ProcessLookupError when there is no such process, or only its entry is left (a zombie).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            raise ProcessLookupError(pid) from None
+        os.kill(pid, 0)
+        return 0.0
+    if fields[0] in ("Z", "X"):
+        raise ProcessLookupError(pid)
+    return float(fields[19])
+
+
+def is_alive(pid: int, process_started: float) -> bool:
+    """Is this very process alive?"""
+    try:
+        found = started_at(pid)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return found == process_started or 0.0 in (found, process_started)
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory, on this host or in this container; 0 if unknown."""
+    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    return 0

@@ -1,0 +1,81 @@
+"""Cut secrets out of what is shown or sent elsewhere. Pure; never raises.
+
+A key is judged by its words, not by substrings: `max_tokens`, `tokenizer` and `primary_key` are hyperparameters,
+`hf_token` and `access_key` are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "***"
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+#: a word that makes the whole key a secret, wherever it stands
+_SECRET_WORDS = frozenset(
+    "password passwd passphrase pwd secret secrets credential credentials authorization apikey accesskey sas".split()
+)
+#: `…_key` is a secret only after one of these, or alone
+_KEY_OWNERS = frozenset("api access private secret account signing encryption ssh storage shared client auth".split())
+#: `…_token` is a secret except after one of these, which name symbols of a vocabulary
+_VOCABULARY = frozenset("pad eos bos unk mask sep cls start end special image per".split())
+#: everything below these keys is handed to a store as it is, and may be anything
+_SECRET_TREES = frozenset({"storage_options", "client_kwargs", "connection_string", "dsn"})
+
+_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^\s/:@\"']*):([^\s/\"']+)@")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_.\-]*)([\"']?\s?[=:]\s?[\"']?)([^\s,;&\"'}]+)")
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~\-]{8,}")
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether a value stored under `key` is a secret."""
+    if key.lower() in _SECRET_TREES:
+        return True
+    words = [word.lower() for word in _WORDS.findall(key)]
+    if any(word in _SECRET_WORDS for word in words):
+        return True
+    if not words:
+        return False
+    before = words[-2] if len(words) > 1 else None
+    if words[-1] == "key":
+        return before is None or before in _KEY_OWNERS
+    return words[-1] == "token" and before not in _VOCABULARY
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """A copy of a JSON-like value with `***` for every secret: by the name of its key, or inside a text.
+
+    None stays None: that a secret is not set is no secret.
+    """
+    if value is None:
+        return None
+    if key and is_secret_key(key):
+        return MASK
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {name: redact(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return value
+
+
+def redact_text(text: str) -> str:
+    """`text` without passwords of URLs (`scheme://user:***@host`), `secret=…` assignments and bearer tokens."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    if "=" in text or ":" in text:
+        text = _ASSIGNMENT.sub(_mask_assignment, text)
+    if "Bearer" in text or "Basic" in text:
+        text = _BEARER.sub(rf"\1 {MASK}", text)
+    return text
+
+
+def _mask_assignment(match: re.Match[str]) -> str:
+    name, sign, _ = match.groups()
+    # "key: the partition …" is prose; a lone `key` is a secret only as the key of a mapping, see `redact`
+    if name.lower() in ("key", "token", "authorization") and "=" not in sign:
+        return match.group()
+    return f"{name}{sign}{MASK}" if is_secret_key(name) else match.group()

@@ -1,0 +1,183 @@
+"""The deliverer's process: `python -m trainflow.tracking.deliverer FD`. Reads deliveries, answers each, ends when its
+input closes.
+
+A process of its own because importing MLflow takes about two seconds of CPU and 200 MiB: neither a task nor the
+engine's lock has to pay for it. It never sees the metadata database; what it is not told it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from trainflow.clock import Clock, SystemClock
+from trainflow.errors import ProtocolError
+from trainflow.messages.frames import receive, send
+from trainflow.observability.redaction import redact_text
+from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
+
+if TYPE_CHECKING:
+    from trainflow.tracking.mirror import Mirrored
+
+log = logging.getLogger(__name__)
+
+#: after MLflow could not be reached, everything that waits already is refused unasked for this long
+GIVE_UP_SECONDS = 5.0
+#: the engine tries again by itself (see `backoff`), so MLflow's client shall not: its own defaults are 7 retries of
+#: up to 120 s each
+HTTP_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+#: MLflow was reached and says no: perhaps because of an id we remember (something was deleted by hand), or because
+#: somebody else wrote at the same time. Worth one more try at once, from scratch
+_REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+#: the content itself is refused: no use in trying again later
+_HOPELESS = {"INVALID_PARAMETER_VALUE"}
+
+
+class Applies(Protocol):
+    """What `Desk` needs of a mirror (`mirror.Mirror`)."""
+
+    def apply(self, delivery: Delivery) -> Mirrored: ...
+
+    def forget(self) -> None: ...
+
+
+class Desk:
+    """Turns deliveries into answers: opens the mirror when first needed, classifies what goes wrong. Never raises."""
+
+    def __init__(self, open_mirror: Callable[[], Applies], clock: Clock) -> None:
+        self._open_mirror = open_mirror
+        self._clock = clock
+        self._mirror: Applies | None = None
+        self._given_up: tuple[float, str] | None = None
+
+    def answer(self, request: Deliver) -> Answer:
+        """Deliver it and say how that went."""
+        if self._given_up is not None:
+            since, reason = self._given_up
+            if self._clock.monotonic() - since < GIVE_UP_SECONDS:
+                return NotDelivered(request.delivery_id, reason)
+            self._given_up = None
+        try:
+            experiment_id, chain_run_id, run_id = self._apply(request.delivery)
+        except Exception as error:
+            return self._failure(request.delivery_id, error)
+        return Delivered(request.delivery_id, experiment_id, chain_run_id, run_id)
+
+    def _apply(self, delivery: Delivery) -> Mirrored:
+        if self._mirror is None:
+            self._mirror = self._open_mirror()
+        try:
+            return self._mirror.apply(delivery)
+        except Exception as error:
+            self._mirror.forget()
+            if _code(error) not in _REFUSED:
+                raise
+        return self._mirror.apply(delivery)
+
+    def _failure(self, delivery_id: int, error: Exception) -> NotDelivered:
+        reason = describe(error)
+        hopeless = _code(error) in _HOPELESS or isinstance(error, TypeError | ValueError)
+        if not hopeless and _code(error) not in _REFUSED:
+            self._given_up = (self._clock.monotonic(), reason)
+        log.warning("delivery %d failed: %s", delivery_id, reason)
+        log.debug("delivery %d failed", delivery_id, exc_info=error)
+        return NotDelivered(delivery_id, reason, retry=not hopeless)
+
+
+def describe(error: Exception) -> str:
+    """One line of at most 500 characters, without secrets."""
+    lines = redact_text(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def serve(connection: socket.socket, clock: Clock) -> None:
+    """Answer until the input closes. Raises ProtocolError when it closes inside a frame or is not for us."""
+    decoder = msgspec.json.Decoder(ToDeliverer)
+    first = receive(connection)
+    if first is None:
+        return
+    target = decoder.decode(first)
+    if not isinstance(target, Open):
+        raise ProtocolError(f"the first frame to a deliverer must be Open, not {type(target).__name__}")
+    with _exclusive(target.lock_file):
+        desk = Desk(lambda: open_mirror(target), clock)
+        while (frame := receive(connection)) is not None:
+            request = decoder.decode(frame)
+            if not isinstance(request, Deliver):
+                raise ProtocolError("a deliverer is opened once")
+            send(connection, msgspec.json.encode(desk.answer(request)))
+
+
+@contextlib.contextmanager
+def _exclusive(lock_file: str | None) -> Iterator[None]:
+    """Wait for a predecessor whose engine was killed: it ends after the delivery in its hands."""
+    if lock_file is None:
+        yield
+        return
+    Path(lock_file).parent.mkdir(parents=True, exist_ok=True)
+    with open(lock_file, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def open_mirror(target: Open) -> Applies:
+    """Import MLflow and open its store; a SQLite store that is not there is made (about a second, once)."""
+    os.environ.update(HTTP_ENVIRONMENT)
+    from mlflow.tracking.client import MlflowClient
+
+    from trainflow.tracking.mirror import Mirror
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if "://" in target.tracking_uri and not target.tracking_uri.startswith(("http:", "https:")):
+        _one_attempt_to_connect()
+    return Mirror(MlflowClient(tracking_uri=target.tracking_uri), target.artifact_root)
+
+
+def _one_attempt_to_connect() -> None:
+    """MLflow tries ten times to reach a database, sleeping more than a minute in all; the engine's backoff does that
+    without holding a process."""
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "MAX_RETRY_COUNT"):
+        utils.MAX_RETRY_COUNT = 1
+
+
+def main(arguments: list[str]) -> int:
+    """The process: the connection is the inherited file descriptor named by the only argument."""
+    from trainflow.observability.logs import configure_logging
+
+    configure_logging("INFO")
+    warnings.simplefilter("ignore")  # MLflow's own deprecations are nothing a reader of the engine's log can act on
+    with socket.socket(fileno=int(arguments[0])) as connection:
+        try:
+            serve(connection, SystemClock())
+        except (ProtocolError, ConnectionError) as error:
+            log.info("the engine went away: %s", error)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    logging.shutdown()
+    os._exit(exit_code)  # every write is acknowledged already; tearing down what MLflow imported takes half a second

@@ -1,0 +1,147 @@
+"""What the engine hands to the deliverer and what it hears back. Typed JSON; the payloads are what the outbox stores.
+
+Every delivery says everything it needs: it can be delivered alone, again, or after a later one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from trainflow.identifiers import canonical_json, digest
+
+#: None stands for NaN and the infinities, which JSON has no form for: they are shown as NaN
+Metrics = dict[str, float | None]
+
+
+class TrackedChain(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Names a chain. `store` is the URL of its checkpoint store: the same names over another store are another chain."""
+
+    pipeline: str
+    stage: str = "main"
+    branch: str = "main"
+    store: str = ""
+
+
+class TrackedRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One DagRun. `params` may be nested; secrets in them are cut out before they leave for MLflow."""
+
+    chain: TrackedChain
+    dag_id: str
+    run_id: str
+    started_at: datetime
+    #: which run of its DAG this is, from 1; 0 when unknown
+    run_number: int = 0
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: name → URL or path ("run", "log", "project")
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The split a run trained on, without its files. `end` is exclusive; `size_bytes` in bytes."""
+
+    start: datetime
+    end: datetime
+    partitions: int
+    digest: str
+    rows: int | None = None
+    size_bytes: int | None = None
+    holes: int = 0
+    #: where the samples are (the pattern)
+    source: str = ""
+
+
+class CheckpointSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the run committed."""
+
+    checkpoint_id: str
+    sequence: int
+    uri: str
+    watermark: datetime
+
+
+class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
+    """A DagRun has begun: its MLflow run shall exist, so that user code can log into it."""
+
+    run: TrackedRun
+
+
+class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults=True):
+    """A DagRun has ended. `evaluation`: the head scored the new split before it was trained on (prequential)."""
+
+    run: TrackedRun
+    state: Literal["success", "failed"]
+    ended_at: datetime
+    split: SplitSummary | None = None
+    evaluation: Metrics = msgspec.field(default_factory=dict)
+    training: Metrics = msgspec.field(default_factory=dict)
+    checkpoint: CheckpointSummary | None = None
+    #: one sentence ("caught up: …")
+    note: str = ""
+
+
+#: a further kind (promotion to the registry) is one more member here and one more branch in `mirror.Mirror.apply`
+Delivery = RunStarted | RunFinished
+
+
+class Open(msgspec.Struct, frozen=True, tag="open"):
+    """The first frame: where to deliver to. A frame and not an argument, because the URI may hold a password."""
+
+    tracking_uri: str
+    #: where artifacts of new experiments go (URI); None: the server decides
+    artifact_root: str | None = None
+    #: held while delivering, so that a deliverer whose engine was killed cannot overlap with its successor
+    lock_file: str | None = None
+
+
+class Deliver(msgspec.Struct, frozen=True, tag="deliver"):
+    """Deliver one row of the outbox. `delivery_id` comes back in the answer."""
+
+    delivery_id: int
+    delivery: Delivery
+
+
+class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
+    """MLflow has it. `mlflow_run_id` is the run that `MLFLOW_RUN_ID` of user code has to name."""
+
+    delivery_id: int
+    experiment_id: str
+    chain_run_id: str
+    mlflow_run_id: str
+
+
+class NotDelivered(msgspec.Struct, frozen=True, tag="not_delivered"):
+    """MLflow does not have it (or not all of it). `retry` False: MLflow refuses the content, trying again is of no
+    use. `reason` is one line without secrets."""
+
+    delivery_id: int
+    reason: str
+    retry: bool = True
+
+
+ToDeliverer = Open | Deliver
+Answer = Delivered | NotDelivered
+
+
+def kind(delivery: Delivery) -> str:
+    """The name of the kind of a delivery, as its payload tells it."""
+    return str(delivery.__struct_config__.tag)
+
+
+def outbox_key(delivery: Delivery) -> str:
+    """Unique for one delivery, the same whenever it is made again. A cleared run starts anew: it has another key."""
+    run = delivery.run
+    name = digest(canonical_json([run.dag_id, run.run_id, run.started_at.isoformat()]))
+    return f"{kind(delivery)}/{name.removeprefix('sha256:')[:32]}"
+
+
+def encode(delivery: Delivery) -> bytes:
+    """The payload the outbox stores: JSON. The same delivery always gives the same bytes."""
+    return msgspec.json.encode(delivery, order="deterministic")
+
+
+def decode(payload: bytes | str) -> Delivery:
+    """Read a payload. Raises msgspec.DecodeError (ValidationError for a wrong shape)."""
+    return msgspec.json.decode(payload, type=Delivery)

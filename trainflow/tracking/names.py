@@ -1,0 +1,82 @@
+"""What things are called in MLflow: keys that find a run again, and names MLflow accepts. Pure."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from trainflow.identifiers import canonical_json, digest
+from trainflow.tracking.deliveries import TrackedChain, TrackedRun
+
+#: MLflow makes run ids itself; this tag is how a run is found again
+RUN_KEY = "trainflow.run_key"
+#: what was delivered to a run last, set after everything else: "<kind> <digest of the payload>"
+DELIVERED = "trainflow.delivered"
+
+MAX_NAME = 250
+MAX_PARAM_VALUE = 6000
+MAX_TAG_VALUE = 5000  # what every MLflow backend takes; newer servers take 8000
+_FORBIDDEN = re.compile(r"[^/\w.\- :]")
+
+
+def chain_key(chain: TrackedChain) -> str:
+    """The run key of a chain's parent run."""
+    return _key("chain", [chain.store, chain.pipeline, chain.stage, chain.branch])
+
+
+def run_key(run: TrackedRun) -> str:
+    """The run key of a DagRun. The first start is not part of it: a cleared run goes on in the same MLflow run."""
+    chain = run.chain
+    return _key("run", [chain.store, chain.pipeline, chain.stage, chain.branch, run.dag_id, run.run_id])
+
+
+def _key(sort: str, parts: list[str]) -> str:
+    return f"{sort}-{digest(canonical_json(parts)).removeprefix('sha256:')[:32]}"
+
+
+def safe_name(name: str) -> str:
+    """`name` as MLflow accepts it for a param or a metric: odd characters become `_`, at most 250 of them."""
+    safe = _FORBIDDEN.sub("_", name)[:MAX_NAME]
+    if posixpath.normpath(safe) != safe or safe.startswith(("/", "..")) or safe == ".":
+        safe = safe.replace("/", "_").replace("..", "_").strip(".") or "_"
+    return safe
+
+
+def shorten(value: str, limit: int) -> str:
+    """`value` in at most `limit` characters; `…` says that something is missing."""
+    return value if len(value) <= limit else value[: limit - 1] + "…"
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested params as MLflow's flat strings: `{"model": {"lr": 0.1}}` → `{"model.lr": "0.1"}`.
+
+    Scalars are written as `mlflow.log_param` writes them, so that user code logging the same param is no conflict.
+    """
+    flat: dict[str, str] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            text = value if isinstance(value, str) else _literal(value)
+            flat[safe_name(f"{prefix}{name}")] = shorten(text, MAX_PARAM_VALUE)
+    return flat
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, default=str, ensure_ascii=False)
+    return str(value)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Milliseconds since 1970; MLflow takes no time before."""
+    return max(0, round(moment.timestamp() * 1000))
+
+
+def iso(moment: datetime) -> str:
+    """`2013-01-31T00:00:00Z`: one spelling, so that tags can be searched and sorted as text."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -1,0 +1,201 @@
+"""What a delivery says in MLflow's words: tags, params, points of metrics, one dataset. Pure.
+
+Metrics are kept apart from what user code logs into the same run by a prefix: `prequential/…` (the head scored the new
+split before training on it), `train/…` (what the training function returned), `samples/…` (how much it was).
+
+The curve of a chain (parent run):
+    step       the checkpoint's sequence in the ledger: grows with every commit, even after a rewind, so MLflow's
+               "latest" value is the one of the newest commit, and no two commits share a step;
+    timestamp  the watermark: in MLflow's UI the x-axis "Time (Wall)" shows the samples' time, whatever the partitions'
+               length is.
+Both are facts of the ledger, so delivering again writes the same point, which MLflow's database keeps once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import NamedTuple
+
+from trainflow.identifiers import digest
+from trainflow.observability.redaction import redact, redact_text
+from trainflow.tracking.deliveries import Delivery, Metrics, RunFinished, SplitSummary, TrackedRun, encode, kind
+from trainflow.tracking.names import (
+    DELIVERED,
+    MAX_TAG_VALUE,
+    RUN_KEY,
+    chain_key,
+    flatten,
+    iso,
+    milliseconds,
+    run_key,
+    safe_name,
+    shorten,
+)
+
+Tags = dict[str, str]
+
+
+class Point(NamedTuple):
+    """One value on a curve. `timestamp` in milliseconds."""
+
+    name: str
+    value: float
+    step: int
+    timestamp: int
+
+
+class DatasetEntry(NamedTuple):
+    """One MLflow dataset: the whole split, never its partitions (an input a partition does not scale)."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    profile: str
+
+
+def delivered_mark(delivery: Delivery) -> str:
+    """The value of the `trainflow.delivered` tag that says this very delivery is complete."""
+    return f"{kind(delivery)} {digest(encode(delivery)).removeprefix('sha256:')[:32]}"
+
+
+def params(run: TrackedRun) -> dict[str, str]:
+    """The run's params, flat, without secrets."""
+    return flatten(redact(run.params))
+
+
+def chain_tags(run: TrackedRun) -> Tags:
+    """Tags of a chain's parent run, from its first run."""
+    return _clean({RUN_KEY: chain_key(run.chain), "trainflow.kind": "chain", **_shared(run)})
+
+
+def run_tags(run: TrackedRun) -> Tags:
+    """Tags of a DagRun's MLflow run. The chain's names are repeated: MLflow's search does not look at parents."""
+    links = {f"trainflow.link.{name}": target for name, target in run.links.items()}
+    return _clean(
+        {
+            RUN_KEY: run_key(run),
+            "trainflow.kind": "run",
+            "trainflow.run_id": run.run_id,
+            "trainflow.run_number": str(run.run_number) if run.run_number else "",
+            "trainflow.started_at": iso(run.started_at),
+            **_shared(run),
+            **links,
+        }
+    )
+
+
+def _shared(run: TrackedRun) -> Tags:
+    return {
+        "mlflow.source.name": run.dag_id,
+        "trainflow.pipeline": run.chain.pipeline,
+        "trainflow.stage": run.chain.stage,
+        "trainflow.branch": run.chain.branch,
+        "trainflow.store": run.chain.store,
+        "trainflow.dag_id": run.dag_id,
+    }
+
+
+def finished_tags(finished: RunFinished) -> Tags:
+    """Tags a DagRun's MLflow run gets at its end."""
+    tags = {
+        "trainflow.state": finished.state,
+        "trainflow.ended_at": iso(finished.ended_at),
+        "trainflow.note": finished.note,
+    }
+    if (split := finished.split) is not None:
+        tags["trainflow.split_start"] = iso(split.start)
+        tags["trainflow.split_end"] = iso(split.end)
+        tags["trainflow.split_digest"] = split.digest
+        tags["trainflow.holes"] = str(split.holes)
+    if (checkpoint := finished.checkpoint) is not None:
+        tags["trainflow.checkpoint_id"] = checkpoint.checkpoint_id
+        tags["trainflow.checkpoint_uri"] = checkpoint.uri
+        tags["trainflow.sequence"] = str(checkpoint.sequence)
+        tags["trainflow.watermark"] = iso(checkpoint.watermark)
+    return _clean(tags)
+
+
+def head_tags(finished: RunFinished) -> Tags:
+    """Tags of the chain's parent run after a run that ended; the head is named only when the run committed one."""
+    tags = {"trainflow.last_run_id": finished.run.run_id, "trainflow.last_state": finished.state}
+    if (checkpoint := finished.checkpoint) is not None:
+        tags["trainflow.head_sequence"] = str(checkpoint.sequence)
+        tags["trainflow.head_checkpoint_id"] = checkpoint.checkpoint_id
+        tags["trainflow.head_checkpoint_uri"] = checkpoint.uri
+        tags["trainflow.watermark"] = iso(checkpoint.watermark)
+    return _clean(tags)
+
+
+def run_points(finished: RunFinished) -> list[Point]:
+    """Metrics of a DagRun's MLflow run: step = sequence (0 when nothing was committed), timestamp = end of the run."""
+    step = 0 if finished.checkpoint is None else finished.checkpoint.sequence
+    return _points(finished, step, milliseconds(finished.ended_at))
+
+
+def chain_points(finished: RunFinished) -> list[Point]:
+    """What a committed run adds to the curve of its chain; nothing when it committed nothing, because the same split
+    is scored again by the run that does commit it."""
+    checkpoint = finished.checkpoint
+    if checkpoint is None:
+        return []
+    return _points(finished, checkpoint.sequence, milliseconds(checkpoint.watermark))
+
+
+def _points(finished: RunFinished, step: int, timestamp: int) -> list[Point]:
+    values = {
+        **_prefixed("prequential", finished.evaluation),
+        **_prefixed("train", finished.training),
+        **_amounts(finished.split),
+        "run/seconds": (finished.ended_at - finished.run.started_at).total_seconds(),
+    }
+    return [Point(name, value, step, timestamp) for name, value in sorted(values.items())]
+
+
+def _prefixed(prefix: str, metrics: Metrics) -> dict[str, float]:
+    return {safe_name(f"{prefix}/{name}"): math.nan if value is None else value for name, value in metrics.items()}
+
+
+def _amounts(split: SplitSummary | None) -> dict[str, float]:
+    if split is None:
+        return {}
+    amounts = {"samples/partitions": split.partitions, "samples/rows": split.rows, "samples/bytes": split.size_bytes}
+    return {name: float(amount) for name, amount in amounts.items() if amount is not None}
+
+
+def dataset(finished: RunFinished) -> DatasetEntry | None:
+    """The one dataset of a run: its split."""
+    split = finished.split
+    if split is None:
+        return None
+    source = redact_text(split.source)
+    profile = {
+        "start": iso(split.start),
+        "end": iso(split.end),
+        "partitions": split.partitions,
+        "rows": split.rows,
+        "bytes": split.size_bytes,
+        "holes": split.holes,
+        "digest": split.digest,
+    }
+    return DatasetEntry(
+        name=f"{finished.run.chain.pipeline}: {iso(split.start)} → {iso(split.end)}",
+        digest=split.digest.rpartition(":")[2][:36],  # MLflow keeps 36 characters; the whole one is in the profile
+        source_type=source.partition("://")[0] if "://" in source else "local",
+        source=json.dumps({"uri": source}),
+        profile=json.dumps(profile),
+    )
+
+
+def with_mark(tags: Tags, delivery: Delivery) -> Tags:
+    """`tags` and the mark that the delivery is complete."""
+    return {**tags, DELIVERED: delivered_mark(delivery)}
+
+
+def _clean(tags: Tags) -> Tags:
+    return {
+        safe_name(name): shorten(redact_text(value), MAX_TAG_VALUE) if name != RUN_KEY else value
+        for name, value in tags.items()
+        if value
+    }

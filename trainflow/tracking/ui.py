@@ -1,0 +1,72 @@
+"""Where MLflow is: its URI for this project, the command that serves its web page, the address of a run. No MLflow
+import: the command line uses it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from trainflow.errors import InputError
+from trainflow.observability.redaction import redact_text
+from trainflow.settings.home import Home
+from trainflow.settings.model import TrackingSettings
+from trainflow.tracking.deliveries import Open
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """How to start MLflow's server. The store is in the environment, because its URI may hold a password and
+    arguments are visible to everybody on the machine."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    url: str
+
+
+def tracking_uri(settings: TrackingSettings, home: Home) -> str:
+    """Where MLflow keeps this project's runs: the setting, or SQLite in the home.
+
+    SQLite and not a folder of files: MLflow 3.17 refuses the file store unless it is asked to allow it.
+    """
+    return settings.uri or f"sqlite:///{home.mlflow_database.absolute()}"
+
+
+def target(settings: TrackingSettings, home: Home) -> Open:
+    """What to open a deliverer with."""
+    root = None if settings.uri else home.mlflow_artifacts.absolute().as_uri()
+    lock = str(home.mlflow_database.absolute().with_name("deliverer.lock"))
+    return Open(tracking_uri(settings, home), artifact_root=root, lock_file=lock)
+
+
+def server_command(settings: TrackingSettings, home: Home, *, host: str, port: int) -> ServerCommand:
+    """The command behind `trainflow mlflow`. Raises InputError when the tracking URI is a server already."""
+    uri = tracking_uri(settings, home)
+    if urlsplit(uri).scheme in ("http", "https"):
+        raise InputError(
+            f"tracking.uri is an MLflow server already: open {redact_text(uri)} in a browser "
+            "(or remove tracking.uri from the settings to keep runs in this project's home)"
+        )
+    home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": home.mlflow_artifacts.absolute().as_uri(),
+    }
+    return ServerCommand(argv, environment, server_url(host, port))
+
+
+def server_url(host: str, port: int) -> str:
+    """The address to open in a browser; a server that listens everywhere is reached on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def experiment_url(server: str, experiment_id: str) -> str:
+    """The page of a pipeline."""
+    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id, safe='')}"
+
+
+def run_url(server: str, experiment_id: str, mlflow_run_id: str) -> str:
+    """The page of a run (of a DagRun, or of a whole chain)."""
+    return f"{experiment_url(server, experiment_id)}/runs/{quote(mlflow_run_id, safe='')}"
