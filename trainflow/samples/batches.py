@@ -1,8 +1,8 @@
 """Reading a split as Arrow record batches: one window in memory, a position that resumes exactly, ranks that share.
 
-The stream of rows is `order.windows`; a batch is `batch_size` rows of it, wherever windows begin and end. Batch n
-(counted from where this reading began) belongs to rank n modulo `world_size`. A position is the number of rows that all ranks
-together have read, so it means the same to one rank as to eight.
+The stream of rows is `order.windows`; a batch is `batch_size` rows of it, wherever windows begin and end. Batch n,
+counted from where this reading began, belongs to rank n modulo `world_size`. A position is the number of rows that all
+ranks together have read, so it means the same to one rank as to eight.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from trainflow.errors import InputError, SampleUnreadable
 from trainflow.samples.footers import unreadable_file
 from trainflow.samples.order import Window, permutation, windows
-from trainflow.samples.split import Split
+from trainflow.samples.split import SampleFile, Split
 from trainflow.samples.storage import Storage, open_storage
 
 _FILES_KEPT_OPEN = 16
@@ -86,8 +86,8 @@ class Batches(Iterator[Any]):
         for name, mine in self._stamp.items():
             if position.get(name, "nothing") != mine:
                 raise InputError(
-                    f"this position belongs to another {name}: it says {position.get(name, 'nothing')!r}, this reading has "
-                    f"{mine!r}; start the split again, or give batches() the {name} the position was saved with"
+                    f"this position belongs to another {name}: it says {position.get(name, 'nothing')!r}, "
+                    f"this reading has {mine!r}; start the split again, or read with the {name} it was saved with"
                 )
         row = position.get("row")
         if not isinstance(row, int) or not 0 <= row <= self.total_rows:
@@ -96,7 +96,7 @@ class Batches(Iterator[Any]):
 
     def _rows(self, low: int, high: int) -> Any:
         """One batch: rows `[low, high)` of the stream."""
-        pieces = []
+        pieces: list[Any] = []
         while low < high:
             while self._windows[self._window].end <= low:
                 self._window += 1
@@ -156,7 +156,7 @@ class _Source:
         lacking = [name for name in names if name not in parquet.schema_arrow.names]
         if lacking:
             raise SampleUnreadable(
-                f"{path}: column {lacking[0]!r} is missing; the first file of the split, {self._files[0].path}, has it. "
+                f"{path}: column {lacking[0]!r} is missing; the split's first file, {self._files[0].path}, has it. "
                 "Ask for columns that every partition has, or check them with samples.checks.columns"
             )
         try:
@@ -187,17 +187,22 @@ class _Source:
             source = self._storage.open_parquet(file.path)
             parquet = pq.ParquetFile(source)
         except FileNotFoundError as error:
-            raise SampleUnreadable(f"{file.path} is gone since the split was made; clear the task that made it") from error
+            said = f"{file.path} is gone since the split was made; clear the task that made the split"
+            raise SampleUnreadable(said) from error
         except Exception as error:
             raise unreadable_file(file.path, error) from error
-        metadata = parquet.metadata
+        self._check_unchanged(file, parquet.metadata)
+        return parquet, source
+
+    @staticmethod
+    def _check_unchanged(file: SampleFile, metadata: Any) -> None:
         found = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
         if found != file.row_groups:
             raise SampleUnreadable(
-                f"{file.path} has changed since the split was made: expected {file.rows} rows in {len(file.row_groups)} row "
-                f"groups, found {sum(found)} in {len(found)}; clear the task that made the split"
+                f"{file.path} has changed since the split was made: expected {file.rows} rows in "
+                f"{len(file.row_groups)} row groups, found {sum(found)} in {len(found)}; "
+                "clear the task that made the split"
             )
-        return parquet, source
 
     @staticmethod
     def _close(kept: tuple[Any, Any]) -> None:
@@ -254,5 +259,7 @@ def _join(pieces: list[Any]) -> Any:
     table = pa.Table.from_batches(pieces).combine_chunks()
     batches = table.to_batches()
     if len(batches) != 1:
-        raise SampleUnreadable("a batch does not fit into one Arrow array (more than 2 GiB of text): use a smaller batch_size")
+        raise InputError(
+            "a batch does not fit into one Arrow array (more than 2 GiB of text): use a smaller batch_size"
+        )
     return batches[0]

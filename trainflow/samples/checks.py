@@ -14,8 +14,10 @@ Named = Sequence[tuple[str, Footer]]
 
 
 def problems(checks: Checks, footers: Named) -> tuple[str, ...]:
-    """Every way in which the files (name, footer) of one partition break the checks, each in a sentence that names file,
-    column, what was expected and what was found; empty when the partition is good."""
+    """Every way in which the files (name, footer) of one partition break the checks; empty when the partition is good.
+
+    Each is a sentence that names file, column, what was expected and what was found.
+    """
     return (
         *_rows(checks, footers),
         *_columns(checks, footers),

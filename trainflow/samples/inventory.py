@@ -1,13 +1,15 @@
 """What is in a table: the state of each partition, which later ones exist, what a ready one holds.
 
-Everything is looked up when asked and remembered, so an answer costs what is new and not what is old: a folder is listed
-once, the parents of folders once and only after something is missing, footers are read of partitions that are taken.
+Everything is looked up when asked and remembered, so an answer costs what is new and not what is old: a folder is
+listed once, the parents of folders once and only after something is missing, footers are read of partitions that are
+taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -40,7 +42,9 @@ ListFolder = Callable[[str], list[StoredFile] | None]
 class Inventory:
     """A table as it is at one moment. Not for two threads at once."""
 
-    def __init__(self, samples: Samples, storage: Storage, now: datetime, list_folder: ListFolder | None = None) -> None:
+    def __init__(
+        self, samples: Samples, storage: Storage, now: datetime, list_folder: ListFolder | None = None
+    ) -> None:
         self.samples = samples
         self.storage = storage
         self.now = ensure_utc(now)
@@ -99,7 +103,7 @@ class Inventory:
     def _look(self, starts: list[datetime]) -> None:
         listed = at_once(self.storage, lambda start: self._list_folder(self.pattern.render(start)), starts)
         for start, stored in zip(starts, listed, strict=True):
-            self._states[start] = judge(self.samples, start, stored, self.now, lambda files, at=start: self._rows(at, files))
+            self._states[start] = judge(self.samples, start, stored, self.now, partial(self._rows, start))
 
     def _files(self, folder: str) -> list[StoredFile] | None:
         return self.storage.files(folder, recursive=needs_folders_below(self.samples))
@@ -129,7 +133,8 @@ class Inventory:
     def _walk(self, above: tuple[str, ...], bound: tuple[str, ...]) -> Iterator[datetime]:
         segments = self.pattern.segments
         depth = len(above)
-        names = self.storage.names("/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root) or []
+        folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
+        names = self.storage.names(folder) or []
         if self.pattern.sortable:
             names = sorted(name for name in names if (*above, name) >= bound[: depth + 1])
         for name in names:
@@ -154,7 +159,9 @@ class Inventory:
         return None
 
 
-def open_inventory(samples: Samples, root: Path | None, now: datetime, list_folder: ListFolder | None = None) -> Inventory:
+def open_inventory(
+    samples: Samples, root: Path | None, now: datetime, list_folder: ListFolder | None = None
+) -> Inventory:
     """The table of `samples` at `now`; relative paths belong to `root`."""
     origin(samples), limit(samples)
     return Inventory(samples, open_storage(samples.path, samples.storage_options, root), now, list_folder)

@@ -102,7 +102,7 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
                 break
             cursor = content.end
             continue
-        gap = _judge_gap(samples, state, seen)
+        gap = judge_gap(samples, state, seen)
         if isinstance(gap, Hole):
             building.step_over(gap.start, gap.end, gap.reason)
             cursor = gap.end
@@ -113,7 +113,7 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
         else:
             return gap if isinstance(gap, Waiting) else CaughtUp(watermark, gap)
     if not building.taken:
-        return CaughtUp(watermark, f"the table ends at {label(end or cursor)} and the watermark is there", finished=True)
+        return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
     return SplitFound(building.split())
 
 
@@ -139,11 +139,11 @@ class _Building:
         """Add a partition; False, and nothing added, when that would pass a limit and it is not the first."""
         if limits.rows is not None and content.rows is None:
             raise SampleUnreadable(
-                f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: limit by bytes instead"
+                f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: use split.bytes"
             )
         rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
-        too_much = (limits.rows is not None and rows > limits.rows) or (limits.bytes is not None and size > limits.bytes)
-        if self.taken and too_much:
+        totals = ((limits.rows, rows), (limits.bytes, size))
+        if self.taken and any(most is not None and total > most for most, total in totals):
             return False
         self.taken.append(content)
         self.holes += self.pending
@@ -167,7 +167,7 @@ class _Building:
         )
 
 
-def _judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Waiting | SampleGap | str:
+def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Waiting | SampleGap | str:
     """What a partition that is not ready means: step over it, wait, fail, or (a sentence) nothing is left.
 
     The wait runs from when the first later partition became ready. A partition that is there and not ready is being

@@ -1,9 +1,9 @@
 """The order in which the rows of a split are read: pure arithmetic over the row groups it names.
 
 The stream of rows is a sequence of windows, each small enough for memory. Chronological: a window is one row group.
-Shuffled: row groups in a shuffled order are put together until a window has `SHUFFLE_ROWS`, and the rows of a window are
-shuffled. Hashes decide, not a random generator of a library, whose stream may change with its version: an order is part
-of what a saved position means.
+Shuffled: row groups in a shuffled order are put together until a window has `SHUFFLE_ROWS`, and the rows of a window
+are shuffled. Hashes decide, not a random generator of a library, whose stream may change with its version: an order is
+part of what a saved position means.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def windows(split: Split, seed: int | None) -> list[Window]:
     groups = []
     for number, file in enumerate(split.files):
         if file.rows is None:
-            raise InputError(f"batches reads Parquet files; {file.path} is not one by its name: read it in your own code")
+            raise InputError(f"batches reads Parquet; {file.path} is none by its name: read it in your own code")
         groups += [RowGroup(number, group, rows) for group, rows in enumerate(file.row_groups) if rows]
     if seed is None:
         return _windows([[group] for group in groups], None)

@@ -173,7 +173,7 @@ def _format_tokens(path: str, specification: str) -> Iterator[tuple[bool, str]]:
 
 def _check_unambiguous(path: str, has: set[str], length_seconds: int) -> None:
     month = bool(has & {"m", "b", "B"})
-    week = bool({"G", "V"} <= has or has & {"Y", "y"} and has & {"U", "W"})
+    week = bool({"G", "V"} <= has or (has & {"Y", "y"} and has & {"U", "W"}))
     weekday = bool(has & {"u", "w", "a", "A"})
     hour = "H" in has or {"I", "p"} <= has
     missing = None
@@ -181,7 +181,9 @@ def _check_unambiguous(path: str, has: set[str], length_seconds: int) -> None:
         missing = ("year", "%Y")
     elif length_seconds < 366 * _DAY and not (week or month or "j" in has):
         missing = ("month" if "V" not in has else "ISO year that belongs to the week", "%m" if "V" not in has else "%G")
-    elif length_seconds < (7 if week else 31) * _DAY and not (month and "d" in has or "j" in has or week and weekday):
+    elif length_seconds < (7 if week else 31) * _DAY and not (
+        (month and "d" in has) or "j" in has or (week and weekday)
+    ):
         missing = ("day", "%d")
     elif length_seconds < _DAY and not hour:
         missing = ("hour", "%H")
@@ -221,5 +223,3 @@ def _segment(part: list[tuple[bool, str]]) -> Segment:
         directives=tuple(text for is_time, text in part if is_time),
         expression=re.compile("".join(f"({_LOOKS[text]})" if is_time else re.escape(text) for is_time, text in part)),
     )
-
-

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 
 from trainflow.errors import SampleUnreadable
-from trainflow.samples.pattern import glob_expression
 from trainflow.samples.partitions import label
+from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.storage import StoredFile
 
 DEFAULT_MARKER = "_SUCCESS"
 
 
-class Presence(str, Enum):
+class Presence(StrEnum):
     """What is known of a partition."""
 
     #: nothing is there
@@ -59,41 +59,55 @@ def judge(
     """
     if not stored:
         return PartitionState(start, Presence.MISSING, "nothing is there")
-    rule = samples.ready
     files = tuple(file for file in stored if is_sample(file.name, samples.files))
-    marker = _marker_name(rule)
+    marker = _marker_name(samples.ready)
     markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.name)]
     moments = [file.modified for file in (*files, *markers) if file.modified is not None]
     changed = max(moments, default=None)
-
-    def not_ready(reason: str, again: datetime | None = None) -> PartitionState:
-        return PartitionState(start, Presence.NOT_READY, reason, changed, again, files)
-
+    again = None
     if marker is not None and not markers:
-        return not_ready(f"it has no {marker}")
-    if not files:
-        return not_ready(f"it has no file that matches {samples.files}" + (f", only {marker}" if marker else ""))
+        reason = f"it has no {marker}"
+    elif not files:
+        reason = f"it has no file that matches {samples.files}" + (f", only {marker}" if marker else "")
+    else:
+        reason, again = _too_young(samples.ready, changed, now)
+        reason = _too_small(samples.ready, files) or reason or _too_few_rows(samples.ready, files, count_rows)
+    return PartitionState(start, Presence.NOT_READY if reason else Presence.READY, reason, changed, again, files)
+
+
+def _too_small(rule: Ready, files: tuple[StoredFile, ...]) -> str:
     if rule.min_files is not None and len(files) < rule.min_files:
-        return not_ready(f"it has {len(files)} of at least {rule.min_files} files")
+        return f"it has {len(files)} of at least {rule.min_files} files"
     size = sum(file.size_bytes for file in files)
     if rule.min_bytes is not None and size < rule.min_bytes:
-        return not_ready(f"it has {size} of at least {rule.min_bytes} bytes")
-    if rule.stable_seconds is not None:
-        stable_at = None if changed is None else changed + timedelta(seconds=rule.stable_seconds)
-        if stable_at is None:
-            return not_ready("its storage does not say when files were modified, so stable_seconds cannot hold")
-        if now < stable_at:
-            return not_ready(f"its files were modified until {label(stable_at)} minus {rule.stable_seconds:g} s", stable_at)
-    if rule.min_rows is not None:
-        try:
-            rows = count_rows(files)
-        except SampleUnreadable as error:  # without a marker, a file without its footer is one that is being written
-            if marker is not None:
-                raise
-            return not_ready(f"a file is not completely written ({error})")
-        if rows < rule.min_rows:
-            return not_ready(f"it has {rows} of at least {rule.min_rows} rows")
-    return PartitionState(start, Presence.READY, "", changed, None, files)
+        return f"it has {size} of at least {rule.min_bytes} bytes"
+    return ""
+
+
+def _too_young(rule: Ready, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:
+    """(why it is too young or "", when it will be old enough)"""
+    if rule.stable_seconds is None:
+        return "", None
+    if changed is None:
+        return "its storage does not say when files were modified, so stable_seconds cannot hold", None
+    stable_at = changed + timedelta(seconds=rule.stable_seconds)
+    if now >= stable_at:
+        return "", None
+    return f"it was modified at {label(changed)}, less than {rule.stable_seconds:g} s ago", stable_at
+
+
+def _too_few_rows(
+    rule: Ready, files: tuple[StoredFile, ...], count_rows: Callable[[tuple[StoredFile, ...]], int]
+) -> str:
+    if rule.min_rows is None:
+        return ""
+    try:
+        rows = count_rows(files)
+    except SampleUnreadable as error:
+        if _marker_name(rule) is not None:
+            raise
+        return f"a file is not completely written ({error})"  # no footer yet, and no marker that says there should be
+    return f"it has {rows} of at least {rule.min_rows} rows" if rows < rule.min_rows else ""
 
 
 def is_sample(name: str, glob: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +69,9 @@ class Reading:
 class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The contiguous run of partitions that one run trains on.
 
-    `[start, end)` is covered without an overlap by `partitions` and `holes`. `start` is the watermark the split was made
-    for (the table's start for the first), `end` the watermark after training on it: the splits of a chain tile time.
+    `[start, end)` is covered without an overlap by `partitions` and `holes`. `start` is the watermark the split was
+    made for (the table's start for the first), `end` the watermark after training on it: the splits of a chain tile
+    time.
     """
 
     start: datetime
@@ -78,6 +79,11 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     length_seconds: int
     partitions: tuple[SplitPartition, ...]
     holes: tuple[Hole, ...] = ()
+
+    @property
+    def length(self) -> timedelta:
+        """The length of every partition."""
+        return timedelta(seconds=self.length_seconds)
 
     @property
     def files(self) -> tuple[SampleFile, ...]:
@@ -123,8 +129,9 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         """Arrow record batches over the Parquet files, `batch_size` rows each.
 
         The order of the rows depends only on the split and `seed`: chronological for None, shuffled otherwise. Batches
-        are dealt to the ranks in turn; over all ranks every row comes exactly once. `.position` of the returned iterator
-        (JSON, the same on every rank after the same number of batches) resumes exactly, also with another `world_size`.
+        are dealt to the ranks in turn; over all ranks every row comes exactly once. `.position` of the returned
+        iterator (JSON, the same on every rank after the same number of batches) resumes exactly, also with another
+        `world_size` or `batch_size`.
 
         Raises InputError for a position of another split or seed, SampleUnreadable for a file that cannot be read or
         is no longer what the split says.

@@ -8,6 +8,7 @@ that says what, where and what to do, with every secret taken out.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from trainflow.errors import InputError, SampleUnreadable
 
 _REQUESTS_AT_ONCE = 16
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+#: what file systems call the time of the last write, and the mark of a content
+_MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,6 +57,14 @@ class Storage(Protocol):
 
     def open_parquet(self, path: str) -> Any:
         """What `pyarrow.parquet.ParquetFile` takes."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A whole file."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """A whole file, which nobody sees half written; its folders are made."""
         ...
 
 
@@ -104,6 +116,23 @@ class LocalStorage:
     def open_parquet(self, path: str) -> Any:
         return self.path(path)
 
+    def read(self, path: str) -> bytes:
+        try:
+            return Path(self.path(path)).read_bytes()
+        except OSError as error:
+            raise unreadable(path, error, {}) from error
+
+    def write(self, path: str, data: bytes) -> None:
+        target = Path(self.path(path))
+        partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise unreadable(path, error, {}, "written") from error
+
 
 class UrlStorage:
     """Anything fsspec knows."""
@@ -133,10 +162,12 @@ class UrlStorage:
             else:
                 infos = self._fs.ls(base, detail=True)
         except FileNotFoundError as error:
-            return self._none_if_only_missing(folder, error)
+            self._none_if_only_missing(folder, error)
+            return None
         except Exception as error:
             raise unreadable(folder, error, self._options) from _shown(error, self._options)
-        found = [_stored_file(info, base) for info in infos if info["type"] == "file" and info["name"].rstrip("/") != base]
+        of_files = (info for info in infos if info["type"] == "file" and info["name"].rstrip("/") != base)
+        found = [_stored_file(info, base) for info in of_files]
         # an object store has no folders: one without an object does not exist
         return sorted(found, key=lambda file: file.name) if found or not recursive else None
 
@@ -153,6 +184,18 @@ class UrlStorage:
 
     def open_parquet(self, path: str) -> Any:
         return self._fs.open(self._fs._strip_protocol(path), "rb")
+
+    def read(self, path: str) -> bytes:
+        try:
+            return bytes(self._fs.cat_file(self._fs._strip_protocol(path)))
+        except Exception as error:
+            raise unreadable(path, error, self._options) from _shown(error, self._options)
+
+    def write(self, path: str, data: bytes) -> None:
+        try:
+            self._fs.pipe_file(self._fs._strip_protocol(path), data)
+        except Exception as error:
+            raise unreadable(path, error, self._options, "written") from _shown(error, self._options)
 
     def _none_if_only_missing(self, folder: str, error: Exception) -> None:
         """A folder that is not there yet is normal; a bucket that is not there is a mistake."""
@@ -188,17 +231,17 @@ def at_once(storage: Storage, function: Callable[[Item], Result], items: list[It
         return list(pool.map(function, items))
 
 
-def unreadable(location: str, error: BaseException, options: Mapping[str, Any]) -> SampleUnreadable:
+def unreadable(location: str, error: BaseException, options: Mapping[str, Any], done: str = "read") -> SampleUnreadable:
     """What a refusal of the storage means to a person."""
     said = hide_secrets(str(error) or type(error).__name__, options)
     text = f"{type(error).__name__} {said}".lower()
     if isinstance(error, PermissionError) or "denied" in text or "forbidden" in text or "credential" in text:
-        remedy = "check the credentials (samples.storage_options or the environment) and that they may list and read it"
+        remedy = "check the credentials (storage_options or the environment) and what they allow"
     elif "bucket" in text:
-        remedy = "check the name of the bucket in samples.path"
+        remedy = "check the name of the bucket"
     else:
-        remedy = "check samples.path and that the storage can be reached from this machine; the task can be retried"
-    return SampleUnreadable(f"samples at {hide_secrets(location, options)} cannot be read: {said}; {remedy}")
+        remedy = "check the path and that the storage can be reached from this machine; the task can be retried"
+    return SampleUnreadable(f"{hide_secrets(location, options)} cannot be {done}: {said}; {remedy}")
 
 
 def hide_secrets(text: str, options: Mapping[str, Any]) -> str:
@@ -236,10 +279,8 @@ def _shown(error: BaseException, options: Mapping[str, Any]) -> BaseException | 
 
 
 def _stored_file(info: dict[str, Any], base: str) -> StoredFile:
-    modified = _moment(
-        next((info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "created") if info.get(key)), None)
-    )
-    tag = next((info[key] for key in ("ETag", "etag", "md5Hash", "content_md5") if info.get(key)), None)
+    modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
+    tag = next((info[key] for key in _TAGS if info.get(key)), None)
     version = str(tag).strip('"') if tag else "" if modified is None else modified.isoformat()
     return StoredFile(info["name"][len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
 

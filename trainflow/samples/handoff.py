@@ -1,0 +1,124 @@
+"""A split on its way from one task to another: small ones inline, large ones as a Parquet manifest by reference.
+
+The manifest's name is the split's digest, so writing it twice writes the same, and a reader proves that it got what was
+handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainflow.errors import SampleUnreadable
+from trainflow.identifiers import canonical_json
+from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.samples.storage import hide_secrets, open_storage
+
+#: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB
+INLINE_BYTES = 48 * 1024
+_FORMAT = "trainflow.split/1"
+_HEADER = b"trainflow.split"
+
+
+def split_to_xcom(
+    split: Split,
+    *,
+    spill_url: str,
+    storage_options: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+) -> dict[str, Any]:
+    """The value to hand over, typed JSON: a summary, and the split itself (`split`) or where its manifest is (`uri`).
+
+    `spill_url` is a folder (an fsspec URL, an absolute path, or relative to `root`) that the receiver reaches too; it is
+    used only for large splits. Raises SampleUnreadable when the manifest cannot be written.
+    """
+    value = {"format": _FORMAT, "digest": split.digest, **summary(split)}
+    inline = {**value, "split": msgspec.to_builtins(split)}
+    if len(canonical_json(inline)) <= INLINE_BYTES:
+        return inline
+    uri = f"{spill_url.rstrip('/')}/split-{split.digest.removeprefix('sha256:')}.parquet"
+    open_storage(uri, storage_options or {}, root).write(uri, _to_parquet(split))
+    return {**value, "uri": uri}
+
+
+def split_from_xcom(
+    value: Mapping[str, Any],
+    storage_options: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+) -> Split:
+    """The split that `split_to_xcom` handed over. `storage_options` and `root` are for the manifest; give the split's
+    own with `Split.reached_by`. Raises SampleUnreadable when the manifest is gone or is not what was handed over."""
+    if value.get("format") != _FORMAT:
+        raise SampleUnreadable(
+            f"this is no split: expected format {_FORMAT!r}, found {value.get('format')!r}; "
+            "give the output of the task that checks the samples"
+        )
+    if "split" in value:
+        split, where = msgspec.convert(value["split"], Split), "the split in the XCom"
+    else:
+        uri = str(value["uri"])
+        where = f"the manifest {hide_secrets(uri, storage_options or {})}"
+        data = open_storage(uri, storage_options or {}, root).read(uri)
+        split = _from_parquet(data, where)
+    if split.digest != value["digest"]:
+        raise SampleUnreadable(
+            f"{where} is not what was handed over: expected {value['digest']}, found {split.digest}; "
+            "clear the task that made the split"
+        )
+    return split
+
+
+def summary(split: Split) -> dict[str, Any]:
+    """What people want to see of a split, small whatever its size."""
+    return {
+        "start": split.start.isoformat(),
+        "end": split.end.isoformat(),
+        "partitions": len(split.partitions),
+        "holes": len(split.holes),
+        "files": sum(len(partition.files) for partition in split.partitions),
+        "rows": split.rows,
+        "bytes": split.bytes,
+    }
+
+
+def _to_parquet(split: Split) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [(partition.start, file) for partition in split.partitions for file in partition.files]
+    columns = {
+        "partition_start": pa.array([start for start, _ in rows], pa.timestamp("us", tz="UTC")),
+        "path": pa.array([file.path for _, file in rows], pa.string()),
+        "size_bytes": pa.array([file.size_bytes for _, file in rows], pa.int64()),
+        "rows": pa.array([file.rows for _, file in rows], pa.int64()),
+        "fingerprint": pa.array([file.fingerprint for _, file in rows], pa.string()),
+        "row_groups": pa.array([list(file.row_groups) for _, file in rows], pa.list_(pa.int64())),
+    }
+    header = msgspec.json.encode(msgspec.structs.replace(split, partitions=()))
+    table = pa.table(columns).replace_schema_metadata({_HEADER: header})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _from_parquet(data: bytes, where: str) -> Split:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        header = msgspec.json.decode((table.schema.metadata or {})[_HEADER], type=Split)
+        names = ("partition_start", "path", "size_bytes", "rows", "fingerprint", "row_groups")
+        rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+    except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
+        said = f"{where} cannot be read ({error}); clear the task that made the split"
+        raise SampleUnreadable(said) from error
+    partitions = []
+    for start, described in groupby(rows, key=lambda row: row[0]):
+        files = tuple(SampleFile(*rest, row_groups=tuple(groups)) for _, *rest, groups in described)
+        partitions.append(partition_of(start, start + header.length, files))
+    return msgspec.structs.replace(header, partitions=tuple(partitions))
