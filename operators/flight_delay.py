@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from trainflow.operators.training import EvaluateContext, TrainContext
 
+Array = np.ndarray[Any, Any]
+
 LATE_MINUTES = 15
 MODEL = "model.npz"
 LABEL = "arr_delay"
@@ -66,7 +68,7 @@ def train(ctx: TrainContext) -> dict[str, float]:
     unsaved = 0
     for batch in batches:
         so_far = learn(model, batch, params["bits"], so_far)
-        ctx.progress(so_far["rows"], ctx.split.rows, **metrics(so_far))
+        ctx.progress(so_far["rows"], ctx.split.rows, loss=metrics(so_far)["loss"])
         unsaved += batch.num_rows
         if unsaved >= params["save_rows"]:
             with ctx.saving(so_far | {"position": batches.position}) as folder:
@@ -106,7 +108,7 @@ def evaluate(ctx: EvaluateContext) -> dict[str, float]:
 # -- features ------------------------------------------------------------------------------------------------------
 
 
-def examples(batch: pa.RecordBatch, bits: int) -> tuple[csr_matrix, np.ndarray]:
+def examples(batch: pa.RecordBatch, bits: int) -> tuple[csr_matrix, Array]:
     """The flights that arrived: hashed features, one row each, and whether they were late (0 or 1)."""
     batch = batch.filter(batch[LABEL].is_valid())
     late = (batch[LABEL].to_numpy() > LATE_MINUTES).astype(np.int64)
@@ -118,7 +120,7 @@ def examples(batch: pa.RecordBatch, bits: int) -> tuple[csr_matrix, np.ndarray]:
     return csr_matrix((np.ones(rows * width), indices.ravel().astype(np.int32), starts), (rows, 2**bits)), late
 
 
-def _columns(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+def _columns(batch: pa.RecordBatch) -> dict[str, Array]:
     numbers = {name: batch[name].to_numpy() for name in ("hour", "month", "distance", "year", "day")}
     days = (numbers["year"] - 1970).astype("M8[Y]").astype("M8[M]") + (numbers["month"] - 1)
     dates = days.astype("M8[D]") + (numbers["day"] - 1)
@@ -130,16 +132,17 @@ def _columns(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     }
 
 
-def _hashes(values: Any) -> np.ndarray:
+def _hashes(values: Any) -> Array:
     """One number a value, the same in every process."""
     if not isinstance(values, np.ndarray):  # text, as Arrow holds it
         encoded = values.dictionary_encode()
         words = np.array([zlib.crc32(word.encode()) for word in encoded.dictionary.to_pylist()], dtype=np.uint64)
-        return words[encoded.indices.to_numpy()]
+        hashes: Array = words[encoded.indices.to_numpy()]
+        return hashes
     return values.astype(np.int64).astype(np.uint64)
 
 
-def _crossing(number: int, values: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+def _crossing(number: int, values: dict[str, Array], names: tuple[str, ...]) -> Array:
     """One hash for the values that occur together; `number` keeps equal values of different features apart."""
     mixed = np.full(len(values[names[0]]), number, dtype=np.uint64)
     for name in names:
@@ -165,7 +168,7 @@ def new_model(params: dict[str, Any]) -> SGDClassifier:
     return model
 
 
-def _restore(model: SGDClassifier, coef: np.ndarray, intercept: np.ndarray, t: float) -> None:
+def _restore(model: SGDClassifier, coef: Array, intercept: Array, t: float) -> None:
     model.classes_ = np.array([0, 1])
     model.coef_, model.intercept_, model.t_ = coef, intercept, t
     model.n_features_in_ = coef.shape[1]
@@ -187,16 +190,17 @@ def load(folder: Path, params: dict[str, Any]) -> SGDClassifier:
     return model
 
 
-def probabilities(model: SGDClassifier, features: csr_matrix) -> np.ndarray:
+def probabilities(model: SGDClassifier, features: csr_matrix) -> Array:
     """How likely each flight is late."""
     margins = features @ model.coef_[0] + model.intercept_[0]
-    return 1.0 / (1.0 + np.exp(-np.clip(margins, -30, 30)))
+    found: Array = 1.0 / (1.0 + np.exp(-np.clip(margins, -30, 30)))
+    return found
 
 
 # -- metrics -------------------------------------------------------------------------------------------------------
 
 
-def scores(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+def scores(found: Array, expected: Array) -> dict[str, float]:
     """auc, log_loss and brier of probabilities, with the share of late flights and the number of flights."""
     if not len(expected):
         return {"rows": 0.0}
@@ -209,12 +213,12 @@ def scores(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     }
 
 
-def log_loss(found: np.ndarray, expected: np.ndarray) -> float:
+def log_loss(found: Array, expected: Array) -> float:
     """Mean negative log likelihood."""
     return float(-np.mean(np.log(np.where(expected == 1, found, 1.0 - found))))
 
 
-def auc(found: np.ndarray, expected: np.ndarray) -> float:
+def auc(found: Array, expected: Array) -> float:
     """How often a late flight is ranked above one in time; a tie counts half. 0.5 when there is only one kind."""
     late = int(expected.sum())
     in_time = len(expected) - late

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FIRST_DAY = date(2013, 1, 1)
 DAYS = 365
 FOLDER = "data/flights"
+ORDER = ("month", "day", "sched_dep_time", "carrier", "flight", "dest")
 SAMPLES = "part-0.parquet"
 MARKER = "_SUCCESS"
 
@@ -76,10 +77,7 @@ def _flights_of(days: list[date]) -> Iterator[tuple[date, pa.Table]]:
     import numpy as np
     import pyarrow.compute as pc
 
-    table = _read()
-    table = table.sort_by(
-        [(name, "ascending") for name in ("month", "day", "sched_dep_time", "carrier", "flight", "dest")]
-    )
+    table = _read().sort_by([(name, "ascending") for name in ORDER])
     keys = pc.add(pc.multiply(table["month"], 100), table["day"]).to_numpy()
     for day in days:
         key = day.month * 100 + day.day
