@@ -13,6 +13,7 @@ import msgspec
 
 from trainflow.checkpoints.entries import (
     Checkpoint,
+    CheckpointRef,
     HoleRecord,
     LedgerEntry,
     Prune,
@@ -64,6 +65,8 @@ class ChainState(msgspec.Struct, frozen=True):
     holes: list[LineHole] = []
     #: what the newest prune entry names: its deletion may have been cut short
     last_pruned: list[str] = []
+    #: checkpoints of other chains that this one ever started from
+    origins: list[CheckpointRef] = []
 
     @property
     def watermark(self) -> datetime | None:
@@ -147,11 +150,18 @@ class _Fold:
         self._kept = {summary.id: summary for summary in state.checkpoints}
         self._holes = list(state.holes)
         self._last_pruned = list(state.last_pruned)
+        self._origins = list(state.origins)
         self._recall = recall
 
     def state(self) -> ChainState:
         return ChainState(
-            self._sequence, self._digest, self._head, list(self._kept.values()), self._holes, self._last_pruned
+            sequence=self._sequence,
+            digest=self._digest,
+            head=self._head,
+            checkpoints=list(self._kept.values()),
+            holes=self._holes,
+            last_pruned=self._last_pruned,
+            origins=self._origins,
         )
 
     def refuses(self, entry: LedgerEntry) -> str | None:
@@ -236,6 +246,7 @@ class _Fold:
             scores={},
         )
         self._holes += [LineHole(entry.sequence, hole) for hole in entry.split.holes]
+        self._origins += [entry.origin] if entry.origin else []
         self._head = entry
 
     def _drop(self, entry: Prune) -> None:

@@ -123,7 +123,11 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError:
+        # a file in the way must not look like an entry that exists
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     fsync_folder(folder.parent)
 
 
@@ -179,7 +183,9 @@ def _link(temporary: Path, target: Path) -> None:
 def _failures(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, FileExistsError, StoreFailure):
+    except (FileExistsError, StoreFailure):
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and doing == "read":
+            raise
         raise failure(doing, str(path), error) from error

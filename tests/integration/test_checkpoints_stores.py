@@ -1,0 +1,148 @@
+"""Every kind of checkpoint store keeps the contract, and says clearly why it cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.store import Store, open_store
+from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
+from trainflow.testing.local_s3 import LocalS3, local_s3
+from trainflow.testing.store_contract import StoreContract
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[LocalS3]:
+    with local_s3() as server:
+        yield server
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return open_store("some/checkpoints", root=tmp_path)
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Iterator[Store]:
+        store = open_store(f"memory://{uuid.uuid4().hex}/checkpoints")
+        yield store
+        store.delete_folder("")
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def store(self, s3: LocalS3) -> Store:
+        return open_store(f"s3://{s3.make_bucket()}/some/checkpoints", storage_options=s3.storage_options)
+
+
+def test_a_path_is_relative_to_the_project(tmp_path: Path) -> None:
+    assert open_store("checkpoints", root=tmp_path).url == str(tmp_path / "checkpoints")
+    assert open_store("/elsewhere", root=tmp_path).url == "/elsewhere"
+    assert open_store("file:///elsewhere", root=tmp_path).url == "/elsewhere"
+
+
+@pytest.mark.parametrize("url", ["http://host/x", "sftp://user:hunter2@host/x", "hdfs://host/x", "github://a:b@c/x"])
+def test_a_kind_of_store_that_looks_first_and_writes_then_is_refused(url: str) -> None:
+    with pytest.raises(StoreNotExclusive, match="cannot create a file only if it is absent") as caught:
+        open_store(url)
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ImportError("Install gcsfs")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+
+    with pytest.raises(InputError, match=r"pip install 'trainflow\[gcs\]'"):
+        open_store("gs://bucket/x")
+
+
+def test_a_store_that_overwrites_is_found_out_by_the_probe(tmp_path: Path) -> None:
+    class Overwriting(LocalStore):
+        def create_exclusive(self, path: str, data: bytes) -> None:
+            self.replace(path, data)
+
+    store = Overwriting(tmp_path)
+
+    with pytest.raises(StoreNotExclusive, match="created the same file twice"):
+        store.probe()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+
+    with pytest.raises(StoreNotExclusive, match="no hard links"):
+        LocalStore(tmp_path).probe()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "free space"), (errno.EROFS, "read-only"), (errno.EACCES, "the right to")],
+)
+def test_a_store_that_cannot_be_written_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    with pytest.raises(StoreFailure, match=advice) as caught:
+        LocalStore(tmp_path).create_exclusive("entry.json", b"{}")
+
+    assert caught.value.location == str(tmp_path / "entry.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_below_a_file_is_a_store_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreFailure, match="a part of the path is a file"):
+        open_store("file/checkpoints", root=tmp_path).probe()
+
+
+def test_credentials_never_reach_a_message(s3: LocalS3) -> None:
+    options = {**s3.storage_options, "secret": "hunter2"}
+    store = open_store("s3://bucket-that-is-not-there/x", storage_options=options)
+
+    with pytest.raises(StoreFailure, match="check that the store exists") as caught:
+        store.probe()
+
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(store.url)
+
+
+def test_a_crash_before_the_link_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", killed)
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            LocalStore(tmp_path).create_exclusive("ledger/1.json", b"{}")
+    store = LocalStore(tmp_path)
+
+    assert store.files("ledger") == []
+    store.create_exclusive("ledger/1.json", b"whole")
+    assert store.read("ledger/1.json") == b"whole"

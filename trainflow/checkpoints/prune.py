@@ -1,0 +1,85 @@
+"""Prune: record first, delete then. A prune killed between the two is finished by the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
+from trainflow.checkpoints.fold import ChainState
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.retention import Policy, removable
+from trainflow.checkpoints.store import Store
+
+
+class _NothingToPrune(Exception):
+    pass
+
+
+def prune(
+    ledger: Ledger,
+    policies: Iterable[Policy],
+    *,
+    by: Author,
+    now: datetime,
+    pinned: Collection[str] = (),
+    reason: str = "retention",
+    dry_run: bool = False,
+) -> list[str]:
+    """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
+
+    `pinned` are checkpoints to keep besides; those that other chains of the pipeline started from are found here.
+    Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
+    """
+    policies = tuple(policies)
+    state = ledger.state()
+    if not removable(state, policies, pinned):
+        if not dry_run:
+            _delete(ledger, state.last_pruned)
+        return []
+    keep = {*pinned, *references(ledger.store, ledger.chain)}
+    if dry_run:
+        return removable(state, policies, keep)
+    _delete(ledger, state.last_pruned)
+    going: list[str] = []
+
+    def make(state: ChainState) -> LedgerEntry:
+        going[:] = removable(state, policies, keep)
+        if not going:
+            raise _NothingToPrune
+        return Prune(
+            sequence=state.sequence + 1, previous=state.digest, at=now, by=by, checkpoint_ids=list(going), reason=reason
+        )
+
+    try:
+        ledger.append(make)
+    except _NothingToPrune:
+        return []
+    _delete(ledger, going)
+    return going
+
+
+def references(store: Store, chain: ChainKey) -> set[str]:
+    """Checkpoints of `chain` that another stage or branch of its pipeline started from."""
+    return {
+        origin.checkpoint_id
+        for other in chains_of(store, chain.pipeline)
+        if other != chain
+        for origin in Ledger(store, other).state().origins
+        if origin.chain == chain
+    }
+
+
+def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
+    """The chains of a pipeline that have a folder in the store."""
+    return [
+        ChainKey(pipeline, stage, branch)
+        for stage in store.folders(pipeline)
+        for branch in store.folders(f"{pipeline}/{stage}")
+    ]
+
+
+def _delete(ledger: Ledger, checkpoint_ids: Iterable[str]) -> None:
+    for name in checkpoint_ids:
+        ledger.store.delete_folder(ledger.chain.attempt(name))

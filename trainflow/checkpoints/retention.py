@@ -1,0 +1,76 @@
+"""Retention: which checkpoints of a line keep their files. Values with one pure method; several keep the union.
+
+The head is kept whatever a policy says. Checkpoints that a rewind left behind are kept by `KeepAll` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from trainflow.checkpoints.fold import ChainState, CheckpointSummary
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class KeepAll(msgspec.Struct, frozen=True, tag="all"):
+    """Nothing is ever deleted."""
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        return {summary.id for summary in line}
+
+
+class KeepLatest(msgspec.Struct, frozen=True, tag="latest"):
+    """The newest `count`."""
+
+    count: Count
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        return {summary.id for summary in line[-self.count :]}
+
+
+class KeepEvery(msgspec.Struct, frozen=True, tag="every"):
+    """Every `count`-th of the line, counted from the root: what was kept once stays kept."""
+
+    count: Count
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        return {summary.id for summary in line if summary.number % self.count == 0}
+
+
+class KeepBest(msgspec.Struct, frozen=True, tag="best"):
+    """The best `count` by a metric: by the score on samples not seen before where there are any, else by the trainer's.
+
+    Of equals the newer one is better.
+    """
+
+    metric: str
+    mode: Literal["max", "min"] = "max"
+    count: Count = 1
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        scored = any(self.metric in summary.scores for summary in line)
+        values = [
+            ((summary.scores if scored else summary.metrics).get(self.metric), summary.sequence, summary.id)
+            for summary in line
+        ]
+        sign = 1.0 if self.mode == "max" else -1.0
+        known = sorted((sign * value, sequence, name) for value, sequence, name in values if value is not None)
+        return {name for _, _, name in known[-self.count :]}
+
+
+Policy = KeepAll | KeepLatest | KeepEvery | KeepBest
+
+
+def removable(state: ChainState, policies: Iterable[Policy], pinned: Collection[str] = ()) -> list[str]:
+    """The checkpoints no policy keeps, in the order of their sequence. Never the head, never a pinned one."""
+    policies = tuple(policies)
+    if not policies or any(isinstance(policy, KeepAll) for policy in policies):
+        return []
+    line = state.line
+    kept = set(pinned).union(*(policy.keep(line) for policy in policies))
+    if state.head:
+        kept.add(state.head.id)
+    return [summary.id for summary in state.checkpoints if summary.id not in kept]

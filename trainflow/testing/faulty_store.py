@@ -1,0 +1,91 @@
+"""A store that fails when told to: before a call has any effect, or after it had all of it (the reply is lost)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from trainflow.checkpoints.store import Store, StoredFile
+from trainflow.errors import StoreFailure
+
+T = TypeVar("T")
+When = Literal["before", "after"]
+
+
+class FaultyStore(Store):
+    """Pass calls on to `inner`; the call number `fail_at` (from 1; None: never) raises `error`.
+
+    `calls` are the names of the methods called so far.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        *,
+        fail_at: int | None = None,
+        when: When = "before",
+        error: Callable[[str], BaseException] | None = None,
+    ) -> None:
+        self.inner = inner
+        self.url = inner.url
+        self.fail_at = fail_at
+        self.when = when
+        self.calls: list[str] = []
+        self._error = error or _store_failure
+
+    def read(self, path: str) -> bytes:
+        return self._pass("read", path, lambda: self.inner.read(path))
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        return self._pass("read_many", paths[0] if paths else "", lambda: self.inner.read_many(paths))
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        return iter(self._pass("chunks", path, lambda: list(self.inner.chunks(path))))
+
+    def files(self, folder: str) -> list[StoredFile]:
+        return self._pass("files", folder, lambda: self.inner.files(folder))
+
+    def folders(self, folder: str) -> list[str]:
+        return self._pass("folders", folder, lambda: self.inner.folders(folder))
+
+    def exists(self, path: str) -> bool:
+        return self._pass("exists", path, lambda: self.inner.exists(path))
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        self._pass("create_exclusive", path, lambda: self.inner.create_exclusive(path, data))
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._pass("replace", path, lambda: self.inner.replace(path, data))
+
+    def put_file(self, source: Path, path: str) -> None:
+        self._pass("put_file", path, lambda: self.inner.put_file(source, path))
+
+    def get_file(self, path: str, target: Path) -> None:
+        self._pass("get_file", path, lambda: self.inner.get_file(path, target))
+
+    def delete(self, path: str) -> None:
+        self._pass("delete", path, lambda: self.inner.delete(path))
+
+    def delete_folder(self, folder: str) -> None:
+        self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder))
+
+    def local_path(self, path: str) -> Path | None:
+        return self.inner.local_path(path)
+
+    def uri(self, path: str) -> str:
+        return self.inner.uri(path)
+
+    def _pass(self, name: str, path: str, call: Callable[[], T]) -> T:
+        self.calls.append(name)
+        fails = len(self.calls) == self.fail_at
+        if fails and self.when == "before":
+            raise self._error(self.uri(path))
+        result = call()
+        if fails:
+            raise self._error(self.uri(path))
+        return result
+
+
+def _store_failure(location: str) -> BaseException:
+    return StoreFailure(f"{location}: made to fail", location=location)
