@@ -31,16 +31,16 @@ SAMPLES = "part-0.parquet"
 MARKER = "_SUCCESS"
 
 
-class Prepares(Protocol):
-    """What `prepare` needs of the context it is given."""
+class Task(Protocol):
+    """What `prepare` needs to know of the task that calls it: of the context, the value named `ti`."""
 
     @property
     def project_root(self) -> Path: ...
 
 
-def prepare(ctx: Prepares) -> dict[str, int]:
+def prepare(ti: Task) -> dict[str, int]:
     """Publish the days that are not there yet; how many there are, and how many were written."""
-    folder = ctx.project_root / FOLDER
+    folder = ti.project_root / FOLDER
     missing = [day for day in all_days() if not (partition(folder, day) / MARKER).exists()]
     for day, flights in _flights_of(missing) if missing else ():
         publish(partition(folder, day), flights)

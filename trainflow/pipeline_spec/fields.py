@@ -16,6 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from trainflow.checkpoints.gates import parse_gate
 from trainflow.errors import InputError
 from trainflow.identifiers import check_name
 from trainflow.pipeline_spec.quantities import (
@@ -57,6 +58,14 @@ def _exists(reference: str, info: ValidationInfo) -> str:
     if isinstance(root, Path):
         check_reference(reference, root)
     return reference
+
+
+def _gate(text: str) -> str:
+    try:
+        parse_gate(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 def _names_or_types(value: Any) -> Any:
@@ -121,4 +130,6 @@ Function = Annotated[
     AfterValidator(_exists),
     WithJsonSchema({"type": "string", "pattern": r"^[\w.]+:[\w.]+$", "examples": ["operators.model:train"]}),
 ]
-Gate = Annotated[str, WithJsonSchema({"type": "string", "examples": ["auc >= 0.6", "loss is finite"]})]
+Gate = Annotated[
+    str, AfterValidator(_gate), WithJsonSchema({"type": "string", "examples": ["auc >= 0.6", "loss is finite"]})
+]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainflow.errors import PipelineFileError
+from trainflow.authoring.dag import DAG
+from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import canonical_json, digest
+from trainflow.pipeline_spec.compile import compile_pipeline
 from trainflow.pipeline_spec.model import PipelineSpec
 from trainflow.pipeline_spec.overrides import apply_overrides
 from trainflow.pipeline_spec.parameters import merge_parameters
@@ -15,6 +17,24 @@ from trainflow.pipeline_spec.problems import Problem, error_of, shown
 from trainflow.pipeline_spec.reading import Document, read_document
 from trainflow.pipeline_spec.validation import validate
 from trainflow.settings.project import Project
+
+
+class LoadedPipeline(NamedTuple):
+    """The DAG of a pipeline file, and the digest of the resolved file, which is the DAG document's `content`."""
+
+    dag: DAG
+    content: str
+
+
+def load_pipeline_file(path: Path, overrides: Mapping[str, str], project: Project) -> LoadedPipeline:
+    """Read, check and compile a pipeline file. Raises PipelineFileError telling every problem, each with its place."""
+    spec = load_spec(path, overrides, project)
+    try:
+        dag = compile_pipeline(spec)
+    except InputError as error:  # what an operator refuses and the model does not know of
+        raise PipelineFileError(str(error), path=project.relative(path)) from error
+    dag.fileloc = str(path)
+    return LoadedPipeline(dag, content_of(spec))
 
 
 def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> PipelineSpec:
@@ -26,6 +46,11 @@ def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> Pip
     problems = apply_overrides(document, overrides)
     merge_parameters(document, project.root)
     return validate(document, project.root, problems)
+
+
+def files_of(path: Path, spec: PipelineSpec, project: Project) -> list[Path]:
+    """The files whose change changes the pipeline: its own and its `config`."""
+    return [path, *([project.root / spec.config] if spec.config else [])]
 
 
 def content_of(spec: PipelineSpec) -> str:

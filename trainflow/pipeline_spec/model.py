@@ -136,6 +136,8 @@ class SamplesSection(TaskSection):
     """Options of the fsspec file system. Credentials are better left to the environment."""
     poke_interval: Duration = timedelta(seconds=1)
     """How often the triggerer looks for the partition that is waited for."""
+    wait_timeout: Duration | None = None
+    """One wait for samples may take this long, then the task fails; default: no limit."""
 
     @model_validator(mode="after")
     def _in_order(self) -> SamplesSection:
@@ -191,7 +193,7 @@ class RetentionSection(Section):
     keep_latest: Count | None = None
     """The newest ones, this many."""
     keep_every: Count | None = None
-    """Every n-th one, by sequence number."""
+    """Every n-th one, counted from the first."""
     keep_best: KeepBestSection | None = None
     """The best ones by a metric."""
 
@@ -233,7 +235,8 @@ class PipelineSpec(Section):
     retry_delay: Wait = timedelta(seconds=10)
     """Wait before the next try, where a section does not say."""
     prepare: FunctionSection | None = None
-    """A task before the chain, for example one that brings the samples. It runs in every run: make it idempotent."""
+    """A task before the chain, for example one that brings the samples. It runs in every run: make it idempotent. The
+    function is called as PythonOperator calls it: parameters named like keys of the context (`ti`, `params`, …)."""
     samples: SamplesSection
     """The sample table."""
     split: SplitSection = Field(default_factory=SplitSection)

@@ -1,0 +1,169 @@
+"""A pipeline spec → the DAG: `[prepare →] checkpoint → samples → [evaluate →] train → commit → next`.
+
+Nothing but operators of `trainflow.operators` with plain arguments: what is written here can be written in Python, and
+`pipelines/flight_delay_dag.py` is that.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from trainflow.authoring.dag import DAG
+from trainflow.authoring.xcom_arg import XComArg
+from trainflow.checkpoints.retention import KeepBest, KeepEvery, KeepLatest, Policy
+from trainflow.operators.checkpoint import CheckpointOperator
+from trainflow.operators.commit import CommitCheckpointOperator
+from trainflow.operators.evaluate import EvaluateOperator
+from trainflow.operators.python import PythonOperator
+from trainflow.operators.samples import DataCheckerOperator
+from trainflow.operators.train import TrainOperator
+from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
+from trainflow.pipeline_spec.model import PipelineSpec, RetentionSection, SamplesSection, TaskSection
+from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+
+
+def compile_pipeline(spec: PipelineSpec) -> DAG:
+    """The DAG of a pipeline. One run at a time: the chain is a line."""
+    dag_id = dag_id_of(spec)
+    with DAG(
+        dag_id,
+        description=spec.description,
+        tags=spec.tags,
+        params=spec.params,
+        max_active_runs=1,
+    ) as dag:
+        head = _checkpoint(spec)
+        split = _samples(spec, head)
+        evaluated = _evaluate(spec, head, split)
+        trained = _train(spec, head, split, evaluated)
+        committed = _commit(spec, head, split, trained, evaluated)
+        following = TriggerDagRunOperator(task_id="next", trigger_dag_id=dag_id, **_attempts(spec))
+        committed.operator >> following
+    return dag
+
+
+def dag_id_of(spec: PipelineSpec) -> str:
+    """A DAG trains one chain: that of `main` is named as the pipeline, a stage or branch of it says which."""
+    if spec.branch != "main":
+        return f"{spec.pipeline}.{spec.stage}.{spec.branch}"
+    return spec.pipeline if spec.stage == "main" else f"{spec.pipeline}.{spec.stage}"
+
+
+def samples_of(section: SamplesSection) -> Samples:
+    """The sample table a section describes."""
+    ready, checks = section.ready, section.checks
+    return Samples(
+        path=section.path,
+        length_seconds=int(section.length.total_seconds()),
+        start=section.start,
+        end=section.end,
+        files=section.files,
+        ready=Ready(
+            marker=ready.marker,
+            min_files=ready.min_files,
+            min_rows=ready.min_rows,
+            min_bytes=ready.min_bytes,
+            stable_seconds=ready.stable.total_seconds() if ready.stable else None,
+        ),
+        checks=Checks(**checks.model_dump()) if checks else None,
+        gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
+        storage_options=section.storage_options,
+    )
+
+
+def policies_of(section: RetentionSection | None) -> tuple[Policy, ...]:
+    """The retention policies a section describes."""
+    if section is None:
+        return ()
+    best = section.keep_best
+    policies = (
+        KeepLatest(section.keep_latest) if section.keep_latest else None,
+        KeepEvery(section.keep_every) if section.keep_every else None,
+        KeepBest(best.metric, best.mode, best.count) if best else None,
+    )
+    return tuple(policy for policy in policies if policy)
+
+
+def _checkpoint(spec: PipelineSpec) -> XComArg:
+    operator = CheckpointOperator(
+        task_id="checkpoint",
+        pipeline=spec.pipeline,
+        stage=spec.stage,
+        branch=spec.branch,
+        store=spec.store.url if spec.store else None,
+        storage_options=spec.store.storage_options if spec.store else None,
+        **_attempts(spec),
+    )
+    if spec.prepare:
+        prepare = PythonOperator(
+            task_id="prepare", python_callable=spec.prepare.function, **_attempts(spec, spec.prepare)
+        )
+        prepare >> operator
+    return operator.output
+
+
+def _samples(spec: PipelineSpec, head: XComArg) -> XComArg:
+    section, split = spec.samples, spec.split
+    return DataCheckerOperator(
+        task_id="samples",
+        samples=samples_of(section),
+        limits=SplitLimits(partitions=split.partitions, rows=split.rows, bytes=split.bytes),
+        checkpoint=head,
+        mode=spec.mode,
+        poke_interval=section.poke_interval,
+        timeout=section.wait_timeout,
+        **_attempts(spec, section),
+    ).output
+
+
+def _evaluate(spec: PipelineSpec, head: XComArg, split: XComArg) -> XComArg | None:
+    if spec.evaluate is None:
+        return None
+    return EvaluateOperator(
+        task_id="evaluate",
+        function=spec.evaluate.function,
+        checkpoint=head,
+        split=split,
+        **_attempts(spec, spec.evaluate),
+    ).output
+
+
+def _train(spec: PipelineSpec, head: XComArg, split: XComArg, evaluated: XComArg | None) -> XComArg:
+    operator = TrainOperator(
+        task_id="train",
+        function=spec.train.function,
+        command=spec.train.command,
+        checkpoint=head,
+        split=split,
+        **_attempts(spec, spec.train),
+    )
+    if evaluated is not None:
+        evaluated.operator >> operator  # one after the other: both want all of the machine
+    return operator.output
+
+
+def _commit(spec: PipelineSpec, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
+    return CommitCheckpointOperator(
+        task_id="commit",
+        checkpoint=head,
+        split=split,
+        trained=trained,
+        evaluated=evaluated,
+        gates=spec.gates,
+        retention=policies_of(spec.retention),
+        **_attempts(spec, spec.commit),
+    ).output
+
+
+def _attempts(spec: PipelineSpec, section: TaskSection | None = None) -> dict[str, Any]:
+    """Retries and limits of a task: its section's, else the pipeline's."""
+    section = section or TaskSection()
+    delay: timedelta = spec.retry_delay if section.retry_delay is None else section.retry_delay
+    return {
+        "retries": spec.retries if section.retries is None else section.retries,
+        "retry_delay": delay,
+        "execution_timeout": section.timeout,
+        "pool": section.pool,
+        "queue": section.queue,
+    }
