@@ -39,6 +39,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     #: which executor queue (Celery queue, node pool, …) may run it
     queue: str = "default"
     priority_weight: int = 1
+    #: short and worth finishing: a stopping engine waits for it instead of telling it to stop
+    shielded: bool = False
 
 
 Workload = ExecuteTask

@@ -1,1 +1,15 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""The metadata database: all SQL of the project, and nothing but SQL and what one transaction needs.
+
+Purpose: remember runs, task instances, attempts, XComs, waits and what is still to be delivered. It is not the truth
+about training (that is the ledger): dropped, it is made anew and the chains go on at their heads.
+
+Reading order: `models` (tables and the invariants that live in their indexes), `database` (one writer, transactions),
+`schema` (creation and migration), then one module of queries for each noun, then `execution_service`, which answers
+attempts in one transaction each.
+
+Every function takes an open connection first and never commits; whoever opened the transaction does. A state is
+changed by `task_queries.move` and `run_queries.move` only.
+
+A change breaks this when a state is written by any other statement, when a query reads the clock, or when user code
+is imported.
+"""

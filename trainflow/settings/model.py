@@ -75,6 +75,13 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
 
 
+class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[samples]`: defaults for reading sample tables."""
+
+    #: for every table; what a pipeline gives for its own table wins key by key
+    storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+
+
 class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[tracking]`: the MLflow mirror."""
 
@@ -100,5 +107,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dag_processor: DagProcessorSettings = msgspec.field(default_factory=DagProcessorSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
     checkpoints: CheckpointSettings = msgspec.field(default_factory=CheckpointSettings)
+    samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)

@@ -1,0 +1,124 @@
+"""Speak to the execution API of the home, through its outages.
+
+The engine may be away (killed, restarted, upgraded) while an attempt runs. A request then waits and is sent again to
+the next engine, which accepts it if the attempt is still the one its database knows. The final outcome waits for nobody:
+it is written to the home, where the next engine finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from trainflow.clock import Clock
+from trainflow.errors import EngineError, ProtocolError
+from trainflow.messages import frames
+from trainflow.messages.outcome import Outcome
+from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request
+from trainflow.settings.home import Home
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Connection:
+    """The attempt's line to the engine of its home."""
+
+    def __init__(
+        self, home: Home, *, outage_seconds: float, clock: Clock, sleep: Callable[[float], None]
+    ) -> None:
+        self._home = home
+        self._outage_seconds = outage_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._socket: socket.socket | None = None
+        self._decoder = msgspec.json.Decoder(Reply)
+
+    def request(self, request: Request) -> Reply:
+        """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""
+        payload = msgspec.json.encode(request)
+        deadline = self._clock.monotonic() + self._outage_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            reply = self._try(payload)
+            if reply is not None:
+                return reply
+            if self._clock.monotonic() >= deadline:
+                raise EngineError(f"no engine of {self._home.path} answered for {self._outage_seconds:g} s")
+            self._sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def tell(self, message: Progress) -> None:
+        """Say something that needs no answer; lost when nobody is there."""
+        try:
+            frames.send(self._connected(), msgspec.json.encode(message))
+        except OSError:
+            self._hang_up()
+
+    def conclude(self, outcome: Outcome) -> Reply | None:
+        """Report the end of the attempt. None: no engine was there, the outcome lies in the home for the next one."""
+        reply = self._try(msgspec.json.encode(outcome))
+        if reply is None:
+            self._spool(outcome)
+        return reply
+
+    def _try(self, payload: bytes) -> Reply | None:
+        """One attempt to get an answer. None when there is no engine, or it could not do it now."""
+        try:
+            connection = self._connected()
+            frames.send(connection, payload)
+            answer = frames.receive(connection)
+        except (OSError, ProtocolError):
+            self._hang_up()
+            return None
+        if answer is None:
+            self._hang_up()
+            return None
+        reply = self._decoder.decode(answer)
+        if isinstance(reply, Failed) and reply.error == "EngineError":
+            return None
+        return reply
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(str(self._home.socket_path))
+            except OSError:
+                connection.close()
+                raise
+            self._socket = connection
+        return self._socket
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _spool(self, outcome: Outcome) -> None:
+        """Written beside and renamed: the next engine sees all of it or nothing."""
+        path = self._home.outcome(outcome.key.attempt_id, outcome.key.deferral_number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        _write_durably(temporary, msgspec.json.encode(outcome))
+        temporary.replace(path)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._hang_up()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def refused(reply: Reply | None) -> bool:
+    """Does the answer say that the attempt is stale?"""
+    return isinstance(reply, Refused)

@@ -1,0 +1,155 @@
+"""Turn a pipeline file into DAGs, and keep what was loaded while nothing it came from changes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+from trainflow.authoring.dag import DAG, collecting_dags
+from trainflow.errors import InputError, PipelineFileError
+from trainflow.messages.workload import DagSource
+from trainflow.settings.project import Project
+
+YAML_SUFFIXES = (".yaml", ".yml")
+#: what a file looked like: modification time in nanoseconds, size in bytes
+Stamp = tuple[int, int]
+
+
+class LoadedFile(NamedTuple):
+    """A file's DAGs by id, and the digest of what decides besides the DAG what an attempt does (YAML: the resolved
+    file; empty for Python)."""
+
+    dags: dict[str, DAG]
+    content: str
+
+
+def add_to_path(project: Project) -> None:
+    """Let `operators.…` of the project be imported: last on the path, so that it hides nothing."""
+    root = str(project.root)
+    if root not in sys.path:
+        sys.path.append(root)
+
+
+def load(source: DagSource, project: Project) -> LoadedFile:
+    """The DAGs of a file. Raises PipelineFileError (with the line, where there is one) or another InputError."""
+    add_to_path(project)
+    path = project.absolute(source.path)
+    if not path.is_file():
+        raise PipelineFileError("there is no such file", path=str(path))
+    if path.suffix in YAML_SUFFIXES:
+        from trainflow.pipeline_spec.load import load_pipeline_file
+
+        dag, content = load_pipeline_file(path, source.overrides, project)
+        return LoadedFile({dag.dag_id: dag}, content)
+    if path.suffix == ".py":
+        return LoadedFile(_load_python(path, source.overrides), "")
+    raise PipelineFileError("a pipeline is a .yaml, .yml or .py file", path=str(path))
+
+
+def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
+    name = f"trainflow_pipeline_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with collecting_dags() as made:
+            spec.loader.exec_module(module)
+    except PipelineFileError:
+        raise
+    except SyntaxError as error:
+        raise PipelineFileError(
+            f"syntax error: {error.msg}", path=error.filename or str(path), line=error.lineno, column=error.offset
+        ) from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        line = _line_in(path, error)
+        raise PipelineFileError(f"{type(error).__name__}: {error}", path=str(path), line=line) from error
+    dags = {dag.dag_id: dag for dag in made}
+    if len(dags) < len(made):
+        twice = sorted({dag.dag_id for dag in made if sum(other.dag_id == dag.dag_id for other in made) > 1})
+        raise PipelineFileError(f"defines more than one DAG called {', '.join(twice)}", path=str(path))
+    if not dags:
+        raise PipelineFileError("defines no DAG", path=str(path))
+    _override(dags, overrides, path)
+    return dags
+
+
+def _override(dags: dict[str, DAG], overrides: dict[str, str], path: Path) -> None:
+    """`--set params.NAME=value` on a Python pipeline: another default for a param it declares."""
+    import yaml
+
+    for key, raw in overrides.items():
+        name = key.removeprefix("params.")
+        declaring = [dag for dag in dags.values() if name in dag.param_schemas]
+        if name == key or not declaring:
+            known = sorted(f"params.{name}" for dag in dags.values() for name in dag.param_schemas)
+            raise InputError(
+                f"--set {key}: {path.name} is a Python pipeline, only its params can be set "
+                f"({', '.join(known) or 'it declares none'})"
+            )
+        for dag in declaring:
+            dag.param_schemas[name] = {**dag.param_schemas[name], "default": yaml.safe_load(raw)}
+
+
+def _line_in(path: Path, error: BaseException) -> int | None:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else None
+
+
+def project_modules(project: Project) -> list[Path]:
+    """Files of the project that this process has imported."""
+    root = str(project.root) + os.sep
+    found = set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and file.startswith(root) and "site-packages" not in file:
+            found.add(Path(file))
+    return sorted(found)
+
+
+class DagFiles:
+    """What this process has loaded, and whether it is still what lies on disk."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._loaded: dict[tuple[str, tuple[tuple[str, str], ...]], LoadedFile] = {}
+        self._stamps: dict[Path, Stamp | None] = {}
+
+    def get(self, source: DagSource) -> LoadedFile:
+        """The DAGs of a file, loaded once."""
+        key = (source.path, tuple(sorted(source.overrides.items())))
+        if key not in self._loaded:
+            path = self._project.absolute(source.path)
+            self._stamps.setdefault(path, _stamp(path))
+            self._loaded[key] = load(source, self._project)
+        self.note_imports()
+        return self._loaded[key]
+
+    def note_imports(self) -> None:
+        """Remember what the files look like that were imported meanwhile."""
+        for path in project_modules(self._project):
+            self._stamps.setdefault(path, _stamp(path))
+
+    def watch(self, paths: list[Path]) -> None:
+        """Also look at these files (configuration that a pipeline file reads)."""
+        for path in paths:
+            self._stamps.setdefault(path, _stamp(path))
+
+    def changed(self) -> Path | None:
+        """A file that is not any more what was loaded, None when all are."""
+        return next((path for path, stamp in self._stamps.items() if _stamp(path) != stamp), None)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size)

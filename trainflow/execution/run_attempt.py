@@ -1,0 +1,31 @@
+"""Run one attempt in a fresh interpreter: for code that must not be forked.
+
+The workload comes in an environment variable, so that nothing has to be mounted or copied beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.task_runner import run_attempt
+from trainflow.messages.workload import ExecuteTask
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+
+VARIABLE = "TRAINFLOW_WORKLOAD"
+
+
+def main() -> int:
+    """Read the workload and run it. Returns the exit code."""
+    workload = msgspec.json.decode(os.environ.pop(VARIABLE), type=ExecuteTask)
+    project = project_at(Path(workload.project_root))
+    return run_attempt(workload, project, load_settings(project), DagFiles(project))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""The attempt as task code sees it: `context["ti"]`."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainflow.authoring.notset import NOTSET, ArgNotSet
+from trainflow.clock import Clock
+from trainflow.errors import (
+    DagNotFound,
+    DagRunAlreadyExists,
+    FailException,
+    SkipException,
+    TaskTerminated,
+    TrainflowError,
+    XComTooLarge,
+)
+from trainflow.execution.connection import Connection
+from trainflow.execution.stop_signal import StopSignal
+from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun, XComItem
+from trainflow.messages.requests import (
+    DagRunInfo,
+    Failed,
+    GetDagRunState,
+    GetTrackingRun,
+    GetXCom,
+    Progress,
+    Refused,
+    Reply,
+    Request,
+    Started,
+    TrackingRun,
+    TriggerRun,
+    XComValues,
+)
+from trainflow.messages.workload import ExecuteTask
+from trainflow.settings.home import Home
+from trainflow.settings.model import Settings
+
+#: larger values belong into a file
+MAX_XCOM_BYTES = 64 * 1024 * 1024
+#: progress is sent at most this often; what comes between is replaced by what follows
+_PROGRESS_SECONDS = 0.25
+
+_ERRORS: dict[str, type[Exception]] = {
+    "DagNotFound": DagNotFound,
+    "SkipException": SkipException,
+    "FailException": FailException,
+}
+
+
+class RuntimeTaskInstance:
+    """See `trainflow.authoring.context.TaskInstance`, whose words hold here."""
+
+    def __init__(
+        self,
+        workload: ExecuteTask,
+        started: Started,
+        connection: Connection,
+        *,
+        project_root: Path,
+        home: Home,
+        settings: Settings,
+        clock: Clock,
+        stop: StopSignal,
+    ) -> None:
+        self.dag_id = workload.dag_id
+        self.run_id = workload.run_id
+        self.task_id = workload.task_id
+        self.map_index = workload.map_index
+        self.attempt_id = workload.key.attempt_id
+        self.try_number = started.try_number
+        self.max_tries = started.max_tries
+        self.first_started_at: datetime | None = started.first_started_at
+        self.reschedule_count = started.reschedule_count
+        self.hostname = socket.gethostname()
+        self.log = logging.getLogger(f"trainflow.task.{workload.task_id}")
+        self.project_root = project_root
+        self.home = home
+        self.settings = settings
+        self.clock = clock
+        #: what goes out with the outcome
+        self.xcoms: dict[str, XComItem] = {}
+        self.triggered_runs: list[TriggeredRun] = []
+        self.checkpoint: CommittedCheckpoint | None = None
+        self.note: str | None = None
+        self._key = workload.key
+        self._connection = connection
+        self._stop = stop
+        self._progress_at = float("-inf")
+        self._progress_unsent: Progress | None = None
+
+    @property
+    def terminated(self) -> bool:
+        return self._stop.received
+
+    def sleep(self, seconds: float) -> None:
+        self._stop.sleep(seconds)
+
+    # -- XComs -----------------------------------------------------------------------------------------------------
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        try:
+            encoded = msgspec.json.encode(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"XCom '{key}' of task '{self.task_id}' is no JSON value ({error}): "
+                "hand over numbers, strings, lists and dicts, or write it to a file and hand over where it is"
+            ) from None
+        if len(encoded) > MAX_XCOM_BYTES:
+            raise XComTooLarge(
+                f"XCom '{key}' of task '{self.task_id}' has {len(encoded)} bytes, at most {MAX_XCOM_BYTES} are "
+                "handed over: write it to a file and hand over where it is"
+            )
+        self.xcoms[key] = XComItem(key, msgspec.Raw(encoded))
+
+    def xcom_pull(
+        self,
+        task_ids: str | Sequence[str] | None = None,
+        dag_id: str | None = None,
+        key: str = "return_value",
+        include_prior_dates: bool = False,
+        *,
+        map_indexes: int | ArgNotSet = NOTSET,
+        default: Any = None,
+        run_id: str | None = None,
+    ) -> Any:
+        wanted = [task_ids] if isinstance(task_ids, str) else None if task_ids is None else list(task_ids)
+        reply = self._ask(
+            GetXCom(
+                self._key,
+                dag_id or self.dag_id,
+                run_id or self.run_id,
+                wanted,
+                key,
+                map_index=-1 if isinstance(map_indexes, ArgNotSet) else map_indexes,
+                include_prior_dates=include_prior_dates,
+            )
+        )
+        assert isinstance(reply, XComValues)
+        found = {task_id: msgspec.json.decode(value) for task_id, value in reply.values.items()}
+        if isinstance(task_ids, str):
+            return found.get(task_ids, default)
+        if wanted is None:
+            return next(reversed(found.values()), default)
+        return [found.get(task_id, default) for task_id in wanted]
+
+    # -- what goes out with the outcome ----------------------------------------------------------------------------
+
+    def set_note(self, text: str) -> None:
+        self.note = text
+
+    def record_checkpoint(self, checkpoint: CommittedCheckpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def trigger_dag_run(self, run: TriggeredRun, now: bool = False) -> None:
+        if now:
+            self._ask(TriggerRun(self._key, run))
+        else:
+            self.triggered_runs.append(run)
+
+    # -- while it runs ---------------------------------------------------------------------------------------------
+
+    def get_dag_run_state(self, dag_id: str, run_id: str) -> str | None:
+        reply = self._ask(GetDagRunState(self._key, dag_id, run_id))
+        assert isinstance(reply, DagRunInfo)
+        return reply.state
+
+    def get_tracking_run(self) -> TrackingRun:
+        reply = self._ask(GetTrackingRun(self._key))
+        assert isinstance(reply, TrackingRun)
+        return reply
+
+    def report_progress(
+        self,
+        done: float,
+        total: float | None = None,
+        unit: str = "rows",
+        metrics: dict[str, float] | None = None,
+        note: str | None = None,
+    ) -> None:
+        self._progress_unsent = Progress(self._key, done, total, unit, metrics or {}, note)
+        now = self.clock.monotonic()
+        if now - self._progress_at >= _PROGRESS_SECONDS:
+            self._progress_at = now
+            self.flush_progress()
+
+    def flush_progress(self) -> None:
+        """Send what was reported last."""
+        if self._progress_unsent is not None:
+            self._connection.tell(self._progress_unsent)
+            self._progress_unsent = None
+
+    def _ask(self, request: Request) -> Reply:
+        reply = self._connection.request(request)
+        match reply:
+            case Refused(reason):
+                # somebody else holds the task instance now: whatever this attempt does is in vain
+                self._stop.received = True
+                raise TaskTerminated(reason)
+            case Failed("DagRunAlreadyExists", message):
+                raise DagRunAlreadyExists(message, dag_id=self.dag_id, run_id=self.run_id)
+            case Failed(error, message):
+                raise _ERRORS.get(error, TrainflowError)(message)
+        return reply

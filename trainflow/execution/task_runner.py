@@ -1,0 +1,213 @@
+"""Run one attempt: claim, load, render, execute, report. Everything that can end it becomes one outcome."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from trainflow.authoring.context import build_context, current_context
+from trainflow.authoring.operator import BaseOperator
+from trainflow.clock import Clock, SystemClock
+from trainflow.errors import (
+    EngineError,
+    FailException,
+    InputError,
+    RescheduleException,
+    SkipException,
+    TaskDeferred,
+    TaskTerminated,
+)
+from trainflow.execution.connection import Connection, refused
+from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.stop_signal import StopSignal, time_limit
+from trainflow.execution.task_instance import RuntimeTaskInstance
+from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
+from trainflow.messages.requests import Start, Started
+from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.processes import started_at
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+log = logging.getLogger("trainflow.task")
+
+#: exit code of an attempt that reported a failure; the report decides, the code is for whoever looks at processes
+FAILED_EXIT_CODE = 1
+
+
+def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
+    """Run one attempt in this process, from claim to report. Returns the exit code."""
+    stop = StopSignal()
+    stop.install()
+    clock = SystemClock()
+    _log_to(Path(workload.log_path), settings.logging.level)
+    connection = Connection(
+        project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
+    )
+    try:
+        started = connection.request(_claim(workload))
+    except (TaskTerminated, EngineError):
+        return FAILED_EXIT_CODE
+    if not isinstance(started, Started):
+        # a second delivery of an attempt that another process holds, or of one that nobody waits for any more
+        return 0
+    ti = RuntimeTaskInstance(
+        workload,
+        started,
+        connection,
+        project_root=project.root,
+        home=project.home,
+        settings=settings,
+        clock=clock,
+        stop=stop,
+    )
+    outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
+    with stop.shielded():
+        ti.flush_progress()
+        reply = connection.conclude(outcome)
+        if refused(reply):
+            log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
+        connection.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return FAILED_EXIT_CODE if outcome.state is OutcomeState.FAILED else 0
+
+
+def _claim(workload: ExecuteTask) -> Start:
+    pid = os.getpid()
+    return Start(workload.key, pid, started_at(pid), socket.gethostname())
+
+
+def _log_to(path: Path, level: str) -> None:
+    """What the task prints and logs goes to the attempt's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    from trainflow.observability.logs import configure_logging
+
+    configure_logging(level)
+
+
+class _Attempt:
+    """One claimed attempt: execute, and say how it ended."""
+
+    def __init__(
+        self, workload: ExecuteTask, started: Started, ti: RuntimeTaskInstance, stop: StopSignal, clock: Clock
+    ) -> None:
+        self._workload = workload
+        self._started = started
+        self._ti = ti
+        self._stop = stop
+        self._clock = clock
+        self._task: BaseOperator | None = None
+
+    def outcome(self, files: DagFiles) -> Outcome:
+        """Execute the task; never raises."""
+        try:
+            outcome = self._executed(files)
+        except BaseException as error:
+            outcome = self._judged(error)
+        if self._stop.received and outcome.state is not OutcomeState.FAILED:
+            # it was told to stop, and whatever it says it has not done what it was for
+            return self._ended(OutcomeState.PREEMPTED, problem=Problem("was told to stop", kind="TaskTerminated"))
+        return outcome
+
+    def _executed(self, files: DagFiles) -> Outcome:
+        self._task = task = self._find(files)
+        params = task.resolve_params(self._started.run.conf)
+        context = build_context(task, self._ti, self._started.run, params=params)
+        limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
+        with current_context(context), time_limit(limit):
+            task.render_template_fields(context)
+            task.pre_execute(context)
+            if self._started.next_method is None:
+                result = task.execute(context)
+            else:
+                result = task.resume_execution(self._started.next_method, self._started.next_kwargs, context)
+            task.post_execute(context, result)
+        self._push(task, result)
+        return self._ended(OutcomeState.SUCCESS)
+
+    def _find(self, files: DagFiles) -> BaseOperator:
+        dags = files.get(self._workload.source).dags
+        path = self._workload.source.path
+        dag = dags.get(self._workload.dag_id)
+        if dag is None:
+            raise InputError(f"{path} does not define DAG '{self._workload.dag_id}' any more")
+        if not dag.has_task(self._workload.task_id):
+            raise InputError(f"{path}: DAG '{dag.dag_id}' has no task '{self._workload.task_id}' any more")
+        return dag.get_task(self._workload.task_id)
+
+    def _push(self, task: BaseOperator, result: Any) -> None:
+        if not task.do_xcom_push or result is None:
+            return
+        if task.multiple_outputs:
+            if not isinstance(result, dict):
+                raise TypeError(f"multiple_outputs: task '{task.task_id}' returned {type(result).__name__}, not a dict")
+            for key, value in result.items():
+                self._ti.xcom_push(str(key), value)
+        self._ti.xcom_push("return_value", result)
+
+    def _judged(self, error: BaseException) -> Outcome:
+        match error:
+            case TaskDeferred():
+                return self._deferred(error)
+            case SkipException():
+                return self._ended(OutcomeState.SKIPPED, note=self._ti.note or str(error) or None)
+            case RescheduleException():
+                return self._ended(OutcomeState.RESCHEDULED, reschedule_at=error.reschedule_at)
+            case TaskTerminated():
+                self._kill()
+                return self._ended(OutcomeState.PREEMPTED, problem=Problem(str(error), kind="TaskTerminated"))
+            case SystemExit():
+                message = f"the task called sys.exit({error.code!r}) instead of returning or raising"
+                return self._failed(error, message, retryable=True)
+        if isinstance(error, TimeoutError):
+            self._kill()
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return self._failed(error, message, retryable=not isinstance(error, FailException))
+
+    def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
+        log.error("the task failed: %s", message, exc_info=error)
+        problem = Problem(message, "".join(traceback.format_exception(error)), type(error).__name__, retryable)
+        return self._ended(OutcomeState.FAILED, problem=problem)
+
+    def _deferred(self, deferred: TaskDeferred) -> Outcome:
+        try:
+            trigger_class, trigger_kwargs = deferred.trigger.serialize()
+        except Exception as error:
+            return self._failed(error, f"the trigger cannot be serialized: {error}", retryable=False)
+        deadline = None
+        if deferred.timeout_seconds is not None:
+            deadline = self._clock.now() + timedelta(seconds=deferred.timeout_seconds)
+        deferral = Deferral(trigger_class, trigger_kwargs, deferred.method_name, deferred.kwargs, deadline)
+        return self._ended(OutcomeState.DEFERRED, deferral=deferral)
+
+    def _kill(self) -> None:
+        if self._task is None:
+            return
+        try:
+            self._task.on_kill()
+        except Exception:
+            log.exception("on_kill failed")
+
+    def _ended(self, state: OutcomeState, **facts: Any) -> Outcome:
+        facts.setdefault("note", self._ti.note)
+        return Outcome(
+            self._workload.key,
+            state,
+            xcoms=list(self._ti.xcoms.values()),
+            # what a task wants to have triggered happens when it succeeds, or while it waits for it
+            triggered_runs=self._ti.triggered_runs
+            if state in (OutcomeState.SUCCESS, OutcomeState.DEFERRED)
+            else [],
+            checkpoint=self._ti.checkpoint,
+            **facts,
+        )

@@ -1,0 +1,207 @@
+"""The warm process: has imported what the project's pipelines import, and forks one child for each attempt.
+
+Our own rather than the standard library's forkserver: that one unpickles what it is sent, imports nothing of the
+project by itself, and has no way to say that what it imported has changed on disk. One thread, one loop; a child never
+returns into it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.parse import parse
+from trainflow.execution.task_runner import run_attempt
+from trainflow.messages import frames
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker, WarmUp
+from trainflow.observability.processes import started_at
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+
+#: exit code of a child that broke outside of the task's own code
+_BROKEN = 70
+
+
+class WarmWorker:
+    """Answers the executor at the other end of `control`."""
+
+    def __init__(self, control: socket.socket, project_root: Path) -> None:
+        self._control = control
+        self._project = project_at(project_root)
+        self._settings = load_settings(self._project)
+        self._files = DagFiles(self._project)
+        self._files.watch([self._project.settings_file])
+        self._frames = frames.FrameReader()
+        self._decoder = msgspec.json.Decoder(ToWorker)
+        self._descriptors: list[int] = []
+        self._to_warm_up: list[WarmUp] = []
+        self._child_read, self._child_write = os.pipe()
+        os.set_blocking(self._child_read, False)
+        os.set_blocking(self._child_write, False)
+
+    def serve(self) -> None:
+        """Until the executor hangs up. Children go on by themselves then."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
+        self._freeze()
+        while True:
+            # something to warm up: only look, do not wait
+            patience = 0 if self._to_warm_up else None
+            readable, _, _ = select.select([self._control, self._child_read], [], [], patience)
+            if self._child_read in readable:
+                self._reap()
+            if self._control in readable and not self._hear():
+                return
+            if not readable and self._to_warm_up:
+                self._warm_up(self._to_warm_up.pop(0))
+
+    def _hear(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 16)
+        self._descriptors += descriptors
+        if not data:
+            return False
+        for message in self._frames.feed(data):
+            request = self._decoder.decode(message)
+            match request:
+                case Launch():
+                    self._launch(request)
+                case Parse():
+                    self._parse(request)
+                case WarmUp():
+                    self._to_warm_up.append(request)
+        return True
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    def _launch(self, request: Launch) -> None:
+        workload = request.workload
+        changed = self._files.changed()
+        if changed is not None:
+            self._say(Stale(workload.key, str(changed)))
+            return
+        # loaded here, so that every later child finds it loaded; a child says what is wrong with it
+        with contextlib.suppress(Exception):
+            self._files.get(workload.source)
+        pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
+        self._say(Launched(workload.key, pid, _started(pid)))
+
+    def _warm_up(self, request: WarmUp) -> None:
+        """Import what the tasks of a file will import. Whatever goes wrong is said by the task that needs it."""
+        with contextlib.suppress(Exception):
+            for dag in self._files.get(request.request.source).dags.values():
+                for task in dag.tasks:
+                    with contextlib.suppress(Exception):
+                        task.warm_up()
+        self._files.note_imports()
+        self._freeze()
+
+    @staticmethod
+    def _freeze() -> None:
+        """What is here now stays: children do not touch it when they collect garbage, so its pages stay shared."""
+        gc.collect()
+        gc.freeze()
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _parse(self, request: Parse) -> None:
+        answer_to = self._descriptors.pop(0)
+
+        def child() -> int:
+            with socket.socket(fileno=os.dup(answer_to)) as connection:
+                frames.send(connection, str(os.getpid()).encode())
+                frames.send(connection, msgspec.json.encode(parse(request.request)))
+            return 0
+
+        self._fork(child)
+        os.close(answer_to)
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def _fork(self, work: Callable[[], int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(work)
+        return pid
+
+    def _be_child(self, work: Callable[[], int]) -> NoReturn:
+        code = _BROKEN
+        try:
+            # a group of its own: it can be ended with everything it starts, and terminals do not reach it
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._child_read)
+            os.close(self._child_write)
+            # exit handlers of what the parent imported are the parent's; the child runs those it adds itself
+            atexit._clear()
+            _reseed()
+            code = work()
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._child_read, 4096):
+                pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            self._say(ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None))
+
+    def _say(self, message: FromWorker) -> None:
+        # the executor is gone: its end is seen at the next read
+        with contextlib.suppress(OSError):
+            frames.send(self._control, msgspec.json.encode(message))
+
+
+def _started(pid: int) -> float:
+    try:
+        return started_at(pid)
+    except ProcessLookupError:
+        return 0.0
+
+
+def _reseed() -> None:
+    """Two children of one process must not draw the same numbers; Python's own generator sees to that itself."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()
+
+
+def main() -> None:
+    """`python -m trainflow.execution.warm_worker FD PROJECT_ROOT`; `--check PROJECT_ROOT` only starts and ends."""
+    if sys.argv[1] == "--check":
+        left, right = socket.socketpair()
+        left.close()
+        WarmWorker(right, Path(sys.argv[2])).serve()
+        return
+    WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
+
+
+if __name__ == "__main__":
+    main()

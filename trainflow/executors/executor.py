@@ -1,0 +1,96 @@
+"""The contract of an executor: exactly what one has to write. `trainflow.testing.executor_contract` tests it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+
+from trainflow.clock import Clock
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.execution_api import ExecutionApi
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+
+class HeldAttempt(NamedTuple):
+    """An attempt that the database says is queued or running, with what is known of its process."""
+
+    key: AttemptKey
+    running: bool
+    hostname: str | None
+    pid: int | None
+    process_started: float | None
+
+
+class ExecutorHost(Protocol):
+    """What an executor gets from the scheduler it belongs to."""
+
+    @property
+    def project(self) -> Project: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def reactor(self) -> Reactor:
+        """Where file descriptors and wake-ups go; everything an executor does in this process runs inside its turns."""
+        ...
+
+    @property
+    def api(self) -> ExecutionApi:
+        """Answers attempts of this host."""
+        ...
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """Report that the process of an attempt ended, or that nobody will ever see it end.
+
+        To be called once for each attempt, after everything the attempt said itself was applied. A report of a stale
+        attempt, or of one that said how it ended, changes nothing.
+        """
+        ...
+
+
+class Executor(ABC):
+    """Runs attempts somewhere."""
+
+    @abstractmethod
+    def start(self, host: ExecutorHost) -> None:
+        """Make ready. Called once, before anything else. Raises EngineError when it cannot work here."""
+
+    @abstractmethod
+    def queue_workload(self, workload: ExecuteTask) -> None:
+        """Take over one attempt; must not block. The attempt claims itself (`Start`) when it runs.
+
+        Handing over twice is harmless: the second claim is refused. When the attempt cannot be run, report it with
+        `host.exited`, never by raising.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Look after what is under way. Called at least every heartbeat; must not block."""
+
+    @abstractmethod
+    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+        """Take over attempts that a dead scheduler's executor of this kind was running.
+
+        Returns those that were not found alive; they will be treated as lost. What is adopted is watched from now on.
+        """
+
+    @abstractmethod
+    def terminate(self, key: AttemptKey) -> None:
+        """Tell an attempt to stop; when it has not after the grace time, end it by force. Unknown ones are ignored."""
+
+    @abstractmethod
+    def running(self) -> frozenset[AttemptKey]:
+        """What this executor believes it has."""
+
+    @abstractmethod
+    def end(self, grace: timedelta) -> None:
+        """Stop: attempts that are left are told to, and get `grace` to report. Then give everything back."""

@@ -1,0 +1,340 @@
+"""Run attempts on this host: children of a warm process, or a fresh interpreter each.
+
+A child reports to the home's socket by itself, so it outlives the engine and its warm worker: when either is killed it
+goes on, and the next engine adopts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from trainflow.errors import EngineError, StateError
+from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
+from trainflow.executors.reactor import Timer
+from trainflow.executors.warm_process import WarmProcess
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Outcome
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, WarmUp
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
+from trainflow.observability import processes
+
+log = logging.getLogger(__name__)
+
+WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+#: a warm worker that dies this often before it has launched anything will not get better
+HOPELESS_DEATHS = 5
+
+
+class _Held:
+    """One attempt in our hands."""
+
+    def __init__(self, workload: ExecuteTask | None) -> None:
+        self.workload = workload
+        self.pid: int | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.watch: int | None = None
+        self.out_of_memory_before = processes.out_of_memory_kills()
+        self.kill_timer: Timer | None = None
+        self.launch_timer: Timer | None = None
+
+
+class LocalExecutor(Executor):
+    """The executor of this host."""
+
+    def __init__(self) -> None:
+        self._held: dict[AttemptKey, _Held] = {}
+        self._workers: list[WarmProcess] = []
+        self._deaths = 0
+        self._ending = False
+
+    # -- contract --------------------------------------------------------------------------------------------------
+
+    def start(self, host: ExecutorHost) -> None:
+        self._host = host
+        self._fork = host.settings.executor.isolation == "fork"
+        if self._fork:
+            self._new_worker()
+
+    def queue_workload(self, workload: ExecuteTask) -> None:
+        held = self._held.setdefault(workload.key, _Held(workload))
+        if self._fork:
+            # a launch that is not confirmed means that the worker hangs in somebody's import
+            seconds = self._host.settings.dag_processor.parse_timeout_seconds
+            held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._worker_hangs(workload.key))
+            self._worker.launch(Launch(workload))
+        else:
+            self._spawn(workload, held)
+
+    def sync(self) -> None:
+        for key, held in list(self._held.items()):
+            if held.watch is None and held.process is not None:
+                self._reap_spawned(key, held)
+            elif held.watch is None and held.pid is not None and not self._child_of_worker(held.pid):
+                self._check_orphan(key, held)
+
+    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+        lost = []
+        for attempt in attempts:
+            if self._apply_spooled(attempt.key):
+                continue
+            here = attempt.hostname == socket.gethostname()
+            alive = (
+                attempt.running
+                and here
+                and attempt.pid is not None
+                and processes.is_alive(attempt.pid, attempt.process_started or 0.0)
+            )
+            if alive:
+                held = self._held.setdefault(attempt.key, _Held(None))
+                held.pid = attempt.pid
+                self._watch_orphan(attempt.key, held)
+            else:
+                lost.append(attempt.key)
+        return lost
+
+    def terminate(self, key: AttemptKey) -> None:
+        held = self._held.get(key)
+        if held is None or held.pid is None or held.kill_timer is not None:
+            return
+        log.info("stopping attempt %s (pid %d)", key.attempt_id, held.pid)
+        _signal(held.pid, signal.SIGTERM)
+        grace = self._host.settings.engine.stop_grace_seconds
+        held.kill_timer = self._host.reactor.call_later(grace, lambda: self._kill(key))
+
+    def running(self) -> frozenset[AttemptKey]:
+        return frozenset(self._held)
+
+    def end(self, grace: timedelta) -> None:
+        self._ending = True
+        for key, held in list(self._held.items()):
+            if held.workload is None or not held.workload.shielded:
+                self.terminate(key)
+        deadline = self._host.clock.monotonic() + grace.total_seconds()
+        while self._held and (left := deadline - self._host.clock.monotonic()) > 0:
+            self._host.reactor.turn(min(left, 0.5))
+            self.sync()
+        for key in list(self._held):
+            self._kill(key)
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    # -- the warm worker -------------------------------------------------------------------------------------------
+
+    @property
+    def _worker(self) -> WarmProcess:
+        if not self._workers or self._workers[-1].draining:
+            self._new_worker()
+        return self._workers[-1]
+
+    def _new_worker(self) -> None:
+        self._workers.append(
+            WarmProcess(
+                self._host.reactor,
+                project_root=self._host.project.root,
+                on_message=self._heard,
+                on_death=self._worker_died,
+            )
+        )
+
+    @property
+    def warm_process(self) -> WarmProcess | None:
+        """The worker that serves now; the DAG processor borrows it to parse. None when attempts are not forked."""
+        return self._worker if self._fork else None
+
+    def warm_up(self, request: ParseFile) -> None:
+        """Let the worker import, while it has nothing else to do, what the tasks of a file need."""
+        if self._fork:
+            self._worker.warm_up(WarmUp(request))
+
+    def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
+        match message:
+            case Launched(key, pid, _):
+                self._deaths = 0
+                worker.children.add(pid)
+                if held := self._held.get(key):
+                    held.pid = pid
+                    _cancel(held.launch_timer)
+            case ChildEnded(pid, code, number):
+                worker.children.discard(pid)
+                self._child_ended(pid, code, number)
+                if worker.draining and not worker.children:
+                    self._workers.remove(worker)
+                    worker.close()
+            case Stale(key, changed):
+                self._replace(worker, key, changed)
+
+    def _replace(self, worker: WarmProcess, key: AttemptKey, changed: str) -> None:
+        log.info("%s has changed: the warm worker is replaced", changed)
+        worker.draining = True
+        if not worker.children:
+            self._workers.remove(worker)
+            worker.close()
+        held = self._held.get(key)
+        if held is not None and held.workload is not None:
+            _cancel(held.launch_timer)
+            self.queue_workload(held.workload)
+
+    def _worker_hangs(self, key: AttemptKey) -> None:
+        if key not in self._held or not self._workers:
+            return
+        log.error("the warm worker did not launch attempt %s in time: it is replaced", key.attempt_id)
+        self._workers[-1].kill()
+
+    def _worker_died(self, worker: WarmProcess) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+        if self._ending:
+            return
+        self._deaths += 1
+        if self._deaths > HOPELESS_DEATHS:
+            raise EngineError(
+                "the warm worker dies again and again before it launches anything: run "
+                f"'{sys.executable} -m trainflow.execution.warm_worker --check {self._host.project.root}' to see why, "
+                'or set isolation = "spawn" under [executor]'
+            )
+        log.warning("the warm worker ended unexpectedly: a new one is started")
+        for key, held in list(self._held.items()):
+            if held.pid is None and held.process is None:
+                _cancel(held.launch_timer)
+                self._finish(key, ProcessExit(reason="its warm worker ended before the attempt was launched"))
+            elif held.pid in worker.children:
+                # the child goes on; from now on it is watched from here
+                self._watch_orphan(key, held)
+        self._new_worker()
+
+    # -- fresh interpreters ----------------------------------------------------------------------------------------
+
+    def _spawn(self, workload: ExecuteTask, held: _Held) -> None:
+        environment = {**os.environ, WORKLOAD_VARIABLE: msgspec.json.encode(workload).decode()}
+        held.process = subprocess.Popen(
+            [sys.executable, "-m", "trainflow.execution.run_attempt"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        held.pid = held.process.pid
+        self._watch_pid(workload.key, held, held.process.pid)
+
+    def _reap_spawned(self, key: AttemptKey, held: _Held) -> None:
+        assert held.process is not None
+        code = held.process.poll()
+        if code is not None:
+            self._finish(key, self._exit_of(held, code if code >= 0 else None, -code if code < 0 else None))
+
+    # -- processes that are not our children -----------------------------------------------------------------------
+
+    def _watch_orphan(self, key: AttemptKey, held: _Held) -> None:
+        assert held.pid is not None
+        self._watch_pid(key, held, held.pid)
+        self._check_orphan(key, held)
+
+    def _watch_pid(self, key: AttemptKey, held: _Held, pid: int) -> None:
+        """Be called when the process ends, where the system can do that; otherwise `sync` looks."""
+        if not hasattr(os, "pidfd_open"):
+            return
+        try:
+            held.watch = os.pidfd_open(pid)
+        except OSError:
+            return
+        self._host.reactor.watch(held.watch, lambda: self._pid_ended(key, held))
+
+    def _pid_ended(self, key: AttemptKey, held: _Held) -> None:
+        self._unwatch(held)
+        if held.process is not None:
+            held.process.wait()
+            self._reap_spawned(key, held)
+        else:
+            self._check_orphan(key, held)
+
+    def _check_orphan(self, key: AttemptKey, held: _Held) -> None:
+        assert held.pid is not None
+        try:
+            processes.started_at(held.pid)
+        except ProcessLookupError:
+            if not self._apply_spooled(key):
+                self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
+
+    def _child_of_worker(self, pid: int) -> bool:
+        return any(pid in worker.children for worker in self._workers)
+
+    def _apply_spooled(self, key: AttemptKey) -> bool:
+        """Apply the outcome that an attempt wrote to disk because no engine was there to hear it."""
+        path = self._host.project.home.outcome(key.attempt_id, key.deferral_number)
+        try:
+            outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+        except FileNotFoundError:
+            return False
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("%s cannot be read (%s): the attempt counts as lost", path, error)
+            path.unlink(missing_ok=True)
+            return False
+        with contextlib.suppress(StateError):
+            self._host.api.handle(outcome)
+        path.unlink(missing_ok=True)
+        self._forget(key)
+        return True
+
+    # -- the end of an attempt -------------------------------------------------------------------------------------
+
+    def _child_ended(self, pid: int, code: int | None, number: int | None) -> None:
+        for key, held in list(self._held.items()):
+            if held.pid == pid:
+                if not self._apply_spooled(key):
+                    self._finish(key, self._exit_of(held, code, number))
+                return
+
+    @staticmethod
+    def _exit_of(held: _Held, code: int | None, number: int | None) -> ProcessExit:
+        killed = number == signal.SIGKILL
+        ran_out = killed and processes.out_of_memory_kills() > held.out_of_memory_before
+        return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
+
+    def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:
+        self._forget(key)
+        self._host.exited(key, exit)
+
+    def _forget(self, key: AttemptKey) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._unwatch(held)
+            _cancel(held.kill_timer)
+            _cancel(held.launch_timer)
+
+    def _unwatch(self, held: _Held) -> None:
+        if held.watch is not None:
+            self._host.reactor.unwatch(held.watch)
+            os.close(held.watch)
+            held.watch = None
+
+    def _kill(self, key: AttemptKey) -> None:
+        held = self._held.get(key)
+        if held is not None and held.pid is not None:
+            log.warning("attempt %s (pid %d) did not stop in time: killed", key.attempt_id, held.pid)
+            _signal_group(held.pid)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _signal_group(pid: int) -> None:
+    """End an attempt and whatever it has started: each attempt leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _cancel(timer: Timer | None) -> None:
+    if timer is not None:
+        timer.cancel()

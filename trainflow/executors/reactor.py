@@ -1,0 +1,125 @@
+"""Wait for anything: file descriptors, timers, a wake-up from another thread. One thread, callbacks, no locks.
+
+The whole control plane of a process turns on one of these, so that nothing in it ever runs beside anything else.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import selectors
+from collections.abc import Callable
+from typing import Protocol
+
+from trainflow.clock import Clock
+
+
+class HasFileno(Protocol):
+    """Something with a file descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+Callback = Callable[[], None]
+
+
+class Timer:
+    """A call that is to be made later; `cancel` forgets it."""
+
+    def __init__(self, at: float, callback: Callback) -> None:
+        self.at = at
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Reactor:
+    """Calls back when something is readable, writable or due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, (self._drain, None))
+        self.woken = False
+
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: a signal ends the wait."""
+        return self._wake_write
+
+    def watch(self, source: HasFileno | int, on_readable: Callback | None, on_writable: Callback | None = None) -> None:
+        """Call back when `source` is readable (writable); replaces what was watched on it before."""
+        events = (selectors.EVENT_READ if on_readable else 0) | (selectors.EVENT_WRITE if on_writable else 0)
+        data = (on_readable, on_writable)
+        try:
+            self._selector.modify(source, events, data)
+        except KeyError:
+            self._selector.register(source, events, data)
+
+    def unwatch(self, source: HasFileno | int) -> None:
+        """Forget a source; unknown ones are ignored. To be called before it is closed."""
+        try:
+            self._selector.unregister(source)
+        except (KeyError, ValueError):
+            return
+
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        """Call back once, `seconds` from now."""
+        timer = Timer(self._clock.monotonic() + seconds, callback)
+        heapq.heappush(self._timers, (timer.at, next(self._order), timer))
+        return timer
+
+    def wake(self) -> None:
+        """End the current (or the next) wait. May be called from any thread and from a signal handler."""
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            return
+
+    def turn(self, timeout: float | None) -> None:
+        """Wait until something happens, at most `timeout` seconds (None: without end), and make the calls."""
+        for key, mask in self._selector.select(self._patience(timeout)):
+            on_readable, on_writable = key.data
+            if mask & selectors.EVENT_WRITE and on_writable:
+                on_writable()
+            # the first callback may have unwatched the source
+            if mask & selectors.EVENT_READ and on_readable and key.fileobj in self._selector.get_map():
+                on_readable()
+        self._run_timers()
+
+    def _patience(self, timeout: float | None) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return timeout
+        until_timer = max(0.0, self._timers[0][0] - self._clock.monotonic())
+        return until_timer if timeout is None else min(timeout, until_timer)
+
+    def _run_timers(self) -> None:
+        now = self._clock.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, timer = heapq.heappop(self._timers)
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+
+    def _drain(self) -> None:
+        self.woken = True
+        try:
+            while os.read(self._wake_read, 4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)

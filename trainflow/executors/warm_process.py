@@ -1,0 +1,102 @@
+"""One warm worker process, seen from the control plane: start it, ask it, hear it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from trainflow.executors.peer import Peer
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.warm import FromWorker, Launch, Parse, WarmUp
+
+log = logging.getLogger(__name__)
+
+
+class WarmProcess:
+    """A warm worker. It serves until it says `Stale` or dies; then its owner makes another one."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        *,
+        project_root: Path,
+        on_message: Callable[[WarmProcess, FromWorker], None],
+        on_death: Callable[[WarmProcess], None],
+    ) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(FromWorker)
+        self._on_message = on_message
+        self._on_death = on_death
+        #: children that have not ended, by pid
+        self.children: set[int] = set()
+        self.draining = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C in the terminal is for the engine alone: it tells the attempts
+                start_new_session=True,
+            )
+        self._peer = Peer(reactor, ours, on_message=self._heard, on_close=self._closed)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def launch(self, request: Launch) -> None:
+        """Ask for a child that runs an attempt."""
+        self._peer.send(self._encoder.encode(request))
+
+    def warm_up(self, request: WarmUp) -> None:
+        """Ask it to import ahead."""
+        self._peer.send(self._encoder.encode(request))
+
+    def parse(self, request: Parse, result_descriptor: int) -> None:
+        """Ask for a child that reads a file and answers on `result_descriptor`."""
+        self._peer.send_with_descriptor(self._encoder.encode(request), result_descriptor)
+
+    def drain(self) -> None:
+        """Let it end once its children have ended."""
+        self.draining = True
+        if not self.children:
+            self.close()
+
+    def _heard(self, message: bytes) -> None:
+        self._on_message(self, self._decoder.decode(message))
+
+    def _closed(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1.0)
+        self._on_death(self)
+
+    def close(self) -> None:
+        """End it; children that are left go on by themselves."""
+        self._on_death = _nothing
+        self._peer.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it by force, as one does with a process that hangs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _nothing(_process: WarmProcess) -> None:
+    return None
+
+

@@ -1,0 +1,18 @@
+"""How the process of an attempt ended, as whoever watched it saw it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ProcessExit(msgspec.Struct, frozen=True):
+    """The end of a process. Exactly one of `code`, `signal` and `reason` says how.
+
+    `reason`: nobody saw it end (its host or its watcher went away); one sentence.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    #: the kernel says that it killed a process of this host for want of memory meanwhile
+    out_of_memory: bool = False

@@ -1,0 +1,52 @@
+"""Executor ⇄ its warm worker: the process that has imported what pipelines import and forks one child an attempt."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
+
+
+class Launch(msgspec.Struct, frozen=True, tag="launch"):
+    """Fork a child for this attempt."""
+
+    workload: ExecuteTask
+
+
+class Parse(msgspec.Struct, frozen=True, tag="parse"):
+    """Fork a child that imports this file and writes a `ParseResult` to the descriptor sent along with the frame."""
+
+    request: ParseFile
+
+
+class WarmUp(msgspec.Struct, frozen=True, tag="warm_up"):
+    """Import, when there is nothing else to do, what the tasks of this file will import."""
+
+    request: ParseFile
+
+
+class Launched(msgspec.Struct, frozen=True, tag="launched"):
+    """The child is there."""
+
+    key: AttemptKey
+    pid: int
+    process_started: float
+
+
+class Stale(msgspec.Struct, frozen=True, tag="stale"):
+    """What was imported has changed on disk since: this worker cannot serve the attempt, a new one can."""
+
+    key: AttemptKey
+    changed: str
+
+
+class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
+    """A child ended. `code` or `signal`."""
+
+    pid: int
+    code: int | None = None
+    signal: int | None = None
+
+
+ToWorker = Launch | Parse | WarmUp
+FromWorker = Launched | Stale | ChildEnded

@@ -1,0 +1,109 @@
+"""Decide what becomes of a task instance when an attempt ends without success. Pure.
+
+Two budgets. An attempt that failed by its own fault uses up a try (`retries`). One that infrastructure lost (killed
+worker, lost pod, restarted engine) does not; only when that happens `lost_attempts` times in a row without an attempt
+coming to an end of its own does the task instance fail, so that a task that is killed each time does not run for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from trainflow.messages.exits import ProcessExit
+from trainflow.serialization.document import RetryDocument
+from trainflow.states import TaskInstanceState
+
+#: no delay is longer, whatever the multiplier makes of it
+LONGEST_DELAY = timedelta(days=1)
+
+#: signals that come from outside of the task: a person, the kernel, a supervisor
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+class Standing(NamedTuple):
+    """What a task instance has behind it."""
+
+    failures: int
+    max_tries: int
+    lost: int
+
+
+class Verdict(NamedTuple):
+    """Where it goes, and what it has behind it then."""
+
+    state: TaskInstanceState
+    failures: int
+    lost: int
+    retry_at: datetime | None = None
+
+
+def after_failure(
+    standing: Standing, retry: RetryDocument, *, retryable: bool, now: datetime, identity: str
+) -> Verdict:
+    """The attempt failed by its own fault."""
+    failures = standing.failures + 1
+    if not retryable or failures > standing.max_tries:
+        return Verdict(TaskInstanceState.FAILED, failures, 0)
+    return Verdict(TaskInstanceState.UP_FOR_RETRY, failures, 0, now + retry_delay(retry, failures, identity))
+
+
+def after_loss(standing: Standing, limit: int) -> Verdict:
+    """The attempt was lost through no fault of its own."""
+    lost = standing.lost + 1
+    if lost >= limit:
+        return Verdict(TaskInstanceState.FAILED, standing.failures, lost)
+    return Verdict(TaskInstanceState.SCHEDULED, standing.failures, lost)
+
+
+def retry_delay(retry: RetryDocument, failures: int, identity: str) -> timedelta:
+    """How long to wait after failure number `failures`: Airflow's rule.
+
+    With a multiplier m: `delay · m^(failures-1)`, plus up to as much again, decided by a digest of `identity`: task
+    instances that failed together do not come back together, and the same one always waits the same time.
+    """
+    longest = LONGEST_DELAY
+    if retry.max_delay_seconds is not None:
+        longest = min(longest, timedelta(seconds=retry.max_delay_seconds))
+    seconds = retry.delay_seconds
+    if retry.multiplier:
+        # the exponent is capped: 2^1000 is no number of seconds
+        seconds *= retry.multiplier ** min(failures - 1, 64)
+        fraction = int.from_bytes(hashlib.sha1(f"{identity}#{failures}".encode()).digest()[:4]) / 2**32
+        seconds *= 1 + fraction
+    return min(timedelta(seconds=min(seconds, longest.total_seconds())), longest)
+
+
+class ExitJudgement(NamedTuple):
+    """What the end of a process without a reported outcome means."""
+
+    lost: bool
+    message: str
+
+
+def judge_exit(exit: ProcessExit) -> ExitJudgement:
+    """A process ended and its attempt never said how: never a success, whatever its exit code."""
+    if exit.reason is not None:
+        return ExitJudgement(lost=True, message=exit.reason)
+    if exit.out_of_memory:
+        return ExitJudgement(
+            lost=False,
+            message="the kernel killed the process because memory ran out: "
+            "train on smaller splits or batches, or give it more memory",
+        )
+    if exit.signal is not None:
+        name = signal.Signals(exit.signal).name if exit.signal in set(signal.Signals) else f"signal {exit.signal}"
+        if exit.signal in _FROM_OUTSIDE:
+            return ExitJudgement(
+                lost=True, message=f"the process was killed ({name}) before it reported an outcome"
+            )
+        return ExitJudgement(
+            lost=False, message=f"the process crashed ({name}) before it reported an outcome: see the log"
+        )
+    return ExitJudgement(
+        lost=False,
+        message=f"the process ended with exit code {exit.code} without reporting an outcome: "
+        "something in the task called exit or os._exit",
+    )

@@ -1,0 +1,167 @@
+"""DAGs, their versions, and files that give none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+
+from trainflow.errors import DagNotFound
+from trainflow.messages.workload import DagSource, ParseProblem
+from trainflow.metadata.models import Dag, DagVersion, ImportProblem
+from trainflow.serialization.document import DagDocument, decode, version_of
+
+DAG: Table = Dag.__table__  # type: ignore[assignment]
+VERSION: Table = DagVersion.__table__  # type: ignore[assignment]
+PROBLEM: Table = ImportProblem.__table__  # type: ignore[assignment]
+
+
+def store(connection: Connection, document: DagDocument, data: bytes, source: DagSource, now: datetime) -> int:
+    """Make `document` the current version of its DAG; the same content is the same version. Returns its id."""
+    digest = version_of(data)
+    version = connection.execute(
+        select(VERSION.c.id, VERSION.c.source).where(
+            VERSION.c.dag_id == document.dag_id, VERSION.c.digest == digest
+        )
+    ).one_or_none()
+    source_value = msgspec.to_builtins(source)
+    if version is None:
+        version_id = _insert_version(connection, document, data, digest, source_value, now)
+    else:
+        version_id = version.id
+        if version.source != source_value:
+            connection.execute(update(VERSION).where(VERSION.c.id == version_id).values(source=source_value))
+    _upsert_dag(connection, document, version_id, source, now)
+    return version_id
+
+
+def _insert_version(
+    connection: Connection, document: DagDocument, data: bytes, digest: str, source: Any, now: datetime
+) -> int:
+    number = connection.execute(
+        select(func.coalesce(func.max(VERSION.c.number), 0) + 1).where(VERSION.c.dag_id == document.dag_id)
+    ).scalar_one()
+    result = connection.execute(
+        insert(VERSION).values(
+            dag_id=document.dag_id,
+            number=number,
+            digest=digest,
+            document=data.decode(),
+            source=source,
+            created_at=now,
+        )
+    )
+    return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+def _upsert_dag(
+    connection: Connection, document: DagDocument, version_id: int, source: DagSource, now: datetime
+) -> None:
+    values = {
+        "path": source.path,
+        "version_id": version_id,
+        "max_active_runs": document.max_active_runs,
+        "parsed_at": now,
+        "missing_since": None,
+    }
+    changed = connection.execute(update(DAG).where(DAG.c.dag_id == document.dag_id).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(
+            insert(DAG).values(dag_id=document.dag_id, is_paused=document.is_paused_upon_creation, **values)
+        )
+
+
+def mark_missing(connection: Connection, path: str, present: Collection[str], now: datetime) -> None:
+    """DAGs that `path` defined and does not define any more."""
+    connection.execute(
+        update(DAG)
+        .where(DAG.c.path == path, DAG.c.dag_id.not_in(list(present)), DAG.c.missing_since.is_(None))
+        .values(missing_since=now)
+    )
+
+
+def get(connection: Connection, dag_id: str) -> Row[Any]:
+    """The row of a DAG. Raises DagNotFound, naming near matches."""
+    row = connection.execute(select(DAG).where(DAG.c.dag_id == dag_id)).one_or_none()
+    if row is None:
+        raise DagNotFound(_unknown_dag(connection, dag_id))
+    return row
+
+
+def _unknown_dag(connection: Connection, dag_id: str) -> str:
+    import difflib
+
+    known = list(connection.execute(select(DAG.c.dag_id).order_by(DAG.c.dag_id)).scalars())
+    close = difflib.get_close_matches(dag_id, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
+    return f"no DAG is called '{dag_id}'{hint}"
+
+
+def everything(connection: Connection) -> list[Row[Any]]:
+    """Every DAG with the number and document of its version."""
+    return list(
+        connection.execute(
+            select(DAG, VERSION.c.number.label("version_number"), VERSION.c.document, VERSION.c.source)
+            .join(VERSION, VERSION.c.id == DAG.c.version_id)
+            .order_by(DAG.c.dag_id)
+        )
+    )
+
+
+def of_path(connection: Connection, path: str) -> list[str]:
+    """Ids of the DAGs a file defines."""
+    return list(
+        connection.execute(
+            select(DAG.c.dag_id).where(DAG.c.path == path, DAG.c.missing_since.is_(None)).order_by(DAG.c.dag_id)
+        ).scalars()
+    )
+
+
+class Versions:
+    """Documents and sources by version. A version never changes, so each is decoded once for each owner."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[DagDocument, DagSource]] = {}
+
+    def get(self, connection: Connection, version_id: int) -> tuple[DagDocument, DagSource]:
+        """Document and source of a version."""
+        if version_id not in self._known:
+            row = connection.execute(
+                select(VERSION.c.document, VERSION.c.source).where(VERSION.c.id == version_id)
+            ).one()
+            self._known[version_id] = (decode(row.document), msgspec.convert(row.source, DagSource))
+        return self._known[version_id]
+
+
+def pause(connection: Connection, dag_id: str, paused: bool) -> None:
+    """Start no run and no task of this DAG (or do again)."""
+    get(connection, dag_id)
+    connection.execute(update(DAG).where(DAG.c.dag_id == dag_id).values(is_paused=paused))
+
+
+def store_problem(connection: Connection, path: str, problem: ParseProblem, now: datetime) -> None:
+    """Keep why a file gives no DAG."""
+    forget_problem(connection, path)
+    connection.execute(
+        insert(PROBLEM).values(
+            path=path,
+            message=problem.message,
+            traceback=problem.traceback,
+            line=problem.line,
+            column=problem.column,
+            at=now,
+        )
+    )
+
+
+def forget_problem(connection: Connection, path: str) -> None:
+    """The file is fine, or gone."""
+    connection.execute(delete(PROBLEM).where(PROBLEM.c.path == path))
+
+
+def problems(connection: Connection) -> list[Row[Any]]:
+    """Files that give no DAG, and why."""
+    return list(connection.execute(select(PROBLEM).order_by(PROBLEM.c.path)))

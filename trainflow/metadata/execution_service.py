@@ -1,0 +1,378 @@
+"""Answer attempts: the execution API as function calls into the database, one transaction for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from trainflow.clock import Clock
+from trainflow.errors import DagNotFound, DagRunAlreadyExists, LostTransition, TaskError
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.messages.requests import (
+    DagRunInfo,
+    Done,
+    Failed,
+    GetDagRunState,
+    GetTrackingRun,
+    GetXCom,
+    Progress,
+    Refused,
+    Reply,
+    Request,
+    RunInfo,
+    Start,
+    Started,
+    TrackingRun,
+    TriggerRun,
+    XComValues,
+)
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import aftermath, run_queries, task_queries, trigger_queries, xcom_queries
+from trainflow.metadata.aftermath import Standing, Verdict
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.states import TaskInstanceState
+
+_T = TaskInstanceState
+
+
+class Change(NamedTuple):
+    """What a request changed, for whoever decides next. `ended`: a task instance reached its end or is to be tried
+    again, so its run has to be looked at."""
+
+    dag_run_id: int
+    ended: bool
+
+
+def _nobody(_change: Change) -> None:
+    return None
+
+
+class ExecutionService:
+    """The execution API over the metadata database."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        versions: Versions,
+        *,
+        lost_attempts: int = 10,
+        on_change: Callable[[Change], None] = _nobody,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._versions = versions
+        self._lost_attempts = lost_attempts
+        self._on_change = on_change
+
+    def handle(self, request: Request) -> Reply:
+        """See `trainflow.messages.execution_api.ExecutionApi`."""
+        try:
+            match request:
+                case Start():
+                    return self._start(request)
+                case Outcome():
+                    return self._outcome(request)
+                case Progress():
+                    return self._progress(request)
+                case GetXCom():
+                    return self._get_xcom(request)
+                case TriggerRun():
+                    return self._trigger_run(request)
+                case GetDagRunState():
+                    return self._dag_run_state(request)
+                case GetTrackingRun():
+                    return self._tracking_run(request)
+        except LostTransition as error:
+            return Refused(str(error))
+
+    # -- claim -----------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Start) -> Reply:
+        now = self._clock.now()
+        with self._database.transaction() as connection:
+            row = task_queries.by_key(connection, request.key)
+            if row is None:
+                return Refused("the attempt is stale: its task instance was queued again, or cleared")
+            same_process = row.pid == request.pid and row.process_started == request.process_started
+            if not (row.state == _T.RUNNING and same_process):
+                task_queries.move(
+                    connection,
+                    row.id,
+                    leaving={_T.QUEUED},
+                    to=_T.RUNNING,
+                    key=request.key,
+                    started_at=row.started_at or now,
+                    heartbeat_at=now,
+                    pid=request.pid,
+                    process_started=request.process_started,
+                    hostname=request.hostname,
+                    progress=None,
+                    problem=None,
+                    note=None,
+                )
+                if row.next_method is None:
+                    # a new try starts clean; one that resumes after a wait keeps what it pushed before
+                    task_queries.delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
+                task_queries.update_attempt(connection, request.key.attempt_id, started_at=row.started_at or now)
+            run = run_queries.by_id(connection, row.dag_run_id)
+        return Started(
+            run=RunInfo(
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                run_type=run.run_type,
+                conf=run.conf,
+                queued_at=run.queued_at,
+                started_at=run.started_at,
+                run_after=run.run_after,
+                logical_date=run.logical_date,
+                note=run.note,
+            ),
+            try_number=row.failures + 1,
+            max_tries=row.max_tries,
+            next_method=row.next_method,
+            next_kwargs=row.next_kwargs or {},
+            first_started_at=row.started_at or now,
+            reschedule_count=row.reschedules,
+        )
+
+    # -- while it runs ---------------------------------------------------------------------------------------------
+
+    def _progress(self, request: Progress) -> Reply:
+        progress = {
+            "done": request.done,
+            "total": request.total,
+            "unit": request.unit,
+            "metrics": request.metrics,
+            "note": request.note,
+        }
+        with self._database.transaction() as connection:
+            task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
+        return Done()
+
+    def _get_xcom(self, request: GetXCom) -> Reply:
+        with self._database.reading() as connection:
+            if request.include_prior_dates and request.task_ids is not None:
+                values = xcom_queries.prior_values(
+                    connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key
+                )
+            else:
+                values = xcom_queries.values(
+                    connection,
+                    request.dag_id,
+                    request.run_id,
+                    task_ids=request.task_ids,
+                    key=request.xcom_key,
+                    map_index=request.map_index,
+                )
+        return XComValues(values)
+
+    def _trigger_run(self, request: TriggerRun) -> Reply:
+        now = self._clock.now()
+        with self._database.transaction() as connection:
+            row = self._running(connection, request.key)
+            try:
+                run_queries.trigger(connection, request.run, self._parent(connection, row), now)
+            except (DagNotFound, DagRunAlreadyExists, TaskError) as error:
+                return Failed(type(error).__name__, str(error))
+        self._on_change(Change(row.dag_run_id, ended=True))
+        return Done()
+
+    def _dag_run_state(self, request: GetDagRunState) -> Reply:
+        return DagRunInfo(self.dag_run_state(request.dag_id, request.run_id))
+
+    def dag_run_state(self, dag_id: str, run_id: str) -> str | None:
+        """Where a run is; None when there is none."""
+        with self._database.reading() as connection:
+            row = run_queries.find(connection, dag_id, run_id)
+        return None if row is None else str(row.state)
+
+    def _tracking_run(self, request: GetTrackingRun) -> Reply:
+        with self._database.reading() as connection:
+            row = task_queries.by_key(connection, request.key)
+            if row is None:
+                return Refused("the attempt is stale")
+            run = run_queries.by_id(connection, row.dag_run_id)
+        return TrackingRun(run.mlflow_uri, run.mlflow_run_id)
+
+    @staticmethod
+    def _running(connection: Connection, key: AttemptKey) -> Row[Any]:
+        row = task_queries.by_key(connection, key)
+        if row is None or row.state != _T.RUNNING:
+            raise LostTransition(f"attempt {key.attempt_id}.{key.deferral_number} does not run any more")
+        return row
+
+    @staticmethod
+    def _parent(connection: Connection, row: Row[Any]) -> run_queries.Parent:
+        run = run_queries.by_id(connection, row.dag_run_id)
+        return run_queries.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _outcome(self, outcome: Outcome) -> Reply:
+        now = self._clock.now()
+        with self._database.transaction() as connection:
+            row = task_queries.by_key(connection, outcome.key)
+            if row is not None and row.state != _T.RUNNING:
+                ended = task_queries.attempt_outcome(connection, outcome.key.attempt_id)
+                if ended == outcome.state.value:
+                    return Done()  # told twice: the first reply was lost
+            row = self._running(connection, outcome.key)
+            try:
+                with connection.begin_nested():
+                    self._apply(connection, row, outcome)
+            except (DagNotFound, DagRunAlreadyExists, TaskError) as error:
+                # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
+                self._apply(connection, row, _refused_trigger(outcome.key, error))
+            task_queries.update_attempt(
+                connection,
+                outcome.key.attempt_id,
+                outcome=outcome.state.value,
+                ended_at=now,
+                problem=outcome.problem.message if outcome.problem else None,
+            )
+        deferred = outcome.state is OutcomeState.DEFERRED
+        self._on_change(Change(row.dag_run_id, ended=not deferred))
+        return Done()
+
+    def _apply(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
+        now = self._clock.now()
+        xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
+        for run in outcome.triggered_runs:
+            run_queries.trigger(connection, run, self._parent(connection, row), now)
+        note = {"note": outcome.note} if outcome.note is not None else {}
+        match outcome.state:
+            case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
+                task_queries.move(
+                    connection,
+                    row.id,
+                    leaving={_T.RUNNING},
+                    to=_T(outcome.state.value),
+                    key=outcome.key,
+                    ended_at=now,
+                    lost=0,
+                    **note,
+                )
+            case OutcomeState.FAILED:
+                self._fail(connection, row, outcome.key, outcome.problem or Problem("failed without saying why"))
+            case OutcomeState.DEFERRED:
+                self._defer(connection, row, outcome)
+            case OutcomeState.RESCHEDULED:
+                task_queries.move(
+                    connection,
+                    row.id,
+                    leaving={_T.RUNNING},
+                    to=_T.UP_FOR_RESCHEDULE,
+                    key=outcome.key,
+                    retry_at=outcome.reschedule_at or now,
+                    reschedules=row.reschedules + 1,
+                    **note,
+                )
+            case OutcomeState.PREEMPTED:
+                verdict = Verdict(_T.SCHEDULED, row.failures, row.lost)
+                message = outcome.problem.message if outcome.problem else "was told to stop"
+                self._settle(connection, row, outcome.key, verdict, message)
+
+    def _defer(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
+        assert outcome.deferral is not None
+        now = self._clock.now()
+        task_queries.move(
+            connection,
+            row.id,
+            leaving={_T.RUNNING},
+            to=_T.DEFERRED,
+            key=outcome.key,
+            next_method=outcome.deferral.method_name,
+            next_kwargs=outcome.deferral.kwargs,
+            pid=None,
+            lost=0,
+            note=outcome.note,
+        )
+        trigger_queries.add(connection, row.id, outcome.key, outcome.deferral, now)
+
+    def _fail(self, connection: Connection, row: Row[Any], key: AttemptKey, problem: Problem) -> None:
+        document, _ = self._versions.get(connection, row.version_id)
+        task = document.task(row.task_id)
+        assert task is not None
+        verdict = aftermath.after_failure(
+            Standing(row.failures, row.max_tries, row.lost),
+            task.retry,
+            retryable=problem.retryable,
+            now=self._clock.now(),
+            identity=f"{row.dag_id}#{row.task_id}#{row.run_id}",
+        )
+        self._settle(connection, row, key, verdict, problem.message)
+
+    def _settle(
+        self, connection: Connection, row: Row[Any], key: AttemptKey, verdict: Verdict, message: str
+    ) -> None:
+        """Carry out a verdict. Whatever comes next is a new attempt that starts from the beginning."""
+        now = self._clock.now()
+        task_queries.move(
+            connection,
+            row.id,
+            leaving={_T.QUEUED, _T.RUNNING},
+            to=verdict.state,
+            key=key,
+            failures=verdict.failures,
+            lost=verdict.lost,
+            retry_at=verdict.retry_at,
+            ended_at=now if verdict.state is _T.FAILED else None,
+            scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
+            started_at=row.started_at if verdict.state is _T.FAILED else None,
+            next_method=None,
+            next_kwargs=None,
+            pid=None,
+            progress=None,
+            problem=message,
+        )
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
+        """The process of an attempt ended. Where its outcome was reported before, nothing is left to do.
+
+        Returns True when the attempt ended by this.
+        """
+        judgement = aftermath.judge_exit(exit)
+        with self._database.transaction() as connection:
+            row = task_queries.by_key(connection, key)
+            if row is None or row.state not in (_T.QUEUED, _T.RUNNING):
+                return False
+            if judgement.lost:
+                verdict = aftermath.after_loss(
+                    Standing(row.failures, row.max_tries, row.lost), self._lost_attempts
+                )
+                message = judgement.message
+                if verdict.state is _T.FAILED:
+                    message = f"lost {verdict.lost} times in a row, given up: {message}"
+                self._settle(connection, row, key, verdict, message)
+            else:
+                self._fail(connection, row, key, Problem(judgement.message))
+            task_queries.update_attempt(
+                connection,
+                key.attempt_id,
+                outcome="lost" if judgement.lost else "failed",
+                ended_at=self._clock.now(),
+                problem=judgement.message,
+            )
+        self._on_change(Change(row.dag_run_id, ended=True))
+        return True
+
+
+def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
+    if type(error).__name__ == "SkipException":
+        return Outcome(key, OutcomeState.SKIPPED, note=str(error))
+    problem = Problem(str(error), kind=type(error).__name__, retryable=not isinstance(error, TaskError))
+    return Outcome(key, OutcomeState.FAILED, problem=problem)
+
+
+def decode_request(data: bytes) -> Request:
+    """A request as it came over a wire. Raises msgspec.ValidationError or DecodeError."""
+    return _REQUESTS.decode(data)
+
+
+_REQUESTS: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

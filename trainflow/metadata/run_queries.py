@@ -1,0 +1,275 @@
+"""Runs: created, started in order, ended. `move` is the only statement that changes a run's state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Table, func, insert, select, update
+
+from trainflow.errors import DagRunAlreadyExists, DagRunNotFound, FailException, IllegalTransition, LostTransition, SkipException
+from trainflow.identifiers import check_name
+from trainflow.messages.outcome import TriggeredRun
+from trainflow.metadata import dag_queries, outbox_queries, task_queries
+from trainflow.metadata.dag_queries import DAG
+from trainflow.metadata.models import DagRun
+from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState, DagRunType, TriggeredBy
+
+RUN: Table = DagRun.__table__  # type: ignore[assignment]
+
+
+class Parent(NamedTuple):
+    """The task instance that triggers a run."""
+
+    dag_run_id: int
+    root_id: int
+    task_id: str
+    map_index: int
+
+
+def move(
+    connection: Connection, dag_run_id: int, *, leaving: Collection[DagRunState], to: DagRunState, **values: Any
+) -> None:
+    """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when it is not, and has changed nothing."""
+    for source in leaving:
+        if to not in RUN_MOVES[source]:
+            raise IllegalTransition(f"a run never goes from {source} to {to}")
+    moved = connection.execute(
+        update(RUN).where(RUN.c.id == dag_run_id, RUN.c.state.in_(sorted(leaving))).values(state=to, **values)
+    )
+    if moved.rowcount != 1:
+        raise LostTransition(f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}")
+
+
+def create(
+    connection: Connection,
+    *,
+    dag_id: str,
+    run_id: str,
+    run_type: DagRunType,
+    triggered_by: TriggeredBy,
+    conf: dict[str, Any],
+    now: datetime,
+    run_after: datetime | None = None,
+    logical_date: datetime | None = None,
+    parent: Parent | None = None,
+    note: str | None = None,
+) -> int:
+    """Queue a run of the DAG's current version. Returns its key.
+
+    Raises DagNotFound; DagRunAlreadyExists when the run id is taken.
+    """
+    check_name(run_id.replace(":", "_").replace("+", "_"), "run")
+    dag = dag_queries.get(connection, dag_id)
+    if find(connection, dag_id, run_id) is not None:
+        raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
+    number = connection.execute(
+        select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == dag_id)
+    ).scalar_one()
+    result = connection.execute(
+        insert(RUN).values(
+            dag_id=dag_id,
+            run_id=run_id,
+            number=number,
+            version_id=dag.version_id,
+            state=DagRunState.QUEUED,
+            run_type=run_type,
+            triggered_by=triggered_by,
+            conf=conf,
+            logical_date=logical_date,
+            run_after=run_after or now,
+            queued_at=now,
+            parent_id=parent.dag_run_id if parent else None,
+            parent_task_id=parent.task_id if parent else None,
+            parent_map_index=parent.map_index if parent else None,
+            root_id=parent.root_id if parent else None,
+            note=note,
+        )
+    )
+    created = int(result.inserted_primary_key[0])  # type: ignore[index]
+    if parent is None:
+        connection.execute(update(RUN).where(RUN.c.id == created).values(root_id=created))
+    return created
+
+
+def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> int:
+    """Create the run that a task asks for, or find it again: asked twice by the same task instance, it is one run.
+
+    Raises DagNotFound; DagRunAlreadyExists when the run id belongs to somebody else; SkipException and FailException
+    as the request's policies say.
+    """
+    dag = dag_queries.get(connection, run.dag_id)
+    if run.fail_when_dag_is_paused and dag.is_paused:
+        raise FailException(f"DAG '{run.dag_id}' is paused: unpause it with 'trainflow dags unpause {run.dag_id}'")
+    found = find(connection, run.dag_id, run.run_id)
+    if found is None:
+        return create(
+            connection,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            run_type=DagRunType.OPERATOR_TRIGGERED,
+            triggered_by=TriggeredBy.OPERATOR,
+            conf=run.conf,
+            now=now,
+            run_after=run.run_after,
+            logical_date=run.logical_date,
+            parent=parent,
+            note=run.note,
+        )
+    mine = (found.parent_id, found.parent_task_id, found.parent_map_index) == (
+        parent.dag_run_id,
+        parent.task_id,
+        parent.map_index,
+    )
+    if run.reset_dag_run and (not mine or found.state in RUN_FINISHED):
+        clear(connection, found.id, now)
+    elif run.skip_when_already_exists and not mine:
+        raise SkipException(f"DAG '{run.dag_id}' has a run '{run.run_id}' already")
+    elif not mine:
+        raise DagRunAlreadyExists(
+            f"DAG '{run.dag_id}' has a run '{run.run_id}' already, and it was not triggered by this task: "
+            "give it another trigger_run_id, or set reset_dag_run or skip_when_already_exists",
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+        )
+    return int(found.id)
+
+
+def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:
+    """The row of a run, or None."""
+    return connection.execute(select(RUN).where(RUN.c.dag_id == dag_id, RUN.c.run_id == run_id)).one_or_none()
+
+
+def get(connection: Connection, dag_id: str, run_id: str) -> Row[Any]:
+    """The row of a run. Raises DagRunNotFound."""
+    row = find(connection, dag_id, run_id)
+    if row is None:
+        dag_queries.get(connection, dag_id)
+        raise DagRunNotFound(f"DAG '{dag_id}' has no run '{run_id}': see 'trainflow runs list {dag_id}'")
+    return row
+
+
+def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
+    """The row of a run by its key."""
+    return connection.execute(select(RUN).where(RUN.c.id == dag_run_id)).one()
+
+
+def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
+
+    The only place where that limit is applied, for every kind of run; the rows are locked, so that two schedulers
+    cannot both use the last place.
+    """
+    queued = connection.execute(
+        select(RUN, DAG.c.max_active_runs)
+        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+        .where(RUN.c.state == DagRunState.QUEUED, RUN.c.run_after <= now, DAG.c.is_paused.is_(False))
+        .order_by(RUN.c.dag_id, RUN.c.number)
+        .limit(500)
+        .with_for_update(of=DAG)
+    ).all()
+    if not queued:
+        return []
+    active: dict[str, int] = dict(
+        connection.execute(
+            select(RUN.c.dag_id, func.count())
+            .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_({row.dag_id for row in queued}))
+            .group_by(RUN.c.dag_id)
+        )
+        .tuples()
+        .all()
+    )
+    chosen = []
+    for row in queued:
+        if active.get(row.dag_id, 0) < row.max_active_runs:
+            active[row.dag_id] = active.get(row.dag_id, 0) + 1
+            chosen.append(row)
+    return chosen
+
+
+def start(connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime) -> None:
+    """queued → running, with a row for each task of the run's version."""
+    move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
+    if not task_queries.of_run(connection, row.id):
+        document, _ = versions.get(connection, row.version_id)
+        task_queries.create_for_run(connection, row.id, document)
+    outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+
+
+def finish(connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None = None) -> None:
+    """running → success or failed; the mirror is told in the same transaction."""
+    values = {"note": note} if note is not None else {}
+    move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
+    outbox_queries.add(connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+
+
+def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Sequence[str] | None = None) -> int:
+    """Let a run run again, whole or from these tasks. It queues at its old place in the order. Returns cleared tasks."""
+    row = by_id(connection, dag_run_id)
+    tasks = task_queries.of_run(connection, dag_run_id)
+    ids = [task.id for task in tasks if task_ids is None or task.task_id in task_ids]
+    cleared = task_queries.clear(connection, ids)
+    if row.state != DagRunState.QUEUED:
+        move(
+            connection,
+            dag_run_id,
+            leaving={DagRunState(row.state)},
+            to=DagRunState.QUEUED,
+            queued_at=now,
+            ended_at=None,
+            clear_number=row.clear_number + 1,
+        )
+    return cleared
+
+
+def running(connection: Connection) -> list[Row[Any]]:
+    """Every running run, oldest first."""
+    return list(connection.execute(select(RUN).where(RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)))
+
+
+def rows_of(connection: Connection, ids: Collection[int]) -> list[Row[Any]]:
+    """Those of `ids` that are running."""
+    return list(
+        connection.execute(
+            select(RUN).where(RUN.c.id.in_(list(ids)), RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)
+        )
+    )
+
+
+def previous(connection: Connection, dag_id: str, number: int) -> Row[Any] | None:
+    """The run of this DAG before number `number`."""
+    return connection.execute(
+        select(RUN).where(RUN.c.dag_id == dag_id, RUN.c.number < number).order_by(RUN.c.number.desc()).limit(1)
+    ).one_or_none()
+
+
+def unfinished_of(connection: Connection, dag_id: str) -> list[Row[Any]]:
+    """Queued and running runs of a DAG, in order."""
+    return list(
+        connection.execute(
+            select(RUN)
+            .where(RUN.c.dag_id == dag_id, RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
+            .order_by(RUN.c.number)
+        )
+    )
+
+
+def listing(connection: Connection, dag_id: str | None = None, limit: int = 100) -> list[Row[Any]]:
+    """The newest runs, newest first."""
+    statement = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
+    if dag_id is not None:
+        statement = statement.where(RUN.c.dag_id == dag_id)
+    return list(connection.execute(statement))
+
+
+def descendants(connection: Connection, root_id: int) -> list[Row[Any]]:
+    """The run a person started and every run that came of it, in order."""
+    return list(connection.execute(select(RUN).where(RUN.c.root_id == root_id).order_by(RUN.c.id)))
+
+
+def remember_mlflow(connection: Connection, dag_run_id: int, uri: str, mlflow_run_id: str) -> None:
+    """Where the mirror shows this run."""
+    connection.execute(
+        update(RUN).where(RUN.c.id == dag_run_id).values(mlflow_uri=uri, mlflow_run_id=mlflow_run_id)
+    )

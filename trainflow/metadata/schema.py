@@ -1,0 +1,100 @@
+"""Create and migrate the schema. A new database is made at once; Alembic is loaded only when there is an old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+
+from trainflow.errors import EngineError
+from trainflow.metadata.database import Database
+from trainflow.metadata.models import Base, Pool
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+#: the newest revision under migrations/versions; a test holds the two together
+HEAD = "0001"
+DEFAULT_POOL = "default_pool"
+DEFAULT_POOL_SLOTS = 128
+
+
+def ensure_schema(database: Database) -> None:
+    """Bring the database to this version of the schema, whatever it is now. Safe when two processes do it at once."""
+    if database.file is not None:
+        database.file.parent.mkdir(parents=True, exist_ok=True)
+    with database.reading() as connection:
+        found = _revision(connection)
+    if found == HEAD:
+        return
+    if found is None:
+        with database.transaction() as connection:
+            if _revision(connection) is None:
+                _create(connection)
+        return
+    upgrade(database)
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Run the migrations that are missing."""
+    from alembic import command
+
+    try:
+        with database.transaction() as connection:
+            command.upgrade(_alembic_config(connection), revision)
+    except Exception as error:
+        raise EngineError(
+            f"cannot migrate the metadata database {database.url.render_as_string(hide_password=True)}: {error}. "
+            "It may have been written by a newer trainflow. Nothing about training is kept there: "
+            "it may be moved away, the chains go on at their heads"
+        ) from error
+
+
+def reset(database: Database) -> None:
+    """Drop everything and create it anew."""
+    with database.transaction() as connection:
+        Base.metadata.drop_all(connection)
+        connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+        _create(connection)
+
+
+def current_revision(database: Database) -> str | None:
+    """The revision of the schema, None for an empty database."""
+    with database.reading() as connection:
+        return _revision(connection)
+
+
+def _create(connection: Connection) -> None:
+    Base.metadata.create_all(connection, checkfirst=False)
+    connection.execute(
+        text(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD})
+    seed(connection)
+
+
+def seed(connection: Connection) -> None:
+    """The rows every database has."""
+    pool = Pool.__table__
+    connection.execute(
+        pool.insert().values(  # type: ignore[attr-defined]
+            name=DEFAULT_POOL, slots=DEFAULT_POOL_SLOTS, include_deferred=False, description="Default pool"
+        )
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _alembic_config(connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config

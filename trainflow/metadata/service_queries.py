@@ -1,0 +1,57 @@
+"""The living parts of the control plane and their leases."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+
+from trainflow.metadata.models import Service
+
+SERVICE: Table = Service.__table__  # type: ignore[assignment]
+
+
+def register(
+    connection: Connection, *, kind: str, hostname: str, pid: int, process_started: float, now: datetime
+) -> int:
+    """Say that a part lives. Returns its id."""
+    result = connection.execute(
+        insert(SERVICE).values(
+            kind=kind,
+            hostname=hostname,
+            pid=pid,
+            process_started=process_started,
+            started_at=now,
+            heartbeat_at=now,
+        )
+    )
+    return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
+    """Say that it still lives."""
+    connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(heartbeat_at=now))
+
+
+def stop(connection: Connection, service_id: int, now: datetime) -> None:
+    """Say that it ended in good order."""
+    connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(stopped_at=now))
+
+
+def living(connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None) -> list[Row[Any]]:
+    """The parts that said so lately."""
+    statement = select(SERVICE).where(SERVICE.c.stopped_at.is_(None), SERVICE.c.heartbeat_at > now - dead_after)
+    if kind is not None:
+        statement = statement.where(SERVICE.c.kind == kind)
+    return list(connection.execute(statement.order_by(SERVICE.c.id)))
+
+
+def unstopped(connection: Connection) -> list[Row[Any]]:
+    """Every part that has not said that it ended: living, or dead without a word."""
+    return list(connection.execute(select(SERVICE).where(SERVICE.c.stopped_at.is_(None)).order_by(SERVICE.c.id)))
+
+
+def forget_stopped(connection: Connection, before: datetime) -> None:
+    """Drop what ended long ago."""
+    connection.execute(delete(SERVICE).where(SERVICE.c.stopped_at.is_not(None), SERVICE.c.stopped_at < before))

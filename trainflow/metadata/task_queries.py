@@ -1,0 +1,389 @@
+"""Task instances: made, read and moved. `move` is the only statement that changes a state."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Table, delete, insert, or_, select, update
+
+from trainflow.errors import IllegalTransition, LostTransition
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.models import Attempt, DagRun, TaskInstance, XCom
+from trainflow.serialization.document import DagDocument
+from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
+
+TASK: Table = TaskInstance.__table__  # type: ignore[assignment]
+ATTEMPT: Table = Attempt.__table__  # type: ignore[assignment]
+RUN: Table = DagRun.__table__  # type: ignore[assignment]
+XCOM: Table = XCom.__table__  # type: ignore[assignment]
+
+State = TaskInstanceState | None
+
+
+class TaskState(NamedTuple):
+    """What deciding about a run needs to know of one task instance."""
+
+    id: int
+    task_id: str
+    map_index: int
+    state: State
+    retry_at: datetime | None
+
+
+def move(
+    connection: Connection,
+    task_instance_id: int,
+    *,
+    leaving: Collection[State],
+    to: State,
+    key: AttemptKey | None = None,
+    **values: Any,
+) -> None:
+    """Move one task instance to `to` if it is in one of `leaving` (and, with `key`, held by that attempt).
+
+    Raises LostTransition when it is not there any more, and then has changed nothing.
+    """
+    _check_legal(leaving, to)
+    statement = update(TASK).where(TASK.c.id == task_instance_id, _in_states(leaving)).values(state=to, **values)
+    if key is not None:
+        statement = statement.where(
+            TASK.c.attempt_id == key.attempt_id, TASK.c.deferral_number == key.deferral_number
+        )
+    if connection.execute(statement).rowcount != 1:
+        held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
+        raise LostTransition(
+            f"task instance {task_instance_id} is not {_names(leaving)}{held} any more: not moved to {to or 'none'}"
+        )
+
+
+def move_all(
+    connection: Connection, ids: Sequence[int], *, leaving: Collection[State], to: State, **values: Any
+) -> int:
+    """Move every one of `ids` that is in one of `leaving`; returns how many were."""
+    _check_legal(leaving, to)
+    moved = 0
+    for start in range(0, len(ids), 500):
+        statement = update(TASK).where(TASK.c.id.in_(ids[start : start + 500]), _in_states(leaving))
+        moved += connection.execute(statement.values(state=to, **values)).rowcount
+    return moved
+
+
+def _check_legal(leaving: Collection[State], to: State) -> None:
+    for source in leaving:
+        if to not in TASK_MOVES[source]:
+            raise IllegalTransition(f"a task instance never goes from {source or 'none'} to {to or 'none'}")
+
+
+def _in_states(states: Collection[State]) -> Any:
+    named = [state for state in states if state is not None]
+    if None not in states:
+        return TASK.c.state.in_(named)
+    return or_(TASK.c.state.is_(None), TASK.c.state.in_(named)) if named else TASK.c.state.is_(None)
+
+
+def _names(states: Collection[State]) -> str:
+    return " or ".join(sorted(state or "none" for state in states))
+
+
+def create_for_run(connection: Connection, dag_run_id: int, document: DagDocument) -> None:
+    """One row for each task of the run's version, with no state yet."""
+    rows = [
+        {
+            "dag_run_id": dag_run_id,
+            "task_id": task.task_id,
+            "map_index": -1,
+            "max_tries": task.retry.retries,
+            "pool": task.pool,
+            "pool_slots": task.pool_slots,
+            "priority_weight": task.priority_weight,
+            "queue": task.queue,
+        }
+        for task in document.tasks
+    ]
+    if rows:
+        connection.execute(insert(TASK), rows)
+
+
+def of_run(connection: Connection, dag_run_id: int) -> list[TaskState]:
+    """Every task instance of a run."""
+    rows = connection.execute(
+        select(TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.retry_at).where(
+            TASK.c.dag_run_id == dag_run_id
+        )
+    )
+    return [
+        TaskState(row[0], row[1], row[2], TaskInstanceState(row[3]) if row[3] else None, row[4]) for row in rows
+    ]
+
+
+def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
+    """Task id → state, for looking at the past of a run."""
+    return {task.task_id: task.state for task in of_run(connection, dag_run_id)}
+
+
+class Held(NamedTuple):
+    """A task instance in the hands of an executor."""
+
+    id: int
+    dag_run_id: int
+    task_id: str
+    pool: str
+    pool_slots: int
+    service_id: int | None
+    state: TaskInstanceState
+
+
+def held(connection: Connection) -> list[Held]:
+    """Everything in the hands of executors: what the limits are counted from."""
+    rows = connection.execute(
+        select(
+            TASK.c.id,
+            TASK.c.dag_run_id,
+            TASK.c.task_id,
+            TASK.c.pool,
+            TASK.c.pool_slots,
+            TASK.c.service_id,
+            TASK.c.state,
+        ).where(TASK.c.state.in_(sorted(HELD)))
+    )
+    return [Held._make(row) for row in rows]
+
+
+def deferred_pool_slots(connection: Connection, pools: Collection[str]) -> dict[str, int]:
+    """Pool → slots of deferred task instances, for pools that count those."""
+    rows = connection.execute(
+        select(TASK.c.pool, TASK.c.pool_slots).where(
+            TASK.c.state == TaskInstanceState.DEFERRED, TASK.c.pool.in_(list(pools))
+        )
+    )
+    slots: dict[str, int] = {}
+    for pool, count in rows:
+        slots[pool] = slots.get(pool, 0) + count
+    return slots
+
+
+class Candidate(NamedTuple):
+    """A scheduled task instance that may be queued."""
+
+    id: int
+    dag_run_id: int
+    task_id: str
+    map_index: int
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    queue: str
+    attempt_id: str | None
+    deferral_number: int
+    failures: int
+    next_method: str | None
+    dag_id: str
+    run_id: str
+    version_id: int
+
+
+def lock_scheduled(
+    connection: Connection, *, limit: int, without_pools: Iterable[str] = (), without_runs: Iterable[int] = ()
+) -> list[Candidate]:
+    """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
+
+    Those that resume after a wait go first: they have waited already, and hold what they waited for. Rows that another
+    scheduler is looking at are passed over.
+    """
+    from trainflow.metadata.dag_queries import DAG
+
+    statement = (
+        select(
+            TASK.c.id,
+            TASK.c.dag_run_id,
+            TASK.c.task_id,
+            TASK.c.map_index,
+            TASK.c.pool,
+            TASK.c.pool_slots,
+            TASK.c.priority_weight,
+            TASK.c.queue,
+            TASK.c.attempt_id,
+            TASK.c.deferral_number,
+            TASK.c.failures,
+            TASK.c.next_method,
+            RUN.c.dag_id,
+            RUN.c.run_id,
+            RUN.c.version_id,
+        )
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+        .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
+        .order_by(TASK.c.priority_weight.desc(), TASK.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=TASK)
+    )
+    if pools := list(without_pools):
+        statement = statement.where(TASK.c.pool.not_in(pools))
+    if runs := list(without_runs):
+        statement = statement.where(TASK.c.dag_run_id.not_in(runs))
+    return [Candidate._make(row) for row in connection.execute(statement)]
+
+
+def due(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """(id, dag_run_id) of those whose retry or reschedule time has come."""
+    waiting = [TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE]
+    return list(
+        connection.execute(
+            select(TASK.c.id, TASK.c.dag_run_id).where(TASK.c.state.in_(waiting), TASK.c.retry_at <= now)
+        )
+    )
+
+
+def next_due_at(connection: Connection) -> datetime | None:
+    """When the next retry or reschedule is due."""
+    waiting = [TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE]
+    return connection.execute(
+        select(TASK.c.retry_at).where(TASK.c.state.in_(waiting)).order_by(TASK.c.retry_at).limit(1)
+    ).scalar()
+
+
+def by_key(connection: Connection, key: AttemptKey) -> Row[Any] | None:
+    """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
+    return connection.execute(
+        select(
+            TASK,
+            RUN.c.dag_id,
+            RUN.c.run_id,
+            RUN.c.version_id,
+            RUN.c.state.label("run_state"),
+        )
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .where(TASK.c.attempt_id == key.attempt_id, TASK.c.deferral_number == key.deferral_number)
+    ).one_or_none()
+
+
+def held_by(connection: Connection, service_ids: Collection[int | None]) -> list[Row[Any]]:
+    """What the executors of these services hold, with pid and attempt."""
+    return list(
+        connection.execute(
+            select(
+                TASK.c.id,
+                TASK.c.dag_run_id,
+                TASK.c.task_id,
+                TASK.c.state,
+                TASK.c.attempt_id,
+                TASK.c.deferral_number,
+                TASK.c.pid,
+                TASK.c.process_started,
+                TASK.c.hostname,
+                TASK.c.service_id,
+            ).where(
+                TASK.c.state.in_(sorted(HELD)), TASK.c.service_id.in_([id for id in service_ids if id is not None])
+            )
+        )
+    )
+
+
+def record_attempt(
+    connection: Connection, *, attempt_id: str, task_instance_id: int, try_number: int, now: datetime, log_path: str
+) -> None:
+    """Remember that an attempt was handed out."""
+    connection.execute(
+        insert(ATTEMPT).values(
+            attempt_id=attempt_id,
+            task_instance_id=task_instance_id,
+            try_number=try_number,
+            queued_at=now,
+            log_path=log_path,
+        )
+    )
+
+
+def update_attempt(connection: Connection, attempt_id: str, **values: Any) -> None:
+    """Write down how an attempt goes."""
+    connection.execute(update(ATTEMPT).where(ATTEMPT.c.attempt_id == attempt_id).values(**values))
+
+
+def attempt_log(connection: Connection, attempt_id: str) -> str | None:
+    """Where the attempt writes its log."""
+    return connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def attempt_outcome(connection: Connection, attempt_id: str) -> str | None:
+    """How an attempt ended, as far as it is known."""
+    return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> None:
+    """Show how far a running attempt is; a stale one changes nothing."""
+    connection.execute(
+        update(TASK)
+        .where(
+            TASK.c.attempt_id == key.attempt_id,
+            TASK.c.deferral_number == key.deferral_number,
+            TASK.c.state == TaskInstanceState.RUNNING,
+        )
+        .values(progress=progress, heartbeat_at=now)
+    )
+
+
+def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
+    """Say for everything an executor holds that it is looked after. One statement, no locks held."""
+    connection.execute(
+        update(TASK).where(TASK.c.service_id == service_id, TASK.c.state.in_(sorted(HELD))).values(heartbeat_at=now)
+    )
+
+
+def clear(connection: Connection, ids: Sequence[int]) -> int:
+    """Forget that these task instances ran: no state, no failures, no XComs, as if new. Returns how many.
+
+    What an executor still holds is cleared as well: its report will be stale.
+    """
+    if not ids:
+        return 0
+    leaving: list[State] = [state for state, targets in TASK_MOVES.items() if None in targets]
+    running = [TaskInstanceState.RUNNING]
+    blank = {
+        "failures": 0,
+        "lost": 0,
+        "attempt_id": None,
+        "deferral_number": 0,
+        "reschedules": 0,
+        "scheduled_at": None,
+        "queued_at": None,
+        "started_at": None,
+        "ended_at": None,
+        "retry_at": None,
+        "pid": None,
+        "next_method": None,
+        "next_kwargs": None,
+        "progress": None,
+        "problem": None,
+        "note": None,
+        "service_id": None,
+    }
+    # a running one goes through scheduled: the same road as one that infrastructure lost
+    move_all(connection, ids, leaving=running, to=TaskInstanceState.SCHEDULED)
+    moved = move_all(connection, ids, leaving=leaving, to=None, **blank)
+    rows = connection.execute(select(TASK.c.dag_run_id, TASK.c.task_id, TASK.c.map_index).where(TASK.c.id.in_(ids)))
+    for row in rows.all():
+        delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
+    return moved
+
+
+def delete_xcoms(connection: Connection, dag_run_id: int, task_id: str, map_index: int) -> None:
+    """Forget what a task handed over."""
+    connection.execute(
+        delete(XCOM).where(
+            XCOM.c.dag_run_id == dag_run_id, XCOM.c.task_id == task_id, XCOM.c.map_index == map_index
+        )
+    )
+
+
+def unfinished(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
+    """(id, task_id, state) of those that have not ended."""
+    return list(
+        connection.execute(
+            select(TASK.c.id, TASK.c.task_id, TASK.c.state).where(
+                TASK.c.dag_run_id == dag_run_id,
+                or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))),
+            )
+        )
+    )

@@ -1,0 +1,162 @@
+"""Waits: handed over, watched, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
+
+from trainflow.messages.outcome import Deferral
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import task_queries
+from trainflow.metadata.models import TaskInstance, Trigger
+from trainflow.states import TaskInstanceState
+
+TRIGGER: Table = Trigger.__table__  # type: ignore[assignment]
+TASK: Table = TaskInstance.__table__  # type: ignore[assignment]
+
+#: the method a task resumes in when its wait failed: the runner raises instead of calling the operator
+FAIL_METHOD = "__fail__"
+
+
+def add(connection: Connection, task_instance_id: int, key: AttemptKey, deferral: Deferral, now: datetime) -> None:
+    """Hand a wait to the triggerer."""
+    connection.execute(delete(TRIGGER).where(TRIGGER.c.task_instance_id == task_instance_id))
+    connection.execute(
+        insert(TRIGGER).values(
+            task_instance_id=task_instance_id,
+            attempt_id=key.attempt_id,
+            deferral_number=key.deferral_number,
+            trigger_class=deferral.trigger_class,
+            kwargs=deferral.trigger_kwargs,
+            deadline=deferral.deadline,
+            created_at=now,
+        )
+    )
+
+
+def claim(connection: Connection, service_id: int, living: Collection[int], limit: int) -> list[Any]:
+    """Take waits that nobody living watches, oldest first."""
+    rows = connection.execute(
+        select(TRIGGER.c.id, TRIGGER.c.trigger_class, TRIGGER.c.kwargs)
+        .where(or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(list(living))))
+        .order_by(TRIGGER.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    ids = [row.id for row in rows]
+    for start in range(0, len(ids), 500):
+        connection.execute(
+            update(TRIGGER).where(TRIGGER.c.id.in_(ids[start : start + 500])).values(service_id=service_id)
+        )
+    return list(rows)
+
+
+def watched_ids(connection: Connection, service_id: int) -> set[int]:
+    """The waits this triggerer is to watch."""
+    return set(connection.execute(select(TRIGGER.c.id).where(TRIGGER.c.service_id == service_id)).scalars())
+
+
+def release(connection: Connection, service_id: int) -> None:
+    """Nobody watches these any more: the next triggerer takes them."""
+    connection.execute(update(TRIGGER).where(TRIGGER.c.service_id == service_id).values(service_id=None))
+
+
+def fire(connection: Connection, trigger_id: int, payload: Any, now: datetime) -> int | None:
+    """deferred → scheduled with the event. Returns the run, or None when nobody waits any more."""
+    row = _take(connection, trigger_id)
+    if row is None:
+        return None
+    kwargs = {**(row.next_kwargs or {}), "event": payload}
+    _resume(connection, row, now, next_method=row.next_method, next_kwargs=kwargs)
+    return int(row.dag_run_id)
+
+
+def fail(connection: Connection, trigger_id: int, message: str, now: datetime) -> int | None:
+    """deferred → scheduled; the task resumes on a worker, where it fails with `message`."""
+    row = _take(connection, trigger_id)
+    if row is None:
+        return None
+    _resume(connection, row, now, next_method=FAIL_METHOD, next_kwargs={"error": message})
+    return int(row.dag_run_id)
+
+
+def _take(connection: Connection, trigger_id: int) -> Any | None:
+    row = connection.execute(
+        select(
+            TRIGGER.c.attempt_id,
+            TRIGGER.c.deferral_number,
+            TASK.c.id,
+            TASK.c.dag_run_id,
+            TASK.c.next_method,
+            TASK.c.next_kwargs,
+        )
+        .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
+        .where(
+            TRIGGER.c.id == trigger_id,
+            TASK.c.state == TaskInstanceState.DEFERRED,
+            TASK.c.attempt_id == TRIGGER.c.attempt_id,
+            TASK.c.deferral_number == TRIGGER.c.deferral_number,
+        )
+    ).one_or_none()
+    connection.execute(delete(TRIGGER).where(TRIGGER.c.id == trigger_id))
+    return row
+
+
+def _resume(connection: Connection, row: Row[Any], now: datetime, **values: Any) -> None:
+    # the number rises here: whatever still speaks for the stay before the wait is stale from now on
+    task_queries.move(
+        connection,
+        row.id,
+        leaving={TaskInstanceState.DEFERRED},
+        to=TaskInstanceState.SCHEDULED,
+        key=AttemptKey(row.attempt_id, row.deferral_number),
+        deferral_number=row.deferral_number + 1,
+        scheduled_at=now,
+        **values,
+    )
+
+
+def overdue(connection: Connection, now: datetime) -> list[int]:
+    """Waits whose deadline has passed."""
+    return list(
+        connection.execute(
+            select(TRIGGER.c.id).where(TRIGGER.c.deadline.is_not(None), TRIGGER.c.deadline <= now)
+        ).scalars()
+    )
+
+
+def next_deadline(connection: Connection) -> datetime | None:
+    """The first deadline."""
+    return connection.execute(select(func.min(TRIGGER.c.deadline))).scalar()
+
+
+def abandoned(connection: Connection) -> list[int]:
+    """Waits of task instances that do not wait any more (cleared, cancelled, marked)."""
+    return list(
+        connection.execute(
+            select(TRIGGER.c.id)
+            .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
+            .where(
+                or_(
+                    TASK.c.state != TaskInstanceState.DEFERRED,
+                    TASK.c.state.is_(None),
+                    TASK.c.attempt_id.is_(None),
+                    TASK.c.attempt_id != TRIGGER.c.attempt_id,
+                )
+            )
+        ).scalars()
+    )
+
+
+def forget(connection: Connection, ids: Collection[int]) -> None:
+    """Drop waits that nobody waits for."""
+    if ids:
+        connection.execute(delete(TRIGGER).where(TRIGGER.c.id.in_(list(ids))))
+
+
+def count(connection: Connection) -> int:
+    """How many wait."""
+    return connection.execute(select(func.count()).select_from(TRIGGER)).scalar_one()

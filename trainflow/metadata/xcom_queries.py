@@ -1,0 +1,93 @@
+"""XComs: values between tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table, delete, insert, select
+
+from trainflow.messages.outcome import XComItem
+from trainflow.metadata.models import DagRun, XCom
+
+XCOM: Table = XCom.__table__  # type: ignore[assignment]
+RUN: Table = DagRun.__table__  # type: ignore[assignment]
+
+
+def put(
+    connection: Connection, dag_run_id: int, task_id: str, map_index: int, items: Sequence[XComItem], now: datetime
+) -> None:
+    """Keep what a task hands over; a key that was there is replaced."""
+    if not items:
+        return
+    connection.execute(
+        delete(XCOM).where(
+            XCOM.c.dag_run_id == dag_run_id,
+            XCOM.c.task_id == task_id,
+            XCOM.c.map_index == map_index,
+            XCOM.c.key.in_([item.key for item in items]),
+        )
+    )
+    connection.execute(
+        insert(XCOM),
+        [
+            {
+                "dag_run_id": dag_run_id,
+                "task_id": task_id,
+                "map_index": map_index,
+                "key": item.key,
+                "value": bytes(item.value).decode(),
+                "created_at": now,
+            }
+            for item in items
+        ],
+    )
+
+
+def values(
+    connection: Connection,
+    dag_id: str,
+    run_id: str,
+    *,
+    task_ids: Sequence[str] | None,
+    key: str,
+    map_index: int | None = -1,
+) -> dict[str, msgspec.Raw]:
+    """Task id → JSON, for the tasks that have a value under `key`, in the order asked for."""
+    statement = (
+        select(XCOM.c.task_id, XCOM.c.value)
+        .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
+        .where(RUN.c.dag_id == dag_id, RUN.c.run_id == run_id, XCOM.c.key == key)
+        .order_by(XCOM.c.created_at)
+    )
+    if map_index is not None:
+        statement = statement.where(XCOM.c.map_index == map_index)
+    if task_ids is not None:
+        statement = statement.where(XCOM.c.task_id.in_(list(task_ids)))
+    found = {task_id: msgspec.Raw(value.encode()) for task_id, value in connection.execute(statement)}
+    return {task_id: found[task_id] for task_id in (task_ids or found) if task_id in found}
+
+
+def prior_values(
+    connection: Connection, dag_id: str, before_run_id: str, *, task_ids: Sequence[str], key: str
+) -> dict[str, msgspec.Raw]:
+    """Like `values`, looking through the run and all earlier ones of its DAG: the newest value of each task."""
+    number = select(RUN.c.number).where(RUN.c.dag_id == dag_id, RUN.c.run_id == before_run_id).scalar_subquery()
+    rows = connection.execute(
+        select(XCOM.c.task_id, XCOM.c.value)
+        .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
+        .where(RUN.c.dag_id == dag_id, RUN.c.number <= number, XCOM.c.key == key, XCOM.c.task_id.in_(list(task_ids)))
+        .order_by(RUN.c.number)
+    )
+    found = {task_id: msgspec.Raw(value.encode()) for task_id, value in rows}
+    return {task_id: found[task_id] for task_id in task_ids if task_id in found}
+
+
+def of_run(connection: Connection, dag_run_id: int) -> dict[tuple[str, str], Any]:
+    """(task id, key) → value, for a whole run."""
+    rows = connection.execute(
+        select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value).where(XCOM.c.dag_run_id == dag_run_id)
+    )
+    return {(task_id, key): msgspec.json.decode(value) for task_id, key, value in rows}

@@ -1,0 +1,109 @@
+"""Choose which scheduled tasks may be queued, under slots, pools and limits. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from trainflow.metadata.task_queries import Candidate, Held
+from trainflow.serialization.document import DagDocument
+
+#: pool slots without a limit
+UNLIMITED = -1
+
+
+class PoolSlots(NamedTuple):
+    """A pool as configured, and what deferred tasks use of it."""
+
+    slots: int
+    used_by_deferred: int = 0
+
+
+class Limits:
+    """What is free, counted from what is held; `take` is called for each choice."""
+
+    def __init__(
+        self,
+        *,
+        free_slots: int,
+        pools: Mapping[str, PoolSlots],
+        held: Iterable[Held],
+        documents: Callable[[Candidate], DagDocument],
+    ) -> None:
+        self.free_slots = free_slots
+        self._documents = documents
+        self._pools = {
+            name: float("inf") if pool.slots == UNLIMITED else pool.slots - pool.used_by_deferred
+            for name, pool in pools.items()
+        }
+        self._of_run: Counter[int] = Counter()
+        self._of_task_in_run: Counter[tuple[int, str]] = Counter()
+        self._held = list(held)
+        for task in self._held:
+            self._of_run[task.dag_run_id] += 1
+            self._of_task_in_run[task.dag_run_id, task.task_id] += 1
+            if task.pool in self._pools:
+                self._pools[task.pool] -= task.pool_slots
+
+    def full_pools(self) -> list[str]:
+        """Pools with no slot left: nothing of them needs to be looked at."""
+        return sorted(name for name, free in self._pools.items() if free <= 0)
+
+    def refusal(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> str | None:
+        """Why this one may not be queued now, None if it may. For people: the sentence is shown."""
+        if self.free_slots <= 0:
+            return "no slot of the executor is free"
+        free = self._pools.get(candidate.pool)
+        if free is None:
+            return f"pool '{candidate.pool}' does not exist"
+        if free < candidate.pool_slots:
+            return f"pool '{candidate.pool}' has {max(0, free):g} free slots, {candidate.pool_slots} are needed"
+        document = self._documents(candidate)
+        if self._of_run[candidate.dag_run_id] >= document.max_active_tasks:
+            return f"max_active_tasks ({document.max_active_tasks}) of the run are active"
+        task = document.task(candidate.task_id)
+        if task is None:
+            return None
+        in_run = self._of_task_in_run[candidate.dag_run_id, candidate.task_id]
+        if task.max_active_tis_per_dagrun is not None and in_run >= task.max_active_tis_per_dagrun:
+            return f"max_active_tis_per_dagrun ({task.max_active_tis_per_dagrun}) is reached"
+        if task.max_active_tis_per_dag is not None and active_in_dag(candidate) >= task.max_active_tis_per_dag:
+            return f"max_active_tis_per_dag ({task.max_active_tis_per_dag}) is reached"
+        return None
+
+    def run_is_full(self, candidate: Candidate) -> bool:
+        """No other task of the same run can be queued either."""
+        return self._of_run[candidate.dag_run_id] >= self._documents(candidate).max_active_tasks
+
+    def take(self, candidate: Candidate) -> None:
+        """Count a choice."""
+        self.free_slots -= 1
+        self._pools[candidate.pool] -= candidate.pool_slots
+        self._of_run[candidate.dag_run_id] += 1
+        self._of_task_in_run[candidate.dag_run_id, candidate.task_id] += 1
+
+
+class Choice(NamedTuple):
+    """Those to queue, in order, and why others were passed over (task instance id → sentence)."""
+
+    chosen: list[Candidate]
+    refused: dict[int, str]
+
+
+def choose(candidates: Sequence[Candidate], limits: Limits, active_in_dag: Callable[[Candidate], int]) -> Choice:
+    """Go through candidates in their order and take each that no limit refuses.
+
+    One that is refused does not hold back those behind it: a full pool stops only its own tasks.
+    """
+    chosen: list[Candidate] = []
+    refused: dict[int, str] = {}
+    # who has waited already and holds what it waited for goes first
+    for candidate in sorted(candidates, key=lambda c: c.next_method is None):
+        reason = limits.refusal(candidate, active_in_dag)
+        if reason is None:
+            limits.take(candidate)
+            chosen.append(candidate)
+        else:
+            refused[candidate.id] = reason
+    return Choice(chosen, refused)

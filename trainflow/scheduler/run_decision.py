@@ -1,0 +1,158 @@
+"""Decide about one run: which tasks may be scheduled, which will never run, and whether the run is over. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from trainflow.metadata.task_queries import TaskState
+from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
+from trainflow.serialization.document import DagDocument, TaskDocument
+from trainflow.states import FINISHED, HELD, SUCCESSFUL, DagRunState, TaskInstanceState
+
+_T = TaskInstanceState
+State = TaskInstanceState | None
+_BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
+
+
+class Step(NamedTuple):
+    """Move these task instances (by id) from one state to another."""
+
+    leaving: State
+    to: TaskInstanceState
+    ids: tuple[int, ...]
+
+
+class RunDecision(NamedTuple):
+    """What to do about a run. `ends`: the state it ends in, None while it goes on."""
+
+    steps: tuple[Step, ...]
+    ends: DagRunState | None = None
+    note: str | None = None
+
+
+def decide(
+    document: DagDocument,
+    tasks: Sequence[TaskState],
+    *,
+    now: datetime,
+    started_at: datetime | None,
+    past: Mapping[str, State] | None = None,
+) -> RunDecision:
+    """What to do about a running run.
+
+    `past`: states of the previous run's tasks (for depends_on_past), None when there is no previous run.
+    """
+    if _timed_out(document, now, started_at):
+        return _time_out(document, tasks)
+    states: dict[str, State] = {task.task_id: task.state for task in tasks}
+    moves: dict[tuple[State, TaskInstanceState], list[int]] = {}
+    _remove_strangers(document, tasks, states, moves)
+    _stop_early(document, tasks, states, moves)
+    by_id = {task.task_id: task for task in tasks}
+    setups = frozenset(task.task_id for task in document.tasks if task.is_setup)
+    # the document lists tasks in topological order: one pass carries skips and failures all the way down
+    for task in document.tasks:
+        instance = by_id.get(task.task_id)
+        if instance is None or states[task.task_id] is not None:
+            continue
+        to = _fate(task, states, setups, past)
+        if to is not None:
+            states[task.task_id] = to
+            moves.setdefault((None, to), []).append(instance.id)
+    steps = tuple(Step(source, to, tuple(ids)) for (source, to), ids in moves.items())
+    ends, note = _end(document, states)
+    return RunDecision(steps, ends, note)
+
+
+def _fate(
+    task: TaskDocument, states: Mapping[str, State], setups: frozenset[str], past: Mapping[str, State] | None
+) -> TaskInstanceState | None:
+    """Where a task that was not looked at yet goes, None to stay."""
+    upstream = {name: states[name] for name in task.upstream if name in states}
+    says: Ruling = ruling(task.trigger_rule, upstream, setups)
+    if says is WAITS:
+        return None
+    if isinstance(says, TaskInstanceState):
+        return says
+    assert says is RUNS
+    if task.depends_on_past and past is not None and past.get(task.task_id, _T.SUCCESS) not in SUCCESSFUL:
+        return None
+    return _T.SCHEDULED
+
+
+def _remove_strangers(
+    document: DagDocument,
+    tasks: Sequence[TaskState],
+    states: dict[str, State],
+    moves: dict[tuple[State, TaskInstanceState], list[int]],
+) -> None:
+    known = {task.task_id for task in document.tasks}
+    for instance in tasks:
+        if instance.task_id not in known and instance.state in (None, _T.SCHEDULED):
+            states[instance.task_id] = _T.REMOVED
+            moves.setdefault((instance.state, _T.REMOVED), []).append(instance.id)
+
+
+def _stop_early(
+    document: DagDocument,
+    tasks: Sequence[TaskState],
+    states: dict[str, State],
+    moves: dict[tuple[State, TaskInstanceState], list[int]],
+) -> None:
+    """`fail_fast`: after the first failure nothing new starts; what runs comes to its end."""
+    if not document.fail_fast or _T.FAILED not in states.values():
+        return
+    teardowns = {task.task_id for task in document.tasks if task.is_teardown}
+    for instance in tasks:
+        if instance.task_id not in teardowns and instance.state in (None, _T.SCHEDULED, _T.UP_FOR_RETRY):
+            states[instance.task_id] = _T.SKIPPED
+            moves.setdefault((instance.state, _T.SKIPPED), []).append(instance.id)
+
+
+def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunState | None, str | None]:
+    """Is the run over? Airflow's rule: all leaves but teardowns decide."""
+    waiting = [state for state in states.values() if state not in FINISHED]
+    if waiting and any(state is not None for state in waiting):
+        return None, None
+    leaves = [states[name] for name in _leaves(document) if name in states]
+    if not waiting:
+        failed = any(state in _BAD for state in leaves)
+        return (DagRunState.FAILED if failed else DagRunState.SUCCESS), None
+    if any(_held_back(document, states)):
+        # waits for the previous run's tasks, not for its own
+        return None, None
+    return DagRunState.FAILED, "all tasks deadlocked: nothing is running and nothing can be scheduled"
+
+
+def _held_back(document: DagDocument, states: Mapping[str, State]) -> list[str]:
+    return [task.task_id for task in document.tasks if task.depends_on_past and states.get(task.task_id) is None]
+
+
+def _leaves(document: DagDocument) -> list[str]:
+    """Tasks that nothing but a teardown follows; teardowns do not decide about a run."""
+    teardowns = {task.task_id for task in document.tasks if task.is_teardown}
+    has_followers = {name for task in document.tasks if task.task_id not in teardowns for name in task.upstream}
+    return [
+        task.task_id
+        for task in document.tasks
+        if task.task_id not in has_followers and task.task_id not in teardowns
+    ]
+
+
+def _timed_out(document: DagDocument, now: datetime, started_at: datetime | None) -> bool:
+    limit = document.dagrun_timeout_seconds
+    return limit is not None and started_at is not None and now >= started_at + timedelta(seconds=limit)
+
+
+def _time_out(document: DagDocument, tasks: Sequence[TaskState]) -> RunDecision:
+    moves: dict[tuple[State, TaskInstanceState], list[int]] = {}
+    for instance in tasks:
+        if instance.state in FINISHED:
+            continue
+        to = _T.FAILED if instance.state in HELD else _T.SKIPPED
+        moves.setdefault((instance.state, to), []).append(instance.id)
+    steps = tuple(Step(source, to, tuple(ids)) for (source, to), ids in moves.items())
+    note = f"dagrun_timeout: the run took longer than {document.dagrun_timeout_seconds:g} s"
+    return RunDecision(steps, DagRunState.FAILED, note)
