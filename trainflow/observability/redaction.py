@@ -15,12 +15,16 @@ MASK = "***"
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 #: a word that makes the whole key a secret, wherever it stands
 _SECRET_WORDS = frozenset(
-    "password passwd passphrase pwd secret secrets credential credentials authorization apikey accesskey sas".split()
+    {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials"}
+    | {"authorization", "apikey", "accesskey", "sas"}
 )
 #: `…_key` is a secret only after one of these, or alone
-_KEY_OWNERS = frozenset("api access private secret account signing encryption ssh storage shared client auth".split())
+_KEY_OWNERS = frozenset(
+    {"api", "access", "private", "secret", "account", "signing", "encryption", "ssh", "storage", "shared", "client"}
+    | {"auth"}
+)
 #: `…_token` is a secret except after one of these, which name symbols of a vocabulary
-_VOCABULARY = frozenset("pad eos bos unk mask sep cls start end special image per".split())
+_VOCABULARY = frozenset({"pad", "eos", "bos", "unk", "mask", "sep", "cls", "start", "end", "special", "image", "per"})
 #: everything below these keys is handed to a store as it is, and may be anything
 _SECRET_TREES = frozenset({"storage_options", "client_kwargs", "connection_string", "dsn"})
 
@@ -67,15 +71,24 @@ def redact_text(text: str) -> str:
     if "://" in text:
         text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
     if "=" in text or ":" in text:
-        text = _ASSIGNMENT.sub(_mask_assignment, text)
+        text = _redact_assignments(text)
     if "Bearer" in text or "Basic" in text:
         text = _BEARER.sub(rf"\1 {MASK}", text)
     return text
 
 
-def _mask_assignment(match: re.Match[str]) -> str:
-    name, sign, _ = match.groups()
-    # "key: the partition …" is prose; a lone `key` is a secret only as the key of a mapping, see `redact`
-    if name.lower() in ("key", "token", "authorization") and "=" not in sign:
-        return match.group()
-    return f"{name}{sign}{MASK}" if is_secret_key(name) else match.group()
+def _redact_assignments(text: str) -> str:
+    kept, position = [], 0
+    while match := _ASSIGNMENT.search(text, position):
+        name, sign, _ = match.groups()
+        value_start, value_end = match.span(3)
+        # "key: the partition …" is prose; a lone `key` is a secret only as the key of a mapping, see `redact`
+        prose = name.lower() in ("key", "token", "authorization") and "=" not in sign
+        kept.append(text[position:value_start])
+        if is_secret_key(name) and not prose:
+            kept.append(MASK)
+            position = value_end
+        else:  # go on inside the value: "https" is a name too, and its value holds the query
+            position = value_start
+    kept.append(text[position:])
+    return "".join(kept)

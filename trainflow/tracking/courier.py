@@ -9,13 +9,17 @@ import contextlib
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
 from trainflow.errors import DelivererLost, ProtocolError
 from trainflow.messages.frames import receive, send
-from trainflow.tracking.deliveries import Answer, Deliver, Delivery, Open, ToDeliverer
+from trainflow.tracking.deliveries import Answer, Deliver, Delivery, Open, ToDeliverer, decode_answer
+
+_STDERR = 2
 
 
 class Courier:
@@ -40,7 +44,7 @@ class Courier:
                 process = subprocess.Popen(
                     [*command, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
-                    stdout=stderr or sys.stderr.fileno(),
+                    stdout=stderr or _STDERR,  # what a library prints is log, not protocol
                     stderr=stderr,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # Ctrl-C reaches the engine only, which closes us in good order
@@ -72,7 +76,7 @@ class Courier:
         if frame is None:
             code = self._process.wait()
             raise DelivererLost(f"the MLflow deliverer (process {self.pid}) ended with exit code {code}: see its log")
-        return msgspec.json.decode(frame, type=Answer)  # type: ignore[no-any-return]
+        return decode_answer(frame)
 
     def close(self, *, grace_seconds: float = 20.0) -> int:
         """Close its input, wait for it to end, kill it after `grace_seconds`. Returns its exit code."""
@@ -91,7 +95,7 @@ class Courier:
 
 
 @contextlib.contextmanager
-def _opened(log_file: Path | None):  # type: ignore[no-untyped-def]
+def _opened(log_file: Path | None) -> Iterator[IO[bytes] | None]:
     if log_file is None:
         yield None
         return

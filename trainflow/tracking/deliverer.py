@@ -29,7 +29,7 @@ from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, 
 if TYPE_CHECKING:
     from trainflow.tracking.mirror import Mirrored
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trainflow.tracking.deliverer")  # __name__ is __main__ here
 
 #: after MLflow could not be reached, everything that waits already is refused unasked for this long
 GIVE_UP_SECONDS = 5.0

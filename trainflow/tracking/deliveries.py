@@ -17,7 +17,7 @@ Metrics = dict[str, float | None]
 
 
 class TrackedChain(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Names a chain. `store` is the URL of its checkpoint store: the same names over another store are another chain."""
+    """Names a chain. `store` is the URL of its checkpoint store: the same names over another store name another."""
 
     pipeline: str
     stage: str = "main"
@@ -84,6 +84,7 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
 
 #: a further kind (promotion to the registry) is one more member here and one more branch in `mirror.Mirror.apply`
 Delivery = RunStarted | RunFinished
+_DELIVERY: msgspec.json.Decoder[Delivery] = msgspec.json.Decoder(Delivery)
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -123,6 +124,7 @@ class NotDelivered(msgspec.Struct, frozen=True, tag="not_delivered"):
 
 ToDeliverer = Open | Deliver
 Answer = Delivered | NotDelivered
+_ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 def kind(delivery: Delivery) -> str:
@@ -144,4 +146,9 @@ def encode(delivery: Delivery) -> bytes:
 
 def decode(payload: bytes | str) -> Delivery:
     """Read a payload. Raises msgspec.DecodeError (ValidationError for a wrong shape)."""
-    return msgspec.json.decode(payload, type=Delivery)
+    return _DELIVERY.decode(payload)
+
+
+def decode_answer(frame: bytes) -> Answer:
+    """Read what a deliverer says. Raises msgspec.DecodeError."""
+    return _ANSWER.decode(frame)

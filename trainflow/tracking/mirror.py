@@ -220,5 +220,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container with a user id that has no name
         return "unknown"
-
-

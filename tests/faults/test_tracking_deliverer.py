@@ -1,0 +1,98 @@
+"""The deliverer as the process it is: killed, left alone, in front of a server that is not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.errors import DelivererLost
+from trainflow.settings.home import Home
+from trainflow.settings.model import TrackingSettings
+from trainflow.tracking.courier import Courier
+from trainflow.tracking.deliveries import (
+    Delivered,
+    NotDelivered,
+    Open,
+    RunFinished,
+    RunStarted,
+    TrackedChain,
+    TrackedRun,
+)
+from trainflow.tracking.ui import target
+
+pytestmark = pytest.mark.slow
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RUN = TrackedRun(TrackedChain("p"), "p", "r", AT)
+STARTED = RunStarted(RUN)
+FINISHED = RunFinished(RUN, "success", AT + timedelta(seconds=5))
+
+#: the deliverer, killed by SIGKILL right after MLflow has made the run whose name is the first argument
+DIES_AFTER_CREATE = """
+import os, signal, sys
+from mlflow.tracking.client import MlflowClient
+create = MlflowClient.create_run
+def create_and_die(self, experiment_id, start_time=None, tags=None, run_name=None):
+    run = create(self, experiment_id, start_time, tags, run_name)
+    if run_name == "r":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run
+MlflowClient.create_run = create_and_die
+from trainflow.tracking.deliverer import main
+main(sys.argv[1:])
+"""
+
+
+def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
+    dying = Courier.start(where, log_file=log, command=(sys.executable, "-W", "ignore", "-c", DIES_AFTER_CREATE))
+    with pytest.raises(DelivererLost, match="ended with exit code -9"):
+        dying.deliver(1, STARTED)
+    assert dying.close() == -signal.SIGKILL
+    assert len(_run_keys(home)) == 2  # it did die after the run was made
+
+    courier = Courier.start(where, log_file=log)
+    answers = [courier.deliver(1, STARTED), courier.deliver(2, FINISHED), courier.deliver(2, FINISHED)]
+    assert courier.close() == 0
+
+    assert all(isinstance(answer, Delivered) for answer in answers), answers
+    keys = _run_keys(home)
+    assert len(keys) == len(set(keys)) == 2  # the chain and the run
+    assert log.read_text() == ""  # nothing to report, and nothing of MLflow's own chatter
+
+
+def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tmp_path: Path) -> None:
+    courier = Courier.start(Open("http://me:geheim@127.0.0.1:1"), log_file=tmp_path / "log")
+    first, second = courier.deliver(1, STARTED), courier.deliver(2, FINISHED, timeout_seconds=2)
+    courier.close()
+    assert isinstance(first, NotDelivered)
+    assert first.retry
+    assert "127.0.0.1" in first.reason
+    assert "refused" in first.reason
+    assert isinstance(second, NotDelivered)
+    assert second.reason == first.reason
+    assert "geheim" not in first.reason + (tmp_path / "log").read_text()
+
+
+def test_a_deliverer_that_is_silent_is_lost_and_is_killed_on_close() -> None:
+    courier = Courier.start(Open("unused"), command=(sys.executable, "-c", "import signal; signal.pause()"))
+    with pytest.raises(DelivererLost, match="no answer"):
+        courier.deliver(1, STARTED, timeout_seconds=0.05)
+    assert courier.close(grace_seconds=0.05) == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(courier.pid, 0)
+
+
+def _run_keys(home: Home) -> list[str]:
+    database = sqlite3.connect(home.mlflow_database)
+    try:
+        return [key for (key,) in database.execute("SELECT value FROM tags WHERE key = 'trainflow.run_key'")]
+    finally:
+        database.close()

@@ -1,0 +1,309 @@
+"""The mirror against a real MLflow over SQLite, in this process. One store for the whole file, one pipeline a test."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from trainflow.tracking.deliveries import (
+    CheckpointSummary,
+    RunFinished,
+    RunStarted,
+    SplitSummary,
+    TrackedChain,
+    TrackedRun,
+)
+from trainflow.tracking.names import milliseconds
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking.client import MlflowClient
+
+    from trainflow.tracking.mirror import Mirror
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 and others have deprecated: theirs to mend, and only here do we import it
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FIRST = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def client(store: Path) -> MlflowClient:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.tracking.client import MlflowClient
+
+        return MlflowClient(tracking_uri=f"sqlite:///{store}")
+
+
+@pytest.fixture
+def new_mirror(client: MlflowClient, store: Path) -> Callable[[], Mirror]:
+    """A mirror as a deliverer that has just been started has it: it remembers nothing."""
+    from trainflow.tracking.mirror import Mirror
+
+    return lambda: Mirror(client, (store.parent / "artifacts").as_uri())
+
+
+@pytest.fixture
+def mirror(new_mirror: Callable[[], Mirror]) -> Mirror:
+    return new_mirror()
+
+
+@pytest.fixture
+def pipeline(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+def run_of(pipeline: str, number: int, **changes: Any) -> TrackedRun:
+    run = TrackedRun(
+        TrackedChain(pipeline, store="file:///c"),
+        pipeline,
+        f"run_{number}",
+        AT + timedelta(hours=number),
+        number,
+        {"lr": 0.1, "db": {"password": "geheim"}},
+    )
+    return msgspec.structs.replace(run, **changes)
+
+
+def finish_of(run: TrackedRun, **changes: Any) -> RunFinished:
+    start = FIRST + timedelta(days=run.run_number - 1)
+    finished = RunFinished(
+        run,
+        "success",
+        run.started_at + timedelta(minutes=10),
+        split=SplitSummary(start, start + timedelta(days=1), 1, f"sha256:{run.run_number:064d}", 100, 2000),
+        evaluation={"auc": 0.6 + run.run_number / 100},
+        training={"loss": 0.3},
+        checkpoint=CheckpointSummary(
+            f"c{run.run_number}", run.run_number, f"file:///c/{run.run_number}", start + timedelta(days=1)
+        ),
+    )
+    return msgspec.structs.replace(finished, **changes)
+
+
+def runs_of(client: MlflowClient, pipeline: str, kind: str) -> list[Run]:
+    experiment = client.get_experiment_by_name(pipeline)
+    assert experiment is not None
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.`trainflow.kind` = '{kind}'", order_by=["attributes.start_time ASC"]
+    )
+    return list(found)
+
+
+def test_a_chain_is_one_parent_with_one_child_a_run_and_a_curve(
+    mirror: Mirror, client: MlflowClient, pipeline: str
+) -> None:
+    for number in (1, 2, 3):
+        run = run_of(pipeline, number)
+        mirror.apply(RunStarted(run))
+        mirror.apply(finish_of(run))
+
+    (parent,) = runs_of(client, pipeline, "chain")
+    children = runs_of(client, pipeline, "run")
+    assert [child.data.tags["mlflow.parentRunId"] for child in children] == [parent.info.run_id] * 3
+    assert [child.info.status for child in children] == ["FINISHED"] * 3
+    assert [child.info.start_time for child in children] == [
+        milliseconds(AT + timedelta(hours=number)) for number in (1, 2, 3)
+    ]
+    assert children[0].info.end_time == milliseconds(AT + timedelta(hours=1, minutes=10))
+    assert children[0].data.params == {"lr": "0.1", "db.password": "***"}
+    assert children[0].data.tags["trainflow.checkpoint_uri"] == "file:///c/1"
+    curve = client.get_metric_history(parent.info.run_id, "prequential/auc")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.61), (2, 0.62), (3, 0.63)]
+    assert curve[0].timestamp == milliseconds(FIRST + timedelta(days=1))
+    assert parent.data.tags["trainflow.head_sequence"] == "3"
+    assert parent.data.tags["trainflow.watermark"] == "2013-01-04T00:00:00Z"
+    assert parent.info.status == "FINISHED"
+    assert [len(client.get_run(child.info.run_id).inputs.dataset_inputs) for child in children] == [1, 1, 1]
+
+
+def test_delivering_everything_again_changes_nothing(
+    new_mirror: Callable[[], Mirror], client: MlflowClient, store: Path, pipeline: str
+) -> None:
+    runs = [run_of(pipeline, number) for number in (1, 2)]
+    deliveries = [delivery for run in runs for delivery in (RunStarted(run), finish_of(run))]
+    first = new_mirror()
+    ids = [first.apply(delivery) for delivery in deliveries]
+    before = content_of(store)
+    again = new_mirror()
+    assert [again.apply(delivery) for delivery in deliveries] == ids
+    assert content_of(store) == before
+
+
+def content_of(store: Path) -> dict[str, list[Any]]:
+    """Every row MLflow holds, read behind its back."""
+    tables = ("experiments", "runs", "params", "tags", "metrics", "latest_metrics", "datasets", "inputs")
+    with sqlite3.connect(store) as database:
+        content = {table: sorted(map(repr, database.execute(f"SELECT * FROM {table}"))) for table in tables}
+    database.close()
+    return content
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing on the way may handle it."""
+
+
+class DyingClient:
+    """Passes on every call to MLflow, and dies right after the `last`-th one that writes."""
+
+    WRITES = ("create_experiment", "create_run", "log_batch", "log_inputs", "set_terminated", "update_run")
+
+    def __init__(self, client: MlflowClient, last: int) -> None:
+        self._client, self._left = client, last
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        return self._dying(call) if name in self.WRITES else call
+
+    def _dying(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def passed_on(*args: Any, **kwargs: Any) -> Any:
+            answer = call(*args, **kwargs)
+            self._left -= 1
+            if self._left == 0:
+                raise Killed
+            return answer
+
+        return passed_on
+
+
+def test_a_death_after_any_write_costs_a_repetition_and_nothing_else(
+    client: MlflowClient, new_mirror: Callable[[], Mirror], pipeline: str
+) -> None:
+    from trainflow.tracking.mirror import Mirror
+
+    deaths = 0
+    for last in range(1, 100):
+        name = f"{pipeline}_{last}"
+        run = run_of(name, 1)
+        dying = Mirror(DyingClient(client, last))  # type: ignore[arg-type]
+        try:
+            dying.apply(RunStarted(run))
+            dying.apply(finish_of(run))
+        except Killed:
+            deaths += 1
+        else:
+            break
+        new_mirror().apply(RunStarted(run))
+        new_mirror().apply(finish_of(run))
+        (parent,), (child,) = runs_of(client, name, "chain"), runs_of(client, name, "run")
+        assert child.info.status == parent.info.status == "FINISHED"
+        assert child.data.params == {"lr": "0.1", "db.password": "***"}
+        assert len(client.get_run(child.info.run_id).inputs.dataset_inputs) == 1
+        for entry in (parent, child):
+            assert [point.step for point in client.get_metric_history(entry.info.run_id, "prequential/auc")] == [1]
+    assert deaths >= 8  # experiment, parent, child, start, then the five writes of the end
+
+
+def test_deliveries_out_of_order_end_in_the_same_place(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    first, second = run_of(pipeline, 1), run_of(pipeline, 2)
+    mirror.apply(finish_of(second))
+    mirror.apply(RunStarted(second))
+    mirror.apply(finish_of(first))
+    mirror.apply(RunStarted(first))
+    (parent,) = runs_of(client, pipeline, "chain")
+    assert parent.data.tags["trainflow.head_sequence"] == "2"
+    assert parent.info.end_time == milliseconds(second.started_at + timedelta(minutes=10))
+    assert [child.info.status for child in runs_of(client, pipeline, "run")] == ["FINISHED", "FINISHED"]
+    curve = client.get_metric_history(parent.info.run_id, "prequential/auc")
+    assert sorted(point.step for point in curve) == [1, 2]
+
+
+def test_a_failed_run_is_failed_on_both_levels_and_adds_no_point(
+    mirror: Mirror, client: MlflowClient, pipeline: str
+) -> None:
+    run = run_of(pipeline, 1)
+    mirror.apply(RunStarted(run))
+    mirror.apply(finish_of(run, state="failed", checkpoint=None, evaluation={"auc": None}))
+    (parent,), (child,) = runs_of(client, pipeline, "chain"), runs_of(client, pipeline, "run")
+    assert (parent.info.status, child.info.status) == ("FAILED", "FAILED")
+    assert client.get_metric_history(parent.info.run_id, "prequential/auc") == []
+    assert math.isnan(child.data.metrics["prequential/auc"])
+    assert "trainflow.head_sequence" not in parent.data.tags
+
+
+def test_a_cleared_run_goes_on_in_its_mlflow_run(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    run = run_of(pipeline, 1)
+    mirror.apply(RunStarted(run))
+    mirror.apply(finish_of(run, state="failed", checkpoint=None))
+    again = run_of(pipeline, 1, started_at=AT + timedelta(days=1), params={"lr": 0.2, "new": 1})
+    mirror.apply(RunStarted(again))
+    (parent,), (child,) = runs_of(client, pipeline, "chain"), runs_of(client, pipeline, "run")
+    assert (parent.info.status, child.info.status) == ("RUNNING", "RUNNING")
+    mirror.apply(finish_of(again))
+    (child,) = runs_of(client, pipeline, "run")
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["trainflow.state"] == "success"
+    assert child.data.params == {"lr": "0.1", "db.password": "***", "new": "1"}  # MLflow's params are immutable
+
+
+def test_what_user_code_logs_stays_and_how_it_leaves_the_run_does_not_matter(
+    mirror: Mirror, client: MlflowClient, store: Path, pipeline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    run = run_of(pipeline, 1)
+    monkeypatch.setenv("MLFLOW_RUN_ID", mirror.apply(RunStarted(run)).run_id)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    try:
+        mlflow.log_metric("loss", 0.9, step=1)
+        mlflow.log_metric("loss", 0.8, step=2)
+        mlflow.log_param("lr", 0.1)
+        mlflow.log_param("mine", "x")
+        mlflow.end_run("FAILED")  # what MLflow does at the exit of the process
+    finally:
+        mlflow.set_tracking_uri(before)
+    mirror.apply(finish_of(run))
+    (child,) = runs_of(client, pipeline, "run")
+    assert child.info.status == "FINISHED"
+    assert child.info.end_time == milliseconds(run.started_at + timedelta(minutes=10))
+    assert child.data.params == {"lr": "0.1", "db.password": "***", "mine": "x"}
+    assert [point.value for point in client.get_metric_history(child.info.run_id, "loss")] == [0.9, 0.8]
+    assert child.data.metrics["train/loss"] == 0.3
+
+
+def test_more_than_one_request_can_hold_is_delivered_in_several(
+    mirror: Mirror, client: MlflowClient, pipeline: str
+) -> None:
+    run = run_of(pipeline, 1, params={f"p{index}": index for index in range(250)})
+    mirror.apply(finish_of(run, training={f"m{index}": float(index) for index in range(1100)}))
+    (child,) = runs_of(client, pipeline, "run")
+    assert len(child.data.params) == 250
+    assert sum(name.startswith("train/") for name in child.data.metrics) == 1100
+
+
+def test_a_chain_over_another_store_is_another_chain_and_a_deleted_experiment_comes_back(
+    mirror: Mirror, new_mirror: Callable[[], Mirror], client: MlflowClient, pipeline: str
+) -> None:
+    here = run_of(pipeline, 1)
+    there = run_of(pipeline, 1, chain=TrackedChain(pipeline, store="s3://b/c"))
+    ids = mirror.apply(RunStarted(here))
+    client.delete_experiment(ids.experiment_id)
+    moved = new_mirror().apply(RunStarted(there))
+    assert moved.experiment_id == ids.experiment_id
+    assert moved.chain_run_id != ids.chain_run_id
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed(client: MlflowClient) -> Iterator[None]:
+    """Give the connections back: an unclosed one is a warning, and warnings are errors."""
+    yield
+    client._tracking_client.store.engine.dispose()

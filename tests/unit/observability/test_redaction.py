@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainflow.observability.redaction import MASK, is_secret_key, redact, redact_text
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password", "db_password", "DB_PASSWORD", "secret", "client_secret", "aws_secret_access_key", "apiKey",
+        "api_key", "API-KEY", "accessKey", "accountKey", "key", "token", "hf_token", "authToken", "sas_token",
+        "storage_options", "connection_string", "Authorization", "private.key",
+    ],
+)  # fmt: skip
+def test_these_keys_hold_secrets(key: str) -> None:
+    assert is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "max_tokens", "tokenizer", "pad_token", "primary_key", "sort_key", "key_columns", "keys", "learning_rate",
+        "tokens_per_batch", "secretary_features", "passes", "", "42", "monkey",
+    ],
+)  # fmt: skip
+def test_these_keys_are_parameters(key: str) -> None:
+    assert not is_secret_key(key)
+
+
+def test_redacts_by_key_at_any_depth_and_keeps_the_rest() -> None:
+    params = {
+        "lr": 0.1,
+        "tokenizer": "bpe",
+        "sources": [{"url": "s3://bucket/x", "storage_options": {"endpoint": "http://minio", "anything": "geheim"}}],
+        "db": {"password": "geheim", "host": "h", "token": None},
+    }
+    assert redact(params) == {
+        "lr": 0.1,
+        "tokenizer": "bpe",
+        "sources": [{"url": "s3://bucket/x", "storage_options": MASK}],
+        "db": {"password": MASK, "host": "h", "token": None},
+    }
+    assert params["db"]["password"] == "geheim"  # type: ignore[index,call-overload]  # a copy, not in place
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("postgresql+psycopg://me:geheim@db:5432/x", "postgresql+psycopg://me:***@db:5432/x"),
+        ("redis://:geheim@cache", "redis://:***@cache"),
+        ("mysql://me:ge:h@eim@db/x", "mysql://me:***@db/x"),
+        ("two http://a:b@c and http://d:e@f", "two http://a:***@c and http://d:***@f"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("https://x/y?token=geheim&page=2", "https://x/y?token=***&page=2"),
+        ("AWS_SECRET_ACCESS_KEY=geheim make", "AWS_SECRET_ACCESS_KEY=*** make"),
+        ("{'password': 'geheim', 'user': 'me'}", "{'password': '***', 'user': 'me'}"),
+        ("Authorization: Bearer abcdefgh123", "Authorization: Bearer ***"),
+        ("key: the partition 2013-01-01 is missing", "key: the partition 2013-01-01 is missing"),
+        ("rows=10 max_tokens=5 primary_key=id", "rows=10 max_tokens=5 primary_key=id"),
+    ],
+)
+def test_redacts_inside_text(text: str, redacted: str) -> None:
+    assert redact_text(text) == redacted
+
+
+@given(st.text(min_size=1).map(lambda text: "q7#" + text))
+def test_no_password_of_a_url_survives(password: str) -> None:
+    quoted = quote(password, safe="")
+    assert quoted not in redact_text(f"could not connect to postgresql://user:{quoted}@host/db: refused")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip  # noqa: E501
+def test_never_raises_and_is_idempotent(value: object) -> None:
+    once = redact(value)
+    assert repr(redact(once)) == repr(once)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import fcntl
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.errors import ProtocolError
+from trainflow.messages.frames import receive, send
+from trainflow.tracking import deliverer
+from trainflow.tracking.deliverer import GIVE_UP_SECONDS, Desk, describe, serve
+from trainflow.tracking.deliveries import (
+    Deliver,
+    Delivered,
+    Delivery,
+    NotDelivered,
+    Open,
+    RunStarted,
+    TrackedChain,
+    TrackedRun,
+)
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DELIVERY = RunStarted(TrackedRun(TrackedChain("p"), "p", "r", AT))
+
+
+class Ids(NamedTuple):
+    experiment_id: str = "1"
+    chain_run_id: str = "c"
+    run_id: str = "r"
+
+
+class Refusal(Exception):
+    def __init__(self, code: str) -> None:
+        super().__init__(f"{code}\nsecond line")
+        self.error_code = code
+
+
+class ScriptedMirror:
+    """Raises what the script says, call by call; None: works."""
+
+    def __init__(self, *script: Exception | None) -> None:
+        self.script = list(script)
+        self.calls: list[str] = []
+
+    def apply(self, delivery: Delivery) -> Ids:
+        self.calls.append("apply")
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+        return Ids()
+
+    def forget(self) -> None:
+        self.calls.append("forget")
+
+
+def desk_over(mirror: ScriptedMirror) -> tuple[Desk, ManualClock]:
+    clock = ManualClock(AT)
+    return Desk(lambda: mirror, clock), clock  # type: ignore[arg-type, return-value]
+
+
+def test_a_delivery_is_answered_with_mlflows_ids() -> None:
+    desk, _ = desk_over(ScriptedMirror())
+    assert desk.answer(Deliver(5, DELIVERY)) == Delivered(5, "1", "c", "r")
+
+
+def test_a_refusal_is_tried_once_more_without_remembered_ids() -> None:
+    mirror = ScriptedMirror(Refusal("RESOURCE_DOES_NOT_EXIST"))
+    desk, _ = desk_over(mirror)
+    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+    assert mirror.calls == ["apply", "forget", "apply"]
+
+
+@pytest.mark.parametrize(("code", "retry"), [("INVALID_PARAMETER_VALUE", False), ("RESOURCE_ALREADY_EXISTS", True)])
+def test_a_refusal_that_stays_does_not_hold_up_others(code: str, retry: bool) -> None:
+    desk, _ = desk_over(ScriptedMirror(Refusal(code), Refusal(code)))
+    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, f"Refusal: {code}", retry=retry)
+    assert isinstance(desk.answer(Deliver(2, DELIVERY)), Delivered)
+
+
+def test_what_waits_behind_an_unreachable_mlflow_is_refused_unasked_for_a_while() -> None:
+    mirror = ScriptedMirror(ConnectionError("no route"))
+    desk, clock = desk_over(mirror)
+    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ConnectionError: no route")
+    assert desk.answer(Deliver(2, DELIVERY)) == NotDelivered(2, "ConnectionError: no route")
+    assert mirror.calls.count("apply") == 1
+    clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
+    assert isinstance(desk.answer(Deliver(3, DELIVERY)), Delivered)
+
+
+def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later() -> None:
+    mirror, clock = ScriptedMirror(), ManualClock(AT)
+    failures = [ImportError("no module named mlflow")]
+
+    def open_it() -> ScriptedMirror:
+        if failures:
+            raise failures.pop()
+        return mirror
+
+    desk = Desk(open_it, clock)  # type: ignore[arg-type]
+    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ImportError: no module named mlflow")
+    clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
+    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+
+
+def test_a_reason_is_one_short_line_without_secrets() -> None:
+    reason = describe(OSError("cannot reach http://me:geheim@host\nand more" + "x" * 1000))
+    assert reason == "OSError: cannot reach http://me:***@host"
+    assert describe(OSError()) == "OSError: no message"
+
+
+def test_a_deliverer_that_is_not_opened_first_refuses_the_stream() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(ours, msgspec.json.encode(Deliver(1, DELIVERY)))
+        with pytest.raises(ProtocolError, match="first frame"):
+            serve(theirs, ManualClock(AT))
+
+
+def test_a_deliverer_ends_when_its_input_closes() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            send(ours, msgspec.json.encode(Open("http://127.0.0.1:1")))
+        serve(theirs, ManualClock(AT))
+        assert theirs.recv(1) == b""
+
+
+def test_the_lock_is_held_while_delivering_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "mlflow" / "deliverer.lock"
+    held = []
+
+    def open_it(_: Open) -> ScriptedMirror:
+        held.append(not _is_free(lock))
+        return ScriptedMirror()
+
+    monkeypatch.setattr(deliverer, "open_mirror", open_it)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(ours, msgspec.json.encode(Open("x", lock_file=str(lock))))
+        send(ours, msgspec.json.encode(Deliver(1, DELIVERY)))
+        ours.shutdown(socket.SHUT_WR)
+        deliverer.serve(theirs, ManualClock(AT))
+        assert receive(ours) == msgspec.json.encode(Delivered(1, "1", "c", "r"))
+    assert held == [True]
+    assert _is_free(lock)
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
