@@ -62,10 +62,17 @@ def resolve(schemas: Mapping[str, Schema], conf: Mapping[str, Any] | None) -> di
     missing = sorted(name for name, schema in schemas.items() if name not in given and "default" not in schema)
     if missing:
         raise ParamValidationError(f"param {missing[0]!r} has no default: give it in conf")
-    values = {**{name: schema["default"] for name, schema in schemas.items() if "default" in schema}, **given}
+    values = {**{name: _own(schema["default"]) for name, schema in schemas.items() if "default" in schema}, **given}
     for name, schema in schemas.items():
         check_value(values[name], schema, f"param {name!r}")
     return values
+
+
+def _own(value: Any) -> Any:
+    """A copy: what a task does to its params stays in its run."""
+    if isinstance(value, Mapping):
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # -- types -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from trainflow.authoring.trigger import BaseTrigger
 from trainflow.authoring.xcom_arg import XComArg, references
 from trainflow.errors import DagDefinitionError, InputError, TaskDeferred, TriggerFailed, TriggerTimeout
 from trainflow.identifiers import check_name
+from trainflow.param_schema import check_json
 from trainflow.states import TriggerRule, WeightRule
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     def on_kill(self) -> None:
         """End whatever the task started elsewhere; called when the attempt is told to stop or times out."""
 
+    def warm_up(self) -> None:  # noqa: B027 - a hook
+        """Import what `execute` will import: called in the warm process, so that each attempt finds it imported."""
+
     def chain_facts(self) -> Mapping[str, Any]:
         """What this task knows of the chain its DAG trains: some of the fields of `ChainDocument`.
 
@@ -150,6 +154,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
             raise InputError(f"task {self.task_id!r} defers to {trigger!r}, which is no BaseTrigger")
         if not callable(getattr(self, method_name, None)):
             raise InputError(f"task {self.task_id!r} defers to method {method_name!r}, which {self.task_type} lacks")
+        check_json(kwargs or {}, f"task {self.task_id!r}: kwargs of defer")
         seconds = None if timeout is None else arguments.duration(timeout, "defer timeout").total_seconds()
         raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout_seconds=seconds)
 

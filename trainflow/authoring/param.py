@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from trainflow.authoring.notset import NOTSET
 from trainflow.errors import InputError
+from trainflow.identifiers import canonical_json
 from trainflow.param_schema import Schema, check_json, check_schema, resolve
 
 __all__ = ["Param", "resolve_params", "schemas_of"]
@@ -27,7 +29,8 @@ class Param:
         check_json(schema, "schema of Param")
         described = {} if description is None else {"description": description}
         given = {} if default is NOTSET else {"default": default}
-        self.schema: dict[str, Any] = {**schema, **described, **given}
+        # as JSON has it (lists, no tuples), and nobody else's to change
+        self.schema: dict[str, Any] = json.loads(canonical_json({**schema, **described, **given}))
 
     def __repr__(self) -> str:
         return f"Param({self.schema!r})"

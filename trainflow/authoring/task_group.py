@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from trainflow.authoring.linkable import Linkable
-from trainflow.authoring.scope import current_group, enter, leave
+from trainflow.authoring.operator_type import group_of
+from trainflow.authoring.scope import enter, leave
 from trainflow.errors import DagDefinitionError, InputError
 from trainflow.identifiers import check_name
 
@@ -32,7 +33,7 @@ class TaskGroup(Linkable):
         dag: DAG | None = None,
     ) -> None:
         """Raises InputError outside of a DAG, DagDefinitionError when the id is taken."""
-        parent = parent_group or (dag.root_group if dag is not None else current_group())
+        parent = group_of({"dag": dag, "task_group": parent_group})
         if parent is None:
             raise InputError(f"task group {group_id!r} is outside of a DAG: create it inside `with DAG(...)`")
         self._attach(parent.dag, parent, check_name(parent.child_id(group_id), "task group"))

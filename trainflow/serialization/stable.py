@@ -34,8 +34,9 @@ def stable(value: Any, dag_file: str | None = None) -> Any:
         return [stable(item, dag_file) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((stable(item, dag_file) for item in value), key=canonical_json)
-    if isinstance(value, msgspec.Struct):
-        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, msgspec.Struct) or (hasattr(value, "__dataclass_fields__") and not isinstance(value, type)):
+        names = value.__struct_fields__ if isinstance(value, msgspec.Struct) else value.__dataclass_fields__
+        fields = {name: getattr(value, name) for name in names}
         return stable({name: item for name, item in fields.items() if item is not None}, dag_file)
     if isinstance(value, partial):
         return {
@@ -78,7 +79,8 @@ def _name(thing: Callable[..., Any] | type, dag_file: str | None) -> str:
     if not hasattr(thing, "__qualname__"):
         return f"<{_name(type(thing), dag_file)}>"
     module = getattr(thing, "__module__", None) or ""
-    if dag_file is not None and _file_of(module) == dag_file:
+    code = getattr(thing, "__code__", None)
+    if dag_file is not None and dag_file in (getattr(code, "co_filename", None), _file_of(module)):
         return thing.__qualname__
     return f"{module}:{thing.__qualname__}"
 

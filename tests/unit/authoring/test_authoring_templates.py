@@ -1,0 +1,171 @@
+"""Rendering of template fields."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import namedtuple
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from trainflow.authoring.context import build_context, current_context, get_current_context
+from trainflow.authoring.dag import DAG
+from trainflow.authoring.operator import BaseOperator
+from trainflow.errors import TaskError, TemplateError
+from trainflow.messages.requests import RunInfo
+
+NOON = datetime(2013, 1, 31, 12, tzinfo=UTC)
+
+
+class Field(BaseOperator):
+    template_fields = ("value",)
+    template_ext = (".sql",)
+
+    def __init__(self, value, **kwargs):
+        super().__init__(**kwargs)
+        self.value = value
+
+
+class FakeTaskInstance(SimpleNamespace):
+    def xcom_pull(self, task_ids, key="return_value", default=None):
+        return self.xcoms.get((task_ids, key), default)
+
+
+def context_of(task, *, logical_date=NOON, xcoms=None, conf=None):
+    ti = FakeTaskInstance(try_number=2, map_index=-1, xcoms=xcoms or {})
+    run = RunInfo(
+        dag_id="d", run_id="r1", run_type="manual", conf=conf or {}, queued_at=NOON, logical_date=logical_date
+    )
+    return build_context(task, ti, run, params={"n": 3})
+
+
+def rendered(value, *, dag_options=None, **options):
+    with DAG("d", **(dag_options or {})):
+        task = Field(value, task_id="t")
+    task.render_template_fields(context_of(task, **options))
+    return task.value
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("{{ ds }} {{ ds_nodash }} {{ ts }}", "2013-01-31 20130131 2013-01-31T12:00:00+00:00"),
+        ("{{ ts_nodash }} {{ ts_nodash_with_tz }}", "20130131T120000 20130131T120000+0000"),
+        ("{{ params.n + 1 }}", "4"),
+        ("{{ macros.ds_add(ds, 1) }} {{ macros.ds_format(ds, '%Y-%m-%d', '%d') }}", "2013-02-01 31"),
+        ("{{ (logical_date - macros.timedelta(days=1)) | ds }}", "2013-01-30"),
+        ("{{ dag.dag_id }}/{{ task.task_id }}/{{ run_id }}/{{ dag_run.run_type }}", "d/t/r1/manual"),
+        ("{{ dag_run.conf['a'] }}", "1"),
+        ("{{ task_instance_key_str }}", "d__t__20130131"),
+        ("no expression { here }", "no expression { here }"),
+        ("line {# comment #}\n", "line \n"),
+        (["{{ ds }}", {"k": ("{{ run_id }}", 5)}], ["2013-01-31", {"k": ("r1", 5)}]),
+        (Point("{{ run_id }}", 2), Point("r1", 2)),
+        (17, 17),
+        (None, None),
+    ],
+)
+def test_renders(value, expected):
+    result = rendered(value, conf={"a": 1})
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+def test_outputs_are_pulled_and_what_came_from_another_task_is_not_rendered():
+    with DAG("d"):
+        source = Field(1, task_id="source")
+        task = Field([source.output, {"k": source.output["rows"]}, f"got {source.output['rows']}"], task_id="t")
+    xcoms = {("source", "return_value"): "{{ ds }}", ("source", "rows"): 7}
+    task.render_template_fields(context_of(task, xcoms=xcoms))
+    assert task.value == ["{{ ds }}", {"k": 7}, "got 7"]
+
+
+def test_a_task_that_returned_nothing_gave_none_but_a_key_must_be_there():
+    with DAG("d"):
+        source = Field(1, task_id="source")
+        task = Field(source.output, task_id="t")
+        picky = Field(source.output["rows"], task_id="p")
+    task.render_template_fields(context_of(task))
+    assert task.value is None
+    with pytest.raises(TaskError, match="'source' pushed no XCom 'rows'.*multiple_outputs"):
+        picky.render_template_fields(context_of(picky))
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("a\n{{ missing }}\nb", "'missing' is undefined.*'{{ missing }}'"),
+        ("{{ params.typo }}", "no attribute 'typo'"),
+        ("{{ ds", "syntax error in line 1"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ ''.__class__ }}", "unsafe"),
+        ("absent.sql", "'absent.sql' is not beside the DAG file"),
+        (["ok", {"deep": "{{ missing }}"}], "'missing' is undefined"),
+    ],
+)
+@pytest.mark.parametrize("native", [False, True])
+def test_an_error_names_task_field_and_expression(value, problem, native):
+    with pytest.raises(TemplateError, match=f"task 't', field 'value': .*{problem}") as caught:
+        rendered(value, dag_options={"render_template_as_native_obj": native})
+    assert (caught.value.task_id, caught.value.field) == ("t", "value")
+
+
+def test_a_date_is_absent_from_a_run_without_one():
+    with pytest.raises(TemplateError, match="'ds' is undefined"):
+        rendered("{{ ds }}", logical_date=None)
+    assert rendered("{{ task_instance_key_str }}", logical_date=None) == "d__t__r1"
+
+
+def test_native_objects():
+    options = {"render_template_as_native_obj": True}
+    assert rendered("{{ params }}", dag_options=options) == {"n": 3}
+    assert rendered("{{ params.n }}", dag_options=options) == 3
+    assert rendered("n={{ params.n }}", dag_options=options) == "n=3"
+
+
+def test_macros_and_filters_of_the_dag():
+    options = {"user_defined_macros": {"twice": lambda n: 2 * n}, "user_defined_filters": {"loud": str.upper}}
+    assert rendered("{{ twice(params.n) }} {{ run_id | loud }}", dag_options=options) == "6 R1"
+
+
+def test_a_file_beside_the_dag_file_is_read(tmp_path):
+    (tmp_path / "query.sql").write_text("select {{ params.n }} {% include 'part.sql' %}\n")
+    (tmp_path / "part.sql").write_text("from {{ run_id }}")
+    with DAG("d") as dag:
+        task = Field(["query.sql", "{{ run_id }}.sqlx"], task_id="t")
+    dag.fileloc = str(tmp_path / "pipeline.py")
+    task.render_template_fields(context_of(task))
+    assert task.value == ["select 3 from r1\n", "r1.sqlx"]
+
+
+def test_a_field_without_expression_never_loads_jinja():
+    code = """
+import sys
+from trainflow.authoring.dag import DAG
+from trainflow.authoring.operator import BaseOperator
+class Field(BaseOperator):
+    template_fields = ("value",)
+    value = None
+with DAG("d"):
+    task = Field(task_id="t")
+task.value = ["plain", {"a": 1}]
+task.render_template_fields({})
+assert task.value == ["plain", {"a": 1}]
+print("jinja2" in sys.modules, "asyncio" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]
+
+
+def test_the_current_context_is_there_only_while_a_task_runs():
+    with pytest.raises(RuntimeError, match="only while a task runs"):
+        get_current_context()
+    with current_context({"run_id": "r"}):
+        assert get_current_context() == {"run_id": "r"}
+    with pytest.raises(RuntimeError):
+        get_current_context()

@@ -1,0 +1,145 @@
+"""Triggers as data, and deferral."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from trainflow.authoring.operator import FAIL_METHOD, TRIGGER_TIMEOUT, BaseOperator
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, describe_trigger, make_trigger, trigger_class
+from trainflow.errors import InputError, TaskDeferred, TriggerFailed, TriggerTimeout
+
+HERE = __name__
+
+
+class Wait(BaseTrigger):
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def serialize(self):
+        return f"{HERE}.Wait", {"seconds": self.seconds}
+
+    async def run(self):
+        state = await self.ask_dag_run("d", "r")
+        doubled = await self.in_thread(lambda n: 2 * n, self.seconds)
+        yield TriggerEvent({"state": state, "doubled": doubled})
+
+
+class Liar(Wait):
+    pass
+
+
+class Broken(BaseTrigger):
+    def __init__(self, described):
+        self.described = described
+
+    def serialize(self):
+        return self.described
+
+
+class Waiter(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=Wait(5), method_name="done", kwargs={"n": 1}, timeout=timedelta(minutes=1))
+
+    def done(self, context, event, n):
+        return context["run_id"], event, n
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, HERE, sys.modules.get(HERE) or __import__("types").SimpleNamespace(**globals()))
+
+
+def test_a_trigger_comes_back_from_what_describes_it():
+    class_path, kwargs = describe_trigger(Wait(5))
+    again = make_trigger(class_path, kwargs)
+    assert isinstance(again, Wait)
+    assert again.seconds == 5
+
+
+@pytest.mark.parametrize(
+    ("trigger", "message"),
+    [
+        ("text", "no BaseTrigger"),
+        (Liar(5), "names .*Wait.*another class"),
+        (Broken("x"), "must give"),
+        (Broken(("x", [])), "must give"),
+        (Broken((f"{HERE}.Broken", {"described": object()})), "not JSON"),
+        (Broken((f"{HERE}.Missing", {})), "cannot be imported"),
+        (Broken(("no_such_module_anywhere.X", {})), "cannot be imported"),
+        (Broken(("X", {})), "no class path"),
+    ],
+)
+def test_what_could_not_come_back_is_refused_when_it_is_described(trigger, message):
+    with pytest.raises(InputError, match=message):
+        describe_trigger(trigger)
+
+
+@pytest.mark.parametrize("path", ["os.system", "os.path", "trainflow.authoring.operator.BaseOperator", "json.dumps"])
+def test_only_triggers_are_made(path):
+    with pytest.raises(InputError, match="no BaseTrigger"):
+        trigger_class(path)
+
+
+def test_arguments_that_do_not_fit():
+    with pytest.raises(InputError, match=r"cannot be made from \['minutes'\]"):
+        make_trigger(f"{HERE}.Wait", {"minutes": 1})
+
+
+def test_a_trigger_uses_the_services_of_its_loop():
+    class Services:
+        async def ask_dag_run(self, dag_id, run_id):
+            return f"{dag_id}/{run_id}"
+
+        async def in_thread(self, function, *args):
+            return function(*args)
+
+    async def first(trigger):
+        async for event in trigger.run():
+            return event
+
+    trigger = Wait(4)
+    with pytest.raises(RuntimeError, match="outside of an event loop"):
+        asyncio.run(first(trigger))
+    trigger.services = Services()
+    assert asyncio.run(first(trigger)) == TriggerEvent({"state": "d/r", "doubled": 8})
+    asyncio.run(trigger.cleanup())
+    asyncio.run(trigger.on_kill())
+
+
+def test_defer_and_resume():
+    task = Waiter(task_id="t")
+    with pytest.raises(TaskDeferred) as caught:
+        task.execute({})
+    deferred = caught.value
+    assert (deferred.method_name, deferred.kwargs, deferred.timeout_seconds) == ("done", {"n": 1}, 60.0)
+    assert isinstance(deferred.trigger, Wait)
+    assert task.resume_execution("done", {"n": 1, "event": "e"}, {"run_id": "r"}) == ("r", "e", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trigger": "x", "method_name": "done"}, "no BaseTrigger"),
+        ({"trigger": Wait(1), "method_name": "donne"}, "'donne', which Waiter lacks"),
+        ({"trigger": Wait(1), "method_name": "done", "kwargs": {"x": object()}}, "not JSON"),
+        ({"trigger": Wait(1), "method_name": "done", "timeout": -1}, "defer timeout"),
+    ],
+)
+def test_a_wrong_deferral_shows_at_once(options, message):
+    with pytest.raises(InputError, match=message):
+        Waiter(task_id="t").defer(**options)
+
+
+def test_a_wait_that_ended_without_event():
+    task = Waiter(task_id="t")
+    with pytest.raises(TriggerTimeout):
+        task.resume_execution(FAIL_METHOD, {"error": TRIGGER_TIMEOUT}, {})
+    with pytest.raises(TriggerFailed, match="boom\nline 1"):
+        task.resume_execution(FAIL_METHOD, {"error": "boom", "traceback": ["line 1"]}, {})
+    with pytest.raises(TriggerFailed, match="'gone', which Waiter no longer has"):
+        task.resume_execution("gone", None, {})
