@@ -1,1 +1,95 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""Operators that chain: what pipelines import.
+
+    from trainflow.operators import CheckpointOperator, DataCheckerOperator, TrainOperator, TriggerDagRunOperator
+
+One run of a chain is `checkpoint → samples → [evaluate →] train → commit → next`. Each operator is one module, named
+after its task; what they hand to each other is small JSON, and none of it is secret.
+
+Invariants
+- `execute` may be killed at any point and run again by another attempt: a commit gives the same checkpoint, a trigger
+  names the same run, training writes into another folder.
+- Options for storage (keys, endpoints) are put together in the process that uses them and never leave it.
+- What waits, waits in the triggerer; a trigger asks the very question its operator asks.
+
+A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinja2, when an operator keeps state outside
+of the ledger and the outcome of its attempt, or when a default depends on the time of day.
+
+Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `trigger_dagrun`; then what
+they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `resume`, `command`, `process_group`, `triggers/`.
+
+Names are loaded when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainflow.operators.bash import BashOperator
+    from trainflow.operators.checkpoint import CheckpointOperator
+    from trainflow.operators.command import training_task
+    from trainflow.operators.commit import CommitCheckpointOperator
+    from trainflow.operators.empty import EmptyOperator
+    from trainflow.operators.evaluate import EvaluateOperator
+    from trainflow.operators.python import PythonOperator
+    from trainflow.operators.samples import DataCheckerOperator
+    from trainflow.operators.train import TrainOperator
+    from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
+    from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
+    from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+
+__all__ = [
+    "BashOperator",
+    "CheckpointOperator",
+    "Checks",
+    "CommitCheckpointOperator",
+    "DataCheckerOperator",
+    "EmptyOperator",
+    "EvaluateContext",
+    "EvaluateOperator",
+    "GapPolicy",
+    "ParentCheckpoint",
+    "PythonOperator",
+    "Ready",
+    "Samples",
+    "SplitLimits",
+    "TrainContext",
+    "TrainOperator",
+    "TriggerDagRunOperator",
+    "training_task",
+]
+
+_MODULES = {
+    "BashOperator": "operators.bash",
+    "CheckpointOperator": "operators.checkpoint",
+    "Checks": "samples.spec",
+    "CommitCheckpointOperator": "operators.commit",
+    "DataCheckerOperator": "operators.samples",
+    "EmptyOperator": "operators.empty",
+    "EvaluateContext": "operators.training",
+    "EvaluateOperator": "operators.evaluate",
+    "GapPolicy": "samples.spec",
+    "ParentCheckpoint": "operators.training",
+    "PythonOperator": "operators.python",
+    "Ready": "samples.spec",
+    "Samples": "samples.spec",
+    "SplitLimits": "samples.spec",
+    "TrainContext": "operators.training",
+    "TrainOperator": "operators.train",
+    "TriggerDagRunOperator": "operators.trigger_dagrun",
+    "training_task": "operators.command",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"trainflow.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,181 @@
+"""A fake attempt that remembers what it was told, a project in a temporary folder, and daily Parquet partitions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trainflow.authoring.context import build_context, current_context
+from trainflow.authoring.dag import DAG
+from trainflow.clock import ManualClock
+from trainflow.errors import DagRunAlreadyExists, TaskDeferred
+from trainflow.messages.requests import RunInfo, TrackingRun
+from trainflow.operators import Samples
+from trainflow.settings.model import Settings, TrackingSettings
+from trainflow.settings.project import project_at
+
+NOW = datetime(2013, 3, 1, 12, tzinfo=UTC)
+FIRST = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+class FakeRuns:
+    """The runs a control plane would hold: (dag, run) → state, and who triggered them."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, str], str] = {}
+        self.parents: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.resets: list[str] = []
+
+    def trigger(self, parent: tuple[str, ...], run: Any) -> None:
+        key = (run.dag_id, run.run_id)
+        if key in self.states and self.parents.get(key) != parent and not run.reset_dag_run:
+            raise DagRunAlreadyExists(f"{key} exists", dag_id=run.dag_id, run_id=run.run_id)
+        if key in self.states and run.reset_dag_run:
+            self.resets.append(run.run_id)
+            self.states[key] = "queued"
+        self.states.setdefault(key, "queued")
+        self.parents.setdefault(key, parent)
+
+
+class FakeTaskInstance:
+    """One attempt."""
+
+    def __init__(self, project: Any, settings: Settings, clock: ManualClock, xcoms: dict[Any, Any], **facts: Any) -> None:
+        self.dag_id = facts.get("dag_id", "model")
+        self.run_id = facts.get("run_id", "run-1")
+        self.task_id = facts["task_id"]
+        self.map_index = -1
+        self.try_number = facts.get("try_number", 1)
+        self.max_tries = facts.get("max_tries", 0)
+        self.attempt_id = facts["attempt_id"]
+        self.first_started_at: datetime | None = None
+        self.reschedule_count = 0
+        self.log = logging.getLogger("trainflow.task")
+        self.project_root = project.root
+        self.home = project.home
+        self.settings = settings
+        self.clock = clock
+        self.runs: FakeRuns = facts["runs"]
+        self.terminated = False
+        self.notes: list[str] = []
+        self.progress: list[tuple[Any, ...]] = []
+        self.checkpoint: Any = None
+        self.triggered: list[Any] = []
+        self.tracking = TrackingRun(None, None)
+        self.on_sleep: Callable[[], None] = lambda: None
+        self._xcoms = xcoms
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+        self.on_sleep()
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self._xcoms[self.run_id, self.task_id, key] = value
+
+    def xcom_pull(self, task_ids: Any = None, dag_id: Any = None, key: str = "return_value", *args: Any, **kw: Any) -> Any:
+        return self._xcoms.get((kw.get("run_id") or self.run_id, task_ids, key), kw.get("default"))
+
+    def report_progress(self, done: float, total: Any = None, unit: str = "rows", metrics: Any = None, note: Any = None) -> None:
+        self.progress.append((done, total, unit, metrics))
+
+    def set_note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def record_checkpoint(self, checkpoint: Any) -> None:
+        self.checkpoint = checkpoint
+
+    def trigger_dag_run(self, run: Any, now: bool = False) -> None:
+        self.triggered.append((run, now))
+        if now:
+            self.runs.trigger((self.dag_id, self.run_id, self.task_id), run)
+
+    def get_dag_run_state(self, dag_id: str, run_id: str) -> str | None:
+        return self.runs.states.get((dag_id, run_id))
+
+    def get_tracking_run(self) -> TrackingRun:
+        return self.tracking
+
+
+class Lab:
+    """A project, its clock, its XComs; runs single attempts of tasks."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "configs").mkdir(parents=True)
+        (root / "configs" / "trainflow.toml").write_text("")
+        self.root = root
+        self.project = project_at(root)
+        self.settings = Settings(tracking=TrackingSettings(enabled=False))
+        self.clock = ManualClock(NOW)
+        self.xcoms: dict[Any, Any] = {}
+        self.runs = FakeRuns()
+        self.attempts = 0
+        self.samples = Samples(
+            path="data/date={start:%Y-%m-%d}/", length_seconds=86400, start=FIRST, end=FIRST + timedelta(days=31)
+        )
+
+    def write_day(self, number: int, rows: int = 10, marker: bool = True, start: int | None = None) -> Path:
+        """Partition `number` (0: the first of January) with one row a second."""
+        folder = self.root / "data" / f"date={FIRST + timedelta(days=number):%Y-%m-%d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        first = number * 1000 if start is None else start
+        table = pa.table({"id": pa.array(range(first, first + rows), pa.int64()), "y": [float(number)] * rows})
+        pq.write_table(table, folder / "part-0.parquet")
+        if marker:
+            (folder / "_SUCCESS").touch()
+        return folder
+
+    def attempt(self, task: Any, **facts: Any) -> FakeTaskInstance:
+        """A new attempt of a task."""
+        self.attempts += 1
+        facts = {"attempt_id": f"{self.attempts:026d}", "task_id": task.task_id, "runs": self.runs, **facts}
+        return FakeTaskInstance(self.project, self.settings, self.clock, self.xcoms, **facts)
+
+    def run(self, build: Callable[[], Any], task_id: str, *, ti: FakeTaskInstance | None = None, **facts: Any) -> Any:
+        """Run one attempt of `task_id` of the DAG that `build` makes, as an attempt's process does: the DAG is made
+        anew, fields are rendered, the result is pushed. Returns what execute returned; raises what it raised."""
+        task = build().get_task(task_id)
+        ti = ti or self.attempt(task, **facts)
+        self.ti = ti
+        conf = facts.get("conf", {})
+        run = RunInfo(dag_id=ti.dag_id, run_id=ti.run_id, run_type="manual", conf=conf, queued_at=NOW)
+        context = build_context(task, ti, run, params=task.resolve_params(conf))
+        with current_context(context):
+            task.render_template_fields(context)
+            resume = facts.get("event")
+            result = task.execute(context) if resume is None else task.execute_complete(context, event=resume)
+        if result is not None:
+            ti.xcom_push("return_value", result)
+        return result
+
+    def deferral(self, build: Callable[[], Any], task_id: str, **facts: Any) -> TaskDeferred:
+        """The deferral that an attempt ends with."""
+        with pytest.raises(TaskDeferred) as caught:
+            self.run(build, task_id, **facts)
+        return caught.value
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path / "project")
+
+
+@pytest.fixture
+def dag() -> Callable[..., Callable[[], DAG]]:
+    """`dag(lambda: SomeOperator(...))` → a function that builds a DAG with what the lambda makes."""
+
+    def of(make: Callable[[], Any], dag_id: str = "model", **options: Any) -> Callable[[], DAG]:
+        def build() -> DAG:
+            with DAG(dag_id, **options) as made:
+                make()
+            return made
+
+        return build
+
+    return of

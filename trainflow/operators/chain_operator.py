@@ -1,0 +1,90 @@
+"""What the operators after the checkpoint task share: the head they were handed, and the way into its chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.xcom_arg import XComArg
+from trainflow.errors import FailException
+from trainflow.operators.head import Head, head_from_xcom
+from trainflow.operators.storage import checkpoint_options, open_chain_store, sample_options
+from trainflow.samples.spec import Samples
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.store import Store
+    from trainflow.samples.split import Split
+
+
+class ChainOperator(BaseOperator):
+    """An operator that works on the chain whose head `checkpoint` is (the output of a CheckpointOperator).
+
+    `storage_options` are for the checkpoint store; by default those of that CheckpointOperator are used, so they are
+    written once. They never travel through an XCom.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("checkpoint",)
+
+    def __init__(self, *, checkpoint: Any, storage_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.checkpoint = checkpoint
+        self.storage_options = storage_options if storage_options is not None else _options_of(checkpoint)
+
+    def head(self) -> Head:
+        """The head that was handed over. Raises FailException for anything else."""
+        return head_from_xcom(self.checkpoint, self.task_id)
+
+    def open_store(self, head: Head, ti: TaskInstance) -> Store:
+        """The store of the chain."""
+        return open_chain_store(head.store, given=self.storage_options, settings=ti.settings, root=ti.project_root)
+
+    def open_ledger(self, head: Head, ti: TaskInstance) -> Ledger:
+        """The ledger of the chain."""
+        from trainflow.checkpoints.ledger import Ledger
+
+        return Ledger(self.open_store(head, ti), head.chain)
+
+    def store_options(self, ti: TaskInstance) -> dict[str, Any]:
+        """The options for the checkpoint store."""
+        return checkpoint_options(self.storage_options, ti.settings)
+
+
+class SplitOperator(ChainOperator):
+    """An operator that works on the next split (`split`, the output of a DataCheckerOperator) of a chain.
+
+    The samples are reached with the project's settings and the options of that DataCheckerOperator's samples.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split")
+
+    def __init__(self, *, split: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.split = split
+        self._sample_options = _sample_options_of(split)
+
+    def load_split(self, ti: TaskInstance) -> Split:
+        """The split that was handed over, ready to be read. Raises FailException when none was."""
+        from trainflow.samples.handoff import split_from_xcom
+
+        if not isinstance(self.split, dict):
+            raise FailException(
+                f"task {self.task_id!r}: 'split' is {self.split!r}, not what a DataCheckerOperator hands over: "
+                "give it the output of that task"
+            )
+        split = split_from_xcom(self.split, self.store_options(ti), ti.project_root)
+        return split.reached_by(root=ti.project_root, storage_options=sample_options(self._sample_options, ti.settings))
+
+
+def _options_of(checkpoint: Any) -> dict[str, Any] | None:
+    if isinstance(checkpoint, XComArg):
+        options: dict[str, Any] | None = getattr(checkpoint.operator, "storage_options", None)
+        return options
+    return None
+
+
+def _sample_options_of(split: Any) -> Mapping[str, Any]:
+    samples = getattr(split.operator, "samples", None) if isinstance(split, XComArg) else None
+    return samples.storage_options if isinstance(samples, Samples) else {}

@@ -1,0 +1,74 @@
+"""CheckpointOperator: where the chain stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from trainflow.authoring.context import Context
+from trainflow.authoring.operator import BaseOperator
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.operators.head import Head, head_to_xcom
+from trainflow.operators.storage import open_chain_store, store_url
+from trainflow.samples.partitions import label
+
+
+class CheckpointOperator(BaseOperator):
+    """Read the head of a chain from its ledger, and hand it to the tasks that train on from there.
+
+    The chain is `pipeline` (default: the DAG's id), `stage` and `branch`, in the checkpoint store `store` (default: the
+    project's; an fsspec URL, or a path relative to the project). `storage_options` are for that store, on top of the
+    project's; the operators that receive this one's output use them too.
+
+    The ledger is read anew at every try: it is the truth, and nothing else knows what the newest checkpoint is.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store")
+    ui_color = "#dbe9ff"
+
+    def __init__(
+        self,
+        *,
+        task_id: str = "checkpoint",
+        pipeline: str | None = None,
+        stage: str = "main",
+        branch: str = "main",
+        store: str | None = None,
+        storage_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=task_id, **kwargs)
+        self.pipeline = pipeline
+        self.stage = stage
+        self.branch = branch
+        self.store = store
+        self.storage_options = storage_options
+
+    def chain_facts(self) -> dict[str, Any]:
+        chain = {"stage": self.stage, "branch": self.branch, "store": self.store}
+        return {"pipeline": self.pipeline or self.dag_id, **chain}
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns the head (see `trainflow.operators.head`)."""
+        from trainflow.checkpoints.ledger import Ledger
+
+        ti = context["ti"]
+        chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
+        url = store_url(self.store, ti.settings)
+        store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
+        state = Ledger(store, chain).state()
+        newest = state.head
+        ti.set_note(f"checkpoint {newest.sequence}, trained up to {label(newest.watermark)}" if newest else "none yet")
+        return head_to_xcom(
+            Head(
+                pipeline=chain.pipeline,
+                stage=chain.stage,
+                branch=chain.branch,
+                store=url,
+                id=newest.id if newest else None,
+                sequence=state.sequence,
+                watermark=state.watermark,
+                uri=store.uri(newest.artifacts.path) if newest else None,
+                metrics=newest.metrics if newest else {},
+            )
+        )

@@ -1,0 +1,231 @@
+"""Train with a program instead of a function: how it is told what to do, and how it answers.
+
+The variable TRAINFLOW_TASK names a JSON file:
+
+    {"version": 1, "dag_id", "run_id", "task_id", "try_number", "attempt_id",
+     "chain":    "pipeline/stage/branch",
+     "project":  folder of the project (relative sample paths belong to it; the program runs in it),
+     "split":    start, end, partitions with their files, holes (see `trainflow.samples.split.Split`),
+     "parent":   {"id", "sequence", "watermark", "path": local folder with its files, "metrics"} or null,
+     "output":   the folder to write the new checkpoint's files into,
+     "params":   {…},  "seed": integer in [0, 2^32),
+     "metrics":  file to write {"name": number} into before it ends (optional),
+     "progress": file to append lines to, each {"done": 5, "total": 10, "unit": "rows", "metrics": {…}} (optional),
+     "saves":    folder in which tries of this training find what earlier ones saved}
+
+For shell scripts TRAINFLOW_OUTPUT, TRAINFLOW_PARENT (empty when there is none), TRAINFLOW_METRICS and
+TRAINFLOW_PROGRESS hold the paths alone; for Python `training_task()` makes a TrainContext of it all. Options for the
+storage of samples are not in the file: the program has the project's settings and environment.
+
+Exit code 0 and at least one file in `output` is success. When the task is told to stop, the program and all it started
+get SIGTERM, and SIGKILL ten seconds later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trainflow.errors import InputError, TaskError
+from trainflow.operators.bash import failure_message
+from trainflow.operators.metrics import checked_metrics
+from trainflow.operators.process_group import ProcessGroup
+from trainflow.operators.resume import SaveFolder
+from trainflow.operators.training import ParentCheckpoint, TrainContext
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+
+TASK_VARIABLE = "TRAINFLOW_TASK"
+VERSION = 1
+
+
+class TrainingTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What the JSON file holds."""
+
+    version: int
+    dag_id: str
+    run_id: str
+    task_id: str
+    try_number: int
+    attempt_id: str
+    chain: str
+    project: str
+    split: dict[str, Any]
+    parent: dict[str, Any] | None
+    output: str
+    params: dict[str, Any]
+    seed: int
+    metrics: str
+    progress: str
+    saves: str
+
+
+class TrainingCommand:
+    """One run of a training program. `folder` is for its task file and its answers; made here."""
+
+    def __init__(self, argv: Sequence[str], training: TrainContext, chain: str, folder: Path, ti: TaskInstance) -> None:
+        self._argv = [str(part) for part in argv]
+        self._ti = ti
+        self._task_file = folder / "task.json"
+        self._task = _task_of(training, chain, folder, ti)
+        self._progress = ProgressFile(Path(self._task.progress))
+        self._group: ProcessGroup | None = None
+
+    def run(self, extra_environment: Mapping[str, str]) -> dict[str, float]:
+        """Run it to the end; its metrics. Raises TaskError when it fails, with the end of its output."""
+        self._task_file.parent.mkdir(parents=True, exist_ok=True)
+        self._task_file.write_bytes(msgspec.json.encode(self._task))
+        self._group = ProcessGroup(
+            self._argv,
+            cwd=self._task.project,
+            env={**os.environ, **self._environment(), **extra_environment},
+            on_line=lambda line: self._ti.log.info("%s", line),
+            on_idle=self._report,
+        )
+        try:
+            code = self._group.run()
+        except OSError as error:
+            raise TaskError(f"the training command {self._argv[0]!r} cannot be started: {error.strerror}") from error
+        if code != 0:
+            raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, self._group.tail))
+        return self._metrics()
+
+    def stop(self) -> None:
+        """End it and all it started. Safe to call at any time."""
+        if self._group is not None:
+            self._group.stop()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            TASK_VARIABLE: str(self._task_file),
+            "TRAINFLOW_OUTPUT": self._task.output,
+            "TRAINFLOW_PARENT": self._task.parent["path"] if self._task.parent else "",
+            "TRAINFLOW_METRICS": self._task.metrics,
+            "TRAINFLOW_PROGRESS": self._task.progress,
+        }
+
+    def _report(self) -> None:
+        for line in self._progress.new_lines():
+            try:
+                said = msgspec.json.decode(line, type=ProgressLine)
+            except msgspec.MsgspecError as error:
+                self._ti.log.warning("a line of progress cannot be read (%s): %s", error, line[:200])
+                continue
+            self._ti.report_progress(said.done, said.total, said.unit, said.metrics or None)
+
+    def _metrics(self) -> dict[str, float]:
+        path = Path(self._task.metrics)
+        if not path.is_file():
+            return {}
+        try:
+            written = json.loads(path.read_text())
+        except ValueError as error:
+            raise TaskError(f"the training command wrote metrics that are no JSON: {error}") from None
+        return checked_metrics(written, "the training command")
+
+
+class ProgressLine(msgspec.Struct, frozen=True):
+    """One line of the progress file."""
+
+    done: float
+    total: float | None = None
+    unit: str = "rows"
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+class ProgressFile:
+    """A file that another process appends lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def new_lines(self) -> list[bytes]:
+        """The complete lines since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [line for line in whole.splitlines() if line.strip()]
+
+
+def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
+    """In a training program written in Python: the TrainContext a training function would be given.
+
+    Metrics are answered by writing `json` into the file TRAINFLOW_METRICS names. Raises InputError outside of a task.
+    """
+    import logging
+
+    from trainflow.samples.split import Split
+    from trainflow.settings.load import load_settings
+    from trainflow.settings.project import project_at
+
+    location = (os.environ if environ is None else environ).get(TASK_VARIABLE)
+    if not location:
+        raise InputError(f"{TASK_VARIABLE} is not set: training_task() works only in the command of a TrainOperator")
+    task = msgspec.json.decode(Path(location).read_bytes(), type=TrainingTask)
+    root = Path(task.project)
+    options = load_settings(project_at(root)).samples.storage_options
+    return TrainContext(
+        split=msgspec.convert(task.split, Split).reached_by(root=root, storage_options=options),
+        parent=_parent_of(task.parent),
+        params=task.params,
+        seed=task.seed,
+        output=Path(task.output),
+        run_id=task.run_id,
+        attempt_id=task.attempt_id,
+        logger=logging.getLogger("trainflow.task"),
+        project_root=root,
+        _report=_ProgressWriter(Path(task.progress)),
+        _saves=SaveFolder(Path(task.saves), task.attempt_id),
+    )
+
+
+class _ProgressWriter:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(
+        self, done: float, total: float | None = None, unit: str = "rows", metrics: dict[str, float] | None = None
+    ) -> None:
+        line = msgspec.json.encode(ProgressLine(done, total, unit, metrics or {}))
+        with self._path.open("ab") as file:
+            file.write(line + b"\n")
+
+
+def _task_of(training: TrainContext, chain: str, folder: Path, ti: TaskInstance) -> TrainingTask:
+    parent = training.parent
+    return TrainingTask(
+        version=VERSION,
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        try_number=ti.try_number,
+        attempt_id=ti.attempt_id,
+        chain=chain,
+        project=str(ti.project_root),
+        split=msgspec.to_builtins(training.split),
+        parent=None if parent is None else msgspec.to_builtins(parent, enc_hook=str),
+        output=str(training.output),
+        params=training.params,
+        seed=training.seed,
+        metrics=str(folder / "metrics.json"),
+        progress=str(folder / "progress.jsonl"),
+        saves=str(training._saves.path),
+    )
+
+
+def _parent_of(value: dict[str, Any] | None) -> ParentCheckpoint | None:
+    if value is None:
+        return None
+    return msgspec.convert({**value, "path": Path(value["path"])}, ParentCheckpoint)

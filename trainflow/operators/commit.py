@@ -1,0 +1,162 @@
+"""CommitCheckpointOperator: make the trained files the next checkpoint of the chain."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from trainflow.authoring.context import Context
+from trainflow.checkpoints.gates import Gate, parse_gate
+from trainflow.errors import FailException, GateFailed, InputError
+from trainflow.messages.outcome import CommittedCheckpoint
+from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.metrics import metrics_from_xcom
+from trainflow.operators.parent import clear_run_scratch
+from trainflow.samples.partitions import label
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.commit import CommitRequest
+    from trainflow.checkpoints.entries import Author, Checkpoint
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.retention import Policy
+    from trainflow.operators.head import Head
+
+
+class CommitCheckpointOperator(SplitOperator):
+    """Commit what TrainOperator trained (`trained`) as the child of the head it was trained from.
+
+    In this order: the head must still be the parent (ChainMoved otherwise: another run was faster, nothing is changed),
+    the metrics must pass the `gates`, every file must be as it was trained, and then one ledger entry is created, which
+    *is* the commit. A run that was killed anywhere and commits again gets the checkpoint it has committed already.
+
+    `gates` are conditions such as "auc >= 0.6", "auc >= 0.98 * previous", "loss is finite"; `evaluated` (the output of
+    an EvaluateOperator) goes before what the trainer says of itself. A gate that refuses fails the task for good: the
+    same files would be measured again.
+
+    `retention` (one policy of `trainflow.checkpoints.retention`, or several, of which the union is kept) deletes the
+    files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
+    checkpoint is committed, and the next commit deletes what is left.
+
+    Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri"}.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "trained", "evaluated")
+    ui_color = "#d2f0d4"
+    shielded = True
+
+    def __init__(
+        self,
+        *,
+        task_id: str = "commit",
+        checkpoint: Any,
+        split: Any,
+        trained: Any,
+        evaluated: Any = None,
+        gates: Sequence[str] = (),
+        retention: Policy | Sequence[Policy] | None = None,
+        storage_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
+        if isinstance(gates, str):
+            raise InputError(f"task {self.task_id!r}: gates is a list of conditions, not one string")
+        self.trained = trained
+        self.evaluated = evaluated
+        self.gates: tuple[Gate, ...] = tuple(parse_gate(text) for text in gates)
+        self.retention: tuple[Policy, ...] = _policies(retention)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns what was committed (see the class)."""
+        from trainflow.checkpoints.commit import commit
+
+        ti = context["ti"]
+        head = self.head()
+        ledger = self.open_ledger(head, ti)
+        try:
+            checkpoint = commit(ledger.store, self._request(head, ti), ti.clock.now())
+        except GateFailed as error:
+            ti.set_note(f"refused: {'; '.join(error.failures)}")
+            raise FailException(str(error)) from error
+        uri = ledger.store.uri(checkpoint.artifacts.path)
+        ti.record_checkpoint(
+            CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
+        )
+        ti.set_note(self._note(checkpoint, self._prune(ledger, ti)))
+        self._tidy(ti)
+        return {
+            "pipeline": head.pipeline,
+            "stage": head.stage,
+            "branch": head.branch,
+            "id": checkpoint.id,
+            "sequence": checkpoint.sequence,
+            "watermark": checkpoint.watermark.isoformat(),
+            "uri": uri,
+        }
+
+    def _request(self, head: Head, ti: TaskInstance) -> CommitRequest:
+        from trainflow.checkpoints.commit import CommitRequest
+        from trainflow.checkpoints.entries import Artifacts
+        from trainflow.checkpoints.summary import summary_of
+
+        trained = self._trained()
+        return CommitRequest(
+            chain=head.chain,
+            parent_id=head.id,
+            split=summary_of(self.load_split(ti)),
+            artifacts=msgspec.convert(trained["artifacts"], Artifacts),
+            by=_author(ti),
+            metrics=metrics_from_xcom(trained.get("metrics")),
+            evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
+            params=trained.get("params") or {},
+            gates=self.gates,
+            origin=head.origin if head.id is None else None,
+        )
+
+    def _trained(self) -> dict[str, Any]:
+        if not isinstance(self.trained, dict) or "artifacts" not in self.trained:
+            raise FailException(
+                f"task {self.task_id!r}: 'trained' is not what a TrainOperator hands over: "
+                "give it the output of that task"
+            )
+        return self.trained
+
+    def _prune(self, ledger: Ledger, ti: TaskInstance) -> str | None:
+        """Apply the retention. Returns a clause for the note; never raises: the commit has happened."""
+        if not self.retention:
+            return None
+        from trainflow.checkpoints.prune import prune
+
+        try:
+            gone = prune(ledger, self.retention, by=_author(ti), now=ti.clock.now())
+        except Exception as error:
+            ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
+            return "retention could not be applied"
+        return f"{len(gone)} pruned" if gone else None
+
+    def _note(self, checkpoint: Checkpoint, pruned: str | None) -> str:
+        note = f"checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}"
+        return f"{note}; {pruned}" if pruned else note
+
+    def _tidy(self, ti: TaskInstance) -> None:
+        """What the tries of this run saved on the way is of no use any more."""
+        clear_run_scratch(ti)
+        resume = self.trained.get("resume")
+        if isinstance(resume, str) and resume.isalnum():
+            shutil.rmtree(ti.home.scratch / "resume" / resume, ignore_errors=True)
+
+
+def _author(ti: TaskInstance) -> Author:
+    from trainflow.checkpoints.entries import Author
+
+    return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=socket.gethostname())
+
+
+def _policies(retention: Policy | Sequence[Policy] | None) -> tuple[Policy, ...]:
+    if retention is None:
+        return ()
+    return tuple(retention) if isinstance(retention, list | tuple) else (retention,)  # type: ignore[return-value]

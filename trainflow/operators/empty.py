@@ -1,0 +1,15 @@
+"""EmptyOperator: a task that does nothing, to tie others together."""
+
+from __future__ import annotations
+
+from trainflow.authoring.context import Context
+from trainflow.authoring.operator import BaseOperator
+
+
+class EmptyOperator(BaseOperator):
+    """Does nothing and succeeds."""
+
+    ui_color = "#e8f7e4"
+
+    def execute(self, context: Context) -> None:
+        return None

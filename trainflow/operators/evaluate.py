@@ -1,0 +1,67 @@
+"""EvaluateOperator: how good is the head on samples it has never seen?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainflow.authoring.context import Context
+from trainflow.operators import functions
+from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
+from trainflow.operators.parent import fetch_parent
+from trainflow.operators.seed import seed_of
+from trainflow.operators.tracking import enter_tracking_run, uses_mlflow
+from trainflow.operators.train import resolved
+from trainflow.operators.training import EvaluateContext, EvaluateFunction
+
+
+class EvaluateOperator(SplitOperator):
+    """Let the head of the chain score the new split *before* it is trained on: honest, and free of leakage.
+
+    `function` is a callable or `"module.path:name"`; it is called with an EvaluateContext and returns metrics. `params`
+    as in TrainOperator. When the chain has no checkpoint yet there is nobody to score: the task succeeds, returns None
+    and skips nothing.
+    """
+
+    ui_color = "#e6dcf7"
+
+    def __init__(
+        self,
+        *,
+        task_id: str = "evaluate",
+        function: EvaluateFunction | str,
+        checkpoint: Any,
+        split: Any,
+        storage_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
+        if isinstance(function, str):
+            functions.split_reference(function)
+        self.function = function
+
+    def execute(self, context: Context) -> dict[str, Any] | None:
+        """Returns the metrics; None when there is no checkpoint to evaluate."""
+        ti = context["ti"]
+        head = self.head()
+        parent = fetch_parent(self.open_ledger(head, ti), head, ti)
+        if parent is None:
+            ti.set_note("no checkpoint to evaluate yet")
+            return None
+        split = self.load_split(ti)
+        function = resolved(self.function, ti)
+        if uses_mlflow():
+            enter_tracking_run(ti)
+        evaluation = EvaluateContext(
+            split=split,
+            parent=parent,
+            params=dict(context.get("params") or {}),
+            seed=seed_of(head.chain.prefix, split.digest),
+            run_id=ti.run_id,
+            attempt_id=ti.attempt_id,
+            logger=ti.log,
+            project_root=ti.project_root,
+            _report=ti.report_progress,
+        )
+        name = f"the evaluating function {functions.reference_of(self.function)}"
+        return metrics_to_xcom(checked_metrics(function(evaluation), name))

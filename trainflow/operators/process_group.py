@@ -1,0 +1,151 @@
+"""Run one program in a process group of its own, and leave nothing of it behind.
+
+Everything happens in the calling thread: a signal handler that raises (the task was told to stop, or ran out of time)
+interrupts the wait, and on the way out the whole group is ended - SIGTERM, a grace, SIGKILL. What a program leaves
+running in its group when it exits is ended as well: an attempt owns its processes, and a straggler could go on writing
+into a folder whose digests are being taken.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+#: how often a running program's `on_idle` is called, in seconds
+IDLE_SECONDS = 0.5
+#: how long a program may clean up after SIGTERM, in seconds
+GRACE_SECONDS = 10.0
+_MAX_LINE = 1 << 20
+_CHUNK = 1 << 16
+
+
+class ProcessGroup:
+    """One program and all processes it starts.
+
+    `on_line` gets each line of its output (stdout and stderr as they come, without the line end); `on_idle` is called
+    at least twice a second while it runs, and once at the end.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | str,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+        on_idle: Callable[[], None] = lambda: None,
+        encoding: str = "utf-8",
+        grace_seconds: float = GRACE_SECONDS,
+        tail_lines: int = 20,
+    ) -> None:
+        self.tail: deque[str] = deque(maxlen=tail_lines)
+        self._argv = list(argv)
+        self._cwd = cwd
+        self._env = dict(env)
+        self._on_line = on_line
+        self._on_idle = on_idle
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
+        self._grace_seconds = grace_seconds
+        self._rest = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Start, follow to the end, return the exit code (negative: killed by that signal).
+
+        Raises OSError when the program cannot be started.
+        """
+        process = self._process = subprocess.Popen(
+            self._argv,
+            cwd=self._cwd,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        try:
+            self._follow(process)
+            return process.returncode
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._signal(process, signal.SIGKILL)
+            # from here on the process id may belong to somebody else
+            self._process = None
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def stop(self) -> None:
+        """End the whole group: SIGTERM, wait for the grace, SIGKILL. Safe to call at any time and again."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            self._signal(process, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(self._grace_seconds)
+        self._signal(process, signal.SIGKILL)
+        process.wait()
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        os.set_blocking(descriptor, False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while process.poll() is None or selector.get_map():
+                if not selector.get_map():
+                    self._wait_closed(process)
+                elif selector.select(IDLE_SECONDS):
+                    if not self._read(descriptor):
+                        selector.unregister(descriptor)
+                elif process.poll() is not None:
+                    # ended, and something it left behind holds the pipe open
+                    self._signal(process, signal.SIGKILL)
+                    self._read(descriptor)
+                    break
+                self._on_idle()
+        self._flush()
+        self._on_idle()
+
+    def _wait_closed(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(IDLE_SECONDS)
+
+    def _read(self, descriptor: int) -> bool:
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return True
+        self._take(self._decoder.decode(data))
+        return bool(data)
+
+    def _take(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._line(line)
+        if len(self._rest) > _MAX_LINE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rest:
+            self._line(self._rest)
+            self._rest = ""
+
+    def _line(self, line: str) -> None:
+        # a progress bar redraws its line with carriage returns; its last state is the line
+        shown = line.rstrip("\r").rpartition("\r")[2]
+        self.tail.append(shown)
+        self._on_line(shown)
+
+    def _signal(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)

@@ -1,0 +1,53 @@
+"""PythonOperator: call a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+from trainflow.authoring.context import Context
+from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.python_call import call_with_context, check_call
+from trainflow.errors import InputError
+from trainflow.operators import functions
+from trainflow.operators.train import resolved
+
+
+class PythonOperator(BaseOperator):
+    """Call `python_callable(*op_args, **op_kwargs)`; what it returns is the task's result.
+
+    The callable may be given as `"module.path:name"`, which is imported when the task runs (the project's root is
+    importable). A parameter named like a key of the context (`ti`, `params`, `run_id`, …) gets that value; `**kwargs`
+    gets all of them; `templates_dict` reaches the parameter of that name. A function that raises SkipException ends the
+    task as skipped.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("op_args", "op_kwargs", "templates_dict")
+    ui_color = "#ffefeb"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any] | str,
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        templates_dict: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.python_callable = python_callable
+        self.op_args = tuple(op_args or ())
+        self.op_kwargs = dict(op_kwargs or {})
+        self.templates_dict = templates_dict
+        if isinstance(python_callable, str):
+            functions.split_reference(python_callable)
+        elif callable(python_callable):
+            extra = {} if templates_dict is None else {"templates_dict": templates_dict}
+            check_call(python_callable, self.op_args, {**self.op_kwargs, **extra}, f"task {self.task_id!r}")
+        else:
+            raise InputError(f"task {self.task_id!r}: python_callable is {python_callable!r}, which cannot be called")
+
+    def execute(self, context: Context) -> Any:
+        function = resolved(self.python_callable, context["ti"])
+        extra = {} if self.templates_dict is None else {"templates_dict": self.templates_dict}
+        return call_with_context(function, self.op_args, {**self.op_kwargs, **extra}, context)

@@ -1,0 +1,144 @@
+"""DataCheckerOperator: what this run trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+
+from trainflow.authoring.context import Context
+from trainflow.errors import InputError, RescheduleException, SkipException
+from trainflow.operators.chain_operator import ChainOperator
+from trainflow.operators.head import Head
+from trainflow.operators.storage import with_options, without_options
+from trainflow.samples.partitions import after_watermark, label
+from trainflow.samples.spec import Samples, SplitLimits
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.samples.split import Split
+
+Mode = Literal["backfill", "latest"]
+MODES = ("backfill", "latest")
+XCOM_CAUGHT_UP = "caught_up"
+#: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
+_RESCHEDULE_SECONDS = 5.0
+#: how long a backfill waits before it looks whether there still is something to wait for
+_LOOK_AGAIN = timedelta(minutes=10)
+
+
+class DataCheckerOperator(ChainOperator):
+    """Decide the next split: what comes after the head's watermark, is ready and good, within `limits`.
+
+    When there is nothing to train on now, it depends on why and on `mode`:
+
+    * *Nothing new.* `backfill`: history is caught up; the task ends skipped with the note "caught up …" and XCom
+      `caught_up`, so everything after it is skipped and the run is a success. `latest`: it waits for the next
+      partition, unless the table has an `end` and the chain has reached it: that ends the run as in a backfill.
+    * *The next partition is there and not complete*, or is missing and the gap policy says to wait: it waits, in both
+      modes. Whoever starts a backfill while the newest partition is being written expects that partition to be in it,
+      and whoever gave a gap six hours expects it to get them. The note says what it waits for, and until when.
+    * *The gap policy says fail*, or a check refuses a partition: the task fails, naming the partition.
+
+    A wait holds no slot: a PartitionTrigger looks every `poke_interval` seconds, and when the wait is over the task
+    resumes and decides anew. The trigger's arguments are kept in the database, so it reaches the samples with the
+    project's settings and environment only; samples with `storage_options` of their own are looked at by the task
+    itself, which gives its slot back in between. `timeout` (seconds or timedelta) bounds one wait; default: none.
+
+    Returns the split, inline or - when it is large - by reference into the chain's store; both look the same to the
+    operators that receive it.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("checkpoint",)
+    ui_color = "#d9f2e3"
+
+    def __init__(
+        self,
+        *,
+        task_id: str = "samples",
+        samples: Samples,
+        checkpoint: Any,
+        limits: SplitLimits | None = None,
+        mode: Mode = "backfill",
+        poke_interval: float | timedelta = 1.0,
+        timeout: float | timedelta | None = None,
+        storage_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=task_id, checkpoint=checkpoint, storage_options=storage_options, **kwargs)
+        if mode not in MODES:
+            raise InputError(f"task {self.task_id!r}: mode={mode!r}; it is one of {', '.join(MODES)}")
+        if not isinstance(samples, Samples):
+            raise InputError(f"task {self.task_id!r}: samples is a {type(samples).__name__}, not Samples(...)")
+        self.samples = samples
+        self.limits = limits or SplitLimits()
+        self.mode = mode
+        self.poke_interval = poke_interval.total_seconds() if isinstance(poke_interval, timedelta) else poke_interval
+        self.timeout = timeout
+
+    def chain_facts(self) -> dict[str, Any]:
+        return {"samples": without_options(self.samples), "limits": self.limits, "mode": self.mode}
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns the split (see `trainflow.samples.handoff`)."""
+        from trainflow.samples.next_split import SplitFound, Waiting, next_split
+
+        ti = context["ti"]
+        head = self.head()
+        reachable = with_options(self.samples, ti.settings)
+        answer = next_split(reachable, head.watermark, self.limits, ti.clock.now(), ti.project_root)
+        if isinstance(answer, SplitFound):
+            return self._hand_over(ti, head, answer.split)
+        if isinstance(answer, Waiting):
+            self._wait(ti, answer.partition_start, f"waits: {answer.reason}")
+        if self.mode == "backfill" or answer.finished:
+            self._end(ti, head, answer.reason)
+        return self._wait(ti, after_watermark(self.samples, head.watermark), f"caught up, waits: {answer.reason}")
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
+        return self.execute(context)
+
+    def _hand_over(self, ti: TaskInstance, head: Head, split: Split) -> dict[str, Any]:
+        from trainflow.samples.handoff import split_to_xcom
+
+        ti.set_note(sentence_about(split))
+        store = self.open_store(head, ti)
+        spill = store.uri(f"{head.chain.prefix}/splits")
+        return split_to_xcom(split, spill_url=spill, storage_options=self.store_options(ti), root=ti.project_root)
+
+    def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
+        note = f"caught up at {label(head.watermark)}: {reason}" if head.watermark else f"caught up: {reason}"
+        ti.xcom_push(XCOM_CAUGHT_UP, True)
+        ti.set_note(note)
+        raise SkipException(note)
+
+    def _wait(self, ti: TaskInstance, partition_start: datetime, note: str) -> NoReturn:
+        from trainflow.operators.triggers.partition import PartitionTrigger
+
+        ti.set_note(note)
+        ti.log.info("%s", note)
+        if self.samples.storage_options:
+            pause = max(self.poke_interval, _RESCHEDULE_SECONDS)
+            raise RescheduleException(ti.clock.now() + timedelta(seconds=pause))
+        self.defer(
+            trigger=PartitionTrigger(
+                samples=self.samples,
+                partition_start=partition_start,
+                project_root=ti.project_root,
+                poke_interval=self.poke_interval,
+                # what a backfill waits for may be taken away again, and then the chain is caught up
+                give_up_at=ti.clock.now() + _LOOK_AGAIN if self.mode == "backfill" else None,
+            ),
+            method_name="execute_complete",
+            timeout=self.timeout,
+        )
+
+
+def sentence_about(split: Split) -> str:
+    """One sentence about a split, for people."""
+    first, last = label(split.partitions[0].start), label(split.partitions[-1].start)
+    which = f"partition {first}" if first == last else f"{len(split.partitions)} partitions, {first} to {last}"
+    rows = f", {split.rows:,} rows" if split.rows is not None else ""
+    holes = f", stepping over {len(split.holes)} hole{'s' if len(split.holes) > 1 else ''}" if split.holes else ""
+    return f"{which}{rows}{holes}"

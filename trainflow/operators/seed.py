@@ -1,0 +1,15 @@
+"""The seed of a split: the same whenever, wherever and however often it is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+
+from trainflow.identifiers import canonical_json
+
+SEED_BITS = 32
+
+
+def seed_of(chain: str, split_digest: str) -> int:
+    """A pure function of the chain (`pipeline/stage/branch`) and the split, in [0, 2^32): what NumPy accepts too."""
+    key = canonical_json([chain, split_digest])
+    return int.from_bytes(hashlib.sha256(key).digest()[: SEED_BITS // 8], "big")

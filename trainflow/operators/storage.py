@@ -1,0 +1,58 @@
+"""Where the means to reach a store or a sample table come from when an operator runs.
+
+Options (keys, endpoints) come from the project's settings - `[checkpoints] storage_options`, `[samples]
+storage_options`, each of which an environment variable may hold - and from an operator's own `storage_options`, which
+wins key by key. They are put together in the process that uses them and leave it nowhere: not in an XCom, a log, a
+note, or the arguments of a trigger, which are all kept in the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trainflow.checkpoints.store import Store, open_store, redact
+from trainflow.errors import InputError
+from trainflow.settings.model import Settings
+
+if TYPE_CHECKING:
+    from trainflow.samples.spec import Samples
+
+
+def store_url(given: str | None, settings: Settings) -> str:
+    """The URL of the store. Raises InputError for one with credentials in it: it is shown to people and recorded."""
+    url = given or settings.checkpoints.store
+    if redact(url) != url:
+        raise InputError(
+            f"the store {redact(url)} has credentials in its URL, which is recorded with every checkpoint: move them "
+            "to storage_options, or better to the environment (TRAINFLOW__CHECKPOINTS__STORAGE_OPTIONS)"
+        )
+    return url
+
+
+def open_chain_store(url: str, *, given: Mapping[str, Any] | None, settings: Settings, root: Path) -> Store:
+    """The store at `url`, with the options of the settings and, on top, those `given` to the operator."""
+    return open_store(url, storage_options=checkpoint_options(given, settings), root=root)
+
+
+def checkpoint_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """The options for the checkpoint store."""
+    return {**settings.checkpoints.storage_options, **(given or {})}
+
+
+def sample_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """The options for sample tables."""
+    return {**settings.samples.storage_options, **(given or {})}
+
+
+def with_options(samples: Samples, settings: Settings) -> Samples:
+    """`samples` with the options of the settings added to its own."""
+    return msgspec.structs.replace(samples, storage_options=sample_options(samples.storage_options, settings))
+
+
+def without_options(samples: Samples) -> Samples:
+    """`samples` as it may be written down."""
+    return msgspec.structs.replace(samples, storage_options={})

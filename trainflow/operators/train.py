@@ -1,0 +1,149 @@
+"""TrainOperator: train on the split, from the head of the chain."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from trainflow.authoring.context import Context
+from trainflow.errors import FailException, InputError
+from trainflow.operators import functions
+from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.head import Head
+from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
+from trainflow.operators.parent import attempt_scratch, fetch_parent
+from trainflow.operators.resume import SaveFolder, resume_folder_name
+from trainflow.operators.seed import seed_of
+from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
+from trainflow.operators.training import ParentCheckpoint, TrainContext, TrainFunction
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.operators.command import TrainingCommand
+    from trainflow.samples.split import Split
+
+
+class TrainOperator(SplitOperator):
+    """Train on `split`, from the checkpoint that `checkpoint` names, and take stock of the files that were written.
+
+    Either `function` - a callable or `"module.path:name"`, called with a TrainContext, which writes the new
+    checkpoint's files into `ctx.output` and returns metrics - or `command`, a program that is told the same in a JSON
+    file (see `trainflow.operators.command`). `params` (Airflow's: with those of the DAG, overridden by the run's conf)
+    are `ctx.params`.
+
+    Every attempt writes into a folder of its own, in which nothing was before and into which no other ever writes; what
+    an attempt leaves that does not reach the commit is swept away later. Digests are taken after the function has
+    returned. Writing no file at all is an error, and so is returning anything but metrics.
+
+    Returns {"artifacts", "metrics", "rows", "attempt_id", "params", "resume"} for the CommitCheckpointOperator.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "command")
+    ui_color = "#ffe2b8"
+
+    def __init__(
+        self,
+        *,
+        task_id: str = "train",
+        checkpoint: Any,
+        split: Any,
+        function: TrainFunction | str | None = None,
+        command: Sequence[str] | None = None,
+        storage_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
+        if (function is None) == (command is None):
+            raise InputError(f"task {self.task_id!r}: give either 'function' or 'command'")
+        if isinstance(function, str):
+            functions.split_reference(function)
+        if isinstance(command, str):
+            raise InputError(f"task {self.task_id!r}: command is a list of program and arguments, not one string")
+        self.function = function
+        self.command = None if command is None else list(command)
+        self._running: TrainingCommand | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns what was trained (see the class)."""
+        from trainflow.checkpoints.artifacts import output_folder, seal
+
+        ti = context["ti"]
+        head, split = self.head(), self.load_split(ti)
+        ledger = self.open_ledger(head, ti)
+        output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.scratch / "attempts")
+        parent = fetch_parent(ledger, head, ti)
+        resume = self._resume_name(ti, head, split, parent)
+        training = self._training(context, head, split, output, parent, resume)
+        metrics = self._run_function(training, ti) if self.function is not None else self._run_command(training, ti)
+        artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
+        shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
+        return {
+            "artifacts": msgspec.to_builtins(artifacts),
+            "metrics": metrics_to_xcom(metrics),
+            "rows": split.rows,
+            "attempt_id": ti.attempt_id,
+            "params": training.params,
+            "resume": resume,
+        }
+
+    def on_kill(self) -> None:
+        if self._running is not None:
+            self._running.stop()
+
+    def _resume_name(self, ti: TaskInstance, head: Head, split: Split, parent: ParentCheckpoint | None) -> str:
+        """What all tries of this training have in common. `max_tries` grows when a person clears the task: retries go
+        on inside the split, a cleared task begins it anew."""
+        parent_id = None if parent is None else parent.id
+        return resume_folder_name(
+            head.chain.prefix, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, split.digest, parent_id
+        )
+
+    def _training(
+        self,
+        context: Context,
+        head: Head,
+        split: Split,
+        output: Path,
+        parent: ParentCheckpoint | None,
+        resume: str,
+    ) -> TrainContext:
+        ti = context["ti"]
+        return TrainContext(
+            split=split,
+            parent=parent,
+            params=dict(context.get("params") or {}),
+            seed=seed_of(head.chain.prefix, split.digest),
+            output=output,
+            run_id=ti.run_id,
+            attempt_id=ti.attempt_id,
+            logger=ti.log,
+            project_root=ti.project_root,
+            _report=ti.report_progress,
+            _saves=SaveFolder(ti.home.scratch / "resume" / resume, ti.attempt_id),
+        )
+
+    def _run_function(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
+        assert self.function is not None
+        function = resolved(self.function, ti)
+        if uses_mlflow():
+            enter_tracking_run(ti)
+        return checked_metrics(function(training), f"the training function {functions.reference_of(self.function)}")
+
+    def _run_command(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
+        from trainflow.operators.command import TrainingCommand
+
+        assert self.command is not None
+        self._running = TrainingCommand(self.command, training, self.head().chain.prefix, attempt_scratch(ti), ti)
+        return self._running.run(tracking_variables(ti))
+
+
+def resolved(function: functions.Function | str, ti: TaskInstance) -> functions.Function:
+    """The function; a name that is wrong fails for good, since the next try would read the same name."""
+    try:
+        return functions.resolve(function, ti.project_root)
+    except InputError as error:
+        raise FailException(str(error)) from error

@@ -1,0 +1,130 @@
+"""Wait for a partition of a sample table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
+from trainflow.clock import Clock, SystemClock, ensure_utc
+from trainflow.errors import InputError, SampleError, SampleUnreadable
+from trainflow.identifiers import canonical_json, digest
+from trainflow.operators.storage import with_options, without_options
+from trainflow.samples.spec import Samples
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+
+if TYPE_CHECKING:
+    from trainflow.samples.probe import SharedListings
+
+logger = logging.getLogger(__name__)
+
+#: how long samples may be out of reach before the waiting task is told (and fails, or tries again)
+OUTAGE = timedelta(minutes=5)
+#: how often later partitions are looked at, for the sake of the gap policy: that lists more than one folder
+LOOK_LATER_EVERY = timedelta(minutes=1)
+#: how old a listing may be that several triggers share
+_LISTING_SECONDS = 0.5
+
+
+class PartitionTrigger(BaseTrigger):
+    """Fires when the wait for the partition that starts at `partition_start` is over: it is ready, the gap policy has
+    run out, or the table has ended. The payload says why; the task decides anew, whatever it says.
+
+    `give_up_at`: fires then in any case, so that the task looks whether there still is something to wait for. Samples
+    that cannot be read for a moment do not end a wait that may last a day; five minutes of it do.
+
+    Arguments are kept in the database and hold no secrets: options for the storage come from the settings and the
+    environment of the project at `project_root`, in the process that looks.
+    """
+
+    def __init__(
+        self,
+        samples: Samples | dict[str, Any],
+        partition_start: datetime | str,
+        project_root: Path | str,
+        poke_interval: float = 1.0,
+        give_up_at: datetime | str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__()
+        self.samples = without_options(samples if isinstance(samples, Samples) else msgspec.convert(samples, Samples))
+        self.partition_start = _moment(partition_start)
+        self.project_root = Path(project_root)
+        self.poke_interval = poke_interval
+        self.give_up_at = None if give_up_at is None else _moment(give_up_at)
+        self._clock = clock or SystemClock()
+        # the task that defers has just looked at everything
+        self._look_later_at = self._clock.now() + LOOK_LATER_EVERY
+        self._unreadable_since: datetime | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.PartitionTrigger", {
+            "samples": msgspec.to_builtins(self.samples),
+            "partition_start": self.partition_start.isoformat(),
+            "project_root": str(self.project_root),
+            "poke_interval": self.poke_interval,
+            "give_up_at": self.give_up_at.isoformat() if self.give_up_at else None,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        from trainflow.operators.triggers.poller import shared_poller
+
+        async def look() -> str | None:
+            return await self.in_thread(self.look)
+
+        yield TriggerEvent(await shared_poller().wait(self.key, look, self.poke_interval))
+
+    @property
+    def key(self) -> str:
+        """The same for triggers whose answers are the same."""
+        _, kwargs = self.serialize()
+        return digest(canonical_json({**kwargs, "poke_interval": None}))
+
+    def look(self) -> str | None:
+        """Why the wait is over, None while it is not. Blocks: lists the storage."""
+        from trainflow.samples.probe import probe
+
+        now = self._clock.now()
+        if self.give_up_at is not None and now >= self.give_up_at:
+            return "time to look at everything again"
+        look_later = now >= self._look_later_at
+        try:
+            samples = with_options(self.samples, load_settings(project_at(self.project_root)))
+            found = probe(
+                samples, self.partition_start, self.project_root, now, listings=_listings(), look_later=look_later
+            )
+        except SampleUnreadable as error:
+            return self._unreadable(error, now)
+        except (SampleError, InputError) as error:
+            return str(error)
+        self._unreadable_since = None
+        if look_later:
+            self._look_later_at = now + LOOK_LATER_EVERY
+        if found.check_again_at is not None:
+            self._look_later_at = min(self._look_later_at, max(found.check_again_at, now))
+        return found.reason if found.ready else None
+
+    def _unreadable(self, error: SampleUnreadable, now: datetime) -> str | None:
+        if self._unreadable_since is None:
+            self._unreadable_since = now
+            logger.warning("a wait for samples goes on although they cannot be read: %s", error)
+        return str(error) if now - self._unreadable_since >= OUTAGE else None
+
+
+@cache
+def _listings() -> SharedListings:
+    """Shared by all triggers of this process."""
+    from trainflow.samples.probe import SharedListings
+
+    return SharedListings(max_age_seconds=_LISTING_SECONDS)
+
+
+def _moment(value: datetime | str) -> datetime:
+    return ensure_utc(datetime.fromisoformat(value) if isinstance(value, str) else value)

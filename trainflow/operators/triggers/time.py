@@ -1,0 +1,53 @@
+"""Wait for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
+from trainflow.clock import Clock, SystemClock, ensure_utc
+from trainflow.errors import InputError
+
+#: the longest single sleep: a clock that is set, or a laptop that wakes up, is noticed after this many seconds
+_LONGEST_SLEEP_SECONDS = 60.0
+
+
+class DateTimeTrigger(BaseTrigger):
+    """Fires once `moment` (aware) has come, at once when it is past; the payload is the moment, ISO 8601."""
+
+    def __init__(self, moment: datetime | str, clock: Clock | None = None) -> None:
+        super().__init__()
+        self.moment = ensure_utc(datetime.fromisoformat(moment) if isinstance(moment, str) else moment)
+        self._clock = clock or SystemClock()
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        # a moment, never a duration: a triggerer that takes over does not begin to wait anew
+        return f"{__name__}.{type(self).__name__}", {"moment": self.moment.isoformat()}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        # imported here: the task that defers only describes the trigger, and pays for what it imports
+        import asyncio
+
+        while (remaining := (self.moment - self._clock.now()).total_seconds()) > 0:
+            await asyncio.sleep(min(remaining, _LONGEST_SLEEP_SECONDS))
+        yield TriggerEvent(self.moment.isoformat())
+
+
+class TimeDeltaTrigger(DateTimeTrigger):
+    """Fires `delta` (a timedelta or seconds) after it was made; made again elsewhere, it keeps its moment."""
+
+    def __init__(
+        self,
+        delta: timedelta | float | None = None,
+        *,
+        moment: datetime | str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        if moment is None:
+            if delta is None:
+                raise InputError("TimeDeltaTrigger: give delta")
+            moment = clock.now() + (delta if isinstance(delta, timedelta) else timedelta(seconds=delta))
+        super().__init__(moment, clock)
