@@ -125,7 +125,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     def on_kill(self) -> None:
         """End whatever the task started elsewhere; called when the attempt is told to stop or times out."""
 
-    def warm_up(self) -> None:  # noqa: B027 - a hook
+    def warm_up(self) -> None:
         """Import what `execute` will import: called in the warm process, so that each attempt finds it imported."""
 
     def chain_facts(self) -> Mapping[str, Any]:

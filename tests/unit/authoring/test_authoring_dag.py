@@ -112,7 +112,7 @@ def test_default_args_reach_every_constructor_and_the_nearest_wins():
 def test_a_default_arg_that_no_task_takes_is_refused():
     with DAG("d", default_args={"intervall": 7}) as dag:
         Step(task_id="t")
-    with pytest.raises(UnexpectedArgument, match="default_args.*'intervall'.*Did you mean 'interval'"):
+    with pytest.raises(UnexpectedArgument, match=r"default_args.*'intervall'.*Did you mean 'interval'"):
         dag.validate()
 
 
@@ -121,7 +121,7 @@ def test_a_constructor_that_forgets_super_is_told():
         def __init__(self, **kwargs):
             pass
 
-    with pytest.raises(InputError, match="Forgetful.__init__ must call super"):
+    with pytest.raises(InputError, match=r"Forgetful.__init__ must call super"):
         Forgetful(task_id="t")
 
 
@@ -143,7 +143,7 @@ def test_get_task_suggests():
     with DAG("d") as dag:
         Step(task_id="train")
     assert dag.get_task("train").task_id == "train"
-    with pytest.raises(DagDefinitionError, match="no task 'trian'. Did you mean 'train'"):
+    with pytest.raises(DagDefinitionError, match=r"no task 'trian'. Did you mean 'train'"):
         dag.get_task("trian")
 
 
@@ -232,7 +232,7 @@ class TestOutputs:
         with DAG("d") as dag:
             a = Step(task_id="a")
             Step(task_id="b", interval=[a.output])
-        with pytest.raises(DagDefinitionError, match="'b': interval holds.*add 'interval' to template_fields of Step"):
+        with pytest.raises(DagDefinitionError, match=r"'b': interval holds.*add 'interval' to template_fields of Step"):
             dag.validate()
 
     def test_a_template_field_must_exist(self):

@@ -92,7 +92,7 @@ def test_a_task_that_returned_nothing_gave_none_but_a_key_must_be_there():
         picky = Field(source.output["rows"], task_id="p")
     task.render_template_fields(context_of(task))
     assert task.value is None
-    with pytest.raises(TaskError, match="'source' pushed no XCom 'rows'.*multiple_outputs"):
+    with pytest.raises(TaskError, match=r"'source' pushed no XCom 'rows'.*multiple_outputs"):
         picky.render_template_fields(context_of(picky))
 
 

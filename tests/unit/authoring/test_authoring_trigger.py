@@ -99,8 +99,7 @@ def test_a_trigger_uses_the_services_of_its_loop():
             return function(*args)
 
     async def first(trigger):
-        async for event in trigger.run():
-            return event
+        return await anext(aiter(trigger.run()))
 
     trigger = Wait(4)
     with pytest.raises(RuntimeError, match="outside of an event loop"):

@@ -1,0 +1,70 @@
+"""Values as people may see them in a document."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.authoring.operator import BaseOperator
+from trainflow.identifiers import canonical_json
+from trainflow.samples.spec import Ready
+from trainflow.serialization.stable import stable
+from trainflow.states import TriggerRule
+
+
+@dataclass
+class Data:
+    n: int
+    password: str = "hidden"
+
+
+def function():
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (1.5, 1.5),
+        (float("inf"), "inf"),
+        ((1, [2]), [1, [2]]),
+        ({3, 1, 2}, [1, 2, 3]),
+        ({"b", "a", 1}, ["a", "b", 1]),
+        ({1: "x"}, {"1": "x"}),
+        (TriggerRule.ALWAYS, "always"),
+        (datetime(2013, 1, 1, tzinfo=UTC), "2013-01-01T00:00:00+00:00"),
+        (date(2013, 1, 1), "2013-01-01"),
+        (timedelta(minutes=1), 60.0),
+        (Path("a/b"), "a/b"),
+        (Ready(marker="_OK"), {"marker": "_OK"}),
+        (Data(1), {"n": 1, "password": "***"}),
+        (json.dumps, "json:dumps"),
+        (functools.partial(json.dumps, indent=2), {"function": "json:dumps", "args": [], "kwargs": {"indent": 2}}),
+        (Path, "pathlib:Path"),
+        (object(), "<builtins:object>"),
+        ({"storage_options": {"key": "AKIA", "secret": "s"}}, {"storage_options": {"key": "***", "secret": "***"}}),
+        ({"DB_PASSWORD": "x", "api_key": None, "tokens": 5}, {"DB_PASSWORD": "***", "api_key": None, "tokens": 5}),
+    ],
+)
+def test_stable(value, expected):
+    result = stable(value)
+    assert result == expected
+    canonical_json(result)
+
+
+def test_what_the_dag_file_holds_is_named_without_its_module():
+    assert stable(function, __file__) == "function"
+    assert stable(function).endswith(":function")
+    assert stable(lambda: 1, __file__).endswith("<lambda>")
+
+
+def test_an_output_is_written_as_the_expression_it_stands_for():
+    task = BaseOperator(task_id="t")
+    assert stable([task.output["k"]]) == ["{{ ti.xcom_pull(task_ids='t', key='k') }}"]
