@@ -183,8 +183,8 @@ def _raise_if_moved(ledger: Ledger, state: ChainState, request: CommitRequest) -
     rewound = state.find(request.checkpoint_id)
     if rewound and not rewound.on_line:
         raise CheckpointError(
-            f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then the "
-            "chain was rewound to before it; nothing was committed. Train the split again"
+            f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then "
+            "the chain was rewound to before it; nothing was committed. Train the split again"
         )
     if request.parent_id == (head.id if head else None):
         if head and request.split.start != head.watermark:

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainflow.checkpoints import snapshots
+from trainflow.checkpoints.entries import Author, Checkpoint, Prune, Rewind
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.store import Store
+from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
+from trainflow.testing.chains import ChainWriter, day
+from trainflow.testing.faulty_store import FaultyStore
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChainWriter:
+    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+
+
+def fresh(writer: ChainWriter, store: Store | None = None) -> Ledger:
+    return Ledger(store or writer.store, writer.chain)
+
+
+def entry_file(writer: ChainWriter, sequence: int) -> Path:
+    path = writer.store.local_path(writer.chain.entry(sequence))
+    assert path is not None
+    return path
+
+
+def test_a_chain_that_is_not_there_is_empty_and_reading_it_makes_nothing(writer: ChainWriter, tmp_path: Path) -> None:
+    assert writer.ledger.state().head is None
+    assert list(writer.ledger.entries()) == []
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(CheckpointNotFound, match="no checkpoint yet"):
+        writer.ledger.checkpoint()
+
+
+def test_a_ledger_reads_on_where_it_stopped(writer: ChainWriter) -> None:
+    reader = fresh(writer)
+    for count in range(1, 41):
+        head = writer.commit()
+        if count % 7 == 0:
+            assert reader.state().head == head
+    assert reader.state() == fresh(writer).state() == writer.ledger.state()
+
+
+def test_any_kept_checkpoint_can_be_read_in_full(writer: ChainWriter) -> None:
+    made = writer.commit_many(5)
+
+    assert [fresh(writer).checkpoint(each.id) for each in made] == made
+    assert fresh(writer).checkpoint() == made[-1]
+    assert list(fresh(writer).entries()) == made
+    with pytest.raises(CheckpointNotFound, match="has no checkpoint nobody"):
+        fresh(writer).checkpoint("nobody")
+
+
+def test_snapshots_keep_reading_the_head_cheap(writer: ChainWriter) -> None:
+    writer.commit_many(2 * snapshots.INTERVAL + 5)
+    counting = FaultyStore(writer.store)
+
+    state = fresh(writer, counting).state()
+
+    assert state.sequence == 2 * snapshots.INTERVAL + 5
+    assert len(counting.calls) <= 5
+    assert len(writer.store.files(writer.chain.snapshots)) == 2
+
+
+@pytest.mark.parametrize("damage", ["delete", "tear", "other bytes", "other format"])
+def test_a_snapshot_is_never_the_truth(writer: ChainWriter, damage: str) -> None:
+    writer.commit_many(snapshots.INTERVAL + 3)
+    expected = writer.ledger.state()
+    for file in writer.store.files(writer.chain.snapshots):
+        data = writer.store.read(file.path)
+        writer.store.delete(file.path)
+        if damage == "tear":
+            writer.store.replace(file.path, data[: len(data) // 2])
+        if damage == "other bytes":
+            writer.store.replace(file.path, data.replace(b"run-1", b"run-9"))
+        if damage == "other format":
+            writer.store.replace(file.path, data.replace(b'"format":1', b'"format":0'))
+
+    assert fresh(writer).state() == expected
+
+
+def test_a_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
+    class NoSnapshots(LocalStore):
+        def replace(self, path: str, data: bytes) -> None:
+            raise StoreFailure("no", location=path)
+
+    writer = ChainWriter(NoSnapshots(tmp_path), tmp_path)
+
+    writer.commit_many(snapshots.INTERVAL + 1)
+
+    assert fresh(writer).state().sequence == snapshots.INTERVAL + 1
+    assert writer.store.files(writer.chain.snapshots) == []
+
+
+def test_an_edited_entry_breaks_the_digest_chain(writer: ChainWriter) -> None:
+    writer.commit_many(3)
+    file = entry_file(writer, 2)
+    file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
+
+    with pytest.raises(LedgerCorrupt, match="digest of the entry before it") as caught:
+        fresh(writer).state()
+    assert caught.value.location.endswith("ledger/0000000003.json")
+    with pytest.raises(LedgerCorrupt, match="was edited"):
+        list(fresh(writer).entries())
+
+
+def test_an_entry_edited_below_a_snapshot_is_found_when_it_is_read(writer: ChainWriter) -> None:
+    made = writer.commit_many(snapshots.INTERVAL + 1)
+    file = entry_file(writer, 2)
+    file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
+
+    assert fresh(writer).state().sequence == snapshots.INTERVAL + 1
+    with pytest.raises(LedgerCorrupt, match="was edited"):
+        fresh(writer).checkpoint(made[1].id)
+
+
+def test_a_torn_entry_stops_everything_that_reads(writer: ChainWriter) -> None:
+    writer.commit_many(2)
+    file = entry_file(writer, 2)
+    file.write_bytes(file.read_bytes()[:50])
+
+    with pytest.raises(LedgerCorrupt, match="torn or was edited"):
+        fresh(writer).state()
+
+
+def test_a_lost_entry_is_not_taken_for_the_end(writer: ChainWriter) -> None:
+    writer.commit_many(4)
+    entry_file(writer, 2).unlink()
+
+    with pytest.raises(LedgerCorrupt, match="is missing although later ones are there"):
+        fresh(writer).state()
+
+
+def test_an_entry_that_appears_while_reading_is_no_hole(writer: ChainWriter) -> None:
+    writer.commit_many(2)
+
+    class Torn(FaultyStore):
+        def read_many(self, paths: list[str]) -> list[bytes | None]:  # type: ignore[override]
+            [first, *others] = super().read_many(paths)
+            return [first if len(self.calls) > 10 else None, *others]
+
+    assert fresh(writer, Torn(writer.store)).state().sequence == 0
+
+
+def test_an_append_that_may_not_follow_is_refused_and_writes_nothing(writer: ChainWriter) -> None:
+    writer.commit_many(2)
+
+    with pytest.raises(CheckpointError, match="refused to write an entry: it prunes the head"):
+        writer.ledger.append(
+            lambda state: Prune(
+                sequence=state.sequence + 1,
+                previous=state.digest,
+                at=day(0),
+                by=Author(),
+                checkpoint_ids=[state.head.id if state.head else ""],
+            )
+        )
+
+    assert fresh(writer).state().sequence == 2
+
+
+def test_an_entry_that_could_not_be_read_back_is_not_written(writer: ChainWriter) -> None:
+    writer.commit_many(2)
+
+    with pytest.raises(CheckpointError, match="refused to write"):
+        writer.ledger.append(
+            lambda state: Rewind(
+                sequence=state.sequence + 1,
+                previous=state.digest,
+                at=day(0).replace(tzinfo=None),
+                by=Author(),
+                to_checkpoint_id=None,
+            )
+        )
+
+    assert fresh(writer).state().sequence == 2
+
+
+def test_a_lost_race_is_run_again_on_top_of_the_winner(writer: ChainWriter) -> None:
+    writer.commit_many(3)
+    rival = fresh(writer)
+    seen: list[int] = []
+
+    def rewind(ledger: Ledger, to: str) -> Rewind:
+        state = ledger.state()
+        return Rewind(
+            sequence=state.sequence + 1, previous=state.digest, at=day(9), by=Author(), to_checkpoint_id=to
+        )
+
+    ids = [summary.id for summary in writer.ledger.state().line]
+
+    def make(state: object) -> Rewind:
+        seen.append(1)
+        entry = rewind(writer.ledger, ids[0])
+        if len(seen) == 1:
+            rival.append(lambda state: rewind(rival, ids[1]))
+        return entry
+
+    entry = writer.ledger.append(make)
+
+    assert (len(seen), entry.sequence) == (2, 5)
+    assert [type(each) for each in fresh(writer).entries()] == [Checkpoint] * 3 + [Rewind] * 2
+
+
+def test_a_store_that_says_an_entry_exists_and_never_shows_it_is_called_out(writer: ChainWriter) -> None:
+    class Lying(FaultyStore):
+        def create_exclusive(self, path: str, data: bytes) -> None:
+            raise FileExistsError
+
+    with pytest.raises(StoreFailure, match="did not show it; check the store"):
+        ChainWriter(Lying(writer.store), writer.scratch, writer.chain).commit()
+
+
+def test_an_entry_is_readable_by_people(writer: ChainWriter) -> None:
+    head = writer.commit(metrics={"auc": 0.5})
+
+    raw = json.loads(entry_file(writer, 1).read_text())
+
+    assert (raw["kind"], raw["id"], raw["metrics"]) == ("checkpoint", head.id, {"auc": 0.5})

@@ -1,0 +1,99 @@
+"""Make chains quickly: a day a partition, a few bytes a checkpoint, no training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from trainflow.checkpoints.artifacts import output_folder, seal
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import CommitRequest, commit
+from trainflow.checkpoints.entries import Author, Checkpoint, HoleRecord, SplitSummary, TrainedPartition
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.store import Store
+from trainflow.identifiers import digest
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def day(number: int) -> datetime:
+    """Start of day `number` (0: 2013-01-01)."""
+    return START + number * DAY
+
+
+def attempt_id(number: int) -> str:
+    """An attempt id that is the same in every test run, made on day `number`."""
+    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+    random = int.from_bytes(hashlib.sha256(b"%d" % number).digest()[:10], "big")
+    value = (int(day(number).timestamp() * 1000) << 80) | random
+    return "".join(alphabet[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def split_of(first: int, days: int = 1, skip: Sequence[int] = ()) -> SplitSummary:
+    """A split of `days` days from day `first`; the days in `skip` are holes."""
+    trained = [number for number in range(first, first + days) if number not in skip]
+    return SplitSummary(
+        start=day(first),
+        end=day(first + days),
+        partitions=[TrainedPartition(day(n), day(n + 1), fingerprint_of(day(n)), 10) for n in trained],
+        holes=[HoleRecord(day(n), day(n + 1), "missing") for n in range(first, first + days) if n in skip],
+        rows=10 * len(trained),
+        bytes=100 * len(trained),
+        digest=digest(b"%d %d" % (first, days)),
+    )
+
+
+def fingerprint_of(start: datetime) -> str:
+    """What the partition that starts then was when it was trained."""
+    return digest(start.isoformat().encode())
+
+
+class ChainWriter:
+    """Commits one checkpoint after the other. `runs` counts the runs; each has its own attempt."""
+
+    def __init__(self, store: Store, scratch: Path, chain: ChainKey | None = None) -> None:
+        self.store = store
+        self.scratch = scratch
+        self.chain = chain or ChainKey("flights")
+        self.ledger = Ledger(store, self.chain)
+        self.runs = 0
+
+    def request(
+        self,
+        *,
+        parent: Checkpoint | None = None,
+        days: int = 1,
+        skip: Sequence[int] = (),
+        files: Mapping[str, bytes] | None = None,
+        run_id: str | None = None,
+        **others: Any,
+    ) -> CommitRequest:
+        """A request to commit a child of `parent`, its artifacts written and sealed. `skip` counts from the first day."""
+        self.runs += 1
+        attempt = attempt_id(self.runs)
+        first = (parent.watermark - START) // DAY if parent else 0
+        folder = output_folder(self.store, self.chain, attempt, self.scratch)
+        for name, content in (files or {"model.bin": b"weights of " + attempt.encode()}).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return CommitRequest(
+            chain=self.chain,
+            parent_id=parent.id if parent else None,
+            split=split_of(first, days, [first + number for number in skip]),
+            artifacts=seal(self.store, self.chain, attempt, folder),
+            by=Author(run_id or f"run-{self.runs}", attempt),
+            **others,
+        )
+
+    def commit(self, **request: Any) -> Checkpoint:
+        """Commit a child of the head."""
+        parent = request.pop("parent", None) or self.ledger.state().head
+        return commit(self.store, self.request(parent=parent, **request), day(self.runs))
+
+    def commit_many(self, count: int, **request: Any) -> list[Checkpoint]:
+        """Commit `count` checkpoints, one after the other."""
+        return [self.commit(**request) for _ in range(count)]
