@@ -63,31 +63,37 @@ class Graph:
         first = cycle.index(min(cycle))
         return cycle[first:] + cycle[:first]
 
-    def descendants(self) -> dict[str, frozenset[str]]:
-        """Task → every task that waits for it, directly or not."""
-        return _closure(reversed(self.order()), self.downstream)
-
-    def ancestors(self) -> dict[str, frozenset[str]]:
-        """Task → every task it waits for, directly or not."""
-        return _closure(self.order(), self.upstream)
-
-
-def _closure(order: Iterable[str], neighbours: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
-    result: dict[str, frozenset[str]] = {}
-    for task_id in order:
-        direct = neighbours[task_id]
-        result[task_id] = frozenset(direct).union(*(result[other] for other in direct))
-    return result
-
 
 def effective_weights(graph: Graph, weights: Mapping[str, tuple[int, WeightRule]]) -> dict[str, int]:
     """Task → its own weight plus those its rule adds, kept within 32 bits (databases and brokers hold no more)."""
+    order = graph.order()
+    bits = {task_id: 1 << position for position, task_id in enumerate(order)}
     rules = {rule for _, rule in weights.values()}
-    below = graph.descendants() if WeightRule.DOWNSTREAM in rules else {}
-    above = graph.ancestors() if WeightRule.UPSTREAM in rules else {}
+    others = {
+        WeightRule.DOWNSTREAM: _reachable(reversed(order), graph.downstream, bits, rules >= {WeightRule.DOWNSTREAM}),
+        WeightRule.UPSTREAM: _reachable(order, graph.upstream, bits, rules >= {WeightRule.UPSTREAM}),
+        WeightRule.ABSOLUTE: {},
+    }
+    # few distinct weights are usual, so the sum is one population count for each of them
+    holders: dict[int, int] = {}
+    for task_id, (own, _) in weights.items():
+        holders[own] = holders.get(own, 0) | bits[task_id]
     result = {}
     for task_id, (own, rule) in weights.items():
-        others = {WeightRule.DOWNSTREAM: below, WeightRule.UPSTREAM: above}.get(rule, {}).get(task_id, frozenset())
-        total = own + sum(weights[other][0] for other in others)
+        reached = others[rule].get(task_id, 0)
+        total = own + sum(weight * (reached & holding).bit_count() for weight, holding in holders.items())
         result[task_id] = max(_INT32_MIN, min(_INT32_MAX, total))
+    return result
+
+
+def _reachable(
+    order: Iterable[str], neighbours: Mapping[str, tuple[str, ...]], bits: Mapping[str, int], wanted: bool
+) -> dict[str, int]:
+    """Task → the set of tasks reached from it, as bits: sets of ids would take memory in the square of the tasks."""
+    result: dict[str, int] = {}
+    for task_id in order if wanted else ():
+        reached = 0
+        for other in neighbours[task_id]:
+            reached |= bits[other] | result[other]
+        result[task_id] = reached
     return result

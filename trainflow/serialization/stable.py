@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -12,8 +13,10 @@ from typing import Any
 
 import msgspec
 
-from trainflow.identifiers import canonical_json
+from trainflow.identifiers import canonical_json, digest
 
+_TEXT_CHARACTERS = 8192
+_URL_LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
 #: entries of a mapping whose values are never shown: documents are stored, logged and displayed
 _SECRET_ENDINGS = ("password", "secret", "token", "api_key", "secret_key", "access_key")
 
@@ -56,7 +59,7 @@ def _simple(value: Any) -> str | float | None:
     if isinstance(value, Enum):
         return stable(value.value)  # type: ignore[no-any-return]
     if isinstance(value, str):
-        return str(value)
+        return _text(value)
     if isinstance(value, PurePath | XComArg):
         return str(value)
     if isinstance(value, datetime | date | time):
@@ -64,6 +67,12 @@ def _simple(value: Any) -> str | float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
     return None
+
+
+def _text(value: str) -> str:
+    """The string without passwords of URLs; of a very long one, the beginning and the digest of the whole."""
+    text = _URL_LOGIN.sub("://***@", value)
+    return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}... ({digest(value.encode())})"
 
 
 def _entry(key: str, value: Any, dag_file: str | None) -> Any:

@@ -49,6 +49,7 @@ def function():
         (functools.partial(json.dumps, indent=2), {"function": "json:dumps", "args": [], "kwargs": {"indent": 2}}),
         (Path, "pathlib:Path"),
         (object(), "<builtins:object>"),
+        ("postgres://me:pw@host/db and https://h/a:b@c", "postgres://***@host/db and https://h/a:b@c"),
         ({"storage_options": {"key": "AKIA", "secret": "s"}}, {"storage_options": {"key": "***", "secret": "***"}}),
         ({"DB_PASSWORD": "x", "api_key": None, "tokens": 5}, {"DB_PASSWORD": "***", "api_key": None, "tokens": 5}),
     ],
@@ -57,6 +58,12 @@ def test_stable(value, expected):
     result = stable(value)
     assert result == expected
     canonical_json(result)
+
+
+def test_a_very_long_text_is_told_apart_by_its_digest():
+    one, other = stable("x" * 100_000), stable("x" * 100_000 + "y")
+    assert len(one) < 10_000
+    assert one != other
 
 
 def test_what_the_dag_file_holds_is_named_without_its_module():
