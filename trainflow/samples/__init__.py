@@ -5,13 +5,15 @@ Purpose: answer "what comes after the watermark" from the storage alone, at a co
 Invariants:
 - The same samples and watermark give the same split, whoever asks. Nothing is remembered between two questions, and a
   wait is measured from facts of the storage (when the first later partition became ready), so no database is needed.
-- The splits of a chain tile time: each starts where the one before it ends, and what is between their partitions is a hole.
+- The splits of a chain tile time: each starts where the one before it ends, and what is between their partitions is a
+  hole.
 - A split names content: every file has a fingerprint, and the digest covers all of it.
-- The order of the rows depends on (split, seed) and on nothing else: not on ranks, batch size, machine or library version.
+- The order of the rows depends on (split, seed) and on nothing else: not on ranks, batch size, machine or the version
+  of a library.
 - Rows, types, nulls and ranges come from footers; data is read only where a footer does not know.
 
-A change breaks this when it lets the time of asking move a boundary while all partitions are there, when it lists or reads
-what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
+A change breaks this when it lets the time of asking move a boundary while all partitions are there, when it lists or
+reads what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
 Reading order: `spec` (what a person says) · `partitions`, `pattern` (time and paths) · `readiness`, `checks` (rules) ·

@@ -1,4 +1,4 @@
-"""Reading a split as Arrow record batches: one window in memory, a position that resumes exactly, ranks that share.
+"""Reading a split as Arrow record batches: a few windows in memory, a position that resumes exactly, ranks that share.
 
 The stream of rows is `order.windows`; a batch is `batch_size` rows of it, wherever windows begin and end. Batch n,
 counted from where this reading began, belongs to rank n modulo `world_size`. A position is the number of rows that all
@@ -7,8 +7,12 @@ ranks together have read, so it means the same to one rank as to eight.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
@@ -19,11 +23,14 @@ from trainflow.samples.order import Window, permutation, windows
 from trainflow.samples.split import SampleFile, Split
 from trainflow.samples.storage import Storage, open_storage
 
-_FILES_KEPT_OPEN = 16
+_THREADS = 2
+_WINDOWS_AHEAD = 32
+_ROWS_AHEAD = 131_072
+_FILES_KEPT_OPEN = 8
 
 
 class Batches(Iterator[Any]):
-    """An iterator of `pyarrow.RecordBatch`. Made by `Split.batches`; closes its files at the end or with `close`."""
+    """An iterator of `pyarrow.RecordBatch`. Made by `Split.batches`; ends its threads at the end or with `close`."""
 
     def __init__(
         self,
@@ -40,22 +47,22 @@ class Batches(Iterator[Any]):
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if not 0 <= rank < world_size:
             raise InputError(f"rank {rank} of world_size {world_size}: the rank must be in 0 … world_size - 1")
-        self._windows = windows(split, seed)
-        self._source = _Source(split, columns)
+        found = windows(split, seed)
         self._stamp = {"split": split.digest, "seed": seed}
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         #: rows of the whole split
-        self.total_rows = self._windows[-1].end if self._windows else 0
-        self._first = self._row_of(position)
-        self._read = self._first
-        self._next = self._first + rank * batch_size
-        self._window = 0
-        self._loaded: tuple[int, list[Any]] = (-1, [])
+        self.total_rows = found[-1].end if found else 0
+        self._read = first = self._row_of(position)
+        self._batch_size, self._before = batch_size, rank * batch_size
+        self._step = batch_size * world_size
+        self._next = first + self._before
+        wanted = (window for window in found if overlaps(window, self._next, batch_size, self._step))
+        self._windows = _ReadAhead(_Source(split, columns), wanted)
+        self._window: tuple[Window, list[Any]] | None = None
 
     @property
     def schema(self) -> Any:
         """Arrow schema of the batches: the first file's."""
-        return self._source.schema
+        return self._windows.schema
 
     @property
     def position(self) -> dict[str, Any]:
@@ -68,17 +75,15 @@ class Batches(Iterator[Any]):
             self._read = self.total_rows
             self.close()
             raise StopIteration
-        high = min(low + self._batch_size, self.total_rows)
-        batch = self._rows(low, high)
-        step = self._batch_size * self._world_size
-        self._next = low + step
-        self._read = min(low - self._rank * self._batch_size + step, self.total_rows)
+        batch = self._rows(low, min(low + self._batch_size, self.total_rows))
+        self._next = low + self._step
+        self._read = min(self._next - self._before, self.total_rows)
         return batch
 
     def close(self) -> None:
-        """Close the files; what was given stays valid."""
-        self._loaded = (-1, [])
-        self._source.close()
+        """Stop reading ahead and close the files; what was given stays valid."""
+        self._window = None
+        self._windows.close()
 
     def _row_of(self, position: Mapping[str, Any] | None) -> int:
         if position is None:
@@ -98,48 +103,105 @@ class Batches(Iterator[Any]):
         """One batch: rows `[low, high)` of the stream."""
         pieces: list[Any] = []
         while low < high:
-            while self._windows[self._window].end <= low:
-                self._window += 1
-            window = self._windows[self._window]
+            while self._window is None or self._window[0].end <= low:
+                self._window = None  # freed before the next one is waited for
+                self._window = self._windows.take()
+            window, batches = self._window
             stop = min(high, window.end)
-            pieces += _slices(self._load(self._window), low - window.offset, stop - window.offset)
+            pieces += _slices(batches, low - window.offset, stop - window.offset)
             low = stop
         return pieces[0] if len(pieces) == 1 else _join(pieces)
 
-    def _load(self, number: int) -> list[Any]:
-        if self._loaded[0] != number:
-            self._loaded = (-1, [])  # free the one before, so that two are never in memory
-            self._loaded = (number, self._source.read(self._windows[number]))
-        return self._loaded[1]
+
+def overlaps(window: Window, first: int, batch_size: int, step: int) -> bool:
+    """Whether a window has rows of one of the batches that start at `first`, `first + step`, …"""
+    number = max(0, (window.offset - batch_size - first) // step + 1)
+    return first + number * step < window.end
+
+
+class _ReadAhead:
+    """Windows one after the other, the next ones being read by threads meanwhile (decoding holds no Python lock)."""
+
+    def __init__(self, source: _Source, wanted: Iterator[Window]) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._pending: deque[tuple[Window, Future[list[Any]]]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def schema(self) -> Any:
+        return self._source.schema
+
+    def take(self) -> tuple[Window, list[Any]]:
+        """The next window and its rows."""
+        self._fill()
+        window, reading = self._pending.popleft()
+        found = window, reading.result()
+        self._fill()
+        return found
+
+    def close(self) -> None:
+        self._pending.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        self._source.close()
+
+    def _fill(self) -> None:
+        """Keep one window ahead, or as many small ones as make `_ROWS_AHEAD`."""
+        if self._pool is None:
+            _ = self.schema  # from the first file, before several threads ask
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="batches")
+        while not self._pending or sum(window.rows for window, _ in self._pending) < _ROWS_AHEAD:
+            window = next(self._wanted, None) if len(self._pending) < _WINDOWS_AHEAD else None
+            if window is None:
+                return
+            self._pending.append((window, self._pool.submit(self._source.read, window)))
+
+
+@dataclass
+class _OpenFile:
+    """A Parquet file, and what only closing needs."""
+
+    parquet: Any
+    schema: Any
+    source: Any
+
+    def close(self) -> None:
+        self.parquet.close()
+        if hasattr(self.source, "close"):
+            self.source.close()
 
 
 class _Source:
-    """The open files of a split, a few at a time."""
+    """The files of a split, a few of them open. Every thread has its own, for a Parquet reader is for one at a time."""
 
     def __init__(self, split: Split, columns: list[str] | None) -> None:
         self._files = split.files
         self._columns = columns
         self._reading = split.reading
+        self._lock = threading.Lock()
         self._storage: Storage | None = None
-        self._open: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+        self._idle: OrderedDict[int, _OpenFile] = OrderedDict()
         self._schema: Any = None
 
     @property
     def schema(self) -> Any:
+        """Of the first file, the columns that were asked for."""
         if self._schema is None:
-            found = self._parquet(0).schema_arrow
-            if self._columns is not None:
-                found = self._select(found, self._columns)
-            self._schema = found
+            with self._opened(0) as file:
+                found = file.schema
+            self._schema = found if self._columns is None else _select(found, self._columns)
         return self._schema
 
     def read(self, window: Window) -> list[Any]:
         """The rows of a window in their order, as record batches."""
         import pyarrow as pa
 
-        schema, tables = self.schema, []
+        tables = []
         for file, groups in groupby(window.groups, key=lambda group: group.file):
-            tables.append(self._read_groups(file, [group.group for group in groups], schema))
+            with self._opened(file) as opened:
+                tables.append(self._read_groups(opened, file, [group.group for group in groups]))
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         if window.key is not None:
             table = table.combine_chunks().take(pa.array(permutation(window)))
@@ -147,37 +209,44 @@ class _Source:
         return batches
 
     def close(self) -> None:
-        while self._open:
-            self._close(self._open.popitem()[1])
+        while self._idle:
+            self._idle.popitem()[1].close()
 
-    def _read_groups(self, file: int, groups: list[int], schema: Any) -> Any:
-        parquet, path = self._parquet(file), self._files[file].path
-        names = schema.names
-        lacking = [name for name in names if name not in parquet.schema_arrow.names]
-        if lacking:
-            raise SampleUnreadable(
-                f"{path}: column {lacking[0]!r} is missing; the split's first file, {self._files[0].path}, has it. "
-                "Ask for columns that every partition has, or check them with samples.checks.columns"
-            )
+    def _read_groups(self, opened: _OpenFile, file: int, groups: list[int]) -> Any:
+        schema, path = self.schema, self._files[file].path
+        same = opened.schema.equals(schema)
+        if not same:
+            lacking = [name for name in schema.names if name not in opened.schema.names]
+            if lacking:
+                raise SampleUnreadable(
+                    f"{path}: column {lacking[0]!r} is missing; the split's first file, {self._files[0].path}, has it. "
+                    "Ask for columns that every partition has, or check them with samples.checks.columns"
+                )
         try:
-            table = parquet.read_row_groups(groups, columns=names)
+            table = opened.parquet.read_row_groups(groups, columns=None if same else schema.names)
         except Exception as error:
             raise unreadable_file(path, error) from error
-        if table.schema.equals(schema):
-            return table.replace_schema_metadata(schema.metadata)
-        return _cast(table.select(names), schema, path)
+        if not same and not table.schema.equals(schema):
+            table = _cast(table.select(schema.names), schema, path)
+        return table.replace_schema_metadata(schema.metadata)
 
-    def _parquet(self, number: int) -> Any:
-        kept = self._open.get(number)
-        if kept is None:
-            kept = self._open_file(number)
-            while len(self._open) >= _FILES_KEPT_OPEN:
-                self._close(self._open.popitem(last=False)[1])
-            self._open[number] = kept
-        self._open.move_to_end(number)
-        return kept[0]
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[_OpenFile]:
+        """The file, for this thread alone."""
+        with self._lock:
+            file = self._idle.pop(number, None)
+        if file is None:
+            file = self._open_file(number)
+        yield file
+        with self._lock:
+            surplus = [self._idle.pop(number)] if number in self._idle else []
+            self._idle[number] = file
+            if len(self._idle) > _FILES_KEPT_OPEN:
+                surplus.append(self._idle.popitem(last=False)[1])
+        for old in surplus:
+            old.close()
 
-    def _open_file(self, number: int) -> tuple[Any, Any]:
+    def _open_file(self, number: int) -> _OpenFile:
         import pyarrow.parquet as pq
 
         file = self._files[number]
@@ -191,36 +260,29 @@ class _Source:
             raise SampleUnreadable(said) from error
         except Exception as error:
             raise unreadable_file(file.path, error) from error
-        self._check_unchanged(file, parquet.metadata)
-        return parquet, source
+        _check_unchanged(file, parquet.metadata)
+        return _OpenFile(parquet, parquet.schema_arrow, source)
 
-    @staticmethod
-    def _check_unchanged(file: SampleFile, metadata: Any) -> None:
-        found = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-        if found != file.row_groups:
-            raise SampleUnreadable(
-                f"{file.path} has changed since the split was made: expected {file.rows} rows in "
-                f"{len(file.row_groups)} row groups, found {sum(found)} in {len(found)}; "
-                "clear the task that made the split"
-            )
 
-    @staticmethod
-    def _close(kept: tuple[Any, Any]) -> None:
-        parquet, source = kept
-        parquet.close()
-        if hasattr(source, "close"):
-            source.close()
+def _check_unchanged(file: SampleFile, metadata: Any) -> None:
+    found = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    if found != file.row_groups:
+        raise SampleUnreadable(
+            f"{file.path} has changed since the split was made: expected {file.rows} rows in "
+            f"{len(file.row_groups)} row groups, found {sum(found)} in {len(found)}; "
+            "clear the task that made the split"
+        )
 
-    @staticmethod
-    def _select(schema: Any, columns: list[str]) -> Any:
-        import pyarrow as pa
 
-        for name in columns:
-            if name not in schema.names:
-                near = get_close_matches(name, schema.names, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema.names)}"
-                raise InputError(f"the samples have no column {name!r}; {hint}")
-        return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+def _select(schema: Any, columns: list[str]) -> Any:
+    import pyarrow as pa
+
+    for name in columns:
+        if name not in schema.names:
+            near = get_close_matches(name, schema.names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema.names)}"
+            raise InputError(f"the samples have no column {name!r}; {hint}")
+    return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
 
 
 def _cast(table: Any, schema: Any, path: str) -> Any:

@@ -33,8 +33,8 @@ def split_to_xcom(
 ) -> dict[str, Any]:
     """The value to hand over, typed JSON: a summary, and the split itself (`split`) or where its manifest is (`uri`).
 
-    `spill_url` is a folder (an fsspec URL, an absolute path, or relative to `root`) that the receiver reaches too; it is
-    used only for large splits. Raises SampleUnreadable when the manifest cannot be written.
+    `spill_url` is a folder (an fsspec URL, an absolute path, or relative to `root`) that the receiver reaches too; it
+    is used only for large splits. Raises SampleUnreadable when the manifest cannot be written.
     """
     value = {"format": _FORMAT, "digest": split.digest, **summary(split)}
     inline = {**value, "split": msgspec.to_builtins(split)}
@@ -119,6 +119,8 @@ def _from_parquet(data: bytes, where: str) -> Split:
         raise SampleUnreadable(said) from error
     partitions = []
     for start, described in groupby(rows, key=lambda row: row[0]):
-        files = tuple(SampleFile(*rest, row_groups=tuple(groups)) for _, *rest, groups in described)
+        files = tuple(
+            SampleFile(path, size, count, mark, tuple(groups)) for _, path, size, count, mark, groups in described
+        )
         partitions.append(partition_of(start, start + header.length, files))
     return msgspec.structs.replace(header, partitions=tuple(partitions))

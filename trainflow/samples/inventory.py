@@ -81,6 +81,12 @@ class Inventory:
             if moment > start:
                 yield moment
 
+    def last(self) -> datetime | None:
+        """Start of the last partition that has a folder."""
+        if not self.pattern.sortable:
+            return max(self._walk((), ()), default=None)
+        return next(self._walk((), (), reverse=True), None)
+
     def table_exists(self) -> bool:
         """Whether the folder above all partitions is there."""
         return self.storage.names(self.pattern.root) is not None
@@ -130,18 +136,19 @@ class Inventory:
         found = self._walk((), self.pattern.names(after))
         return found if self.pattern.sortable else iter(sorted(found))
 
-    def _walk(self, above: tuple[str, ...], bound: tuple[str, ...]) -> Iterator[datetime]:
+    def _walk(self, above: tuple[str, ...], bound: tuple[str, ...], reverse: bool = False) -> Iterator[datetime]:
+        """Starts of partitions whose names are not before `bound`, in the order of their names."""
         segments = self.pattern.segments
         depth = len(above)
         folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
         names = self.storage.names(folder) or []
         if self.pattern.sortable:
-            names = sorted(name for name in names if (*above, name) >= bound[: depth + 1])
+            names = sorted((name for name in names if (*above, name) >= bound[: depth + 1]), reverse=reverse)
         for name in names:
             if segments[depth].expression.fullmatch(name) is None:
                 continue
             if depth + 1 < len(segments):
-                yield from self._walk((*above, name), bound)
+                yield from self._walk((*above, name), bound, reverse)
             else:
                 start = self._start((*above, name))
                 if start is not None:
@@ -207,8 +214,7 @@ def list_partitions(
 
 def last_existing(samples: Samples, root: Path | None, now: datetime) -> datetime | None:
     """Start of the last partition that has a folder, None for an empty table: the natural end of a listing."""
-    inventory = open_inventory(samples, root, now)
-    return max(inventory.later(origin(samples) - length_of(samples)), default=None)
+    return open_inventory(samples, root, now).last()
 
 
 def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Sequence[Hole]) -> InventoryLine:

@@ -87,11 +87,9 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
     if building.start < first:
         building.step_over(building.start, first, f"before the table's start {label(first)}")
     cursor = first
-    while end is None or cursor < end:
+    while (end is None or cursor < end) and not building.full(limits):
         state = seen.state(cursor)
         if state.presence is Presence.READY:
-            if building.full(limits):
-                break
             try:
                 content = seen.content(cursor)
             except (SampleCheckFailed, SampleUnreadable):
