@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -208,6 +209,16 @@ def test_two_processes_at_two_paths_give_the_same_bytes(tmp_path):
         assert str(tmp_path).encode() not in data
         versions.add(version_of(data))
     assert len(versions) == 1
+
+
+def test_a_long_chain_needs_neither_deep_recursion_nor_much_time():
+    with DAG("d") as dag:
+        tasks = [Step(task_id=f"t{number}") for number in range(3000)]
+        for before, after in pairwise(tasks):
+            before >> after
+    first, *_, last = to_document(dag).tasks
+    assert (first.task_id, first.priority_weight) == ("t0", 3000)
+    assert (last.task_id, last.priority_weight) == ("t2999", 1)
 
 
 def test_the_version_is_the_digest_of_the_bytes():
