@@ -44,6 +44,8 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     #: a string in a template field that ends like this names a file beside the DAG file, whose text is rendered
     template_ext: ClassVar[Sequence[str]] = ()
     ui_color: ClassVar[str] = "#fff"
+    #: what the task does for the chain its DAG trains (see `TaskDocument.role`): where people and the mirror look
+    role: ClassVar[str | None] = None
     #: short and worth finishing: a stopping engine waits for it instead of telling it to stop
     shielded: ClassVar[bool] = False
 

@@ -36,7 +36,7 @@ class Connection:
         self._clock = clock
         self._sleep = sleep
         self._socket: socket.socket | None = None
-        self._decoder = msgspec.json.Decoder(Reply)
+        self._decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
     def request(self, request: Request) -> Reply:
         """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""

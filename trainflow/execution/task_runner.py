@@ -13,6 +13,7 @@ from typing import Any
 
 from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.trigger import describe_trigger
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import (
     EngineError,
@@ -30,6 +31,7 @@ from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Start, Started
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -90,8 +92,6 @@ def _log_to(path: Path, level: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    from trainflow.observability.logs import configure_logging
-
     configure_logging(level)
 
 
@@ -181,7 +181,7 @@ class _Attempt:
 
     def _deferred(self, deferred: TaskDeferred) -> Outcome:
         try:
-            trigger_class, trigger_kwargs = deferred.trigger.serialize()
+            trigger_class, trigger_kwargs = describe_trigger(deferred.trigger)
         except Exception as error:
             return self._failed(error, f"the trigger cannot be serialized: {error}", retryable=False)
         deadline = None

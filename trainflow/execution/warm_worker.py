@@ -61,7 +61,8 @@ class WarmWorker:
         while True:
             # something to warm up: only look, do not wait
             patience = 0 if self._to_warm_up else None
-            readable, _, _ = select.select([self._control, self._child_read], [], [], patience)
+            sources: list[socket.socket | int] = [self._control, self._child_read]
+            readable, _, _ = select.select(sources, [], [], patience)
             if self._child_read in readable:
                 self._reap()
             if self._control in readable and not self._hear():
@@ -91,7 +92,7 @@ class WarmWorker:
         workload = request.workload
         changed = self._files.changed()
         if changed is not None:
-            self._say(Stale(workload.key, str(changed)))
+            self._say(Stale(str(changed), workload.key))
             return
         # loaded here, so that every later child finds it loaded; a child says what is wrong with it
         with contextlib.suppress(Exception):
@@ -119,6 +120,11 @@ class WarmWorker:
 
     def _parse(self, request: Parse) -> None:
         answer_to = self._descriptors.pop(0)
+        changed = self._files.changed()
+        if changed is not None:
+            os.close(answer_to)
+            self._say(Stale(str(changed)))
+            return
 
         def child() -> int:
             with socket.socket(fileno=os.dup(answer_to)) as connection:

@@ -171,16 +171,16 @@ class LocalExecutor(Executor):
                 if worker.draining and not worker.children:
                     self._workers.remove(worker)
                     worker.close()
-            case Stale(key, changed):
+            case Stale(changed, key):
                 self._replace(worker, key, changed)
 
-    def _replace(self, worker: WarmProcess, key: AttemptKey, changed: str) -> None:
+    def _replace(self, worker: WarmProcess, key: AttemptKey | None, changed: str) -> None:
         log.info("%s has changed: the warm worker is replaced", changed)
         worker.draining = True
-        if not worker.children:
+        if not worker.children and worker in self._workers:
             self._workers.remove(worker)
             worker.close()
-        held = self._held.get(key)
+        held = self._held.get(key) if key else None
         if held is not None and held.workload is not None:
             _cancel(held.launch_timer)
             self.queue_workload(held.workload)

@@ -78,6 +78,11 @@ class Peer:
         except ProtocolError:
             self.close()
 
+    def hang_up(self) -> None:
+        """Close without saying so: the owner knows."""
+        self._on_close = lambda: None
+        self.close()
+
     def close(self) -> None:
         """Close, and say so once."""
         if self.closed:

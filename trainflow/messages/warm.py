@@ -34,10 +34,13 @@ class Launched(msgspec.Struct, frozen=True, tag="launched"):
 
 
 class Stale(msgspec.Struct, frozen=True, tag="stale"):
-    """What was imported has changed on disk since: this worker cannot serve the attempt, a new one can."""
+    """What was imported has changed on disk since: this worker cannot serve the request, a new one can.
 
-    key: AttemptKey
+    `key`: the attempt that was to be launched; None when a file was to be parsed (its descriptor was closed).
+    """
+
     changed: str
+    key: AttemptKey | None = None
 
 
 class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):

@@ -165,3 +165,14 @@ def forget_problem(connection: Connection, path: str) -> None:
 def problems(connection: Connection) -> list[Row[Any]]:
     """Files that give no DAG, and why."""
     return list(connection.execute(select(PROBLEM).order_by(PROBLEM.c.path)))
+
+
+def overrides_of(connection: Connection, path: str) -> dict[str, str]:
+    """The overrides in force for a file: those of the current version of its DAG."""
+    source = connection.execute(
+        select(VERSION.c.source)
+        .join(DAG, DAG.c.version_id == VERSION.c.id)
+        .where(DAG.c.path == path, DAG.c.missing_since.is_(None))
+        .limit(1)
+    ).scalar()
+    return {} if source is None else dict(source.get("overrides", {}))

@@ -41,11 +41,15 @@ _T = TaskInstanceState
 
 
 class Change(NamedTuple):
-    """What a request changed, for whoever decides next. `ended`: a task instance reached its end or is to be tried
-    again, so its run has to be looked at."""
+    """What a request changed, for whoever decides next."""
 
     dag_run_id: int
-    ended: bool
+    #: a task instance reached its end or is to be tried again: its run has to be looked at
+    ended: bool = False
+    #: a wait was handed over
+    deferred: bool = False
+    #: a run may have been created
+    triggered: bool = False
 
 
 def _nobody(_change: Change) -> None:
@@ -180,7 +184,7 @@ class ExecutionService:
                 run_queries.trigger(connection, request.run, self._parent(connection, row), now)
             except (DagNotFound, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
-        self._on_change(Change(row.dag_run_id, ended=True))
+        self._on_change(Change(row.dag_run_id, triggered=True))
         return Done()
 
     def _dag_run_state(self, request: GetDagRunState) -> Reply:
@@ -237,7 +241,9 @@ class ExecutionService:
                 problem=outcome.problem.message if outcome.problem else None,
             )
         deferred = outcome.state is OutcomeState.DEFERRED
-        self._on_change(Change(row.dag_run_id, ended=not deferred))
+        self._on_change(
+            Change(row.dag_run_id, ended=not deferred, deferred=deferred, triggered=bool(outcome.triggered_runs))
+        )
         return Done()
 
     def _apply(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:

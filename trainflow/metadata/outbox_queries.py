@@ -70,3 +70,13 @@ def next_attempt_at(connection: Connection) -> datetime | None:
     return connection.execute(
         select(OUTBOX.c.next_attempt_at).where(OUTBOX.c.delivered_at.is_(None)).order_by(OUTBOX.c.id).limit(1)
     ).scalar()
+
+
+def failures(connection: Connection, outbox_id: int) -> int:
+    """How often a delivery has failed."""
+    return int(connection.execute(select(OUTBOX.c.failures).where(OUTBOX.c.id == outbox_id)).scalar_one())
+
+
+def given_up(connection: Connection, outbox_id: int, reason: str, now: datetime) -> None:
+    """The mirror refuses it for good: it is not tried again, and does not hold up what comes behind it."""
+    connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=reason))

@@ -188,20 +188,28 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     return chosen
 
 
-def start(connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime) -> None:
-    """queued → running, with a row for each task of the run's version."""
+def start(
+    connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
+) -> None:
+    """queued → running, with a row for each task of the run's version. `mirrored`: tell the mirror, if it trains."""
     move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
+    document, _ = versions.get(connection, row.version_id)
     if not task_queries.of_run(connection, row.id):
-        document, _ = versions.get(connection, row.version_id)
         task_queries.create_for_run(connection, row.id, document)
-    outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    if mirrored and document.chain is not None:
+        outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
 
 
-def finish(connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None = None) -> None:
-    """running → success or failed; the mirror is told in the same transaction."""
+def finish(
+    connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
+) -> None:
+    """running → success or failed; the mirror is told in the same transaction if it was told of the beginning."""
     values = {"note": note} if note is not None else {}
     move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
-    outbox_queries.add(connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    if mirrored:
+        outbox_queries.add(
+            connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now
+        )
 
 
 def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Sequence[str] | None = None) -> int:

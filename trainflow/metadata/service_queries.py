@@ -47,9 +47,9 @@ def living(connection: Connection, now: datetime, dead_after: timedelta, kind: s
     return list(connection.execute(statement.order_by(SERVICE.c.id)))
 
 
-def unstopped(connection: Connection) -> list[Row[Any]]:
-    """Every part that has not said that it ended: living, or dead without a word."""
-    return list(connection.execute(select(SERVICE).where(SERVICE.c.stopped_at.is_(None)).order_by(SERVICE.c.id)))
+def everyone(connection: Connection) -> list[Row[Any]]:
+    """Every part that is remembered: living, ended, or dead without a word."""
+    return list(connection.execute(select(SERVICE).order_by(SERVICE.c.id)))
 
 
 def forget_stopped(connection: Connection, before: datetime) -> None:

@@ -185,7 +185,12 @@ class Candidate(NamedTuple):
 
 
 def lock_scheduled(
-    connection: Connection, *, limit: int, without_pools: Iterable[str] = (), without_runs: Iterable[int] = ()
+    connection: Connection,
+    *,
+    limit: int,
+    without_pools: Iterable[str] = (),
+    without_runs: Iterable[int] = (),
+    without_ids: Iterable[int] = (),
 ) -> list[Candidate]:
     """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
 
@@ -223,6 +228,8 @@ def lock_scheduled(
         statement = statement.where(TASK.c.pool.not_in(pools))
     if runs := list(without_runs):
         statement = statement.where(TASK.c.dag_run_id.not_in(runs))
+    if ids := list(without_ids):
+        statement = statement.where(TASK.c.id.not_in(ids))
     return [Candidate._make(row) for row in connection.execute(statement)]
 
 

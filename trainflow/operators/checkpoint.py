@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.operators.head import Head, head_to_xcom
+from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.samples.partitions import label
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.store import Store
 
 
 class CheckpointOperator(BaseOperator):
@@ -20,11 +25,17 @@ class CheckpointOperator(BaseOperator):
     project's; an fsspec URL, or a path relative to the project). `storage_options` are for that store, on top of the
     project's; the operators that receive this one's output use them too.
 
+    A chain that has no checkpoint yet may start from one of another chain in the same store: `start_from` is
+    `"pipeline/stage/branch"` (its head), `"pipeline/stage/branch@checkpoint"`, or the output of the CheckpointOperator
+    or CommitCheckpointOperator of that chain; the run's conf may say it too (`{"start_from": …}`). Another branch of the
+    same stage goes on at that checkpoint's watermark; another stage begins with the first of its own samples.
+
     The ledger is read anew at every try: it is the truth, and nothing else knows what the newest checkpoint is.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store")
+    template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store", "start_from")
     ui_color = "#dbe9ff"
+    role = "checkpoint"
 
     def __init__(
         self,
@@ -35,6 +46,7 @@ class CheckpointOperator(BaseOperator):
         branch: str = "main",
         store: str | None = None,
         storage_options: dict[str, Any] | None = None,
+        start_from: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, **kwargs)
@@ -43,6 +55,7 @@ class CheckpointOperator(BaseOperator):
         self.branch = branch
         self.store = store
         self.storage_options = storage_options
+        self.start_from = start_from
 
     def chain_facts(self) -> dict[str, Any]:
         chain = {"stage": self.stage, "branch": self.branch, "store": self.store}
@@ -57,6 +70,8 @@ class CheckpointOperator(BaseOperator):
         url = store_url(self.store, ti.settings)
         store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
         state = Ledger(store, chain).state()
+        if state.head is None and (start := self.start_from or context["dag_run"].conf.get("start_from")):
+            return head_to_xcom(self._started_from(start, chain, store, url, ti))
         newest = state.head
         ti.set_note(f"checkpoint {newest.sequence}, trained up to {label(newest.watermark)}" if newest else "none yet")
         return head_to_xcom(
@@ -66,9 +81,23 @@ class CheckpointOperator(BaseOperator):
                 branch=chain.branch,
                 store=url,
                 id=newest.id if newest else None,
-                sequence=state.sequence,
+                sequence=state.head_sequence,
                 watermark=state.watermark,
                 uri=store.uri(newest.artifacts.path) if newest else None,
                 metrics=newest.metrics if newest else {},
             )
+        )
+
+    def _started_from(self, start: Any, chain: ChainKey, store: Store, url: str, ti: TaskInstance) -> Head:
+        origin, checkpoint = origin_of(parse_start_from(start), store, chain)
+        ti.set_note(f"none yet, starts from checkpoint {checkpoint.sequence} of {origin.chain}")
+        return Head(
+            pipeline=chain.pipeline,
+            stage=chain.stage,
+            branch=chain.branch,
+            store=url,
+            id=None,
+            sequence=0,
+            watermark=checkpoint.watermark if is_fork(origin, chain) else None,
+            origin=origin,
         )

@@ -47,6 +47,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "trained", "evaluated")
     ui_color = "#d2f0d4"
+    role = "commit"
     shielded = True
 
     def __init__(

@@ -11,7 +11,6 @@ from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import fetch_parent
 from trainflow.operators.seed import seed_of
 from trainflow.operators.tracking import enter_tracking_run, uses_mlflow
-from trainflow.operators.train import resolved
 from trainflow.operators.training import EvaluateContext, EvaluateFunction
 
 
@@ -24,6 +23,7 @@ class EvaluateOperator(SplitOperator):
     """
 
     ui_color = "#e6dcf7"
+    role = "evaluate"
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class EvaluateOperator(SplitOperator):
             ti.set_note("no checkpoint to evaluate yet")
             return None
         split = self.load_split(ti)
-        function = resolved(self.function, ti)
+        function = functions.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
         evaluation = EvaluateContext(

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainflow.errors import InputError
+from trainflow.errors import FailException, InputError
 
 Function = Callable[..., Any]
 
@@ -34,6 +34,17 @@ def resolve(function: Function | str, root: Path) -> Function:
     if not callable(found):
         raise InputError(f"{function!r}: '{name}' in {_where(module)} is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]
+
+
+def resolve_for_good(function: Function | str, root: Path) -> Function:
+    """As `resolve`, in a task: a wrong name fails it for good, since the next try would read the same name.
+
+    Raises FailException, and what a module raises while it is imported.
+    """
+    try:
+        return resolve(function, root)
+    except InputError as error:
+        raise FailException(str(error)) from error
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -13,8 +13,8 @@ from trainflow.errors import FailException
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The head of a chain when the run began. `id`, `watermark` and `uri` are None, and `sequence` counts the entries
-    there are, while nothing is committed."""
+    """The head of a chain when the run began. While nothing is committed, `id`, `watermark` and `uri` are None and
+    `sequence` is 0."""
 
     pipeline: str
     stage: str
@@ -22,7 +22,7 @@ class Head(msgspec.Struct, frozen=True):
     #: as the pipeline names it: a URL, or a path relative to the project
     store: str
     id: str | None
-    #: of the newest ledger entry; what is committed next comes after it
+    #: the checkpoint's number in the ledger
     sequence: int
     watermark: datetime | None
     uri: str | None = None

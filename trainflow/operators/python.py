@@ -10,7 +10,6 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import call_with_context, check_call
 from trainflow.errors import InputError
 from trainflow.operators import functions
-from trainflow.operators.train import resolved
 
 
 class PythonOperator(BaseOperator):
@@ -48,6 +47,6 @@ class PythonOperator(BaseOperator):
             raise InputError(f"task {self.task_id!r}: python_callable is {python_callable!r}, which cannot be called")
 
     def execute(self, context: Context) -> Any:
-        function = resolved(self.python_callable, context["ti"])
+        function = functions.resolve_for_good(self.python_callable, context["ti"].project_root)
         extra = {} if self.templates_dict is None else {"templates_dict": self.templates_dict}
         return call_with_context(function, self.op_args, {**self.op_kwargs, **extra}, context)

@@ -51,6 +51,7 @@ class DataCheckerOperator(ChainOperator):
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint",)
     ui_color = "#d9f2e3"
+    role = "samples"
 
     def __init__(
         self,

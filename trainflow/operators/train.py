@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.errors import FailException, InputError
+from trainflow.errors import InputError
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.head import Head
@@ -44,6 +44,7 @@ class TrainOperator(SplitOperator):
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "command")
     ui_color = "#ffe2b8"
+    role = "train"
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class TrainOperator(SplitOperator):
 
     def _run_function(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
         assert self.function is not None
-        function = resolved(self.function, ti)
+        function = functions.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
         return checked_metrics(function(training), f"the training function {functions.reference_of(self.function)}")
@@ -139,11 +140,3 @@ class TrainOperator(SplitOperator):
         assert self.command is not None
         self._running = TrainingCommand(self.command, training, self.head().chain.prefix, attempt_scratch(ti), ti)
         return self._running.run(tracking_variables(ti))
-
-
-def resolved(function: functions.Function | str, ti: TaskInstance) -> functions.Function:
-    """The function; a name that is wrong fails for good, since the next try would read the same name."""
-    try:
-        return functions.resolve(function, ti.project_root)
-    except InputError as error:
-        raise FailException(str(error)) from error

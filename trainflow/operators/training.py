@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -49,7 +50,10 @@ class _TaskContext:
 
     def progress(self, done: float, total: float | None = None, unit: str = "rows", **metrics: float) -> None:
         """Say how far it is: `done` (of `total`) in `unit`, with metrics of the moment. Cheap: call it every batch."""
-        self._report(done, total=total, unit=unit, metrics={name: float(value) for name, value in metrics.items()})
+        numbers = {name: float(value) for name, value in metrics.items()}
+        # JSON has no form for nan; a point that is missing on a curve says as much
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self._report(float(done), None if total is None else float(total), unit, finite)
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from trainflow.metadata.pool_queries import PoolSlots
 from trainflow.metadata.task_queries import Candidate, Held
 from trainflow.serialization.document import DagDocument
 
 #: pool slots without a limit
 UNLIMITED = -1
-
-
-class PoolSlots(NamedTuple):
-    """A pool as configured, and what deferred tasks use of it."""
-
-    slots: int
-    used_by_deferred: int = 0
 
 
 class Limits:

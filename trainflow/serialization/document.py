@@ -14,7 +14,7 @@ from trainflow.states import TriggerRule
 class RetryDocument(msgspec.Struct, frozen=True):
     """How often and when a failed attempt is tried again.
 
-    Delay before try n+1: `delay_seconds · multiplier^(n-1)` (multiplier 0: constant), capped by `max_delay_seconds`.
+    `multiplier` 0: always `delay_seconds`; otherwise it grows, see `trainflow.metadata.aftermath.retry_delay`.
     """
 
     retries: int = 0
@@ -28,6 +28,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: str
     operator: str
+    #: what the task does for its chain: "checkpoint", "samples", "evaluate", "train", "commit"; None: nothing of these
+    role: str | None = None
     upstream: list[str] = msgspec.field(default_factory=list)
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     retry: RetryDocument = msgspec.field(default_factory=RetryDocument)
@@ -41,6 +43,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     max_active_tis_per_dagrun: int | None = None
     is_setup: bool = False
     is_teardown: bool = False
+    #: short and worth finishing: a stopping engine waits for it
+    shielded: bool = False
     #: template fields as written, for people
     template_fields: dict[str, Any] = msgspec.field(default_factory=dict)
     doc: str | None = None

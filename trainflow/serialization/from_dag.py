@@ -48,6 +48,7 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
     return TaskDocument(
         task_id=task.task_id,
         operator=task.task_type,
+        role=task.role,
         upstream=upstream,
         trigger_rule=task.trigger_rule,
         retry=RetryDocument(

@@ -1,0 +1,185 @@
+"""Have pipeline files parsed, one at a time, and keep what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from trainflow.clock import Clock
+from trainflow.dag_processor.files import Known, Stamp, pipeline_files, stamp
+from trainflow.executors.peer import Peer
+from trainflow.executors.reactor import Reactor, Timer
+from trainflow.executors.warm_process import WarmProcess
+from trainflow.messages.warm import Parse
+from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
+from trainflow.metadata import dag_queries
+from trainflow.metadata.database import Database
+from trainflow.serialization.document import decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
+
+#: a parse that ends without an answer is tried again this often (its warm worker may just have been replaced)
+ATTEMPTS = 3
+
+
+class _Parsing:
+    """The parse that is under way."""
+
+    def __init__(self, known: Known, before: Stamp | None, attempt: int) -> None:
+        self.known = known
+        self.before = before
+        self.attempt = attempt
+        self.pid: int | None = None
+        self.timer: Timer | None = None
+        self.timed_out = False
+
+
+class DagProcessor:
+    """Keeps the documents of a project's pipelines what the files say."""
+
+    def __init__(
+        self,
+        database: Database,
+        reactor: Reactor,
+        *,
+        clock: Clock,
+        project: Project,
+        settings: Settings,
+        worker: Callable[[], WarmProcess],
+        on_parsed: Callable[[Path, ParseProblem | None], None],
+    ) -> None:
+        self._database = database
+        self._reactor = reactor
+        self._clock = clock
+        self._project = project
+        self._settings = settings
+        self._worker = worker
+        self._on_parsed = on_parsed
+        self._known: dict[Path, Known] = {}
+        self._queue: list[Known] = []
+        self._parsing: _Parsing | None = None
+
+    def add(self, path: Path, overrides: dict[str, str] | None = None) -> None:
+        """Look after this file, wherever it lies, and read it first."""
+        path = path.resolve()
+        source = DagSource(self._project.relative(path), overrides or {})
+        known = self._known.get(path)
+        if known is None or known.source != source:
+            known = self._known[path] = Known(source, path)
+        self._queue = [known, *(other for other in self._queue if other.path != path)]
+        self._next()
+
+    def scan(self) -> None:
+        """Find the project's files and read what is new or has changed."""
+        folder = self._project.root / self._settings.dag_processor.folder
+        for path in pipeline_files(folder):
+            if path not in self._known:
+                self._known[path] = Known(DagSource(self._project.relative(path), self._overrides(path)), path)
+        for path, known in list(self._known.items()):
+            if not path.exists():
+                self._forget(path, known)
+            elif known.is_stale and not self._is_under_way(known):
+                self._queue.append(known)
+        self._next()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being read, nothing waits."""
+        return self._parsing is None and not self._queue
+
+    def _overrides(self, path: Path) -> dict[str, str]:
+        """The `--set` of whoever started the pipeline last: it holds until it is started otherwise."""
+        with self._database.reading() as connection:
+            return dag_queries.overrides_of(connection, self._project.relative(path))
+
+    def _is_under_way(self, known: Known) -> bool:
+        return known in self._queue or (self._parsing is not None and self._parsing.known is known)
+
+    def _forget(self, path: Path, known: Known) -> None:
+        del self._known[path]
+        with self._database.transaction() as connection:
+            dag_queries.mark_missing(connection, known.source.path, [], self._clock.now())
+            dag_queries.forget_problem(connection, known.source.path)
+
+    # -- one parse -------------------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        if self._parsing is None and self._queue:
+            known = self._queue.pop(0)
+            self._parse(_Parsing(known, stamp(known.path), attempt=1))
+
+    def _parse(self, parsing: _Parsing) -> None:
+        self._parsing = parsing
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        request = ParseFile(parsing.known.source, str(self._project.root), str(self._project.home.path))
+
+        def heard(message: bytes) -> None:
+            if parsing.pid is None:
+                parsing.pid = int(message)
+                return
+            peer.hang_up()
+            self._ended(parsing, msgspec.json.decode(message, type=ParseResult))
+
+        peer = Peer(self._reactor, ours, on_message=heard, on_close=lambda: self._silent(parsing))
+        with theirs:
+            self._worker().parse(Parse(request), theirs.fileno())
+        seconds = self._settings.dag_processor.parse_timeout_seconds
+        parsing.timer = self._reactor.call_later(seconds, lambda: self._time_out(parsing, peer))
+
+    def _time_out(self, parsing: _Parsing, peer: Peer) -> None:
+        parsing.timed_out = True
+        if parsing.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parsing.pid, signal.SIGKILL)
+        peer.close()
+
+    def _silent(self, parsing: _Parsing) -> None:
+        """The child ended (or was ended) without an answer."""
+        if not parsing.timed_out and parsing.attempt < ATTEMPTS:
+            if parsing.timer:
+                parsing.timer.cancel()
+            self._parse(_Parsing(parsing.known, stamp(parsing.known.path), parsing.attempt + 1))
+            return
+        path = str(parsing.known.path)
+        seconds = self._settings.dag_processor.parse_timeout_seconds
+        if parsing.timed_out:
+            message = (
+                f"{path}: importing it took longer than {seconds:g} s: a pipeline file must only describe, "
+                "not load or compute (dag_processor.parse_timeout_seconds sets the limit)"
+            )
+        else:
+            message = f"{path}: the process that imported it ended without an answer: it crashes or calls exit"
+        self._ended(parsing, ParseResult(problem=ParseProblem(message, path=path)))
+
+    def _ended(self, parsing: _Parsing, result: ParseResult) -> None:
+        if parsing.timer:
+            parsing.timer.cancel()
+        self._parsing = None
+        known = parsing.known
+        known.read_with(parsing.before, result.modules)
+        self._store(known, result)
+        self._on_parsed(known.path, result.problem)
+        self._next()
+
+    def _store(self, known: Known, result: ParseResult) -> None:
+        now = self._clock.now()
+        path = known.source.path
+        with self._database.transaction() as connection:
+            if result.problem is not None:
+                # the versions that are there stay: runs under way go on with them
+                dag_queries.store_problem(connection, path, result.problem, now)
+                return
+            dag_queries.forget_problem(connection, path)
+            for parsed in result.dags:
+                data = bytes(parsed.document)
+                dag_queries.store(connection, decode(data), data, known.source, now)
+            dag_queries.mark_missing(connection, path, [parsed.dag_id for parsed in result.dags], now)

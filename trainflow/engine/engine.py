@@ -1,0 +1,351 @@
+"""One process of the control plane: the parts it was asked for, turning on one reactor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+
+from trainflow.clock import Clock
+from trainflow.dag_processor.processor import DagProcessor
+from trainflow.engine.mirror import Mirror
+from trainflow.errors import EngineError
+from trainflow.executors.executor import Executor
+from trainflow.executors.local import LocalExecutor
+from trainflow.executors.reactor import Reactor
+from trainflow.executors.supervision import Supervision
+from trainflow.executors.warm_process import WarmProcess
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.warm import FromWorker
+from trainflow.messages.workload import AttemptKey, DagSource, ParseFile, ParseProblem
+from trainflow.metadata import schema, service_queries, task_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.observability.processes import started_at
+from trainflow.scheduler.loop import Scheduler
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.triggerer.triggerer import Triggerer
+
+log = logging.getLogger(__name__)
+
+
+class Part(StrEnum):
+    """What a process of the control plane can do."""
+
+    SCHEDULER = "scheduler"
+    TRIGGERER = "triggerer"
+    DAG_PROCESSOR = "dag_processor"
+    MIRROR = "mirror"
+
+
+ALL_PARTS = frozenset(Part)
+#: stopped services are remembered this long
+_REMEMBER = timedelta(days=7)
+
+
+class Engine:
+    """Composes the parts. With all of them it is what `trainflow start` and `trainflow standalone` run."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        *,
+        clock: Clock,
+        parts: frozenset[Part] = ALL_PARTS,
+        database: Database | None = None,
+    ) -> None:
+        self.project = project
+        self.settings = settings
+        self.clock = clock
+        self.parts = parts
+        self.reactor = Reactor(clock)
+        self.versions = Versions()
+        self.stop_requested = 0
+        #: called when a file was read: its path, and what is wrong with it
+        self.on_parsed: Callable[[Path, ParseProblem | None], None] = _ignore_parsed
+        self._given_database = database
+        # started before anything heavy is imported into this process: it imports in parallel
+        self._executor = LocalExecutor() if Part.SCHEDULER in parts else None
+        self._scheduler: Scheduler | None = None
+        self._triggerer: Triggerer | None = None
+        self.dag_processor: DagProcessor | None = None
+        self.mirror: Mirror | None = None
+        self._parser: WarmProcess | None = None
+        self._supervision: Supervision | None = None
+
+    # -- host of the executor --------------------------------------------------------------------------------------
+
+    @property
+    def api(self) -> ExecutionService:
+        """Answers attempts."""
+        return self.service
+
+    @property
+    def executor(self) -> Executor:
+        """The executor. Raises EngineError in a process without scheduler."""
+        if self._executor is None:
+            raise EngineError("this process has no scheduler")
+        return self._executor
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """See `ExecutorHost.exited`."""
+        self.service.exited(key, exit)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[Engine]:
+        """Everything is set up inside; on the way out attempts are stopped in good order and leases given back."""
+        self.project.home.create()
+        if self._executor is not None:
+            self._executor.start(self)
+        self.database = self._given_database or Database.of(self.project.home, self.settings)
+        schema.ensure_schema(self.database)
+        self.service = ExecutionService(
+            self.database,
+            self.clock,
+            self.versions,
+            lost_attempts=self.settings.engine.lost_attempts,
+            on_change=self._changed,
+        )
+        self._register()
+        try:
+            self._make_parts()
+            yield self
+        finally:
+            self._close()
+
+    def _register(self) -> None:
+        kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
+        with self.database.transaction() as connection:
+            self.service_id = service_queries.register(
+                connection,
+                kind=kind,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                process_started=started_at(os.getpid()),
+                now=self.clock.now(),
+            )
+            service_queries.forget_stopped(connection, self.clock.now() - _REMEMBER)
+
+    def _make_parts(self) -> None:
+        if self._executor is not None:
+            self._make_scheduler(self._executor)
+        if Part.TRIGGERER in self.parts:
+            self._triggerer = Triggerer(
+                self.database,
+                self.reactor,
+                self.service,
+                clock=self.clock,
+                project=self.project,
+                settings=self.settings,
+                service_id=self.service_id,
+                on_change=self._changed,
+            )
+        if Part.DAG_PROCESSOR in self.parts:
+            self.dag_processor = DagProcessor(
+                self.database,
+                self.reactor,
+                clock=self.clock,
+                project=self.project,
+                settings=self.settings,
+                worker=self._parsing_worker,
+                on_parsed=self._parsed,
+            )
+        if Part.MIRROR in self.parts and self.settings.tracking.enabled:
+            self.mirror = Mirror(
+                self.database,
+                self.reactor,
+                clock=self.clock,
+                versions=self.versions,
+                project=self.project,
+                settings=self.settings,
+            )
+        self._heartbeat()
+        self._look_around()
+
+    def _make_scheduler(self, executor: Executor) -> None:
+        self._supervision = Supervision(self.reactor, self.service, self.project.home.socket_path)
+        self._scheduler = Scheduler(
+            self.database,
+            executor,
+            clock=self.clock,
+            versions=self.versions,
+            project=self.project,
+            settings=self.settings,
+            service_id=self.service_id,
+        )
+        self._reconciler = Reconciler(self.database, executor, self.service, own=self.service_id)
+        self._adopt()
+
+    def _parsing_worker(self) -> WarmProcess:
+        """The executor's warm worker where there is one; otherwise one of our own."""
+        if isinstance(self._executor, LocalExecutor) and self._executor.warm_process is not None:
+            return self._executor.warm_process
+        if self._parser is None:
+            self._parser = WarmProcess(
+                self.reactor,
+                project_root=self.project.root,
+                on_message=_ignore_message,
+                on_death=self._parser_died,
+            )
+        return self._parser
+
+    def _parser_died(self, _process: WarmProcess) -> None:
+        self._parser = None
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Turn until `until` says so, or somebody asks to stop."""
+        while not self.stop_requested and not until():
+            self.tick()
+            if not self.stop_requested:
+                self.reactor.turn(self._patience())
+            if self.reactor.woken:
+                self.reactor.woken = False
+                self._somebody_wrote()
+
+    def tick(self) -> None:
+        """Let every part do what it can do now."""
+        if self._scheduler is not None:
+            self._scheduler.tick()
+        if self._triggerer is not None:
+            self._triggerer.tick()
+        if self.mirror is not None:
+            self.mirror.tick()
+
+    def _patience(self) -> float | None:
+        """How long nothing will be due; timers of the reactor are its own business."""
+        if (self._scheduler and self._scheduler.busy) or (self._triggerer and self._triggerer.busy):
+            return 0.0
+        moments = [
+            self._scheduler.next_due if self._scheduler else None,
+            self._triggerer.next_deadline if self._triggerer else None,
+            self.mirror.next_due if self.mirror else None,
+        ]
+        due = [moment for moment in moments if moment is not None]
+        if not due:
+            return None
+        seconds = (min(due) - self.clock.now()).total_seconds()
+        return min(max(seconds, 0.0), self.settings.engine.poll_seconds)
+
+    def _changed(self, change: Change) -> None:
+        if self._scheduler is not None:
+            self._scheduler.notice(change)
+        if change.deferred and self._triggerer is not None:
+            self._triggerer.notice()
+        if change.ended and self.mirror is not None:
+            self.mirror.notice()
+
+    def _somebody_wrote(self) -> None:
+        """Woken from outside: another process changed the database, or a signal came."""
+        if self._scheduler is not None:
+            self._scheduler.sweep()
+        if self._triggerer is not None:
+            self._triggerer.sweep()
+
+    # -- from time to time -----------------------------------------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        now = self.clock.now()
+        with self.database.transaction() as connection:
+            service_queries.renew_lease(connection, self.service_id, now)
+            if self._scheduler is not None:
+                task_queries.heartbeat(connection, self.service_id, now)
+        if self._scheduler is not None:
+            self.executor.sync()
+            self._reconciler.reconcile()
+            self._adopt()
+        self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._heartbeat)
+
+    def _look_around(self) -> None:
+        """The safety net: whatever no event told us."""
+        self._somebody_wrote()
+        if self.mirror is not None:
+            self.mirror.notice()
+        self.reactor.call_later(self.settings.engine.poll_seconds, self._look_around)
+
+    def scan_files(self) -> None:
+        """Look after the project's pipeline files, from now on."""
+        if self.dag_processor is None:
+            return
+        self.dag_processor.scan()
+        self.reactor.call_later(self.settings.dag_processor.refresh_seconds, self.scan_files)
+
+    def _adopt(self) -> None:
+        adopt_orphans(
+            self.database,
+            self.executor,
+            self.service,
+            own=self.service_id,
+            now=self.clock.now(),
+            dead_after=timedelta(seconds=self.settings.engine.dead_after_seconds),
+        )
+
+    def _parsed(self, path: Path, problem: ParseProblem | None) -> None:
+        if self._scheduler is not None:
+            self._scheduler.sweep()
+        self.on_parsed(path, problem)
+
+    def warm_up(self, path: Path, overrides: dict[str, str]) -> None:
+        """Have the warm worker import what a pipeline's tasks will import, while it waits for something to do."""
+        if isinstance(self._executor, LocalExecutor):
+            source = DagSource(self.project.relative(path), overrides)
+            self._executor.warm_up(ParseFile(source, str(self.project.root), str(self.project.home.path)))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """Stop in good order; asked a second time, stop at once. Fit for a signal handler."""
+        self.stop_requested += 1
+        self.reactor.wake()
+
+    @contextmanager
+    def stopping_on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask the engine to stop."""
+        before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _close(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.draining = True
+        if self._executor is not None:
+            at_once = self.stop_requested > 1
+            grace = 0.0 if at_once else self.settings.engine.stop_grace_seconds
+            self._executor.end(timedelta(seconds=grace))
+        if self._triggerer is not None:
+            self._triggerer.close()
+        if self._parser is not None:
+            self._parser.close()
+        if self.mirror is not None:
+            self.mirror.close()
+        if self._supervision is not None:
+            self._supervision.close()
+        with self.database.transaction() as connection:
+            service_queries.stop(connection, self.service_id, self.clock.now())
+        self.database.close()
+        self.reactor.close()
+
+
+def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:
+    return None
+
+
+def _ignore_message(_process: WarmProcess, _message: FromWorker) -> None:
+    return None

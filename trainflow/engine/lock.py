@@ -1,0 +1,70 @@
+"""One engine a home: a lock that ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainflow.errors import EngineAlreadyRunning
+from trainflow.settings.home import Home
+
+_LOOKS = 50
+_PAUSE_SECONDS = 0.01
+
+
+@contextmanager
+def engine_lock(home: Home) -> Iterator[None]:
+    """Own the home's engine. Raises EngineAlreadyRunning with the pid of the one that does."""
+    home.create()
+    descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _acquire(descriptor, home)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, home: Home) -> None:
+    """Somebody who only looks (`running_engine`) holds the lock for an instant and writes no pid: look again then."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _owner(descriptor)
+            if pid:
+                raise EngineAlreadyRunning(f"an engine (pid {pid}) runs in {home.path}", pid=pid) from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+    raise EngineAlreadyRunning(f"{home.engine_lock} is held by a process that does not say its pid", pid=0)
+
+
+def running_engine(home: Home) -> int | None:
+    """The pid of the engine that owns the home, None when there is none."""
+    try:
+        descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _owner(descriptor: int) -> int:
+    with contextlib.suppress(ValueError):
+        return int(os.pread(descriptor, 32, 0).decode().strip())
+    return 0

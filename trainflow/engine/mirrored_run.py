@@ -1,0 +1,95 @@
+"""Say to the mirror what the database knows of a run. Read when it is delivered, so nothing is kept twice."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trainflow.metadata import run_queries, xcom_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.settings.project import Project
+from trainflow.states import DagRunState
+from trainflow.tracking.deliveries import (
+    CheckpointSummary,
+    Delivery,
+    Metrics,
+    RunFinished,
+    RunStarted,
+    SplitSummary,
+    TrackedChain,
+    TrackedRun,
+)
+
+
+def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, project: Project) -> Delivery:
+    """The delivery that a row of the outbox stands for."""
+    row = run_queries.by_id(connection, outbox_row.dag_run_id)
+    document, source = versions.get(connection, row.version_id)
+    assert document.chain is not None
+    results = results_by_role(document, xcom_queries.of_run(connection, row.id))
+    run = TrackedRun(
+        chain=_chain(document.chain),
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        run_number=row.number,
+        started_at=row.started_at or row.queued_at,
+        params={**(results.get("train") or {}).get("params", {}), **row.conf},
+        links={"project": str(project.root), "pipeline": source.path},
+    )
+    if outbox_row.kind == "run_started":
+        return RunStarted(run)
+    return RunFinished(
+        run,
+        state="success" if row.state == DagRunState.SUCCESS else "failed",
+        ended_at=row.ended_at or row.queued_at,
+        split=_split(results.get("samples"), document.chain),
+        evaluation=_metrics(results.get("evaluate")),
+        training=_metrics((results.get("train") or {}).get("metrics")),
+        checkpoint=_checkpoint(results.get("commit")),
+        note=row.note or "",
+    )
+
+
+def results_by_role(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """Role → what the task that has it returned."""
+    return {
+        task.role: xcoms[task.task_id, "return_value"]
+        for task in document.tasks
+        if task.role is not None and (task.task_id, "return_value") in xcoms
+    }
+
+
+def _chain(chain: ChainDocument) -> TrackedChain:
+    return TrackedChain(chain.pipeline, chain.stage, chain.branch, chain.store)
+
+
+def _split(value: Any, chain: ChainDocument) -> SplitSummary | None:
+    if not isinstance(value, dict):
+        return None
+    return SplitSummary(
+        start=datetime.fromisoformat(value["start"]),
+        end=datetime.fromisoformat(value["end"]),
+        partitions=value["partitions"],
+        digest=value["digest"],
+        rows=value["rows"],
+        size_bytes=value["bytes"],
+        holes=value["holes"],
+        source=chain.samples.path if chain.samples else "",
+    )
+
+
+def _metrics(value: Any) -> Metrics:
+    """Numbers as numbers; what JSON has no form for travels as a word and is shown as NaN."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: float(number) if isinstance(number, int | float) else None for name, number in value.items()}
+
+
+def _checkpoint(value: Any) -> CheckpointSummary | None:
+    if not isinstance(value, dict):
+        return None
+    watermark = datetime.fromisoformat(value["watermark"])
+    return CheckpointSummary(value["id"], value["sequence"], value["uri"], watermark)

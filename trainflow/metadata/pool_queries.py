@@ -1,0 +1,51 @@
+"""Pools."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+
+from trainflow.errors import InputError
+from trainflow.metadata import task_queries
+from trainflow.metadata.models import Pool
+from trainflow.metadata.schema import DEFAULT_POOL
+
+POOL: Table = Pool.__table__  # type: ignore[assignment]
+
+
+class PoolSlots(NamedTuple):
+    """A pool as configured, and what deferred tasks use of it. `slots` −1: no limit."""
+
+    slots: int
+    used_by_deferred: int = 0
+
+
+def slots(connection: Connection) -> dict[str, PoolSlots]:
+    """Pool → its slots."""
+    rows = connection.execute(select(POOL.c.name, POOL.c.slots, POOL.c.include_deferred)).all()
+    counting = [row.name for row in rows if row.include_deferred]
+    deferred = task_queries.deferred_pool_slots(connection, counting) if counting else {}
+    return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
+
+
+def listing(connection: Connection) -> list[Row[Any]]:
+    """Every pool."""
+    return list(connection.execute(select(POOL).order_by(POOL.c.name)))
+
+
+def put(connection: Connection, name: str, slot_count: int, *, description: str, include_deferred: bool) -> None:
+    """Create or change a pool. Raises InputError for a number of slots that means nothing."""
+    if slot_count < -1:
+        raise InputError(f"pool '{name}': slots must be 0 or more, or -1 for no limit, not {slot_count}")
+    values = {"slots": slot_count, "description": description, "include_deferred": include_deferred}
+    if connection.execute(update(POOL).where(POOL.c.name == name).values(**values)).rowcount == 0:
+        connection.execute(insert(POOL).values(name=name, **values))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Delete a pool. Raises InputError for the default pool and for one that does not exist."""
+    if name == DEFAULT_POOL:
+        raise InputError(f"{DEFAULT_POOL} cannot be deleted: tasks that name no pool use it")
+    if connection.execute(delete(POOL).where(POOL.c.name == name)).rowcount == 0:
+        raise InputError(f"no pool is called '{name}'")

@@ -1,0 +1,310 @@
+"""The scheduler's tick: a list of named phases, each one transaction.
+
+What it remembers between ticks are only hints (which runs to look at, whether a run may start): losing them costs one
+`sweep`, which looks at everything, at most `poll_seconds` later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from trainflow.clock import Clock
+from trainflow.errors import LostTransition
+from trainflow.executors.executor import Executor
+from trainflow.identifiers import new_attempt_id
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.metadata import pool_queries, run_queries, task_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import Change
+from trainflow.metadata.task_queries import Candidate
+from trainflow.scheduler.queueing import Limits, choose
+from trainflow.scheduler.run_decision import RunDecision, decide
+from trainflow.serialization.document import DagDocument
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.states import HELD, TaskInstanceState
+
+log = logging.getLogger(__name__)
+
+_T = TaskInstanceState
+
+
+class Phase(NamedTuple):
+    """One step of a tick. A crash between any two of them must do no harm; the simulation tries each."""
+
+    name: str
+    run: Callable[[datetime], None]
+
+
+class Scheduler:
+    """Decides what runs next, over one database, for one executor."""
+
+    def __init__(
+        self,
+        database: Database,
+        executor: Executor,
+        *,
+        clock: Clock,
+        versions: Versions,
+        project: Project,
+        settings: Settings,
+        service_id: int,
+    ) -> None:
+        self._database = database
+        self._executor = executor
+        self._clock = clock
+        self._versions = versions
+        self._project = project
+        self._settings = settings
+        self._service_id = service_id
+        # hints
+        self._look_at: set[int] = set()
+        self._may_start = True
+        self._may_queue = True
+        self._handover: list[ExecuteTask] = []
+        self._next_due: datetime | None = None
+        #: why task instances that could be queued are not (id → sentence)
+        self.refused: dict[int, str] = {}
+        #: stops queueing, so that an engine can end
+        self.draining = False
+
+    # -- what others tell it ---------------------------------------------------------------------------------------
+
+    def notice(self, change: Change) -> None:
+        """Something changed: look there in the next tick."""
+        if change.ended:
+            self._look_at.add(change.dag_run_id)
+            self._next_due = None
+        if change.triggered:
+            self._may_start = True
+        self._may_queue = True
+
+    def sweep(self) -> None:
+        """Look at everything in the next tick: the safety net, and what is due after somebody else wrote."""
+        with self._database.reading() as connection:
+            self._look_at.update(row.id for row in run_queries.running(connection))
+        self._may_start = self._may_queue = True
+        self._next_due = None
+
+    # -- the tick --------------------------------------------------------------------------------------------------
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The steps of a tick, in order."""
+        return (
+            Phase("reschedule what is due", self._reschedule_due),
+            Phase("decide about runs", self._decide_runs),
+            Phase("start runs", self._start_runs),
+            Phase("decide about started runs", self._decide_runs),
+            Phase("queue tasks", self._queue_tasks),
+            Phase("hand over", self._hand_over),
+        )
+
+    def tick(self) -> None:
+        """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
+        now = self._clock.now()
+        for phase in self.phases:
+            phase.run(now)
+
+    @property
+    def busy(self) -> bool:
+        """Is there something to do right now?"""
+        due = self._next_due is not None and self._next_due <= self._clock.now()
+        return bool(self._look_at) or self._may_start or (self._may_queue and not self.draining) or due
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next retry is due."""
+        return self._next_due
+
+    def _reschedule_due(self, now: datetime) -> None:
+        if self._next_due is not None and self._next_due > now:
+            return
+        with self._database.reading() as connection:
+            self._next_due = task_queries.next_due_at(connection) or datetime.max.replace(tzinfo=now.tzinfo)
+        if self._next_due > now:
+            return
+        with self._database.transaction() as connection:
+            due = task_queries.due(connection, now)
+            waiting = {_T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE}
+            ids = [row.id for row in due]
+            task_queries.move_all(
+                connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None
+            )
+            self._next_due = None
+        self._may_queue = True
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def _decide_runs(self, now: datetime) -> None:
+        if not self._look_at:
+            return
+        look_at, self._look_at = self._look_at, set()
+        with self._database.transaction() as connection:
+            for row in run_queries.rows_of(connection, look_at):
+                try:
+                    self._decide_run(connection, row, now)
+                except LostTransition as lost:
+                    log.info("%s", lost)
+                    self._look_at.add(row.id)
+
+    def _decide_run(self, connection: Connection, row: Any, now: datetime) -> None:
+        document, _ = self._versions.get(connection, row.version_id)
+        past = None
+        if any(task.depends_on_past for task in document.tasks):
+            previous = run_queries.previous(connection, row.dag_id, row.number)
+            past = task_queries.states_in_run(connection, previous.id) if previous is not None else None
+        decision = decide(
+            document,
+            task_queries.of_run(connection, row.id),
+            now=now,
+            started_at=row.started_at,
+            past=past,
+        )
+        mirrored = self._settings.tracking.enabled and document.chain is not None
+        self._carry_out(connection, row, decision, now, mirrored=mirrored)
+
+    def _carry_out(
+        self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, mirrored: bool
+    ) -> None:
+        for step in decision.steps:
+            ended = {"scheduled_at": now} if step.to is _T.SCHEDULED else {"ended_at": now}
+            task_queries.move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **ended)
+            if step.to is _T.SCHEDULED:
+                self._may_queue = True
+        if decision.ends is None:
+            return
+        run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)
+        log.info("run %s of %s: %s", row.run_id, row.dag_id, decision.ends)
+        self._may_start = True
+        # tasks of the next run may wait for this one's (depends_on_past)
+        self._look_at.update(follower.id for follower in run_queries.unfinished_of(connection, row.dag_id))
+
+    def _start_runs(self, now: datetime) -> None:
+        if not self._may_start or self.draining:
+            return
+        self._may_start = False
+        with self._database.transaction() as connection:
+            for row in run_queries.startable(connection, now):
+                run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
+                self._look_at.add(row.id)
+                log.info("run %s of %s: running", row.run_id, row.dag_id)
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def _queue_tasks(self, now: datetime) -> None:
+        if not self._may_queue or self.draining:
+            return
+        self._may_queue = False
+        with self._database.transaction() as connection:
+            limits = self._limits(connection)
+            refused: dict[int, str] = {}
+            full_runs: set[int] = set()
+            while limits.free_slots > 0:
+                candidates = task_queries.lock_scheduled(
+                    connection,
+                    limit=limits.free_slots * 2 + 16,
+                    without_pools=limits.full_pools(),
+                    without_runs=full_runs,
+                    without_ids=refused,
+                )
+                choice = choose(candidates, limits, lambda c: _active_in_dag(connection, c))
+                for candidate in choice.chosen:
+                    self._queue(connection, candidate, now)
+                refused.update(choice.refused)
+                full_runs.update(c.dag_run_id for c in candidates if limits.run_is_full(c))
+                if not candidates:
+                    break
+            self.refused = refused
+
+    def _limits(self, connection: Connection) -> Limits:
+        held = task_queries.held(connection)
+        mine = sum(1 for task in held if task.service_id == self._service_id)
+        return Limits(
+            free_slots=self._settings.executor.slots - mine,
+            pools=pool_queries.slots(connection),
+            held=held,
+            documents=lambda candidate: self._document(connection, candidate),
+        )
+
+    def _document(self, connection: Connection, candidate: Candidate) -> DagDocument:
+        return self._versions.get(connection, candidate.version_id)[0]
+
+    def _queue(self, connection: Connection, candidate: Candidate, now: datetime) -> None:
+        resumes = candidate.next_method is not None and candidate.attempt_id is not None
+        key = (
+            AttemptKey(candidate.attempt_id, candidate.deferral_number)
+            if resumes and candidate.attempt_id
+            else AttemptKey(new_attempt_id(now), 0)
+        )
+        document, source = self._versions.get(connection, candidate.version_id)
+        task = document.task(candidate.task_id)
+        log_path = str(
+            self._project.home.attempt_log(
+                candidate.dag_id, candidate.run_id, candidate.task_id, key.attempt_id
+            )
+        )
+        task_queries.move(
+            connection,
+            candidate.id,
+            leaving={_T.SCHEDULED},
+            to=_T.QUEUED,
+            attempt_id=key.attempt_id,
+            deferral_number=key.deferral_number,
+            service_id=self._service_id,
+            queued_at=now,
+            pid=None,
+        )
+        if not resumes:
+            task_queries.record_attempt(
+                connection,
+                attempt_id=key.attempt_id,
+                task_instance_id=candidate.id,
+                try_number=candidate.failures + 1,
+                now=now,
+                log_path=log_path,
+            )
+        self._handover.append(
+            ExecuteTask(
+                key=key,
+                task_instance_id=candidate.id,
+                dag_id=candidate.dag_id,
+                run_id=candidate.run_id,
+                task_id=candidate.task_id,
+                map_index=candidate.map_index,
+                source=source,
+                project_root=str(self._project.root),
+                home=str(self._project.home.path),
+                log_path=log_path,
+                queue=candidate.queue,
+                priority_weight=candidate.priority_weight,
+                shielded=task.shielded if task is not None else False,
+            )
+        )
+
+    def _hand_over(self, _now: datetime) -> None:
+        handover, self._handover = self._handover, []
+        for workload in handover:
+            self._executor.queue_workload(workload)
+
+
+def _active_in_dag(connection: Connection, candidate: Candidate) -> int:
+    """How many instances of the candidate's task are held, over all runs of its DAG."""
+    task, run = task_queries.TASK, run_queries.RUN
+    return connection.execute(
+        select(func.count())
+        .select_from(task.join(run, run.c.id == task.c.dag_run_id))
+        .where(
+            run.c.dag_id == candidate.dag_id,
+            task.c.task_id == candidate.task_id,
+            task.c.state.in_(sorted(HELD)),
+        )
+    ).scalar_one()
+
+

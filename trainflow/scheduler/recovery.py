@@ -1,0 +1,102 @@
+"""Look after what a dead scheduler left: adopt what still runs, put back what does not."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from datetime import datetime, timedelta
+
+from sqlalchemy import update
+
+from trainflow.executors.executor import Executor, HeldAttempt
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import service_queries, task_queries
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import ExecutionService
+from trainflow.observability.processes import is_alive
+from trainflow.states import TaskInstanceState
+
+log = logging.getLogger(__name__)
+
+
+def dead_services(database: Database, *, own: int, now: datetime, dead_after: timedelta) -> list[int]:
+    """Services that ended without saying so, or said so and left something: by their lease, and on this host by
+    looking whether the process is there."""
+    here = socket.gethostname()
+    with database.reading() as connection:
+        rows = service_queries.everyone(connection)
+    dead = []
+    for row in rows:
+        if row.id == own:
+            continue
+        silent = row.heartbeat_at <= now - dead_after
+        gone = row.hostname == here and not is_alive(row.pid, row.process_started)
+        if row.stopped_at is not None or silent or gone:
+            dead.append(row.id)
+    return dead
+
+
+def adopt_orphans(
+    database: Database,
+    executor: Executor,
+    service: ExecutionService,
+    *,
+    own: int,
+    now: datetime,
+    dead_after: timedelta,
+) -> None:
+    """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
+    dead = dead_services(database, own=own, now=now, dead_after=dead_after)
+    if not dead:
+        return
+    with database.transaction() as connection:
+        rows = task_queries.held_by(connection, dead)
+        if rows:
+            # claimed in the transaction that reads them: two living schedulers do not adopt the same
+            task = task_queries.TASK
+            connection.execute(
+                update(task).where(task.c.id.in_([row.id for row in rows])).values(service_id=own)
+            )
+        for service_id in dead:
+            service_queries.stop(connection, service_id, now)
+    attempts = [
+        HeldAttempt(
+            AttemptKey(row.attempt_id, row.deferral_number),
+            row.state == TaskInstanceState.RUNNING,
+            row.hostname,
+            row.pid,
+            row.process_started,
+        )
+        for row in rows
+    ]
+    lost = executor.adopt(attempts)
+    if attempts:
+        log.info("found %d attempts of an engine that ended: %d still run", len(attempts), len(attempts) - len(lost))
+    for key in lost:
+        service.exited(key, ProcessExit(reason="its engine and its process ended before it reported an outcome"))
+
+
+class Reconciler:
+    """Compare what the database says this scheduler holds with what its executor has."""
+
+    def __init__(self, database: Database, executor: Executor, service: ExecutionService, *, own: int) -> None:
+        self._database = database
+        self._executor = executor
+        self._service = service
+        self._own = own
+        self._suspects: frozenset[AttemptKey] = frozenset()
+
+    def reconcile(self) -> None:
+        """End attempts that nobody waits for any more; put back what the executor does not know."""
+        with self._database.reading() as connection:
+            rows = task_queries.held_by(connection, [self._own])
+        wanted = {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
+        running = self._executor.running()
+        # one that has just reported is about to end by itself: only what is seen twice is told to stop
+        strays = running - wanted
+        for key in strays & self._suspects:
+            self._executor.terminate(key)
+        self._suspects = frozenset(strays)
+        for key in wanted - running:
+            self._service.exited(key, ProcessExit(reason="the executor does not know the attempt"))

@@ -1,0 +1,168 @@
+"""The process in which triggers run: one asyncio loop, blocking calls in a few threads, frames to the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, make_trigger
+from trainflow.execution.dag_files import add_to_path
+from trainflow.messages.frames import FrameReader, pack
+from trainflow.messages.watches import (
+    AskDagRun,
+    Crashed,
+    DagRunAnswer,
+    Fired,
+    FromLoop,
+    LoopAlive,
+    ToLoop,
+    Unwatch,
+    Watch,
+)
+from trainflow.observability.logs import configure_logging
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+ALIVE_SECONDS = 1.0
+#: how long `on_kill` may take
+KILL_SECONDS = 30.0
+
+
+class EventLoop:
+    """Runs what it is told to watch; one task a trigger."""
+
+    def __init__(self, connection: socket.socket, threads: int) -> None:
+        self._connection = connection
+        self._decoder = msgspec.json.Decoder(ToLoop)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trigger")
+        self._watching: dict[int, tuple[asyncio.Task[None], BaseTrigger | None]] = {}
+        self._questions: dict[int, asyncio.Future[str | None]] = {}
+        self._numbers = itertools.count()
+
+    async def serve(self) -> None:
+        """Until the triggerer hangs up. Triggers are cleaned up, not killed: another process will run them."""
+        reader, self._writer = await asyncio.open_connection(sock=self._connection)
+        alive = asyncio.create_task(self._say_alive())
+        frames = FrameReader()
+        try:
+            while data := await reader.read(1 << 16):
+                for message in frames.feed(data):
+                    self._told(self._decoder.decode(message))
+        finally:
+            alive.cancel()
+            await self._stop_all()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _told(self, message: ToLoop) -> None:
+        match message:
+            case Watch():
+                if message.trigger_id not in self._watching:
+                    task = asyncio.create_task(self._run(message))
+                    self._watching[message.trigger_id] = (task, None)
+            case Unwatch(trigger_id, killed):
+                if trigger_id in self._watching:
+                    task, trigger = self._watching[trigger_id]
+                    if killed and trigger is not None:
+                        self._killing = asyncio.create_task(_kill(trigger, task))
+                    else:
+                        task.cancel()
+            case DagRunAnswer(question_id, state):
+                future = self._questions.pop(question_id, None)
+                if future is not None and not future.done():
+                    future.set_result(state)
+
+    async def _run(self, watch: Watch) -> None:
+        trigger: BaseTrigger | None = None
+        try:
+            trigger = make_trigger(watch.trigger_class, watch.kwargs)
+            trigger.services = self
+            self._watching[watch.trigger_id] = (self._watching[watch.trigger_id][0], trigger)
+            event = await _first_event(trigger)
+            self._say(Fired(watch.trigger_id, event.payload))
+        except asyncio.CancelledError:
+            return
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            self._say(Crashed(watch.trigger_id, message, traceback.format_exc()))
+        finally:
+            self._watching.pop(watch.trigger_id, None)
+            if trigger is not None:
+                with contextlib.suppress(Exception):
+                    await trigger.cleanup()
+
+    async def _stop_all(self) -> None:
+        tasks = [task for task, _ in self._watching.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- services of triggers --------------------------------------------------------------------------------------
+
+    async def in_thread(self, function: Callable[..., _T], *args: Any) -> _T:
+        """See `TriggerServices`."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    async def ask_dag_run(self, dag_id: str, run_id: str) -> str | None:
+        """See `TriggerServices`."""
+        number = next(self._numbers)
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._questions[number] = future
+        self._say(AskDagRun(number, dag_id, run_id))
+        return await future
+
+    # -- talking ---------------------------------------------------------------------------------------------------
+
+    async def _say_alive(self) -> None:
+        while True:
+            self._say(LoopAlive(len(self._watching)))
+            await asyncio.sleep(ALIVE_SECONDS)
+
+    def _say(self, message: FromLoop) -> None:
+        self._writer.write(pack(msgspec.json.encode(message)))
+
+
+async def _first_event(trigger: BaseTrigger) -> TriggerEvent:
+    async for event in trigger.run():
+        if not isinstance(event, TriggerEvent):
+            raise TypeError(f"{type(trigger).__name__} yielded {event!r}, which is no TriggerEvent")
+        return event
+    raise RuntimeError(f"{type(trigger).__name__} ended without an event")
+
+
+async def _kill(trigger: BaseTrigger, task: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.wait_for(trigger.on_kill(), KILL_SECONDS)
+    except Exception:
+        log.exception("on_kill of %s failed", type(trigger).__name__)
+    task.cancel()
+
+
+def main() -> None:
+    """`python -m trainflow.triggerer.event_loop FD PROJECT_ROOT`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    project = project_at(Path(sys.argv[2]))
+    settings = load_settings(project)
+    configure_logging(settings.logging.level)
+    add_to_path(project)
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    asyncio.run(EventLoop(connection, settings.triggerer.threads).serve())
+
+
+if __name__ == "__main__":
+    main()

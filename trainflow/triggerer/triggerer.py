@@ -1,0 +1,220 @@
+"""The triggerer's half in the control plane: claims waits, sends them to the event loop, turns events into moves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from trainflow.clock import Clock
+from trainflow.executors.peer import Peer
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.watches import AskDagRun, Crashed, DagRunAnswer, Fired, FromLoop, LoopAlive, Unwatch, Watch
+from trainflow.metadata import service_queries, trigger_queries
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
+
+#: the error a task resumes with when its wait took longer than its timeout (Airflow's words)
+TRIGGER_TIMEOUT = "Trigger timeout"
+_BATCH = 2000
+
+
+class Triggerer:
+    """Watches the waits of one database. The event loop's process is started when there is something to wait for."""
+
+    def __init__(
+        self,
+        database: Database,
+        reactor: Reactor,
+        service: ExecutionService,
+        *,
+        clock: Clock,
+        project: Project,
+        settings: Settings,
+        service_id: int,
+        on_change: Callable[[Change], None],
+    ) -> None:
+        self._database = database
+        self._reactor = reactor
+        self._service = service
+        self._clock = clock
+        self._project = project
+        self._settings = settings
+        self._service_id = service_id
+        self._on_change = on_change
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(FromLoop)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._peer: Peer | None = None
+        self._watched: set[int] = set()
+        self._heard_at = clock.monotonic()
+        self._may_claim = True
+        self._next_deadline: datetime | None = None
+
+    # -- what others tell it ---------------------------------------------------------------------------------------
+
+    def notice(self) -> None:
+        """A wait was handed over: claim it in the next tick."""
+        self._may_claim = True
+
+    @property
+    def busy(self) -> bool:
+        """Is there something to do right now?"""
+        return self._may_claim
+
+    @property
+    def next_deadline(self) -> datetime | None:
+        """When the next wait is overdue."""
+        return self._next_deadline
+
+    def tick(self) -> None:
+        """Claim what is new; end what is overdue."""
+        now = self._clock.now()
+        if self._may_claim:
+            self._claim(now)
+        if self._next_deadline is not None and self._next_deadline <= now:
+            self._end_overdue(now)
+
+    def sweep(self) -> None:
+        """The safety net: forget waits that nobody waits for, look after the event loop, claim again."""
+        with self._database.transaction() as connection:
+            abandoned = trigger_queries.abandoned(connection)
+            trigger_queries.forget(connection, abandoned)
+            mine = trigger_queries.watched_ids(connection, self._service_id)
+        for trigger_id in self._watched - mine:
+            self._send(Unwatch(trigger_id, killed=trigger_id in abandoned))
+        self._watched &= mine
+        self._may_claim = True
+        silent = self._clock.monotonic() - self._heard_at
+        if self._process is not None and silent > self._settings.triggerer.watchdog_seconds:
+            log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
+            self._kill_loop()
+
+    # -- waits -----------------------------------------------------------------------------------------------------
+
+    def _claim(self, now: datetime) -> None:
+        self._may_claim = False
+        dead_after = timedelta(seconds=self._settings.engine.dead_after_seconds)
+        with self._database.transaction() as connection:
+            living = [
+                row.id
+                for kind in ("engine", "triggerer")
+                for row in service_queries.living(connection, now, dead_after, kind)
+            ]
+            rows = trigger_queries.claim(connection, self._service_id, living, _BATCH)
+            self._next_deadline = trigger_queries.next_deadline(connection)
+        for row in rows:
+            self._watch(row)
+        self._may_claim = len(rows) == _BATCH
+
+    def _watch(self, row: Any) -> None:
+        self._watched.add(row.id)
+        self._send(Watch(row.id, row.trigger_class, row.kwargs))
+
+    def _end_overdue(self, now: datetime) -> None:
+        with self._database.transaction() as connection:
+            for trigger_id in trigger_queries.overdue(connection, now):
+                run = trigger_queries.fail(connection, trigger_id, TRIGGER_TIMEOUT, now)
+                if run is not None:
+                    self._on_change(Change(run))
+                self._watched.discard(trigger_id)
+                self._send(Unwatch(trigger_id))
+            self._next_deadline = trigger_queries.next_deadline(connection)
+
+    def _heard(self, message: bytes) -> None:
+        self._heard_at = self._clock.monotonic()
+        answer = self._decoder.decode(message)
+        now = self._clock.now()
+        match answer:
+            case Fired(trigger_id, payload):
+                self._watched.discard(trigger_id)
+                with self._database.transaction() as connection:
+                    run = trigger_queries.fire(connection, trigger_id, payload, now)
+                self._resumed(run)
+            case Crashed(trigger_id, message_text, trace):
+                self._watched.discard(trigger_id)
+                log.warning("a trigger failed: %s\n%s", message_text, trace)
+                with self._database.transaction() as connection:
+                    run = trigger_queries.fail(connection, trigger_id, message_text, now)
+                self._resumed(run)
+            case AskDagRun(question, dag_id, run_id):
+                self._send(DagRunAnswer(question, self._service.dag_run_state(dag_id, run_id)))
+            case LoopAlive():
+                pass
+
+    def _resumed(self, dag_run_id: int | None) -> None:
+        if dag_run_id is not None:
+            self._on_change(Change(dag_run_id))
+
+    # -- the event loop's process ----------------------------------------------------------------------------------
+
+    def _send(self, message: Watch | Unwatch | DagRunAnswer) -> None:
+        if self._peer is None:
+            if not isinstance(message, Watch):
+                return
+            self._start_loop()
+        assert self._peer is not None
+        self._peer.send(self._encoder.encode(message))
+
+    def _start_loop(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "trainflow.triggerer.event_loop",
+                    str(theirs.fileno()),
+                    str(self._project.root),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._heard_at = self._clock.monotonic()
+        self._peer = Peer(self._reactor, ours, on_message=self._heard, on_close=self._loop_ended)
+
+    def _loop_ended(self) -> None:
+        """The process died: what it watched is claimed again, by a new one."""
+        log.warning("the triggers' event loop ended unexpectedly: it is started again")
+        self._peer = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        self._watched.clear()
+        with self._database.transaction() as connection:
+            trigger_queries.release(connection, self._service_id)
+        self._may_claim = True
+
+    def _kill_loop(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Stop watching; the waits stay, for the next triggerer."""
+        if self._peer is not None:
+            peer, self._peer = self._peer, None
+            peer.hang_up()
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                self._kill_loop()
+                self._process.wait()
+            self._process = None
+        with self._database.transaction() as connection:
+            trigger_queries.release(connection, self._service_id)
