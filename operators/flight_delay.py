@@ -49,7 +49,7 @@ FEATURES: list[tuple[str, ...]] = [
     ("carrier", "origin", "dest"),
 ]
 #: weights: 2 ** bits; save_rows: rows between two saves inside a split
-DEFAULTS: dict[str, Any] = {"bits": 14, "alpha": 1e-6, "eta0": 0.002, "batch_rows": 1024, "save_rows": 100_000}
+DEFAULTS: dict[str, Any] = {"bits": 14, "alpha": 1e-6, "eta0": 0.002, "batch_rows": 2048, "save_rows": 100_000}
 
 
 def train(ctx: TrainContext) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""A pipeline spec → the DAG: `[prepare →] checkpoint → samples → [evaluate →] train → commit → next`.
+"""A pipeline spec → the DAG: `[prepare →] checkpoint → samples → [evaluate →] train → commit → next`, and where another
+stage follows, `samples → next_stage`.
 
 Nothing but operators of `trainflow.operators` with plain arguments: what is written here can be written in Python, and
 `pipelines/flight_delay_dag.py` is that.
@@ -21,6 +22,7 @@ from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.model import PipelineSpec, RetentionSection, SamplesSection, TaskSection
 from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+from trainflow.states import TriggerRule
 
 
 def compile_pipeline(spec: PipelineSpec) -> DAG:
@@ -38,8 +40,9 @@ def compile_pipeline(spec: PipelineSpec) -> DAG:
         evaluated = _evaluate(spec, head, split)
         trained = _train(spec, head, split, evaluated)
         committed = _commit(spec, head, split, trained, evaluated)
-        following = TriggerDagRunOperator(task_id="next", trigger_dag_id=dag_id, **_attempts(spec))
-        committed.operator >> following
+        committed.operator >> TriggerDagRunOperator(task_id="next", trigger_dag_id=dag_id, **_attempts(spec))
+        if spec.next_stage:
+            split.operator >> _next_stage(spec, spec.next_stage)
     return dag
 
 
@@ -93,6 +96,7 @@ def _checkpoint(spec: PipelineSpec) -> XComArg:
         branch=spec.branch,
         store=spec.store.url if spec.store else None,
         storage_options=spec.store.storage_options if spec.store else None,
+        start_from=spec.start_from,
         **_attempts(spec),
     )
     if spec.prepare:
@@ -154,6 +158,23 @@ def _commit(spec: PipelineSpec, head: XComArg, split: XComArg, trained: XComArg,
         retention=policies_of(spec.retention),
         **_attempts(spec, spec.commit),
     ).output
+
+
+def _next_stage(spec: PipelineSpec, dag_id: str) -> TriggerDagRunOperator:
+    """Runs when there is nothing to train on any more: then, and only then, the samples task ends skipped.
+
+    Naming the checkpoint by a template, and not by `head`, keeps the checkpoint task, which succeeds, from being a
+    second task that `all_skipped` waits for. Where everything was skipped for another reason the template has no value,
+    so the task fails.
+    """
+    checkpoint = "{{ task_instance.xcom_pull(task_ids='checkpoint')['id'] }}"
+    return TriggerDagRunOperator(
+        task_id="next_stage",
+        trigger_dag_id=dag_id,
+        conf={"start_from": f"{spec.pipeline}/{spec.stage}/{spec.branch}@{checkpoint}"},
+        trigger_rule=TriggerRule.ALL_SKIPPED,
+        **_attempts(spec),
+    )
 
 
 def _attempts(spec: PipelineSpec, section: TaskSection | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from trainflow.errors import InputError
 from trainflow.pipeline_spec.fields import (
@@ -226,6 +226,9 @@ class PipelineSpec(Section):
     store: Store | None = None
     """Where checkpoints go: an fsspec URL, a path relative to the project, or a section; default: the setting
     `checkpoints.store`."""
+    start_from: str | None = None
+    """Where a chain without a checkpoint begins: the head of another chain in the same store (`pipeline/stage/branch`),
+    or one checkpoint of it (`pipeline/stage/branch@checkpoint`); default: from nothing."""
     config: str | None = None
     """File of the model's parameters, relative to the project; laid underneath `params`."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -251,3 +254,13 @@ class PipelineSpec(Section):
     """Retries of the task that commits the checkpoint."""
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
+    next_stage: Name | None = None
+    """Id of a DAG that is triggered when this one has caught up, with the newest checkpoint as its starting point."""
+
+    @field_validator("next_stage")
+    @classmethod
+    def _comes_to_an_end(cls, name: str | None, info: ValidationInfo) -> str | None:
+        samples: SamplesSection | None = info.data.get("samples")
+        if name and info.data.get("mode") == "latest" and samples and samples.end is None:
+            raise ValueError("never triggered: mode is 'latest' and the samples have no 'end'")
+        return name

@@ -144,7 +144,7 @@ def test_a_model_that_was_saved_and_loaded_goes_on_as_if_it_never_was(bench: Ben
     params = flight_delay.DEFAULTS
     kept = flight_delay.new_model(params)
     for split in (one, two):
-        for batch in split.batches(columns=[*flight_delay.COLUMNS, "arr_delay"], batch_size=1024, seed=7):
+        for batch in split.batches(columns=[*flight_delay.COLUMNS, "arr_delay"], batch_size=2048, seed=7):
             kept.partial_fit(*flight_delay.examples(batch, params["bits"]))
     bench.train(one, "one")
     bench.train(two, "two", bench.folder / "one")

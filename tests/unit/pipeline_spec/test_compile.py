@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.retention import KeepBest, KeepEvery, KeepLatest
+from trainflow.errors import PipelineFileError
+from trainflow.execution import dag_files
+from trainflow.messages.workload import DagSource
+from trainflow.pipeline_spec.load import files_of, load_pipeline_file, load_spec
+from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+from trainflow.serialization.document import DagDocument, encode
+from trainflow.serialization.from_dag import to_document
+from trainflow.settings.project import project_at
+
+ROOT = Path(__file__).parents[3]
+
+FULL = """\
+pipeline: full
+description: everything that can be said
+tags: [b, a]
+stage: fine
+branch: try
+mode: latest
+store: {url: "s3://bucket/models", storage_options: {key: k, secret: hush}}
+params: {alpha: 0.1, layers: [3, 4]}
+retries: 4
+retry_delay: 1m
+prepare: {function: "json:loads", timeout: 5m}
+samples:
+  path: "s3://bucket/t/date={start:%Y-%m-%d}/hour={start:%H}/"
+  length: 1h
+  start: 2013-01-01T06:00:00Z
+  end: 2014-01-01
+  files: "*.pq"
+  ready: {marker: done, min_files: 2, min_rows: 3, min_bytes: 4kB, stable: 5m}
+  checks: {min_rows: 1, max_rows: 9, columns: {a: int64, b: }, nulls: {a: 0.5}, ranges: {a: [0, null]}}
+  gaps: {wait: 6h, then: skip}
+  storage_options: {anon: true}
+  poke_interval: 5s
+  wait_timeout: 2d
+  retries: 9
+split: {partitions: 14, rows: 1000, bytes: 2GiB}
+evaluate: {function: "json:loads", queue: gpu}
+train: {command: [python, train.py], retries: 0, retry_delay: 0s, timeout: 2h, pool: gpus}
+gates: ["auc >= 0.6", loss is finite]
+commit: {retries: 7}
+retention: {keep_latest: 5, keep_every: 10, keep_best: {metric: loss, mode: min, count: 2}}
+"""
+
+MINIMAL = """\
+pipeline: tiny
+samples: {path: "d/{start:%Y-%m-%d}/", length: 1d, start: 2013-01-01}
+train: {function: "json:loads"}
+"""
+
+
+def compiled(folder: Path, text: str, **overrides: str) -> DAG:
+    path = folder / "p.yaml"
+    path.write_text(text)
+    return load_pipeline_file(path, overrides, project_at(folder)).dag
+
+
+def edges(document: DagDocument) -> dict[str, list[str]]:
+    return {task.task_id: task.upstream for task in document.tasks}
+
+
+def test_a_minimal_pipeline_is_five_tasks_in_a_line(tmp_path: Path) -> None:
+    dag = compiled(tmp_path, MINIMAL)
+    assert [task.task_id for task in dag.topological_sort()] == ["checkpoint", "samples", "train", "commit", "next"]
+    assert (dag.dag_id, dag.max_active_runs) == ("tiny", 1)
+    following: Any = dag.get_task("next")
+    assert (following.trigger_dag_id, following.upstream_task_ids) == ("tiny", {"commit"})
+    train: Any = dag.get_task("train")
+    assert (train.retries, train.retry_delay, train.execution_timeout) == (2, timedelta(seconds=10), None)
+    samples: Any = dag.get_task("samples")
+    assert (samples.mode, samples.limits, samples.samples.ready) == ("backfill", SplitLimits(), Ready())
+
+
+def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
+    dag = compiled(tmp_path, FULL)
+    tasks: dict[str, Any] = {task.task_id: task for task in dag.tasks}
+    assert list(edges(to_document(dag))) == ["prepare", "checkpoint", "samples", "evaluate", "train", "commit", "next"]
+    assert (dag.description, dag.tags, dag.resolve_params()) == (
+        "everything that can be said",
+        ["a", "b"],
+        {"alpha": 0.1, "layers": [3, 4]},
+    )
+    assert (tasks["prepare"].python_callable, tasks["prepare"].execution_timeout) == (
+        "json:loads",
+        timedelta(minutes=5),
+    )
+    head = tasks["checkpoint"]
+    assert (head.pipeline, head.stage, head.branch, head.store) == ("full", "fine", "try", "s3://bucket/models")
+    assert head.storage_options == {"key": "k", "secret": "hush"}
+    samples = tasks["samples"]
+    assert samples.samples == Samples(
+        path="s3://bucket/t/date={start:%Y-%m-%d}/hour={start:%H}/",
+        length_seconds=3600,
+        start=datetime(2013, 1, 1, 6, tzinfo=UTC),
+        end=datetime(2014, 1, 1, tzinfo=UTC),
+        files="*.pq",
+        ready=Ready(marker="done", min_files=2, min_rows=3, min_bytes=4000, stable_seconds=300),
+        checks=Checks(
+            min_rows=1, max_rows=9, columns={"a": "int64", "b": None}, nulls={"a": 0.5}, ranges={"a": (0, None)}
+        ),
+        gaps=GapPolicy(wait_seconds=21_600, then="skip"),
+        storage_options={"anon": True},
+    )
+    assert samples.limits == SplitLimits(partitions=14, rows=1000, bytes=2 * 2**30)
+    assert (samples.mode, samples.poke_interval, samples.timeout) == ("latest", 5.0, timedelta(days=2))
+    assert (tasks["evaluate"].function, tasks["evaluate"].queue) == ("json:loads", "gpu")
+    assert (tasks["train"].command, tasks["train"].function) == (["python", "train.py"], None)
+    assert [gate.text for gate in tasks["commit"].gates] == ["auc >= 0.6", "loss is finite"]
+    assert tasks["commit"].retention == (KeepLatest(5), KeepEvery(10), KeepBest("loss", "min", 2))
+
+
+def test_retries_are_the_sections_or_else_the_pipelines(tmp_path: Path) -> None:
+    tasks = {task.task_id: task for task in compiled(tmp_path, FULL).tasks}
+    assert {name: task.retries for name, task in tasks.items()} == {
+        "checkpoint": 4,
+        "prepare": 4,
+        "samples": 9,
+        "evaluate": 4,
+        "train": 0,
+        "commit": 7,
+        "next": 4,
+    }
+    assert tasks["train"].retry_delay == timedelta(0)
+    assert tasks["samples"].retry_delay == timedelta(minutes=1)
+    assert (tasks["train"].pool, tasks["train"].execution_timeout) == ("gpus", timedelta(hours=2))
+
+
+def test_secrets_of_the_store_are_not_in_the_document(tmp_path: Path) -> None:
+    assert b"hush" not in encode(to_document(compiled(tmp_path, FULL)))
+
+
+@pytest.mark.parametrize(
+    ("stage", "branch", "dag_id"),
+    [
+        ("main", "main", "tiny"),
+        ("fine", "main", "tiny.fine"),
+        ("main", "try", "tiny.main.try"),
+        ("fine", "try", "tiny.fine.try"),
+    ],
+)
+def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: str, branch: str, dag_id: str) -> None:
+    dag = compiled(tmp_path, MINIMAL, stage=stage, branch=branch)
+    following: Any = dag.get_task("next")
+    assert (dag.dag_id, following.trigger_dag_id) == (dag_id, dag_id)
+
+
+def test_the_next_stage_is_triggered_with_the_head_when_there_are_no_more_samples(tmp_path: Path) -> None:
+    dag = compiled(tmp_path, MINIMAL + "next_stage: tiny.fine\nstart_from: tiny/rough/main\n")
+    stage: Any = dag.get_task("next_stage")
+    assert (stage.trigger_dag_id, stage.trigger_rule) == ("tiny.fine", "all_skipped")
+    assert edges(to_document(dag))["next_stage"] == ["samples"]
+    pulled = SimpleNamespace(xcom_pull=lambda task_ids: {"id": f"id of {task_ids}"})
+    stage.render_template_fields({"task_instance": pulled})
+    assert stage.conf == {"start_from": "tiny/main/main@id of checkpoint"}
+    head: Any = dag.get_task("checkpoint")
+    assert head.start_from == "tiny/rough/main"
+
+
+def test_a_stage_after_one_that_never_ends_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineFileError, match=r"^p\.yaml:5:13: next_stage: never triggered: mode is 'latest'"):
+        compiled(tmp_path, MINIMAL + "mode: latest\nnext_stage: tiny.fine\n")
+
+
+def test_a_gate_that_cannot_be_read_is_told_at_its_line(tmp_path: Path) -> None:
+    with pytest.raises(PipelineFileError, match=r"^p\.yaml:4:9: gates\[0\]: gate 'auc > x': expected a number"):
+        compiled(tmp_path, MINIMAL + "gates: [auc > x]\n")
+
+
+def test_a_pipeline_outside_a_project_finds_its_functions_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "training_of_test.py").write_text("def train(ctx): ...\n")
+    text = MINIMAL.replace("json:loads", "training_of_test:train")
+    assert compiled(tmp_path, text).has_task("train")
+    with pytest.raises(PipelineFileError, match=r"p\.yaml:3:.*training_of_test\.py defines no 'trian'"):
+        compiled(tmp_path, text.replace(":train", ":trian"))
+
+
+def test_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(FULL)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from trainflow.pipeline_spec.load import load_pipeline_file\n"
+        "from trainflow.serialization.document import encode\n"
+        "from trainflow.serialization.from_dag import to_document\n"
+        "from trainflow.settings.project import project_at\n"
+        "path = Path(sys.argv[1])\n"
+        "sys.stdout.buffer.write(encode(to_document(*load_pipeline_file(path, {}, project_at(path.parent)))))\n"
+    )
+    documents = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            check=True,
+            capture_output=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(documents) == 1
+
+
+def test_a_parameter_is_part_of_the_version_and_so_is_its_file(tmp_path: Path) -> None:
+    path, project = tmp_path / "p.yaml", project_at(tmp_path)
+    path.write_text(MINIMAL + "config: params.yaml\n")
+    contents = []
+    for text in ("x: 1\n", "x: 1  # the same\n", "x: 2\n"):
+        (tmp_path / "params.yaml").write_text(text)
+        contents.append(load_pipeline_file(path, {}, project).content)
+    assert contents[0] == contents[1] != contents[2]
+    assert files_of(path, load_spec(path, {}, project), project) == [path, tmp_path / "params.yaml"]
+
+
+# -- the pipelines of this repository ------------------------------------------------------------------------------
+
+
+def document(name: str) -> DagDocument:
+    loaded = dag_files.load(DagSource(f"pipelines/{name}"), project_at(ROOT))
+    (dag,) = loaded.dags.values()
+    return to_document(dag, loaded.content)
+
+
+def test_the_yaml_and_the_python_example_are_the_same_dag() -> None:
+    yaml, python = document("flight_delay.yaml"), document("flight_delay_dag.py")
+    assert edges(yaml) == edges(python)
+    assert [task.retry for task in yaml.tasks] == [task.retry for task in python.tasks]
+    assert yaml.params == python.params
+    assert python.max_active_runs == yaml.max_active_runs == 1
+    assert yaml.chain is not None
+    assert python.chain is not None
+    assert (yaml.chain.limits, yaml.chain.mode) == (python.chain.limits, python.chain.mode)
+    assert yaml.dag_id != python.dag_id
+
+
+def test_the_latest_example_never_ends() -> None:
+    chain = document("flight_delay_latest.yaml").chain
+    assert chain is not None
+    assert chain.mode == "latest"
+    assert chain.samples is not None
+    assert chain.samples.end is None
