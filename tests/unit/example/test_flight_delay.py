@@ -90,7 +90,7 @@ class Bench:
             "_report": self._report,
         }
 
-    def _report(self, done: float, **_: Any) -> None:
+    def _report(self, done: float, *_: Any, **__: Any) -> None:
         self.reported.append(done)
         self.on_report()
 
