@@ -138,14 +138,27 @@ def test_a_chain_is_one_parent_with_one_child_a_run_and_a_curve(
 def test_delivering_everything_again_changes_nothing(
     new_mirror: Callable[[], Mirror], client: MlflowClient, store: Path, pipeline: str
 ) -> None:
+    from trainflow.tracking.mirror import Mirror
+
     runs = [run_of(pipeline, number) for number in (1, 2)]
     deliveries = [delivery for run in runs for delivery in (RunStarted(run), finish_of(run))]
     first = new_mirror()
     ids = [first.apply(delivery) for delivery in deliveries]
     before = content_of(store)
-    again = new_mirror()
+    again = Mirror(DyingClient(client, 1))  # type: ignore[arg-type]  # dies of the first write
     assert [again.apply(delivery) for delivery in deliveries] == ids
     assert content_of(store) == before
+
+
+def test_the_same_end_told_in_other_words_adds_no_point(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    """As after the metadata database was lost and the ledger was mirrored anew: other times, same commits."""
+    run = run_of(pipeline, 1)
+    mirror.apply(finish_of(run))
+    mirror.apply(finish_of(run, ended_at=run.started_at + timedelta(days=1), note="told again"))
+    (parent,), (child,) = runs_of(client, pipeline, "chain"), runs_of(client, pipeline, "run")
+    for entry in (parent, child):
+        assert len(client.get_metric_history(entry.info.run_id, "prequential/auc")) == 1
+    assert child.data.tags["trainflow.note"] == "told again"
 
 
 def content_of(store: Path) -> dict[str, list[Any]]:

@@ -30,6 +30,7 @@ def test_a_server_decides_where_artifacts_go(tmp_path: Path) -> None:
 def test_the_servers_command_names_the_store_where_nobody_else_sees_it(tmp_path: Path) -> None:
     command = server_command(TrackingSettings(uri=POSTGRES), Home(tmp_path), host="127.0.0.1", port=5001)
     assert command.environment["MLFLOW_BACKEND_STORE_URI"] == POSTGRES
+    assert command.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "geheim" not in " ".join(command.argv)
     assert command.url == "http://127.0.0.1:5001"
     assert (tmp_path / "mlflow").is_dir()
