@@ -12,7 +12,7 @@ from trainflow.authoring.context import Context, TaskInstance
 from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.authoring.operator import BaseOperator
 from trainflow.clock import ensure_utc
-from trainflow.errors import DagRunAlreadyExists, FailException, SkipException, TaskError
+from trainflow.errors import DagRunAlreadyExists, FailException, InputError, SkipException, TaskError
 from trainflow.identifiers import canonical_json, check_name, triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.states import DagRunState
@@ -181,7 +181,7 @@ def _states(name: str, given: Sequence[str | DagRunState] | None, default: list[
         return [DagRunState(state).value for state in states]
     except ValueError:
         known = ", ".join(state.value for state in DagRunState)
-        raise ValueError(f"{name}={given!r}: the states of a run are {known}") from None
+        raise InputError(f"{name}={given!r}: the states of a run are {known}") from None
 
 
 def _moment(name: str, value: str | datetime | None) -> datetime | None:

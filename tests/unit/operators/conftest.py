@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,7 +48,9 @@ class FakeRuns:
 class FakeTaskInstance:
     """One attempt."""
 
-    def __init__(self, project: Any, settings: Settings, clock: ManualClock, xcoms: dict[Any, Any], **facts: Any) -> None:
+    def __init__(
+        self, project: Any, settings: Settings, clock: ManualClock, xcoms: dict[Any, Any], **facts: Any
+    ) -> None:
         self.dag_id = facts.get("dag_id", "model")
         self.run_id = facts.get("run_id", "run-1")
         self.task_id = facts["task_id"]
@@ -77,12 +80,16 @@ class FakeTaskInstance:
         self.on_sleep()
 
     def xcom_push(self, key: str, value: Any) -> None:
-        self._xcoms[self.run_id, self.task_id, key] = value
+        self._xcoms[self.run_id, self.task_id, key] = msgspec.json.decode(msgspec.json.encode(value))
 
-    def xcom_pull(self, task_ids: Any = None, dag_id: Any = None, key: str = "return_value", *args: Any, **kw: Any) -> Any:
+    def xcom_pull(
+        self, task_ids: Any = None, dag_id: Any = None, key: str = "return_value", *args: Any, **kw: Any
+    ) -> Any:
         return self._xcoms.get((kw.get("run_id") or self.run_id, task_ids, key), kw.get("default"))
 
-    def report_progress(self, done: float, total: Any = None, unit: str = "rows", metrics: Any = None, note: Any = None) -> None:
+    def report_progress(
+        self, done: float, total: Any = None, unit: str = "rows", metrics: Any = None, note: Any = None
+    ) -> None:
         self.progress.append((done, total, unit, metrics))
 
     def set_note(self, text: str) -> None:

@@ -66,7 +66,7 @@ class PartitionTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.PartitionTrigger", {
-            "samples": msgspec.to_builtins(self.samples),
+            "samples": msgspec.json.decode(msgspec.json.encode(self.samples)),
             "partition_start": self.partition_start.isoformat(),
             "project_root": str(self.project_root),
             "poke_interval": self.poke_interval,
