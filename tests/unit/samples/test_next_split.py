@@ -1,0 +1,259 @@
+"""The rule, over tables written to disk and over one that is only imagined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
+from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
+from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
+from trainflow.samples.split import SampleFile, SplitPartition, partition_of
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+class Imagined:
+    """A table as a string: `R` ready, `w` being written, `.` missing, `!` ready and bad. Rows: 10 a partition.
+
+    Everything was written an hour before `now`.
+    """
+
+    def __init__(self, days: str, now: datetime = NOW, exists: bool = True) -> None:
+        self.days, self.now, self.exists = days, now, exists
+        self.asked: list[int] = []
+
+    def state(self, start: datetime) -> PartitionState:
+        number = (start - START) // DAY
+        self.asked.append(number)
+        mark = self.days[number] if number < len(self.days) else "."
+        if mark in "R!":
+            return PartitionState(start, Presence.READY, changed=NOW - HOUR)
+        if mark == "w":
+            return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS", changed=NOW - HOUR)
+        return PartitionState(start, Presence.MISSING, "nothing is there")
+
+    def later(self, start: datetime) -> Iterator[datetime]:
+        first = (start - START) // DAY + 1
+        return (START + number * DAY for number in range(first, len(self.days)) if self.days[number] != ".")
+
+    def content(self, start: datetime) -> SplitPartition:
+        if self.days[(start - START) // DAY] == "!":
+            raise SampleCheckFailed("bad", partition=start, problems=("bad",))
+        return partition_of(start, start + DAY, (SampleFile(f"{start:%F}/a.parquet", 100, 10, "f", (10,)),))
+
+    def table_exists(self) -> bool:
+        return self.exists
+
+
+def ask(days: str, watermark: int | None = None, now: datetime = NOW, **more: object) -> NextSplit:
+    gaps = more.pop("gaps", GapPolicy())
+    end = more.pop("end", None)
+    samples = Samples(
+        path="t/{start:%F}",
+        length_seconds=86400,
+        start=START,
+        gaps=gaps,  # type: ignore[arg-type]
+        end=None if end is None else START + end * DAY,  # type: ignore[operator]
+    )
+    mark = None if watermark is None else START + watermark * DAY
+    return decide(samples, mark, SplitLimits(**more), Imagined(days, now))  # type: ignore[arg-type]
+
+
+def shape(found: NextSplit) -> str:
+    """The split as letters from the watermark: `P` partition, `-` hole."""
+    assert isinstance(found, SplitFound), found
+    split = found.split
+    marks = dict.fromkeys((partition.start for partition in split.partitions), "P")
+    for hole in split.holes:
+        marks.update({hole.start + n * DAY: "-" for n in range((hole.end - hole.start) // DAY)})
+    assert split.start == min(marks)
+    assert split.end == max(marks) + DAY
+    return "".join(marks[moment] for moment in sorted(marks))
+
+
+SKIP = GapPolicy(0, "skip")
+
+
+@pytest.mark.parametrize(
+    ("days", "limits", "expected"),
+    [
+        ("RRRRR", {}, "PPPPP"),
+        ("RRRRR", {"partitions": 2}, "PP"),
+        ("RRRRR", {"rows": 20}, "PP"),
+        ("RRRRR", {"rows": 29}, "PP"),
+        ("RRRRR", {"rows": 1}, "P"),
+        ("RRRRR", {"bytes": 350}, "PPP"),
+        ("RRRRR", {"bytes": 350, "partitions": 4, "rows": 20}, "PP"),
+        ("RRwRR", {}, "PP"),
+        ("RR.RR", {}, "PP"),
+        ("RR.RR", {"gaps": SKIP}, "PP-PP"),
+        ("..RR", {"gaps": SKIP}, "--PP"),
+        ("RR..", {"gaps": SKIP}, "PP"),
+        ("RR.w", {"gaps": SKIP}, "PP"),
+        ("RR.wR", {"gaps": SKIP}, "PP"),
+        ("RR.wR", {"gaps": GapPolicy(60, "skip")}, "PP--P"),
+        ("RR!RR", {}, "PP"),
+        ("RRR.R", {"end": 3, "gaps": SKIP}, "PPP"),
+        ("R.R.R", {"partitions": 2, "gaps": SKIP}, "P-P"),
+    ],
+)
+def test_how_far_a_split_reaches(days: str, limits: dict[str, object], expected: str) -> None:
+    assert shape(ask(days, **limits)) == expected
+
+
+def test_a_full_split_does_not_look_further() -> None:
+    seen = Imagined("RRRRR")
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    decide(samples, None, SplitLimits(partitions=2), seen)
+    assert seen.asked == [0, 1]
+
+
+def test_waiting_for_a_partition_that_is_being_written() -> None:
+    found = ask("RRw", 2)
+    assert found == Waiting(START + 2 * DAY, "the partition 2024-01-03T00:00Z is not ready: it has no _SUCCESS")
+
+
+def test_without_a_wait_in_the_policy_a_partition_that_is_being_written_is_waited_for() -> None:
+    found = ask("wR")
+    assert isinstance(found, Waiting)
+    assert found.later_ready == START + DAY
+
+
+def test_with_a_wait_it_is_a_gap_once_nothing_was_written_for_that_long() -> None:
+    with pytest.raises(SampleGap, match="not ready: it has no _SUCCESS, while 2024-01-02T00:00Z is ready"):
+        ask("wR", gaps=GapPolicy(60, "fail"))
+
+
+def test_a_gap_is_waited_for_from_when_the_later_partition_became_ready() -> None:
+    policy = GapPolicy(2 * 3600, "skip")
+    found = ask(".R", gaps=policy)
+    assert isinstance(found, Waiting)
+    assert found.check_again_at == NOW + HOUR
+    assert "missing, while 2024-01-02T00:00Z is ready; skip at 2024-06-01T01:00Z" in found.reason
+    assert shape(ask(".R", gaps=policy, now=NOW + HOUR)) == "-P"
+
+
+def test_a_gap_fails_when_policy_says_so() -> None:
+    with pytest.raises(SampleGap, match=r"2024-01-01T00:00Z is missing, while 2024-01-02T00:00Z is ready") as caught:
+        ask(".R")
+    assert caught.value.partition == START
+
+
+def test_a_missing_partition_before_one_that_is_being_written() -> None:
+    found = ask(".w", gaps=SKIP)
+    assert isinstance(found, Waiting)
+    assert found.partition_start == START
+    assert "2024-01-02T00:00Z is there and not ready either" in found.reason
+
+
+def test_nothing_after_the_watermark() -> None:
+    found = ask("RR", 2)
+    assert isinstance(found, CaughtUp)
+    assert found.watermark == START + 2 * DAY
+    assert not found.finished
+    assert "nothing after 2024-01-03T00:00Z" in found.reason
+
+
+def test_the_end_of_the_table() -> None:
+    found = ask("RRR", 2, end=2)
+    assert isinstance(found, CaughtUp)
+    assert found.finished
+
+
+def test_holes_at_the_end_of_the_table_are_no_split() -> None:
+    assert isinstance(ask("RR..", 2, end=4, gaps=SKIP), CaughtUp)
+
+
+def test_a_bad_partition_stops_the_split_that_starts_with_it() -> None:
+    with pytest.raises(SampleCheckFailed):
+        ask("RR!RR", 2)
+
+
+def test_time_before_the_table_is_a_hole_so_that_splits_tile() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    found = decide(samples, START - timedelta(days=3.5), SplitLimits(), Imagined("R"))
+    assert isinstance(found, SplitFound)
+    assert found.split.start == START - timedelta(days=3.5)
+    assert [(hole.start, hole.end) for hole in found.split.holes] == [(START - timedelta(days=3.5), START)]
+
+
+# -- on disk -------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_question_has_the_same_answer(daily, now) -> None:
+    daily.write(0, 1, 2)
+    first = next_split(daily.samples, None, None, now, daily.root)
+    again = next_split(daily.samples, None, None, now + 100 * DAY, daily.root)
+    assert first == again
+    assert isinstance(first, SplitFound) and isinstance(again, SplitFound)
+    assert first.split.digest == again.split.digest
+    assert first.split.rows == 30
+    assert [file.path for file in first.split.files][:1] == ["data/date=2024-01-01/a.parquet"]
+    assert msgspec.json.decode(msgspec.json.encode(first), type=SplitFound) == first
+
+
+def test_content_that_changes_changes_the_fingerprint(daily, now) -> None:
+    daily.write(0, 1, at=now - DAY)
+    before = next_split(daily.samples, None, None, now, daily.root).split
+    daily.write(1, rows=11, at=now - DAY)
+    after = next_split(daily.samples, None, None, now, daily.root).split
+    assert before.digest != after.digest
+    same = [a.fingerprint == b.fingerprint for a, b in zip(before.partitions, after.partitions, strict=True)]
+    assert same == [True, False]
+
+
+def test_a_table_that_does_not_exist_yet(daily, now) -> None:
+    found = next_split(daily.samples, None, None, now, daily.root)
+    assert isinstance(found, CaughtUp)
+    assert "does not exist" in found.reason
+
+
+def test_an_empty_folder_is_missing(daily, now) -> None:
+    daily.folder(0).mkdir(parents=True)
+    assert isinstance(next_split(daily.samples, None, None, now, daily.root), CaughtUp)
+
+
+def test_neighbours_that_are_no_partitions_are_left_alone(daily, now) -> None:
+    daily.write(0)
+    for name in ("date=__HIVE_DEFAULT_PARTITION__", "date=2024-02-30", "_temporary", "date=2024-01-05.tmp"):
+        (daily.root / "data" / name).mkdir()
+    (daily.root / "data" / "date=2024-03-01").write_text("a file and no folder")
+    found = next_split(daily.samples, START + DAY, None, now, daily.root)
+    assert isinstance(found, CaughtUp)
+
+
+def test_a_damaged_file_is_named(daily, now) -> None:
+    daily.write(0)
+    (daily.folder(0) / "b.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(SampleUnreadable, match=r"data/date=2024-01-01/b\.parquet cannot be read as Parquet"):
+        next_split(daily.samples, None, None, now, daily.root)
+
+
+def test_checks_name_file_column_expected_and_found(daily, now) -> None:
+    daily.write(0)
+    samples = msgspec.structs.replace(daily.samples, checks=Checks(columns={"x": "string", "y": None}))
+    with pytest.raises(SampleCheckFailed) as caught:
+        next_split(samples, None, None, now, daily.root)
+    assert caught.value.partition == START
+    assert caught.value.problems == (
+        "a.parquet: column 'x': expected string, found int64",
+        "a.parquet: column 'y': expected any type, found no such column",
+    )
+
+
+def test_files_that_are_no_parquet_have_no_rows(tmp_path: Path, now) -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, files="*.csv")
+    (tmp_path / "t/2024-01-01").mkdir(parents=True)
+    (tmp_path / "t/2024-01-01/a.csv").write_text("x\n1\n")
+    (tmp_path / "t/2024-01-01/_SUCCESS").touch()
+    found = next_split(samples, None, None, now, tmp_path)
+    assert isinstance(found, SplitFound)
+    assert (found.split.rows, found.split.bytes) == (None, 4)

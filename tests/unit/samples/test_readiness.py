@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trainflow.errors import SampleUnreadable
+from trainflow.samples.readiness import Presence, is_sample, judge, needs_folders_below
+from trainflow.samples.spec import Ready, Samples
+from trainflow.samples.storage import StoredFile
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(days=2)
+
+
+def stored(name: str, size: int = 100, age_seconds: float = 3600) -> StoredFile:
+    modified = NOW - timedelta(seconds=age_seconds)
+    return StoredFile(name, size, modified, modified.isoformat())
+
+
+DATA, MORE, MARKER = stored("a.parquet"), stored("b.parquet", age_seconds=5), stored("_SUCCESS", 0)
+
+
+def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parquet") -> tuple[Presence, str]:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=ready, files=glob)
+    found = judge(samples, START, list(files), NOW, lambda _: rows)
+    return found.presence, found.reason
+
+
+@pytest.mark.parametrize(
+    ("ready", "files", "presence", "reason"),
+    [
+        (Ready(), (), Presence.MISSING, "nothing is there"),
+        (Ready(), (DATA,), Presence.NOT_READY, "it has no _SUCCESS"),
+        (Ready(), (MARKER,), Presence.NOT_READY, "it has no file that matches *.parquet, only _SUCCESS"),
+        (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Presence.NOT_READY, "no file that matches"),
+        (Ready(), (DATA, MARKER), Presence.READY, ""),
+        (Ready(marker="*.done"), (DATA, MARKER), Presence.NOT_READY, "it has no *.done"),
+        (Ready(marker="*.done"), (DATA, stored("x.done")), Presence.READY, ""),
+        (Ready(min_files=2), (DATA,), Presence.NOT_READY, "1 of at least 2 files"),
+        (Ready(min_files=2), (DATA, MORE), Presence.READY, ""),
+        (Ready(min_files=2), (DATA, MARKER), Presence.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_files=2), (DATA, MORE), Presence.NOT_READY, "it has no _SUCCESS"),
+        (Ready(min_bytes=150), (DATA,), Presence.NOT_READY, "100 of at least 150 bytes"),
+        (Ready(min_bytes=150), (DATA, MORE), Presence.READY, ""),
+        (Ready(min_rows=11), (DATA,), Presence.NOT_READY, "10 of at least 11 rows"),
+        (Ready(min_rows=10), (DATA,), Presence.READY, ""),
+        (Ready(stable_seconds=60), (DATA, MORE), Presence.NOT_READY, "less than 60 s ago"),
+        (Ready(stable_seconds=60), (DATA,), Presence.READY, ""),
+        (Ready(stable_seconds=60, min_files=3), (DATA, MORE), Presence.NOT_READY, "2 of at least 3 files"),
+    ],
+)
+def test_every_condition_must_hold(
+    ready: Ready, files: tuple[StoredFile, ...], presence: Presence, reason: str
+) -> None:
+    found, said = state(ready, *files)
+    assert found is presence
+    assert reason in said
+    assert bool(said) is (presence is not Presence.READY)
+
+
+def test_a_partition_that_is_too_young_says_when_to_look_again() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(stable_seconds=60))
+    found = judge(samples, START, [MORE], NOW, lambda _: 0)
+    assert found.check_again_at == NOW + timedelta(seconds=55)
+
+
+def test_storage_without_times_cannot_say_that_files_are_stable() -> None:
+    found, said = state(Ready(stable_seconds=60), StoredFile("a.parquet", 1, None, ""))
+    assert found is Presence.NOT_READY
+    assert "does not say when" in said
+
+
+def test_it_became_ready_with_its_last_write() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    found = judge(samples, START, [DATA, MARKER, MORE], NOW, lambda _: 0)
+    assert found.changed == MORE.modified
+    assert [file.name for file in found.files] == ["a.parquet", "b.parquet"]
+
+
+def _no_footer(files: tuple[StoredFile, ...]) -> int:
+    raise SampleUnreadable(f"{files[0].name} cannot be read as Parquet")
+
+
+def test_without_a_marker_a_file_without_a_footer_is_being_written() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(min_rows=1))
+    found = judge(samples, START, [DATA], NOW, _no_footer)
+    assert found.presence is Presence.NOT_READY
+    assert "a.parquet" in found.reason
+
+
+def test_with_a_marker_it_is_damaged() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS", min_rows=1))
+    with pytest.raises(SampleUnreadable):
+        judge(samples, START, [DATA, MARKER], NOW, _no_footer)
+
+
+@pytest.mark.parametrize(
+    ("name", "glob", "data"),
+    [
+        ("a.parquet", "*.parquet", True),
+        (".a.parquet.crc", "*", False),
+        ("_SUCCESS", "*", False),
+        ("_temporary/0/a.parquet", "**/*.parquet", False),
+        ("country=__HIVE_DEFAULT_PARTITION__/a.parquet", "**/*.parquet", True),
+        ("_delta.parquet", "_*.parquet", True),
+    ],
+)
+def test_what_is_data(name: str, glob: str, data: bool) -> None:
+    assert is_sample(name, glob) is data
+
+
+def test_folders_below_are_listed_only_when_a_glob_reaches_there() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    assert not needs_folders_below(samples)
+    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, files="**/*.parquet"))
+    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, ready=Ready(marker="log/_DONE")))
