@@ -21,11 +21,12 @@ Stamp = tuple[int, int]
 
 
 class LoadedFile(NamedTuple):
-    """A file's DAGs by id, and the digest of what decides besides the DAG what an attempt does (YAML: the resolved
-    file; empty for Python)."""
+    """A file's DAGs by id, the digest of what decides besides the DAG what an attempt does (YAML: the resolved file;
+    empty for Python), and the other files it was made from (YAML: the parameters of its `config`)."""
 
     dags: dict[str, DAG]
     content: str
+    files: tuple[Path, ...] = ()
 
 
 def add_to_path(project: Project) -> None:
@@ -44,8 +45,8 @@ def load(source: DagSource, project: Project) -> LoadedFile:
     if path.suffix in YAML_SUFFIXES:
         from trainflow.pipeline_spec.load import load_pipeline_file
 
-        dag, content = load_pipeline_file(path, source.overrides, project)
-        return LoadedFile({dag.dag_id: dag}, content)
+        dag, content, files = load_pipeline_file(path, source.overrides, project)
+        return LoadedFile({dag.dag_id: dag}, content, files)
     if path.suffix == ".py":
         return LoadedFile(_load_python(path, source.overrides), "")
     raise PipelineFileError("a pipeline is a .yaml, .yml or .py file", path=str(path))
@@ -129,6 +130,7 @@ class DagFiles:
             path = self._project.absolute(source.path)
             self._stamps.setdefault(path, _stamp(path))
             self._loaded[key] = load(source, self._project)
+            self.watch(list(self._loaded[key].files))
         self.note_imports()
         return self._loaded[key]
 

@@ -36,7 +36,8 @@ def parse(request: ParseFile) -> ParseResult:
         path = str(project.absolute(request.source.path))
         message = f"{path}: {type(error).__name__}: {error}"
         return ParseResult(problem=ParseProblem(message, _traceback(error), path))
-    return ParseResult(dags=dags, modules=[str(path) for path in dag_files.project_modules(project)])
+    read = [*loaded.files, *dag_files.project_modules(project)]
+    return ParseResult(dags=dags, modules=[str(path) for path in read])
 
 
 def _traceback(error: BaseException) -> str:

@@ -20,10 +20,12 @@ from trainflow.settings.project import Project
 
 
 class LoadedPipeline(NamedTuple):
-    """The DAG of a pipeline file, and the digest of the resolved file, which is the DAG document's `content`."""
+    """The DAG of a pipeline file, the digest of the resolved file, which is the DAG document's `content`, and the other
+    files it was made from."""
 
     dag: DAG
     content: str
+    files: tuple[Path, ...] = ()
 
 
 def load_pipeline_file(path: Path, overrides: Mapping[str, str], project: Project) -> LoadedPipeline:
@@ -34,7 +36,7 @@ def load_pipeline_file(path: Path, overrides: Mapping[str, str], project: Projec
     except InputError as error:  # what an operator refuses and the model does not know of
         raise PipelineFileError(str(error), path=project.relative(path)) from error
     dag.fileloc = str(path)
-    return LoadedPipeline(dag, content_of(spec))
+    return LoadedPipeline(dag, content_of(spec), (project.root / spec.config,) if spec.config else ())
 
 
 def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> PipelineSpec:
@@ -46,11 +48,6 @@ def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> Pip
     problems = apply_overrides(document, overrides)
     merge_parameters(document, project.root)
     return validate(document, project.root, problems)
-
-
-def files_of(path: Path, spec: PipelineSpec, project: Project) -> list[Path]:
-    """The files whose change changes the pipeline: its own and its `config`."""
-    return [path, *([project.root / spec.config] if spec.config else [])]
 
 
 def content_of(spec: PipelineSpec) -> str:

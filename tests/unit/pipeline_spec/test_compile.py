@@ -14,7 +14,7 @@ from trainflow.checkpoints.retention import KeepBest, KeepEvery, KeepLatest
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import DagSource
-from trainflow.pipeline_spec.load import files_of, load_pipeline_file, load_spec
+from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
 from trainflow.serialization.document import DagDocument, encode
 from trainflow.serialization.from_dag import to_document
@@ -197,7 +197,7 @@ def test_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
         "from trainflow.serialization.from_dag import to_document\n"
         "from trainflow.settings.project import project_at\n"
         "path = Path(sys.argv[1])\n"
-        "sys.stdout.buffer.write(encode(to_document(*load_pipeline_file(path, {}, project_at(path.parent)))))\n"
+        "sys.stdout.buffer.write(encode(to_document(*load_pipeline_file(path, {}, project_at(path.parent))[:2])))\n"
     )
     documents = {
         subprocess.run(
@@ -219,7 +219,17 @@ def test_a_parameter_is_part_of_the_version_and_so_is_its_file(tmp_path: Path) -
         (tmp_path / "params.yaml").write_text(text)
         contents.append(load_pipeline_file(path, {}, project).content)
     assert contents[0] == contents[1] != contents[2]
-    assert files_of(path, load_spec(path, {}, project), project) == [path, tmp_path / "params.yaml"]
+    assert load_pipeline_file(path, {}, project).files == (tmp_path / "params.yaml",)
+
+
+def test_a_changed_parameter_makes_a_loaded_pipeline_stale(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(MINIMAL + "config: params.yaml\n")
+    (tmp_path / "params.yaml").write_text("x: 1\n")
+    loaded = dag_files.DagFiles(project_at(tmp_path))
+    loaded.get(DagSource("p.yaml"))
+    assert loaded.changed() is None
+    (tmp_path / "params.yaml").write_text("x: 22\n")
+    assert loaded.changed() == tmp_path / "params.yaml"
 
 
 # -- the pipelines of this repository ------------------------------------------------------------------------------
