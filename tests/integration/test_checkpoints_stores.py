@@ -13,14 +13,8 @@ import pytest
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.store import Store, open_store
 from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
-from trainflow.testing.local_s3 import LocalS3, local_s3
+from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.store_contract import StoreContract
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[LocalS3]:
-    with local_s3() as server:
-        yield server
 
 
 class TestLocalStore(StoreContract):

@@ -137,7 +137,9 @@ def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
 
 
 def _regular_files(folder: Path) -> Iterator[Path]:
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             yield from _regular_files(path)

@@ -15,6 +15,8 @@ from trainflow.checkpoints.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 
+#: entries asked for at once: few when this object has read the ledger before, then more and more
+_NEWS_BATCH = 2
 _FIRST_BATCH = 16
 _LARGEST_BATCH = 256
 #: how many lost races in a row are believable before something else must be wrong
@@ -32,8 +34,9 @@ class Ledger:
 
     def state(self) -> ChainState:
         """The state now. Raises LedgerCorrupt, StoreFailure."""
+        size = _NEWS_BATCH if self._known else _FIRST_BATCH
         state = self._known or self._start()
-        for batch in self._batches(state.sequence + 1):
+        for batch in self._batches(state.sequence + 1, size):
             state = fold(state, batch, self._recall)
         self._known = state
         return state
@@ -115,15 +118,14 @@ class Ledger:
         self._snapshot_at = state.sequence
         return state
 
-    def _batches(self, first: int) -> Iterator[list[SealedEntry]]:
-        size = _FIRST_BATCH
+    def _batches(self, first: int, size: int = _FIRST_BATCH) -> Iterator[list[SealedEntry]]:
         while True:
             batch = self._read(first, size)
             yield batch
             if len(batch) < size:
                 return
             first += size
-            size = min(size * 2, _LARGEST_BATCH)
+            size = min(size * 4, _LARGEST_BATCH)
 
     def _read(self, first: int, count: int) -> list[SealedEntry]:
         """The entries from `first` on, up to the first that is not there."""

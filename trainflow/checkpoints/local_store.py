@@ -48,7 +48,8 @@ class LocalStore(Store):
 
     def _files(self, folder: Path) -> Iterator[StoredFile]:
         try:
-            entries = list(os.scandir(folder))
+            with os.scandir(folder) as found:
+                entries = list(found)
         except FileNotFoundError:
             return
         for entry in entries:
@@ -64,7 +65,8 @@ class LocalStore(Store):
         target = self._at(folder)
         with _failures("list", target):
             try:
-                return sorted(entry.name for entry in os.scandir(target) if entry.is_dir(follow_symlinks=False))
+                with os.scandir(target) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
             except FileNotFoundError:
                 return []
 

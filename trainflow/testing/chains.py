@@ -72,7 +72,7 @@ class ChainWriter:
         run_id: str | None = None,
         **others: Any,
     ) -> CommitRequest:
-        """A request to commit a child of `parent`, its artifacts written and sealed. `skip` counts from the first day."""
+        """A request to commit a child of `parent`, its artifacts sealed. `skip` counts from the first day."""
         self.runs += 1
         attempt = attempt_id(self.runs)
         first = (parent.watermark - START) // DAY if parent else 0

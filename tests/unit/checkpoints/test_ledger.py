@@ -189,9 +189,7 @@ def test_a_lost_race_is_run_again_on_top_of_the_winner(writer: ChainWriter) -> N
 
     def rewind(ledger: Ledger, to: str) -> Rewind:
         state = ledger.state()
-        return Rewind(
-            sequence=state.sequence + 1, previous=state.digest, at=day(9), by=Author(), to_checkpoint_id=to
-        )
+        return Rewind(sequence=state.sequence + 1, previous=state.digest, at=day(9), by=Author(), to_checkpoint_id=to)
 
     ids = [summary.id for summary in writer.ledger.state().line]
 

@@ -1,0 +1,139 @@
+"""A store that fails at any call, a process killed at any step: no half checkpoint, no lost head, nothing twice."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints import snapshots
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.commit import STEPS, CommitRequest, commit
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.store import Store, failure, open_store
+from trainflow.errors import StoreFailure
+from trainflow.samples.spec import Samples
+from trainflow.testing.chains import START, ChainWriter, day
+from trainflow.testing.faulty_store import FaultyStore
+
+SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
+MOST_CALLS = 16
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "local":
+        yield LocalStore(tmp_path / "store")
+        return
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    yield store
+    store.delete_folder("")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("earlier", [2, snapshots.INTERVAL - 1], ids=["plain", "with a snapshot"])
+def test_a_store_that_fails_at_any_call_of_a_commit(store: Store, tmp_path: Path, earlier: int, when: str) -> None:
+    writer = ChainWriter(store, tmp_path / "scratch")
+    writer.commit_many(earlier)
+    failed: list[str] = []
+    for fail_at in range(1, MOST_CALLS):
+        parent = Ledger(store, writer.chain).checkpoint()
+        request = writer.request(parent=parent)
+        faulty = FaultyStore(store, fail_at=fail_at, when=when)  # type: ignore[arg-type]
+        try:
+            made = commit(faulty, request, day(8))
+            assert Ledger(store, writer.chain).checkpoint() == made
+        except StoreFailure:
+            failed.append(faulty.calls[fail_at - 1])
+            assert Ledger(store, writer.chain).checkpoint().id in (parent.id, request.checkpoint_id)
+
+        made = commit(store, request, day(9))
+
+        assert made.parent_id == parent.id
+        assert Ledger(store, writer.chain).checkpoint() == made
+    report = audit(Ledger(store, writer.chain), SAMPLES, None, day(9))
+    assert report.problems == []
+    assert report.partitions == report.head_sequence == earlier + MOST_CALLS - 1
+    # a lost reply to the creation is no failure at all; a refused one is
+    assert ("create_exclusive" in failed) is (when == "before")
+    assert "read_many" in failed
+
+
+def test_a_full_disk_says_so_and_the_chain_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    writer = ChainWriter(store, tmp_path / "scratch")
+    rehearsal = FaultyStore(store)
+    parent = commit(rehearsal, writer.request(), day(2))
+    request = writer.request(parent=parent)
+    full = FaultyStore(
+        store,
+        fail_at=rehearsal.calls.index("create_exclusive") + 1,
+        error=lambda location: failure("create", location, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+    )
+
+    with pytest.raises(StoreFailure, match=r"cannot create .*No space left.*the store is full: free space") as caught:
+        commit(full, request, day(3))
+
+    assert caught.value.location == store.uri(writer.chain.entry(2))
+    assert Ledger(store, writer.chain).checkpoint() == parent
+    assert commit(store, request, day(4)).sequence == 2
+
+
+WORKER = """
+import os, signal, sys
+import msgspec
+from pathlib import Path
+from trainflow.checkpoints.commit import STEPS, Commit, CommitRequest
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.testing.chains import day
+
+store, request, last = LocalStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if last == "before link":
+    os.link = die
+if last == "after link":
+    Path.unlink = die
+work = Commit(Ledger(store, (found := msgspec.json.decode(request, type=CommitRequest)).chain), found, day(5))
+for name, step in STEPS:
+    if work.done is None:
+        step(work)
+    if name == last:
+        die()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [*(name for name, _ in STEPS), "before link", "after link"])
+def test_a_process_killed_at_any_step_commits_once(tmp_path: Path, last: str) -> None:
+    store = LocalStore(tmp_path / "store")
+    writer = ChainWriter(store, tmp_path / "scratch")
+    parent = writer.commit()
+    request: CommitRequest = writer.request(parent=parent)
+    file = tmp_path / "request.json"
+    file.write_bytes(msgspec.json.encode(request))
+
+    worker = subprocess.run(
+        [sys.executable, "-c", WORKER, str(store.root), str(file), last], capture_output=True, check=False, timeout=60
+    )
+
+    assert worker.returncode == -signal.SIGKILL, worker.stderr.decode()
+    committed = last in ("append", "after link")
+    assert Ledger(store, writer.chain).state().sequence == (2 if committed else 1)
+    made = commit(store, request, day(6))
+    assert (made.sequence, made.at) == (2, day(5) if committed else day(6))
+    assert commit(store, writer.request(parent=parent, run_id=request.by.run_id), day(7)) == made
+    report = audit(Ledger(store, writer.chain), SAMPLES, None, day(9))
+    assert (report.problems, report.partitions, report.notices) == ([], 2, [])

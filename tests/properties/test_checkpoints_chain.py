@@ -1,0 +1,184 @@
+"""Whatever legal entries come, a chain tiles time; whoever races, one wins and the ledger stays whole."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.commit import STEPS, Commit, commit
+from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.fold import ChainState, SealedEntry, fold
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
+from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.store import Store, open_store
+from trainflow.errors import ChainMoved
+from trainflow.samples.spec import Samples
+from trainflow.testing.chains import START, ChainWriter, day
+
+ME = Author("person")
+SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
+
+commits = st.tuples(st.just("commit"), st.integers(1, 4), st.booleans())
+rewinds = st.tuples(st.just("rewind"), st.integers(0, 5), st.booleans())
+prunes = st.tuples(st.just("prune"), st.integers(1, 3), st.booleans())
+histories = st.lists(st.one_of(commits, commits, rewinds, prunes), max_size=14)
+policies: st.SearchStrategy[Policy] = st.one_of(
+    st.just(KeepAll()),
+    st.integers(1, 4).map(KeepLatest),
+    st.integers(1, 4).map(KeepEvery),
+    st.builds(KeepBest, st.sampled_from(["auc", "loss"]), st.sampled_from(["max", "min"]), st.integers(1, 3)),
+)
+
+
+@contextmanager
+def memory_writer() -> Iterator[ChainWriter]:
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            yield ChainWriter(store, Path(scratch))
+        finally:
+            store.delete_folder("")
+
+
+def replay(writer: ChainWriter, history: list[tuple[str, int, bool]]) -> None:
+    for kind, number, flag in history:
+        line = writer.ledger.state().line
+        if kind == "commit":
+            skip = [0] if flag and number > 1 else []
+            writer.commit(days=number, skip=skip, metrics={"auc": number / 4, "loss": 1.0 / number})
+        elif kind == "rewind" and line:
+            target = None if number == 0 else line[max(0, len(line) - 1 - number)].id
+            if target != line[-1].id:
+                rewind(writer.ledger, target, expected_head=line[-1].id, by=ME, now=day(0))
+        elif kind == "prune":
+            prune(writer.ledger, [KeepLatest(number)], by=ME, now=day(0))
+
+
+@given(histories)
+@settings(max_examples=60, deadline=None)
+def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history: list[tuple[str, int, bool]]) -> None:
+    with memory_writer() as writer:
+        replay(writer, history)
+        state = Ledger(writer.store, writer.chain).state()
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(0))
+
+    assert report.problems == []
+    assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
+    covered = report.partitions + len(report.holes)
+    assert covered == ((state.watermark - START) // timedelta(days=1) if state.watermark else 0)
+    assert [each.hole.start for each in state.holes] == [each.start for each in report.holes]
+    assert report.partitions == (state.line[-1].partitions if state.line else 0)
+
+
+@given(histories, st.integers(0, 14))
+@settings(max_examples=40, deadline=None)
+def test_a_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: int) -> None:
+    with memory_writer() as writer:
+        replay(writer, history)
+        ledger = Ledger(writer.store, writer.chain)
+        sealed = [each for batch in ledger._batches(1) for each in batch]
+        parts: list[list[SealedEntry]] = [sealed[:cut], sealed[cut:]]
+        state = ChainState()
+        for part in parts:
+            state = fold(state, part, ledger._recall)
+
+        assert state == ledger.state()
+
+
+@given(histories, st.lists(policies, max_size=3), st.sets(st.integers(0, 13), max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_retention_never_drops_the_head_nor_what_is_referred_to(
+    history: list[tuple[str, int, bool]], chosen: list[Policy], pinned_places: set[int]
+) -> None:
+    with memory_writer() as writer:
+        replay(writer, history)
+        state = writer.ledger.state()
+    pinned = {each.id for place, each in enumerate(state.checkpoints) if place in pinned_places}
+
+    going = removable(state, chosen, pinned)
+
+    assert state.head is None or state.head.id not in going
+    assert pinned.isdisjoint(going)
+    assert len(set(going)) == len(going)
+    assert set(going) <= {each.id for each in state.checkpoints}
+    for policy in chosen:
+        assert policy.keep(state.line).isdisjoint(going)
+    if not chosen:
+        assert going == []
+
+
+class Rival(Store):
+    """Lets somebody else act just before the entry is created: the worst moment there is."""
+
+    def __init__(self, inner: Store, act: Callable[[], object]) -> None:
+        self.inner, self.url, self._act = inner, inner.url, act
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("inner", "url", "_act", "create_exclusive", "__class__"):
+            return object.__getattribute__(self, name)
+        return getattr(self.inner, name)
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        act, self._act = self._act, lambda: None
+        act()
+        self.inner.create_exclusive(path, data)
+
+
+Rival.__abstractmethods__ = frozenset()
+
+
+@given(st.integers(0, 3), st.lists(st.booleans(), max_size=2 * len(STEPS)), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_of_two_racing_committers_exactly_one_wins(
+    before: int, schedule: list[bool], at_the_worst_moment: bool
+) -> None:
+    with memory_writer() as writer:
+        writer.commit_many(before)
+        parent = writer.ledger.state().head
+        requests = [writer.request(parent=parent, days=2), writer.request(parent=parent, days=1)]
+        store = writer.store
+        if at_the_worst_moment:
+            store = Rival(store, lambda: commit(writer.store, requests[1], day(9)))
+        outcomes = race([Commit(Ledger(store, writer.chain), request, day(8)) for request in requests], schedule)
+        head = Ledger(writer.store, writer.chain).state().head
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(9))
+        again = [outcome_of(lambda request=request: commit(writer.store, request, day(10))) for request in requests]
+
+    assert sorted(type(each).__name__ for each in outcomes) == ["ChainMoved", "Checkpoint"]
+    assert head in outcomes
+    assert report.ok
+    assert report.head_sequence == before + 1
+    assert [type(each) for each in again] == [type(each) for each in outcomes]
+
+
+def race(works: list[Commit], schedule: list[bool]) -> list[Checkpoint | ChainMoved]:
+    """Run the steps of two commits in the order of `schedule`, then what is left of each."""
+    places, outcomes = [0, 0], {}
+    for turn in [*map(int, schedule), *([0] * len(STEPS)), *([1] * len(STEPS))]:
+        work = works[turn]
+        if turn in outcomes:
+            continue
+        result = outcome_of(lambda work=work, place=places[turn]: STEPS[place][1](work))
+        places[turn] += 1
+        if isinstance(result, ChainMoved):
+            outcomes[turn] = result
+        elif work.done is not None:
+            outcomes[turn] = work.done
+    return [outcomes[0], outcomes[1]]
+
+
+def outcome_of(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except ChainMoved as error:
+        return error

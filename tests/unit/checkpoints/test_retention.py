@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.entries import Author, CheckpointRef, Prune
+from trainflow.checkpoints.fold import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.prune import prune, references
+from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
+from trainflow.checkpoints.rewind import rewind
+from trainflow.errors import StoreFailure
+from trainflow.testing.chains import ChainWriter, day, split_of
+from trainflow.testing.faulty_store import FaultyStore
+
+ME = Author("prune")
+
+
+def line(count: int, metrics: dict[int, float] | None = None, scores: dict[int, float] | None = None) -> ChainState:
+    def named(values: dict[int, float] | None, number: int) -> dict[str, float]:
+        return {"auc": values[number]} if values and number in values else {}
+
+    summaries = [
+        CheckpointSummary(
+            id=f"c{number}",
+            sequence=number,
+            parent_id=f"c{number - 1}" if number > 1 else None,
+            watermark=day(number),
+            run_id="",
+            number=number,
+            partitions=number,
+            size=1,
+            at=day(number),
+            digest="",
+            on_line=True,
+            metrics=named(metrics, number),
+            scores=named(scores, number),
+        )
+        for number in range(1, count + 1)
+    ]
+    return ChainState(sequence=count, checkpoints=summaries)
+
+
+AUC = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9, 5: 0.1}
+
+
+@pytest.mark.parametrize(
+    ("policies", "kept"),
+    [
+        ([], "12345"),
+        ([KeepAll()], "12345"),
+        ([KeepAll(), KeepLatest(1)], "12345"),
+        ([KeepLatest(2)], "45"),
+        ([KeepLatest(9)], "12345"),
+        ([KeepEvery(2)], "24"),
+        ([KeepEvery(2), KeepLatest(1)], "245"),
+        ([KeepBest("auc")], "4"),
+        ([KeepBest("auc", count=3)], "234"),
+        ([KeepBest("auc", "min", 2)], "15"),
+        ([KeepBest("nothing")], ""),
+    ],
+)
+def test_policies_keep_the_union(policies: list[Policy], kept: str) -> None:
+    state = line(5, AUC)
+
+    assert removable(state, policies) == [each.id for each in state.checkpoints if each.id[1:] not in kept]
+
+
+def test_the_best_is_judged_by_the_score_on_unseen_samples_where_there_is_one() -> None:
+    state = line(3, metrics={1: 0.9, 2: 0.8, 3: 0.99}, scores={1: 0.5, 2: 0.6})
+
+    assert removable(state, [KeepBest("auc")]) == ["c1", "c3"]
+
+
+def test_what_is_pinned_stays() -> None:
+    assert removable(line(4), [KeepLatest(1)], pinned={"c2"}) == ["c1", "c3"]
+
+
+@pytest.mark.parametrize("policy", [KeepAll(), KeepLatest(3), KeepEvery(2), KeepBest("auc", "min", 2)])
+def test_policies_are_plain_json(policy: Policy) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChainWriter:
+    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+
+
+def attempts(writer: ChainWriter) -> list[str]:
+    return writer.store.folders(writer.chain.artifacts)
+
+
+def test_pruning_deletes_files_and_keeps_the_record(writer: ChainWriter) -> None:
+    made = [each.id for each in writer.commit_many(5)]
+
+    assert prune(writer.ledger, [KeepLatest(2)], by=ME, now=day(9), dry_run=True) == made[:3]
+    assert len(attempts(writer)) == 5
+    assert prune(writer.ledger, [KeepLatest(2)], by=ME, now=day(9)) == made[:3]
+
+    assert attempts(writer) == sorted(made[3:])
+    entries = list(writer.ledger.entries())
+    assert [each.sequence for each in entries] == [1, 2, 3, 4, 5, 6]
+    assert isinstance(entries[-1], Prune)
+    assert entries[-1].checkpoint_ids == made[:3]
+    assert prune(writer.ledger, [KeepLatest(2)], by=ME, now=day(9)) == []
+    assert writer.commit().sequence == 7
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("fail_at", range(1, 9))
+def test_a_prune_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fail_at: int, when: str) -> None:
+    made = [each.id for each in writer.commit_many(4)]
+    faulty = FaultyStore(writer.store, fail_at=fail_at, when=when)  # type: ignore[arg-type]
+    try:
+        prune(Ledger(faulty, writer.chain), [KeepLatest(2)], by=ME, now=day(9))
+        failed = False
+    except StoreFailure:
+        failed = True
+    recorded = {name for each in writer.ledger.entries() if isinstance(each, Prune) for name in each.checkpoint_ids}
+    assert set(made) - set(attempts(writer)) <= recorded
+
+    prune(Ledger(writer.store, writer.chain), [KeepLatest(2)], by=ME, now=day(9))
+
+    assert attempts(writer) == sorted(made[2:])
+    # a lost reply to the creation itself is no failure: the entry's bytes show whose it is
+    lost_reply = when == "after" and faulty.calls[fail_at - 1] == "create_exclusive"
+    assert failed is not lost_reply
+    assert Ledger(writer.store, writer.chain).state().head_sequence == 4
+
+
+def test_what_a_rewind_left_behind_goes_and_what_was_rewound_to_stays(writer: ChainWriter) -> None:
+    made = [each.id for each in writer.commit_many(4)]
+    rewind(writer.ledger, made[1], expected_head=made[3], by=ME, now=day(9))
+
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0], made[2], made[3]]
+
+
+def test_what_another_stage_started_from_stays(writer: ChainWriter, tmp_path: Path) -> None:
+    made = writer.commit_many(4)
+    stage = ChainWriter(writer.store, tmp_path, ChainKey("flights", "fine"))
+    stage.runs = 100
+    request = stage.request(origin=CheckpointRef(writer.chain, made[1].id))
+    commit(writer.store, msgspec.structs.replace(request, split=split_of(2)), day(9))
+
+    assert references(writer.store, writer.chain) == {made[1].id}
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0].id, made[2].id]
