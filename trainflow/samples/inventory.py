@@ -53,6 +53,7 @@ class Inventory:
         self._states: dict[datetime, PartitionState] = {}
         self._footers: dict[str, Footer] = {}
         self._window = 1
+        self._exists: bool | None = None
 
     def state(self, start: datetime) -> PartitionState:
         """The partition as it is. Where a listing costs a round trip, the ones after it are looked at together with it,
@@ -89,7 +90,9 @@ class Inventory:
 
     def table_exists(self) -> bool:
         """Whether the folder above all partitions is there."""
-        return self.storage.names(self.pattern.root) is not None
+        if self._exists is None:
+            self._exists = self.storage.names(self.pattern.root) is not None
+        return self._exists
 
     def content(self, start: datetime) -> SplitPartition:
         """What a ready partition holds. Raises SampleUnreadable, SampleCheckFailed."""
@@ -141,7 +144,9 @@ class Inventory:
         segments = self.pattern.segments
         depth = len(above)
         folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
-        names = self.storage.names(folder) or []
+        listed = self.storage.names(folder)
+        self._exists = self._exists or listed is not None
+        names = listed or []
         if self.pattern.sortable:
             names = sorted((name for name in names if (*above, name) >= bound[: depth + 1]), reverse=reverse)
         for name in names:

@@ -16,7 +16,13 @@ MOMENT = datetime(2024, 2, 29, 17, 45, tzinfo=UTC)
     [
         ("t/date={start:%Y-%m-%d}/", DAY, "t/date=2024-02-29", "t", True),
         ("s3://b/t/{start:%Y/%m/%d}/hour={start:%H}", HOUR, "s3://b/t/2024/02/29/hour=17", "s3://b/t", True),
-        ("/x/y={start:%Y}/d={start:%Y-%m-%d}/h={start:%H%M}/data", MINUTE, "/x/y=2024/d=2024-02-29/h=1745/data", "/x", True),
+        (
+            "/x/y={start:%Y}/d={start:%Y-%m-%d}/h={start:%H%M}/data",
+            MINUTE,
+            "/x/y=2024/d=2024-02-29/h=1745/data",
+            "/x",
+            True,
+        ),
         ("t/{start:%d.%m.%Y}", DAY, "t/29.02.2024", "t", False),
         ("{start:%F}", DAY, "2024-02-29", ".", True),
         ("/{start:%F}", DAY, "/2024-02-29", "/", True),
@@ -84,7 +90,9 @@ def test_no_two_partitions_share_a_folder_and_names_lead_back(path: str, length:
         assert earliest <= start < earliest + timedelta(seconds=max(length, DAY) * 2)
 
 
-@pytest.mark.parametrize("name", ["date=2024-02-30", "date=__HIVE_DEFAULT_PARTITION__", "date=2024-02-29.tmp", "_SUCCESS"])
+@pytest.mark.parametrize(
+    "name", ["date=2024-02-30", "date=__HIVE_DEFAULT_PARTITION__", "date=2024-02-29.tmp", "_SUCCESS"]
+)
 def test_a_name_that_is_no_partition_means_nothing(name: str) -> None:
     assert path_pattern("t/date={start:%Y-%m-%d}/", DAY).earliest((name,)) is None
 

@@ -90,7 +90,9 @@ def test_without_a_marker_a_file_without_a_footer_is_being_written() -> None:
 
 
 def test_with_a_marker_it_is_damaged() -> None:
-    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS", min_rows=1))
+    samples = Samples(
+        path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS", min_rows=1)
+    )
     with pytest.raises(SampleUnreadable):
         judge(samples, START, [DATA, MARKER], NOW, _no_footer)
 

@@ -1,0 +1,107 @@
+"""Every row comes exactly once: for any files, any seed, any number of ranks, from any position."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainflow.samples.batches import overlaps
+from trainflow.samples.order import Window
+from trainflow.samples.split import SampleFile, Split, partition_of
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+#: row groups of each file
+SHAPES = ((), (1,), (5, 5, 3), (40,), (7, 1, 1, 20))
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@cache
+def sample_file(folder: Path, number: int, shape: tuple[int, ...]) -> SampleFile:
+    path = folder / f"{number}-{'-'.join(map(str, shape))}.parquet"
+    schema, first = pa.schema([("x", pa.int64())]), number * 1000
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in shape:
+            writer.write_table(pa.table({"x": list(range(first, first + rows))}, schema))
+            first += rows
+    return SampleFile(str(path), path.stat().st_size, sum(shape), f"f{number}", shape)
+
+
+def split_of(folder: Path, shapes: list[tuple[int, ...]]) -> Split:
+    partitions = tuple(
+        partition_of(START + n * DAY, START + (n + 1) * DAY, (sample_file(folder, n, shape),))
+        for n, shape in enumerate(shapes)
+    )
+    return Split(START, START + len(shapes) * DAY, 86400, partitions)
+
+
+def rows(split: Split) -> list[int]:
+    return [n * 1000 + row for n, file in enumerate(split.files) for row in range(file.rows or 0)]
+
+
+shapes = st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5)
+seeds = st.none() | st.integers(-(2**70), 2**70)
+quiet = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quiet
+@given(shapes, seeds, st.integers(1, 30), st.integers(1, 5))
+def test_ranks_share_the_stream_and_every_row_comes_once(
+    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, world_size: int
+) -> None:
+    split = split_of(folder, shapes)
+    whole = [batch.column(0).to_pylist() for batch in split.batches(batch_size=batch_size, seed=seed)]
+    assert sorted(sum(whole, [])) == rows(split)
+    assert seed is not None or sum(whole, []) == rows(split)
+    assert all(len(batch) == batch_size for batch in whole[:-1])
+    for rank in range(world_size):
+        mine = [b.column(0).to_pylist() for b in split.batches(None, batch_size, seed, rank, world_size)]
+        assert mine == whole[rank::world_size]
+
+
+@quiet
+@given(shapes, seeds, st.integers(1, 30), st.data())
+def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
+    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, data: st.DataObject
+) -> None:
+    split = split_of(folder, shapes)
+    seen: list[int] = []
+    position = None
+    for _ in range(3):
+        world_size = data.draw(st.integers(1, 4))
+        steps = data.draw(st.integers(0, 3))
+        readers = [split.batches(None, batch_size, seed, rank, world_size, position) for rank in range(world_size)]
+        for _ in range(steps):
+            for reader in readers:
+                batch = next(reader, None)
+                seen += [] if batch is None else batch.column(0).to_pylist()
+        positions = [reader.position for reader in readers]
+        assert all(found == positions[0] for found in positions)
+        position = positions[0]
+        for reader in readers:
+            reader.close()
+    rest = [value for batch in split.batches(seed=seed, position=position) for value in batch.column(0).to_pylist()]
+    whole = [value for batch in split.batches(seed=seed) for value in batch.column(0).to_pylist()]
+    assert seen + rest == whole
+
+
+@given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 50), st.integers(1, 40), st.integers(1, 5))
+def test_which_windows_a_rank_needs(offset: int, rows: int, first: int, batch_size: int, world_size: int) -> None:
+    step = batch_size * world_size
+    mine = {row for low in range(first, 400, step) for row in range(low, low + batch_size)}
+    needed = bool(mine & set(range(offset, offset + rows)))
+    assert overlaps(Window(offset, rows, ()), first, batch_size, step) is needed

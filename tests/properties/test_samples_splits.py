@@ -1,0 +1,159 @@
+"""Splits tile the timeline, whatever is there, however they are limited, however often they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainflow.samples.handoff import split_from_xcom, split_to_xcom
+from trainflow.samples.next_split import SplitFound, Waiting, decide
+from trainflow.samples.partitions import at_or_after, containing, count_between, partitions_between
+from trainflow.samples.pattern import path_pattern
+from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
+from trainflow.samples.split import SampleFile, Split, SplitPartition, partition_of
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class Imagined:
+    """Hourly; per partition its rows, None: missing, -1: being written."""
+
+    def __init__(self, hours: list[int | None]) -> None:
+        self.hours, self.now = hours, NOW
+
+    def state(self, start: datetime) -> PartitionState:
+        number = (start - START) // HOUR
+        rows = self.hours[number] if number < len(self.hours) else None
+        if rows is None:
+            return PartitionState(start, Presence.MISSING)
+        return PartitionState(start, Presence.NOT_READY if rows < 0 else Presence.READY, changed=NOW - HOUR)
+
+    def later(self, start: datetime) -> Iterator[datetime]:
+        first = (start - START) // HOUR + 1
+        return (START + n * HOUR for n in range(first, len(self.hours)) if self.hours[n] is not None)
+
+    def content(self, start: datetime) -> SplitPartition:
+        rows = self.hours[(start - START) // HOUR] or 0
+        return partition_of(start, start + HOUR, (SampleFile(f"t/{start:%FT%H}/a.parquet", 10 * rows, rows, "f"),))
+
+    def table_exists(self) -> bool:
+        return True
+
+
+def chain(samples: Samples, limits: SplitLimits, seen: Imagined) -> tuple[list[Split], object]:
+    """Every split from the root on, and the answer that ended it."""
+    watermark, splits = None, []
+    while True:
+        found = decide(samples, watermark, limits, seen)
+        if not isinstance(found, SplitFound):
+            return splits, found
+        splits.append(found.split)
+        watermark = found.split.end
+
+
+hours = st.lists(st.one_of(st.integers(1, 50), st.none(), st.just(-1)), max_size=40)
+sizes = st.none() | st.integers(1, 120)
+limits = st.builds(SplitLimits, partitions=st.none() | st.integers(1, 6), rows=sizes, bytes=sizes)
+waits = st.sampled_from([0.0, 60.0, 7200.0])
+TABLE = Samples(path="t/{start:%Y-%m-%dT%H}", length_seconds=3600, start=START)
+
+
+@given(hours, limits, waits)
+def test_splits_tile_time_and_holes_are_the_only_gaps(
+    table: list[int | None], limits: SplitLimits, wait: float
+) -> None:
+    samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(wait, "skip"))
+    splits, ended = chain(samples, limits, Imagined(table))
+    trained, cursor = [], START
+    for split in splits:
+        assert split.start == cursor
+        pieces = sorted(
+            [(p.start, p.end, True) for p in split.partitions] + [(h.start, h.end, False) for h in split.holes]
+        )
+        for start, end, is_partition in pieces:
+            assert start == cursor
+            assert end > start
+            trained += [start] if is_partition else []
+            cursor = end
+        assert cursor == split.end == split.partitions[-1].end
+    ready = [START + n * HOUR for n, rows in enumerate(table) if rows is not None and rows >= 0]
+    assert trained == ready[: len(trained)]
+    if wait == 60:  # every wait is over: nothing that is ready is left behind
+        assert trained == ready
+    if trained != ready:
+        assert isinstance(ended, Waiting)
+
+
+@given(hours, limits)
+def test_limits_are_kept_unless_one_partition_alone_is_too_much(table: list[int | None], limits: SplitLimits) -> None:
+    samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(60, "skip"))
+    for split in chain(samples, limits, Imagined(table))[0]:
+        count = len(split.partitions)
+        assert count >= 1
+        assert limits.partitions is None or count <= limits.partitions
+        assert limits.rows is None or split.rows <= limits.rows or count == 1
+        assert limits.bytes is None or split.bytes <= limits.bytes or count == 1
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), limits, st.data())
+def test_what_comes_later_moves_no_boundary(table: list[int], limits: SplitLimits, data: st.DataObject) -> None:
+    """A table that is complete gives the splits that it gave while it was still growing, but for the last."""
+    grown = data.draw(st.integers(1, len(table)))
+    before, after = (chain(TABLE, limits, Imagined(list(part)))[0] for part in (table[:grown], table))
+    assert [split.digest for split in after[: len(before) - 1]] == [split.digest for split in before[:-1]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
+def test_a_split_survives_the_handoff(table: list[int]) -> None:
+    (split,), _ = chain(TABLE, SplitLimits(), Imagined(list(table)))
+    assert split_from_xcom(split_to_xcom(split, spill_url="memory://splits")) == split
+
+
+lengths = st.sampled_from([60, 300, 900, 3600, 5400, 43200, 86400, 7 * 86400, 14 * 86400])
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
+
+
+@given(lengths, moments, moments)
+def test_arithmetic_agrees_with_itself(length: int, start: datetime, moment: datetime) -> None:
+    samples = Samples(path="t/{start:%Y-%m-%dT%H%M}", length_seconds=length, start=start)
+    found, step = at_or_after(samples, moment), timedelta(seconds=length)
+    assert found >= max(moment, start)
+    assert found - step < moment or found == start
+    assert (found - start) % step == timedelta(0)
+    if moment >= start:
+        inside = containing(samples, moment)
+        assert inside is not None
+        assert inside <= moment < inside + step
+    until = found + 3 * step
+    starts = [partition.start for partition in partitions_between(samples, moment, until)]
+    assert starts == [found, found + step, found + 2 * step]
+    assert count_between(samples, moment, until) == 3
+
+
+@given(
+    st.sampled_from(
+        [
+            ("t/{start:%Y-%m-%d}/{start:%H%M}", 60),
+            ("t/{start:%d/%m/%y}/{start:%H}", 3600),
+            ("t/{start:%Y%j}", 86400),
+            ("t/{start:%G-W%V}", 7 * 86400),
+            ("t/{start:%Y-%W}", 7 * 86400),
+        ]
+    ),
+    moments,
+    st.integers(1, 2000),
+)
+def test_a_folder_names_one_partition(pattern: tuple[str, int], start: datetime, distance: int) -> None:
+    path, length = pattern
+    start = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    found = path_pattern(path, length)
+    other = start + distance * timedelta(seconds=length)
+    assert found.render(start) != found.render(other)
+    if found.sortable:
+        assert found.names(start) < found.names(other)

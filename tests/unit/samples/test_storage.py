@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from trainflow.errors import InputError, SampleUnreadable
+from trainflow.samples.storage import Storage, UrlStorage, hide_secrets, open_storage, unreadable
+
+
+@pytest.fixture(params=["local", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Storage, str]:
+    """A storage and an empty folder on it."""
+    url = "folder" if request.param == "local" else f"memory://{request.node.name}"
+    return open_storage(url, {}, tmp_path), url
+
+
+def test_what_was_written_is_listed_and_read(place: tuple[Storage, str]) -> None:
+    storage, folder = place
+    storage.write(f"{folder}/b.txt", b"bb")
+    storage.write(f"{folder}/a/x.txt", b"x")
+    flat = storage.files(folder, recursive=False)
+    deep = storage.files(folder, recursive=True)
+    assert flat is not None and deep is not None
+    assert [(file.name, file.size_bytes) for file in flat] == [("b.txt", 2)]
+    assert [file.name for file in deep] == ["a/x.txt", "b.txt"]
+    assert all(file.modified is not None and file.modified.tzinfo is not None and file.version for file in deep)
+    assert sorted(storage.names(folder) or []) == ["a", "b.txt"]
+    assert storage.read(f"{folder}/b.txt") == b"bb"
+
+
+def test_what_is_not_there(place: tuple[Storage, str]) -> None:
+    storage, folder = place
+    assert storage.files(f"{folder}/none", recursive=False) is None
+    assert storage.files(f"{folder}/none", recursive=True) is None
+    assert storage.names(f"{folder}/none") is None
+    with pytest.raises(SampleUnreadable, match=r"none\.txt cannot be read"):
+        storage.read(f"{folder}/none.txt")
+
+
+def test_writing_again_replaces(place: tuple[Storage, str]) -> None:
+    storage, folder = place
+    storage.write(f"{folder}/a", b"one")
+    storage.write(f"{folder}/a", b"two")
+    assert storage.read(f"{folder}/a") == b"two"
+    assert storage.names(folder) == ["a"]
+
+
+def test_relative_paths_belong_to_the_root(tmp_path: Path) -> None:
+    open_storage("a", {}, tmp_path).write("a/b", b"")
+    assert (tmp_path / "a" / "b").exists()
+    assert open_storage("file:///x", {}, tmp_path).names(f"file://{tmp_path}/a") == ["b"]
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SampleUnreadable, match=r"data cannot be read: .*Permission denied.*check the credentials"):
+        open_storage("data", {}, tmp_path).files("data", recursive=False)
+
+
+def test_an_unknown_protocol_and_a_missing_package() -> None:
+    with pytest.raises(InputError, match="Protocol not known: nowhere"):
+        open_storage("nowhere://x", {}, None)
+    with pytest.raises(InputError, match="needs a package that is not installed"):
+        open_storage("gs://bucket/x", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "shown"),
+    [
+        ("key AKIA123 refused", {"key": "AKIA123"}, "key *** refused"),
+        ("nested s3cr3t!", {"client_kwargs": {"headers": ["s3cr3t!"]}}, "nested ***"),
+        ("at http://host:9000", {"endpoint_url": "http://host:9000"}, "at http://host:9000"),
+        ("sftp://me:pass@host/x", {}, "sftp://me:***@host/x"),
+        ("s3://bucket/a@b/x", {}, "s3://bucket/a@b/x"),
+    ],
+)
+def test_secrets_are_taken_out(text: str, options: dict[str, Any], shown: str) -> None:
+    assert hide_secrets(text, options) == shown
+
+
+def test_no_secret_in_a_message_or_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("signature of topsecret rejected")
+
+    memory = fsspec.filesystem("memory", skip_instance_cache=True, token="topsecret")
+    monkeypatch.setattr(memory, "ls", refuse)
+    storage = UrlStorage("memory://x", {})
+    monkeypatch.setattr(storage, "_fs", memory)
+    monkeypatch.setattr(storage, "_options", {"token": "topsecret"})
+    with pytest.raises(SampleUnreadable, match=r"signature of \*\*\* rejected") as caught:
+        storage.files("memory://x", recursive=False)
+    assert "topsecret" not in "".join(traceback.format_exception(caught.value, chain=True))
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (PermissionError("x"), "credentials"),
+        (RuntimeError("Unable to locate credentials"), "credentials"),
+        (FileNotFoundError("The specified bucket does not exist"), "name of the bucket"),
+        (TimeoutError("timed out"), "can be retried"),
+    ],
+)
+def test_every_refusal_says_what_to_do(error: Exception, remedy: str) -> None:
+    assert remedy in str(unreadable("s3://b/t", error, {}))
