@@ -23,6 +23,7 @@ from trainflow.pipeline_spec.fields import (
     Name,
     Range,
     Size,
+    StartFrom,
     Wait,
 )
 from trainflow.samples.pattern import path_pattern
@@ -63,7 +64,8 @@ class TrainSection(TaskSection):
     function: Function | None = None
     """`module.path:name` of a function that takes a TrainContext, writes files to `ctx.output` and returns metrics."""
     command: Annotated[list[str], Field(min_length=1)] | None = None
-    """Program and arguments; what it needs is in TRAINFLOW_… environment variables."""
+    """Program and arguments. The variable TRAINFLOW_TASK names a JSON file that tells it what the function is told; see
+    `trainflow.operators.command`."""
 
     @model_validator(mode="after")
     def _one_of(self) -> TrainSection:
@@ -226,7 +228,7 @@ class PipelineSpec(Section):
     store: Store | None = None
     """Where checkpoints go: an fsspec URL, a path relative to the project, or a section; default: the setting
     `checkpoints.store`."""
-    start_from: str | None = None
+    start_from: StartFrom | None = None
     """Where a chain without a checkpoint begins: the head of another chain in the same store (`pipeline/stage/branch`),
     or one checkpoint of it (`pipeline/stage/branch@checkpoint`); default: from nothing."""
     config: str | None = None

@@ -107,6 +107,7 @@ def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
         ("branch: a/b", "9:9: branch: 'a/b' cannot name"),
         ("evaluate: {}", "9:1: section 'evaluate' lacks the key 'function'"),
         ("store: {ulr: x}", "9:9: unknown key 'ulr' in section 'store'; did you mean 'url'?; allowed: url, "),
+        ("start_from: a/b/c/d", "9:13: start_from='a/b/c/d' names no checkpoint: write 'pipeline/stage/branch'"),
         ("retry_delay: -1s", "9:14: retry_delay: '-1s' is not a duration"),
         ("retries: 1.5", "9:10: retries: expected a whole number; got 1.5"),
         ("commit: {timeout: 0s}", "9:19: commit.timeout: must be longer than nothing"),
