@@ -1,6 +1,6 @@
 """Run one program in a process group of its own, and leave nothing of it behind.
 
-Everything happens in the calling thread: a signal handler that raises (the task was told to stop, or ran out of time)
+The program is followed in the calling thread: a signal handler that raises (the task was told to stop, or ran out of time)
 interrupts the wait, and on the way out the whole group is ended - SIGTERM, a grace, SIGKILL. What a program leaves
 running in its group when it exits is ended as well: an attempt owns its processes, and a straggler could go on writing
 into a folder whose digests are being taken.
@@ -14,6 +14,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,27 +62,15 @@ class ProcessGroup:
 
         Raises OSError when the program cannot be started.
         """
-        process = self._process = subprocess.Popen(
-            self._argv,
-            cwd=self._cwd,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
         try:
+            process = self._start()
             self._follow(process)
             return process.returncode
         except BaseException:
             self.stop()
             raise
         finally:
-            self._signal(process, signal.SIGKILL)
-            # from here on the process id may belong to somebody else
-            self._process = None
-            if process.stdout is not None:
-                process.stdout.close()
+            self._forget()
 
     def stop(self) -> None:
         """End the whole group: SIGTERM, wait for the grace, SIGKILL. Safe to call at any time and again."""
@@ -94,6 +83,51 @@ class ProcessGroup:
                 process.wait(self._grace_seconds)
         self._signal(process, signal.SIGKILL)
         process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start the program, from a thread: a signal handler that raises while the main thread is inside of Popen would
+        leave a program behind that nobody knows."""
+        guard, abandoned, failed = threading.Lock(), threading.Event(), list[Exception]()
+
+        def start() -> None:
+            with guard:
+                try:
+                    self._process = None if abandoned.is_set() else self._open()
+                except Exception as error:
+                    failed.append(error)
+
+        thread = threading.Thread(target=start, name="start-program", daemon=True)
+        try:
+            thread.start()
+            thread.join()
+        except BaseException:
+            with guard:
+                abandoned.set()
+            raise
+        if failed:
+            raise failed[0]
+        assert self._process is not None
+        return self._process
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._argv,
+            cwd=self._cwd,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+
+    def _forget(self) -> None:
+        """End what is left; from then on the process id may belong to somebody else."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._signal(process, signal.SIGKILL)
+        if process.stdout is not None:
+            process.stdout.close()
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -166,6 +167,22 @@ class Lab:
         with pytest.raises(TaskDeferred) as caught:
             self.run(build, task_id, **facts)
         return caught.value
+
+
+@pytest.fixture
+def until_gone() -> Callable[[int], bool]:
+    """Whether a process is gone within two seconds: one that was killed and is nobody's child takes a moment."""
+
+    def alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def gone(pid: int) -> bool:
+        return any(not alive(pid) or threading.Event().wait(0.01) for _ in range(200))
+
+    return gone
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,27 +85,11 @@ def test_encoding(lab: Any, dag: Any) -> None:
     assert lab.run(bash(dag, bash_command=command), "b") == "\\xe4"
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def until_gone(pid: int) -> bool:
-    """A killed process that is nobody's child takes a moment to go."""
-    for _ in range(200):
-        if not alive(pid):
-            return True
-        threading.Event().wait(0.01)
-    return False
-
-
 def group(command: str, lines: list[str], **options: Any) -> ProcessGroup:
     return ProcessGroup(["bash", "-c", command], cwd="/", env=dict(os.environ), on_line=lines.append, **options)
 
 
-def test_signal_that_raises_ends_the_whole_group() -> None:
+def test_signal_that_raises_ends_the_whole_group(until_gone: Any) -> None:
     lines: list[str] = []
     processes = group("sleep 100 & echo $!; echo $$; wait", lines, grace_seconds=5)
 
@@ -126,7 +108,7 @@ def test_signal_that_raises_ends_the_whole_group() -> None:
     assert all(until_gone(int(pid)) for pid in lines)
 
 
-def test_group_that_ignores_sigterm_is_killed_after_the_grace() -> None:
+def test_group_that_ignores_sigterm_is_killed_after_the_grace(until_gone: Any) -> None:
     lines: list[str] = []
     processes = group("trap '' TERM; echo $$; while :; do sleep 0.05; done", lines, grace_seconds=0.1)
 
@@ -148,7 +130,7 @@ def test_sigterm_comes_first() -> None:
     processes.stop()
 
 
-def test_what_is_left_behind_does_not_hold_the_task_up() -> None:
+def test_what_is_left_behind_does_not_hold_the_task_up(until_gone: Any) -> None:
     lines: list[str] = []
     assert group("sleep 100 & echo $!", lines).run() == 0
     assert until_gone(int(lines[0]))

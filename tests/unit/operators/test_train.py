@@ -1,0 +1,359 @@
+"""TrainOperator: functions and programs, what they are told, and what is said when they do it wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.store import open_store
+from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskTerminated
+from trainflow.operators import (
+    CheckpointOperator,
+    CommitCheckpointOperator,
+    DataCheckerOperator,
+    EvaluateContext,
+    EvaluateOperator,
+    SplitLimits,
+    TrainContext,
+    TrainOperator,
+)
+
+
+def write(ctx: TrainContext, text: str = "model") -> None:
+    (ctx.output / "model").write_text(text)
+
+
+@pytest.fixture
+def training(lab: Any) -> Callable[..., Any]:
+    """`training(function, **options of TrainOperator)` → builds a DAG; checkpoint and samples have run."""
+    lab.write_day(0)
+    lab.write_day(1)
+
+    def make(function: Any = None, *, commit: Any = None, evaluate: Any = None, dag: Any = None, **options: Any) -> Any:
+        def build() -> DAG:
+            with DAG("model", **(dag or {})) as made:
+                head = CheckpointOperator(store=lab.store if hasattr(lab, "store") else None).output
+                split = DataCheckerOperator(
+                    samples=lab.samples, limits=SplitLimits(partitions=1), checkpoint=head
+                ).output
+                given = {"function": function} if function is not None else {}
+                trained = TrainOperator(checkpoint=head, split=split, **given, **options).output
+                evaluated = None
+                if evaluate is not None:
+                    evaluated = EvaluateOperator(function=evaluate, checkpoint=head, split=split).output
+                CommitCheckpointOperator(
+                    checkpoint=head, split=split, trained=trained, evaluated=evaluated, **(commit or {})
+                )
+            return made
+
+        lab.run(build, "checkpoint")
+        lab.run(build, "samples")
+        return build
+
+    return make
+
+
+def committed(lab: Any, store: str = "checkpoints") -> Any:
+    return Ledger(open_store(store, root=lab.root), ChainKey("model")).checkpoint()
+
+
+# -- functions -------------------------------------------------------------------------------------------------------
+
+
+def test_context_tells_everything(lab: Any, training: Any) -> None:
+    seen: dict[str, Any] = {}
+
+    def train(ctx: TrainContext) -> dict[str, float]:
+        assert list(ctx.output.iterdir()) == []
+        seen.update(seed=ctx.seed, params=ctx.params, parent=ctx.parent, run=ctx.run_id, root=ctx.project_root)
+        ctx.progress(3, 10, "rows", loss=math.nan, auc=1)
+        write(ctx)
+        return {"auc": 0.75}
+
+    build = training(train, params={"depth": 3, "layers": [1, 2]}, dag={"params": {"lr": 0.1, "depth": 1}})
+    trained = lab.run(build, "train", conf={"lr": 0.5})
+    assert seen["params"] == {"lr": 0.5, "depth": 3, "layers": [1, 2]}
+    assert seen["parent"] is None
+    assert (seen["run"], seen["root"]) == ("run-1", lab.root)
+    assert lab.ti.progress == [(3.0, 10.0, "rows", {"auc": 1.0})]
+    assert trained["metrics"] == {"auc": 0.75}
+    assert trained["rows"] == 10
+    assert trained["attempt_id"] == lab.ti.attempt_id
+    assert [file["path"] for file in trained["artifacts"]["files"]] == ["model"]
+    first = seen["seed"]
+    lab.run(build, "train")
+    assert seen["seed"] == first
+
+
+def test_function_by_name_finds_the_module_of_the_project(lab: Any, training: Any) -> None:
+    module = lab.root / "lab_training.py"
+    module.write_text("def train(ctx):\n    (ctx.output / 'm').write_text('x')\n")
+    path = list(sys.path)
+    try:
+        trained = lab.run(training("lab_training:train"), "train")
+        assert trained["metrics"] == {}
+        with pytest.raises(FailException, match="has no 'trian'; did you mean 'train'"):
+            lab.run(training("lab_training:trian"), "train")
+    finally:
+        sys.path[:] = path
+        sys.modules.pop("lab_training", None)
+
+
+def test_nothing_written_is_an_error_that_is_tried_again(lab: Any, training: Any) -> None:
+    with pytest.raises(ArtifactsRefused, match="wrote nothing") as caught:
+        lab.run(training(lambda ctx: {"auc": 1.0}), "train")
+    assert not isinstance(caught.value, FailException)
+
+
+def test_returning_something_else_is_an_error(lab: Any, training: Any) -> None:
+    def train(ctx: TrainContext) -> Any:
+        write(ctx)
+        return 0.5
+
+    with pytest.raises(TaskError, match=r"test_train:.*train returned float 0.5: return a dict of metrics"):
+        lab.run(training(train), "train")
+
+
+def test_nan_reaches_the_gate_and_the_ledger(lab: Any, training: Any) -> None:
+    def train(ctx: TrainContext) -> dict[str, float]:
+        write(ctx)
+        return {"loss": math.nan, "auc": 0.5}
+
+    build = training(train, commit={"gates": ["loss is finite"]})
+    lab.run(build, "train")
+    with pytest.raises(FailException, match="loss is finite: it is nan"):
+        lab.run(build, "commit")
+
+    build = training(train)
+    lab.run(build, "train")
+    lab.run(build, "commit")
+    checkpoint = committed(lab)
+    assert (checkpoint.metrics, checkpoint.not_finite) == ({"auc": 0.5}, {"loss": "nan"})
+
+
+def test_artifacts_that_change_after_training_are_not_committed(lab: Any, training: Any) -> None:
+    build = training(write)
+    trained = lab.run(build, "train")
+    (lab.root / "checkpoints" / trained["artifacts"]["path"] / "model").write_text("other")
+    with pytest.raises(Exception, match="changed after"):
+        lab.run(build, "commit")
+
+
+def test_each_try_writes_into_a_folder_of_its_own(lab: Any, training: Any) -> None:
+    def dies(ctx: TrainContext) -> None:
+        (ctx.output / "half").write_text("…")
+        raise TaskTerminated("killed")
+
+    with pytest.raises(TaskTerminated):
+        lab.run(training(dies), "train")
+    build = training(write)
+    trained = lab.run(build, "train", try_number=2)
+    assert [file["path"] for file in trained["artifacts"]["files"]] == ["model"]
+
+
+def test_try_after_a_kill_goes_on_inside_the_split_and_a_cleared_task_does_not(lab: Any, training: Any) -> None:
+    found: list[Any] = []
+
+    def train(ctx: TrainContext) -> None:
+        found.append(ctx.saved and (ctx.saved.state, (ctx.saved.path / "w").read_text()))
+        with ctx.saving({"batch": len(found)}) as folder:
+            (folder / "w").write_text("weights")
+        if len(found) < 3:
+            raise TaskTerminated("killed")
+        write(ctx)
+
+    build = training(train)
+    for _ in range(2):
+        with pytest.raises(TaskTerminated):
+            lab.run(build, "train")
+    trained = lab.run(build, "train")
+    assert found == [None, ({"batch": 1}, "weights"), ({"batch": 2}, "weights")]
+    lab.run(build, "train", max_tries=5)  # cleared: more tries are allowed than before
+    assert found[-1] is None
+    assert (lab.project.home.scratch / "resume" / trained["resume"]).is_dir()
+
+
+def test_commit_clears_what_was_saved_on_the_way(lab: Any, training: Any) -> None:
+    def train(ctx: TrainContext) -> None:
+        with ctx.saving({}):
+            pass
+        write(ctx)
+
+    build = training(train)
+    lab.run(build, "train")
+    assert list((lab.project.home.scratch / "resume").iterdir())
+    lab.run(build, "commit")
+    assert list((lab.project.home.scratch / "resume").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "either 'function' or 'command'"),
+        ({"function": "a:b", "command": ["x"]}, "either 'function' or 'command'"),
+        ({"function": "a.b"}, "write 'module.path:name'"),
+        ({"command": "python train.py"}, "a list of program and arguments"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_dag_is_made(options: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says), DAG("model"):
+        TrainOperator(checkpoint={}, split={}, **options)
+
+
+@pytest.mark.parametrize(("field", "says"), [("split", "DataCheckerOperator"), ("checkpoint", "CheckpointOperator")])
+def test_what_no_operator_handed_over_is_refused(lab: Any, training: Any, field: str, says: str) -> None:
+    build = training(write)
+    lab.xcoms.pop(("run-1", "samples" if field == "split" else "checkpoint", "return_value"))
+    with pytest.raises(FailException, match=says):
+        lab.run(build, "train")
+
+
+# -- stores elsewhere ------------------------------------------------------------------------------------------------
+
+
+def test_store_elsewhere_goes_through_scratch_and_leaves_nothing_there(lab: Any, training: Any) -> None:
+    import fsspec
+
+    lab.store = "memory://operators-test"
+    texts: list[str] = []
+
+    def train(ctx: TrainContext) -> None:
+        texts.append((ctx.parent.path / "model").read_text() if ctx.parent else "none")
+        write(ctx, f"model {len(texts)}")
+
+    def evaluate(ctx: EvaluateContext) -> dict[str, float]:
+        return {"length": len((ctx.parent.path / "model").read_text())}
+
+    try:
+        for _ in range(2):
+            lab.xcoms.clear()
+            build = training(train, evaluate=evaluate)
+            for task_id in ("evaluate", "train", "commit"):
+                lab.run(build, task_id)
+        assert texts == ["none", "model 1"]
+        assert committed(lab, lab.store).evaluation == {"length": 7.0}
+        scratch = lab.project.home.scratch
+        assert [path for path in scratch.rglob("*") if path.is_file()] == []
+    finally:
+        fsspec.filesystem("memory").store.clear()
+
+
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
+def program(script: str) -> list[str]:
+    return [sys.executable, "-c", script]
+
+
+PYTHON_TRAINER = """
+import json, os
+from trainflow.operators import training_task
+
+ctx = training_task()
+rows = sum(batch.num_rows for batch in ctx.split.batches(seed=ctx.seed))
+ctx.progress(rows, ctx.split.rows, loss=0.5, broken=float("nan"))
+assert ctx.parent is None or (ctx.parent.path / "model").read_text() == "10"
+with ctx.saving({"rows": rows}):
+    pass
+assert ctx.saved.state == {"rows": rows}
+(ctx.output / "model").write_text(str(rows))
+with open(os.environ["TRAINFLOW_METRICS"], "w") as file:
+    json.dump({"auc": 0.5, "depth": ctx.params["depth"]}, file)
+"""
+
+
+def test_python_program_gets_the_same_context(lab: Any, training: Any) -> None:
+    for _ in range(2):
+        build = training(command=program(PYTHON_TRAINER), params={"depth": 3})
+        trained = lab.run(build, "train")
+        assert trained["metrics"] == {"auc": 0.5, "depth": 3.0}
+        assert lab.ti.progress == [(10.0, 10.0, "rows", {"loss": 0.5})]
+        lab.run(build, "commit")
+        assert list((lab.project.home.scratch / "attempts").iterdir()) == []
+    assert committed(lab).metrics == {"auc": 0.5, "depth": 3.0}
+    assert committed(lab).sequence == 2
+
+
+SHELL_TRAINER = r"""
+set -eu
+echo "training {{ run_id }}"
+test -f "$TRAINFLOW_TASK"
+echo '{"done": 1, "total": 2, "unit": "steps"}' >> "$TRAINFLOW_PROGRESS"
+echo 'this is no progress' >> "$TRAINFLOW_PROGRESS"
+echo '{"loss": 0.25}' > "$TRAINFLOW_METRICS"
+echo "parent=[$TRAINFLOW_PARENT]" > "$TRAINFLOW_OUTPUT/model"
+"""
+
+
+def test_shell_program_needs_no_library(lab: Any, training: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    build = training(command=["bash", "-c", SHELL_TRAINER])
+    trained = lab.run(build, "train")
+    assert trained["metrics"] == {"loss": 0.25}
+    assert lab.ti.progress == [(1.0, 2.0, "steps", None)]
+    assert "training run-1" in caplog.text
+    assert "a line of progress cannot be read" in caplog.text
+    assert (lab.root / "checkpoints" / trained["artifacts"]["path"] / "model").read_text() == "parent=[]\n"
+
+
+def test_task_file_holds_the_whole_task_and_no_options(lab: Any, training: Any) -> None:
+    build = training(command=["bash", "-c", 'cp "$TRAINFLOW_TASK" "$TRAINFLOW_OUTPUT/task.json"'])
+    trained = lab.run(build, "train")
+    task = json.loads((lab.root / "checkpoints" / trained["artifacts"]["path"] / "task.json").read_text())
+    assert task["chain"] == "model/main/main"
+    assert task["parent"] is None
+    assert task["split"]["partitions"][0]["files"][0]["path"].startswith("data/date=2013-01-01/")
+    assert task["project"] == str(lab.root)
+    assert "storage_options" not in json.dumps(task)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("echo last words; exit 5", r"(?s)ended with exit code 5; the end of its output:\n  last words"),
+        ("exit 0", "wrote nothing"),
+        ("touch $TRAINFLOW_OUTPUT/m; echo '{' > $TRAINFLOW_METRICS", "metrics that are no JSON"),
+        ("touch $TRAINFLOW_OUTPUT/m; echo '[1]' > $TRAINFLOW_METRICS", "returned list"),
+        ("kill -TERM $$", "killed by signal 15"),
+    ],
+)
+def test_program_that_fails_says_how(lab: Any, training: Any, script: str, says: str) -> None:
+    with pytest.raises(Exception, match=says):
+        lab.run(training(command=["bash", "-c", script]), "train")
+
+
+def test_program_that_does_not_exist(lab: Any, training: Any) -> None:
+    with pytest.raises(TaskError, match="'/no/such/trainer' cannot be started: No such file"):
+        lab.run(training(command=["/no/such/trainer"]), "train")
+
+
+def test_told_to_stop_ends_the_program_and_all_it_started(
+    lab: Any, training: Any, tmp_path: Path, until_gone: Any
+) -> None:
+    script = "sleep 100 & echo $! > {0}; trap 'echo saved >> {0}; exit 0' TERM; kill -USR1 {1}; wait".format(
+        tmp_path / "seen", os.getpid()
+    )
+
+    def told_to_stop(*_: Any) -> None:
+        raise TaskTerminated("told to stop")
+
+    before = signal.signal(signal.SIGUSR1, told_to_stop)
+    try:
+        with pytest.raises(TaskTerminated):
+            lab.run(training(command=["bash", "-c", script]), "train")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    pid, saved = (tmp_path / "seen").read_text().split()
+    assert saved == "saved"
+    assert until_gone(int(pid))
