@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainflow.samples.batches import overlaps
-from trainflow.samples.order import Window
+from trainflow.samples.order import Window, permutation
 from trainflow.samples.split import SampleFile, Split, partition_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -65,8 +65,9 @@ def test_ranks_share_the_stream_and_every_row_comes_once(
 ) -> None:
     split = split_of(folder, shapes)
     whole = [batch.column(0).to_pylist() for batch in split.batches(batch_size=batch_size, seed=seed)]
-    assert sorted(sum(whole, [])) == rows(split)
-    assert seed is not None or sum(whole, []) == rows(split)
+    found = [row for batch in whole for row in batch]
+    assert sorted(found) == rows(split)
+    assert seed is not None or found == rows(split)
     assert all(len(batch) == batch_size for batch in whole[:-1])
     for rank in range(world_size):
         mine = [b.column(0).to_pylist() for b in split.batches(None, batch_size, seed, rank, world_size)]
@@ -97,6 +98,11 @@ def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
     rest = [value for batch in split.batches(seed=seed, position=position) for value in batch.column(0).to_pylist()]
     whole = [value for batch in split.batches(seed=seed) for value in batch.column(0).to_pylist()]
     assert seen + rest == whole
+
+
+@given(st.integers(1, 5000), st.integers(0, 2**64 - 1))
+def test_a_window_is_permuted(rows: int, key: int) -> None:
+    assert sorted(permutation(Window(0, rows, (), key)).tolist()) == list(range(rows))
 
 
 @given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 50), st.integers(1, 40), st.integers(1, 5))

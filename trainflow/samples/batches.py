@@ -27,6 +27,7 @@ _THREADS = 2
 _WINDOWS_AHEAD = 32
 _ROWS_AHEAD = 131_072
 _FILES_KEPT_OPEN = 8
+_SMALL_FILE_BYTES = 1 << 20
 
 
 class Batches(Iterator[Any]):
@@ -223,7 +224,11 @@ class _Source:
                     "Ask for columns that every partition has, or check them with samples.checks.columns"
                 )
         try:
-            table = opened.parquet.read_row_groups(groups, columns=None if same else schema.names)
+            table = opened.parquet.read_row_groups(
+                groups,
+                columns=None if same else schema.names,
+                use_threads=self._files[file].size_bytes > _SMALL_FILE_BYTES,  # dealing out little work costs more
+            )
         except Exception as error:
             raise unreadable_file(path, error) from error
         if not same and not table.schema.equals(schema):

@@ -61,7 +61,7 @@ def test_a_manifest_that_is_not_what_was_handed_over(tmp_path: Path) -> None:
 def test_a_manifest_that_is_damaged_or_gone(tmp_path: Path) -> None:
     value = split_to_xcom(split_of(1000), spill_url=str(tmp_path))
     Path(value["uri"]).write_bytes(b"PAR1")
-    with pytest.raises(SampleUnreadable, match="the manifest .* cannot be read"):
+    with pytest.raises(SampleUnreadable, match=r"the manifest .* cannot be read"):
         split_from_xcom(value)
     Path(value["uri"]).unlink()
     with pytest.raises(SampleUnreadable, match="No such file"):

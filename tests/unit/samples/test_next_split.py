@@ -193,7 +193,8 @@ def test_the_same_question_has_the_same_answer(daily, now) -> None:
     first = next_split(daily.samples, None, None, now, daily.root)
     again = next_split(daily.samples, None, None, now + 100 * DAY, daily.root)
     assert first == again
-    assert isinstance(first, SplitFound) and isinstance(again, SplitFound)
+    assert isinstance(first, SplitFound)
+    assert isinstance(again, SplitFound)
     assert first.split.digest == again.split.digest
     assert first.split.rows == 30
     assert [file.path for file in first.split.files][:1] == ["data/date=2024-01-01/a.parquet"]

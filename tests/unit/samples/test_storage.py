@@ -25,7 +25,8 @@ def test_what_was_written_is_listed_and_read(place: tuple[Storage, str]) -> None
     storage.write(f"{folder}/a/x.txt", b"x")
     flat = storage.files(folder, recursive=False)
     deep = storage.files(folder, recursive=True)
-    assert flat is not None and deep is not None
+    assert flat is not None
+    assert deep is not None
     assert [(file.name, file.size_bytes) for file in flat] == [("b.txt", 2)]
     assert [file.name for file in deep] == ["a/x.txt", "b.txt"]
     assert all(file.modified is not None and file.modified.tzinfo is not None and file.version for file in deep)
