@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, Self
 
 from trainflow.authoring import arguments
@@ -18,6 +19,8 @@ from trainflow.param_schema import check_json
 from trainflow.states import TriggerRule, WeightRule
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainflow.authoring.context import Context
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.task_group import TaskGroup
@@ -44,6 +47,8 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     #: a string in a template field that ends like this names a file beside the DAG file, whose text is rendered
     template_ext: ClassVar[Sequence[str]] = ()
     ui_color: ClassVar[str] = "#fff"
+    #: modules that `execute` imports and that are worth importing once for all attempts
+    warm_modules: ClassVar[Sequence[str]] = ()
     #: what the task does for the chain its DAG trains (see `TaskDocument.role`): where people and the mirror look
     role: ClassVar[str | None] = None
     #: short and worth finishing: a stopping engine waits for it instead of telling it to stop
@@ -127,8 +132,10 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     def on_kill(self) -> None:
         """End whatever the task started elsewhere; called when the attempt is told to stop or times out."""
 
-    def warm_up(self) -> None:
+    def warm_up(self, project_root: Path) -> None:
         """Import what `execute` will import: called in the warm process, so that each attempt finds it imported."""
+        for name in self.warm_modules:
+            import_module(name)
 
     def chain_facts(self) -> Mapping[str, Any]:
         """What this task knows of the chain its DAG trains: some of the fields of `ChainDocument`.

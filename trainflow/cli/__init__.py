@@ -1,1 +1,8 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""The command line. One module a noun; each command is a thin skin over the part that does the work.
+
+`main` registers commands and turns errors into messages and exit codes: 0 done, 1 the chain or task failed (or an
+audit found something), 2 wrong input, 130 interrupted. `opened` finds the project and opens its database, `output`
+prints tables for people and JSON (stable keys) for programs.
+
+Nothing heavy is imported at module level: `trainflow --help` must answer at once.
+"""

@@ -106,7 +106,7 @@ class WarmWorker:
             for dag in self._files.get(request.request.source).dags.values():
                 for task in dag.tasks:
                     with contextlib.suppress(Exception):
-                        task.warm_up()
+                        task.warm_up(self._project.root)
         self._files.note_imports()
         self._freeze()
 

@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from trainflow.samples.split import Split
 
 
+#: what the tasks of a chain import between them
+WARM_MODULES = (
+    "fsspec.implementations.local",
+    "pyarrow.parquet",
+    "trainflow.checkpoints.artifacts",
+    "trainflow.checkpoints.commit",
+    "trainflow.checkpoints.ledger",
+    "trainflow.checkpoints.prune",
+    "trainflow.checkpoints.summary",
+    "trainflow.samples.batches",
+    "trainflow.samples.handoff",
+    "trainflow.samples.next_split",
+)
+
+
 class ChainOperator(BaseOperator):
     """An operator that works on the chain whose head `checkpoint` is (the output of a CheckpointOperator).
 
@@ -27,6 +42,7 @@ class ChainOperator(BaseOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint",)
+    warm_modules: ClassVar[Sequence[str]] = WARM_MODULES
 
     def __init__(self, *, checkpoint: Any, storage_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

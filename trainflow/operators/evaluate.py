@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from trainflow.authoring.context import Context
@@ -39,6 +40,15 @@ class EvaluateOperator(SplitOperator):
         if isinstance(function, str):
             functions.split_reference(function)
         self.function = function
+
+    def warm_up(self) -> None:
+        import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
+
+        functions.warm_up(self.function)
+
+    def warm_up(self, project_root: Path) -> None:
+        super().warm_up(project_root)
+        functions.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns the metrics; None when there is no checkpoint to evaluate."""

@@ -1,0 +1,205 @@
+"""Show a pipeline at work: a live panel in a terminal, one line an event where output is no terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from trainflow.cli.output import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from trainflow.engine.following import RunLine, TaskLine, View
+
+_MARKS = {
+    "success": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "upstream_failed": ("✗", "red"),
+    "skipped": ("–", "dim"),
+    "running": ("▶", "cyan"),
+    "queued": ("·", "cyan"),
+    "deferred": ("◌", "yellow"),
+    "up_for_retry": ("↻", "yellow"),
+    "up_for_reschedule": ("↻", "yellow"),
+}
+
+
+class Display(Protocol):
+    """Shows views as they come."""
+
+    def show(self, view: View, now: datetime) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def display(*, interactive: bool | None = None) -> Display:
+    """The display that fits where output goes."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if interactive if interactive is not None else console.is_terminal:
+        return Panel(console)
+    return Lines()
+
+
+class Lines:
+    """One line for each run that ended and for each new thing that is waited for."""
+
+    def __init__(self) -> None:
+        self._said: str | None = None
+
+    def show(self, view: View, now: datetime) -> None:
+        for run in view.new_runs:
+            print(run_line(run, view), flush=True)
+        waiting = waiting_line(view.tasks)
+        if waiting and waiting != self._said:
+            print(f"{view.dag_id}: {waiting}", flush=True)
+        self._said = waiting
+
+    def close(self) -> None:
+        return None
+
+
+def run_line(run: RunLine, view: View) -> str:
+    """One ended run in one line."""
+    if run.state == "failed":
+        return f"{run.dag_id} #{run.number}: failed: {run.failed_task or 'run'}: {run.problem or run.note or ''}"
+    if run.checkpoint is None:
+        return f"{run.dag_id} #{run.number}: {run.note or run.state}"
+    parts = [
+        f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
+        f"{day(run.start)} … {day(run.end)}",
+        f"{run.partitions} partitions, {run.rows:,} rows",
+        " ".join(f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]),
+        duration(run.seconds),
+    ]
+    if view.total and run.dag_id == view.dag_id and run is view.new_runs[-1]:
+        parts.append(f"{view.trained}/{view.total}")
+    return " · ".join(part for part in parts if part)
+
+
+def waiting_line(tasks: list[TaskLine]) -> str | None:
+    """What the run waits for, in one line; None while something works."""
+    for task in tasks:
+        if task.state == "deferred":
+            return task.note or f"{task.task_id} waits"
+        if task.state == "up_for_retry":
+            when = f"{task.retry_at.astimezone(UTC):%H:%M:%S} UTC" if task.retry_at else "soon"
+            return f"{task.task_id} is tried again at {when}: {task.problem}"
+    return None
+
+
+def day(moment: datetime | None) -> str:
+    """A partition's start as people write it."""
+    if moment is None:
+        return ""
+    moment = moment.astimezone(UTC)
+    whole_day = (moment.hour, moment.minute) == (0, 0)
+    return f"{moment:%Y-%m-%d}" if whole_day else f"{moment:%Y-%m-%d %H:%M}"
+
+
+class Panel:
+    """Redraws a panel in place."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def show(self, view: View, now: datetime) -> None:
+        for run in view.new_runs:
+            if run.state == "failed":
+                self._live.console.print(run_line(run, view), style="red")
+        self._live.update(_panel(view, now), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def _panel(view: View, now: datetime) -> RenderableType:
+    from rich.console import Group
+    from rich.panel import Panel as Box
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column()
+    if view.total:
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(view.total, view.trained or 0, width=40), f"{view.trained}/{view.total} partitions")
+        facts.add_row("trained", bar)
+    elif view.trained is not None:
+        facts.add_row("trained", f"{view.trained} partitions")
+    if view.watermark:
+        facts.add_row("watermark", day(view.watermark))
+    if view.rows:
+        rate = f"  {view.rows_per_second:,.0f} rows/s" if view.rows_per_second else ""
+        facts.add_row("rows", f"{view.rows:,}{rate}")
+    if view.metrics:
+        facts.add_row("prequential", "  ".join(f"{name} {value:.4g}" for name, value in view.metrics.items()))
+    if view.eta_seconds is not None and not view.finished:
+        facts.add_row("ETA", duration(view.eta_seconds))
+    lines = [_task_text(task, now) for task in view.tasks]
+    title = f"[bold]{view.dag_id}[/]" + (f" · run {view.current_number}" if view.current_number else "")
+    return Box(Group(facts, Text(""), *lines), title=title, title_align="left", width=88)
+
+
+def _task_text(task: TaskLine, now: datetime) -> RenderableType:
+    from rich.text import Text
+
+    mark, style = _MARKS.get(task.state or "", (" ", "dim"))
+    line = Text(f"{mark} {task.task_id:<12}", style=style)
+    if task.started_at is not None:
+        line.append(f" {duration(((task.ended_at or now) - task.started_at).total_seconds()):>7}", style="dim")
+    if task.state == "running" and task.progress:
+        done, total = task.progress["done"], task.progress.get("total")
+        share = f" {done / total:4.0%}" if total else ""
+        line.append(f" {share} {done:,.0f} {task.progress.get('unit', '')}")
+    elif task.note:
+        line.append(f"  {task.note}", style="dim")
+    elif task.problem and task.state != "success":
+        line.append(f"  {task.problem}", style="red")
+    line.truncate(84, overflow="ellipsis")
+    return line
+
+
+def summary(view: View, *, seconds: float, store: str | None, mirrored: str | None) -> None:
+    """What is said at the end."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    last = view.last_run
+    table = Table(title=None, box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("pipeline", view.dag_id)
+    table.add_row("outcome", _outcome(last))
+    table.add_row("runs", f"{view.runs} checkpoints committed in {duration(seconds)}")
+    if view.total or view.trained:
+        table.add_row("partitions", f"{view.trained} of {view.total}" if view.total else f"{view.trained}")
+    if view.rows:
+        table.add_row("rows", f"{view.rows:,} ({view.rows / seconds:,.0f} rows/s)" if seconds else f"{view.rows:,}")
+    if view.metrics:
+        table.add_row("prequential", "  ".join(f"{name} {value:.4f}" for name, value in view.metrics.items()))
+    if view.watermark:
+        table.add_row("watermark", day(view.watermark))
+    if store:
+        table.add_row("checkpoint", store)
+    if mirrored:
+        table.add_row("MLflow", mirrored)
+    console.print(table)
+
+
+def _outcome(last: RunLine | None) -> str:
+    if last is None:
+        return "nothing ran"
+    if last.state == "failed":
+        where = f" (log: {last.log_path})" if last.log_path else ""
+        return f"[red]failed[/] in {last.failed_task or 'the run'}: {last.problem or last.note or ''}{where}"
+    return last.note or "done"

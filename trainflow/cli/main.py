@@ -1,0 +1,83 @@
+"""Entry of the `trainflow` command: the commands, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from trainflow import __version__
+from trainflow.cli import start as start_command
+from trainflow.errors import InputError, TrainflowError
+
+app = typer.Typer(
+    name="trainflow",
+    help="Train models that never stop being trained: checkpoints and samples, chained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+start_command.register(app)
+
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trainflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+) -> None:
+    """Train models that never stop being trained: checkpoints and samples, chained."""
+
+
+def main() -> None:
+    """Run the command line; every error that is ours becomes one message and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except InputError as error:
+        return _complain(str(error), EXIT_WRONG_INPUT)
+    except TrainflowError as error:
+        return _complain(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):
+            return _usage(error)
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    from trainflow.observability.redaction import redact_text
+
+    typer.secho(f"error: {redact_text(message)}", fg=typer.colors.RED, err=True)
+    return code
+
+
+def _usage(error: Exception) -> int:
+    """Click's own errors: a wrong option, a missing argument, Ctrl-C in a prompt."""
+    if type(error).__name__ == "Abort":
+        return EXIT_INTERRUPTED
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return EXIT_WRONG_INPUT
+
+
+if __name__ == "__main__":
+    main()

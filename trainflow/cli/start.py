@@ -1,0 +1,250 @@
+"""`trainflow start`: train a pipeline, as the engine of its home or through the one that is alive."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.opened import pipeline_path
+from trainflow.errors import EngineAlreadyRunning, InputError
+
+if TYPE_CHECKING:
+    from trainflow.engine.engine import Engine
+    from trainflow.engine.following import Following, View
+    from trainflow.metadata.database import Database
+    from trainflow.settings.model import Settings
+    from trainflow.settings.project import Project
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+_LOOK_SECONDS = 0.25
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("start")(start)
+
+
+def start(
+    pipeline: str = typer.Argument(help="A pipeline file (YAML or Python), or the name of one in pipelines/."),
+    overrides: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
+    ),
+    detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
+    plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
+) -> int:
+    """Train a pipeline until it is caught up (mode: latest: until you stop it with Ctrl-C).
+
+    Continues at the head of the chain. Becomes the engine of the project when none is alive, otherwise hands the run
+    to the one that is and follows it. Ctrl-C stops in good order, a second Ctrl-C at once; the next start goes on.
+
+    Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
+    """
+    from trainflow.settings.load import load_settings
+    from trainflow.settings.project import project_of
+
+    path = pipeline_path(pipeline)
+    given = parse_overrides(overrides)
+    project = project_of(path)
+    settings = load_settings(project)
+    if detach:
+        from trainflow.cli.detached import start_detached
+
+        return start_detached(project, path, overrides)
+    try:
+        return _as_engine(project, settings, path, given, plain=plain)
+    except EngineAlreadyRunning as other:
+        if not other.pid:
+            raise
+        typer.echo(f"an engine is alive (pid {other.pid}): following it")
+        return _as_follower(project, settings, path, given, plain=plain)
+
+
+def parse_overrides(given: list[str]) -> dict[str, str]:
+    """`key=value` pairs. Raises InputError for what is none."""
+    parsed = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {item}: write --set KEY=VALUE, e.g. --set split.partitions=7")
+        parsed[key.strip()] = value
+    return parsed
+
+
+# -- as the engine -------------------------------------------------------------------------------------------------
+
+
+def _as_engine(
+    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool
+) -> int:
+    from trainflow.clock import SystemClock
+    from trainflow.engine.lock import engine_lock
+
+    clock = SystemClock()
+    with ExitStack() as stack:
+        stack.enter_context(engine_lock(project.home))
+        from trainflow.engine.engine import Engine
+        from trainflow.observability.logs import configure_logging
+
+        configure_logging(settings.logging.level, project.home.engine_log)
+        engine = Engine(project, settings, clock=clock)
+        stack.enter_context(engine.stopping_on_signals())
+        stack.enter_context(engine.running())
+        _read(engine, path, overrides)
+        engine.warm_up(path, overrides)
+        followings = _begin(engine.database, project, path, clock)
+        engine.reactor.wake()
+        return _Session(engine, followings, plain=plain).run()
+
+
+def _read(engine: Engine, path: Path, overrides: dict[str, str]) -> None:
+    """Have the pipeline's file read. Raises InputError with what is wrong in it."""
+    answers: list[Any] = []
+    engine.on_parsed = lambda parsed, problem: answers.append(problem) if parsed == path else None
+    assert engine.dag_processor is not None
+    engine.dag_processor.add(path, overrides)
+    engine.run(lambda: bool(answers))
+    if not answers:
+        raise KeyboardInterrupt
+    if answers[0] is not None:
+        raise InputError(answers[0].message)
+    # the project's other pipelines are read while this one trains
+    engine.reactor.call_later(1.0, engine.scan_files)
+
+
+def _begin(database: Database, project: Project, path: Path, clock: Any) -> list[Following]:
+    """Go on with the runs of the file's DAGs that have not ended, or begin one for each."""
+    from trainflow.engine.beginning import begin
+
+    with database.transaction() as connection:
+        return begin(connection, project.relative(path), clock.now())
+
+
+class _Session:
+    """The engine's own terminal."""
+
+    def __init__(self, engine: Engine, followings: list[Following], *, plain: bool) -> None:
+        from trainflow.cli.live import display
+
+        self._engine = engine
+        self._followings = followings
+        self._display = display(interactive=False if plain else None)
+        self._views: dict[str, View] = {}
+        self._over = False
+
+    def run(self) -> int:
+        """Turn the engine until everything followed has ended. Returns the exit code."""
+        began = self._engine.clock.monotonic()
+        try:
+            self._look()
+            self._engine.run(lambda: self._over)
+            self._look(again=False)
+        finally:
+            self._display.close()
+        seconds = self._engine.clock.monotonic() - began
+        if self._engine.stop_requested:
+            typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
+            return EXIT_INTERRUPTED
+        left = self._drain()
+        for view in self._views.values():
+            summarize(view, self._engine.project, seconds, undelivered=left)
+        return exit_code(self._views.values())
+
+    def _look(self, *, again: bool = True) -> None:
+        """Show what is new; the session is over when nothing that is followed here or elsewhere is left."""
+        now = self._engine.clock.now()
+        with self._engine.database.reading() as connection:
+            for following in self._followings:
+                view = following.look(connection, now)
+                self._views[following.dag_id] = view
+                self._display.show(view, now)
+            if all(view.finished for view in self._views.values()):
+                self._over = not _others_follow(connection, self._engine, now)
+        if again and not self._over:
+            self._engine.reactor.call_later(_LOOK_SECONDS, self._look)
+
+    def _drain(self) -> tuple[int, str | None]:
+        if self._engine.mirror is None:
+            return 0, None
+        self._engine.mirror.drain(self._engine.settings.tracking.drain_seconds)
+        return self._engine.mirror.pending()
+
+
+def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
+    """Does another terminal follow something through this engine?"""
+    from trainflow.metadata import service_queries
+    from trainflow.observability.processes import is_alive
+
+    dead_after = timedelta(seconds=engine.settings.engine.dead_after_seconds)
+    rows = service_queries.living(connection, now, dead_after, "follower")
+    return any(is_alive(row.pid, row.process_started) for row in rows)
+
+
+# -- through the engine that is alive ------------------------------------------------------------------------------
+
+
+def _as_follower(
+    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool
+) -> int:
+    from trainflow.engine.follower import Follower
+
+    from trainflow.cli.parsed import parse
+
+    parsed = parse(project, settings, path, overrides)
+    with Follower(project, settings) as follower:
+        followings = follower.begin(path, overrides, parsed)
+        return follow(follower, followings, plain=plain)
+
+
+def follow(follower: Any, followings: list[Following], *, plain: bool) -> int:
+    """Show what happens until it is over, or until Ctrl-C: the engine goes on then. Returns the exit code."""
+    from trainflow.cli.live import display
+
+    shown = display(interactive=False if plain else None)
+    began = follower.clock.monotonic()
+    views: dict[str, View] = {}
+    try:
+        while not views or not all(view.finished for view in views.values()):
+            for following in followings:
+                view = views[following.dag_id] = follower.look(following)
+                shown.show(view, follower.clock.now())
+            if not follower.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
+                shown.close()
+                typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
+                return EXIT_FAILED
+    except KeyboardInterrupt:
+        shown.close()
+        typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
+        return EXIT_INTERRUPTED
+    shown.close()
+    for view in views.values():
+        summarize(view, follower.project, follower.clock.monotonic() - began, undelivered=(0, None))
+    return exit_code(views.values())
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def summarize(view: View, project: Project, seconds: float, *, undelivered: tuple[int, str | None]) -> None:
+    """The table at the end."""
+    from trainflow.cli.live import summary
+
+    checkpoint = view.last_run.checkpoint if view.last_run is not None else None
+    count, reason = undelivered
+    mirrored = "trainflow mlflow"
+    if count:
+        mirrored += f"  ({count} deliveries wait: {reason or 'MLflow was not reached in time'}; the next start delivers)"
+    where = view.head_uri or (checkpoint["uri"] if checkpoint else None)
+    summary(view, seconds=seconds, store=where, mirrored=mirrored if view.total or view.trained else None)
+    sys.stdout.flush()
+
+
+def exit_code(views: Any) -> int:
+    """0 when the last run of every pipeline succeeded."""
+    failed = any(view.last_run is not None and view.last_run.state == "failed" for view in views)
+    return EXIT_FAILED if failed else 0

@@ -1,0 +1,81 @@
+"""Follow a pipeline that another process trains: reads the database, writes a run into it, and says that it is there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from trainflow.clock import SystemClock
+from trainflow.engine.beginning import begin
+from trainflow.engine.following import Following, View
+from trainflow.engine.lock import running_engine
+from trainflow.executors.supervision import nudge
+from trainflow.messages.workload import DagSource, ParseResult
+from trainflow.metadata import dag_queries, service_queries
+from trainflow.metadata.database import Database
+from trainflow.metadata.schema import ensure_schema
+from trainflow.observability.processes import started_at
+from trainflow.serialization.document import decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+
+class Follower:
+    """A terminal that follows. While it lives, the engine stays for what it follows."""
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.project = project
+        self.settings = settings
+        self.clock = SystemClock()
+        self.database = Database.of(project.home, settings)
+        self._renewed: float = self.clock.monotonic()
+
+    def __enter__(self) -> Self:
+        ensure_schema(self.database)
+        with self.database.transaction() as connection:
+            self._service_id = service_queries.register(
+                connection,
+                kind="follower",
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                process_started=started_at(os.getpid()),
+                now=self.clock.now(),
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.database.transaction() as connection:
+            service_queries.stop(connection, self._service_id, self.clock.now())
+        self.database.close()
+
+    def begin(self, path: Path, overrides: dict[str, str], parsed: ParseResult) -> list[Following]:
+        """Make what was parsed current, begin or find the runs, and wake the engine."""
+        stored = self.project.relative(path)
+        now = self.clock.now()
+        with self.database.transaction() as connection:
+            for dag in parsed.dags:
+                data = bytes(dag.document)
+                dag_queries.store(connection, decode(data), data, DagSource(stored, overrides), now)
+            followings = begin(connection, stored, now)
+        nudge(self.project.home.socket_path)
+        return followings
+
+    def look(self, following: Following) -> View:
+        """What is new."""
+        with self.database.reading() as connection:
+            return following.look(connection, self.clock.now())
+
+    def wait(self, seconds: float) -> bool:
+        """Let time pass; say from time to time that this terminal lives. False when the engine has ended."""
+        time.sleep(seconds)
+        if self.clock.monotonic() - self._renewed > self.settings.engine.heartbeat_seconds:
+            self._renewed = self.clock.monotonic()
+            with self.database.transaction() as connection:
+                service_queries.renew_lease(connection, self._service_id, self.clock.now())
+        return running_engine(self.project.home) is not None

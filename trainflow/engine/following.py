@@ -1,0 +1,293 @@
+"""What somebody who follows a pipeline wants to know: where the chain is, what runs, how fast it goes.
+
+Read from the database alone, so that the engine's own terminal and a second one see the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from trainflow.engine.mirrored_run import results_by_role
+from trainflow.metadata import task_queries, xcom_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.run_queries import RUN
+from trainflow.metadata.task_queries import TASK
+from trainflow.serialization.document import ChainDocument
+from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
+
+
+class TaskLine(msgspec.Struct, frozen=True):
+    """One task of the run under way."""
+
+    task_id: str
+    state: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: dict[str, Any] | None
+    note: str | None
+    problem: str | None
+    retry_at: datetime | None
+
+
+class RunLine(msgspec.Struct, frozen=True):
+    """One run that has ended. `seconds` from start to end; `metrics` are prequential."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    state: str
+    note: str | None
+    seconds: float
+    partitions: int
+    rows: int
+    start: datetime | None
+    end: datetime | None
+    metrics: dict[str, float]
+    checkpoint: dict[str, Any] | None
+    problem: str | None
+    log_path: str | None = None
+    failed_task: str | None = None
+    caught_up: bool = False
+
+
+@dataclass
+class Totals:
+    """What the runs that ended add up to."""
+
+    runs: int = 0
+    partitions: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    #: metric → (rows it was measured on, rows × value): prequential metrics are averaged over rows
+    weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, run: RunLine) -> None:
+        """Count a run that ended."""
+        if run.checkpoint is not None:
+            self.runs += 1
+            self.partitions += run.partitions
+            self.rows += run.rows
+            self.seconds += run.seconds
+        for name, value in run.metrics.items():
+            rows, total = self.weighted.get(name, (0.0, 0.0))
+            self.weighted[name] = (rows + run.rows, total + run.rows * value)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metric → mean over all rows it was measured on."""
+        return {name: total / rows for name, (rows, total) in self.weighted.items() if rows}
+
+
+class View(msgspec.Struct, frozen=True):
+    """One look at a pipeline."""
+
+    dag_id: str
+    finished: bool
+    current_number: int | None
+    tasks: list[TaskLine]
+    new_runs: list[RunLine]
+    last_run: RunLine | None
+    runs: int
+    rows: int
+    metrics: dict[str, float]
+    trained: int | None
+    total: int | None
+    watermark: datetime | None
+    rows_per_second: float | None
+    eta_seconds: float | None
+    #: where the head's artifacts are
+    head_uri: str | None = None
+
+
+class Following:
+    """Follows what came of one run that a person started, and of every run that it triggered."""
+
+    def __init__(self, dag_id: str, root_id: int, chain: ChainDocument | None, now: datetime) -> None:
+        self.dag_id = dag_id
+        self.root_id = root_id
+        self.chain = chain
+        self.started_at = now
+        self.totals = Totals()
+        self.last_run: RunLine | None = None
+        self._versions = Versions()
+        self._ended: set[int] = set()
+        self._cursor = 0
+        self._watermark: datetime | None = None
+        self._head_uri: str | None = None
+
+    def look(self, connection: Connection, now: datetime) -> View:
+        """Read what is new. Costs what has happened since the last look, not what ever happened."""
+        new_runs = self._take_ended(connection)
+        open_runs = self._open(connection)
+        current = next((row for row in open_runs if row.state == DagRunState.RUNNING), None)
+        tasks = self._tasks(connection, current) if current is not None else []
+        if current is not None:
+            self._see_head(connection, current)
+        return self._view(now, new_runs, open_runs, current, tasks)
+
+    def _take_ended(self, connection: Connection) -> list[RunLine]:
+        rows = connection.execute(
+            select(RUN)
+            .where(RUN.c.root_id == self.root_id, RUN.c.id > self._cursor, RUN.c.state.in_(sorted(RUN_FINISHED)))
+            .order_by(RUN.c.id)
+        ).all()
+        lines = []
+        for row in rows:
+            if row.id in self._ended:
+                continue
+            self._ended.add(row.id)
+            line = _run_line(connection, row, self._versions)
+            self.totals.add(line)
+            self.last_run = line
+            if line.checkpoint is not None and row.dag_id == self.dag_id:
+                self._watermark = datetime.fromisoformat(line.checkpoint["watermark"])
+                self._head_uri = line.checkpoint["uri"]
+            elif row.dag_id == self.dag_id:
+                # a run that committed nothing still says where the chain is
+                self._see_head(connection, row)
+            lines.append(line)
+        self._move_cursor(connection)
+        return lines
+
+    def _move_cursor(self, connection: Connection) -> None:
+        """Everything up to the oldest run that has not ended needs no second look."""
+        oldest = connection.execute(
+            select(RUN.c.id)
+            .where(RUN.c.root_id == self.root_id, RUN.c.state.not_in(sorted(RUN_FINISHED)))
+            .order_by(RUN.c.id)
+            .limit(1)
+        ).scalar()
+        newest = max(self._ended, default=self._cursor)
+        self._cursor = max(self._cursor, newest if oldest is None else min(newest, oldest - 1))
+        self._ended = {number for number in self._ended if number > self._cursor}
+
+    def _open(self, connection: Connection) -> list[Any]:
+        descendants = connection.execute(
+            select(RUN)
+            .where(RUN.c.root_id == self.root_id, RUN.c.state.not_in(sorted(RUN_FINISHED)))
+            .order_by(RUN.c.id)
+        ).all()
+        return list(descendants)
+
+    def _see_head(self, connection: Connection, run: Any) -> None:
+        """The head that the run under way read: where the chain was before it."""
+        if run.dag_id != self.dag_id:
+            return
+        document, _ = self._versions.get(connection, run.version_id)
+        head = results_by_role(document, xcom_queries.of_run(connection, run.id)).get("checkpoint")
+        if isinstance(head, dict) and head.get("watermark"):
+            self._watermark = datetime.fromisoformat(head["watermark"])
+            self._head_uri = head["uri"]
+
+    @staticmethod
+    def _tasks(connection: Connection, run: Any) -> list[TaskLine]:
+        rows = connection.execute(
+            select(
+                TASK.c.task_id,
+                TASK.c.state,
+                TASK.c.started_at,
+                TASK.c.ended_at,
+                TASK.c.progress,
+                TASK.c.note,
+                TASK.c.problem,
+                TASK.c.retry_at,
+            )
+            .where(TASK.c.dag_run_id == run.id)
+            .order_by(TASK.c.id)
+        )
+        return [TaskLine(*row) for row in rows]
+
+    def _view(
+        self, now: datetime, new_runs: list[RunLine], open_runs: list[Any], current: Any, tasks: list[TaskLine]
+    ) -> View:
+        trained, total = self._partitions()
+        elapsed = (now - self.started_at).total_seconds()
+        rate = self.totals.rows / elapsed if self.totals.rows and elapsed > 0 else None
+        return View(
+            dag_id=self.dag_id,
+            finished=not open_runs,
+            current_number=current.number if current is not None else None,
+            tasks=tasks,
+            new_runs=new_runs,
+            last_run=self.last_run,
+            runs=self.totals.runs,
+            rows=self.totals.rows,
+            metrics=self.totals.metrics,
+            trained=trained,
+            total=total,
+            watermark=self._watermark,
+            rows_per_second=rate,
+            eta_seconds=self._eta(elapsed, trained, total),
+            head_uri=self._head_uri,
+        )
+
+    def _partitions(self) -> tuple[int | None, int | None]:
+        """(reached by the watermark, in the table); None where that is not known."""
+        samples = self.chain.samples if self.chain else None
+        if samples is None:
+            return None, None
+        length = timedelta(seconds=samples.length_seconds)
+        total = (samples.end - samples.start) // length if samples.end else None
+        trained = (self._watermark - samples.start) // length if self._watermark else 0
+        return max(0, trained), total
+
+    def _eta(self, elapsed: float, trained: int | None, total: int | None) -> float | None:
+        if not self.totals.partitions or total is None or trained is None:
+            return None
+        return max(0, total - trained) * elapsed / self.totals.partitions
+
+
+def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
+    document, _ = versions.get(connection, row.version_id)
+    xcoms = xcom_queries.of_run(connection, row.id)
+    results = results_by_role(document, xcoms)
+    split = results.get("samples") if isinstance(results.get("samples"), dict) else None
+    evaluated = results.get("evaluate")
+    checkpoint = results.get("commit")
+    failed = _first_failure(connection, row) if row.state == DagRunState.FAILED else None
+    started = row.started_at or row.queued_at
+    return RunLine(
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        number=row.number,
+        state=row.state,
+        note=row.note or _note_of_samples(connection, row, document),
+        seconds=((row.ended_at or started) - started).total_seconds(),
+        partitions=split["partitions"] if split else 0,
+        rows=(split["rows"] or 0) if split else 0,
+        start=datetime.fromisoformat(split["start"]) if split else None,
+        end=datetime.fromisoformat(split["end"]) if split else None,
+        metrics={name: float(value) for name, value in evaluated.items() if isinstance(value, int | float)}
+        if isinstance(evaluated, dict)
+        else {},
+        checkpoint=checkpoint if isinstance(checkpoint, dict) else None,
+        problem=failed.problem if failed is not None else None,
+        log_path=task_queries.attempt_log(connection, failed.attempt_id)
+        if failed is not None and failed.attempt_id
+        else None,
+        failed_task=failed.task_id if failed is not None else None,
+        caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
+    )
+
+
+def _first_failure(connection: Connection, row: Any) -> Any:
+    return connection.execute(
+        select(TASK.c.task_id, TASK.c.problem, TASK.c.attempt_id)
+        .where(TASK.c.dag_run_id == row.id, TASK.c.state == TaskInstanceState.FAILED)
+        .order_by(TASK.c.ended_at, TASK.c.id)
+        .limit(1)
+    ).one_or_none()
+
+
+def _note_of_samples(connection: Connection, row: Any, document: Any) -> str | None:
+    names = [task.task_id for task in document.tasks if task.role == "samples"]
+    if not names:
+        return None
+    return connection.execute(
+        select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
+    ).scalar()

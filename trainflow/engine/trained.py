@@ -1,0 +1,55 @@
+"""Which partitions the line of a chain was trained on, and by which checkpoint. From the ledger's entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, Rewind
+from trainflow.clock import ensure_utc
+from trainflow.samples.split import Hole
+
+
+class TrainedBy(msgspec.Struct, frozen=True):
+    """What became of one partition."""
+
+    start: datetime
+    end: datetime
+    #: of the content that was trained
+    fingerprint: str
+    checkpoint_id: str
+    sequence: int
+    at: datetime
+
+
+def line_of(entries: Iterable[LedgerEntry]) -> list[Checkpoint]:
+    """The checkpoints from the root to the head, those without files any more included."""
+    line: list[Checkpoint] = []
+    for entry in entries:
+        match entry:
+            case Checkpoint():
+                line.append(entry)
+            case Rewind():
+                while line and line[-1].id != entry.to_checkpoint_id:
+                    line.pop()
+    return line
+
+
+def trained_by(line: Iterable[Checkpoint]) -> dict[datetime, TrainedBy]:
+    """Start of a partition (UTC) → the checkpoint that was trained on it."""
+    return {
+        ensure_utc(each.start): TrainedBy(
+            ensure_utc(each.start), ensure_utc(each.end), each.fingerprint, entry.id, entry.sequence, entry.at
+        )
+        for entry in line
+        for each in entry.split.partitions
+    }
+
+
+def holes_of(line: Iterable[Checkpoint]) -> list[Hole]:
+    """What the line stepped over."""
+    return [
+        Hole(ensure_utc(hole.start), ensure_utc(hole.end), hole.reason) for entry in line for hole in entry.split.holes
+    ]
