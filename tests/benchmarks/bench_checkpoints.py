@@ -1,4 +1,4 @@
-"""What a commit and a look at the head cost on a local disk. `python tests/benchmarks/bench_checkpoints.py [entries]`"""
+"""What a commit and a look at the head cost on a local disk: `python tests/benchmarks/bench_checkpoints.py`."""
 
 from __future__ import annotations
 
@@ -63,4 +63,4 @@ def main(entries: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)

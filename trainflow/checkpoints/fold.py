@@ -24,8 +24,8 @@ from trainflow.checkpoints.entries import (
 from trainflow.errors import LedgerCorrupt
 
 
-class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True):
-    """One line about a checkpoint whose artifacts are kept."""
+class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One line about a checkpoint whose artifacts are kept. Thousands are read at once, so the collector skips them."""
 
     id: str
     sequence: int

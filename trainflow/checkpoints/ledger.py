@@ -37,7 +37,8 @@ class Ledger:
         size = _NEWS_BATCH if self._known else _FIRST_BATCH
         state = self._known or self._start()
         for batch in self._batches(state.sequence + 1, size):
-            state = fold(state, batch, self._recall)
+            if batch:
+                state = fold(state, batch, self._recall)
         self._known = state
         return state
 
