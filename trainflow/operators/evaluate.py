@@ -41,11 +41,6 @@ class EvaluateOperator(SplitOperator):
             functions.split_reference(function)
         self.function = function
 
-    def warm_up(self) -> None:
-        import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
-
-        functions.warm_up(self.function)
-
     def warm_up(self, project_root: Path) -> None:
         super().warm_up(project_root)
         functions.resolve(self.function, project_root)

@@ -68,12 +68,6 @@ class TrainOperator(SplitOperator):
         self.command = None if command is None else list(command)
         self._running: TrainingCommand | None = None
 
-    def warm_up(self) -> None:
-        if self.function is not None:
-            import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
-
-            functions.warm_up(self.function)
-
     def warm_up(self, project_root: Path) -> None:
         super().warm_up(project_root)
         if self.function is not None:
