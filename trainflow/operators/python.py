@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from trainflow.authoring.context import Context
@@ -45,6 +46,10 @@ class PythonOperator(BaseOperator):
             check_call(python_callable, self.op_args, {**self.op_kwargs, **extra}, f"task {self.task_id!r}")
         else:
             raise InputError(f"task {self.task_id!r}: python_callable is {python_callable!r}, which cannot be called")
+
+    def warm_up(self, project_root: Path) -> None:
+        super().warm_up(project_root)
+        functions.resolve(self.python_callable, project_root)
 
     def execute(self, context: Context) -> Any:
         function = functions.resolve_for_good(self.python_callable, context["ti"].project_root)

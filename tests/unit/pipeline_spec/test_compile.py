@@ -259,3 +259,23 @@ def test_the_latest_example_never_ends() -> None:
     assert chain.mode == "latest"
     assert chain.samples is not None
     assert chain.samples.end is None
+
+
+def test_warming_up_imports_what_the_functions_of_a_pipeline_need(tmp_path: Path) -> None:
+    """A YAML pipeline names its functions: unless the warm process imports them, every attempt does."""
+    (tmp_path / "warm_training_of_test.py").write_text("def train(ctx): ...\n")
+    (tmp_path / "warm_bringing_of_test.py").write_text("def bring(ti): ...\n")
+    text = MINIMAL.replace("json:loads", "warm_training_of_test:train")
+    (tmp_path / "p.yaml").write_text(text + "prepare: {function: 'warm_bringing_of_test:bring'}\n")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from trainflow.execution import dag_files\n"
+        "from trainflow.messages.workload import DagSource\n"
+        "from trainflow.settings.project import project_at\n"
+        "root = Path(sys.argv[1])\n"
+        "(dag,) = dag_files.load(DagSource('p.yaml'), project_at(root)).dags.values()\n"
+        "assert not {'warm_training_of_test', 'warm_bringing_of_test', 'pyarrow'} & set(sys.modules)\n"
+        "for task in dag.tasks: task.warm_up(root)\n"
+        "assert {'warm_training_of_test', 'warm_bringing_of_test'} <= set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
