@@ -71,12 +71,17 @@ def run_line(run: RunLine, view: View) -> str:
         f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
         f"{day(run.start)} … {day(run.end)}",
         f"{run.partitions} partitions, {run.rows:,} rows",
-        " ".join(f"{name} {value:.4g}" for name, value in list(run.metrics.items())[:3]),
+        " ".join(f"{name} {value:.4g}" for name, value in shown_metrics(run.metrics)[:3]),
         duration(run.seconds),
     ]
     if view.total and run.dag_id == view.dag_id and run is view.new_runs[-1]:
         parts.append(f"{view.trained}/{view.total}")
     return " · ".join(part for part in parts if part)
+
+
+def shown_metrics(metrics: dict[str, float]) -> list[tuple[str, float]]:
+    """What says how good a model is; how much was scored is shown elsewhere."""
+    return [(name, value) for name, value in metrics.items() if name != "rows"]
 
 
 def waiting_line(tasks: list[TaskLine]) -> str | None:
@@ -141,7 +146,7 @@ def _panel(view: View, now: datetime) -> RenderableType:
         rate = f"  {view.rows_per_second:,.0f} rows/s" if view.rows_per_second else ""
         facts.add_row("rows", f"{view.rows:,}{rate}")
     if view.metrics:
-        facts.add_row("prequential", "  ".join(f"{name} {value:.4g}" for name, value in view.metrics.items()))
+        facts.add_row("prequential", "  ".join(f"{name} {value:.4g}" for name, value in shown_metrics(view.metrics)))
     if view.eta_seconds is not None and not view.finished:
         facts.add_row("ETA", duration(view.eta_seconds))
     lines = [_task_text(task, now) for task in view.tasks]
@@ -173,7 +178,9 @@ def summary(view: View, *, seconds: float, store: str | None, mirrored: str | No
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=240)
     last = view.last_run
     table = Table(title=None, box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
@@ -186,7 +193,7 @@ def summary(view: View, *, seconds: float, store: str | None, mirrored: str | No
     if view.rows:
         table.add_row("rows", f"{view.rows:,} ({view.rows / seconds:,.0f} rows/s)" if seconds else f"{view.rows:,}")
     if view.metrics:
-        table.add_row("prequential", "  ".join(f"{name} {value:.4f}" for name, value in view.metrics.items()))
+        table.add_row("prequential", "  ".join(f"{name} {value:.4f}" for name, value in shown_metrics(view.metrics)))
     if view.watermark:
         table.add_row("watermark", day(view.watermark))
     if store:

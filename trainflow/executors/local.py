@@ -54,6 +54,8 @@ class LocalExecutor(Executor):
     def __init__(self) -> None:
         self._held: dict[AttemptKey, _Held] = {}
         self._workers: list[WarmProcess] = []
+        #: what each worker is told to import ahead, also one that replaces another
+        self._warm_ups: list[ParseFile] = []
         self._deaths = 0
         self._ending = False
 
@@ -146,6 +148,8 @@ class LocalExecutor(Executor):
                 on_death=self._worker_died,
             )
         )
+        for request in self._warm_ups:
+            self._workers[-1].warm_up(WarmUp(request))
 
     @property
     def warm_process(self) -> WarmProcess | None:
@@ -154,7 +158,8 @@ class LocalExecutor(Executor):
 
     def warm_up(self, request: ParseFile) -> None:
         """Let the worker import, while it has nothing else to do, what the tasks of a file need."""
-        if self._fork:
+        if self._fork and request not in self._warm_ups:
+            self._warm_ups.append(request)
             self._worker.warm_up(WarmUp(request))
 
     def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
