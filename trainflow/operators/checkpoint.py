@@ -27,8 +27,10 @@ class CheckpointOperator(BaseOperator):
 
     A chain that has no checkpoint yet may start from one of another chain in the same store: `start_from` is
     `"pipeline/stage/branch"` (its head), `"pipeline/stage/branch@checkpoint"`, or the output of the CheckpointOperator
-    or CommitCheckpointOperator of that chain; the run's conf may say it too (`{"start_from": …}`). Another branch of the
-    same stage goes on at that checkpoint's watermark; another stage begins with the first of its own samples.
+    or CommitCheckpointOperator of that chain; the run's conf may say it too (`{"start_from": …}`). Another branch of
+    the same stage goes on at that checkpoint's watermark; another stage begins with the first of its own samples.
+
+    Before the first entry of a chain the store is tried: one that cannot create a file only if it is absent is refused.
 
     The ledger is read anew at every try: it is the truth, and nothing else knows what the newest checkpoint is.
     """
@@ -70,6 +72,8 @@ class CheckpointOperator(BaseOperator):
         url = store_url(self.store, ti.settings)
         store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
         state = Ledger(store, chain).state()
+        if state.sequence == 0:
+            store.probe()
         if state.head is None and (start := self.start_from or context["dag_run"].conf.get("start_from")):
             return head_to_xcom(self._started_from(start, chain, store, url, ti))
         newest = state.head

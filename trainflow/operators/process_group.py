@@ -1,9 +1,9 @@
 """Run one program in a process group of its own, and leave nothing of it behind.
 
-The program is followed in the calling thread: a signal handler that raises (the task was told to stop, or ran out of time)
-interrupts the wait, and on the way out the whole group is ended - SIGTERM, a grace, SIGKILL. What a program leaves
-running in its group when it exits is ended as well: an attempt owns its processes, and a straggler could go on writing
-into a folder whose digests are being taken.
+The program is followed in the calling thread: a signal handler that raises (the task was told to stop, or ran out of
+time) interrupts the wait, and on the way out the whole group is ended - SIGTERM, a grace, SIGKILL. What a program
+leaves running in its group when it exits is ended as well: an attempt owns its processes, and a straggler could go on
+writing into a folder whose digests are being taken.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class DataCheckerOperator(ChainOperator):
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, answer.split)
         if isinstance(answer, Waiting):
-            self._wait(ti, answer.partition_start, f"waits: {answer.reason}")
+            self._wait(ti, answer.partition_start, f"waits: {answer.reason}", answer.check_again_at)
         if self.mode == "backfill" or answer.finished:
             self._end(ti, head, answer.reason)
         return self._wait(ti, after_watermark(self.samples, head.watermark), f"caught up, waits: {answer.reason}")
@@ -114,7 +114,9 @@ class DataCheckerOperator(ChainOperator):
         ti.set_note(note)
         raise SkipException(note)
 
-    def _wait(self, ti: TaskInstance, partition_start: datetime, note: str) -> NoReturn:
+    def _wait(
+        self, ti: TaskInstance, partition_start: datetime, note: str, check_again_at: datetime | None = None
+    ) -> NoReturn:
         from trainflow.operators.triggers.partition import PartitionTrigger
 
         ti.set_note(note)
@@ -128,6 +130,7 @@ class DataCheckerOperator(ChainOperator):
                 partition_start=partition_start,
                 project_root=ti.project_root,
                 poke_interval=self.poke_interval,
+                check_again_at=check_again_at,
                 # what a backfill waits for may be taken away again, and then the chain is caught up
                 give_up_at=ti.clock.now() + _LOOK_AGAIN if self.mode == "backfill" else None,
             ),

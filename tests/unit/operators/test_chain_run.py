@@ -11,9 +11,10 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.store import open_store
-from trainflow.errors import ChainMoved, FailException, SkipException
+from trainflow.errors import ChainMoved, FailException, SkipException, StoreNotExclusive
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -255,3 +256,15 @@ def test_watermark_is_in_the_head(lab: Any, pipeline: Any) -> None:
     assert head["store"] == "checkpoints"
     assert head["uri"] == str(lab.root / "checkpoints/model/main/main/artifacts" / head["id"])
     assert json.loads(json.dumps(head)) == head
+
+
+def test_store_that_cannot_fence_is_refused_before_anything_is_trained(
+    lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwrites(self: LocalStore, path: str, data: bytes) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(data)
+
+    monkeypatch.setattr(LocalStore, "create_exclusive", overwrites)
+    with pytest.raises(StoreNotExclusive, match="created the same file twice"):
+        lab.run(pipeline(), "checkpoint")

@@ -268,6 +268,15 @@ def test_gap_policy_that_runs_out_ends_the_wait(lab: Any, clock: ManualClock) ->
     assert timedelta(hours=1) <= clock.now() - MOMENT <= timedelta(hours=1, minutes=1, seconds=10)
 
 
+def test_gap_policy_is_asked_when_the_task_said(lab: Any, clock: ManualClock) -> None:
+    for path in lab.write_day(1).iterdir():
+        os.utime(path, (MOMENT.timestamp(),) * 2)
+    samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=10, then="skip"))
+    at = MOMENT + timedelta(seconds=10)
+    fire(trigger_for(lab, 0, clock, samples=samples, check_again_at=at))
+    assert clock.now() == at
+
+
 def test_backfill_gives_up_after_its_time(lab: Any, clock: ManualClock) -> None:
     fire(trigger_for(lab, 0, clock, give_up_at=MOMENT + timedelta(minutes=10)))
     assert clock.now() == MOMENT + timedelta(minutes=10)

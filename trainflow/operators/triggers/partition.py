@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ import msgspec
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
-from trainflow.errors import InputError, SampleError, SampleUnreadable
+from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
 from trainflow.operators.storage import with_options, without_options
 from trainflow.samples.spec import Samples
 from trainflow.settings.load import load_settings
+from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class PartitionTrigger(BaseTrigger):
     """Fires when the wait for the partition that starts at `partition_start` is over: it is ready, the gap policy has
     run out, or the table has ended. The payload says why; the task decides anew, whatever it says.
 
-    `give_up_at`: fires then in any case, so that the task looks whether there still is something to wait for. Samples
-    that cannot be read for a moment do not end a wait that may last a day; five minutes of it do.
+    `give_up_at`: fires then in any case, so that the task looks whether there still is something to wait for.
+    `check_again_at`: when time alone may end the wait, as far as the task knows. Samples that cannot be read for a
+    moment do not end a wait that may last a day; five minutes of it do.
 
     Arguments are kept in the database and hold no secrets: options for the storage come from the settings and the
     environment of the project at `project_root`, in the process that looks.
@@ -51,6 +53,7 @@ class PartitionTrigger(BaseTrigger):
         project_root: Path | str,
         poke_interval: float = 1.0,
         give_up_at: datetime | str | None = None,
+        check_again_at: datetime | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
@@ -60,8 +63,8 @@ class PartitionTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.give_up_at = None if give_up_at is None else _moment(give_up_at)
         self._clock = clock or SystemClock()
-        # the task that defers has just looked at everything
-        self._look_later_at = self._clock.now() + LOOK_LATER_EVERY
+        self.check_again_at = None if check_again_at is None else _moment(check_again_at)
+        self._look_later_at = self._first_look_later()
         self._unreadable_since: datetime | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -71,6 +74,7 @@ class PartitionTrigger(BaseTrigger):
             "project_root": str(self.project_root),
             "poke_interval": self.poke_interval,
             "give_up_at": self.give_up_at.isoformat() if self.give_up_at else None,
+            "check_again_at": self.check_again_at.isoformat() if self.check_again_at else None,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -96,20 +100,28 @@ class PartitionTrigger(BaseTrigger):
             return "time to look at everything again"
         look_later = now >= self._look_later_at
         try:
-            samples = with_options(self.samples, load_settings(project_at(self.project_root)))
+            samples = with_options(self.samples, self._settings)
             found = probe(
                 samples, self.partition_start, self.project_root, now, listings=_listings(), look_later=look_later
             )
         except SampleUnreadable as error:
             return self._unreadable(error, now)
-        except (SampleError, InputError) as error:
-            return str(error)
         self._unreadable_since = None
         if look_later:
             self._look_later_at = now + LOOK_LATER_EVERY
         if found.check_again_at is not None:
             self._look_later_at = min(self._look_later_at, max(found.check_again_at, now))
         return found.reason if found.ready else None
+
+    def _first_look_later(self) -> datetime:
+        """The task that defers has just looked at everything, so not at once: its clock may be behind this one."""
+        now = self._clock.now()
+        latest = now + LOOK_LATER_EVERY
+        return min(latest, max(self.check_again_at or latest, now + timedelta(seconds=self.poke_interval)))
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return load_settings(project_at(self.project_root))
 
     def _unreadable(self, error: SampleUnreadable, now: datetime) -> str | None:
         if self._unreadable_since is None:
