@@ -21,7 +21,6 @@ from trainflow.messages.warm import Parse
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
 from trainflow.metadata import dag_queries
 from trainflow.metadata.database import Database
-from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -171,15 +170,5 @@ class DagProcessor:
         self._next()
 
     def _store(self, known: Known, result: ParseResult) -> None:
-        now = self._clock.now()
-        path = known.source.path
         with self._database.transaction() as connection:
-            if result.problem is not None:
-                # the versions that are there stay: runs under way go on with them
-                dag_queries.store_problem(connection, path, result.problem, now)
-                return
-            dag_queries.forget_problem(connection, path)
-            for parsed in result.dags:
-                data = bytes(parsed.document)
-                dag_queries.store(connection, decode(data), data, known.source, now)
-            dag_queries.mark_missing(connection, path, [parsed.dag_id for parsed in result.dags], now)
+            dag_queries.store_result(connection, known.source, result, self._clock.now())

@@ -17,6 +17,8 @@ from trainflow.errors import (
     DagNotFound,
     DagRunAlreadyExists,
     FailException,
+    InputError,
+    ParamValidationError,
     SkipException,
     TaskTerminated,
     TrainflowError,
@@ -53,6 +55,8 @@ _ERRORS: dict[str, type[Exception]] = {
     "DagNotFound": DagNotFound,
     "SkipException": SkipException,
     "FailException": FailException,
+    "InputError": InputError,
+    "ParamValidationError": ParamValidationError,
 }
 
 

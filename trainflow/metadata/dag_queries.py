@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from trainflow.errors import DagNotFound
-from trainflow.messages.workload import DagSource, ParseProblem
+from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
 from trainflow.metadata.models import Dag, DagVersion, ImportProblem
 from trainflow.serialization.document import DagDocument, decode, version_of
 
@@ -74,6 +74,18 @@ def _upsert_dag(
         )
 
 
+def store_result(connection: Connection, source: DagSource, result: ParseResult, now: datetime) -> None:
+    """Keep what came out of a file. A problem leaves the versions that are there: runs under way go on with them."""
+    if result.problem is not None:
+        store_problem(connection, source.path, result.problem, now)
+        return
+    forget_problem(connection, source.path)
+    for parsed in result.dags:
+        data = bytes(parsed.document)
+        store(connection, decode(data), data, source, now)
+    mark_missing(connection, source.path, [parsed.dag_id for parsed in result.dags], now)
+
+
 def mark_missing(connection: Connection, path: str, present: Collection[str], now: datetime) -> None:
     """DAGs that `path` defined and does not define any more."""
     connection.execute(
@@ -89,6 +101,24 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
     if row is None:
         raise DagNotFound(_unknown_dag(connection, dag_id))
     return row
+
+
+def params_of(connection: Connection, version_id: int) -> dict[str, dict[str, Any]]:
+    """The params of a version: name → JSON schema. Reads nothing else of the document."""
+    data = connection.execute(select(VERSION.c.document).where(VERSION.c.id == version_id)).scalar_one()
+    return _PARAMS.decode(data).params
+
+
+class _Params(msgspec.Struct, frozen=True):
+    params: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+_PARAMS: msgspec.json.Decoder[_Params] = msgspec.json.Decoder(_Params)
+
+
+def version(connection: Connection, version_id: int) -> Row[Any]:
+    """The row of a version."""
+    return connection.execute(select(VERSION).where(VERSION.c.id == version_id)).one()
 
 
 def _unknown_dag(connection: Connection, dag_id: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.clock import Clock
-from trainflow.errors import DagNotFound, DagRunAlreadyExists, LostTransition, TaskError
+from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.requests import (
@@ -182,7 +182,7 @@ class ExecutionService:
             row = self._running(connection, request.key)
             try:
                 run_queries.trigger(connection, request.run, self._parent(connection, row), now)
-            except (DagNotFound, DagRunAlreadyExists, TaskError) as error:
+            except (InputError, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
         self._on_change(Change(row.dag_run_id, triggered=True))
         return Done()
@@ -230,7 +230,7 @@ class ExecutionService:
             try:
                 with connection.begin_nested():
                     self._apply(connection, row, outcome)
-            except (DagNotFound, DagRunAlreadyExists, TaskError) as error:
+            except (InputError, DagRunAlreadyExists, TaskError) as error:
                 # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
                 self._apply(connection, row, _refused_trigger(outcome.key, error))
             task_queries.update_attempt(
@@ -372,7 +372,9 @@ class ExecutionService:
 def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
     if type(error).__name__ == "SkipException":
         return Outcome(key, OutcomeState.SKIPPED, note=str(error))
-    problem = Problem(str(error), kind=type(error).__name__, retryable=not isinstance(error, TaskError))
+    # a DAG may be read later, a run be deleted; anything else would be refused again
+    retryable = isinstance(error, DagNotFound | DagRunAlreadyExists)
+    problem = Problem(str(error), kind=type(error).__name__, retryable=retryable)
     return Outcome(key, OutcomeState.FAILED, problem=problem)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from trainflow.errors import InputError
 from trainflow.metadata import task_queries
 from trainflow.metadata.models import Pool
 from trainflow.metadata.schema import DEFAULT_POOL
+from trainflow.metadata.task_queries import TASK
 
 POOL: Table = Pool.__table__  # type: ignore[assignment]
 
@@ -48,4 +49,35 @@ def remove(connection: Connection, name: str) -> None:
     if name == DEFAULT_POOL:
         raise InputError(f"{DEFAULT_POOL} cannot be deleted: tasks that name no pool use it")
     if connection.execute(delete(POOL).where(POOL.c.name == name)).rowcount == 0:
-        raise InputError(f"no pool is called '{name}'")
+        raise InputError(_unknown_pool(connection, name))
+
+
+def _unknown_pool(connection: Connection, name: str) -> str:
+    import difflib
+
+    known = [row.name for row in listing(connection)]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else f"; there is: {', '.join(known)}"
+    return f"no pool is called '{name}'{hint}"
+
+
+class PoolUse(NamedTuple):
+    """Slots in use, by what the tasks that use them do."""
+
+    running: int = 0
+    queued: int = 0
+    deferred: int = 0
+
+
+def use(connection: Connection) -> dict[str, PoolUse]:
+    """Pool → what is in use of it; pools without a task at work are left out."""
+    states = ("running", "queued", "deferred")
+    rows = connection.execute(
+        select(TASK.c.pool, TASK.c.state, func.sum(TASK.c.pool_slots))
+        .where(TASK.c.state.in_(states))
+        .group_by(TASK.c.pool, TASK.c.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for pool, state, count in rows:
+        found.setdefault(pool, {})[state] = int(count)
+    return {pool: PoolUse(**counts) for pool, counts in found.items()}

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Table, func, insert, select, update
 
-from trainflow.errors import DagRunAlreadyExists, DagRunNotFound, FailException, IllegalTransition, LostTransition, SkipException
+from trainflow.errors import (
+    DagRunAlreadyExists,
+    DagRunNotFound,
+    FailException,
+    IllegalTransition,
+    LostTransition,
+    ParamValidationError,
+    SkipException,
+)
 from trainflow.identifiers import check_name
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.metadata import dag_queries, outbox_queries, task_queries
 from trainflow.metadata.dag_queries import DAG
 from trainflow.metadata.models import DagRun
+from trainflow.param_schema import resolve
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState, DagRunType, TriggeredBy
 
 RUN: Table = DagRun.__table__  # type: ignore[assignment]
@@ -31,7 +40,7 @@ class Parent(NamedTuple):
 def move(
     connection: Connection, dag_run_id: int, *, leaving: Collection[DagRunState], to: DagRunState, **values: Any
 ) -> None:
-    """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when it is not, and has changed nothing."""
+    """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when not, and has changed nothing then."""
     for source in leaving:
         if to not in RUN_MOVES[source]:
             raise IllegalTransition(f"a run never goes from {source} to {to}")
@@ -58,10 +67,13 @@ def create(
 ) -> int:
     """Queue a run of the DAG's current version. Returns its key.
 
-    Raises DagNotFound; DagRunAlreadyExists when the run id is taken.
+    `conf` is kept as given; together with the defaults of the DAG's params it must satisfy their schemas.
+
+    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is taken.
     """
     check_name(run_id.replace(":", "_").replace("+", "_"), "run")
     dag = dag_queries.get(connection, dag_id)
+    check_conf(connection, dag, conf)
     if find(connection, dag_id, run_id) is not None:
         raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
     number = connection.execute(
@@ -93,11 +105,19 @@ def create(
     return created
 
 
+def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
+    """Raise ParamValidationError, naming the DAG, when its params cannot be what `conf` makes them."""
+    try:
+        resolve(dag_queries.params_of(connection, dag.version_id), conf)
+    except ParamValidationError as error:
+        raise ParamValidationError(f"DAG '{dag.dag_id}': {error}") from None
+
+
 def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> int:
     """Create the run that a task asks for, or find it again: asked twice by the same task instance, it is one run.
 
-    Raises DagNotFound; DagRunAlreadyExists when the run id belongs to somebody else; SkipException and FailException
-    as the request's policies say.
+    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id belongs to somebody else;
+    SkipException and FailException as the request's policies say.
     """
     dag = dag_queries.get(connection, run.dag_id)
     if run.fail_when_dag_is_paused and dag.is_paused:
@@ -146,8 +166,38 @@ def get(connection: Connection, dag_id: str, run_id: str) -> Row[Any]:
     row = find(connection, dag_id, run_id)
     if row is None:
         dag_queries.get(connection, dag_id)
-        raise DagRunNotFound(f"DAG '{dag_id}' has no run '{run_id}': see 'trainflow runs list {dag_id}'")
+        raise DagRunNotFound(_unknown_run(connection, dag_id, run_id))
     return row
+
+
+def _unknown_run(connection: Connection, dag_id: str, run_id: str) -> str:
+    import difflib
+
+    known = [row.run_id for row in listing(connection, dag_id, limit=500)]
+    close = difflib.get_close_matches(run_id, known, n=1)
+    see = f"; did you mean '{close[0]}'?" if close else f": see 'trainflow runs list {dag_id}'"
+    return f"DAG '{dag_id}' has no run '{run_id}'" + (see if known else ", and no other run either")
+
+
+def named(connection: Connection, dag_id: str, name: str) -> Row[Any]:
+    """The run that a person means: its id, its number, `latest`, or how its id (and no other's) begins.
+
+    Raises DagNotFound, DagRunNotFound.
+    """
+    exact = find(connection, dag_id, name)
+    if exact is not None:
+        return exact
+    statement = select(RUN).where(RUN.c.dag_id == dag_id).order_by(RUN.c.number.desc())
+    if name == "latest":
+        statement = statement.limit(1)
+    elif name.isascii() and name.isdigit():
+        statement = statement.where(RUN.c.number == int(name))
+    else:
+        statement = statement.where(RUN.c.run_id.startswith(name, autoescape=True)).limit(2)
+    found = connection.execute(statement).all()
+    if len(found) > 1:
+        raise DagRunNotFound(f"more than one run of '{dag_id}' begins with '{name}': {found[0].run_id}, …")
+    return found[0] if found else get(connection, dag_id, name)
 
 
 def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
@@ -212,12 +262,31 @@ def finish(
         )
 
 
-def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Sequence[str] | None = None) -> int:
-    """Let a run run again, whole or from these tasks. It queues at its old place in the order. Returns cleared tasks."""
+def cancel(
+    connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, note: str, mirrored: bool
+) -> None:
+    """queued or running → failed. What runs is not waited for: its executor ends it, its report is stale.
+
+    `mirrored`: tell the mirror, if the run trains and the mirror was told of its beginning. Raises LostTransition for a
+    run that has ended.
+    """
+    if row.state in RUN_FINISHED:
+        raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
+    task_queries.cancel(connection, row.id, now, note)
+    if row.state == DagRunState.QUEUED:
+        move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
+        return
+    document, _ = versions.get(connection, row.version_id)
+    mirrored = mirrored and document.chain is not None
+    finish(connection, row, to=DagRunState.FAILED, now=now, note=note, mirrored=mirrored)
+
+
+def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Collection[str] | None = None) -> int:
+    """Let a run run again, whole or these tasks of it, at its old place in the order. Returns how many were cleared."""
     row = by_id(connection, dag_run_id)
     tasks = task_queries.of_run(connection, dag_run_id)
     ids = [task.id for task in tasks if task_ids is None or task.task_id in task_ids]
-    cleared = task_queries.clear(connection, ids)
+    cleared = task_queries.clear(connection, ids, now)
     if row.state != DagRunState.QUEUED:
         move(
             connection,
@@ -263,12 +332,30 @@ def unfinished_of(connection: Connection, dag_id: str) -> list[Row[Any]]:
     )
 
 
-def listing(connection: Connection, dag_id: str | None = None, limit: int = 100) -> list[Row[Any]]:
+def listing(
+    connection: Connection, dag_id: str | None = None, limit: int = 100, state: DagRunState | None = None
+) -> list[Row[Any]]:
     """The newest runs, newest first."""
     statement = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
     if dag_id is not None:
         statement = statement.where(RUN.c.dag_id == dag_id)
+    if state is not None:
+        statement = statement.where(RUN.c.state == state)
     return list(connection.execute(statement))
+
+
+def children(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
+    """The runs that tasks of this one triggered, in order."""
+    return list(connection.execute(select(RUN).where(RUN.c.parent_id == dag_run_id).order_by(RUN.c.id)))
+
+
+def counts(connection: Connection) -> dict[str, dict[str, int]]:
+    """DAG → state → how many runs."""
+    result: dict[str, dict[str, int]] = {}
+    rows = connection.execute(select(RUN.c.dag_id, RUN.c.state, func.count()).group_by(RUN.c.dag_id, RUN.c.state))
+    for dag_id, state, count in rows:
+        result.setdefault(dag_id, {})[state] = count
+    return result
 
 
 def descendants(connection: Connection, root_id: int) -> list[Row[Any]]:

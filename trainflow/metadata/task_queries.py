@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
 
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
@@ -338,13 +338,36 @@ def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
     )
 
 
-def clear(connection: Connection, ids: Sequence[int]) -> int:
+def cancel(connection: Connection, dag_run_id: int, now: datetime, problem: str) -> None:
+    """End what has not ended: what an executor holds fails (its report will be stale), the rest is skipped."""
+    rows = unfinished(connection, dag_run_id, lock=True)
+    ids = [row.id for row in rows]
+    _end_attempts(connection, ids, outcome="cancelled", now=now)
+    waiting: set[State] = {None, *(UNFINISHED - HELD)}
+    move_all(connection, ids, leaving=waiting, to=TaskInstanceState.SKIPPED, ended_at=now, retry_at=None)
+    move_all(connection, ids, leaving=HELD, to=TaskInstanceState.FAILED, ended_at=now, problem=problem)
+
+
+def _end_attempts(connection: Connection, ids: Sequence[int], *, outcome: str, now: datetime) -> None:
+    """Attempts that are under way are not waited for any more."""
+    under_way = [*HELD, TaskInstanceState.DEFERRED]
+    for start in range(0, len(ids), 500):
+        attempts = select(TASK.c.attempt_id).where(
+            TASK.c.id.in_(ids[start : start + 500]), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
+        )
+        connection.execute(
+            update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts)).values(outcome=outcome, ended_at=now)
+        )
+
+
+def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
     """Forget that these task instances ran: no state, no failures, no XComs, as if new. Returns how many.
 
     What an executor still holds is cleared as well: its report will be stale.
     """
     if not ids:
         return 0
+    _end_attempts(connection, ids, outcome="cleared", now=now)
     leaving: list[State] = [state for state, targets in TASK_MOVES.items() if None in targets]
     running = [TaskInstanceState.RUNNING]
     blank = {
@@ -384,13 +407,35 @@ def delete_xcoms(connection: Connection, dag_run_id: int, task_id: str, map_inde
     )
 
 
-def unfinished(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
-    """(id, task_id, state) of those that have not ended."""
+def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -> list[Row[Any]]:
+    """(id, task_id, state) of those that have not ended; with `lock`, nobody else moves them in this transaction."""
+    statement = select(TASK.c.id, TASK.c.task_id, TASK.c.state).where(
+        TASK.c.dag_run_id == dag_run_id,
+        or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))),
+    )
+    return list(connection.execute(statement.with_for_update() if lock else statement))
+
+
+def rows_of_run(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
+    """Everything about every task instance of a run, for people."""
+    return list(connection.execute(select(TASK).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)))
+
+
+def attempts_of(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
+    """The attempts of a task instance, oldest first (their ids sort by time)."""
     return list(
         connection.execute(
-            select(TASK.c.id, TASK.c.task_id, TASK.c.state).where(
-                TASK.c.dag_run_id == dag_run_id,
-                or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))),
-            )
+            select(ATTEMPT)
+            .where(ATTEMPT.c.task_instance_id == task_instance_id)
+            .order_by(ATTEMPT.c.queued_at, ATTEMPT.c.attempt_id)
         )
     )
+
+
+def count_in_pool(connection: Connection, pool: str) -> int:
+    """How many unfinished task instances name this pool."""
+    return connection.execute(
+        select(func.count())
+        .select_from(TASK)
+        .where(TASK.c.pool == pool, or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))))
+    ).scalar_one()

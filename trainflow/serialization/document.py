@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -87,6 +88,14 @@ class DagDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     def task(self, task_id: str) -> TaskDocument | None:
         """The task of this id, or None."""
         return next((task for task in self.tasks if task.task_id == task_id), None)
+
+    def with_downstream(self, task_ids: Collection[str]) -> set[str]:
+        """These tasks and all that wait for them, directly or not."""
+        reached = set(task_ids)
+        for task in self.tasks:  # in topological order: one pass
+            if not reached.isdisjoint(task.upstream):
+                reached.add(task.task_id)
+        return reached
 
 
 def encode(document: DagDocument) -> bytes:
