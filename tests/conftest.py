@@ -1,0 +1,66 @@
+"""What every test may rely on: no settings of whoever runs it, a clock that moves when told, a throw-away project."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.settings.project import MARKER, Project, project_at
+
+REPOSITORY = Path(__file__).parent.parent
+UNIT_TESTS = REPOSITORY / "tests" / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("TRAINFLOW"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_do_not_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that waits for the clock is slow at best, and flaky at worst. The standard library may: it waits
+    for processes that way."""
+    if not request.path.is_relative_to(UNIT_TESTS):
+        return
+    real = time.sleep
+
+    def refuse(seconds: float) -> None:
+        if Path(sys._getframe(1).f_code.co_filename).is_relative_to(REPOSITORY):
+            raise AssertionError(f"a unit test slept for {seconds:g} s: pass the time in (ManualClock)")
+        real(seconds)
+
+    monkeypatch.setattr(time, "sleep", refuse)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+
+WriteProject = Callable[[dict[str, str]], Project]
+
+
+@pytest.fixture
+def write_project(tmp_path: Path) -> Iterator[WriteProject]:
+    """Lay out a project from {relative path: text}; without settings of its own it has an empty settings file."""
+    folder = tmp_path / "project"
+
+    def write(files: dict[str, str]) -> Project:
+        for name, text in {MARKER.as_posix(): "", **files}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return project_at(folder)
+
+    yield write
+    # a socket's path lies outside of the project
+    project_at(folder).home.socket_path.unlink(missing_ok=True)
