@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from trainflow.authoring.context import Context
+from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError, RescheduleException, SkipException
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.head import Head
@@ -71,6 +72,11 @@ class DataCheckerOperator(ChainOperator):
             raise InputError(f"task {self.task_id!r}: mode={mode!r}; it is one of {', '.join(MODES)}")
         if not isinstance(samples, Samples):
             raise InputError(f"task {self.task_id!r}: samples is a {type(samples).__name__}, not Samples(...)")
+        if redact(samples.path) != samples.path:
+            raise InputError(
+                f"task {self.task_id!r}: samples.path {redact(samples.path)} has credentials in it, and paths are recorded "
+                "with every checkpoint: move them to the environment (TRAINFLOW__SAMPLES__STORAGE_OPTIONS)"
+            )
         self.samples = samples
         self.limits = limits or SplitLimits()
         self.mode = mode

@@ -36,7 +36,7 @@ def tracking_variables(ti: TaskInstance) -> dict[str, str]:
         ti.log.warning("the run in MLflow cannot be asked for (%s): goes on without it", type(error).__name__)
         return {}
     if run is None:
-        ti.log.warning("there is no run in MLflow yet: what this task logs there gets a run of its own")
+        ti.log.info("there is no run in MLflow yet: what this task logs there gets a run of its own")
         return {}
     return {name: value for name, value in ((URI_VARIABLE, run.tracking_uri), (RUN_VARIABLE, run.run_id)) if value}
 

@@ -96,6 +96,7 @@ class TriggerDagRunOperator(BaseOperator):
         if not _truth(self.wait_for_completion):
             ti.log.info("triggers run %s of %s", run.run_id, run.dag_id)
             return
+        ti.set_note(f"waits for run {run.run_id} of {run.dag_id}")
         if self.deferrable:
             self._defer(run)
         self._poke(ti, run)
@@ -128,7 +129,7 @@ class TriggerDagRunOperator(BaseOperator):
 
     def _trigger(self, ti: TaskInstance, run: TriggeredRun) -> None:
         """Fire-and-forget travels with the outcome; whoever has to know the answer before the task ends asks now."""
-        now = _truth(self.wait_for_completion) or run.skip_when_already_exists
+        now = _truth(self.wait_for_completion) or run.skip_when_already_exists or run.fail_when_dag_is_paused
         try:
             ti.trigger_dag_run(run, now=now)
         except DagRunAlreadyExists as error:

@@ -150,6 +150,13 @@ def test_samples_with_options_of_their_own_are_looked_at_by_the_task(lab: Any, c
     assert "hunter22" not in " ".join([*lab.ti.notes, str(caught.value), json.dumps(list(lab.xcoms.values()))])
 
 
+def test_path_with_credentials_is_refused(lab: Any, checker: Any) -> None:
+    samples = msgspec.structs.replace(lab.samples, path="s3://me:hunter22@bucket/{start:%Y-%m-%d}/")
+    with pytest.raises(InputError, match="has credentials in it") as caught:
+        checker(samples=samples)()
+    assert "hunter22" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [({"mode": "newest"}, "one of backfill, latest"), ({"samples": {"path": "x"}}, "not Samples")],

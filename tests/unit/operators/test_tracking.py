@@ -47,6 +47,7 @@ def test_run_that_is_being_made_is_waited_for(ti: Any) -> None:
 
 
 def test_run_that_does_not_come_is_waited_for_briefly(ti: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     before = ti.clock.now()
     assert tracking_variables(ti) == {}
     assert 1 <= (ti.clock.now() - before).total_seconds() <= 5

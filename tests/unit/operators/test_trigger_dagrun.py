@@ -83,6 +83,7 @@ def test_wait_holds_the_slot_until_the_run_is_over(lab: Any, dag: Any) -> None:
 def test_deferred_wait_is_on_the_run_id(lab: Any, dag: Any) -> None:
     build = trigger(dag, wait_for_completion=True, deferrable=True, failed_states=["failed"], poke_interval=3)
     deferred = lab.deferral(build, "t")
+    assert lab.ti.notes == [f"waits for run {OURS} of other"]
     assert isinstance(deferred.trigger, DagStateTrigger)
     assert deferred.trigger.run_ids == [OURS]
     assert sorted(deferred.trigger.states) == ["failed", "success"]
@@ -121,6 +122,12 @@ def test_run_of_somebody_else_is_an_error_or_a_skip(lab: Any, dag: Any) -> None:
         lab.run(trigger(dag, trigger_run_id="taken", wait_for_completion=True), "t")
     with pytest.raises(SkipException, match="exists already"):
         lab.run(trigger(dag, trigger_run_id="taken", skip_when_already_exists=True), "t")
+
+
+def test_paused_dag_is_asked_about_while_the_task_can_still_fail(lab: Any, dag: Any) -> None:
+    lab.run(trigger(dag, fail_when_dag_is_paused=True), "t")
+    [(run, now)] = lab.ti.triggered
+    assert (run.fail_when_dag_is_paused, now) == (True, True)
 
 
 def test_run_of_our_own_is_no_reason_to_skip(lab: Any, dag: Any) -> None:
