@@ -42,6 +42,8 @@ class EvaluateOperator(SplitOperator):
         self.function = function
 
     def warm_up(self, project_root: Path) -> None:
+        import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
+
         super().warm_up(project_root)
         functions.resolve(self.function, project_root)
 

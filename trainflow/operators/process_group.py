@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from trainflow.operators.lifeline import Lifeline
+
 #: how often a running program's `on_idle` is called, in seconds
 IDLE_SECONDS = 0.5
 #: how long a program may clean up after SIGTERM, in seconds
@@ -56,6 +58,7 @@ class ProcessGroup:
         self._grace_seconds = grace_seconds
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: Lifeline | None = None
 
     def run(self) -> int:
         """Start, follow to the end, return the exit code (negative: killed by that signal).
@@ -110,7 +113,7 @@ class ProcessGroup:
         return self._process
 
     def _open(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._argv,
             cwd=self._cwd,
             env=self._env,
@@ -119,6 +122,9 @@ class ProcessGroup:
             stderr=subprocess.STDOUT,
             process_group=0,
         )
+        with contextlib.suppress(OSError):
+            self._lifeline = Lifeline(process.pid)
+        return process
 
     def _forget(self) -> None:
         """End what is left; from then on the process id may belong to somebody else."""
@@ -128,6 +134,9 @@ class ProcessGroup:
         self._signal(process, signal.SIGKILL)
         if process.stdout is not None:
             process.stdout.close()
+        if self._lifeline is not None:
+            self._lifeline.release()
+            self._lifeline = None
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

@@ -74,8 +74,8 @@ class DataCheckerOperator(ChainOperator):
             raise InputError(f"task {self.task_id!r}: samples is a {type(samples).__name__}, not Samples(...)")
         if redact(samples.path) != samples.path:
             raise InputError(
-                f"task {self.task_id!r}: samples.path {redact(samples.path)} has credentials in it, and paths are recorded "
-                "with every checkpoint: move them to the environment (TRAINFLOW__SAMPLES__STORAGE_OPTIONS)"
+                f"task {self.task_id!r}: samples.path {redact(samples.path)} has credentials in it, and paths are "
+                "recorded with every checkpoint: move them to the environment (TRAINFLOW__SAMPLES__STORAGE_OPTIONS)"
             )
         self.samples = samples
         self.limits = limits or SplitLimits()

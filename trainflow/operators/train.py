@@ -71,6 +71,8 @@ class TrainOperator(SplitOperator):
     def warm_up(self, project_root: Path) -> None:
         super().warm_up(project_root)
         if self.function is not None:
+            import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
+
             functions.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any]:

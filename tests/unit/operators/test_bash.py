@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainflow.errors import FailException, SkipException, TaskError, TaskTerminated
 from trainflow.operators import BashOperator
+from trainflow.operators.lifeline import Lifeline
 from trainflow.operators.process_group import ProcessGroup
 
 
@@ -145,3 +149,39 @@ def test_output_that_is_closed_early_is_waited_for() -> None:
     lines: list[str] = []
     assert group("echo out; exec >&- 2>&-; sleep 0.2; exit 4", lines).run() == 4
     assert lines == ["out"]
+
+
+OWNER = """
+import os, sys
+from trainflow.operators.process_group import ProcessGroup
+
+def on_line(line):
+    print(line, flush=True)
+    if line == "ready":
+        os.kill(os.getpid(), 9)
+
+ProcessGroup(["bash", "-c", sys.argv[1]], cwd="/", env=dict(os.environ), on_line=on_line).run()
+"""
+
+
+def test_program_ends_when_its_owner_is_killed(until_gone: Any, tmp_path: Path) -> None:
+    script = f"trap 'echo saved > {tmp_path / 'saved'}; exit 0' TERM; echo $$; sleep 100 & echo $!; echo ready; wait"
+    result = subprocess.run([sys.executable, "-c", OWNER, script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == -signal.SIGKILL
+    program, child, ready = result.stdout.split()
+    assert ready == "ready"
+    assert until_gone(int(program))
+    assert until_gone(int(child))
+    assert (tmp_path / "saved").read_text() == "saved\n"
+
+
+def test_lifeline_that_is_released_leaves_the_group_alone(until_gone: Any) -> None:
+    sleeper = subprocess.Popen(["sleep", "100"], process_group=0)
+    try:
+        line = Lifeline(sleeper.pid)
+        line.release()
+        assert until_gone(line._watcher.pid)
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
