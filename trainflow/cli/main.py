@@ -7,6 +7,7 @@ import sys
 import typer
 
 from trainflow import __version__
+from trainflow.cli import audit, checkpoints, plan, samples, status, why
 from trainflow.cli import start as start_command
 from trainflow.errors import InputError, TrainflowError
 
@@ -20,6 +21,8 @@ app = typer.Typer(
 )
 
 start_command.register(app)
+for command in (status, why, plan, audit, checkpoints, samples):
+    command.register(app)
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2

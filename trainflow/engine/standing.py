@@ -10,7 +10,7 @@ import msgspec
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.errors import TrainflowError
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.partitions import after_watermark, label, length_of
+from trainflow.samples.partitions import after_watermark, length_of
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
 
@@ -57,23 +57,11 @@ def ready_beyond(
     inventory = open_inventory(samples, root, now)
     first = after_watermark(samples, watermark)
     starts: list[datetime] = []
+    more = False
     for start in inventory.later(first - length_of(samples)):
-        if start < first:
-            continue
-        if len(starts) == most:
+        more = len(starts) == most
+        if more:
             break
-        starts.append(start)
-    else:
-        most = -1
-    states = inventory.states(starts)
-    return sum(state.presence is Presence.READY for state in states), len(starts) == most
-
-
-def lag_text(lag: int | None, more: bool) -> str:
-    """For people."""
-    return "" if lag is None else f"at least {lag:,}" if more else f"{lag:,}"
-
-
-def trained_up_to(watermark: datetime | None) -> str:
-    """For people."""
-    return label(watermark) if watermark is not None else "nothing yet"
+        if start >= first:
+            starts.append(start)
+    return sum(state.presence is Presence.READY for state in inventory.states(starts)), more

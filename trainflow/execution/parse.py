@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,8 +15,15 @@ from trainflow.serialization.from_dag import to_document
 from trainflow.settings.project import project_at
 
 
-def parse(request: ParseFile) -> ParseResult:
-    """The documents of a file's DAGs, or why there are none; never raises for what is in the file."""
+def _ignore(_loaded: dag_files.LoadedFile) -> None:
+    return None
+
+
+def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], None] = _ignore) -> ParseResult:
+    """The documents of a file's DAGs, or why there are none; never raises for what is in the file.
+
+    `on_loaded` is given the DAGs themselves, once there are documents of all of them.
+    """
     from pathlib import Path
 
     project = project_at(Path(request.project_root))
@@ -36,6 +44,7 @@ def parse(request: ParseFile) -> ParseResult:
         path = str(project.absolute(request.source.path))
         message = f"{path}: {type(error).__name__}: {error}"
         return ParseResult(problem=ParseProblem(message, _traceback(error), path))
+    on_loaded(loaded)
     read = [*loaded.files, *dag_files.project_modules(project)]
     return ParseResult(dags=dags, modules=[str(path) for path in read])
 

@@ -1,0 +1,128 @@
+"""`trainflow audit`: prove what a pipeline's chains were trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, print_json
+from trainflow.cli.pipelines import OVERRIDES, PIPELINE, Chain, open_pipeline
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.audit import AuditReport
+
+EXIT_WRONG = 1
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("audit")(audit)
+
+
+def audit(
+    pipeline: str = PIPELINE,
+    overrides: list[str] = OVERRIDES,
+    every: bool = typer.Option(False, "--all", help="Also stages and branches that only the store knows."),
+    files: bool = typer.Option(True, "--files/--no-files", help="Read every file of every kept checkpoint."),
+    samples: bool = typer.Option(True, "--samples/--no-samples", help="Compare with the samples as they are now."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Prove from the ledger alone what was trained: each partition once, in order, none missing; every file intact.
+
+    Needs no database and no engine. Exit codes: 0 all is well (an empty ledger too), 1 something is wrong, 2 wrong
+    input.
+
+    JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
+    branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
+    reason}), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems,
+    notices, ok.
+    """
+    from trainflow.clock import SystemClock
+    from trainflow.engine.auditing import audit_chain
+
+    file = open_pipeline(pipeline, overrides)
+    now = SystemClock().now()
+    found = []
+    for chain, ledger in _ledgers(file.some_chains(), every=every):
+        known = chain.samples if ledger.chain == chain.key else None
+        report = audit_chain(
+            ledger, known, file.project.root, now, verify_files=files, look_at_samples=samples
+        )
+        found.append((facts(ledger.chain, report), report))
+    ok = all(report.ok for _, report in found)
+    if as_json:
+        names = {each["pipeline"] for each, _ in found}
+        top = found[0][0] if len(found) == 1 else {"pipeline": names.pop() if len(names) == 1 else file.name}
+        print_json({**top, "ok": ok, "chains": [each for each, _ in found]})
+    else:
+        for _, report in found:
+            _show(report)
+    return 0 if ok else EXIT_WRONG
+
+
+def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Any]]:
+    """Each chain once, however many DAGs of the file train it."""
+    from trainflow.checkpoints.prune import chains_of
+
+    found: dict[tuple[str, str], tuple[Chain, Any]] = {}
+    for chain in chains:
+        ledger = chain.ledger()
+        found.setdefault((ledger.store.url, str(ledger.chain)), (chain, ledger))
+    if every:
+        for chain, ledger in list(found.values()):
+            for key in chains_of(ledger.store, ledger.chain.pipeline):
+                found.setdefault((ledger.store.url, str(key)), (chain, chain.ledger(key)))
+    return list(found.values())
+
+
+def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
+    """A report under the keys that the command documents."""
+    return {
+        "pipeline": chain.pipeline,
+        "stage": chain.stage,
+        "branch": chain.branch,
+        "store": report.store,
+        "partitions": report.partitions,
+        "gaps": len(report.gaps),
+        "duplicates": len(report.duplicates),
+        "holes": len(report.holes),
+        "gap_list": report.gaps,
+        "duplicate_list": report.duplicates,
+        "hole_list": report.holes,
+        "entries": report.entries,
+        "checkpoints": report.checkpoints,
+        "head_id": report.head_id,
+        "head_sequence": report.head_sequence,
+        "watermark": report.watermark,
+        "ledger_ok": report.ledger_ok,
+        "artifacts_ok": report.artifacts_ok,
+        "republished": report.republished,
+        "problems": report.problems,
+        "notices": report.notices,
+        "ok": report.ok,
+    }
+
+
+def _show(report: AuditReport) -> None:
+    from trainflow.samples.partitions import label
+
+    trained = f"up to {label(report.watermark)}" if report.watermark else "nothing yet"
+    typer.echo(f"{report.chain} in {report.store}")
+    typer.echo(f"  trained     {report.partitions} partitions, {trained}")
+    typer.echo(f"  head        {f'checkpoint {report.head_sequence} ({report.head_id})' if report.head_id else 'none'}")
+    typer.echo(f"  gaps        {len(report.gaps)}")
+    typer.echo(f"  duplicates  {len(report.duplicates)}")
+    typer.echo(f"  holes       {len(report.holes)}")
+    for hole in report.holes[:_SHOWN]:
+        typer.echo(f"              {hole}{f' {hole.reason}' if hole.reason else ''}")
+    typer.echo(f"  ledger      {'intact' if report.ledger_ok else 'BROKEN'} ({report.entries} entries)")
+    typer.echo(f"  artifacts   {'intact' if report.artifacts_ok else 'BROKEN'} ({report.checkpoints} checkpoints)")
+    for problem in report.problems:
+        typer.secho(f"  problem: {problem}", fg=typer.colors.RED)
+    for notice in report.notices[:_SHOWN]:
+        typer.secho(f"  notice: {notice}", fg=typer.colors.YELLOW)
+    if len(report.notices) > _SHOWN:
+        typer.echo(f"  … and {len(report.notices) - _SHOWN} more notices (--json shows all)")
+    typer.echo("  ok" if report.ok else f"  {len(report.problems)} problems")

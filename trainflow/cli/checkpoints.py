@@ -1,0 +1,326 @@
+"""`trainflow checkpoints`: what a chain has committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
+from trainflow.errors import CheckpointNotFound, InputError
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.entries import Checkpoint, LedgerEntry
+    from trainflow.checkpoints.fold import ChainState, CheckpointSummary
+    from trainflow.checkpoints.ledger import Ledger
+
+EXIT_BROKEN = 1
+WHICH = typer.Argument("head", metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
+_COLUMNS = {
+    "sequence": "SEQUENCE",
+    "place": "",
+    "id": "ID",
+    "trained": "TRAINED UP TO",
+    "partitions": "PARTITIONS",
+    "size": "BYTES",
+    "at": "COMMITTED",
+    "shown": "METRICS",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
+    group.command("list")(list_checkpoints)
+    group.command("show")(show)
+    group.command("verify")(verify)
+    group.command("prune")(prune)
+    group.command("ledger")(ledger)
+    app.add_typer(group)
+
+
+def _ledger_of(pipeline: str, stage: str | None, branch: str | None) -> Ledger:
+    return open_pipeline(pipeline).one_chain(stage, branch).ledger()
+
+
+# -- list ----------------------------------------------------------------------------------------------------------
+
+
+def list_checkpoints(
+    pipeline: str = PIPELINE, stage: str | None = STAGE, branch: str | None = BRANCH, as_json: bool = JSON_OPTION
+) -> int:
+    """List the checkpoints whose files are kept, oldest first.
+
+    JSON: [{sequence, id, parent_id, watermark, partitions (trained from the root up to it), size, at, run_id, metrics,
+    scores (of samples it had not seen), on_line (false: left behind by a rewind), head}].
+    """
+    from trainflow.samples.partitions import label
+
+    state = _ledger_of(pipeline, stage, branch).state()
+    rows = [
+        {
+            **_line(summary, state),
+            "place": "head" if _is_head(summary, state) else "" if summary.on_line else "rewound",
+            "trained": label(summary.watermark),
+            "shown": _metrics(summary.scores or summary.metrics),
+        }
+        for summary in state.checkpoints
+    ]
+    if as_json:
+        print_json([_line(summary, state) for summary in state.checkpoints])
+    else:
+        print_rows(rows, _COLUMNS, as_json=False, empty="no checkpoint yet")
+    return 0
+
+
+def _line(summary: CheckpointSummary, state: ChainState) -> dict[str, Any]:
+    names = ("sequence", "id", "parent_id", "watermark", "partitions", "size", "at", "run_id", "metrics", "scores")
+    return {
+        **{name: getattr(summary, name) for name in names},
+        "on_line": summary.on_line,
+        "head": _is_head(summary, state),
+    }
+
+
+def _is_head(summary: CheckpointSummary, state: ChainState) -> bool:
+    return state.head is not None and state.head.id == summary.id
+
+
+def _metrics(metrics: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
+
+
+# -- show ----------------------------------------------------------------------------------------------------------
+
+
+def show(
+    pipeline: str = PIPELINE,
+    which: str = WHICH,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show one checkpoint: what it was trained on, by whom, its files and metrics.
+
+    JSON: its ledger entry (id, sequence, parent_id, watermark, split, artifacts, metrics, evaluation, params, by, at,
+    previous, …) and uri, where its files are.
+    """
+    import msgspec
+
+    found = _ledger_of(pipeline, stage, branch)
+    checkpoint = find(found, which)
+    if as_json:
+        print_json({**msgspec.to_builtins(checkpoint), "uri": found.store.uri(checkpoint.artifacts.path)})
+    else:
+        _show(checkpoint, found)
+    return 0
+
+
+def find(ledger: Ledger, which: str) -> Checkpoint:
+    """The checkpoint of a number, an id, or the head. Raises CheckpointNotFound that names what there is."""
+    state = ledger.state()
+    if which == "head":
+        return ledger.checkpoint()
+    summary = state.find(which)
+    if summary is None and which.isdecimal():
+        summary = next((each for each in state.checkpoints if each.sequence == int(which)), None)
+    if summary is None:
+        kept = [each.sequence for each in state.checkpoints]
+        there = f"kept are {', '.join(map(str, kept[-20:]))}" if kept else "there is none yet"
+        raise CheckpointNotFound(
+            f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
+            "(what was pruned is in 'trainflow checkpoints ledger')"
+        )
+    return ledger.checkpoint(summary.id)
+
+
+def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
+    from trainflow.samples.partitions import label
+
+    split = checkpoint.split
+    rows = f", {split.rows:,} rows" if split.rows is not None else ""
+    facts = {
+        "checkpoint": f"{checkpoint.sequence}  {checkpoint.id}",
+        "parent": checkpoint.parent_id or (f"{checkpoint.origin.chain} (origin)" if checkpoint.origin else "none"),
+        "trained up to": label(checkpoint.watermark),
+        "split": f"{label(split.start)} to {label(split.end)}: {len(split.partitions)} partitions{rows}",
+        "holes": ", ".join(f"{label(hole.start)} to {label(hole.end)}" for hole in split.holes),
+        "metrics": _all(checkpoint.metrics),
+        "parent's score": _all(checkpoint.evaluation),
+        "params": ", ".join(f"{name}={value}" for name, value in checkpoint.params.items()),
+        "committed": f"{text(checkpoint.at)} UTC",
+        "by": " ".join(filter(None, (checkpoint.by.dag_id, checkpoint.by.run_id, checkpoint.by.hostname))),
+        "files": ledger.store.uri(checkpoint.artifacts.path),
+    }
+    for name, value in facts.items():
+        if value:
+            typer.echo(f"{name:<15} {value}")
+    for file in checkpoint.artifacts.files:
+        typer.echo(f"{'':<15} {file.path}  {file.size:,} bytes  {file.sha256[:19]}…")
+
+
+def _all(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+# -- verify --------------------------------------------------------------------------------------------------------
+
+
+def verify(
+    pipeline: str = PIPELINE,
+    which: str = WHICH,
+    every: bool = typer.Option(False, "--all", help="Every checkpoint whose files are kept."),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Read every file of a checkpoint and compare it with what was committed. Exit code 1 when one is broken.
+
+    JSON: {ok, checkpoints: [{sequence, id, ok, files, bytes, problems}]}.
+    """
+    from trainflow.checkpoints.artifacts import verify as problems_of
+
+    found = _ledger_of(pipeline, stage, branch)
+    chosen = [found.checkpoint(each.id) for each in found.state().checkpoints] if every else [find(found, which)]
+    results: list[dict[str, Any]] = []
+    for checkpoint in chosen:
+        problems = problems_of(found.store, checkpoint.artifacts)
+        results.append(
+            {
+                "sequence": checkpoint.sequence,
+                "id": checkpoint.id,
+                "ok": not problems,
+                "files": len(checkpoint.artifacts.files),
+                "bytes": checkpoint.artifacts.size,
+                "problems": problems,
+            }
+        )
+    ok = all(result["ok"] for result in results)
+    if as_json:
+        print_json({"ok": ok, "checkpoints": results})
+        return 0 if ok else EXIT_BROKEN
+    for result in results:
+        outcome = "intact" if result["ok"] else "BROKEN"
+        typer.echo(f"checkpoint {result['sequence']}  {outcome}  {result['files']} files, {result['bytes']:,} bytes")
+        for problem in result["problems"]:
+            typer.secho(f"  {problem}", fg=typer.colors.RED)
+    if not results:
+        typer.echo("no checkpoint yet")
+    return 0 if ok else EXIT_BROKEN
+
+
+# -- prune ---------------------------------------------------------------------------------------------------------
+
+
+def prune(
+    pipeline: str = PIPELINE,
+    keep_latest: int | None = typer.Option(
+        None, "--keep-latest", min=1, help="Keep the newest N, instead of what the pipeline's retention says."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would go."),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Delete the files of checkpoints that the pipeline's retention does not keep.
+
+    Never the head, nor what another chain started from; the ledger keeps what they were trained on.
+
+    JSON: {pruned: [{sequence, id, bytes}], bytes, dry_run}.
+    """
+    from trainflow.checkpoints.prune import prune as delete
+    from trainflow.checkpoints.retention import KeepLatest, Policy
+    from trainflow.clock import SystemClock
+
+    chain = open_pipeline(pipeline).one_chain(stage, branch)
+    policies: list[Policy] = [KeepLatest(keep_latest)] if keep_latest is not None else list(chain.access.retention)
+    if not policies:
+        raise InputError(f"DAG {chain.dag_id!r} has no retention, so everything is kept: say --keep-latest N")
+    found = chain.ledger()
+    before = {each.id: each for each in found.state().checkpoints}
+    going = delete(
+        found, policies, by=_me(chain.dag_id), now=SystemClock().now(), reason="trainflow checkpoints prune",
+        dry_run=dry_run,
+    )
+    rows = [{"sequence": before[each].sequence, "id": each, "bytes": before[each].size} for each in going]
+    size = sum(before[each].size for each in going)
+    if as_json:
+        print_json({"pruned": rows, "bytes": size, "dry_run": dry_run})
+        return 0
+    print_rows(rows, {"sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}, as_json=False, empty="nothing to prune")
+    if rows:
+        typer.echo(f"{len(rows)} checkpoints, {size:,} bytes {'would go' if dry_run else 'deleted'}")
+    return 0
+
+
+def _me(dag_id: str) -> Any:
+    import socket
+
+    from trainflow.checkpoints.entries import Author
+
+    return Author(dag_id=dag_id, hostname=socket.gethostname())
+
+
+# -- ledger --------------------------------------------------------------------------------------------------------
+
+
+def ledger(
+    pipeline: str = PIPELINE, stage: str | None = STAGE, branch: str | None = BRANCH, as_json: bool = JSON_OPTION
+) -> int:
+    """Print the entries of the ledger as they are, one line each. Exit code 1 when one cannot be read.
+
+    JSON: [{sequence, location, entry (null when it cannot be read), problem}].
+    """
+    import msgspec
+
+    lines = []
+    for sequence, location, entry, problem in _raw(_ledger_of(pipeline, stage, branch)):
+        raw = msgspec.to_builtins(entry) if entry is not None else None
+        lines.append({"sequence": sequence, "location": location, "entry": raw, "problem": problem})
+        if as_json:
+            continue
+        if entry is None:
+            typer.secho(f"{sequence:>6}  {problem}", fg=typer.colors.RED)
+        else:
+            typer.echo(f"{sequence:>6}  {text(entry.at)}  {_sentence(entry)}")
+    if as_json:
+        print_json(lines)
+    elif not lines:
+        typer.echo("no entry yet")
+    return EXIT_BROKEN if any(line["problem"] for line in lines) else 0
+
+
+def _raw(ledger: Ledger) -> list[tuple[int, str, LedgerEntry | None, str | None]]:
+    """(number, location, entry, problem) of every entry there is: what the ledger itself would stop at is shown."""
+    from trainflow.checkpoints.entries import decode_entry
+    from trainflow.errors import LedgerCorrupt
+
+    found: list[tuple[int, str, LedgerEntry | None, str | None]] = []
+    for file in ledger.store.files(ledger.chain.ledger):
+        name = file.path.rpartition("/")[2].removesuffix(".json")
+        if not name.isdecimal():
+            continue
+        location = ledger.store.uri(file.path)
+        try:
+            found.append((int(name), location, decode_entry(ledger.store.read(file.path), location=location), None))
+        except LedgerCorrupt as error:
+            found.append((int(name), location, None, str(error)))
+    return found
+
+
+def _sentence(entry: LedgerEntry) -> str:
+    from trainflow.checkpoints.entries import Checkpoint, Prune
+    from trainflow.samples.partitions import label
+
+    match entry:
+        case Checkpoint():
+            holes = f", {len(entry.split.holes)} holes" if entry.split.holes else ""
+            return (
+                f"checkpoint {entry.id}  {label(entry.split.start)} to {label(entry.watermark)}, "
+                f"{len(entry.split.partitions)} partitions{holes}  {entry.by.run_id}"
+            )
+        case Prune():
+            return f"prune {len(entry.checkpoint_ids)} checkpoints ({entry.reason}): {', '.join(entry.checkpoint_ids)}"
+    reason = f" ({entry.reason})" if entry.reason else ""
+    return f"rewind to {entry.to_checkpoint_id or 'before the first checkpoint'}{reason}"

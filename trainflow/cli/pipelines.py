@@ -1,0 +1,229 @@
+"""What PIPELINE on a command line means: a file, its DAGs, and the chains they train.
+
+Reads the file, not the database, so that commands about a chain work where nothing else is left. The database is asked
+only where a name is no file: which file defines the DAG of that id?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from trainflow.cli.opened import find_project, pipeline_path
+from trainflow.errors import InputError
+from trainflow.settings.load import load_settings
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project, project_of
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.messages.parsed_file import ChainAccess, ParsedFile
+    from trainflow.samples.spec import Samples
+    from trainflow.serialization.document import ChainDocument, DagDocument
+
+SUFFIXES = (".yaml", ".yml", ".py")
+PIPELINE = typer.Argument(help="A pipeline file, the name of one in pipelines/, or the id of a DAG.")
+OVERRIDES = typer.Option(
+    [], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
+)
+STAGE = typer.Option(None, "--stage", help="Which chain, where the file trains several.")
+BRANCH = typer.Option(None, "--branch", help="Which chain, where the file trains several.")
+
+
+class Chain(NamedTuple):
+    """A chain that a DAG of the file trains, and the way to it."""
+
+    dag_id: str
+    document: ChainDocument
+    access: ChainAccess
+    project: Project
+    settings: Settings
+
+    @property
+    def key(self) -> ChainKey:
+        """Its name. Raises InputError where that is known only when a run renders it."""
+        from trainflow.checkpoints.chain import ChainKey
+
+        names = (self.document.pipeline, self.document.stage, self.document.branch)
+        if any("{" in name for name in names):
+            raise InputError(
+                f"DAG {self.dag_id!r} names its chain by a template ({'/'.join(names)}), which only a run renders"
+            )
+        return ChainKey(*names)
+
+    def ledger(self, key: ChainKey | None = None) -> Ledger:
+        """Its ledger, or that of another chain in the same store."""
+        from trainflow.checkpoints.ledger import Ledger
+        from trainflow.operators.storage import open_chain_store, store_url
+
+        url = store_url(self.document.store or None, self.settings)
+        store = open_chain_store(
+            url, given=self.access.store_options, settings=self.settings, root=self.project.root
+        )
+        return Ledger(store, key or self.key)
+
+    @property
+    def samples(self) -> Samples | None:
+        """Its sample table, with what it takes to reach it."""
+        import msgspec
+
+        from trainflow.operators.storage import sample_options
+
+        if self.document.samples is None:
+            return None
+        options = sample_options(self.access.sample_options, self.settings)
+        return msgspec.structs.replace(self.document.samples, storage_options=options)
+
+    def existing_samples(self) -> Samples:
+        """Its sample table. Raises InputError where it has none."""
+        if self.samples is None:
+            raise InputError(f"DAG {self.dag_id!r} has no samples: no DataCheckerOperator says where they are")
+        return self.samples
+
+
+class PipelineFile(NamedTuple):
+    """A pipeline file as it is now."""
+
+    path: Path
+    project: Project
+    settings: Settings
+    documents: list[DagDocument]
+    chains: list[Chain]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.project.relative(self.path)
+
+    def some_chains(self) -> list[Chain]:
+        """Its chains. Raises InputError when it trains none."""
+        if not self.chains:
+            raise InputError(
+                f"{self.path} trains no chain: none of its DAGs ({', '.join(each.dag_id for each in self.documents)}) "
+                "has a CheckpointOperator"
+            )
+        return self.chains
+
+    def one_chain(self, stage: str | None = None, branch: str | None = None) -> Chain:
+        """The chain that is meant. Raises InputError when it is none or not clear which."""
+        chains = self.some_chains()
+        found = [
+            chain
+            for chain in chains
+            if stage in (None, chain.document.stage) and branch in (None, chain.document.branch)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if len(chains) == 1 and not found:
+            # a branch that was forked off is in the store and in no file
+            document = _renamed(chains[0].document, stage, branch)
+            return chains[0]._replace(document=document)
+        known = ", ".join(f"{chain.dag_id} ({chain.key})" for chain in chains)
+        raise InputError(f"{self.path} trains several chains: {known}; choose with --stage, --branch or by DAG id")
+
+
+def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
+    """The pipeline that `name` means, its file read anew. Raises InputError."""
+    from trainflow.cli.start import parse_overrides
+
+    path, dag_id = locate(name)
+    file = read_pipeline(path, parse_overrides(list(overrides)))
+    if dag_id is None:
+        return file
+    return file._replace(
+        documents=[document for document in file.documents if document.dag_id == dag_id],
+        chains=[chain for chain in file.chains if chain.dag_id == dag_id],
+    )
+
+
+def read_pipeline(path: Path, overrides: dict[str, str]) -> PipelineFile:
+    """Read a file. Raises InputError."""
+    from trainflow.cli.parsed import read_file
+
+    project = project_of(path)
+    settings = load_settings(project)
+    return describe(read_file(project, settings, path, overrides), path, project, settings)
+
+
+def describe(parsed: ParsedFile, path: Path, project: Project, settings: Settings) -> PipelineFile:
+    """The DAGs and chains of what was read."""
+    from trainflow.messages.parsed_file import ChainAccess
+    from trainflow.serialization.document import decode
+
+    documents = [decode(bytes(dag.document)) for dag in parsed.result.dags]
+    chains = [
+        Chain(each.dag_id, each.chain, parsed.access.get(each.dag_id, ChainAccess()), project, settings)
+        for each in documents
+        if each.chain is not None
+    ]
+    return PipelineFile(path, project, settings, documents, chains)
+
+
+def locate(name: str) -> tuple[Path, str | None]:
+    """The file that `name` means and, where `name` is the id of a DAG, that id. Raises InputError."""
+    try:
+        return pipeline_path(name), None
+    except InputError as unknown:
+        path = _file_of_dag(name)
+        if path is None:
+            raise unknown from None
+        return path, name
+
+
+def _file_of_dag(dag_id: str) -> Path | None:
+    """The file that defines a DAG: as the database remembers, or else by looking into the files that mention it."""
+    from trainflow.errors import ProjectError
+
+    try:
+        project = find_project()
+    except ProjectError:
+        return None
+    settings = load_settings(project)
+    remembered = _remembered(dag_id, project, settings)
+    if remembered is not None:
+        return remembered
+    for path in project_files(project, settings):
+        if dag_id.partition(".")[0] not in path.read_text(errors="replace"):
+            continue
+        try:
+            file = read_pipeline(path, {})
+        except InputError:
+            continue
+        if any(document.dag_id == dag_id for document in file.documents):
+            return path
+    return None
+
+
+def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:
+    from trainflow.cli.databases import existing_database
+    from trainflow.errors import DagNotFound
+
+    with existing_database(project, settings) as database:
+        if database is None:
+            return None
+        from trainflow.metadata import dag_queries
+
+        with database.reading() as connection:
+            try:
+                path = project.absolute(dag_queries.get(connection, dag_id).path)
+            except DagNotFound:
+                return None
+    return path if path.is_file() else None
+
+
+def project_files(project: Project, settings: Settings) -> list[Path]:
+    """The pipeline files of a project."""
+    from trainflow.dag_processor.files import pipeline_files
+
+    return pipeline_files(project.root / settings.dag_processor.folder)
+
+
+def _renamed(document: ChainDocument, stage: str | None, branch: str | None) -> ChainDocument:
+    import msgspec
+
+    names = {"stage": stage or document.stage, "branch": branch or document.branch}
+    return msgspec.structs.replace(document, **names)

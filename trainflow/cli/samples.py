@@ -1,0 +1,160 @@
+"""`trainflow samples`: the partitions a pipeline trains on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+
+if TYPE_CHECKING:
+    from trainflow.engine.inspection import PartitionReport
+
+EXIT_NOT_GOOD = 1
+PARTITION = typer.Argument(help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
+_COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(name="samples", help="The partitions a pipeline trains on.", no_args_is_help=True)
+    group.command("list")(list_samples)
+    group.command("check")(check)
+    group.command("show")(show)
+    app.add_typer(group)
+
+
+def list_samples(
+    pipeline: str = PIPELINE,
+    since: str | None = typer.Option(None, "--from", help="First partition; default: the table's start."),
+    until: str | None = typer.Option(None, "--to", help="Exclusive end; default: the last that is there or trained."),
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show the state of every partition: trained, ready, not ready (and why), missing, or a hole.
+
+    JSON: [{start, end, state (trained | ready | not_ready | missing | hole), reason, files, bytes, checkpoint (the
+    number of the one trained on it, or null)}], one for each partition; for people, neighbours are put together.
+    """
+    from trainflow.clock import SystemClock
+    from trainflow.engine.inspection import moment_of, partition_lines, ranges
+    from trainflow.samples.partitions import label
+
+    chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
+    lines = partition_lines(
+        chain.existing_samples(),
+        chain.ledger(),
+        moment_of(since, "--from") if since else None,
+        moment_of(until, "--to") if until else None,
+        chain.project.root,
+        SystemClock().now(),
+    )
+    if as_json:
+        print_json(lines)
+        return 0
+    rows = [
+        {
+            "start": label(each.start),
+            "end": label(each.end),
+            "partitions": each.partitions,
+            "state": each.state.replace("_", " "),
+            "bytes": each.bytes or None,
+            "reason": each.reason,
+        }
+        for each in ranges(lines)
+    ]
+    print_rows(rows, _COLUMNS, as_json=False, empty="no partition is there yet")
+    return 0
+
+
+def check(
+    pipeline: str = PIPELINE,
+    partition: str = PARTITION,
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Ask of one partition whether it is ready and good. Exit code 1 when it is not.
+
+    JSON: as `samples show`, with ok.
+    """
+    report = _report(pipeline, partition, overrides, stage, branch)
+    if as_json:
+        _print_report(report)
+    else:
+        for problem in report.problems or ([report.reason] if report.reason else []):
+            typer.secho(problem, fg=typer.colors.RED)
+        refused = "not good" if report.problems else report.state.replace("_", " ")
+        typer.echo(f"{_name(report.start)}: {'ready and good' if report.ok else refused}")
+    return 0 if report.ok else EXIT_NOT_GOOD
+
+
+def show(
+    pipeline: str = PIPELINE,
+    partition: str = PARTITION,
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show what a partition holds, and which checkpoint was trained on it.
+
+    JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups}], rows,
+    bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end} or null, republished}.
+    """
+    report = _report(pipeline, partition, overrides, stage, branch)
+    if as_json:
+        _print_report(report)
+    else:
+        _show(report)
+    return 0
+
+
+def _report(
+    pipeline: str, partition: str, overrides: list[str], stage: str | None, branch: str | None
+) -> PartitionReport:
+    from trainflow.clock import SystemClock
+    from trainflow.engine.inspection import inspect, partition_at
+
+    chain: Chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
+    samples = chain.existing_samples()
+    start = partition_at(samples, partition)
+    return inspect(samples, chain.ledger(), start, chain.project.root, SystemClock().now())
+
+
+def _print_report(report: PartitionReport) -> None:
+    import msgspec
+
+    print_json({**msgspec.structs.asdict(report), "ok": report.ok})
+
+
+def _name(start: datetime) -> str:
+    from trainflow.samples.partitions import label
+
+    return f"partition {label(start)}"
+
+
+def _show(report: PartitionReport) -> None:
+    state = report.state.replace("_", " ")
+    typer.echo(f"{_name(report.start)}: {state}{f': {report.reason}' if report.reason else ''}")
+    for problem in report.problems:
+        typer.secho(f"  problem: {problem}", fg=typer.colors.RED)
+    for file in report.files:
+        rows = f"{file.rows:,} rows, " if file.rows is not None else ""
+        typer.echo(f"  {file.path}  {rows}{file.size_bytes:,} bytes")
+    if report.fingerprint:
+        rows = f"{report.rows:,} rows, " if report.rows is not None else ""
+        typer.echo(f"  in all: {len(report.files)} files, {rows}{report.bytes:,} bytes, {report.fingerprint}")
+    trained = report.trained_by
+    if trained is None:
+        typer.echo("  not trained")
+        return
+    typer.echo(f"  trained by checkpoint {trained.sequence} ({trained.checkpoint_id}) at {text(trained.at)} UTC")
+    if report.republished:
+        typer.secho("  published again since: it was trained with other content", fg=typer.colors.YELLOW)

@@ -1,0 +1,108 @@
+"""What `status` and `why` look at: the DAGs that are meant, each as the database and its chain show it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainflow.cli.databases import existing_database
+from trainflow.cli.opened import find_project
+from trainflow.cli.pipelines import Chain, locate, project_files, read_pipeline
+from trainflow.errors import InputError, ProjectError
+from trainflow.settings.load import load_settings
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project, project_of
+
+if TYPE_CHECKING:
+    from trainflow.engine.situation import EngineState, Situation
+    from trainflow.engine.standing import Standing
+    from trainflow.metadata.database import Database
+
+
+class Look(NamedTuple):
+    """What was found. `undelivered` counts all that the mirror has not got, with the reason of the first."""
+
+    project: Project
+    settings: Settings
+    engine: EngineState
+    situations: list[Situation]
+    undelivered: tuple[int, str | None]
+
+
+def look(pipeline: str | None, now: datetime) -> Look:
+    """The DAGs that PIPELINE means, or all of the project this folder is in. Changes nothing. Raises InputError."""
+    project, path, dag_id = _meant(pipeline)
+    settings = load_settings(project)
+    with existing_database(project, settings) as database:
+        from trainflow.engine.situation import engine_state
+
+        engine = engine_state(project, settings, database, now)
+        stored = project.relative(path) if path is not None and dag_id is None else None
+        known, undelivered = _known(database, settings, engine, stored, dag_id)
+    if pipeline is not None and path is None and not known:
+        locate(pipeline)  # raises, and says what there is
+    paths = [path] if path is not None else [] if pipeline is not None else project_files(project, settings)
+    unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
+    found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine))]
+    return Look(project, settings, engine, sorted(found, key=lambda each: (each.path, each.dag_id)), undelivered)
+
+
+def _meant(pipeline: str | None) -> tuple[Project, Path | None, str | None]:
+    """(project, file or None, DAG id or None)"""
+    if pipeline is None:
+        return find_project(), None, None
+    try:
+        path, dag_id = locate(pipeline)
+    except InputError as unknown:
+        # the file of a DAG may be gone while the database remembers the DAG
+        try:
+            return find_project(), None, pipeline
+        except ProjectError:
+            raise unknown from None
+    return project_of(path), path, dag_id
+
+
+def _known(
+    database: Database | None, settings: Settings, engine: EngineState, path: str | None, dag_id: str | None
+) -> tuple[list[Situation], tuple[int, str | None]]:
+    if database is None:
+        return [], (0, None)
+    from trainflow.engine.situation import situations
+    from trainflow.metadata import outbox_queries
+
+    with database.reading() as connection:
+        found = situations(connection, settings, engine, path=path, dag_id=dag_id)
+        return found, outbox_queries.undelivered(connection)
+
+
+def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineState) -> list[Situation]:
+    """The DAGs of a file that no engine has read yet."""
+    from trainflow.engine.situation import Situation
+
+    stored = project.relative(path)
+    try:
+        file = read_pipeline(path, {})
+    except InputError as error:
+        return [Situation(dag_id=path.stem, path=stored, known=False, engine=engine, import_problem=str(error))]
+    return [
+        Situation(dag_id=each.dag_id, path=stored, known=False, engine=engine, chain=each.chain)
+        for each in file.documents
+        if dag_id in (None, each.dag_id)
+    ]
+
+
+def standing_of(situation: Situation, found: Look, now: datetime) -> Standing | None:
+    """Where the DAG's chain stands, reached with the project's settings; None for a DAG without one."""
+    from trainflow.engine.standing import Standing, standing
+    from trainflow.errors import TrainflowError
+    from trainflow.messages.parsed_file import ChainAccess
+
+    if situation.chain is None:
+        return None
+    chain = Chain(situation.dag_id, situation.chain, ChainAccess(), found.project, found.settings)
+    try:
+        ledger = chain.ledger()
+    except TrainflowError as error:
+        return Standing(problem=str(error))
+    return standing(ledger, chain.samples, found.project.root, now)

@@ -1,0 +1,184 @@
+"""`trainflow status`: the engine, and where each pipeline is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
+
+if TYPE_CHECKING:
+    from trainflow.cli.situations import Look
+    from trainflow.engine.situation import RunState, Situation, TaskState
+    from trainflow.engine.standing import Standing
+
+_COLUMNS = {
+    "dag_id": "PIPELINE",
+    "head": "HEAD",
+    "trained": "TRAINED UP TO",
+    "behind": "READY BEYOND",
+    "now": "NOW",
+    "failed": "LAST FAILURE",
+    "undelivered": "TO MLFLOW",
+}
+_PROBLEM_CHARACTERS = 80
+_BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status")(status)
+
+
+def status(
+    pipeline: str | None = typer.Argument(None, help="A pipeline file, its name, or the id of a DAG. Default: all."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show whether an engine is alive, and for each pipeline its head, its lag, what runs and what failed last.
+
+    JSON: {engine: {alive, pid, hostname, since}, undelivered, undelivered_reason, pipelines: [{dag_id, path, pipeline,
+    stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
+    import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
+    last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
+    undelivered}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
+    """
+    from trainflow.cli.situations import look, standing_of
+    from trainflow.clock import SystemClock
+
+    now = SystemClock().now()
+    found = look(pipeline, now)
+    lines = [facts(situation, standing_of(situation, found, now)) for situation in found.situations]
+    if as_json:
+        count, reason = found.undelivered
+        print_json(
+            {"engine": found.engine, "undelivered": count, "undelivered_reason": reason, "pipelines": lines}
+        )
+    else:
+        _show(found, lines)
+    return 0
+
+
+def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
+    """A pipeline under the keys that the command documents."""
+    chain = situation.chain
+    run = situation.running[0] if situation.running else situation.queued
+    last = situation.last
+    return {
+        "dag_id": situation.dag_id,
+        "path": situation.path,
+        "pipeline": chain.pipeline if chain else None,
+        "stage": chain.stage if chain else None,
+        "branch": chain.branch if chain else None,
+        "known": situation.known,
+        "head_sequence": standing.head_sequence if standing else None,
+        "head_id": standing.head_id if standing else None,
+        "watermark": standing.watermark if standing else None,
+        "lag": standing.lag if standing else None,
+        "lag_is_more": standing.lag_is_more if standing else False,
+        "problem": standing.problem if standing else None,
+        "paused": situation.paused,
+        "missing_since": situation.missing_since,
+        "import_problem": situation.import_problem,
+        "run": _run(run) if run is not None else None,
+        "last_run": None
+        if last is None
+        else {name: getattr(last, name) for name in ("run_id", "number", "state", "ended_at", "note")},
+        "last_failure": situation.last_failure,
+        "undelivered": situation.undelivered,
+    }
+
+
+def _run(run: RunState) -> dict[str, Any]:
+    task = current_task(run)
+    return {
+        "run_id": run.run_id,
+        "number": run.number,
+        "state": run.state,
+        "started_at": run.started_at,
+        "task_id": task.task_id if task else None,
+        "task_state": task.state if task else None,
+        "progress": task.progress if task else None,
+        "note": task.note if task else run.note,
+    }
+
+
+def current_task(run: RunState) -> TaskState | None:
+    """The task that tells most about where a run is."""
+    for state in _BUSY:
+        for task in run.tasks:
+            if task.state == state:
+                return task
+    return None
+
+
+def _show(found: Look, lines: list[dict[str, Any]]) -> None:
+    from trainflow.samples.partitions import label
+
+    engine = found.engine
+    if engine.alive:
+        where = f" on {engine.hostname}" if engine.hostname else ""
+        since = f", since {text(engine.since)} UTC" if engine.since else ""
+        typer.echo(f"engine: alive (pid {engine.pid}{where}{since})")
+    else:
+        typer.echo("engine: none is alive")
+    count, reason = found.undelivered
+    if count:
+        typer.echo(f"MLflow: {count} deliveries wait{f': {reason}' if reason else ''}")
+    rows = [
+        {
+            **line,
+            "head": f"checkpoint {line['head_sequence']}" if line["head_sequence"] else "none",
+            "trained": label(line["watermark"]) if line["watermark"] else "",
+            "behind": _behind(line),
+            "now": _now(line),
+            "failed": _failed(line),
+            "undelivered": line["undelivered"] or None,
+        }
+        for line in lines
+    ]
+    print_rows(rows, _COLUMNS, as_json=False, empty="this project has no pipelines yet")
+
+
+def _behind(line: dict[str, Any]) -> str:
+    if line["lag"] is None:
+        return _cut(line["problem"]) if line["problem"] else ""
+    return f"{line['lag']:,}{' or more' if line['lag_is_more'] else ''}"
+
+
+def _now(line: dict[str, Any]) -> str:
+    parts = ["paused"] if line["paused"] else []
+    if line["import_problem"]:
+        parts.append(f"its file is broken: {_cut(line['import_problem'])}")
+    if line["missing_since"]:
+        parts.append("no file defines it any more")
+    run = line["run"]
+    if run is None:
+        last = line["last_run"]
+        ended = f"idle, run {last['number']} ended as {last['state']}" if last else "never started here"
+        return "; ".join([*parts, ended])
+    parts.append(f"run {run['number']} {run['state']}")
+    if run["task_id"]:
+        parts.append(f"{run['task_id']} {run['task_state']}{_progress(run['progress'])}")
+    if run["note"]:
+        parts.append(_cut(run["note"]))
+    return "; ".join(parts)
+
+
+def _progress(progress: dict[str, Any] | None) -> str:
+    if not progress or progress.get("done") is None:
+        return ""
+    done, total, unit = progress["done"], progress.get("total"), progress.get("unit") or ""
+    return f" {done / total:.0%}" if total else f" {done:,.0f} {unit}".rstrip()
+
+
+def _failed(line: dict[str, Any]) -> str:
+    failure = line["last_failure"]
+    if failure is None:
+        return ""
+    return f"{text(failure.at)} {failure.task_id}: {_cut(failure.problem or '')}"
+
+
+def _cut(sentence: str) -> str:
+    line = " ".join(sentence.split())
+    return line if len(line) <= _PROBLEM_CHARACTERS else f"{line[: _PROBLEM_CHARACTERS - 1]}…"

@@ -1,0 +1,164 @@
+"""What would be trained from the head on, run by run. Asks the rule that the runs ask, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+from trainflow.checkpoints.entries import Checkpoint, decode_entry
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.errors import SampleError, TrainflowError
+from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
+from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.split import Hole, Split
+from trainflow.serialization.document import DagDocument
+
+#: so many of the newest checkpoints tell how fast training goes
+HISTORY = 20
+
+Outcome = Literal["caught_up", "waiting", "more", "stopped"]
+
+
+class PlannedRun(msgspec.Struct, frozen=True):
+    """One run to come. `start` and `end` (exclusive) bound its split."""
+
+    number: int
+    start: datetime
+    end: datetime
+    partitions: int
+    rows: int | None
+    bytes: int
+    holes: list[Hole]
+    estimated_seconds: float | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`outcome` says what comes after the last of `runs`: nothing (`caught_up`), a wait, `more` runs than were asked
+    for, or a failure (`stopped`); `reason` says it in a sentence. `estimated_seconds`: None without a history."""
+
+    runs: list[PlannedRun]
+    outcome: Outcome
+    reason: str
+    partitions: int
+    rows: int | None
+    bytes: int
+    estimated_seconds: float | None
+
+
+class Experience(msgspec.Struct, frozen=True):
+    """A run that was: how long it took, and what it trained on."""
+
+    seconds: float
+    partitions: int
+    rows: int | None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast training goes; None: not known."""
+
+    seconds_a_row: float | None = None
+    seconds_a_partition: float | None = None
+
+    def estimate(self, split: Split) -> float | None:
+        """Seconds that a run over this split takes."""
+        if self.seconds_a_row is not None and split.rows:
+            return self.seconds_a_row * split.rows
+        if self.seconds_a_partition is not None:
+            return self.seconds_a_partition * len(split.partitions)
+        return None
+
+
+def pace_of(experiences: Iterable[Experience]) -> Pace:
+    """The median of what was: one run on a busy machine changes little."""
+    known = [each for each in experiences if each.seconds > 0 and each.partitions]
+    by_rows = [each.seconds / each.rows for each in known if each.rows]
+    return Pace(
+        seconds_a_row=median(by_rows) if by_rows else None,
+        seconds_a_partition=median(each.seconds / each.partitions for each in known) if known else None,
+    )
+
+
+def plan(
+    samples: Samples, limits: SplitLimits | None, watermark: datetime | None, seen: Seen, *, most: int, pace: Pace
+) -> Plan:
+    """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
+    runs: list[PlannedRun] = []
+    while len(runs) < most:
+        try:
+            answer = decide(samples, watermark, limits or SplitLimits(), seen)
+        except SampleError as error:
+            return _plan(runs, "stopped", str(error))
+        if not isinstance(answer, SplitFound):
+            return _plan(runs, "caught_up" if isinstance(answer, CaughtUp) else "waiting", answer.reason)
+        runs.append(_planned(len(runs) + 1, answer.split, pace))
+        watermark = answer.split.end
+    return _plan(runs, "more", f"only the next {most} runs were looked at")
+
+
+def _planned(number: int, split: Split, pace: Pace) -> PlannedRun:
+    return PlannedRun(
+        number=number,
+        start=split.start,
+        end=split.end,
+        partitions=len(split.partitions),
+        rows=split.rows,
+        bytes=split.bytes,
+        holes=list(split.holes),
+        estimated_seconds=pace.estimate(split),
+    )
+
+
+def _plan(runs: list[PlannedRun], outcome: Outcome, reason: str) -> Plan:
+    rows = [run.rows for run in runs]
+    seconds = [run.estimated_seconds for run in runs]
+    return Plan(
+        runs=runs,
+        outcome=outcome,
+        reason=reason,
+        partitions=sum(run.partitions for run in runs),
+        rows=None if None in rows else sum(each for each in rows if each is not None),
+        bytes=sum(run.bytes for run in runs),
+        estimated_seconds=None if None in seconds else sum(each for each in seconds if each is not None),
+    )
+
+
+def experiences(ledger: Ledger, seconds_of_runs: Mapping[str, float]) -> list[Experience]:
+    """What the newest checkpoints were trained on, with how long their runs took (run id → seconds)."""
+    return [
+        Experience(seconds_of_runs[entry.by.run_id], len(entry.split.partitions), entry.split.rows)
+        for entry in newest(ledger, HISTORY)
+        if entry.by.run_id in seconds_of_runs
+    ]
+
+
+def newest(ledger: Ledger, count: int) -> list[Checkpoint]:
+    """The checkpoints among the newest `count` entries, those without files any more included."""
+    last = ledger.state().sequence
+    paths = [ledger.chain.entry(number) for number in range(max(1, last - count + 1), last + 1)]
+    entries = [
+        decode_entry(data, location=ledger.store.uri(path))
+        for path, data in zip(paths, ledger.store.read_many(paths), strict=True)
+        if data is not None
+    ]
+    return [entry for entry in entries if isinstance(entry, Checkpoint)]
+
+
+def begins_at(document: DagDocument, ledger: Ledger) -> datetime | None:
+    """The watermark that the next run finds: the head's, or for a chain that has none the one it starts from."""
+    state = ledger.state()
+    if state.head is not None:
+        return state.watermark
+    fields = [task.template_fields for task in document.tasks if task.role == "checkpoint"]
+    start = fields[0].get("start_from") if fields else None
+    if not isinstance(start, str) or "{" in start:
+        return None
+    try:
+        origin, checkpoint = origin_of(parse_start_from(start), ledger.store, ledger.chain)
+    except TrainflowError:
+        return None
+    return checkpoint.watermark if is_fork(origin, ledger.chain) else None

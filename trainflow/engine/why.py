@@ -1,0 +1,288 @@
+"""Why nothing is training right now, or what is: one sentence. A pure rule over a situation.
+
+The first of `RULES` that has an answer gives it, so their order is the order of importance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from trainflow.engine.situation import RunState, Situation, TaskState
+from trainflow.engine.standing import Standing
+from trainflow.samples.partitions import label
+from trainflow.states import TaskInstanceState
+
+_T = TaskInstanceState
+_PROBLEM_CHARACTERS = 500
+
+
+class Kind(StrEnum):
+    """The answer in one word, for programs."""
+
+    TRAINING = "training"
+    WORKING = "working"
+    NO_ENGINE = "no_engine"
+    PAUSED = "paused"
+    BROKEN_FILE = "broken_file"
+    MISSING_FILE = "missing_file"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    NO_SLOT = "no_slot"
+    STARTING = "starting"
+    QUEUED = "queued"
+    GATE = "gate"
+    FAILED = "failed"
+    CAUGHT_UP = "caught_up"
+    NEVER_STARTED = "never_started"
+    ENDED = "ended"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """`sentence` is for people."""
+
+    kind: Kind
+    sentence: str
+
+
+def explain(situation: Situation, standing: Standing | None, now: datetime) -> Answer:
+    """The sentence. `standing` is what ledger and samples say, where somebody asked them."""
+    for rule in RULES:
+        answer = rule(situation, standing, now)
+        if answer is not None:
+            return _and_behind(answer, situation)
+    return _never_started(situation, standing)
+
+
+def _and_behind(answer: Answer, situation: Situation) -> Answer:
+    """Who waits for the run the sentence is about."""
+    if situation.queued is None or len(situation.running) < situation.max_active_runs:
+        return answer
+    behind = f"; run {situation.queued.number} is queued behind it (max_active_runs {situation.max_active_runs})"
+    return Answer(answer.kind, answer.sentence + behind)
+
+
+Rule = Callable[[Situation, Standing | None, datetime], Answer | None]
+
+
+def _working(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
+    if not situation.engine.alive:
+        return None
+    for run in situation.running:
+        for task in run.tasks:
+            if task.state != _T.RUNNING:
+                continue
+            since = f" for {_span(now, task.started_at)}" if task.started_at else ""
+            how_far = _progress(task)
+            if task.role == "train":
+                return Answer(Kind.TRAINING, f"run {run.number} is training{since}{how_far}")
+            return Answer(Kind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
+    return None
+
+
+def _no_engine(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    """Only where a run has not ended: elsewhere, how the last one ended says more."""
+    run = situation.running[0] if situation.running else situation.queued
+    if situation.engine.alive or run is None:
+        return None
+    return Answer(
+        Kind.NO_ENGINE,
+        f"no engine is alive: run {run.number} has not ended, 'trainflow start {situation.path}' goes on with it",
+    )
+
+
+def _broken_file(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    if situation.import_problem is None or situation.running:
+        return None
+    return Answer(
+        Kind.BROKEN_FILE, f"the pipeline file cannot be read, so nothing is started: {_short(situation.import_problem)}"
+    )
+
+
+def _missing_file(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    if situation.missing_since is None or situation.running:
+        return None
+    return Answer(
+        Kind.MISSING_FILE,
+        f"{situation.path} does not define it any more (since {_moment(situation.missing_since)}): "
+        "put it back, or delete the DAG",
+    )
+
+
+def _paused(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    if not situation.paused:
+        return None
+    return Answer(
+        Kind.PAUSED, f"it is paused: 'trainflow dags unpause {situation.dag_id}' lets it go on"
+    )
+
+
+def _under_way(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
+    """A run that runs and has no task at work: the task that holds it up."""
+    for run in situation.running:
+        for judge in (_deferred, _retrying, _rescheduled, _no_slot, _handed_over):
+            for task in run.tasks:
+                answer = judge(run, task, now)
+                if answer is not None:
+                    return answer
+    if situation.running:
+        run = situation.running[0]
+        return Answer(Kind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled")
+    return None
+
+
+def _deferred(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+    if task.state != _T.DEFERRED:
+        return None
+    note = task.note or f"task '{task.task_id}' waits for its trigger"
+    if note.startswith("caught up"):
+        return Answer(Kind.CAUGHT_UP, f"run {run.number}: {note}")
+    return Answer(Kind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
+
+
+def _retrying(run: RunState, task: TaskState, now: datetime) -> Answer | None:
+    if task.state != _T.UP_FOR_RETRY:
+        return None
+    tries = f"try {task.failures + 1} of {task.max_tries + 1}"
+    return Answer(
+        Kind.RETRYING,
+        f"run {run.number}: task '{task.task_id}' is tried again {_in(task.retry_at, now)} ({tries}) after: "
+        f"{_short(task.problem)}",
+    )
+
+
+def _rescheduled(run: RunState, task: TaskState, now: datetime) -> Answer | None:
+    if task.state != _T.UP_FOR_RESCHEDULE:
+        return None
+    note = task.note or f"task '{task.task_id}' waits"
+    between = " " if note.startswith("waits") else ": "
+    return Answer(Kind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
+
+
+def _no_slot(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+    if task.state != _T.SCHEDULED or task.refused is None:
+        return None
+    return Answer(Kind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
+
+
+def _handed_over(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+    if task.state not in (_T.SCHEDULED, _T.QUEUED):
+        return None
+    return Answer(Kind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
+
+
+def _queued(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
+    run = situation.queued
+    if run is None:
+        return None
+    if run.run_after > now:
+        return Answer(Kind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}")
+    return Answer(Kind.STARTING, f"run {run.number} is about to start")
+
+
+def _failed(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    last = situation.last
+    if last is None or last.state != "failed":
+        return None
+    task = next((task for task in last.tasks if task.state == _T.FAILED), None)
+    again = f"'trainflow start {situation.path}' goes on at the head"
+    if task is None:
+        return Answer(Kind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
+    if task.role == "commit" and "did not pass" in (task.problem or ""):
+        return Answer(
+            Kind.GATE,
+            f"the gate stopped the chain in run {last.number}: {_short(task.problem)}; "
+            f"change the training, the data or the gates, then {again}",
+        )
+    return Answer(
+        Kind.FAILED,
+        f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}; when that is put right, {again}",
+    )
+
+
+def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
+    last = situation.last
+    if last is None:
+        return None
+    start = f"'trainflow start {situation.path}'"
+    samples = next((task for task in last.tasks if task.role == "samples"), None)
+    note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
+    if standing is not None and standing.lag:
+        more = "at least " if standing.lag_is_more else ""
+        there = "partition is" if standing.lag == 1 else "partitions are"
+        return Answer(
+            Kind.ENDED, f"no run is under way, and {more}{standing.lag:,} {there} ready after the head: {start} trains"
+        )
+    if standing is not None and standing.problem:
+        problem = _short(standing.problem)
+        return Answer(Kind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
+    if note.startswith("caught up"):
+        return Answer(Kind.CAUGHT_UP, note)
+    if standing is not None and standing.watermark is not None and standing.lag == 0:
+        return Answer(
+            Kind.CAUGHT_UP,
+            f"caught up at {label(standing.watermark)}: nothing after it is ready, and no run is under way",
+        )
+    return Answer(Kind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one")
+
+
+def _never_started(situation: Situation, standing: Standing | None) -> Answer:
+    start = f"'trainflow start {situation.path}'"
+    where = ""
+    if standing is not None and standing.watermark is not None:
+        where = f", its chain stands at checkpoint {standing.head_sequence} ({label(standing.watermark)})"
+    here = "no run of it is in this home" if where else "it was never started"
+    alive = "" if situation.engine.alive else " and no engine is alive"
+    return Answer(Kind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
+
+
+RULES: tuple[Rule, ...] = (
+    _working,
+    _no_engine,
+    _broken_file,
+    _missing_file,
+    _paused,
+    _under_way,
+    _queued,
+    _failed,
+    _ended,
+)
+
+
+def _progress(task: TaskState) -> str:
+    if not task.progress:
+        return f": {task.note}" if task.note else ""
+    done, total, unit = task.progress.get("done"), task.progress.get("total"), task.progress.get("unit") or ""
+    if done is None:
+        return ""
+    if not total:
+        return f": {done:,.0f} {unit}".rstrip()
+    return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")")
+
+
+def _short(text: str | None) -> str:
+    """One line, and no sentence's end: another clause may follow."""
+    line = " ".join((text or "it did not say why").split()).rstrip(".")
+    return line if len(line) <= _PROBLEM_CHARACTERS else f"{line[:_PROBLEM_CHARACTERS]}…"
+
+
+def _moment(moment: datetime) -> str:
+    return label(moment.replace(microsecond=0))
+
+
+def _in(moment: datetime | None, now: datetime) -> str:
+    if moment is None or moment <= now:
+        return "at once"
+    return f"in {_span(moment, now)}"
+
+
+def _span(later: datetime, earlier: datetime) -> str:
+    seconds = max(0, round((later - earlier).total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172_800 else f"{seconds // 86_400} days"

@@ -1,0 +1,64 @@
+"""Entry of the process in which a command has a pipeline file read: `ParseFile` on stdin, `ParsedFile` on stdout.
+
+What the file prints while it is imported goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from trainflow.authoring.dag import DAG
+from trainflow.execution.dag_files import LoadedFile
+from trainflow.execution.parse import parse
+from trainflow.messages.parsed_file import ChainAccess, ParsedFile
+from trainflow.messages.workload import ParseFile
+
+
+def main() -> None:
+    """Read, answer, end; threads that the file started are not waited for."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ParseFile)
+    data = msgspec.json.encode(parse_file(request), enc_hook=repr)
+    with os.fdopen(answer, "wb") as out:
+        out.write(data)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def parse_file(request: ParseFile) -> ParsedFile:
+    """The documents of a file's DAGs with the way to their chains; never raises for what is in the file."""
+    loaded: list[LoadedFile] = []
+    result = parse(request, on_loaded=loaded.append)
+    if result.problem is not None:
+        return ParsedFile(result)
+    dags = [dag for file in loaded for dag in file.dags.values()]
+    return ParsedFile(result, {dag.dag_id: access_of(dag) for dag in dags})
+
+
+def access_of(dag: DAG) -> ChainAccess:
+    """What the operators of a chain say that its document leaves out."""
+    by_role = {task.role: task for task in dag.tasks if task.role is not None}
+    samples = getattr(by_role.get("samples"), "samples", None)
+    return ChainAccess(
+        store_options=_options(by_role.get("checkpoint")),
+        sample_options=_options(samples),
+        retention=_list(getattr(by_role.get("commit"), "retention", ())),
+    )
+
+
+def _options(owner: Any) -> dict[str, Any]:
+    return dict(getattr(owner, "storage_options", None) or {})
+
+
+def _list(values: Iterable[Any]) -> list[Any]:
+    return list(values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""What a command learns of a pipeline file that it has read for itself: the documents, and what these must not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainflow.checkpoints.retention import Policy
+from trainflow.messages.workload import ParseResult
+
+
+class ChainAccess(msgspec.Struct, frozen=True):
+    """How the pipeline itself reaches its chain. Travels through a pipe and is never kept: it may hold secrets."""
+
+    store_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    sample_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: what a commit keeps; empty: everything
+    retention: list[Policy] = msgspec.field(default_factory=list)
+
+
+class ParsedFile(msgspec.Struct, frozen=True):
+    """One file. `access` is by DAG id, for those that train a chain."""
+
+    result: ParseResult
+    access: dict[str, ChainAccess] = msgspec.field(default_factory=dict)

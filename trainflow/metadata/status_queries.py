@@ -1,0 +1,136 @@
+"""What people ask: what runs, what waits, what failed last. Read only, and nothing is locked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
+from trainflow.metadata.outbox_queries import OUTBOX
+from trainflow.metadata.run_queries import RUN
+from trainflow.metadata.task_queries import ATTEMPT, TASK, Candidate
+from trainflow.states import HELD, RUN_FINISHED, DagRunState, TaskInstanceState
+
+_SHOWN = (
+    *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
+    *("failures", "max_tries", "progress", "note", "problem"),
+)
+
+
+def dags(connection: Connection, *, path: str | None = None, dag_id: str | None = None) -> list[Row[Any]]:
+    """DAGs with their current document, of one file or one id or all that some file defines."""
+    statement = (
+        select(DAG, VERSION.c.document)
+        .join(VERSION, VERSION.c.id == DAG.c.version_id)
+        .order_by(DAG.c.path, DAG.c.dag_id)
+    )
+    if dag_id is not None:
+        return list(connection.execute(statement.where(DAG.c.dag_id == dag_id)))
+    if path is not None:
+        statement = statement.where(DAG.c.path == path)
+    return list(connection.execute(statement.where(DAG.c.missing_since.is_(None))))
+
+
+def problem_of(connection: Connection, path: str) -> str | None:
+    """Why a file gives no DAG now."""
+    return connection.execute(select(PROBLEM.c.message).where(PROBLEM.c.path == path)).scalar()
+
+
+def last_finished(connection: Connection, dag_id: str) -> Row[Any] | None:
+    """The run that ended last."""
+    return connection.execute(
+        select(RUN)
+        .where(RUN.c.dag_id == dag_id, RUN.c.state.in_(sorted(RUN_FINISHED)))
+        .order_by(RUN.c.ended_at.desc(), RUN.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def tasks_of(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
+    """Every task instance of a run, as far as people want to know."""
+    return list(
+        connection.execute(
+            select(*(TASK.c[name] for name in _SHOWN)).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)
+        )
+    )
+
+
+def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
+    """(run_id, task_id, ended_at, outcome, problem) of the attempt that failed or was lost last."""
+    rows: list[Any] = list(
+        connection.execute(
+            select(RUN.c.run_id, TASK.c.task_id, ATTEMPT.c.ended_at, ATTEMPT.c.outcome, ATTEMPT.c.problem)
+            .select_from(ATTEMPT)
+            .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+            .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+            .where(RUN.c.dag_id == dag_id, ATTEMPT.c.outcome.in_(["failed", "lost"]))
+            .order_by(ATTEMPT.c.ended_at.desc())
+            .limit(1)
+        )
+    )
+    return rows[0] if rows else None
+
+
+def undelivered_by_dag(connection: Connection) -> dict[str, int]:
+    """DAG → deliveries to the mirror that are still to be made."""
+    return dict(
+        connection.execute(
+            select(RUN.c.dag_id, func.count())
+            .select_from(OUTBOX)
+            .join(RUN, RUN.c.id == OUTBOX.c.dag_run_id)
+            .where(OUTBOX.c.delivered_at.is_(None))
+            .group_by(RUN.c.dag_id)
+        )
+        .tuples()
+        .all()
+    )
+
+
+def scheduled(connection: Connection) -> list[Candidate]:
+    """What could be queued, in queueing order."""
+    columns = [(RUN if name in ("dag_id", "run_id", "version_id") else TASK).c[name] for name in Candidate._fields]
+    return [
+        Candidate._make(row)
+        for row in connection.execute(
+            select(*columns)
+            .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+            .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+            .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
+            .order_by(TASK.c.priority_weight.desc(), TASK.c.id)
+        )
+    ]
+
+
+def held_in_dag(connection: Connection, dag_id: str, task_id: str) -> int:
+    """How many instances of a task are in the hands of executors, over all runs of its DAG."""
+    return connection.execute(
+        select(func.count())
+        .select_from(TASK)
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(HELD)))
+    ).scalar_one()
+
+
+def run_seconds(connection: Connection, dag_id: str, waiting_task_id: str | None, limit: int) -> dict[str, float]:
+    """Run id → seconds that the newest successful runs took, without the task in which a run waits for samples."""
+    rows = connection.execute(
+        select(RUN.c.id, RUN.c.run_id, RUN.c.started_at, RUN.c.ended_at)
+        .where(RUN.c.dag_id == dag_id, RUN.c.state == DagRunState.SUCCESS, RUN.c.ended_at.is_not(None))
+        .order_by(RUN.c.id.desc())
+        .limit(limit)
+    ).all()
+    waits: dict[int, float] = {}
+    if waiting_task_id is not None and rows:
+        found = connection.execute(
+            select(TASK.c.dag_run_id, TASK.c.started_at, TASK.c.ended_at).where(
+                TASK.c.task_id == waiting_task_id, TASK.c.dag_run_id.in_([row.id for row in rows])
+            )
+        )
+        waits = {row.dag_run_id: _seconds(row.started_at, row.ended_at) for row in found}
+    return {row.run_id: _seconds(row.started_at, row.ended_at) - waits.get(row.id, 0.0) for row in rows}
+
+
+def _seconds(started: datetime | None, ended: datetime | None) -> float:
+    return (ended - started).total_seconds() if started is not None and ended is not None else 0.0
