@@ -220,7 +220,7 @@ def lock_scheduled(
         .join(RUN, RUN.c.id == TASK.c.dag_run_id)
         .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
         .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
-        .order_by(TASK.c.priority_weight.desc(), TASK.c.id)
+        .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=TASK)
     )
@@ -266,26 +266,38 @@ def by_key(connection: Connection, key: AttemptKey) -> Row[Any] | None:
     ).one_or_none()
 
 
-def held_by(connection: Connection, service_ids: Collection[int | None]) -> list[Row[Any]]:
+def held_by(connection: Connection, service_ids: Collection[int]) -> list[Row[Any]]:
     """What the executors of these services hold, with pid and attempt."""
-    return list(
+    return list(connection.execute(_held_by(service_ids)))
+
+
+def take_over(connection: Connection, service_ids: Collection[int], service_id: int) -> list[Row[Any]]:
+    """Make what the executors of `service_ids` hold the business of `service_id`; returns those rows.
+
+    What another scheduler is just taking over is left to it.
+    """
+    rows = list(connection.execute(_held_by(service_ids).with_for_update(skip_locked=True)))
+    ids = [row.id for row in rows]
+    for start in range(0, len(ids), 500):
         connection.execute(
-            select(
-                TASK.c.id,
-                TASK.c.dag_run_id,
-                TASK.c.task_id,
-                TASK.c.state,
-                TASK.c.attempt_id,
-                TASK.c.deferral_number,
-                TASK.c.pid,
-                TASK.c.process_started,
-                TASK.c.hostname,
-                TASK.c.service_id,
-            ).where(
-                TASK.c.state.in_(sorted(HELD)), TASK.c.service_id.in_([id for id in service_ids if id is not None])
-            )
+            update(TASK).where(TASK.c.id.in_(ids[start : start + 500])).values(service_id=service_id)
         )
-    )
+    return rows
+
+
+def _held_by(service_ids: Collection[int]) -> Any:
+    return select(
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.task_id,
+        TASK.c.state,
+        TASK.c.attempt_id,
+        TASK.c.deferral_number,
+        TASK.c.pid,
+        TASK.c.process_started,
+        TASK.c.hostname,
+        TASK.c.service_id,
+    ).where(TASK.c.state.in_(sorted(HELD)), TASK.c.service_id.in_(list(service_ids)))
 
 
 def record_attempt(
@@ -382,6 +394,7 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
         "ended_at": None,
         "retry_at": None,
         "pid": None,
+        "resumed": False,
         "next_method": None,
         "next_kwargs": None,
         "progress": None,
@@ -419,6 +432,11 @@ def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -
 def rows_of_run(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
     """Everything about every task instance of a run, for people."""
     return list(connection.execute(select(TASK).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)))
+
+
+def row(connection: Connection, task_instance_id: int) -> Row[Any] | None:
+    """Everything about one task instance, for people; None when it is gone."""
+    return connection.execute(select(TASK).where(TASK.c.id == task_instance_id)).one_or_none()
 
 
 def attempts_of(connection: Connection, task_instance_id: int) -> list[Row[Any]]:

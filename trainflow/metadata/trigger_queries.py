@@ -115,8 +115,14 @@ def _resume(connection: Connection, row: Row[Any], now: datetime, **values: Any)
         key=AttemptKey(row.attempt_id, row.deferral_number),
         deferral_number=row.deferral_number + 1,
         scheduled_at=now,
+        resumed=True,
         **values,
     )
+
+
+def of_task(connection: Connection, task_instance_id: int) -> Row[Any] | None:
+    """The wait of a task instance, None when it has none."""
+    return connection.execute(select(TRIGGER).where(TRIGGER.c.task_instance_id == task_instance_id)).one_or_none()
 
 
 def overdue(connection: Connection, now: datetime) -> list[int]:

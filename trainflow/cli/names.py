@@ -1,0 +1,125 @@
+"""What a person calls a DAG, a run, a task on the command line, and which one that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from trainflow.cli.opened import Opened
+    from trainflow.settings.project import Project
+
+SUFFIXES = (".yaml", ".yml", ".py")
+
+DAG_ARGUMENT = typer.Argument(metavar="DAG", help="Id of a DAG, or a pipeline file.")
+RUN_ARGUMENT = typer.Argument(
+    metavar="RUN", help="A run: its id, how its id begins, its number in the DAG (3), or 'latest'."
+)
+TASK_ARGUMENT = typer.Argument(metavar="TASK", help="Id of a task.")
+
+
+def is_file(name: str) -> bool:
+    """Does a DAG argument name a pipeline file?"""
+    return name.endswith(SUFFIXES)
+
+
+def file_named(name: str) -> Path:
+    """The pipeline file. Raises InputError when there is none."""
+    from trainflow.cli.opened import pipeline_path
+
+    return pipeline_path(name)
+
+
+def opened_for(dag: str | None) -> AbstractContextManager[Opened]:
+    """The project of a DAG argument: that of the file where it is one, otherwise the one this folder is in."""
+    from trainflow.cli.opened import opened
+
+    return opened(file_named(dag) if dag is not None and is_file(dag) else None)
+
+
+def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
+    """The row of the DAG. Raises DagNotFound with near matches; InputError for a file that defines not just one."""
+    from trainflow.metadata import dag_queries
+
+    if not is_file(name):
+        return dag_queries.get(connection, name)
+    path = project.relative(file_named(name))
+    ids = dag_queries.of_path(connection, path)
+    if not ids:
+        raise InputError(
+            f"no DAG of {path} is known yet: an engine reads it ('trainflow start {path}', or 'trainflow standalone'); "
+            f"'trainflow dags test {path}' says what it defines"
+        )
+    if len(ids) > 1:
+        raise InputError(f"{path} defines {len(ids)} DAGs: name one of {', '.join(ids)}")
+    return dag_queries.get(connection, ids[0])
+
+
+def read_into_database(here: Opened, name: str) -> None:
+    """Read a pipeline file in a child process and keep what it defines, with the overrides that are in force for it.
+
+    Raises InputError with what is wrong in the file.
+    """
+    from trainflow.cli.parsed import parse
+    from trainflow.messages.workload import DagSource
+    from trainflow.metadata import dag_queries
+
+    path = file_named(name)
+    stored = here.project.relative(path)
+    with here.database.reading() as connection:
+        overrides = dag_queries.overrides_of(connection, stored)
+    result = parse(here.project, here.settings, path, overrides)
+    with here.database.transaction() as connection:
+        dag_queries.store_result(connection, DagSource(stored, overrides), result, here.clock.now())
+
+
+def run_named(connection: Connection, project: Project, dag: str, run: str) -> Row[Any]:
+    """The row of the run. Raises DagNotFound, DagRunNotFound with near matches."""
+    from trainflow.metadata import run_queries
+
+    return run_queries.named(connection, dag_named(connection, project, dag).dag_id, run)
+
+
+def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
+    """Raise InputError, with near matches, for the first task that is not there."""
+    from trainflow.cli.hints import did_you_mean
+
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where} has no task '{name}'{did_you_mean(name, known)}")
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """A JSON object given on the command line. Raises InputError for what is none."""
+    import json
+
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"""{option} is not JSON: {error}. For example: {option} '{{"rows": 100}}'""") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{option} must be a JSON object, not {text}")
+    return value
+
+
+def moment(text: str | None, option: str) -> Any:
+    """An aware UTC datetime given on the command line; a date or time without zone is UTC. Raises InputError."""
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{option} {text}: write 2024-01-31 or 2024-01-31T06:00:00Z") from None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
