@@ -103,11 +103,13 @@ class TrainOperator(SplitOperator):
             self._running.stop()
 
     def _resume_name(self, ti: TaskInstance, head: Head, split: Split, parent: ParentCheckpoint | None) -> str:
-        """What all tries of this training have in common. `max_tries` grows when a person clears the task: retries go
-        on inside the split, a cleared task begins it anew."""
+        """What all tries of this training have in common. The moment of the first start is forgotten when a person
+        clears the task: tries go on inside the split, a cleared task begins it anew."""
         parent_id = None if parent is None else parent.id
+        # whole seconds: what a database keeps of a moment may be rounded
+        started = None if ti.first_started_at is None else int(ti.first_started_at.timestamp())
         return resume_folder_name(
-            head.chain.prefix, ti.run_id, ti.task_id, ti.map_index, ti.max_tries, split.digest, parent_id
+            head.chain.prefix, ti.run_id, ti.task_id, ti.map_index, started, split.digest, parent_id
         )
 
     def _training(

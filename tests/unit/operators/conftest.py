@@ -59,7 +59,7 @@ class FakeTaskInstance:
         self.try_number = facts.get("try_number", 1)
         self.max_tries = facts.get("max_tries", 0)
         self.attempt_id = facts["attempt_id"]
-        self.first_started_at: datetime | None = None
+        self.first_started_at: datetime | None = facts.get("first_started_at", NOW)
         self.reschedule_count = 0
         self.log = logging.getLogger("trainflow.task")
         self.project_root = project.root

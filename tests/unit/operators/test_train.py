@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ def test_try_after_a_kill_goes_on_inside_the_split_and_a_cleared_task_does_not(l
             lab.run(build, "train")
     trained = lab.run(build, "train")
     assert found == [None, ({"batch": 1}, "weights"), ({"batch": 2}, "weights")]
-    lab.run(build, "train", max_tries=5)  # cleared: more tries are allowed than before
+    lab.clock.advance(timedelta(minutes=1))
+    lab.run(build, "train", first_started_at=lab.clock.now())  # cleared: it starts for the first time again
     assert found[-1] is None
     assert (lab.project.home.scratch / "resume" / trained["resume"]).is_dir()
 
