@@ -42,9 +42,10 @@ class EvaluateOperator(SplitOperator):
         self.function = function
 
     def warm_up(self, project_root: Path) -> None:
-        import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
+        from trainflow.samples.batches import warm_up
 
         super().warm_up(project_root)
+        warm_up()
         functions.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any] | None:

@@ -69,10 +69,11 @@ class TrainOperator(SplitOperator):
         self._running: TrainingCommand | None = None
 
     def warm_up(self, project_root: Path) -> None:
+        from trainflow.samples.batches import warm_up
+
         super().warm_up(project_root)
         if self.function is not None:
-            import pyarrow.parquet  # noqa: F401 - what split.batches() reads with
-
+            warm_up()
             functions.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -330,3 +330,11 @@ def _join(pieces: list[Any]) -> Any:
             "a batch does not fit into one Arrow array (more than 2 GiB of text): use a smaller batch_size"
         )
     return batches[0]
+
+
+def warm_up() -> None:
+    """Import all that reading batches and looking into them imports: for a process that tasks are forked from."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.array([0]).to_numpy()  # its first array imports pandas, where that is installed: half a second

@@ -277,5 +277,6 @@ def test_warming_up_imports_what_the_functions_of_a_pipeline_need(tmp_path: Path
         "assert not {'warm_training_of_test', 'warm_bringing_of_test', 'pyarrow'} & set(sys.modules)\n"
         "for task in dag.tasks: task.warm_up(root)\n"
         "assert {'warm_training_of_test', 'warm_bringing_of_test'} <= set(sys.modules)\n"
+        "assert 'pyarrow.parquet' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
