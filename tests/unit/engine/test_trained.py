@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.rewind import rewind
+from trainflow.engine.trained import holes_of, line_of, trained_by
+from trainflow.testing.chains import ChainWriter, day
+
+BY = Author(hostname="test")
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChainWriter:
+    """Days [0, 2), then [2, 4) with day 2 a hole, then day 4."""
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    writer.commit(days=2)
+    writer.commit(days=2, skip=[0])
+    writer.commit()
+    return writer
+
+
+def test_each_partition_names_the_checkpoint_that_was_trained_on_it(writer: ChainWriter) -> None:
+    line = line_of(writer.ledger.entries())
+
+    assert {start: found.sequence for start, found in trained_by(line).items()} == {
+        day(0): 1,
+        day(1): 1,
+        day(3): 2,
+        day(4): 3,
+    }
+    assert [(hole.start, hole.end) for hole in holes_of(line)] == [(day(2), day(3))]
+
+
+def test_what_was_rewound_is_not_trained(writer: ChainWriter) -> None:
+    first, _, head = line_of(writer.ledger.entries())
+    rewind(writer.ledger, first.id, expected_head=head.id, by=BY, now=day(9))
+
+    line = line_of(writer.ledger.entries())
+
+    assert [each.id for each in line] == [first.id]
+    assert holes_of(line) == []
+
+
+def test_rewound_to_the_beginning(writer: ChainWriter) -> None:
+    head = writer.ledger.checkpoint()
+    rewind(writer.ledger, None, expected_head=head.id, by=BY, now=day(9))
+
+    assert line_of(writer.ledger.entries()) == []
+
+
+def test_what_was_pruned_was_trained(writer: ChainWriter) -> None:
+    prune(writer.ledger, [KeepLatest(1)], by=BY, now=day(9))
+
+    assert len(trained_by(line_of(writer.ledger.entries()))) == 4

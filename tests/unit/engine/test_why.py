@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from trainflow.engine.situation import EngineState, RunState, Situation, TaskState
+from trainflow.engine.standing import Standing
+from trainflow.engine.why import Kind, explain
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MARK = datetime(2013, 2, 1, tzinfo=UTC)
+ALIVE = EngineState(True, 42, "here", NOW)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def run(*tasks: TaskState, number: int = 5, state: str = "running", **facts: Any) -> RunState:
+    when = facts.pop("run_after", NOW)
+    return RunState(run_id=f"run-{number}", number=number, state=state, run_after=when, tasks=[*tasks], **facts)
+
+
+def task(task_id: str, state: str | None, **facts: Any) -> TaskState:
+    return TaskState(task_id=task_id, role=facts.pop("role", task_id), state=state, **facts)
+
+
+def situation(**facts: Any) -> Situation:
+    return Situation(dag_id="days", path="pipelines/days.yaml", **{"engine": ALIVE, **facts})
+
+
+def training(progress: dict[str, Any] | None = None, **facts: Any) -> RunState:
+    return run(task("train", "running", started_at=at(-90), progress=progress, **facts))
+
+
+SKIPPED = run(task("samples", "skipped", note="caught up at 2013-02-01T00:00Z: nothing after it"), state="success")
+ENDED = run(task("samples", "success"), task("train", "success"), state="success")
+REFUSED = run(
+    task("commit", "failed", problem="chain days/main/main: the metrics of x did not pass: auc 0.4 >= 0.6."),
+    state="failed",
+)
+
+CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
+    ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
+    (
+        "training, with progress",
+        situation(running=[training({"done": 250.0, "total": 1000.0, "unit": "rows"})]),
+        None,
+        Kind.TRAINING,
+        "run 5 is training for 90 s: 25% (250 of 1,000 rows)",
+    ),
+    (
+        "training, without a total",
+        situation(running=[training({"done": 2500.0, "total": None, "unit": "rows"})]),
+        None,
+        Kind.TRAINING,
+        "run 5 is training for 90 s: 2,500 rows",
+    ),
+    (
+        "at another task",
+        situation(running=[run(task("evaluate", "running", started_at=at(-7200)))]),
+        None,
+        Kind.WORKING,
+        "run 5 is at task 'evaluate' for 2 h",
+    ),
+    (
+        "paused, but what runs runs",
+        situation(paused=True, running=[training()]),
+        None,
+        Kind.TRAINING,
+        "run 5 is training for 90 s",
+    ),
+    (
+        "the engine died while a run was under way",
+        situation(engine=EngineState(), running=[training()]),
+        None,
+        Kind.NO_ENGINE,
+        "no engine is alive: run 5 has not ended, 'trainflow start pipelines/days.yaml' goes on with it",
+    ),
+    (
+        "the engine is gone, a run is queued",
+        situation(engine=EngineState(), queued=run(state="queued", number=6)),
+        None,
+        Kind.NO_ENGINE,
+        "no engine is alive: run 6 has not ended, 'trainflow start pipelines/days.yaml' goes on with it",
+    ),
+    (
+        "the file is broken",
+        situation(import_problem="days.yaml:3:1: no such key\n  'trian'"),
+        None,
+        Kind.BROKEN_FILE,
+        "the pipeline file cannot be read, so nothing is started: days.yaml:3:1: no such key 'trian'",
+    ),
+    (
+        "the file is gone",
+        situation(missing_since=NOW, last=ENDED),
+        None,
+        Kind.MISSING_FILE,
+        "pipelines/days.yaml does not define it any more (since 2026-01-02T03:04:05Z): put it back, or delete the DAG",
+    ),
+    (
+        "paused",
+        situation(paused=True, running=[run(task("train", "scheduled"))]),
+        None,
+        Kind.PAUSED,
+        "it is paused: 'trainflow dags unpause days' lets it go on",
+    ),
+    (
+        "waits for a partition",
+        situation(
+            running=[run(task("samples", "deferred", note="waits: the partition 2013-02-01T00:00Z has no _SUCCESS"))]
+        ),
+        None,
+        Kind.WAITING,
+        "run 5 waits: the partition 2013-02-01T00:00Z has no _SUCCESS",
+    ),
+    (
+        "caught up, and waits for what comes",
+        situation(running=[run(task("samples", "deferred", note="caught up, waits: nothing after 2013-02-01"))]),
+        None,
+        Kind.CAUGHT_UP,
+        "run 5: caught up, waits: nothing after 2013-02-01",
+    ),
+    (
+        "another wait",
+        situation(running=[run(task("wait", "deferred"))]),
+        None,
+        Kind.WAITING,
+        "run 5: task 'wait' waits for its trigger",
+    ),
+    (
+        "is tried again",
+        situation(
+            running=[run(task("train", "up_for_retry", retry_at=at(12), failures=1, max_tries=2, problem="boom: x."))]
+        ),
+        None,
+        Kind.RETRYING,
+        "run 5: task 'train' is tried again in 12 s (try 2 of 3) after: boom: x",
+    ),
+    (
+        "is due",
+        situation(running=[run(task("train", "up_for_retry", retry_at=at(-1), failures=1, max_tries=1))]),
+        None,
+        Kind.RETRYING,
+        "run 5: task 'train' is tried again at once (try 2 of 2) after: it did not say why",
+    ),
+    (
+        "looks again",
+        situation(running=[run(task("samples", "up_for_reschedule", retry_at=at(300), note="waits: for a marker"))]),
+        None,
+        Kind.WAITING,
+        "run 5 waits: for a marker; it looks again in 5 min",
+    ),
+    (
+        "no slot",
+        situation(running=[run(task("train", "scheduled", refused="pool 'gpu' has 0 free slots, 1 are needed"))]),
+        None,
+        Kind.NO_SLOT,
+        "run 5: task 'train' has to wait: pool 'gpu' has 0 free slots, 1 are needed",
+    ),
+    (
+        "about to start",
+        situation(running=[run(task("train", "queued"))]),
+        None,
+        Kind.STARTING,
+        "run 5: task 'train' is about to start",
+    ),
+    (
+        "between two tasks",
+        situation(running=[run(task("samples", "success"), task("train", None))]),
+        None,
+        Kind.STARTING,
+        "run 5 is between two tasks: the next one is about to be scheduled",
+    ),
+    (
+        "queued behind another run",
+        situation(running=[training()], queued=run(state="queued", number=6), max_active_runs=1),
+        None,
+        Kind.TRAINING,
+        "run 5 is training for 90 s; run 6 is queued behind it (max_active_runs 1)",
+    ),
+    (
+        "starts later",
+        situation(queued=run(state="queued", number=6, run_after=at(3600))),
+        None,
+        Kind.QUEUED,
+        "run 6 starts in 60 min, at 2026-01-02T04:04:05Z",
+    ),
+    ("starts now", situation(queued=run(state="queued", number=6)), None, Kind.STARTING, "run 6 is about to start"),
+    (
+        "the gate",
+        situation(last=REFUSED),
+        None,
+        Kind.GATE,
+        "the gate stopped the chain in run 5: chain days/main/main: the metrics of x did not pass: auc 0.4 >= 0.6; "
+        "change the training, the data or the gates, then 'trainflow start pipelines/days.yaml' goes on at the head",
+    ),
+    (
+        "a task failed",
+        situation(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
+        None,
+        Kind.FAILED,
+        "run 5 failed: task 'train': ValueError: nan; when that is put right, "
+        "'trainflow start pipelines/days.yaml' goes on at the head",
+    ),
+    (
+        "a run failed without a failed task",
+        situation(last=run(state="failed", note="dagrun_timeout passed")),
+        None,
+        Kind.FAILED,
+        "run 5 failed: dagrun_timeout passed; 'trainflow start pipelines/days.yaml' goes on at the head",
+    ),
+    (
+        "caught up",
+        situation(engine=EngineState(), last=SKIPPED),
+        Standing(head_sequence=4, watermark=MARK, lag=0),
+        Kind.CAUGHT_UP,
+        "caught up at 2013-02-01T00:00Z: nothing after it",
+    ),
+    (
+        "was caught up, and more has come",
+        situation(last=SKIPPED),
+        Standing(head_sequence=4, watermark=MARK, lag=3),
+        Kind.ENDED,
+        "no run is under way, and 3 partitions are ready after the head: 'trainflow start pipelines/days.yaml' trains",
+    ),
+    (
+        "one partition, at least",
+        situation(last=SKIPPED),
+        Standing(lag=1, lag_is_more=True),
+        Kind.ENDED,
+        "no run is under way, and at least 1 partition is ready after the head: "
+        "'trainflow start pipelines/days.yaml' trains",
+    ),
+    (
+        "the last run did not say so, the ledger does",
+        situation(last=ENDED),
+        Standing(head_sequence=4, watermark=MARK, lag=0),
+        Kind.CAUGHT_UP,
+        "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way",
+    ),
+    (
+        "the chain cannot be read",
+        situation(last=ENDED),
+        Standing(problem="ledger entry 3 is torn"),
+        Kind.ENDED,
+        "no run is under way, and chain or samples cannot be read: ledger entry 3 is torn",
+    ),
+    (
+        "ended and triggered nothing",
+        situation(last=ENDED),
+        None,
+        Kind.ENDED,
+        "run 5 ended as success and no other was triggered: 'trainflow start pipelines/days.yaml' begins one",
+    ),
+    (
+        "never started",
+        situation(engine=EngineState(), known=False),
+        Standing(lag=9),
+        Kind.NEVER_STARTED,
+        "it was never started and no engine is alive: 'trainflow start pipelines/days.yaml' begins",
+    ),
+    (
+        "the database was lost, the ledger was not",
+        situation(),
+        Standing(head_sequence=4, watermark=MARK, lag=0),
+        Kind.NEVER_STARTED,
+        "no run of it is in this home, its chain stands at checkpoint 4 (2013-02-01T00:00Z): "
+        "'trainflow start pipelines/days.yaml' begins",
+    ),
+]
+
+
+@pytest.mark.parametrize(("now", "standing", "kind", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_one_sentence(now: Situation, standing: Standing | None, kind: Kind, sentence: str) -> None:
+    answer = explain(now, standing, NOW)
+
+    assert (answer.kind, answer.sentence) == (kind, sentence)
+
+
+def test_every_kind_has_a_case() -> None:
+    assert {case[3] for case in CASES} == set(Kind)
+
+
+def test_a_long_problem_stays_one_short_line() -> None:
+    answer = explain(situation(import_problem="line\n" * 1000), None, NOW)
+
+    assert "\n" not in answer.sentence
+    assert len(answer.sentence) < 700
