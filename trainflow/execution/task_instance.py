@@ -190,7 +190,7 @@ class RuntimeTaskInstance:
         metrics: dict[str, float] | None = None,
         note: str | None = None,
     ) -> None:
-        self._progress_unsent = Progress(self._key, done, total, unit, metrics or {}, note)
+        self._progress_unsent = Progress(self._key, done, total, unit, {**(metrics or {})}, note)
         now = self.clock.monotonic()
         if now - self._progress_at >= _PROGRESS_SECONDS:
             self._progress_at = now

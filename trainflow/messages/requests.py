@@ -60,7 +60,8 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     done: float
     total: float | None = None
     unit: str = "rows"
-    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    #: None stands for what JSON has no form for: a loss that is not a number is news too
+    metrics: dict[str, float | None] = msgspec.field(default_factory=dict)
     note: str | None = None
 
 

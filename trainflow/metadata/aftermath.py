@@ -69,8 +69,10 @@ def retry_delay(retry: RetryDocument, failures: int, identity: str) -> timedelta
         longest = min(longest, timedelta(seconds=retry.max_delay_seconds))
     seconds = retry.delay_seconds
     if retry.multiplier:
-        # the exponent is capped: 2^1000 is no number of seconds
-        seconds *= retry.multiplier ** min(failures - 1, 64)
+        try:
+            seconds *= retry.multiplier ** (failures - 1)
+        except OverflowError:
+            return longest
         fraction = int.from_bytes(hashlib.sha1(f"{identity}#{failures}".encode()).digest()[:4]) / 2**32
         seconds *= 1 + fraction
     return min(timedelta(seconds=min(seconds, longest.total_seconds())), longest)

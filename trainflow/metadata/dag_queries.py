@@ -103,6 +103,12 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
     return row
 
 
+def lock(connection: Connection, dag_id: str) -> Row[Any]:
+    """The row of a DAG; nobody else creates or starts runs of it before this transaction ends. Raises DagNotFound."""
+    row = connection.execute(select(DAG).where(DAG.c.dag_id == dag_id).with_for_update()).one_or_none()
+    return get(connection, dag_id) if row is None else row
+
+
 def params_of(connection: Connection, version_id: int) -> dict[str, dict[str, Any]]:
     """The params of a version: name → JSON schema. Reads nothing else of the document."""
     data = connection.execute(select(VERSION.c.document).where(VERSION.c.id == version_id)).scalar_one()

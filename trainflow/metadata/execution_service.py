@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,6 +39,8 @@ from trainflow.metadata.database import Database
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
+#: how an attempt has ended when it said so itself
+_REPORTED = frozenset(state.value for state in OutcomeState)
 
 
 class Change(NamedTuple):
@@ -46,6 +49,8 @@ class Change(NamedTuple):
     dag_run_id: int
     #: a task instance reached its end or is to be tried again: its run has to be looked at
     ended: bool = False
+    #: something is to be tried again at a time of its own
+    later: bool = False
     #: a wait was handed over
     deferred: bool = False
     #: a run may have been created
@@ -123,7 +128,9 @@ class ExecutionService:
                 if row.next_method is None:
                     # a new try starts clean; one that resumes after a wait keeps what it pushed before
                     task_queries.delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
-                task_queries.update_attempt(connection, request.key.attempt_id, started_at=row.started_at or now)
+                    task_queries.update_attempt(connection, request.key.attempt_id, started_at=now)
+                else:
+                    task_queries.update_attempt(connection, request.key.attempt_id, outcome=None, ended_at=None)
             run = run_queries.by_id(connection, row.dag_run_id)
         return Started(
             run=RunInfo(
@@ -208,7 +215,7 @@ class ExecutionService:
     def _running(connection: Connection, key: AttemptKey) -> Row[Any]:
         row = task_queries.by_key(connection, key)
         if row is None or row.state != _T.RUNNING:
-            raise LostTransition(f"attempt {key.attempt_id}.{key.deferral_number} does not run any more")
+            raise _not_running(key)
         return row
 
     @staticmethod
@@ -224,15 +231,18 @@ class ExecutionService:
             row = task_queries.by_key(connection, outcome.key)
             if row is not None and row.state != _T.RUNNING:
                 ended = task_queries.attempt_outcome(connection, outcome.key.attempt_id)
-                if ended == outcome.state.value:
+                if ended in _REPORTED:
                     return Done()  # told twice: the first reply was lost
-            row = self._running(connection, outcome.key)
+            if row is None or row.state != _T.RUNNING:
+                raise _not_running(outcome.key)
             try:
-                with connection.begin_nested():
+                # only a triggered run can be refused: nothing else needs to be taken back on its own
+                with connection.begin_nested() if outcome.triggered_runs else nullcontext():
                     self._apply(connection, row, outcome)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
-                self._apply(connection, row, _refused_trigger(outcome.key, error))
+                outcome = _refused_trigger(outcome.key, error)
+                self._apply(connection, row, outcome)
             task_queries.update_attempt(
                 connection,
                 outcome.key.attempt_id,
@@ -242,7 +252,13 @@ class ExecutionService:
             )
         deferred = outcome.state is OutcomeState.DEFERRED
         self._on_change(
-            Change(row.dag_run_id, ended=not deferred, deferred=deferred, triggered=bool(outcome.triggered_runs))
+            Change(
+                row.dag_run_id,
+                ended=not deferred,
+                later=outcome.state in (OutcomeState.FAILED, OutcomeState.RESCHEDULED),
+                deferred=deferred,
+                triggered=bool(outcome.triggered_runs),
+            )
         )
         return Done()
 
@@ -330,7 +346,6 @@ class ExecutionService:
             retry_at=verdict.retry_at,
             ended_at=now if verdict.state is _T.FAILED else None,
             scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
-            started_at=row.started_at if verdict.state is _T.FAILED else None,
             next_method=None,
             next_kwargs=None,
             pid=None,
@@ -348,7 +363,9 @@ class ExecutionService:
             row = task_queries.by_key(connection, key)
             if row is None or row.state not in (_T.QUEUED, _T.RUNNING):
                 return False
-            if judgement.lost:
+            # one that had not claimed itself yet ran no code of the task, however it ended
+            lost = judgement.lost or row.state == _T.QUEUED
+            if lost:
                 verdict = aftermath.after_loss(
                     Standing(row.failures, row.max_tries, row.lost), self._lost_attempts
                 )
@@ -361,12 +378,16 @@ class ExecutionService:
             task_queries.update_attempt(
                 connection,
                 key.attempt_id,
-                outcome="lost" if judgement.lost else "failed",
+                outcome="lost" if lost else "failed",
                 ended_at=self._clock.now(),
                 problem=judgement.message,
             )
-        self._on_change(Change(row.dag_run_id, ended=True))
+        self._on_change(Change(row.dag_run_id, ended=True, later=True))
         return True
+
+
+def _not_running(key: AttemptKey) -> LostTransition:
+    return LostTransition(f"attempt {key.attempt_id}.{key.deferral_number} does not run any more")
 
 
 def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:

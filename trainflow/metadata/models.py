@@ -113,6 +113,8 @@ class DagRun(Base):
         UniqueConstraint("dag_id", "number"),
         UniqueConstraint("parent_id", "parent_task_id", "parent_map_index"),
         Index("ix_dag_run_state", "state", "dag_id", "number"),
+        # what the outbox remembers of a run that was deleted is not about a later one
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -150,7 +152,7 @@ class TaskInstance(Base):
     __table_args__ = (
         UniqueConstraint("dag_run_id", "task_id", "map_index"),
         # the order in which scheduled tasks are looked at
-        Index("ix_task_instance_queueing", "state", text("priority_weight DESC"), "id"),
+        Index("ix_task_instance_queueing", "state", text("resumed DESC"), text("priority_weight DESC"), "id"),
         Index("ix_task_instance_attempt_id", "attempt_id"),
     )
 
@@ -173,7 +175,7 @@ class TaskInstance(Base):
     queue: Mapped[str] = mapped_column(String(250), default="default")
     scheduled_at: Mapped[datetime | None]
     queued_at: Mapped[datetime | None]
-    #: first start of the current try
+    #: first start since it was made or cleared: what a sensor's timeout counts from
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     retry_at: Mapped[datetime | None]
@@ -184,6 +186,8 @@ class TaskInstance(Base):
     heartbeat_at: Mapped[datetime | None]
     #: the scheduler whose executor holds it
     service_id: Mapped[int | None] = mapped_column(BigKey)
+    #: scheduled after a wait: goes first, since it has waited already and holds what it waited for
+    resumed: Mapped[bool] = mapped_column(default=False)
     next_method: Mapped[str | None] = mapped_column(String(250))
     next_kwargs: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]
@@ -225,6 +229,8 @@ class Trigger(Base):
     """A wait handed to the triggerer: one per deferred task instance."""
 
     __tablename__ = "trigger"
+    #: an id is never given twice: an event that comes late must not end somebody else's wait
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 (read by SQLAlchemy)
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
     task_instance_id: Mapped[int] = mapped_column(ForeignKey("task_instance.id", ondelete="CASCADE"), unique=True)

@@ -22,12 +22,16 @@ class PoolSlots(NamedTuple):
     used_by_deferred: int = 0
 
 
-def slots(connection: Connection) -> dict[str, PoolSlots]:
-    """Pool → its slots."""
-    rows = connection.execute(select(POOL.c.name, POOL.c.slots, POOL.c.include_deferred)).all()
+def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]:
+    """Pool → its slots. With `lock` nobody else takes any before this transaction ends."""
+    rows = connection.execute(_SLOTS_LOCKED if lock else _SLOTS).all()
     counting = [row.name for row in rows if row.include_deferred]
     deferred = task_queries.deferred_pool_slots(connection, counting) if counting else {}
     return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
+
+
+_SLOTS = select(POOL.c.name, POOL.c.slots, POOL.c.include_deferred).order_by(POOL.c.name)
+_SLOTS_LOCKED = _SLOTS.with_for_update()
 
 
 def listing(connection: Connection) -> list[Row[Any]]:

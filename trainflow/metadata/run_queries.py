@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
 
 from trainflow.errors import (
     DagRunAlreadyExists,
@@ -72,7 +72,7 @@ def create(
     Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is taken.
     """
     check_name(run_id.replace(":", "_").replace("+", "_"), "run")
-    dag = dag_queries.get(connection, dag_id)
+    dag = dag_queries.lock(connection, dag_id)
     check_conf(connection, dag, conf)
     if find(connection, dag_id, run_id) is not None:
         raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
@@ -119,11 +119,12 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
     Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id belongs to somebody else;
     SkipException and FailException as the request's policies say.
     """
-    dag = dag_queries.get(connection, run.dag_id)
+    dag = dag_queries.lock(connection, run.dag_id)
     if run.fail_when_dag_is_paused and dag.is_paused:
         raise FailException(f"DAG '{run.dag_id}' is paused: unpause it with 'trainflow dags unpause {run.dag_id}'")
     found = find(connection, run.dag_id, run.run_id)
     if found is None:
+        _check_only_successor(connection, run, parent)
         return create(
             connection,
             dag_id=run.dag_id,
@@ -154,6 +155,24 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
             run_id=run.run_id,
         )
     return int(found.id)
+
+
+def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Parent) -> None:
+    """The unique index forbids a second one as well; this says so in words."""
+    other = connection.execute(
+        select(RUN.c.dag_id, RUN.c.run_id).where(
+            RUN.c.parent_id == parent.dag_run_id,
+            RUN.c.parent_task_id == parent.task_id,
+            RUN.c.parent_map_index == parent.map_index,
+        )
+    ).one_or_none()
+    if other is not None:
+        raise DagRunAlreadyExists(
+            f"task '{parent.task_id}' has triggered run '{other.run_id}' of '{other.dag_id}' already: a task triggers "
+            f"one run, '{run.run_id}' of '{run.dag_id}' would be a second one",
+            dag_id=other.dag_id,
+            run_id=other.run_id,
+        )
 
 
 def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:
@@ -202,39 +221,40 @@ def named(connection: Connection, dag_id: str, name: str) -> Row[Any]:
 
 def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
     """The row of a run by its key."""
-    return connection.execute(select(RUN).where(RUN.c.id == dag_run_id)).one()
+    return connection.execute(_BY_ID, {"run": dag_run_id}).one()
+
+
+_BY_ID = select(RUN).where(RUN.c.id == bindparam("run"))
 
 
 def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
 
-    The only place where that limit is applied, for every kind of run; the rows are locked, so that two schedulers
-    cannot both use the last place.
+    The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
+    cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
     """
-    queued = connection.execute(
-        select(RUN, DAG.c.max_active_runs)
-        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
-        .where(RUN.c.state == DagRunState.QUEUED, RUN.c.run_after <= now, DAG.c.is_paused.is_(False))
-        .order_by(RUN.c.dag_id, RUN.c.number)
-        .limit(500)
-        .with_for_update(of=DAG)
+    queued = (RUN.c.state == DagRunState.QUEUED, RUN.c.run_after <= now)
+    dags = connection.execute(
+        select(DAG.c.dag_id, DAG.c.max_active_runs)
+        .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*queued)))
+        .order_by(DAG.c.dag_id)
+        .with_for_update()
     ).all()
-    if not queued:
+    if not dags:
         return []
-    active: dict[str, int] = dict(
-        connection.execute(
-            select(RUN.c.dag_id, func.count())
-            .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_({row.dag_id for row in queued}))
-            .group_by(RUN.c.dag_id)
-        )
-        .tuples()
-        .all()
+    # after the lock: what others have started meanwhile counts
+    counted = connection.execute(
+        select(RUN.c.dag_id, func.count())
+        .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_([dag.dag_id for dag in dags]))
+        .group_by(RUN.c.dag_id)
     )
-    chosen = []
-    for row in queued:
-        if active.get(row.dag_id, 0) < row.max_active_runs:
-            active[row.dag_id] = active.get(row.dag_id, 0) + 1
-            chosen.append(row)
+    active: dict[str, int] = {row[0]: row[1] for row in counted}
+    chosen: list[Row[Any]] = []
+    for dag in dags:
+        places = dag.max_active_runs - active.get(dag.dag_id, 0)
+        if places > 0:
+            oldest = select(RUN).where(RUN.c.dag_id == dag.dag_id, *queued).order_by(RUN.c.number).limit(places)
+            chosen.extend(connection.execute(oldest))
     return chosen
 
 

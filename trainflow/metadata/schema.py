@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
@@ -27,11 +28,20 @@ def ensure_schema(database: Database) -> None:
     if found == HEAD:
         return
     if found is None:
+        _create_unless_there(database)
+    else:
+        upgrade(database)
+
+
+def _create_unless_there(database: Database) -> None:
+    try:
         with database.transaction() as connection:
             if _revision(connection) is None:
                 _create(connection)
-        return
-    upgrade(database)
+    except DBAPIError:
+        # two processes at once, on a database where creating a table does not wait for the other's transaction
+        if current_revision(database) != HEAD:
+            raise
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -58,7 +68,7 @@ def reset(database: Database) -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """The revision of the schema, None for an empty database."""
+    """The revision of the schema, None for an empty database, "" where no migration has run yet."""
     with database.reading() as connection:
         return _revision(connection)
 
@@ -88,7 +98,7 @@ def seed(connection: Connection) -> None:
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
 
 
 def _alembic_config(connection: Connection) -> Any:

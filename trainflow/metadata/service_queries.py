@@ -36,7 +36,8 @@ def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
 
 def stop(connection: Connection, service_id: int, now: datetime) -> None:
     """Say that it ended in good order."""
-    connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(stopped_at=now))
+    living = (SERVICE.c.id == service_id, SERVICE.c.stopped_at.is_(None))
+    connection.execute(update(SERVICE).where(*living).values(stopped_at=now))
 
 
 def living(connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None) -> list[Row[Any]]:

@@ -75,17 +75,14 @@ def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
 
 def undelivered_by_dag(connection: Connection) -> dict[str, int]:
     """DAG → deliveries to the mirror that are still to be made."""
-    return dict(
-        connection.execute(
-            select(RUN.c.dag_id, func.count())
-            .select_from(OUTBOX)
-            .join(RUN, RUN.c.id == OUTBOX.c.dag_run_id)
-            .where(OUTBOX.c.delivered_at.is_(None))
-            .group_by(RUN.c.dag_id)
-        )
-        .tuples()
-        .all()
+    rows = connection.execute(
+        select(RUN.c.dag_id, func.count())
+        .select_from(OUTBOX)
+        .join(RUN, RUN.c.id == OUTBOX.c.dag_run_id)
+        .where(OUTBOX.c.delivered_at.is_(None))
+        .group_by(RUN.c.dag_id)
     )
+    return {row[0]: row[1] for row in rows}
 
 
 def scheduled(connection: Connection) -> list[Candidate]:

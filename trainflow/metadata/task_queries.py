@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.models import Attempt, DagRun, TaskInstance, XCom
+from trainflow.metadata.models import Attempt, Dag, DagRun, TaskInstance, XCom
 from trainflow.serialization.document import DagDocument
 from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
 
@@ -18,6 +32,7 @@ TASK: Table = TaskInstance.__table__  # type: ignore[assignment]
 ATTEMPT: Table = Attempt.__table__  # type: ignore[assignment]
 RUN: Table = DagRun.__table__  # type: ignore[assignment]
 XCOM: Table = XCom.__table__  # type: ignore[assignment]
+DAG: Table = Dag.__table__  # type: ignore[assignment]
 
 State = TaskInstanceState | None
 
@@ -45,17 +60,26 @@ def move(
 
     Raises LostTransition when it is not there any more, and then has changed nothing.
     """
-    _check_legal(leaving, to)
-    statement = update(TASK).where(TASK.c.id == task_instance_id, _in_states(leaving)).values(state=to, **values)
-    if key is not None:
-        statement = statement.where(
-            TASK.c.attempt_id == key.attempt_id, TASK.c.deferral_number == key.deferral_number
-        )
-    if connection.execute(statement).rowcount != 1:
+    statement = _move_statement(frozenset(leaving), to, key is not None, tuple(values))
+    bound = {f"b_{name}": value for name, value in values.items()}
+    held_by_key = {"k_attempt": key.attempt_id, "k_deferral": key.deferral_number} if key is not None else {}
+    if connection.execute(statement, {"k_id": task_instance_id, **held_by_key, **bound}).rowcount != 1:
         held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
         raise LostTransition(
             f"task instance {task_instance_id} is not {_names(leaving)}{held} any more: not moved to {to or 'none'}"
         )
+
+
+@lru_cache(maxsize=512)
+def _move_statement(leaving: frozenset[State], to: State, with_key: bool, columns: tuple[str, ...]) -> Update:
+    """The statement of a move. There are a few dozen of them; making one takes longer than executing it."""
+    _check_legal(leaving, to)
+    statement = update(TASK).where(TASK.c.id == bindparam("k_id"), _in_states(leaving))
+    if with_key:
+        statement = statement.where(
+            TASK.c.attempt_id == bindparam("k_attempt"), TASK.c.deferral_number == bindparam("k_deferral")
+        )
+    return statement.values(state=to, **{name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns})
 
 
 def move_all(
@@ -77,10 +101,12 @@ def _check_legal(leaving: Collection[State], to: State) -> None:
 
 
 def _in_states(states: Collection[State]) -> Any:
-    named = [state for state in states if state is not None]
-    if None not in states:
-        return TASK.c.state.in_(named)
-    return or_(TASK.c.state.is_(None), TASK.c.state.in_(named)) if named else TASK.c.state.is_(None)
+    """States are written out: a list of parameters would be expanded again at each execution."""
+    named = sorted(state for state in states if state is not None)
+    conditions = [TASK.c.state == literal_column(f"'{state.value}'") for state in named]
+    if None in states:
+        conditions.append(TASK.c.state.is_(None))
+    return or_(*conditions)
 
 
 def _names(states: Collection[State]) -> str:
@@ -108,14 +134,16 @@ def create_for_run(connection: Connection, dag_run_id: int, document: DagDocumen
 
 def of_run(connection: Connection, dag_run_id: int) -> list[TaskState]:
     """Every task instance of a run."""
-    rows = connection.execute(
-        select(TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.retry_at).where(
-            TASK.c.dag_run_id == dag_run_id
-        )
-    )
     return [
-        TaskState(row[0], row[1], row[2], TaskInstanceState(row[3]) if row[3] else None, row[4]) for row in rows
+        TaskState(number, task_id, map_index, _STATES[state], retry_at)
+        for number, task_id, map_index, state, retry_at in connection.execute(_OF_RUN, {"run": dag_run_id})
     ]
+
+
+_STATES: dict[str | None, State] = {None: None, **{state.value: state for state in TaskInstanceState}}
+_OF_RUN = select(TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.retry_at).where(
+    TASK.c.dag_run_id == bindparam("run")
+)
 
 
 def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
@@ -137,18 +165,18 @@ class Held(NamedTuple):
 
 def held(connection: Connection) -> list[Held]:
     """Everything in the hands of executors: what the limits are counted from."""
-    rows = connection.execute(
-        select(
-            TASK.c.id,
-            TASK.c.dag_run_id,
-            TASK.c.task_id,
-            TASK.c.pool,
-            TASK.c.pool_slots,
-            TASK.c.service_id,
-            TASK.c.state,
-        ).where(TASK.c.state.in_(sorted(HELD)))
-    )
-    return [Held._make(row) for row in rows]
+    return [Held._make(row) for row in connection.execute(_HELD)]
+
+
+_HELD = select(
+    TASK.c.id,
+    TASK.c.dag_run_id,
+    TASK.c.task_id,
+    TASK.c.pool,
+    TASK.c.pool_slots,
+    TASK.c.service_id,
+    TASK.c.state,
+).where(_in_states(HELD))
 
 
 def deferred_pool_slots(connection: Connection, pools: Collection[str]) -> dict[str, int]:
@@ -197,40 +225,41 @@ def lock_scheduled(
     Those that resume after a wait go first: they have waited already, and hold what they waited for. Rows that another
     scheduler is looking at are passed over.
     """
-    from trainflow.metadata.dag_queries import DAG
-
-    statement = (
-        select(
-            TASK.c.id,
-            TASK.c.dag_run_id,
-            TASK.c.task_id,
-            TASK.c.map_index,
-            TASK.c.pool,
-            TASK.c.pool_slots,
-            TASK.c.priority_weight,
-            TASK.c.queue,
-            TASK.c.attempt_id,
-            TASK.c.deferral_number,
-            TASK.c.failures,
-            TASK.c.next_method,
-            RUN.c.dag_id,
-            RUN.c.run_id,
-            RUN.c.version_id,
-        )
-        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
-        .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
-        .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=TASK)
-    )
+    statement = _SCHEDULED
     if pools := list(without_pools):
         statement = statement.where(TASK.c.pool.not_in(pools))
     if runs := list(without_runs):
         statement = statement.where(TASK.c.dag_run_id.not_in(runs))
     if ids := list(without_ids):
         statement = statement.where(TASK.c.id.not_in(ids))
-    return [Candidate._make(row) for row in connection.execute(statement)]
+    return [Candidate._make(row) for row in connection.execute(statement, {"most": limit})]
+
+
+_SCHEDULED = (
+    select(
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.task_id,
+        TASK.c.map_index,
+        TASK.c.pool,
+        TASK.c.pool_slots,
+        TASK.c.priority_weight,
+        TASK.c.queue,
+        TASK.c.attempt_id,
+        TASK.c.deferral_number,
+        TASK.c.failures,
+        TASK.c.next_method,
+        RUN.c.dag_id,
+        RUN.c.run_id,
+        RUN.c.version_id,
+    )
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+    .where(_in_states({TaskInstanceState.SCHEDULED}), DAG.c.is_paused.is_(False))
+    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=TASK)
+)
 
 
 def due(connection: Connection, now: datetime) -> list[Row[Any]]:
@@ -245,25 +274,47 @@ def due(connection: Connection, now: datetime) -> list[Row[Any]]:
 
 def next_due_at(connection: Connection) -> datetime | None:
     """When the next retry or reschedule is due."""
-    waiting = [TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE]
-    return connection.execute(
-        select(TASK.c.retry_at).where(TASK.c.state.in_(waiting)).order_by(TASK.c.retry_at).limit(1)
-    ).scalar()
+    return connection.execute(_NEXT_DUE).scalar()
+
+
+_NEXT_DUE = (
+    select(TASK.c.retry_at)
+    .where(_in_states({TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE}))
+    .order_by(TASK.c.retry_at)
+    .limit(1)
+)
 
 
 def by_key(connection: Connection, key: AttemptKey) -> Row[Any] | None:
     """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
-    return connection.execute(
-        select(
-            TASK,
-            RUN.c.dag_id,
-            RUN.c.run_id,
-            RUN.c.version_id,
-            RUN.c.state.label("run_state"),
-        )
-        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .where(TASK.c.attempt_id == key.attempt_id, TASK.c.deferral_number == key.deferral_number)
-    ).one_or_none()
+    named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
+    return connection.execute(_BY_KEY, named).one_or_none()
+
+
+_BY_KEY = (
+    select(
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.task_id,
+        TASK.c.map_index,
+        TASK.c.state,
+        TASK.c.failures,
+        TASK.c.max_tries,
+        TASK.c.lost,
+        TASK.c.reschedules,
+        TASK.c.scheduled_at,
+        TASK.c.started_at,
+        TASK.c.pid,
+        TASK.c.process_started,
+        TASK.c.next_method,
+        TASK.c.next_kwargs,
+        RUN.c.dag_id,
+        RUN.c.run_id,
+        RUN.c.version_id,
+    )
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
+)
 
 
 def held_by(connection: Connection, service_ids: Collection[int]) -> list[Row[Any]]:
@@ -305,19 +356,30 @@ def record_attempt(
 ) -> None:
     """Remember that an attempt was handed out."""
     connection.execute(
-        insert(ATTEMPT).values(
-            attempt_id=attempt_id,
-            task_instance_id=task_instance_id,
-            try_number=try_number,
-            queued_at=now,
-            log_path=log_path,
-        )
+        _RECORD_ATTEMPT,
+        {
+            "attempt_id": attempt_id,
+            "task_instance_id": task_instance_id,
+            "try_number": try_number,
+            "queued_at": now,
+            "log_path": log_path,
+        },
     )
+
+
+_RECORD_ATTEMPT = insert(ATTEMPT)
 
 
 def update_attempt(connection: Connection, attempt_id: str, **values: Any) -> None:
     """Write down how an attempt goes."""
-    connection.execute(update(ATTEMPT).where(ATTEMPT.c.attempt_id == attempt_id).values(**values))
+    bound = {f"b_{name}": value for name, value in values.items()}
+    connection.execute(_update_attempt_statement(tuple(values)), {"k_attempt": attempt_id, **bound})
+
+
+@lru_cache(maxsize=64)
+def _update_attempt_statement(columns: tuple[str, ...]) -> Update:
+    bound = {name: bindparam(f"b_{name}", type_=ATTEMPT.c[name].type) for name in columns}
+    return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(**bound)
 
 
 def attempt_log(connection: Connection, attempt_id: str) -> str | None:
@@ -413,11 +475,14 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
 
 def delete_xcoms(connection: Connection, dag_run_id: int, task_id: str, map_index: int) -> None:
     """Forget what a task handed over."""
-    connection.execute(
-        delete(XCOM).where(
-            XCOM.c.dag_run_id == dag_run_id, XCOM.c.task_id == task_id, XCOM.c.map_index == map_index
-        )
-    )
+    connection.execute(_DELETE_XCOMS, {"run": dag_run_id, "task": task_id, "index": map_index})
+
+
+_DELETE_XCOMS = delete(XCOM).where(
+    XCOM.c.dag_run_id == bindparam("run"),
+    XCOM.c.task_id == bindparam("task"),
+    XCOM.c.map_index == bindparam("index"),
+)
 
 
 def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -> list[Row[Any]]:

@@ -80,6 +80,7 @@ class Scheduler:
         """Something changed: look there in the next tick."""
         if change.ended:
             self._look_at.add(change.dag_run_id)
+        if change.later:
             self._next_due = None
         if change.triggered:
             self._may_start = True
@@ -159,7 +160,7 @@ class Scheduler:
         past = None
         if any(task.depends_on_past for task in document.tasks):
             previous = run_queries.previous(connection, row.dag_id, row.number)
-            past = task_queries.states_in_run(connection, previous.id) if previous is not None else None
+            past = _past(connection, previous.id, document) if previous is not None else None
         decision = decide(
             document,
             task_queries.of_run(connection, row.id),
@@ -192,7 +193,11 @@ class Scheduler:
         self._may_start = False
         with self._database.transaction() as connection:
             for row in run_queries.startable(connection, now):
-                run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
+                try:
+                    run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
+                except LostTransition as lost:
+                    log.info("%s", lost)
+                    continue
                 self._look_at.add(row.id)
                 log.info("run %s of %s: running", row.run_id, row.dag_id)
 
@@ -207,9 +212,10 @@ class Scheduler:
             refused: dict[int, str] = {}
             full_runs: set[int] = set()
             while limits.free_slots > 0:
+                most = limits.free_slots * 2 + 16
                 candidates = task_queries.lock_scheduled(
                     connection,
-                    limit=limits.free_slots * 2 + 16,
+                    limit=most,
                     without_pools=limits.full_pools(),
                     without_runs=full_runs,
                     without_ids=refused,
@@ -219,16 +225,18 @@ class Scheduler:
                     self._queue(connection, candidate, now)
                 refused.update(choice.refused)
                 full_runs.update(c.dag_run_id for c in candidates if limits.run_is_full(c))
-                if not candidates:
+                if len(candidates) < most:
                     break
             self.refused = refused
 
     def _limits(self, connection: Connection) -> Limits:
+        # the lock first: what other schedulers have queued meanwhile counts
+        pools = pool_queries.slots(connection, lock=True)
         held = task_queries.held(connection)
         mine = sum(1 for task in held if task.service_id == self._service_id)
         return Limits(
             free_slots=self._settings.executor.slots - mine,
-            pools=pool_queries.slots(connection),
+            pools=pools,
             held=held,
             documents=lambda candidate: self._document(connection, candidate),
         )
@@ -259,6 +267,7 @@ class Scheduler:
             deferral_number=key.deferral_number,
             service_id=self._service_id,
             queued_at=now,
+            resumed=False,
             pid=None,
         )
         if not resumes:
@@ -292,6 +301,12 @@ class Scheduler:
         handover, self._handover = self._handover, []
         for workload in handover:
             self._executor.queue_workload(workload)
+
+
+def _past(connection: Connection, dag_run_id: int, document: DagDocument) -> dict[str, TaskInstanceState | None]:
+    """States of a run's tasks; of one that has not started yet, nothing is done."""
+    states = task_queries.states_in_run(connection, dag_run_id)
+    return states or {task.task_id: None for task in document.tasks}
 
 
 def _active_in_dag(connection: Connection, candidate: Candidate) -> int:

@@ -33,6 +33,8 @@ class Limits:
         }
         self._of_run: Counter[int] = Counter()
         self._of_task_in_run: Counter[tuple[int, str]] = Counter()
+        #: (dag id, task id) → active; asked for once, counted up from then on
+        self._of_task_in_dag: dict[tuple[str, str], int] = {}
         self._held = list(held)
         for task in self._held:
             self._of_run[task.dag_run_id] += 1
@@ -62,8 +64,12 @@ class Limits:
         in_run = self._of_task_in_run[candidate.dag_run_id, candidate.task_id]
         if task.max_active_tis_per_dagrun is not None and in_run >= task.max_active_tis_per_dagrun:
             return f"max_active_tis_per_dagrun ({task.max_active_tis_per_dagrun}) is reached"
-        if task.max_active_tis_per_dag is not None and active_in_dag(candidate) >= task.max_active_tis_per_dag:
-            return f"max_active_tis_per_dag ({task.max_active_tis_per_dag}) is reached"
+        if task.max_active_tis_per_dag is not None:
+            name = (candidate.dag_id, candidate.task_id)
+            if name not in self._of_task_in_dag:
+                self._of_task_in_dag[name] = active_in_dag(candidate)
+            if self._of_task_in_dag[name] >= task.max_active_tis_per_dag:
+                return f"max_active_tis_per_dag ({task.max_active_tis_per_dag}) is reached"
         return None
 
     def run_is_full(self, candidate: Candidate) -> bool:
@@ -76,6 +82,9 @@ class Limits:
         self._pools[candidate.pool] -= candidate.pool_slots
         self._of_run[candidate.dag_run_id] += 1
         self._of_task_in_run[candidate.dag_run_id, candidate.task_id] += 1
+        name = (candidate.dag_id, candidate.task_id)
+        if name in self._of_task_in_dag:
+            self._of_task_in_dag[name] += 1
 
 
 class Choice(NamedTuple):

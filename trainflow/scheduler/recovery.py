@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import update
+from sqlalchemy import Connection
 
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.messages.exits import ProcessExit
@@ -20,20 +21,29 @@ from trainflow.states import TaskInstanceState
 log = logging.getLogger(__name__)
 
 
-def dead_services(database: Database, *, own: int, now: datetime, dead_after: timedelta) -> list[int]:
-    """Services that ended without saying so, or said so and left something: by their lease, and on this host by
-    looking whether the process is there."""
+class DeadServices(NamedTuple):
+    """Parts of the control plane that are no more, by id."""
+
+    #: ended in good order, or were found dead before
+    stopped: list[int]
+    #: ended without saying so, as far as anybody has noticed
+    vanished: list[int]
+
+
+def dead_services(connection: Connection, *, own: int, now: datetime, dead_after: timedelta) -> DeadServices:
+    """Who is no more: by the lease, and on this host by looking whether the process is there."""
     here = socket.gethostname()
-    with database.reading() as connection:
-        rows = service_queries.everyone(connection)
-    dead = []
-    for row in rows:
+    dead = DeadServices([], [])
+    for row in service_queries.everyone(connection):
         if row.id == own:
+            continue
+        if row.stopped_at is not None:
+            dead.stopped.append(row.id)
             continue
         silent = row.heartbeat_at <= now - dead_after
         gone = row.hostname == here and not is_alive(row.pid, row.process_started)
-        if row.stopped_at is not None or silent or gone:
-            dead.append(row.id)
+        if silent or gone:
+            dead.vanished.append(row.id)
     return dead
 
 
@@ -47,18 +57,14 @@ def adopt_orphans(
     dead_after: timedelta,
 ) -> None:
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
-    dead = dead_services(database, own=own, now=now, dead_after=dead_after)
-    if not dead:
-        return
+    with database.reading() as connection:
+        dead = dead_services(connection, own=own, now=now, dead_after=dead_after)
+        services = [*dead.stopped, *dead.vanished]
+        if not dead.vanished and not task_queries.held_by(connection, services):
+            return
     with database.transaction() as connection:
-        rows = task_queries.held_by(connection, dead)
-        if rows:
-            # claimed in the transaction that reads them: two living schedulers do not adopt the same
-            task = task_queries.TASK
-            connection.execute(
-                update(task).where(task.c.id.in_([row.id for row in rows])).values(service_id=own)
-            )
-        for service_id in dead:
+        rows = task_queries.take_over(connection, services, own)
+        for service_id in dead.vanished:
             service_queries.stop(connection, service_id, now)
     attempts = [
         HeldAttempt(

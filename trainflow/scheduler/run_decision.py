@@ -9,11 +9,13 @@ from typing import NamedTuple
 from trainflow.metadata.task_queries import TaskState
 from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
 from trainflow.serialization.document import DagDocument, TaskDocument
-from trainflow.states import FINISHED, HELD, SUCCESSFUL, DagRunState, TaskInstanceState
+from trainflow.states import FINISHED, HELD, SUCCESSFUL, UNFINISHED, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 State = TaskInstanceState | None
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
+#: unfinished, and in nobody's hands
+_NOT_HELD = frozenset({None, *(UNFINISHED - HELD)})
 
 
 class Step(NamedTuple):
@@ -106,7 +108,7 @@ def _stop_early(
         return
     teardowns = {task.task_id for task in document.tasks if task.is_teardown}
     for instance in tasks:
-        if instance.task_id not in teardowns and instance.state in (None, _T.SCHEDULED, _T.UP_FOR_RETRY):
+        if instance.task_id not in teardowns and instance.state in _NOT_HELD:
             states[instance.task_id] = _T.SKIPPED
             moves.setdefault((instance.state, _T.SKIPPED), []).append(instance.id)
 
@@ -118,7 +120,9 @@ def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunStat
         return None, None
     leaves = [states[name] for name in _leaves(document) if name in states]
     if not waiting:
-        failed = any(state in _BAD for state in leaves)
+        # after a failure, fail_fast skips the leaves as well: they say nothing then
+        decisive = states.values() if document.fail_fast else leaves
+        failed = any(state in _BAD for state in decisive)
         return (DagRunState.FAILED if failed else DagRunState.SUCCESS), None
     if any(_held_back(document, states)):
         # waits for the previous run's tasks, not for its own

@@ -148,14 +148,11 @@ _RULES = {
 
 
 def _all_done_setup_success(upstream: Mapping[str, State], setups: frozenset[str]) -> Ruling:
-    """What a teardown waits for: everything upstream is done; it runs if the setups it belongs to succeeded."""
+    """What a teardown waits for: everything upstream is done; it runs if any setup it belongs to succeeded, since what
+    that one made has to be taken away again."""
     if any(state not in FINISHED for state in upstream.values()):
         return WAITS
     states = [upstream[task_id] for task_id in upstream if task_id in setups]
-    if not states:
+    if not states or _T.SUCCESS in states:
         return RUNS
-    if any(state in (_T.FAILED, _T.UPSTREAM_FAILED) for state in states):
-        return _T.UPSTREAM_FAILED
-    if all(state is _T.SKIPPED for state in states):
-        return _T.SKIPPED
-    return RUNS
+    return _T.SKIPPED if all(state is _T.SKIPPED for state in states) else _T.UPSTREAM_FAILED

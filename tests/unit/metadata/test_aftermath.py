@@ -1,0 +1,128 @@
+"""What becomes of a task instance after an attempt that did not succeed."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainflow.messages.exits import ProcessExit
+from trainflow.metadata.aftermath import (
+    LONGEST_DELAY,
+    Standing,
+    Verdict,
+    after_failure,
+    after_loss,
+    judge_exit,
+    retry_delay,
+)
+from trainflow.serialization.document import RetryDocument
+from trainflow.states import TaskInstanceState
+
+T = TaskInstanceState
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RETRY = RetryDocument(retries=2, delay_seconds=10.0)
+
+
+@pytest.mark.parametrize(
+    ("standing", "retryable", "expected"),
+    [
+        (Standing(0, 0, 0), True, Verdict(T.FAILED, 1, 0)),
+        (Standing(0, 2, 0), True, Verdict(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
+        (Standing(1, 2, 0), True, Verdict(T.UP_FOR_RETRY, 2, 0, NOW + timedelta(seconds=10))),
+        (Standing(2, 2, 0), True, Verdict(T.FAILED, 3, 0)),
+        # FailException: whatever is left
+        (Standing(0, 2, 0), False, Verdict(T.FAILED, 1, 0)),
+        # it came to an end of its own: what infrastructure lost before is forgotten
+        (Standing(0, 2, 7), True, Verdict(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
+    ],
+)
+def test_failures_use_up_tries(standing: Standing, retryable: bool, expected: Verdict) -> None:
+    assert after_failure(standing, RETRY, retryable=retryable, now=NOW, identity="d#t#r") == expected
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        (Standing(0, 0, 0), Verdict(T.SCHEDULED, 0, 1)),
+        (Standing(1, 2, 1), Verdict(T.SCHEDULED, 1, 2)),
+        (Standing(0, 5, 2), Verdict(T.FAILED, 0, 3)),
+    ],
+)
+def test_losses_have_a_budget_of_their_own(standing: Standing, expected: Verdict) -> None:
+    assert after_loss(standing, limit=3) == expected
+
+
+@pytest.mark.parametrize("failures", [1, 2, 9])
+def test_without_a_multiplier_the_delay_is_always_the_same(failures: int) -> None:
+    assert retry_delay(RETRY, failures, "x") == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(("failures", "base"), [(1, 10), (2, 20), (3, 40), (4, 80), (7, 640)])
+def test_backoff_is_within_once_and_twice_the_power(failures: int, base: float) -> None:
+    retry = RetryDocument(retries=9, delay_seconds=10.0, multiplier=2.0)
+    delays = {retry_delay(retry, failures, f"d#t#run{number}") for number in range(50)}
+    assert all(timedelta(seconds=base) <= delay < timedelta(seconds=2 * base) for delay in delays)
+    # those that failed together do not come back together
+    assert len(delays) == 50
+
+
+def test_jitter_is_a_function_of_the_task_instance() -> None:
+    """The digest is pinned: every process of every version must wait alike."""
+    retry = RetryDocument(retries=9, delay_seconds=10.0, multiplier=2.0)
+    assert retry_delay(retry, 1, "d#t#r") == retry_delay(retry, 1, "d#t#r")
+    assert retry_delay(retry, 1, "d#t#r").total_seconds() == 10.481041
+
+
+@pytest.mark.parametrize(
+    ("retry", "failures", "expected"),
+    [
+        (RetryDocument(delay_seconds=10, multiplier=2, max_delay_seconds=30), 3, timedelta(seconds=30)),
+        (RetryDocument(delay_seconds=100, max_delay_seconds=30), 1, timedelta(seconds=30)),
+        (RetryDocument(delay_seconds=300, multiplier=2), 1000, LONGEST_DELAY),
+        (RetryDocument(delay_seconds=1, multiplier=1e300), 5000, LONGEST_DELAY),
+        (RetryDocument(delay_seconds=7 * 86400), 1, LONGEST_DELAY),
+        (RetryDocument(delay_seconds=0), 5, timedelta()),
+    ],
+)
+def test_no_delay_is_longer_than_allowed(retry: RetryDocument, failures: int, expected: timedelta) -> None:
+    assert retry_delay(retry, failures, "x") == expected
+
+
+@given(
+    delay=st.floats(0, 1e6),
+    multiplier=st.floats(0, 1e9),
+    longest=st.none() | st.floats(0, 1e6),
+    failures=st.integers(1, 10_000),
+)
+def test_every_delay_is_a_delay(delay: float, multiplier: float, longest: float | None, failures: int) -> None:
+    retry = RetryDocument(delay_seconds=delay, multiplier=multiplier, max_delay_seconds=longest)
+    limit = LONGEST_DELAY if longest is None else min(LONGEST_DELAY, timedelta(seconds=longest))
+    assert timedelta() <= retry_delay(retry, failures, "x") <= limit
+
+
+@pytest.mark.parametrize(
+    ("exit", "lost", "says"),
+    [
+        (ProcessExit(code=0), False, "exit code 0 without reporting an outcome"),
+        (ProcessExit(code=1), False, "exit code 1 without"),
+        (ProcessExit(code=70), False, "exit code 70 without"),
+        (ProcessExit(signal=signal.SIGKILL), True, "killed (SIGKILL)"),
+        (ProcessExit(signal=signal.SIGTERM), True, "killed (SIGTERM)"),
+        (ProcessExit(signal=signal.SIGINT), True, "killed (SIGINT)"),
+        (ProcessExit(signal=signal.SIGHUP), True, "killed (SIGHUP)"),
+        # its own crash is its own fault: trying again as often as it is lost would never end well
+        (ProcessExit(signal=signal.SIGSEGV), False, "crashed (SIGSEGV)"),
+        (ProcessExit(signal=signal.SIGABRT), False, "crashed (SIGABRT)"),
+        (ProcessExit(signal=63), False, "crashed (signal 63)"),
+        (ProcessExit(signal=signal.SIGKILL, out_of_memory=True), False, "memory ran out"),
+        (ProcessExit(reason="the node went away"), True, "the node went away"),
+    ],
+)
+def test_an_end_without_a_word_is_never_a_success(exit: ProcessExit, lost: bool, says: str) -> None:
+    judgement = judge_exit(exit)
+    assert judgement.lost is lost
+    assert says in judgement.message

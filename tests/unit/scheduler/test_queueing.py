@@ -1,0 +1,177 @@
+"""Which scheduled tasks are queued, under slots, pools and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainflow.metadata.pool_queries import PoolSlots
+from trainflow.metadata.task_queries import Candidate, Held
+from trainflow.scheduler.queueing import Limits, choose
+from trainflow.serialization.document import DagDocument, TaskDocument
+from trainflow.states import TaskInstanceState
+
+
+class World:
+    """Candidates in queueing order, what is held, and the limits."""
+
+    def __init__(self, **dag: Any) -> None:
+        self.tasks: dict[str, TaskDocument] = {}
+        self.dag = dag
+        self.candidates: list[Candidate] = []
+        self.held: list[Held] = []
+        self.pools = {"default_pool": PoolSlots(128)}
+        self.asked: list[int] = []
+
+    def task(self, task_id: str, **more: Any) -> None:
+        self.tasks[task_id] = TaskDocument(task_id=task_id, operator="EmptyOperator", **more)
+
+    def candidate(self, task_id: str = "a", *, run: int = 1, **more: Any) -> int:
+        self.tasks.setdefault(task_id, TaskDocument(task_id=task_id, operator="EmptyOperator"))
+        facts: dict[str, Any] = {
+            "id": len(self.candidates) + 1,
+            "dag_run_id": run,
+            "task_id": task_id,
+            "map_index": -1,
+            "pool": "default_pool",
+            "pool_slots": 1,
+            "priority_weight": 1,
+            "queue": "default",
+            "attempt_id": None,
+            "deferral_number": 0,
+            "failures": 0,
+            "next_method": None,
+            "dag_id": "d",
+            "run_id": f"run{run}",
+            "version_id": 1,
+        }
+        self.candidates.append(Candidate(**{**facts, **more}))
+        return self.candidates[-1].id
+
+    def holds(self, task_id: str = "a", *, run: int = 1, pool: str = "default_pool", pool_slots: int = 1) -> None:
+        number = 1000 + len(self.held)
+        self.held.append(Held(number, run, task_id, pool, pool_slots, 1, TaskInstanceState.RUNNING))
+
+    def choose(self, slots: int = 100) -> tuple[list[int], dict[int, str]]:
+        document = DagDocument(dag_id="d", tasks=list(self.tasks.values()), **self.dag)
+        self.limits = Limits(free_slots=slots, pools=self.pools, held=self.held, documents=lambda _: document)
+        choice = choose(self.candidates, self.limits, self._active_in_dag)
+        return [candidate.id for candidate in choice.chosen], choice.refused
+
+    def _active_in_dag(self, candidate: Candidate) -> int:
+        self.asked.append(candidate.id)
+        return sum(held.task_id == candidate.task_id for held in self.held)
+
+
+def test_all_in_their_order_when_nothing_limits() -> None:
+    world = World()
+    ids = [world.candidate(), world.candidate("b"), world.candidate("c", run=2)]
+    assert world.choose() == (ids, {})
+
+
+def test_slots_of_the_executor() -> None:
+    world = World()
+    first, second, third = (world.candidate(run=run) for run in (1, 2, 3))
+    chosen, refused = world.choose(slots=2)
+    assert chosen == [first, second]
+    assert refused == {third: "no slot of the executor is free"}
+
+
+class TestPools:
+    def test_a_full_pool_does_not_hold_back_others(self) -> None:
+        world = World()
+        world.pools["gpu"] = PoolSlots(1)
+        first = world.candidate(pool="gpu")
+        second = world.candidate("b", pool="gpu")
+        third = world.candidate("c")
+        chosen, refused = world.choose()
+        assert chosen == [first, third]
+        assert refused == {second: "pool 'gpu' has 0 free slots, 1 are needed"}
+        assert world.limits.full_pools() == ["gpu"]
+
+    def test_what_is_held_counts_with_its_slots(self) -> None:
+        world = World()
+        world.pools["gpu"] = PoolSlots(4)
+        world.holds(run=9, pool="gpu", pool_slots=3)
+        large = world.candidate(pool="gpu", pool_slots=2)
+        small = world.candidate("b", pool="gpu", pool_slots=1)
+        chosen, refused = world.choose()
+        assert chosen == [small]
+        assert refused == {large: "pool 'gpu' has 1 free slots, 2 are needed"}
+
+    def test_no_limit(self) -> None:
+        world = World(max_active_tasks=1000)
+        world.pools["wide"] = PoolSlots(-1)
+        world.holds(run=9, pool="wide", pool_slots=500)
+        ids = [world.candidate(pool="wide", pool_slots=100) for _ in range(50)]
+        assert world.choose() == (ids, {})
+        assert world.limits.full_pools() == []
+
+    def test_no_slots_at_all(self) -> None:
+        world = World()
+        world.pools["closed"] = PoolSlots(0)
+        number = world.candidate(pool="closed")
+        assert world.choose() == ([], {number: "pool 'closed' has 0 free slots, 1 are needed"})
+
+    def test_deferred_ones_count_where_the_pool_says_so(self) -> None:
+        world = World()
+        world.pools["gpu"] = PoolSlots(2, used_by_deferred=1)
+        first, second = world.candidate(pool="gpu"), world.candidate("b", pool="gpu")
+        chosen, refused = world.choose()
+        assert chosen == [first]
+        assert set(refused) == {second}
+
+    def test_a_pool_that_was_made_smaller_than_its_use(self) -> None:
+        world = World()
+        world.pools["gpu"] = PoolSlots(1)
+        world.holds(run=9, pool="gpu", pool_slots=3)
+        number = world.candidate(pool="gpu")
+        assert world.choose() == ([], {number: "pool 'gpu' has 0 free slots, 1 are needed"})
+
+    def test_a_pool_that_does_not_exist(self) -> None:
+        world = World()
+        number, other = world.candidate(pool="nowhere"), world.candidate("b")
+        assert world.choose() == ([other], {number: "pool 'nowhere' does not exist"})
+
+
+class TestLimitsOfADag:
+    def test_max_active_tasks_is_per_run(self) -> None:
+        world = World(max_active_tasks=2)
+        world.holds("x", run=1)
+        first, second = world.candidate(run=1), world.candidate("b", run=1)
+        third, fourth = world.candidate(run=2), world.candidate("b", run=2)
+        chosen, refused = world.choose()
+        assert chosen == [first, third, fourth]
+        assert refused == {second: "max_active_tasks (2) of the run are active"}
+        assert world.limits.run_is_full(world.candidates[0])
+
+    def test_max_active_tis_per_dagrun(self) -> None:
+        world = World()
+        world.task("a", max_active_tis_per_dagrun=1)
+        first, second, other = world.candidate(run=1), world.candidate(run=1, map_index=1), world.candidate(run=2)
+        chosen, refused = world.choose()
+        assert chosen == [first, other]
+        assert refused == {second: "max_active_tis_per_dagrun (1) is reached"}
+
+    def test_max_active_tis_per_dag_counts_what_is_held(self) -> None:
+        world = World()
+        world.task("a", max_active_tis_per_dag=1)
+        world.holds(run=9)
+        number = world.candidate(run=1)
+        assert world.choose() == ([], {number: "max_active_tis_per_dag (1) is reached"})
+
+    def test_max_active_tis_per_dag_counts_what_is_chosen_beside(self) -> None:
+        world = World()
+        world.task("a", max_active_tis_per_dag=2)
+        first, second, third = (world.candidate(run=run) for run in (1, 2, 3))
+        chosen, refused = world.choose()
+        assert chosen == [first, second]
+        assert refused == {third: "max_active_tis_per_dag (2) is reached"}
+        assert world.asked == [first], "asked the database more than once"
+
+
+def test_resumed_ones_go_first_whatever_their_priority() -> None:
+    world = World()
+    new = world.candidate(run=1, priority_weight=100)
+    resumed = world.candidate(run=2, priority_weight=1, next_method="execute_complete")
+    assert world.choose(slots=1)[0] == [resumed]
+    assert world.choose(slots=2)[0] == [resumed, new]

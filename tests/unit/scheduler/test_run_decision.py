@@ -1,0 +1,208 @@
+"""What is decided about a run, as values in and values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from trainflow.metadata.task_queries import TaskState
+from trainflow.scheduler.run_decision import RunDecision, decide
+from trainflow.serialization.document import DagDocument, TaskDocument
+from trainflow.states import DagRunState, TaskInstanceState, TriggerRule
+
+T = TaskInstanceState
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def task(task_id: str, *upstream: str, **more: Any) -> TaskDocument:
+    return TaskDocument(task_id=task_id, operator="EmptyOperator", upstream=list(upstream), **more)
+
+
+def dag(*tasks: TaskDocument, **more: Any) -> DagDocument:
+    return DagDocument(dag_id="d", tasks=list(tasks), **more)
+
+
+def decided(
+    document: DagDocument,
+    states: Mapping[str, TaskInstanceState | None],
+    *,
+    past: Mapping[str, TaskInstanceState | None] | None = None,
+    started_at: datetime | None = NOW,
+    now: datetime = NOW,
+) -> RunDecision:
+    instances = [TaskState(number, name, -1, state, None) for number, (name, state) in enumerate(states.items())]
+    return decide(document, instances, now=now, started_at=started_at, past=past)
+
+
+def moved(decision: RunDecision, states: Mapping[str, TaskInstanceState | None]) -> dict[str, TaskInstanceState]:
+    names = list(states)
+    result = {}
+    for step in decision.steps:
+        for number in step.ids:
+            # a step says what it leaves, and each task instance moves once
+            assert states[names[number]] == step.leaving
+            assert names[number] not in result
+            result[names[number]] = step.to
+    return result
+
+
+def after(document: DagDocument, states: Mapping[str, TaskInstanceState | None], **more: Any) -> Any:
+    decision = decided(document, states, **more)
+    return moved(decision, states), decision.ends
+
+
+DIAMOND = dag(task("a"), task("b", "a"), task("c", "a"), task("d", "b", "c"))
+
+
+def test_roots_are_scheduled_first() -> None:
+    assert after(DIAMOND, dict.fromkeys("abcd")) == ({"a": T.SCHEDULED}, None)
+
+
+def test_followers_are_scheduled_together() -> None:
+    states = {"a": T.SUCCESS, "b": None, "c": None, "d": None}
+    assert after(DIAMOND, states) == ({"b": T.SCHEDULED, "c": T.SCHEDULED}, None)
+
+
+def test_failures_cascade_to_the_end_in_one_pass() -> None:
+    states = {"a": T.FAILED, "b": None, "c": None, "d": None}
+    expected = dict.fromkeys("bcd", T.UPSTREAM_FAILED)
+    assert after(DIAMOND, states) == (expected, DagRunState.FAILED)
+
+
+def test_skips_cascade_and_the_run_succeeds() -> None:
+    states = {"a": T.SKIPPED, "b": None, "c": None, "d": None}
+    assert after(DIAMOND, states) == (dict.fromkeys("bcd", T.SKIPPED), DagRunState.SUCCESS)
+
+
+def test_a_join_may_go_on_over_skips() -> None:
+    document = dag(task("a"), task("b", "a"), task("c", "a", "b", trigger_rule=TriggerRule.NONE_FAILED))
+    states = {"a": T.SKIPPED, "b": None, "c": None}
+    assert after(document, states) == ({"b": T.SKIPPED, "c": T.SCHEDULED}, None)
+
+
+@pytest.mark.parametrize(
+    "state", [T.SCHEDULED, T.QUEUED, T.RUNNING, T.DEFERRED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE]
+)
+def test_goes_on_while_anything_is_under_way(state: TaskInstanceState) -> None:
+    """A deferred wait or a retry that is due tomorrow is no deadlock."""
+    states = {"a": T.SUCCESS, "b": state, "c": T.SUCCESS, "d": None}
+    assert after(DIAMOND, states) == ({}, None)
+
+
+def test_leaves_decide() -> None:
+    document = dag(task("a"), task("b", "a", trigger_rule=TriggerRule.ALL_DONE))
+    assert decided(document, {"a": T.FAILED, "b": T.SUCCESS}).ends is DagRunState.SUCCESS
+    assert decided(document, {"a": T.SUCCESS, "b": T.FAILED}).ends is DagRunState.FAILED
+    assert decided(document, {"a": T.SUCCESS, "b": T.UPSTREAM_FAILED}).ends is DagRunState.FAILED
+    assert decided(document, {"a": T.SUCCESS, "b": T.SKIPPED}).ends is DagRunState.SUCCESS
+
+
+def test_a_run_without_tasks_is_a_success() -> None:
+    assert decided(dag(), {}).ends is DagRunState.SUCCESS
+
+
+def test_what_can_never_be_scheduled_is_a_deadlock() -> None:
+    """No DAG that was read is a circle; a run must not stay for ever all the same."""
+    decision = decided(dag(task("a", "b"), task("b", "a")), {"a": None, "b": None})
+    assert decision.ends is DagRunState.FAILED
+    assert decision.note == "all tasks deadlocked: nothing is running and nothing can be scheduled"
+
+
+class TestSetupAndTeardown:
+    document = dag(
+        task("up", is_setup=True),
+        task("work", "up"),
+        task("down", "up", "work", is_teardown=True, trigger_rule=TriggerRule.ALL_DONE_SETUP_SUCCESS),
+    )
+
+    def test_teardown_runs_after_failed_work(self) -> None:
+        states = {"up": T.SUCCESS, "work": T.FAILED, "down": None}
+        assert after(self.document, states) == ({"down": T.SCHEDULED}, None)
+
+    def test_work_decides_not_the_teardown(self) -> None:
+        assert decided(self.document, {"up": T.SUCCESS, "work": T.FAILED, "down": T.SUCCESS}).ends is DagRunState.FAILED
+        assert decided(self.document, {"up": T.SUCCESS, "work": T.SUCCESS, "down": T.FAILED}).ends is DagRunState.SUCCESS
+
+    def test_nothing_to_take_away_after_a_failed_setup(self) -> None:
+        states = {"up": T.FAILED, "work": None, "down": None}
+        expected = {"work": T.UPSTREAM_FAILED, "down": T.UPSTREAM_FAILED}
+        assert after(self.document, states) == (expected, DagRunState.FAILED)
+
+
+class TestFailFast:
+    document = dag(
+        task("bad"),
+        task("after", "bad"),
+        task("long"),
+        task("other"),
+        task("down", "long", is_teardown=True, trigger_rule=TriggerRule.ALL_DONE),
+        fail_fast=True,
+    )
+
+    @pytest.mark.parametrize("state", [None, T.SCHEDULED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE, T.DEFERRED])
+    def test_nothing_new_starts(self, state: TaskInstanceState | None) -> None:
+        states = {"bad": T.FAILED, "after": None, "long": T.RUNNING, "other": state, "down": None}
+        assert after(self.document, states) == ({"after": T.SKIPPED, "other": T.SKIPPED}, None)
+
+    def test_teardowns_do(self) -> None:
+        states = {"bad": T.FAILED, "after": T.SKIPPED, "long": T.SUCCESS, "other": T.SKIPPED, "down": None}
+        assert after(self.document, states) == ({"down": T.SCHEDULED}, None)
+
+    def test_the_run_failed_although_its_leaves_were_skipped(self) -> None:
+        states = {"bad": T.FAILED, "after": T.SKIPPED, "long": T.SUCCESS, "other": T.SKIPPED, "down": T.SUCCESS}
+        assert decided(self.document, states).ends is DagRunState.FAILED
+
+    def test_without_a_failure_it_changes_nothing(self) -> None:
+        states = {"bad": T.UP_FOR_RETRY, "after": None, "long": T.RUNNING, "other": T.SCHEDULED, "down": None}
+        assert after(self.document, states) == ({}, None)
+
+
+class TestTimeout:
+    document = dag(*DIAMOND.tasks, dagrun_timeout_seconds=60.0)
+
+    def test_not_before_its_time(self) -> None:
+        states = {"a": T.RUNNING, "b": None, "c": None, "d": None}
+        assert decided(self.document, states, now=NOW + timedelta(seconds=59.9)).ends is None
+
+    def test_ends_everything(self) -> None:
+        states = {"a": T.SUCCESS, "b": T.RUNNING, "c": T.DEFERRED, "d": None}
+        decision = decided(self.document, states, now=NOW + timedelta(seconds=60))
+        assert moved(decision, states) == {"b": T.FAILED, "c": T.SKIPPED, "d": T.SKIPPED}
+        assert decision.ends is DagRunState.FAILED
+        assert decision.note == "dagrun_timeout: the run took longer than 60 s"
+
+
+class TestPast:
+    """depends_on_past looks at the run before, by its number: no run of ours has to have a logical date."""
+
+    document = dag(task("a", depends_on_past=True), task("b", "a"))
+
+    def test_the_first_run_has_no_past(self) -> None:
+        assert after(self.document, {"a": None, "b": None}, past=None) == ({"a": T.SCHEDULED}, None)
+
+    @pytest.mark.parametrize("state", [T.SUCCESS, T.SKIPPED])
+    def test_goes_on_after_success(self, state: TaskInstanceState) -> None:
+        assert after(self.document, {"a": None, "b": None}, past={"a": state}) == ({"a": T.SCHEDULED}, None)
+
+    @pytest.mark.parametrize("state", [None, T.RUNNING, T.FAILED, T.UPSTREAM_FAILED, T.UP_FOR_RETRY, T.DEFERRED])
+    def test_holds_otherwise_and_is_no_deadlock(self, state: TaskInstanceState | None) -> None:
+        assert after(self.document, {"a": None, "b": None}, past={"a": state}) == ({}, None)
+
+    def test_a_task_that_is_new_has_no_past(self) -> None:
+        assert after(self.document, {"a": None, "b": None}, past={"b": T.FAILED}) == ({"a": T.SCHEDULED}, None)
+
+    def test_only_the_task_that_asks_for_it_is_held(self) -> None:
+        states = {"a": T.SUCCESS, "b": None}
+        assert after(self.document, states, past={"a": T.SUCCESS, "b": T.FAILED}) == ({"b": T.SCHEDULED}, None)
+
+
+def test_a_task_that_left_the_dag_is_removed() -> None:
+    states = {"a": T.SUCCESS, "gone": None}
+    assert after(dag(task("a")), states) == ({"gone": T.REMOVED}, DagRunState.SUCCESS)
+
+
+def test_a_task_that_left_while_it_runs_is_waited_for() -> None:
+    assert after(dag(task("a")), {"a": T.SUCCESS, "gone": T.RUNNING}) == ({}, None)

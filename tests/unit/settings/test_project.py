@@ -1,0 +1,73 @@
+"""Which project a file belongs to, and where its home keeps what."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainflow.errors import ProjectError
+from trainflow.settings.home import Home
+from trainflow.settings.project import Project, current_project, find_root, project_at, project_of
+
+WriteProject = Callable[[dict[str, str]], Project]
+
+
+def test_the_nearest_marker_above_is_the_root(write_project: WriteProject) -> None:
+    project = write_project({"pipelines/deep/er/a.py": "", "inner/configs/trainflow.toml": "", "inner/b.py": ""})
+    assert find_root(project.root / "pipelines" / "deep") == project.root
+    assert project_of(project.root / "pipelines" / "deep" / "er" / "a.py") == project
+    assert project_of(project.root / "inner" / "b.py").root == project.root / "inner"
+
+
+def test_a_file_outside_of_any_project_is_its_own(tmp_path: Path) -> None:
+    assert project_of(tmp_path / "a.py") == Project(tmp_path, Home(tmp_path / ".trainflow"))
+
+
+def test_outside_of_any_project_there_is_no_current_one(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="trainflow init"):
+        current_project(tmp_path)
+
+
+def test_the_home_may_lie_elsewhere(write_project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINFLOW_HOME", str(tmp_path / "elsewhere"))
+    assert write_project({}).home.path == tmp_path / "elsewhere"
+
+
+def test_paths_in_the_database_are_relative_where_they_can_be(write_project: WriteProject, tmp_path: Path) -> None:
+    project = write_project({"pipelines/a.py": ""})
+    inside, outside = project.root / "pipelines" / "a.py", tmp_path / "b.py"
+    assert project.relative(inside) == "pipelines/a.py"
+    assert project.relative(outside) == outside.as_posix()
+    for path in (inside, outside):
+        assert project.absolute(project.relative(path)) == path
+
+
+def test_a_link_to_the_project_is_the_project(write_project: WriteProject, tmp_path: Path) -> None:
+    project = write_project({})
+    link = tmp_path / "link"
+    link.symlink_to(project.root)
+    assert project_at(link) == project
+
+
+def test_the_home_keeps_itself_out_of_git(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a" / ".trainflow")
+    home.create()
+    home.create()
+    assert (home.path / ".gitignore").read_text() == "*\n"
+    assert home.outcomes.is_dir()
+
+
+def test_the_socket_fits_into_its_address_however_deep_the_home_lies(tmp_path: Path) -> None:
+    deep = Home(tmp_path / ("x" * 200) / ("y" * 200))
+    assert len(os.fsencode(deep.socket_path)) <= 100
+    assert deep.socket_path == Home(deep.path).socket_path
+    assert deep.socket_path != Home(tmp_path).socket_path
+
+
+def test_logs_of_any_run_id_are_files_below_the_home(tmp_path: Path) -> None:
+    path = Home(tmp_path).attempt_log("d", "manual__2026-01-01T00:00:00+00:00/../..", "t", "a1")
+    assert path.resolve().is_relative_to(tmp_path)
+    assert path.name == "a1.log"
