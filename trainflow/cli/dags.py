@@ -12,7 +12,7 @@ from trainflow.cli.output import JSON_OPTION
 if TYPE_CHECKING:
     from trainflow.serialization.document import DagDocument
 
-dags = typer.Typer(help="DAGs: list, show, pause, unpause; files that give none; read one now.", no_args_is_help=True)
+dags = typer.Typer(help="DAGs: list, show, pause, test a file.", no_args_is_help=True)
 
 _COLUMNS = {
     "dag_id": "DAG",
@@ -118,7 +118,7 @@ def errors(
 
 
 @dags.command("test")
-def test_file(
+def read_now(
     file: str = typer.Argument(metavar="FILE", help="A pipeline file, or the name of one in pipelines/."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline."),
     as_json: bool = JSON_OPTION,
@@ -243,8 +243,8 @@ def _set_paused(dag: str, paused: bool) -> None:
             row = dag_named(connection, here.project, dag)
             dag_queries.pause(connection, row.dag_id, paused)
         nudge(here.project.home.socket_path)
-    already = " already" if row.is_paused == paused else ""
-    typer.echo(f"{row.dag_id} is{already} {'paused' if paused else 'not paused'}{'' if already or paused else ' any more'}")
+    state = "paused" if paused else "not paused"
+    typer.echo(f"{row.dag_id} was {state} already" if row.is_paused == paused else f"{row.dag_id} is {state} now")
 
 
 # -- for people ----------------------------------------------------------------------------------------------------
@@ -287,33 +287,34 @@ def _limits(document: dict[str, Any]) -> str:
 
 def _param(name: str, schema: dict[str, Any]) -> str:
     value = f" = {schema['default']!r}" if "default" in schema else " (has to be given)"
-    rest = ", ".join(f"{key} {item!r}" for key, item in schema.items() if key not in ("default", "description", "title"))
+    shown_elsewhere = ("default", "description", "title")
+    rest = ", ".join(f"{key} {item!r}" for key, item in schema.items() if key not in shown_elsewhere)
     about = schema.get("description") or schema.get("title") or ""
     return f"{name}{value}" + (f"  [{rest}]" if rest else "") + (f"  {about}" if about else "")
 
 
 def tree(tasks: list[dict[str, Any]]) -> list[str]:
     """One line a task, in the order of the DAG, each under the last of those it waits for; the others are named."""
+    order = {task["task_id"]: number for number, task in enumerate(tasks)}
     children: dict[str | None, list[dict[str, Any]]] = {}
     for task in tasks:
-        children.setdefault(_under(task, tasks), []).append(task)
+        under = max(task["upstream"], key=lambda name: order[name], default=None)
+        children.setdefault(under, []).append(task)
     lines: list[str] = []
+    # (task, its parent, indent, whether it is the last below its parent): what is still to be drawn, next one last
+    pending: list[tuple[dict[str, Any], str | None, str, bool]] = []
 
-    def draw(parent: str | None, indent: str) -> None:
+    def put_below(parent: str | None, indent: str) -> None:
         below = children.get(parent, [])
-        for task in below:
-            last = task is below[-1]
-            branch = "" if parent is None else "└─ " if last else "├─ "
-            lines.append(f"{indent}{branch}{_task_line(task, parent)}")
-            draw(task["task_id"], indent + ("" if parent is None else "   " if last else "│  "))
+        pending.extend((task, parent, indent, task is below[-1]) for task in reversed(below))
 
-    draw(None, "")
+    put_below(None, "")
+    while pending:
+        task, parent, indent, last = pending.pop()
+        branch = "" if parent is None else "└─ " if last else "├─ "
+        lines.append(f"{indent}{branch}{_task_line(task, parent)}")
+        put_below(task["task_id"], indent + ("" if parent is None else "   " if last else "│  "))
     return lines
-
-
-def _under(task: dict[str, Any], tasks: list[dict[str, Any]]) -> str | None:
-    order = {other["task_id"]: number for number, other in enumerate(tasks)}
-    return max(task["upstream"], key=lambda name: order[name], default=None)
 
 
 def _task_line(task: dict[str, Any], parent: str | None) -> str:

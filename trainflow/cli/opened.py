@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainflow.clock import SystemClock
 from trainflow.errors import InputError
-from trainflow.settings.load import load_settings
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project, current_project, find_root, project_of
 
 if TYPE_CHECKING:
     from trainflow.metadata.database import Database
+    from trainflow.settings.model import Settings
+    from trainflow.settings.project import Project
 
 
 class Opened(NamedTuple):
@@ -31,6 +30,7 @@ def opened(pipeline: Path | None = None) -> Iterator[Opened]:
     """The project of a pipeline file, or the one this folder is in. Raises ProjectError, SettingsError."""
     from trainflow.metadata.database import Database
     from trainflow.metadata.schema import ensure_schema
+    from trainflow.settings.load import load_settings
 
     project = find_project(pipeline)
     settings = load_settings(project)
@@ -45,12 +45,12 @@ def opened(pipeline: Path | None = None) -> Iterator[Opened]:
 
 def find_project(pipeline: Path | None = None) -> Project:
     """The project of a pipeline file, or the one this folder is in; a folder with a home of its own is one too."""
+    from trainflow.settings.project import current_project, find_root, project_at, project_of
+
     if pipeline is not None:
         return project_of(pipeline)
     here = Path.cwd()
     if find_root(here) is None and (here / ".trainflow").is_dir():
-        from trainflow.settings.project import project_at
-
         return project_at(here)
     return current_project(here)
 
@@ -60,6 +60,8 @@ def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py"
 
     Raises InputError that names what there is.
     """
+    from trainflow.settings.project import find_root
+
     path = Path(name)
     if path.is_file():
         return path.resolve()

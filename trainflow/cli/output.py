@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import typer
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON (stable keys) instead of a table.")
@@ -15,6 +14,8 @@ JSON_OPTION = typer.Option(False, "--json", help="Print JSON (stable keys) inste
 
 def print_json(value: Any) -> None:
     """One JSON document, indented, to stdout."""
+    import msgspec
+
     data = msgspec.json.format(msgspec.json.encode(value), indent=2)
     sys.stdout.write(data.decode() + "\n")
 

@@ -14,9 +14,6 @@ import typer
 
 from trainflow.cli.opened import find_project, pipeline_path
 from trainflow.errors import InputError
-from trainflow.settings.load import load_settings
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project, project_of
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
@@ -24,6 +21,8 @@ if TYPE_CHECKING:
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
     from trainflow.samples.spec import Samples
     from trainflow.serialization.document import ChainDocument, DagDocument
+    from trainflow.settings.model import Settings
+    from trainflow.settings.project import Project
 
 SUFFIXES = (".yaml", ".yml", ".py")
 PIPELINE = typer.Argument(help="A pipeline file, the name of one in pipelines/, or the id of a DAG.")
@@ -143,6 +142,8 @@ def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
 def read_pipeline(path: Path, overrides: dict[str, str]) -> PipelineFile:
     """Read a file. Raises InputError."""
     from trainflow.cli.parsed import read_file
+    from trainflow.settings.load import load_settings
+    from trainflow.settings.project import project_of
 
     project = project_of(path)
     settings = load_settings(project)
@@ -175,8 +176,9 @@ def locate(name: str) -> tuple[Path, str | None]:
 
 
 def _file_of_dag(dag_id: str) -> Path | None:
-    """The file that defines a DAG: as the database remembers, or else by looking into the files that mention it."""
+    """The file that defines a DAG: as the database remembers, or else by reading the project's files."""
     from trainflow.errors import ProjectError
+    from trainflow.settings.load import load_settings
 
     try:
         project = find_project()
@@ -186,9 +188,7 @@ def _file_of_dag(dag_id: str) -> Path | None:
     remembered = _remembered(dag_id, project, settings)
     if remembered is not None:
         return remembered
-    for path in project_files(project, settings):
-        if dag_id.partition(".")[0] not in path.read_text(errors="replace"):
-            continue
+    for path in _candidates(dag_id, project_files(project, settings)):
         try:
             file = read_pipeline(path, {})
         except InputError:
@@ -196,6 +196,13 @@ def _file_of_dag(dag_id: str) -> Path | None:
         if any(document.dag_id == dag_id for document in file.documents):
             return path
     return None
+
+
+def _candidates(dag_id: str, files: list[Path]) -> list[Path]:
+    """The files to read in search of a DAG: those that mention it, then those that may make up its id."""
+    name = dag_id.partition(".")[0]
+    mentioning = [path for path in files if name in path.read_text(errors="replace")]
+    return [*mentioning, *(path for path in files if path.suffix == ".py" and path not in mentioning)]
 
 
 def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainflow.cli.opened import Opened
 
-runs = typer.Typer(help="Runs of DAGs: list, show, trigger, cancel, clear.", no_args_is_help=True)
+runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
 
 _COLUMNS = {
     "dag_id": "DAG",
@@ -170,16 +170,16 @@ def clear_run(
     What that does in a chain (nothing here can train a partition twice: a commit that is not the child of the head is
     refused):
 
-    - the whole run, or `checkpoint`: the head is read anew, the run trains what comes after it now.
+    The whole run, or `checkpoint`: the head is read anew, the run trains what comes after it now.
 
-    - `train` of a run that has committed: the same split is trained again from the same parent, and then the commit
-      finds that this run has committed already: it returns that checkpoint, nothing changes. To train a split anew,
-      rewind the chain first.
+    `train` of a run that has committed: the same split is trained again from the same parent, and then the commit finds
+    that this run has committed already: it returns that checkpoint, nothing changes. To train a split anew, rewind the
+    chain first.
 
-    - `train` of a run that failed before it committed: trains its split again from the beginning; the commit succeeds
-      if no other run was faster, and is refused otherwise.
+    `train` of a run that failed before it committed: trains its split again from the beginning; the commit succeeds if
+    no other run was faster, and is refused otherwise.
 
-    - `next`: the run that it triggered exists already and is its own, so nothing is triggered a second time.
+    `next`: the run that it triggered exists already and is its own, so nothing is triggered a second time.
 
     JSON: a list of {dag_id, run_id, number, state, cleared: [task ids]}.
     """

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from trainflow.cli.opened import Opened
+    from trainflow.serialization.document import DagDocument
 
-tasks = typer.Typer(help="Tasks of runs: list, show, logs, clear; test one alone.", no_args_is_help=True)
+tasks = typer.Typer(help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
 
 COLUMNS = {
     "task_id": "task",
@@ -142,7 +143,7 @@ def clear_task(
 
 
 @tasks.command("test")
-def test_task(
+def try_task(
     dag: str = DAG_ARGUMENT,
     task: str = TASK_ARGUMENT,
     conf: str | None = typer.Option(None, "--conf", metavar="JSON", help="Conf of the run: an object."),
@@ -152,9 +153,9 @@ def test_task(
 ) -> int:
     """Run one task in this process, once: no scheduler, no retries, no database.
 
-    What tasks before it would hand over is empty, unless `--xcom samples='{…}'` gives it ('trainflow tasks show … --json'
-    prints real ones). Whatever the task does outside of trainflow, it does: a task that commits a checkpoint commits it.
-    A wait and a run it wants to trigger are only printed. The context says `test_mode`.
+    What tasks before it would hand over is empty, unless `--xcom samples='{…}'` gives it ('trainflow tasks show
+    --json' prints real ones). Whatever the task does outside of trainflow, it does: a task that commits a checkpoint
+    commits it. A wait and a run it wants to trigger are only printed. The context says `test_mode`.
 
     Exit codes: 0 success, skipped or deferred, 1 failed, 2 wrong input, 130 interrupted.
     """
@@ -219,7 +220,9 @@ def task_row(connection: Connection, run: Row[Any], task_id: str) -> Row[Any]:
     return rows[task_id]
 
 
-def _reasons(connection: Connection, run: Row[Any], document: Any, rows: list[Row[Any]], here: Opened) -> dict[int, str]:
+def _reasons(
+    connection: Connection, run: Row[Any], document: DagDocument, rows: list[Row[Any]], here: Opened
+) -> dict[int, str]:
     """Task instance → why it does not run."""
     from trainflow.engine.situation import engine_state, refusals
     from trainflow.engine.waiting import Surroundings, why_waits

@@ -22,7 +22,7 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
     """The settings in force for a project. Raises SettingsError naming the file or variable that is wrong."""
     environ = os.environ if environ is None else environ
     document = _read_file(project)
-    _check_names(document, where=str(project.settings_file))
+    check_names(document, where=str(project.settings_file))
     for name, value in environ.items():
         if name.startswith(PREFIX):
             _overlay(document, name, value)
@@ -43,7 +43,7 @@ def _read_file(project: Project) -> dict[str, Any]:
 
 def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
     section, _, key = name[len(PREFIX) :].lower().partition("__")
-    _check_names({section: {key: None}}, where=f"environment variable {name}")
+    check_names({section: {key: None}}, where=f"environment variable {name}")
     try:
         value = json.loads(raw)
     except json.JSONDecodeError:
@@ -51,7 +51,7 @@ def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
     document.setdefault(section, {})[key] = value
 
 
-def _check_names(document: Mapping[str, Any], *, where: str) -> None:
+def check_names(document: Mapping[str, Any], *, where: str) -> None:
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for section, values in document.items():
         if section not in sections:

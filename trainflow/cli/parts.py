@@ -1,0 +1,104 @@
+"""`trainflow standalone`, `scheduler`, `triggerer`, `dag-processor`: run parts of the control plane until Ctrl-C."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from trainflow.engine.engine import Engine
+    from trainflow.settings.project import Project
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("standalone")(standalone)
+    app.command("scheduler")(scheduler)
+    app.command("triggerer")(triggerer)
+    app.command("dag-processor")(dag_processor)
+
+
+def standalone() -> int:
+    """Run the engine of this project.
+
+    Everything in one process, until Ctrl-C, SIGTERM or 'trainflow stop'. Reads the project's pipelines and looks after
+    their runs; it starts none by itself: 'trainflow start FILE' and
+    'trainflow runs trigger DAG' do. Its log goes to .trainflow/logs/engine.log. A second Ctrl-C stops at once.
+
+    Exit codes: 0 stopped, 1 another engine owns this project, 2 wrong input.
+    """
+    return _run("standalone", {"scheduler", "triggerer", "dag_processor", "mirror"}, locked=True, to_file=True)
+
+
+def scheduler() -> int:
+    """Run the scheduler alone.
+
+    With its executor and the MLflow mirror, until Ctrl-C or SIGTERM. Logs to stderr. One a home; schedulers with homes of their own may share a PostgreSQL or MySQL database. Exit codes: see standalone.
+    """
+    return _run("scheduler", {"scheduler", "mirror"}, locked=True)
+
+
+def triggerer() -> int:
+    """Run the triggerer alone.
+
+    Deferred tasks wait in it. Until Ctrl-C or SIGTERM; logs to stderr.
+    """
+    return _run("triggerer", {"triggerer"})
+
+
+def dag_processor() -> int:
+    """Run the DAG processor alone.
+
+    It reads the project's pipeline files, and again whenever they change. Until Ctrl-C or SIGTERM; logs to stderr.
+    """
+    return _run("dag-processor", {"dag_processor"})
+
+
+def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False) -> int:
+    from trainflow.cli.opened import find_project
+    from trainflow.clock import SystemClock
+    from trainflow.settings.load import load_settings
+
+    project = find_project()
+    settings = load_settings(project)
+    with ExitStack() as stack:
+        if locked:
+            from trainflow.engine.lock import engine_lock
+
+            stack.enter_context(engine_lock(project.home))
+        from trainflow.engine.engine import Engine, Part
+        from trainflow.observability.logs import configure_logging
+
+        configure_logging(settings.logging.level, project.home.engine_log if to_file else None)
+        engine = Engine(project, settings, clock=SystemClock(), parts=frozenset(Part(part) for part in parts))
+        stack.enter_context(engine.stopping_on_signals())
+        stack.enter_context(engine.running())
+        engine.scan_files()
+        _greet(name, engine, project)
+        engine.run(lambda: False)
+        typer.echo(f"{name} is stopping", err=True)
+    return 0
+
+
+def _greet(name: str, engine: Engine, project: Project) -> None:
+    """Where it is, and how to see what it does."""
+    import os
+
+    lines = {
+        f"{name}": f"is alive (pid {os.getpid()}), Ctrl-C stops it",
+        "project": str(project.root),
+        "database": engine.database.url.render_as_string(hide_password=True),
+    }
+    if name == "standalone":
+        lines |= {
+            "listens on": str(project.home.socket_path),
+            "log": str(project.home.engine_log),
+            "pipelines": "trainflow dags list · trainflow dags errors",
+            "train": "trainflow start FILE · trainflow runs trigger DAG",
+            "see": "trainflow status · trainflow runs list · trainflow mlflow",
+        }
+    width = max(len(key) for key in lines)
+    for key, value in lines.items():
+        typer.echo(f"{key:<{width}}  {value}", err=name != "standalone")
