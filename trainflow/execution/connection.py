@@ -24,6 +24,9 @@ from trainflow.settings.home import Home
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
+# made when the module is loaded: a warm process does it once for all its children
+_REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
 
 class Connection:
     """The attempt's line to the engine of its home."""
@@ -36,7 +39,6 @@ class Connection:
         self._clock = clock
         self._sleep = sleep
         self._socket: socket.socket | None = None
-        self._decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
     def request(self, request: Request) -> Reply:
         """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""
@@ -78,7 +80,7 @@ class Connection:
         if answer is None:
             self._hang_up()
             return None
-        reply = self._decoder.decode(answer)
+        reply = _REPLIES.decode(answer)
         if isinstance(reply, Failed) and reply.error == "EngineError":
             return None
         return reply

@@ -125,14 +125,18 @@ class DagFiles:
 
     def get(self, source: DagSource) -> LoadedFile:
         """The DAGs of a file, loaded once."""
-        key = (source.path, tuple(sorted(source.overrides.items())))
+        key = _key(source)
         if key not in self._loaded:
             path = self._project.absolute(source.path)
             self._stamps.setdefault(path, _stamp(path))
             self._loaded[key] = load(source, self._project)
             self.watch(list(self._loaded[key].files))
-        self.note_imports()
+            self.note_imports()
         return self._loaded[key]
+
+    def has(self, source: DagSource) -> bool:
+        """Is the file loaded?"""
+        return _key(source) in self._loaded
 
     def note_imports(self) -> None:
         """Remember what the files look like that were imported meanwhile."""
@@ -147,6 +151,10 @@ class DagFiles:
     def changed(self) -> Path | None:
         """A file that is not any more what was loaded, None when all are."""
         return next((path for path, stamp in self._stamps.items() if _stamp(path) != stamp), None)
+
+
+def _key(source: DagSource) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return (source.path, tuple(sorted(source.overrides.items())))
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -26,7 +26,10 @@ from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.parse import parse
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages import frames
+from trainflow.messages.outcome import Outcome, OutcomeState
+from trainflow.messages.requests import Progress, Start
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker, WarmUp
+from trainflow.messages.workload import AttemptKey
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -57,6 +60,7 @@ class WarmWorker:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
+        self._rehearse()
         self._freeze()
         while True:
             # something to warm up: only look, do not wait
@@ -95,8 +99,10 @@ class WarmWorker:
             self._say(Stale(str(changed), workload.key))
             return
         # loaded here, so that every later child finds it loaded; a child says what is wrong with it
-        with contextlib.suppress(Exception):
-            self._files.get(workload.source)
+        if not self._files.has(workload.source):
+            with contextlib.suppress(Exception):
+                self._files.get(workload.source)
+            self._freeze()
         pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
         self._say(Launched(workload.key, pid, _started(pid)))
 
@@ -109,6 +115,15 @@ class WarmWorker:
                         task.warm_up(self._project.root)
         self._files.note_imports()
         self._freeze()
+
+    def _rehearse(self) -> None:
+        """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
+        key = AttemptKey("rehearsal")
+        for message in (Start(key, 0, 0.0, socket.gethostname()), Outcome(key, OutcomeState.SUCCESS, [], [])):
+            msgspec.json.encode(message)
+        msgspec.json.encode(Progress(key, 0.0))
+        started_at(os.getpid())
+        str(self._project.home.socket_path)
 
     @staticmethod
     def _freeze() -> None:

@@ -126,8 +126,9 @@ class ExecutionService:
                     note=None,
                 )
                 if row.next_method is None:
-                    # a new try starts clean; one that resumes after a wait keeps what it pushed before
-                    task_queries.delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
+                    if row.had_problem or row.reschedules:
+                        # a new try starts clean; one that resumes after a wait keeps what it pushed before
+                        task_queries.delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
                     task_queries.update_attempt(connection, request.key.attempt_id, started_at=now)
                 else:
                     task_queries.update_attempt(connection, request.key.attempt_id, outcome=None, ended_at=None)

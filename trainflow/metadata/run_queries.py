@@ -327,11 +327,14 @@ def running(connection: Connection) -> list[Row[Any]]:
 
 def rows_of(connection: Connection, ids: Collection[int]) -> list[Row[Any]]:
     """Those of `ids` that are running."""
-    return list(
-        connection.execute(
-            select(RUN).where(RUN.c.id.in_(list(ids)), RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)
-        )
-    )
+    return list(connection.execute(_ROWS_OF, {"ids": list(ids)}))
+
+
+_ROWS_OF = (
+    select(RUN)
+    .where(RUN.c.id.in_(bindparam("ids", expanding=True)), RUN.c.state == DagRunState.RUNNING)
+    .order_by(RUN.c.id)
+)
 
 
 def previous(connection: Connection, dag_id: str, number: int) -> Row[Any] | None:

@@ -285,7 +285,7 @@ _NEXT_DUE = (
 )
 
 
-def by_key(connection: Connection, key: AttemptKey) -> Row[Any] | None:
+def by_key(connection: Connection, key: AttemptKey) -> Any | None:
     """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
     named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
     return connection.execute(_BY_KEY, named).one_or_none()
@@ -308,6 +308,8 @@ _BY_KEY = (
         TASK.c.process_started,
         TASK.c.next_method,
         TASK.c.next_kwargs,
+        # an earlier attempt did not end well: it may have left XComs
+        TASK.c.problem.is_not(None).label("had_problem"),
         RUN.c.dag_id,
         RUN.c.run_id,
         RUN.c.version_id,
