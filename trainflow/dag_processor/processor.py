@@ -26,17 +26,20 @@ from trainflow.settings.project import Project
 
 log = logging.getLogger(__name__)
 
-#: a parse that ends without an answer is tried again this often (its warm worker may just have been replaced)
+#: a parse that begins and ends without an answer is tried so often: the file may be to blame
 ATTEMPTS = 3
+#: one that never began was lost with its warm worker, for which the file cannot be blamed; nor can it go on for ever
+STARTS = 20
 
 
 class _Parsing:
     """The parse that is under way."""
 
-    def __init__(self, known: Known, before: Stamp | None, attempt: int) -> None:
+    def __init__(self, known: Known, before: Stamp | None, attempt: int, start: int = 1) -> None:
         self.known = known
         self.before = before
         self.attempt = attempt
+        self.start = start
         self.pid: int | None = None
         self.timer: Timer | None = None
         self.timed_out = False
@@ -143,10 +146,12 @@ class DagProcessor:
 
     def _silent(self, parsing: _Parsing) -> None:
         """The child ended (or was ended) without an answer."""
-        if not parsing.timed_out and parsing.attempt < ATTEMPTS:
+        began = parsing.pid is not None
+        if not parsing.timed_out and (parsing.attempt < ATTEMPTS if began else parsing.start < STARTS):
             if parsing.timer:
                 parsing.timer.cancel()
-            self._parse(_Parsing(parsing.known, stamp(parsing.known.path), parsing.attempt + 1))
+            before = stamp(parsing.known.path)
+            self._parse(_Parsing(parsing.known, before, parsing.attempt + began, parsing.start + (not began)))
             return
         path = str(parsing.known.path)
         seconds = self._settings.dag_processor.parse_timeout_seconds
@@ -155,8 +160,10 @@ class DagProcessor:
                 f"{path}: importing it took longer than {seconds:g} s: a pipeline file must only describe, "
                 "not load or compute (dag_processor.parse_timeout_seconds sets the limit)"
             )
-        else:
+        elif began:
             message = f"{path}: the process that imported it ended without an answer: it crashes or calls exit"
+        else:
+            message = f"{path}: the warm worker that was to import it ended each time before it had begun"
         self._ended(parsing, ParseResult(problem=ParseProblem(message, path=path)))
 
     def _ended(self, parsing: _Parsing, result: ParseResult) -> None:

@@ -39,11 +39,19 @@ class Peer:
         self._flush()
 
     def send_with_descriptor(self, payload: bytes, descriptor: int) -> None:
-        """Send one (small) frame with an open file descriptor."""
+        """Send one (small) frame with an open file descriptor. Nothing happens when it is closed, or found to be."""
+        if self.closed:
+            return
         frame = pack(payload)
         if self._pending:
             raise ProtocolError("cannot pass a descriptor behind unsent bytes")
-        sent = socket.send_fds(self._connection, [frame], [descriptor])
+        try:
+            sent = socket.send_fds(self._connection, [frame], [descriptor])
+        except BlockingIOError:
+            raise ProtocolError("cannot pass a descriptor behind bytes that were not read") from None
+        except OSError:
+            self.close()
+            return
         self._pending += frame[sent:]
         self._flush()
 

@@ -1,0 +1,69 @@
+"""Throw-away projects for the installed command, and the samples of the example, made once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from trainflow.testing.live_project import LiveProject
+from trainflow.testing.tiny_project import tiny_project
+
+REPOSITORY = Path(__file__).parents[2]
+PREPARE = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from operators.flights import prepare
+prepare(SimpleNamespace(project_root=Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example's samples in `data/flights`."""
+    folder = tmp_path_factory.mktemp("flights")
+    subprocess.run([sys.executable, "-c", PREPARE, str(folder)], cwd=REPOSITORY, check=True)
+    return folder
+
+
+@pytest.fixture
+def projects(tmp_path: Path) -> Iterator[Callable[..., LiveProject]]:
+    """Make live projects; whatever runs in them at the end is ended."""
+    made: list[LiveProject] = []
+
+    def make(name: str = "project", **options: str) -> LiveProject:
+        made.append(LiveProject(tmp_path / name, **options))
+        return made[-1]
+
+    yield make
+    for project in made:
+        project.close()
+
+
+@pytest.fixture
+def example(projects: Callable[..., LiveProject], flights: Path) -> LiveProject:
+    """This repository's own project, with samples."""
+    project = projects("example")
+    shutil.copytree(flights / "data", project.root / "data", copy_function=os.link)
+    for name in ("pipelines", "operators", "configs"):
+        shutil.copytree(
+            REPOSITORY / name,
+            project.root / name,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__", "trainflow.toml"),
+        )
+    return project
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[LiveProject]:
+    """Thirty days of forty rows, nothing trained yet."""
+    project = tiny_project(tmp_path / "tiny")
+    yield project
+    project.close()

@@ -1,0 +1,138 @@
+"""Whatever is killed, whenever, as often as it is: the same command goes on, and every row is trained on once."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.testing.live_project import LiveProject, Running
+from trainflow.testing.processes import Kind, wait_for
+from trainflow.testing.tiny_project import (
+    DAYS,
+    FILE,
+    NAME,
+    ROWS_A_DAY,
+    assert_trained_exactly_once,
+    digest,
+    expected_boundaries,
+    model,
+    tiny_project,
+)
+
+pytestmark = pytest.mark.slow
+
+#: a storm of kills is no reason to give up here; how often is too often has a test of its own
+PATIENT = "[engine]\nlost_attempts = 1000\n"
+
+
+class Killer:
+    """Kills one process after another while a pipeline trains, and starts it again when that ended the command."""
+
+    def __init__(self, project: LiveProject, pipeline: str, command: tuple[str, ...], seed: int) -> None:
+        self.project = project
+        self.pipeline = pipeline
+        self.command = command
+        self.random = random.Random(seed)
+        self.killed: list[Kind] = []
+        self.running = self._begin()
+
+    def _begin(self) -> Running:
+        return self.project.begin_start(*self.command)
+
+    def kill_after(self, commits: int, kind: Kind) -> None:
+        """Wait until so much is committed, let a random little time pass, and kill a process of the kind."""
+        looks = self.random.randrange(40)
+
+        def strike() -> bool:
+            nonlocal looks
+            if self.running.ended:
+                ended = self.running.wait()
+                raise AssertionError(f"ended ({ended.code}) after {self.killed}:\n{ended.output}\n{self._log()}")
+            if self.project.committed(self.pipeline) < commits:
+                return False
+            victims = self.project.processes(kind)
+            looks -= 1
+            return looks < 0 and bool(victims) and self.random.choice(victims).kill()
+
+        wait_for(strike, lambda: f"a {kind} to kill; there are {self.project.processes()}:\n{self.running.output}")
+        self.killed.append(kind)
+        if kind is Kind.COMMAND:
+            self.running.wait()
+            self.running = self._begin()
+
+    def _log(self) -> str:
+        return "\n".join(self.project.engine_log().splitlines()[-30:])
+
+    def finish(self) -> None:
+        """Let it come to its end."""
+        ended = self.running.wait()
+        assert ended.code == 0, ended.output
+        assert "caught up" in ended.output
+        self.project.wait_until_quiet()
+
+
+def test_twenty_kills_in_the_backfill_of_the_example(example: LiveProject) -> None:
+    example.write("configs/trainflow.toml", "[tracking]\nenabled = false\n" + PATIENT)
+    killer = Killer(example, "flight_delay", ("pipelines/flight_delay.yaml",), seed=20130101)
+    kinds = [Kind.COMMAND] * 6 + [Kind.WARM_WORKER] * 6 + [Kind.CHILD] * 10
+    killer.random.shuffle(kinds)
+
+    for number, kind in enumerate(kinds):
+        killer.kill_after(commits=number, kind=kind)  # 27 commits, and a line in the ledger for each that is pruned
+    killer.finish()
+
+    assert len(killer.killed) >= 20
+    report = example.audit("flight_delay")
+    assert (report.problems, report.gaps, report.duplicates, report.holes) == ([], [], [], [])
+    assert report.partitions == 365
+    first, last = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
+    undisturbed = [first + timedelta(days=14 * number) for number in range(27)]
+    assert example.boundaries("flight_delay") == list(zip(undisturbed, [*undisturbed[1:], last], strict=True))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_path: Path, seed: int) -> None:
+    undisturbed = tiny_project(tmp_path / "undisturbed")
+    project = tiny_project(tmp_path / "killed", settings=PATIENT, samples_of=undisturbed)
+    one_a_run = (FILE, "--set", "split.partitions=1")
+    try:
+        killer = Killer(project, NAME, one_a_run, seed)
+        kinds = [Kind.COMMAND] * 6 + [Kind.WARM_WORKER] * 7 + [Kind.CHILD] * 11
+        killer.random.shuffle(kinds)
+        for number, kind in enumerate(kinds):
+            killer.kill_after(commits=number, kind=kind)
+        killer.finish()
+        assert undisturbed.start(*one_a_run).code == 0
+
+        report = project.audit(NAME)
+        assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
+        assert project.boundaries(NAME) == undisturbed.boundaries(NAME) == expected_boundaries(each=1)
+        rows, _ = model(project)
+        assert sorted(rows.tolist()) == list(range(DAYS * ROWS_A_DAY))
+        assert digest(project) == digest(undisturbed)
+    finally:
+        project.close()
+        undisturbed.close()
+
+
+def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
+    chance = random.Random(7)
+    for _ in range(12):
+        running = tiny.begin_start(FILE)
+        # from before the database is there to the first attempts
+        looks = chance.randrange(200)
+
+        def waited() -> bool:
+            nonlocal looks
+            looks -= tiny.home.path.exists()
+            return looks < 0 or running.ended  # noqa: B023
+
+        wait_for(waited, "the engine")
+        running.kill()
+    ended = tiny.start(FILE)
+    assert ended.code == 0, ended.output
+    assert_trained_exactly_once(tiny)
+    tiny.wait_until_quiet()

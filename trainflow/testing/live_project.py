@@ -1,0 +1,227 @@
+"""A project whose pipelines are run by the installed command, in processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainflow.checkpoints.audit import AuditReport
+from trainflow.checkpoints.entries import Checkpoint
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.settings.home import Home
+from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, Kind, marked, wait_for
+
+COMMAND = Path(sys.executable).with_name("trainflow")
+#: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
+WITHOUT_MLFLOW = "[tracking]\nenabled = false\n"
+
+
+class Ended(NamedTuple):
+    """A command that has ended. `output`: standard output and error, in the order they came."""
+
+    code: int
+    output: str
+
+
+class Running:
+    """A command at work, in a process group of its own as in a terminal."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def wait(self, seconds: float = DEADLINE_SECONDS) -> Ended:
+        """Wait for its end. Raises AssertionError with what it printed when that takes too long."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"has not ended after {seconds:g} s:\n{self.output}") from None
+        return Ended(code, self.output)
+
+    def control_c(self) -> None:
+        """As a terminal does: to everything in the process group."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        """To the process alone."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and see it dead."""
+        self.process.kill()
+        self.process.wait()
+
+    def wait_for_output(self, pattern: str) -> str:
+        """Wait until it has printed what matches; the match."""
+
+        def look() -> str | None:
+            match = re.search(pattern, self.output)
+            if match is None and self.ended and not re.search(pattern, self.output):
+                raise AssertionError(f"ended ({self.process.returncode}) without printing {pattern!r}:\n{self.output}")
+            return match and (match[0] or " ")
+
+        return wait_for(look, lambda: f"{pattern!r} in:\n{self.output}")
+
+
+class LiveProject:
+    """A project in a folder, with what was started in it."""
+
+    def __init__(self, root: Path, settings: str = WITHOUT_MLFLOW, environ: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.mark = uuid.uuid4().hex
+        self.home = Home(root / ".trainflow")
+        self.environ = dict(environ or {})
+        self._commands: list[Running] = []
+        self._logs = root.parent / f"{root.name}-commands"
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self.write("configs/trainflow.toml", settings)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the project."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def copy_of(self, folder: Path, *names: str) -> None:
+        """Copy folders of another project. Files are linked: what is in `folder` must not be written to in place."""
+        for name in names:
+            shutil.copytree(
+                folder / name,
+                self.root / name,
+                copy_function=os.link,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("__pycache__", "trainflow.toml"),
+            )
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def begin(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Running:
+        """Run `trainflow …` and do not wait."""
+        output = self._logs / f"{len(self._commands):03d}.log"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [str(COMMAND), *arguments],
+                cwd=self.root,
+                env=self._environment(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running = Running(process, output)
+        self._commands.append(running)
+        return running
+
+    def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINFLOW", "MLFLOW"))}
+        return {**kept, MARK: self.mark, **self.environ, **(extra or {})}
+
+    def run(
+        self, *arguments: str, environ: Mapping[str, str] | None = None, seconds: float = DEADLINE_SECONDS
+    ) -> Ended:
+        """Run `trainflow …` to its end."""
+        return self.begin(*arguments, environ=environ).wait(seconds)
+
+    def start(self, pipeline: str, *arguments: str, **options: Any) -> Ended:
+        """`trainflow start PIPELINE` to its end."""
+        return self.run("start", pipeline, *arguments, **options)
+
+    def begin_start(self, pipeline: str, *arguments: str, **options: Any) -> Running:
+        """`trainflow start PIPELINE`, not waited for."""
+        return self.begin("start", pipeline, *arguments, **options)
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def processes(self, kind: Kind | None = None) -> list[Found]:
+        """What runs for this project now."""
+        return [found for found in marked(self.mark) if kind in (None, found.kind)]
+
+    def wait_for_process(self, kind: Kind) -> Found:
+        """Wait for a process of a kind; the oldest."""
+        return wait_for(lambda: self.processes(kind), lambda: f"a {kind} among {self.processes()}")[0]
+
+    def wait_until_quiet(self, seconds: float = 10.0) -> None:
+        """Nothing of this project may be left running: give what is on its way out the time to go."""
+        wait_for(lambda: not self.processes(), lambda: f"the end of {self.processes()}", seconds=seconds)
+
+    def close(self) -> None:
+        """End everything that is left."""
+        for running in self._commands:
+            if not running.ended:
+                running.kill()
+        while left := self.processes():
+            for found in left:
+                found.kill()
+        with contextlib.suppress(OSError):
+            self.home.socket_path.unlink(missing_ok=True)
+
+    # -- what came of it -------------------------------------------------------------------------------------------
+
+    def ledger(self, pipeline: str, store: str = "checkpoints") -> Ledger:
+        """The ledger of a pipeline's main chain, read here and now."""
+        from trainflow.checkpoints.chain import ChainKey
+        from trainflow.checkpoints.store import open_store
+
+        return Ledger(open_store(store, root=self.root), ChainKey(pipeline))
+
+    def checkpoints(self, pipeline: str) -> list[Checkpoint]:
+        """What was committed, in order."""
+        return [entry for entry in self.ledger(pipeline).entries() if isinstance(entry, Checkpoint)]
+
+    def boundaries(self, pipeline: str) -> list[tuple[datetime, datetime]]:
+        """(start, end) of the split of each checkpoint."""
+        return [(each.split.start, each.split.end) for each in self.checkpoints(pipeline)]
+
+    def committed(self, pipeline: str) -> int:
+        """How many checkpoints there are; 0 before the first. Counts files, so that it is cheap to ask often."""
+        folder = self.root / "checkpoints" / pipeline / "main" / "main" / "ledger"
+        return len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+
+    def audit(self, pipeline: str, samples: Any = None) -> AuditReport:
+        """Audit in this process, reading every file."""
+        from trainflow.checkpoints.audit import audit
+        from trainflow.clock import SystemClock
+
+        return audit(self.ledger(pipeline), samples, self.root, SystemClock().now())
+
+    def audit_command(self, pipeline: str) -> dict[str, Any]:
+        """What `trainflow audit --json` says."""
+        ended = self.run("audit", pipeline, "--json")
+        facts: dict[str, Any] = json.loads(ended.output)
+        facts["exit_code"] = ended.code
+        return facts
+
+    def journal(self, name: str = "journal.txt") -> list[list[str]]:
+        """What the pipeline's own functions have noted: words, line by line."""
+        path = self.root / name
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def engine_log(self) -> str:
+        """What the engine has logged."""
+        return self.home.engine_log.read_text() if self.home.engine_log.exists() else ""

@@ -1,0 +1,110 @@
+"""Find the processes of a command under test, whoever their parent is by now, and wait for conditions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from trainflow.observability.processes import started_at
+
+#: every process of a command under test has this variable; it is inherited by what it starts
+MARK = "ACCEPTANCE_MARK"
+DEADLINE_SECONDS = 90.0
+_PAUSE_SECONDS = 0.01
+
+_T = TypeVar("_T")
+
+
+class Kind(StrEnum):
+    """What a process is there for."""
+
+    COMMAND = "command"
+    WARM_WORKER = "warm worker"
+    #: a child of a warm worker: an attempt, or a file that is being read
+    CHILD = "child"
+    EVENT_LOOP = "event loop"
+    DELIVERER = "deliverer"
+    OTHER = "other"
+
+
+class Found(NamedTuple):
+    """One process."""
+
+    pid: int
+    parent: int
+    kind: Kind
+    command: str
+    started: float
+
+    def kill(self, number: int = signal.SIGKILL) -> bool:
+        """Send a signal; False when it has ended before."""
+        try:
+            if started_at(self.pid) != self.started:
+                return False
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def alive(self) -> bool:
+        """Is this very process there, and not just its entry?"""
+        try:
+            return started_at(self.pid) == self.started
+        except ProcessLookupError:
+            return False
+
+
+def marked(mark: str) -> list[Found]:
+    """Every living process that was started with the mark, oldest first."""
+    wanted = f"{MARK}={mark}".encode()
+    raw: dict[int, tuple[int, str, float]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ProcessLookupError):
+            if wanted not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            raw[int(entry.name)] = (parent, command, started_at(int(entry.name)))
+    found = [
+        Found(pid, parent, _kind(command, parent, raw), command, started)
+        for pid, (parent, command, started) in raw.items()
+    ]
+    return sorted(found, key=lambda each: (each.started, each.pid))
+
+
+def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) -> Kind:
+    if "trainflow.execution.warm_worker" in command:
+        parent_command = others[parent][1] if parent in others else ""
+        # an orphan is taken for a child: a warm worker without its engine ends at once
+        is_worker = parent in others and "trainflow.execution.warm_worker" not in parent_command
+        return Kind.WARM_WORKER if is_worker else Kind.CHILD
+    if "trainflow.triggerer.event_loop" in command:
+        return Kind.EVENT_LOOP
+    if "trainflow.tracking.deliverer" in command:
+        return Kind.DELIVERER
+    if "trainflow" in command and " start " in f" {command} ":
+        return Kind.COMMAND
+    return Kind.OTHER
+
+
+def wait_for(
+    condition: Callable[[], _T | None], what: str | Callable[[], str], *, seconds: float = DEADLINE_SECONDS
+) -> _T:
+    """Look until the condition is true, and return what it gave. Raises TimeoutError with `what` was waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s for {what if isinstance(what, str) else what()}")
+        time.sleep(_PAUSE_SECONDS)
