@@ -1,0 +1,586 @@
+"""The commands about chains and samples over a real store and real Parquet files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trainflow.checkpoints.artifacts import output_folder, seal
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import CommitRequest, commit
+from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.summary import summary_of
+from trainflow.cli import main
+from trainflow.execution.parse_file import parse_file
+from trainflow.identifiers import digest, new_attempt_id
+from trainflow.messages.workload import ParseFile
+from trainflow.samples.next_split import SplitFound, next_split
+from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
+from trainflow.settings.project import Project
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+#: long before any clock that looks at it
+WRITTEN = datetime(2014, 1, 1, tzinfo=UTC)
+YAML = """
+pipeline: days
+samples:
+  path: "data/date={start:%Y-%m-%d}/"
+  length: 1d
+  start: 2013-01-01
+  end: 2013-01-15
+  checks: {min_rows: 2, columns: {x: int64}}
+  gaps: {then: skip}
+split: {partitions: 3}
+train: {command: ["true"]}
+retention: {keep_latest: 2}
+"""
+PYTHON = """
+from datetime import UTC, datetime
+
+from trainflow import DAG
+from trainflow.operators import CheckpointOperator, DataCheckerOperator, GapPolicy, Samples, SplitLimits
+
+DAYS = Samples(
+    path="data/date={start:%Y-%m-%d}/", length_seconds=86_400, start=datetime(2013, 1, 1, tzinfo=UTC),
+    gaps=GapPolicy(then="skip"),
+)
+
+for name in ("days", "nights"):
+    with DAG(f"{name}_py"):
+        head = CheckpointOperator(pipeline=name)
+        DataCheckerOperator(samples=DAYS, limits=SplitLimits(partitions=3), checkpoint=head.output)
+"""
+PLAIN = """
+from trainflow import DAG
+from trainflow.operators import EmptyOperator
+
+with DAG("plain"):
+    EmptyOperator(task_id="nothing")
+"""
+SAMPLES = Samples(
+    path="data/date={start:%Y-%m-%d}/",
+    length_seconds=86_400,
+    start=START,
+    end=START + timedelta(days=14),
+    checks=Checks(min_rows=2, columns={"x": "int64"}),
+    gaps=GapPolicy(then="skip"),
+)
+
+
+def day(number: int) -> datetime:
+    return START + timedelta(days=number)
+
+
+class Days:
+    """A project with a table of days, and a chain that is trained on it three days at a time."""
+
+    def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = project.root
+        self.store = LocalStore(self.root / "checkpoints")
+        self.ledger = Ledger(self.store, ChainKey("days"))
+        self._capsys = capsys
+
+    def folder(self, number: int) -> Path:
+        return self.root / f"data/date={day(number):%Y-%m-%d}"
+
+    def publish(self, *numbers: int, rows: int = 5, marker: bool = True, column: str = "x") -> None:
+        for number in numbers:
+            self.folder(number).mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({column: list(range(rows))}), self.folder(number) / "part.parquet")
+            if marker:
+                (self.folder(number) / "_SUCCESS").touch()
+            for file in self.folder(number).iterdir():
+                os.utime(file, (WRITTEN.timestamp(), WRITTEN.timestamp()))
+
+    def train(self, runs: int = 1) -> list[Checkpoint]:
+        """Commit `runs` checkpoints on what comes next."""
+        return [self._train() for _ in range(runs)]
+
+    def _train(self) -> Checkpoint:
+        state = self.ledger.state()
+        found = next_split(SAMPLES, state.watermark, SplitLimits(partitions=3), NOW, self.root)
+        assert isinstance(found, SplitFound)
+        attempt = new_attempt_id(NOW)
+        folder = output_folder(self.store, self.ledger.chain, attempt, self.root / "scratch")
+        (folder / "model.bin").write_bytes(f"weights of {attempt}".encode())
+        request = CommitRequest(
+            chain=self.ledger.chain,
+            parent_id=state.head.id if state.head else None,
+            split=summary_of(found.split),
+            artifacts=seal(self.store, self.ledger.chain, attempt, folder),
+            by=Author(run_id=f"run-{attempt}"),
+            metrics={"auc": 0.75},
+        )
+        return commit(self.store, request, NOW)
+
+    def entry(self, sequence: int) -> Path:
+        path = self.store.local_path(self.ledger.chain.entry(sequence))
+        assert path is not None
+        return path
+
+    def forge(self, sequence: int, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change an entry and mend every digest after it, as somebody would who wants to hide it."""
+        previous: str | None = None
+        while self.entry(sequence).exists():
+            raw = json.loads(self.entry(sequence).read_bytes())
+            if previous is None:
+                change(raw)
+            else:
+                raw["previous"] = previous
+            self.entry(sequence).write_bytes(json.dumps(raw).encode())
+            previous = digest(self.entry(sequence).read_bytes())
+            sequence += 1
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code, and what went to stdout (or, when that is nothing, to stderr)."""
+        code = main.run(list(arguments))
+        said = self._capsys.readouterr()
+        return code, said.out or said.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        found, out = self.run(*arguments, "--json")
+        assert found == code, out
+        return json.loads(out)
+
+
+def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
+    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
+
+
+@pytest.fixture
+def days(
+    write_project: Callable[[dict[str, str]], Project],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Days:
+    """Files are parsed in this process, which takes a tenth of the time; test_cli_parsed does not."""
+    project = write_project({"pipelines/days.yaml": YAML})
+    monkeypatch.chdir(project.root)
+    monkeypatch.syspath_prepend(str(project.root))
+    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
+    return Days(project, capsys)
+
+
+@pytest.fixture
+def trained(days: Days) -> Days:
+    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
+    days.publish(0, 1, 2, 3, 5, 6)
+    days.train(2)
+    return days
+
+
+# -- audit ---------------------------------------------------------------------------------------------------------
+
+
+def test_audit_of_a_sound_chain(trained: Days) -> None:
+    report = trained.json("audit", "days")
+
+    assert (report["partitions"], report["gaps"], report["duplicates"], report["holes"]) == (6, 0, 0, 1)
+    assert report["hole_list"] == [
+        {"start": "2013-01-05T00:00:00Z", "end": "2013-01-06T00:00:00Z", "reason": "missing"}
+    ]
+    assert (report["ok"], report["ledger_ok"], report["artifacts_ok"], report["problems"]) == (True, True, True, [])
+    assert (report["head_sequence"], report["watermark"]) == (2, "2013-01-08T00:00:00Z")
+    assert {"pipeline": "days", "stage": "main", "branch": "main"}.items() <= report.items()
+    assert len(report["chains"]) == 1
+    assert report["chains"][0].items() <= report.items()
+
+
+def test_audit_in_words(trained: Days) -> None:
+    code, out = trained.run("audit", "pipelines/days.yaml")
+
+    assert code == 0
+    assert "6 partitions, up to 2013-01-08T00:00Z" in out
+    assert out.endswith("ok\n")
+
+
+def test_an_empty_ledger_is_sound(days: Days) -> None:
+    report = days.json("audit", "days")
+
+    assert (report["partitions"], report["head_sequence"], report["watermark"], report["ok"]) == (0, 0, None, True)
+
+
+def test_audit_touches_neither_database_nor_home(trained: Days) -> None:
+    trained.run("audit", "days")
+
+    assert not (trained.root / ".trainflow").exists()
+
+
+def test_a_corrupt_entry_is_found(trained: Days) -> None:
+    trained.entry(1).write_bytes(trained.entry(1).read_bytes()[:50])
+
+    report = trained.json("audit", "days", code=1)
+
+    assert (report["ok"], report["ledger_ok"], report["artifacts_ok"]) == (False, False, True)
+    assert any("0000000001.json is torn" in problem for problem in report["problems"])
+
+
+def test_a_corrupt_artifact_is_found_unless_nobody_looks(trained: Days) -> None:
+    artifact = next((trained.root / "checkpoints/days/main/main/artifacts").glob("*/model.bin"))
+    artifact.write_bytes(b"other weights")
+
+    report = trained.json("audit", "days", code=1)
+
+    assert (report["ledger_ok"], report["artifacts_ok"]) == (True, False)
+    assert "model.bin" in report["problems"][0]
+    assert trained.json("audit", "days", "--no-files")["ok"]
+
+
+def test_a_partition_that_was_left_out_is_found(trained: Days) -> None:
+    trained.forge(1, lambda raw: raw["split"]["partitions"].pop(1))
+
+    report = trained.json("audit", "days", code=1)
+
+    assert (report["partitions"], report["gaps"], report["duplicates"]) == (5, 1, 0)
+    assert report["gap_list"][0]["start"] == "2013-01-02T00:00:00Z"
+
+
+def test_a_partition_that_was_trained_twice_is_found(trained: Days) -> None:
+    first = json.loads(trained.entry(1).read_bytes())["split"]["partitions"][2]
+    trained.forge(2, lambda raw: raw["split"]["partitions"].insert(0, first))
+
+    report = trained.json("audit", "days", code=1)
+
+    assert (report["partitions"], report["gaps"], report["duplicates"]) == (7, 0, 1)
+    assert report["duplicate_list"][0]["start"] == "2013-01-03T00:00:00Z"
+
+
+def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Days) -> None:
+    trained.publish(1, rows=9)
+    trained.publish(4)
+    for file in trained.folder(2).iterdir():
+        file.unlink()
+
+    report = trained.json("audit", "days")
+
+    assert report["republished"] == ["2013-01-02T00:00:00Z"]
+    assert [notice.split(" ")[:2] for notice in report["notices"]] == [
+        ["partition", "2013-01-02T00:00:00+00:00"],
+        ["the", "hole"],
+        ["1", "partitions"],
+    ]
+    assert trained.json("audit", "days", "--no-samples")["notices"] == []
+
+
+def test_every_chain_of_a_python_file(trained: Days) -> None:
+    (trained.root / "pipelines/both.py").write_text(PYTHON)
+
+    report = trained.json("audit", "both")
+
+    assert [(each["pipeline"], each["partitions"]) for each in report["chains"]] == [("days", 6), ("nights", 0)]
+    assert "partitions" not in report
+    assert report["pipeline"] == "pipelines/both.py"
+    assert trained.json("audit", "days_py")["partitions"] == 6, "a DAG's id is a name too"
+
+
+def test_what_only_the_store_knows(trained: Days) -> None:
+    key = ChainKey("days", "main", "tuned")
+    attempt = new_attempt_id(NOW)
+    folder = output_folder(trained.store, key, attempt, trained.root / "scratch")
+    (folder / "model.bin").write_bytes(b"tuned")
+    split = next_split(SAMPLES, None, SplitLimits(partitions=2), NOW, trained.root)
+    assert isinstance(split, SplitFound)
+    request = CommitRequest(
+        chain=key,
+        parent_id=None,
+        split=summary_of(split.split),
+        artifacts=seal(trained.store, key, attempt, folder),
+        by=Author(run_id="fork"),
+    )
+    commit(trained.store, request, NOW)
+
+    report = trained.json("audit", "days", "--all")
+
+    assert [(each["branch"], each["partitions"]) for each in report["chains"]] == [("main", 6), ("tuned", 2)]
+    assert trained.json("checkpoints", "list", "days", "--branch", "tuned")[0]["partitions"] == 2
+
+
+def test_overrides_name_another_chain(trained: Days) -> None:
+    report = trained.json("audit", "days", "--set", "branch=tuned")
+
+    assert (report["branch"], report["partitions"]) == ("tuned", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["audit", "dyas"], "pipelines/days.yaml"),
+        (["audit", "days", "--set", "nonsense"], "--set nonsense: write"),
+        (["audit", "plain.py"], "trains no chain"),
+        (["plan", "both.py"], "choose with --stage, --branch or by DAG id"),
+        (["audit", "broken.py"], "broken.py:1: "),
+    ],
+)
+def test_wrong_input_is_exit_code_two(days: Days, arguments: list[str], said: str) -> None:
+    (days.root / "both.py").write_text(PYTHON)
+    (days.root / "plain.py").write_text(PLAIN)
+    (days.root / "broken.py").write_text("1 / 0\n")
+
+    code, out = days.run(*arguments)
+
+    assert (code, said in out) == (2, True), out
+
+
+# -- plan ----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_from_the_head_on(trained: Days) -> None:
+    trained.publish(7, 8, 9, 11)
+    before = sorted(path for path in trained.root.rglob("*"))
+
+    plan = trained.json("plan", "days")
+
+    assert [(run["start"][:10], run["end"][:10], run["partitions"]) for run in plan["runs"]] == [
+        ("2013-01-08", "2013-01-11", 3),
+        ("2013-01-11", "2013-01-13", 1),
+    ]
+    assert [hole["start"][:10] for hole in plan["runs"][1]["holes"]] == ["2013-01-11"]
+    assert (plan["partitions"], plan["rows"], plan["outcome"]) == (4, 20, "caught_up")
+    assert (plan["head_sequence"], plan["watermark"][:10], plan["estimated_seconds"]) == (2, "2013-01-08", None)
+    assert sorted(path for path in trained.root.rglob("*")) == before
+
+
+def test_plan_of_some_runs_with_other_limits(trained: Days) -> None:
+    trained.publish(7, 8, 9)
+
+    plan = trained.json("plan", "days", "--runs", "2", "--set", "split.partitions=1")
+
+    assert [run["partitions"] for run in plan["runs"]] == [1, 1]
+    assert plan["outcome"] == "more"
+
+
+def test_plan_sees_the_failure_to_come(trained: Days) -> None:
+    trained.publish(7, 8)
+    trained.publish(9, column="y")
+
+    plan = trained.json("plan", "days", code=1)
+
+    assert ([run["partitions"] for run in plan["runs"]], plan["outcome"]) == ([2], "stopped")
+    assert "'x'" in plan["reason"]
+
+
+def test_plan_in_words(trained: Days) -> None:
+    trained.publish(7)
+
+    code, out = trained.run("plan", "days")
+
+    assert code == 0
+    assert "days/main/main: checkpoint 2, trained up to 2013-01-08T00:00Z" in out
+    assert "1 runs, 1 partitions, 5 rows" in out
+    assert "then caught up: " in out
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_list(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+
+    assert (first["sequence"], first["partitions"], first["head"], first["parent_id"]) == (1, 3, False, None)
+    assert (second["sequence"], second["partitions"], second["head"]) == (2, 6, True)
+    assert second["metrics"] == {"auc": 0.75}
+    code, out = trained.run("checkpoints", "list", "days")
+    assert (code, out.count("\n")) == (0, 3)
+
+
+def test_a_rewound_checkpoint_is_off_the_line(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+    rewind(trained.ledger, first["id"], expected_head=second["id"], by=Author(), now=NOW)
+
+    listed = trained.json("checkpoints", "list", "days")
+
+    assert [(each["sequence"], each["on_line"], each["head"]) for each in listed] == [
+        (1, True, True),
+        (2, False, False),
+    ]
+
+
+def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
+    second = trained.json("checkpoints", "show", "days")
+
+    assert trained.json("checkpoints", "show", "days", "2") == second
+    assert trained.json("checkpoints", "show", "days", second["id"]) == second
+    assert trained.json("checkpoints", "show", "days", "1")["id"] == second["parent_id"]
+    assert second["uri"].endswith(f"artifacts/{second['id']}")
+    code, out = trained.run("checkpoints", "show", "days")
+    assert code == 0
+    assert "model.bin" in out
+
+
+def test_a_checkpoint_that_is_not_there(trained: Days) -> None:
+    code, out = trained.run("checkpoints", "show", "days", "7")
+
+    assert code == 1
+    assert "keeps no checkpoint 7: kept are 1, 2" in out
+
+
+def test_checkpoints_verify(trained: Days) -> None:
+    first = trained.json("checkpoints", "list", "days")[0]
+    broken = trained.root / f"checkpoints/days/main/main/artifacts/{first['id']}/model.bin"
+    broken.write_bytes(b"x")
+
+    assert trained.json("checkpoints", "verify", "days")["ok"], "the head is intact"
+    found = trained.json("checkpoints", "verify", "days", "--all", code=1)
+    assert [each["ok"] for each in found["checkpoints"]] == [False, True]
+    assert "model.bin" in found["checkpoints"][0]["problems"][0]
+    code, out = trained.run("checkpoints", "verify", "days", "1")
+    assert (code, "BROKEN" in out) == (1, True)
+
+
+def test_prune_by_the_pipelines_retention(trained: Days) -> None:
+    trained.publish(7, 8)
+    trained.train()
+
+    would = trained.json("checkpoints", "prune", "days", "--dry-run")
+    assert [each["sequence"] for each in would["pruned"]] == [1]
+    assert len(trained.json("checkpoints", "list", "days")) == 3
+
+    did = trained.json("checkpoints", "prune", "days")
+    assert did["pruned"] == would["pruned"]
+    assert [each["sequence"] for each in trained.json("checkpoints", "list", "days")] == [2, 3]
+    assert trained.json("audit", "days")["partitions"] == 8, "what is pruned was trained"
+    assert trained.json("checkpoints", "prune", "days")["pruned"] == []
+
+
+def test_prune_by_option(trained: Days) -> None:
+    (trained.root / "pipelines/both.py").write_text(PYTHON)
+
+    code, out = trained.run("checkpoints", "prune", "days_py")
+    assert (code, "--keep-latest" in out) == (2, True), "no retention is no wish to delete everything"
+    pruned = trained.json("checkpoints", "prune", "days_py", "--keep-latest", "1")
+    assert [each["sequence"] for each in pruned["pruned"]] == [1]
+
+
+def test_the_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
+    code, out = trained.run("checkpoints", "ledger", "days")
+    assert (code, out.count("\n"), out.count("checkpoint")) == (0, 2, 2)
+    trained.entry(1).write_bytes(b"{")
+
+    lines = trained.json("checkpoints", "ledger", "days", code=1)
+
+    assert [(line["sequence"], line["entry"] is None) for line in lines] == [(1, True), (2, False)]
+    assert "torn" in lines[0]["problem"]
+
+
+# -- samples -------------------------------------------------------------------------------------------------------
+
+
+def test_samples_list_puts_ledger_and_storage_together(trained: Days) -> None:
+    trained.publish(7)
+    trained.publish(8, marker=False)
+
+    lines = trained.json("samples", "list", "days")
+
+    states = [line["state"] for line in lines]
+    assert states == ["trained"] * 4 + ["hole"] + ["trained"] * 2 + ["ready", "not_ready"] + ["missing"] * 5
+    assert (lines[0]["checkpoint"], lines[6]["checkpoint"], lines[7]["checkpoint"]) == (1, 2, None)
+    assert "_SUCCESS" in lines[8]["reason"]
+
+
+def test_samples_list_in_ranges_for_people(trained: Days) -> None:
+    code, out = trained.run("samples", "list", "days", "--to", "2013-01-10")
+
+    lines = [line.split()[2:4] for line in out.splitlines()[1:]]
+    assert code == 0
+    assert lines == [["4", "trained"], ["1", "hole"], ["2", "trained"], ["2", "missing"]]
+
+
+def test_samples_list_of_a_stretch(trained: Days) -> None:
+    lines = trained.json("samples", "list", "days", "--from", "2013-01-04", "--to", "2013-01-06T00:00")
+
+    assert [line["state"] for line in lines] == ["trained", "hole"]
+
+
+def test_a_trained_partition_whose_files_are_gone_is_still_trained(trained: Days) -> None:
+    for file in trained.folder(0).iterdir():
+        file.unlink()
+
+    line = trained.json("samples", "list", "days", "--to", "2013-01-02")[0]
+
+    assert (line["state"], line["reason"]) == ("trained", "now missing")
+
+
+@pytest.mark.parametrize(
+    ("publish", "ok", "finding"),
+    [
+        ({}, True, "ready and good"),
+        ({"rows": 1}, False, "at least 2 rows"),
+        ({"column": "y"}, False, "column 'x'"),
+        ({"marker": False}, False, "_SUCCESS"),
+        (None, False, "missing"),
+    ],
+)
+def test_samples_check(days: Days, publish: dict[str, Any] | None, ok: bool, finding: str) -> None:
+    if publish is not None:
+        days.publish(3, **publish)
+
+    code, out = days.run("samples", "check", "days", "2013-01-04")
+
+    assert (code, finding in out) == (0 if ok else 1, True), out
+    assert days.json("samples", "check", "days", "2013-01-04", code=code)["ok"] is ok
+
+
+def test_a_torn_file_is_a_finding(days: Days) -> None:
+    days.publish(3)
+    (days.folder(3) / "part.parquet").write_bytes(b"PAR1 and then nothing")
+
+    report = days.json("samples", "check", "days", "2013-01-04", code=1)
+
+    assert report["state"] == "unreadable"
+    assert "part.parquet" in report["problems"][0]
+
+
+def test_samples_show(trained: Days) -> None:
+    report = trained.json("samples", "show", "days", "2013-01-04")
+
+    assert (report["state"], report["rows"], len(report["files"]), report["republished"]) == ("ready", 5, 1, False)
+    assert report["trained_by"]["sequence"] == 2
+    assert report["trained_by"]["fingerprint"] == report["fingerprint"]
+    trained.publish(3, rows=1)
+    again = trained.json("samples", "show", "days", "2013-01-04")
+    assert (again["republished"], again["rows"], again["ok"]) == (True, 1, False)
+    code, out = trained.run("samples", "show", "days", "2013-01-04")
+    assert (code, "published again since" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("partition", "said"),
+    [
+        ("2013-01-04T05:00", "inside of 2013-01-04T00:00Z"),
+        ("2012-12-31", "they start at 2013-01-01T00:00Z"),
+        ("2013-01-15", "end at 2013-01-15T00:00Z"),
+        ("yesterday", "no date or time"),
+    ],
+)
+def test_a_partition_that_cannot_be(days: Days, partition: str, said: str) -> None:
+    code, out = days.run("samples", "show", "days", partition)
+
+    assert (code, said in out) == (2, True), out
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_of_the_pipeline_are_used_and_not_shown(trained: Days) -> None:
+    options = "storage_options: {secret: hunter2}"
+    text = YAML.replace("length: 1d", f"length: 1d\n  {options}").replace(
+        "split:", f"store: {{url: checkpoints, {options}}}\nsplit:"
+    )
+    (trained.root / "pipelines/secret.yaml").write_text(text)
+
+    for command in (["audit"], ["plan"], ["checkpoints", "list"], ["samples", "list"]):
+        code, out = trained.run(*command, "secret", "--json")
+        assert (code, "hunter2" in out) == (0, False), out

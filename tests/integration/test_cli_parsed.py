@@ -1,0 +1,148 @@
+"""A pipeline file is read by a process of its own, and whatever it does, the command answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.cli.parsed import parse, read_file
+from trainflow.errors import InputError
+from trainflow.serialization.document import decode
+from trainflow.settings.model import DagProcessorSettings, Settings
+from trainflow.settings.project import Project
+
+WriteProject = Callable[[dict[str, str]], Project]
+
+CHAIN = """
+import os
+import sys
+from datetime import UTC, datetime
+
+from trainflow import DAG
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.operators import CheckpointOperator, CommitCheckpointOperator, DataCheckerOperator
+from trainflow.operators import Samples, TrainOperator
+
+print("this must not get into the answer")
+os.write(1, b"nor this")
+
+TABLE = Samples(
+    path="s3://bucket/{start:%Y%m%d}/", length_seconds=86_400, start=datetime(2013, 1, 1, tzinfo=UTC),
+    storage_options={"secret": "of the samples"},
+)
+
+def train(ctx):
+    return {}
+
+with DAG("chain"):
+    head = CheckpointOperator(store="s3://bucket/store", storage_options={"secret": "of the store"})
+    split = DataCheckerOperator(samples=TABLE, checkpoint=head.output)
+    trained = TrainOperator(function=train, checkpoint=head.output, split=split.output)
+    CommitCheckpointOperator(
+        checkpoint=head.output, split=split.output, trained=trained.output, retention=KeepLatest(3)
+    )
+"""
+
+
+def read(project: Project, seconds: float = 60.0) -> object:
+    settings = Settings(dag_processor=DagProcessorSettings(parse_timeout_seconds=seconds))
+    return parse(project, settings, project.root / "pipelines/p.py", {})
+
+
+def test_documents_and_what_they_must_not_hold(write_project: WriteProject) -> None:
+    project = write_project({"pipelines/p.py": CHAIN})
+
+    parsed = read_file(project, Settings(), project.root / "pipelines/p.py", {})
+
+    document = decode(bytes(parsed.result.dags[0].document))
+    assert (document.dag_id, document.chain is not None) == ("chain", True)
+    access = parsed.access["chain"]
+    assert access.store_options == {"secret": "of the store"}
+    assert access.sample_options == {"secret": "of the samples"}
+    assert access.retention == [KeepLatest(3)]
+    assert b"of the" not in msgspec.json.encode(parsed.result)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nowhere", "p.py:1: ModuleNotFoundError"),
+        ("def broken(:", "p.py:1"),
+        ("import os; os._exit(7)", "ended without an answer (exit code 7)"),
+        ("import os, sys; sys.stderr.write('last words'); sys.stderr.flush(); os.abort()", "last words"),
+        ("x = 1", "defines no DAG"),
+    ],
+)
+def test_what_is_wrong_is_said(write_project: WriteProject, source: str, said: str) -> None:
+    project = write_project({"pipelines/p.py": source})
+
+    with pytest.raises(InputError) as raised:
+        read(project)
+
+    assert said in str(raised.value)
+    assert "p.py" in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_file_that_hangs_is_ended_with_all_it_started(write_project: WriteProject, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    project = write_project(
+        {
+            "pipelines/p.py": f"""
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(600)
+"""
+        }
+    )
+    began = time.monotonic()
+    with pytest.raises(InputError, match="took longer than 6 s: a pipeline file must only describe"):
+        read(project, seconds=6.0)
+
+    parent, child = map(int, pids.read_text().split())
+    while _is_running(parent) or _is_running(child):  # SIGKILL takes its time
+        assert time.monotonic() - began < 60
+        os.sched_yield()
+
+
+@pytest.mark.slow
+def test_a_thread_that_a_file_left_behind_holds_nothing_up(write_project: WriteProject) -> None:
+    waits = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+    project = write_project({"pipelines/p.py": waits + CHAIN})
+
+    assert read(project)
+
+
+def test_the_folder_the_command_was_typed_in_hides_nothing(write_project: WriteProject, tmp_path: Path) -> None:
+    (tmp_path / "msgspec.py").write_text("raise RuntimeError('the wrong msgspec')")
+    project = write_project({"pipelines/p.py": CHAIN})
+    script = (
+        "import sys; from pathlib import Path; sys.path = [p for p in sys.path if p]\n"
+        "from trainflow.cli.parsed import parse; from trainflow.settings.model import Settings\n"
+        "from trainflow.settings.project import project_at\n"
+        f"project = project_at(Path({str(project.root)!r}))\n"
+        "print(len(parse(project, Settings(), project.root / 'pipelines/p.py', {}).dags))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.strip() == "1", done.stderr
+
+
+def _is_running(pid: int) -> bool:
+    """A zombie that nobody has reaped yet does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return os.path.exists(f"/proc/{pid}")
