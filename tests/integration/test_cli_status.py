@@ -1,0 +1,368 @@
+"""`status`, `why` and the estimates of `plan` over a real metadata database."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import insert, update
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.cli import main
+from trainflow.clock import SystemClock
+from trainflow.engine.lock import engine_lock
+from trainflow.execution.parse_file import parse_file
+from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
+from trainflow.metadata import dag_queries, outbox_queries, pool_queries, run_queries, schema, service_queries
+from trainflow.metadata.database import Database
+from trainflow.metadata.task_queries import ATTEMPT, TASK
+from trainflow.observability.processes import started_at
+from trainflow.serialization.document import decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.states import DagRunState, DagRunType, TriggeredBy
+from trainflow.testing.chains import ChainWriter
+
+NOW = SystemClock().now().replace(microsecond=0)
+YAML = """
+pipeline: days
+samples:
+  path: "data/date={start:%Y-%m-%d}/"
+  length: 1d
+  start: 2013-01-01
+split: {partitions: 3}
+train: {command: ["true"], pool: gpu, retries: 2}
+"""
+
+
+class Home:
+    """A project with a database, driven as an engine drives it."""
+
+    def __init__(self, project: Project, database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+        self.project = project
+        self.database = database
+        self._capsys = capsys
+
+    def read(self, name: str = "days.yaml") -> None:
+        """Have a pipeline file read as the DAG processor does."""
+        source = DagSource(f"pipelines/{name}")
+        request = ParseFile(source, str(self.project.root), str(self.project.home.path))
+        with self.database.transaction() as connection:
+            for dag in parse_file(request).result.dags:
+                data = bytes(dag.document)
+                dag_queries.store(connection, decode(data), data, source, NOW)
+
+    def start_run(self, run_id: str = "first", *, start: bool = True) -> int:
+        with self.database.transaction() as connection:
+            key = run_queries.create(
+                connection,
+                dag_id="days",
+                run_id=run_id,
+                run_type=DagRunType.MANUAL,
+                triggered_by=TriggeredBy.TEST,
+                conf={},
+                now=NOW - timedelta(minutes=5),
+            )
+            if start:
+                row = run_queries.by_id(connection, key)
+                run_queries.start(
+                    connection, row, dag_queries.Versions(), NOW - timedelta(minutes=4), mirrored=True
+                )
+        return key
+
+    def task(self, run: int, task_id: str, state: str, **values: Any) -> int:
+        """Put a task where its attempts would have brought it."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                update(TASK)
+                .where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)
+                .values(state=state, **values)
+            )
+            rows = connection.execute(
+                TASK.select().where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)
+            ).all()
+        return int(rows[0].id)
+
+    def finish(self, run: int, to: DagRunState, note: str | None = None, seconds: float = 60.0) -> None:
+        with self.database.transaction() as connection:
+            row = run_queries.by_id(connection, run)
+            ended = row.started_at + timedelta(seconds=seconds)
+            run_queries.finish(connection, row, to=to, now=ended, note=note, mirrored=True)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        code = main.run(list(arguments))
+        said = self._capsys.readouterr()
+        return code, said.out or said.err
+
+    def json(self, *arguments: str) -> Any:
+        code, out = self.run(*arguments, "--json")
+        assert code == 0, out
+        return json.loads(out)
+
+    def why(self) -> tuple[str, str]:
+        answer = self.json("why", "days")
+        return answer["kind"], answer["sentence"]
+
+
+@pytest.fixture
+def home(
+    write_project: Callable[[dict[str, str]], Project],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Home]:
+    project = write_project({"pipelines/days.yaml": YAML})
+    monkeypatch.chdir(project.root)
+    monkeypatch.syspath_prepend(str(project.root))
+    monkeypatch.setattr(
+        "trainflow.cli.parsed._ask",
+        lambda request, *_: msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile))),
+    )
+    project.home.create()
+    database = Database.of(project.home, Settings())
+    schema.ensure_schema(database)
+    home = Home(project, database, capsys)
+    home.read()
+    yield home
+    database.close()
+
+
+@pytest.fixture
+def engine(home: Home) -> Iterator[None]:
+    """This process is the engine of the home."""
+    with engine_lock(home.project.home):
+        with home.database.transaction() as connection:
+            service_queries.register(
+                connection,
+                kind="engine",
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                process_started=started_at(os.getpid()),
+                now=NOW,
+            )
+        yield
+
+
+def publish(home: Home, *names: str) -> None:
+    for name in names:
+        folder = home.project.root / f"data/date={name}"
+        folder.mkdir(parents=True)
+        (folder / "part.parquet").write_bytes(b"not looked into")
+        (folder / "_SUCCESS").touch()
+
+
+def commit(home: Home, days: int, run_id: str) -> None:
+    store = LocalStore(home.project.root / "checkpoints")
+    ChainWriter(store, home.project.root / "scratch", ChainKey("days")).commit(days=days, run_id=run_id)
+
+
+# -- status --------------------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_project_that_never_ran(home: Home) -> None:
+    status = home.json("status")
+
+    assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None}
+    [line] = status["pipelines"]
+    assert (line["dag_id"], line["head_sequence"], line["watermark"], line["lag"]) == ("days", 0, None, 0)
+    assert (line["run"], line["last_run"], line["last_failure"]) == (None, None, None)
+
+
+@pytest.mark.usefixtures("engine")
+def test_status_of_a_pipeline_at_work(home: Home) -> None:
+    publish(home, "2013-01-01", "2013-01-02", "2013-01-03", "2013-01-05")
+    commit(home, 2, "earlier")
+    run = home.start_run()
+    home.task(run, "checkpoint", "success")
+    train = home.task(run, "train", "running", started_at=NOW, progress={"done": 3, "total": 4, "unit": "rows"})
+    with home.database.transaction() as connection:
+        connection.execute(
+            insert(ATTEMPT).values(
+                attempt_id="a",
+                task_instance_id=train,
+                try_number=1,
+                outcome="failed",
+                queued_at=NOW,
+                ended_at=NOW,
+                problem="ValueError: nan",
+                log_path="l",
+            )
+        )
+
+    status = home.json("status", "days")
+
+    assert (status["engine"]["pid"], status["engine"]["alive"]) == (os.getpid(), True)
+    assert datetime.fromisoformat(status["engine"]["since"]) == NOW
+    [line] = status["pipelines"]
+    assert (line["head_sequence"], line["watermark"], line["lag"]) == (1, "2013-01-03T00:00:00Z", 2)
+    assert (line["run"]["run_id"], line["run"]["task_id"], line["run"]["progress"]["done"]) == ("first", "train", 3)
+    assert (line["last_failure"]["task_id"], line["last_failure"]["problem"]) == ("train", "ValueError: nan")
+    assert (line["undelivered"], status["undelivered"]) == (1, 1)
+    code, out = home.run("status")
+    assert code == 0
+    assert f"engine: alive (pid {os.getpid()}" in out
+    assert "train running 75%" in out
+
+
+def test_status_shows_what_no_engine_has_read(home: Home) -> None:
+    (home.project.root / "pipelines/new.yaml").write_text(YAML.replace("days", "new"))
+    (home.project.root / "pipelines/broken.py").write_text("1 / 0")
+
+    lines = {line["dag_id"]: line for line in home.json("status")["pipelines"]}
+
+    assert (lines["days"]["known"], lines["new"]["known"], lines["broken"]["known"]) == (True, False, False)
+    assert lines["new"]["head_sequence"] == 0
+    assert "ZeroDivisionError" in lines["broken"]["import_problem"]
+
+
+def test_status_without_a_database(home: Home) -> None:
+    commit(home, 2, "earlier")
+    home.database.close()
+    home.project.home.database.unlink()
+
+    [line] = home.json("status")["pipelines"]
+
+    assert (line["head_sequence"], line["known"]) == (1, False)
+    assert not home.project.home.database.exists()
+
+
+def test_status_survives_a_corrupt_ledger(home: Home) -> None:
+    commit(home, 2, "earlier")
+    (home.project.root / "checkpoints" / ChainKey("days").entry(1)).write_bytes(b"{")
+
+    [line] = home.json("status")["pipelines"]
+
+    assert "torn" in line["problem"]
+    assert line["lag"] is None
+
+
+def test_a_dag_whose_file_is_gone_can_be_asked_for_by_name(home: Home) -> None:
+    (home.project.root / "pipelines/days.yaml").unlink()
+    with home.database.transaction() as connection:
+        dag_queries.mark_missing(connection, "pipelines/days.yaml", [], NOW)
+
+    assert home.why()[0] == "missing_file"
+    assert home.json("status")["pipelines"] == []
+    assert home.run("why", "nothing")[0] == 2
+
+
+# -- why -----------------------------------------------------------------------------------------------------------
+
+
+def test_why_nothing_was_started(home: Home) -> None:
+    kind, sentence = home.why()
+
+    assert kind == "never_started"
+    assert sentence.startswith("days: it was never started")
+    assert home.run("why") == (0, f"{sentence}\n")
+
+
+def test_why_when_the_engine_is_gone(home: Home) -> None:
+    home.start_run()
+
+    assert home.why()[0] == "no_engine"
+
+
+@pytest.mark.usefixtures("engine")
+def test_why_in_every_state_of_a_run(home: Home) -> None:
+    run = home.start_run()
+    home.task(run, "samples", "deferred", note="waits: the partition 2013-01-01T00:00Z is not there yet")
+    assert home.why() == ("waiting", "days: run 1 waits: the partition 2013-01-01T00:00Z is not there yet")
+
+    home.task(run, "samples", "success")
+    soon = SystemClock().now() + timedelta(seconds=90)
+    home.task(run, "train", "up_for_retry", retry_at=soon, failures=1, problem="ValueError: nan")
+    kind, sentence = home.why()
+    assert kind == "retrying"
+    assert "(try 2 of 3) after: ValueError: nan" in sentence
+
+    home.task(run, "train", "scheduled", retry_at=None, problem=None)
+    assert home.why() == ("no_slot", "days: run 1: task 'train' has to wait: pool 'gpu' does not exist")
+
+    with home.database.transaction() as connection:
+        pool_queries.put(connection, "gpu", 0, description="", include_deferred=False)
+    assert "pool 'gpu' has 0 free slots, 1 are needed" in home.why()[1]
+
+    home.start_run("second", start=False)
+    assert home.why()[1].endswith("; run 2 is queued behind it (max_active_runs 1)")
+
+    with home.database.transaction() as connection:
+        dag_queries.pause(connection, "days", True)
+    assert home.why()[0] == "paused"
+
+    home.task(run, "train", "running", started_at=SystemClock().now())
+    assert home.why()[0] == "training"
+
+
+def test_why_after_a_failure_and_after_a_gate(home: Home) -> None:
+    run = home.start_run()
+    home.task(run, "train", "failed", problem="ValueError: nan")
+    home.finish(run, DagRunState.FAILED)
+    assert "failed: task 'train': ValueError: nan" in home.why()[1]
+
+    run = home.start_run("second")
+    home.task(run, "commit", "failed", problem="chain days: the metrics of x did not pass: auc 0.1 >= 0.6")
+    home.finish(run, DagRunState.FAILED)
+    assert home.why()[0] == "gate"
+
+
+def test_why_after_it_was_caught_up(home: Home) -> None:
+    commit(home, 2, "earlier")
+    run = home.start_run()
+    home.task(run, "samples", "skipped", note="caught up at 2013-01-03T00:00Z: nothing after it")
+    home.finish(run, DagRunState.SUCCESS)
+    assert home.why() == ("caught_up", "days: caught up at 2013-01-03T00:00Z: nothing after it")
+
+    publish(home, "2013-01-03")
+    kind, sentence = home.why()
+    assert (kind, "1 partition is ready after the head" in sentence) == ("ended", True)
+
+
+def test_why_of_a_broken_file(home: Home) -> None:
+    with home.database.transaction() as connection:
+        dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
+
+    assert home.why() == (
+        "broken_file",
+        "days: the pipeline file cannot be read, so nothing is started: days.yaml:2: no",
+    )
+
+
+# -- plan ----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_estimates_from_earlier_runs_without_their_waiting(home: Home) -> None:
+    commit(home, 2, "first")  # 20 rows
+    run = home.start_run("first")
+    started = NOW - timedelta(minutes=4)
+    home.task(run, "samples", "success", started_at=started, ended_at=started + timedelta(seconds=40))
+    home.finish(run, DagRunState.SUCCESS, seconds=50.0)
+    folder = home.project.root / "data/date=2013-01-03"
+    folder.mkdir(parents=True)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"x": [1, 2, 3, 4]}), folder / "part.parquet")
+    (folder / "_SUCCESS").touch()
+
+    plan = home.json("plan", "days")
+
+    assert plan["runs"][0]["rows"] == 4
+    assert plan["estimated_seconds"] == pytest.approx(4 * 10.0 / 20)
+
+
+def test_outbox_reason_is_shown(home: Home) -> None:
+    home.start_run()
+    with home.database.transaction() as connection:
+        outbox_queries.failed(connection, [1], reason="connection refused", delay=timedelta(hours=1), now=NOW)
+
+    code, out = home.run("status")
+
+    assert code == 0
+    assert "MLflow: 1 deliveries wait: connection refused" in out
