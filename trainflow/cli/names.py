@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.errors import InputError
+from trainflow.errors import DagNotFound, InputError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -50,7 +50,10 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
     from trainflow.metadata import dag_queries
 
     if not is_file(name):
-        return dag_queries.get(connection, name)
+        try:
+            return dag_queries.get(connection, name)
+        except DagNotFound as error:
+            raise DagNotFound(f"{error}{_unread(project, name)}") from None
     path = project.relative(file_named(name))
     ids = dag_queries.of_path(connection, path)
     if not ids:
@@ -61,6 +64,16 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
     if len(ids) > 1:
         raise InputError(f"{path} defines {len(ids)} DAGs: name one of {', '.join(ids)}")
     return dag_queries.get(connection, ids[0])
+
+
+def _unread(project: Project, name: str) -> str:
+    """A hint where a file of that name is there and was never read."""
+    for suffix in SUFFIXES:
+        path = project.root / "pipelines" / f"{name}{suffix}"
+        if path.is_file():
+            stored = project.relative(path)
+            return f". {stored} is there: 'trainflow dags test {stored}' says what it defines"
+    return ""
 
 
 def read_into_database(here: Opened, name: str) -> None:

@@ -20,7 +20,7 @@ from trainflow.errors import EngineError
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor
-from trainflow.executors.supervision import Supervision
+from trainflow.executors.supervision import Supervision, nudge
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import FromWorker
@@ -244,6 +244,8 @@ class Engine:
     def _changed(self, change: Change) -> None:
         if self._scheduler is not None:
             self._scheduler.notice(change)
+        else:
+            self._tell_scheduler()
         if change.deferred and self._triggerer is not None:
             self._triggerer.notice()
         if change.ended and self.mirror is not None:
@@ -297,7 +299,13 @@ class Engine:
     def _parsed(self, path: Path, problem: ParseProblem | None) -> None:
         if self._scheduler is not None:
             self._scheduler.sweep()
+        else:
+            self._tell_scheduler()
         self.on_parsed(path, problem)
+
+    def _tell_scheduler(self) -> None:
+        """The scheduler of this home, if there is one in another process, has something to look at."""
+        nudge(self.project.home.socket_path)
 
     def warm_up(self, path: Path, overrides: dict[str, str]) -> None:
         """Have the warm worker import what a pipeline's tasks will import, while it waits for something to do."""

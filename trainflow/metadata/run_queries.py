@@ -314,7 +314,9 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
             leaving={DagRunState(row.state)},
             to=DagRunState.QUEUED,
             queued_at=now,
+            started_at=None,
             ended_at=None,
+            note=None,
             clear_number=row.clear_number + 1,
         )
     return cleared
