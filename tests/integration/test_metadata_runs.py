@@ -1,0 +1,349 @@
+"""Runs: made once, found again by who made them, started in order and never too many at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from trainflow.clock import ManualClock
+from trainflow.errors import (
+    DagNotFound,
+    DagRunAlreadyExists,
+    DagRunNotFound,
+    FailException,
+    InputError,
+    SkipException,
+)
+from trainflow.messages.outcome import OutcomeState, TriggeredRun
+from trainflow.metadata import dag_queries, run_queries
+from trainflow.metadata.run_queries import RUN, Parent
+from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_dag("next", empty_task("a"))
+        yield plane
+
+
+class TestCreation:
+    def test_numbers_count_within_a_dag(self, plane: ControlPlane) -> None:
+        ids = [plane.add_run("d", "r1"), plane.add_run("d", "r2"), plane.add_run("next", "r1")]
+        assert [plane.run(run).number for run in ids] == [1, 2, 1]
+        assert [plane.run(run).root_id for run in ids] == ids
+
+    def test_an_id_is_taken_once(self, plane: ControlPlane) -> None:
+        plane.add_run("d", "r1")
+        with pytest.raises(DagRunAlreadyExists) as caught:
+            plane.add_run("d", "r1")
+        assert (caught.value.dag_id, caught.value.run_id) == ("d", "r1")
+
+    def test_an_unknown_dag_is_named_with_its_neighbour(self, plane: ControlPlane) -> None:
+        with pytest.raises(DagNotFound, match=r"'nxt'; did you mean 'next'\?"):
+            plane.add_run("nxt")
+
+    @pytest.mark.parametrize("run_id", ["", "a b", "../x", "ü", "x" * 251])
+    def test_ids_that_cannot_be_names(self, plane: ControlPlane, run_id: str) -> None:
+        with pytest.raises(InputError):
+            plane.add_run("d", run_id)
+
+    def test_an_unknown_run(self, plane: ControlPlane) -> None:
+        with plane.database.reading() as connection, pytest.raises(DagRunNotFound):
+            run_queries.get(connection, "d", "nothing")
+
+
+class TestTrigger:
+    """Asked twice by the same task instance it is one run; anybody else's run is not ours."""
+
+    @pytest.fixture
+    def parent(self, plane: ControlPlane) -> Parent:
+        run = plane.add_run("d", "parent")
+        return Parent(run, run, "a", -1)
+
+    def trigger(self, plane: ControlPlane, parent: Parent, run_id: str = "child", dag_id: str = "next", **more: bool) -> int:
+        with plane.database.transaction() as connection:
+            return run_queries.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
+
+    def runs(self, plane: ControlPlane) -> int:
+        with plane.database.reading() as connection:
+            return connection.execute(select(func.count()).select_from(RUN)).scalar_one()
+
+    def test_twice_is_once(self, plane: ControlPlane, parent: Parent) -> None:
+        child = self.trigger(plane, parent)
+        assert self.trigger(plane, parent) == child
+        row = plane.run(child)
+        assert (row.parent_id, row.root_id, row.run_type) == (parent.dag_run_id, parent.root_id, "operator_triggered")
+        assert self.runs(plane) == 2
+
+    def test_even_after_it_has_ended(self, plane: ControlPlane, parent: Parent) -> None:
+        child = self.trigger(plane, parent)
+        plane.scheduler.sweep()
+        for workload in plane.tick():
+            plane.play(workload)
+        plane.tick()
+        assert plane.run(child).state == "success"
+        assert self.trigger(plane, parent) == child
+        assert plane.run(child).state == "success"
+
+    @pytest.mark.parametrize("dag_id", ["next", "d"])
+    def test_a_second_successor_is_refused(self, plane: ControlPlane, parent: Parent, dag_id: str) -> None:
+        self.trigger(plane, parent)
+        with pytest.raises(DagRunAlreadyExists, match="has triggered run 'child' of 'next' already"):
+            self.trigger(plane, parent, "another", dag_id)
+        assert self.runs(plane) == 2
+
+    def test_the_database_refuses_it_too(self, plane: ControlPlane, parent: Parent) -> None:
+        child = plane.run(self.trigger(plane, parent))
+        values = {**child._mapping, "id": None, "run_id": "another", "number": 99}
+        with pytest.raises(IntegrityError, match="parent_id"), plane.database.transaction() as connection:
+            connection.execute(insert(RUN).values(values))
+
+    def test_tasks_of_one_run_have_a_successor_each(self, plane: ControlPlane, parent: Parent) -> None:
+        children = {self.trigger(plane, parent, "one"), self.trigger(plane, parent._replace(task_id="b"), "two")}
+        assert len(children) == 2
+
+    def test_foreign(self, plane: ControlPlane, parent: Parent) -> None:
+        plane.add_run("next", "child")
+        with pytest.raises(DagRunAlreadyExists, match="not triggered by this task"):
+            self.trigger(plane, parent)
+        with pytest.raises(SkipException):
+            self.trigger(plane, parent, skip_when_already_exists=True)
+
+    def test_mine_is_no_reason_to_skip(self, plane: ControlPlane, parent: Parent) -> None:
+        child = self.trigger(plane, parent, skip_when_already_exists=True)
+        assert self.trigger(plane, parent, skip_when_already_exists=True) == child
+
+    def test_reset_of_a_foreign_run(self, plane: ControlPlane, parent: Parent) -> None:
+        foreign = plane.add_run("next", "child")
+        for workload in plane.tick():
+            plane.play(workload)
+        plane.tick()
+        assert self.trigger(plane, parent, reset_dag_run=True) == foreign
+        assert plane.run(foreign).state == "queued"
+        assert plane.run(foreign).clear_number == 1
+
+    def test_reset_of_a_run_that_is_mine_and_under_way_leaves_it(self, plane: ControlPlane, parent: Parent) -> None:
+        child = self.trigger(plane, parent, reset_dag_run=True)
+        plane.scheduler.sweep()
+        plane.tick()
+        self.trigger(plane, parent, reset_dag_run=True)
+        assert (plane.run(child).state, plane.run(child).clear_number) == ("running", 0)
+
+    def test_a_paused_dag(self, plane: ControlPlane, parent: Parent) -> None:
+        with plane.database.transaction() as connection:
+            dag_queries.pause(connection, "next", True)
+        with pytest.raises(FailException, match="unpause"):
+            self.trigger(plane, parent, fail_when_dag_is_paused=True)
+        child = self.trigger(plane, parent)
+        plane.scheduler.sweep()
+        assert [workload.dag_id for workload in plane.tick()] == ["d"]
+        assert plane.run(child).state == "queued"
+
+    def test_an_unknown_dag(self, plane: ControlPlane, parent: Parent) -> None:
+        with pytest.raises(DagNotFound):
+            self.trigger(plane, parent, dag_id="nowhere")
+
+
+class TestStarting:
+    def running(self, plane: ControlPlane) -> dict[str, int]:
+        with plane.database.reading() as connection:
+            return {dag: states.get("running", 0) for dag, states in run_queries.counts(connection).items()}
+
+    def test_never_more_than_allowed_whatever_their_kind(self, plane: ControlPlane) -> None:
+        plane.add_dag("one", empty_task("a"), max_active_runs=1)
+        first = plane.add_run("one", "r1")
+        with plane.database.transaction() as connection:
+            parent = Parent(first, first, "a", -1)
+            second = run_queries.trigger(connection, TriggeredRun("one", "r2"), parent, plane.clock.now())
+        plane.scheduler.sweep()
+        (workload,) = plane.tick()
+        plane.scheduler.sweep()
+        assert plane.tick() == []
+        assert (plane.run(first).state, plane.run(second).state) == ("running", "queued")
+        plane.play(workload)
+        plane.tick()
+        assert (plane.run(first).state, plane.run(second).state) == ("success", "running")
+
+    def test_a_long_queue_of_one_dag_does_not_hold_back_another(self, plane: ControlPlane) -> None:
+        plane.add_dag("busy", empty_task("a"), max_active_runs=1)
+        for number in range(600):
+            with plane.database.transaction() as connection:
+                connection.execute(
+                    insert(RUN).values(
+                        dag_id="busy",
+                        run_id=f"r{number}",
+                        number=number,
+                        version_id=3,
+                        state="queued",
+                        run_type="manual",
+                        triggered_by="test",
+                        conf={},
+                        run_after=START,
+                        queued_at=START,
+                    )
+                )
+        plane.add_run("next")
+        plane.tick()
+        assert self.running(plane) == {"busy": 1, "next": 1}
+
+    def test_not_before_run_after(self, plane: ControlPlane) -> None:
+        run = plane.add_run("d", run_after=plane.clock.now() + timedelta(hours=1))
+        plane.tick()
+        assert plane.run(run).state == "queued"
+        plane.clock.advance(timedelta(hours=1))
+        plane.scheduler.sweep()
+        plane.tick()
+        assert plane.run(run).state == "running"
+
+    def test_a_paused_dag_starts_nothing(self, plane: ControlPlane) -> None:
+        with plane.database.transaction() as connection:
+            dag_queries.pause(connection, "d", True)
+        plane.add_run("d")
+        assert plane.tick() == []
+        with plane.database.transaction() as connection:
+            dag_queries.pause(connection, "d", False)
+        plane.scheduler.sweep()
+        assert len(plane.tick()) == 1
+
+    def test_two_schedulers_at_once_share_the_limit(self, plane: ControlPlane, tmp_path: Path) -> None:
+        plane.add_dag("three", empty_task("a"), max_active_runs=3)
+        for number in range(20):
+            plane.add_run("three", f"r{number}")
+        barrier = threading.Barrier(4)
+        with control_plane(tmp_path, clock=plane.clock) as other:
+
+            def start(scheduler_of: ControlPlane) -> None:
+                barrier.wait()
+                scheduler_of.scheduler._start_runs(plane.clock.now())
+
+            other.scheduler.sweep()
+            threads = [threading.Thread(target=start, args=(which,)) for which in (plane, other, plane, other)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert self.running(plane)["three"] == 3
+
+    def test_200_queued_runs_start_in_chain_order_with_two_schedulers(self, plane: ControlPlane, tmp_path: Path) -> None:
+        plane.add_dag("chain", empty_task("a"), max_active_runs=1)
+        expected = [f"r{number:03d}" for number in range(200)]
+        with plane.database.transaction() as connection:
+            for number, run_id in enumerate(expected):
+                connection.execute(
+                    insert(RUN).values(
+                        dag_id="chain",
+                        run_id=run_id,
+                        number=number + 1,
+                        version_id=3,
+                        state="queued",
+                        run_type="manual",
+                        triggered_by="test",
+                        conf={},
+                        run_after=START,
+                        queued_at=START,
+                    )
+                )
+        started: list[str] = []
+        with control_plane(tmp_path, clock=plane.clock) as other:
+            while len(started) < 200:
+                for which in (plane, other):
+                    which.scheduler.sweep()
+                    workloads = which.tick()
+                    assert len(workloads) <= 1
+                    assert self.running(plane)["chain"] == 1
+                    for workload in workloads:
+                        started.append(workload.run_id)
+                        which.play(workload)
+        assert started == expected
+
+
+def test_clear_queues_a_run_again_at_its_old_place(plane: ControlPlane) -> None:
+    plane.add_dag("one", empty_task("a"), max_active_runs=1)
+    runs = [plane.add_run("one", f"r{number}") for number in range(3)]
+    for _ in runs[:2]:
+        for workload in plane.tick():
+            plane.play(workload)
+    (last,) = plane.tick()
+    assert [plane.run(run).state for run in runs] == ["success", "success", "running"]
+    with plane.database.transaction() as connection:
+        for run in reversed(runs[:2]):
+            run_queries.clear(connection, run, plane.clock.now())
+    order = []
+    while True:
+        plane.play(last)
+        workloads = plane.tick()
+        if not workloads:
+            break
+        (last,) = workloads
+        order.append(last.run_id)
+    assert order == ["r0", "r1"]
+
+
+class TestDependsOnPast:
+    """Airflow's is a no-op without a logical date; ours looks at the number of the run."""
+
+    def test_holds_until_the_task_of_the_run_before_has_succeeded(self, plane: ControlPlane) -> None:
+        plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
+        first, second = plane.add_run("past", "r1"), plane.add_run("past", "r2")
+        assert plane.run(first).logical_date is None
+        (workload,) = plane.tick()
+        assert workload.run_id == "r1"
+        plane.play(workload, OutcomeState.FAILED)
+        assert plane.tick() == []
+        assert (plane.run(first).state, plane.run(second).state) == ("failed", "running")
+        with plane.database.transaction() as connection:
+            run_queries.clear(connection, first, plane.clock.now())
+        plane.scheduler.sweep()
+        (workload,) = plane.tick()
+        assert workload.run_id == "r1"
+        plane.play(workload)
+        assert [again.run_id for again in plane.tick()] == ["r2"]
+
+    def test_a_run_before_that_has_not_started_holds_as_well(self, plane: ControlPlane) -> None:
+        plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
+        plane.add_run("past", "r1", run_after=plane.clock.now() + timedelta(hours=1))
+        plane.add_run("past", "r2")
+        assert plane.tick() == []
+
+
+def test_statements_of_a_tick_do_not_grow_with_history(tmp_path: Path) -> None:
+    """One run through the scheduler costs the same after a thousand others as after one."""
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"))
+        counts: list[int] = []
+        statements = 0
+
+        @event.listens_for(plane.database.engine, "before_cursor_execute")
+        def count(*_: object) -> None:
+            nonlocal statements
+            statements += 1
+
+        for number in range(60):
+            plane.add_run("d", f"r{number}")
+            statements = 0
+            for workload in plane.tick():
+                plane.play(workload)
+            plane.tick()
+            counts.append(statements)
+            if number == 1:
+                plane.scheduler.sweep()
+        assert max(counts[5:]) <= counts[0] + 1
+        assert max(counts) < 60
+        statements = 0
+        plane.tick()
+        assert statements <= 1, "a tick in which nothing happened asked the database"
+
+
+def test_clock_is_the_only_clock(plane: ControlPlane) -> None:
+    run = plane.add_run("d")
+    plane.tick()
+    assert isinstance(plane.clock, ManualClock)
+    assert plane.run(run).started_at == START
