@@ -21,6 +21,7 @@ from trainflow.checkpoints.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.store import open_store
 from trainflow.checkpoints.summary import summary_of
 from trainflow.cli import main
 from trainflow.execution.parse_file import parse_file
@@ -29,6 +30,8 @@ from trainflow.messages.workload import ParseFile
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.settings.project import Project
+from trainflow.testing.chains import ChainWriter
+from trainflow.testing.local_s3 import LocalS3
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -584,3 +587,22 @@ def test_secrets_of_the_pipeline_are_used_and_not_shown(trained: Days) -> None:
     for command in (["audit"], ["plan"], ["checkpoints", "list"], ["samples", "list"]):
         code, out = trained.run(*command, "secret", "--json")
         assert (code, "hunter2" in out) == (0, False), out
+
+
+def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
+    days: Days, s3: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"s3://{s3.make_bucket()}/store"
+    store = json.dumps({"url": url, "storage_options": s3.storage_options})
+    (days.root / "pipelines/remote.yaml").write_text(YAML.replace("days", "remote") + f"store: {store}\n")
+    writer = ChainWriter(
+        open_store(url, storage_options=s3.storage_options), days.root / "scratch", ChainKey("remote")
+    )
+    writer.commit(days=3)
+
+    assert days.json("audit", "remote")["partitions"] == 3
+    assert days.json("checkpoints", "verify", "remote", "--all")["ok"]
+    [line] = days.json("status", "remote")["pipelines"]
+    assert (line["head_sequence"], line["lag"], line["problem"]) == (1, 0, None)

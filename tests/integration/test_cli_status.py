@@ -252,6 +252,18 @@ def test_a_dag_whose_file_is_gone_can_be_asked_for_by_name(home: Home) -> None:
     assert home.run("why", "nothing")[0] == 2
 
 
+@pytest.mark.parametrize(("hostname", "alive"), [(socket.gethostname(), False), ("elsewhere", True)])
+def test_a_lease_outlives_its_process_and_is_not_believed_where_that_can_be_seen(
+    home: Home, hostname: str, alive: bool
+) -> None:
+    with home.database.transaction() as connection:
+        service_queries.register(
+            connection, kind="scheduler", hostname=hostname, pid=2**22 + 1, process_started=1.0, now=SystemClock().now()
+        )
+
+    assert home.json("status")["engine"]["alive"] is alive
+
+
 # -- why -----------------------------------------------------------------------------------------------------------
 
 

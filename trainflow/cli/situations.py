@@ -17,6 +17,7 @@ from trainflow.settings.project import Project, project_of
 if TYPE_CHECKING:
     from trainflow.engine.situation import EngineState, Situation
     from trainflow.engine.standing import Standing
+    from trainflow.messages.parsed_file import ChainAccess
     from trainflow.metadata.database import Database
 
 
@@ -93,16 +94,39 @@ def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSta
 
 
 def standing_of(situation: Situation, found: Look, now: datetime) -> Standing | None:
-    """Where the DAG's chain stands, reached with the project's settings; None for a DAG without one."""
-    from trainflow.engine.standing import Standing, standing
-    from trainflow.errors import TrainflowError
+    """Where the DAG's chain stands; None for a DAG without one.
+
+    The database keeps no secrets, so the chain is reached with the project's settings. Where these do not do, the file
+    is read for options of its own.
+    """
     from trainflow.messages.parsed_file import ChainAccess
 
     if situation.chain is None:
         return None
     chain = Chain(situation.dag_id, situation.chain, ChainAccess(), found.project, found.settings)
+    reached = _standing(chain, now)
+    if reached.problem is None:
+        return reached
+    access = _access(situation, found.project)
+    return reached if access is None else _standing(chain._replace(access=access), now)
+
+
+def _standing(chain: Chain, now: datetime) -> Standing:
+    from trainflow.engine.standing import Standing, standing
+    from trainflow.errors import TrainflowError
+
     try:
         ledger = chain.ledger()
     except TrainflowError as error:
         return Standing(problem=str(error))
-    return standing(ledger, chain.samples, found.project.root, now)
+    return standing(ledger, chain.samples, chain.project.root, now)
+
+
+def _access(situation: Situation, project: Project) -> ChainAccess | None:
+    """The options in the pipeline's file; None where it has none."""
+    try:
+        file = read_pipeline(project.absolute(situation.path), {})
+    except InputError:
+        return None
+    found = [chain.access for chain in file.chains if chain.dag_id == situation.dag_id]
+    return found[0] if found and (found[0].store_options or found[0].sample_options) else None

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.engine.inspection import PartitionLine, moment_of, partition_at, ranges
+from trainflow.engine.standing import ready_beyond
+from trainflow.errors import InputError
+from trainflow.samples.spec import Samples
+from trainflow.testing.chains import day
+
+NOW = datetime(2099, 1, 1, tzinfo=UTC)
+HOURS = Samples(path="t/{start:%Y%m%d%H}/", length_seconds=3600, start=day(0), end=day(1))
+
+
+def line(number: int, state: str, reason: str = "") -> PartitionLine:
+    return PartitionLine(day(number), day(number + 1), state, reason, 1, 10)
+
+
+def test_neighbours_of_one_state_and_reason_are_one_range() -> None:
+    lines = [line(0, "trained"), line(1, "trained"), line(2, "not_ready", "a"), line(3, "not_ready", "b")]
+
+    found = [(each.start, each.end, each.partitions, each.bytes) for each in ranges(lines)]
+
+    assert found == [(day(0), day(2), 2, 20), (day(2), day(3), 1, 10), (day(3), day(4), 1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2013-01-01", day(0)),
+        ("2013-01-01T05", day(0) + timedelta(hours=5)),
+        ("2013-01-01T05:00+02:00", day(0) + timedelta(hours=3)),
+        ("2013-01-01 05:30", day(0) + timedelta(hours=5, minutes=30)),
+    ],
+)
+def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
+    found = moment_of(text, "partition")
+
+    assert found == moment
+    assert found.tzinfo in (UTC, UTC)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "2013-13-01", "01.02.2013"])
+def test_no_moment(text: str) -> None:
+    with pytest.raises(InputError, match="no date or time"):
+        moment_of(text, "partition")
+
+
+def test_a_partition_is_named_by_its_start() -> None:
+    assert partition_at(HOURS, "2013-01-01T05:00") == day(0) + timedelta(hours=5)
+    with pytest.raises(InputError, match="inside of 2013-01-01T05:00Z"):
+        partition_at(HOURS, "2013-01-01T05:30")
+    with pytest.raises(InputError, match="there is no partition 2013-01-02T00:00Z"):
+        partition_at(HOURS, "2013-01-02")
+
+
+@pytest.mark.parametrize(("most", "found"), [(100, (3, False)), (4, (3, False)), (3, (2, True)), (1, (1, True))])
+def test_so_many_beyond_the_head_are_counted(tmp_path: Path, most: int, found: tuple[int, bool]) -> None:
+    """Days 1, 2, 4 are ready, 3 is being written; day 0 is trained."""
+    samples = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0))
+    for number in range(5):
+        folder = tmp_path / f"t/{day(number):%Y%m%d}"
+        folder.mkdir(parents=True)
+        (folder / "part.parquet").touch()
+        if number != 3:
+            (folder / "_SUCCESS").touch()
+
+    assert ready_beyond(samples, day(1), tmp_path, NOW, most) == found
