@@ -84,15 +84,20 @@ def _as_engine(
 ) -> int:
     from trainflow.clock import SystemClock
     from trainflow.engine.lock import engine_lock
+    from trainflow.executors.warm_spawn import spawn
 
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
+        prestarted = None
+        if settings.executor.isolation == "fork":
+            prestarted = spawn(project.root)
+            stack.callback(prestarted.discard)
         from trainflow.engine.engine import Engine
         from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
-        engine = Engine(project, settings, clock=clock)
+        engine = Engine(project, settings, clock=clock, prestarted=prestarted)
         stack.enter_context(engine.stopping_on_signals())
         stack.enter_context(engine.running())
         _read(engine, path, overrides)

@@ -22,6 +22,7 @@ from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.supervision import Supervision, nudge
 from trainflow.executors.warm_process import WarmProcess
+from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import FromWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ParseFile, ParseProblem
@@ -64,7 +65,9 @@ class Engine:
         clock: Clock,
         parts: frozenset[Part] = ALL_PARTS,
         database: Database | None = None,
+        prestarted: Spawned | None = None,
     ) -> None:
+        """`prestarted`: a warm worker that was started before this module was imported, and imports in parallel."""
         self.project = project
         self.settings = settings
         self.clock = clock
@@ -75,8 +78,7 @@ class Engine:
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = _ignore_parsed
         self._given_database = database
-        # started before anything heavy is imported into this process: it imports in parallel
-        self._executor = LocalExecutor() if Part.SCHEDULER in parts else None
+        self._executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
         self._scheduler: Scheduler | None = None
         self._triggerer: Triggerer | None = None
         self.dag_processor: DagProcessor | None = None
@@ -196,7 +198,7 @@ class Engine:
         if self._parser is None:
             self._parser = WarmProcess(
                 self.reactor,
-                project_root=self.project.root,
+                spawn(self.project.root),
                 on_message=_ignore_message,
                 on_death=self._parser_died,
             )

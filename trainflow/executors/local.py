@@ -22,6 +22,7 @@ from trainflow.errors import EngineError, StateError
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
 from trainflow.executors.reactor import Timer
 from trainflow.executors.warm_process import WarmProcess
+from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, WarmUp
@@ -51,7 +52,9 @@ class _Held:
 class LocalExecutor(Executor):
     """The executor of this host."""
 
-    def __init__(self) -> None:
+    def __init__(self, prestarted: Spawned | None = None) -> None:
+        """`prestarted`: a warm worker that is already importing."""
+        self._prestarted = prestarted
         self._held: dict[AttemptKey, _Held] = {}
         self._workers: list[WarmProcess] = []
         #: what each worker is told to import ahead, also one that replaces another
@@ -140,10 +143,11 @@ class LocalExecutor(Executor):
         return self._workers[-1]
 
     def _new_worker(self) -> None:
+        spawned, self._prestarted = self._prestarted or spawn(self._host.project.root), None
         self._workers.append(
             WarmProcess(
                 self._host.reactor,
-                project_root=self._host.project.root,
+                spawned,
                 on_message=self._heard,
                 on_death=self._worker_died,
             )

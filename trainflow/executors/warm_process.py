@@ -6,16 +6,14 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
+from trainflow.executors.warm_spawn import Spawned
 from trainflow.messages.warm import FromWorker, Launch, Parse, WarmUp
 
 log = logging.getLogger(__name__)
@@ -27,8 +25,8 @@ class WarmProcess:
     def __init__(
         self,
         reactor: Reactor,
+        spawned: Spawned,
         *,
-        project_root: Path,
         on_message: Callable[[WarmProcess, FromWorker], None],
         on_death: Callable[[WarmProcess], None],
     ) -> None:
@@ -39,16 +37,10 @@ class WarmProcess:
         #: children that have not ended, by pid
         self.children: set[int] = set()
         self.draining = False
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C in the terminal is for the engine alone: it tells the attempts
-                start_new_session=True,
-            )
-        self._peer = Peer(reactor, ours, on_message=self._heard, on_close=self._closed)
+        self._process = spawned.process
+        connection = spawned.connection.dup()
+        spawned.discard()
+        self._peer = Peer(reactor, connection, on_message=self._heard, on_close=self._closed)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,18 @@
+"""`python -m tests.benchmarks [NAME …]`: print the figures."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+NAMES = ("help", "cold_start", "transition", "fan_out", "retrigger", "idle", "waits")
+
+
+def main(names: list[str]) -> None:
+    """Run those named, or all."""
+    for name in names or NAMES:
+        import_module(f"tests.benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
