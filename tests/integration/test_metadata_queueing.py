@@ -1,0 +1,214 @@
+"""Scheduled tasks are queued in order, within limits counted from the database, and found by an index."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select, text
+
+from trainflow.messages.outcome import Deferral, OutcomeState
+from trainflow.metadata import dag_queries, pool_queries, task_queries, trigger_queries
+from trainflow.metadata.task_queries import TASK
+from trainflow.settings.model import ExecutorSettings, Settings
+from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+
+SLOTS = 4
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, settings=Settings(executor=ExecutorSettings(slots=SLOTS))) as plane:
+        yield plane
+
+
+def put_pool(plane: ControlPlane, name: str, slots: int, **more: Any) -> None:
+    with plane.database.transaction() as connection:
+        pool_queries.put(connection, name, slots, **{"description": "", "include_deferred": False, **more})
+
+
+def wide(plane: ControlPlane, count: int, **more: Any) -> list[str]:
+    names = [f"t{number:03d}" for number in range(count)]
+    plane.add_dag("wide", *(empty_task(name) for name in names), **{"max_active_tasks": 1000, **more})
+    return names
+
+
+def fire_all(plane: ControlPlane) -> None:
+    with plane.database.transaction() as connection:
+        for number in connection.execute(select(trigger_queries.TRIGGER.c.id)).scalars().all():
+            trigger_queries.fire(connection, number, None, plane.clock.now())
+    plane.scheduler.sweep()
+
+
+def test_slots_are_filled_and_refilled_in_order(plane: ControlPlane) -> None:
+    names = wide(plane, 10)
+    plane.add_run("wide")
+    workloads = plane.tick()
+    assert [workload.task_id for workload in workloads] == names[:SLOTS]
+    assert plane.tick() == []
+    plane.play(workloads[2])
+    assert [workload.task_id for workload in plane.tick()] == names[SLOTS : SLOTS + 1]
+
+
+def test_priority_then_age(plane: ControlPlane) -> None:
+    plane.add_dag("d", *(empty_task(name, priority_weight=weight) for name, weight in (("a", 1), ("b", 5), ("c", 5))))
+    plane.add_run("d", "r1")
+    plane.add_run("d", "r2")
+    order = []
+    for _ in range(6):
+        for workload in plane.tick():
+            order.append((workload.task_id, workload.run_id))
+            plane.play(workload)
+    assert order == [(task, run) for tasks in ("bc", "a") for run in ("r1", "r2") for task in tasks]
+
+
+def test_a_resumed_wait_does_not_queue_up_again(plane: ControlPlane) -> None:
+    """Behind hundreds of others, with the least priority, and it still has the next slot."""
+    plane.add_dag("waits", empty_task("w", priority_weight=-5))
+    plane.add_run("waits")
+    (waiting,) = plane.tick()
+    plane.play(waiting, OutcomeState.DEFERRED, deferral=Deferral("m.T", {}, "execute_complete"))
+    wide(plane, 300)
+    plane.add_run("wide")
+    workloads = plane.tick()
+    assert len(workloads) == SLOTS
+    fire_all(plane)
+    plane.play(workloads[0])
+    assert [workload.task_id for workload in plane.tick()] == ["w"]
+
+
+def test_a_full_pool_stops_only_its_own(plane: ControlPlane) -> None:
+    put_pool(plane, "gpu", 1)
+    plane.add_dag(
+        "d",
+        *(empty_task(f"g{number:03d}", pool="gpu", priority_weight=10) for number in range(200)),
+        *(empty_task(f"c{number}") for number in range(2)),
+        max_active_tasks=1000,
+    )
+    plane.add_run("d")
+    assert [workload.task_id for workload in plane.tick()] == ["g000", "c0", "c1"]
+
+
+def test_a_full_run_stops_only_itself(plane: ControlPlane) -> None:
+    names = wide(plane, 100, max_active_tasks=1)
+    plane.add_run("wide", "r1")
+    plane.add_run("wide", "r2")
+    assert [(w.run_id, w.task_id) for w in plane.tick()] == [("r1", names[0]), ("r2", names[0])]
+
+
+def test_a_pool_may_count_what_is_deferred(plane: ControlPlane) -> None:
+    put_pool(plane, "gpu", 1, include_deferred=True)
+    plane.add_dag("d", empty_task("a", pool="gpu"), empty_task("b", pool="gpu"))
+    plane.add_run("d")
+    (first,) = plane.tick()
+    plane.play(first, OutcomeState.DEFERRED, deferral=Deferral("m.T", {}, "execute_complete"))
+    assert plane.tick() == []
+    fire_all(plane)
+    (resumed,) = plane.tick()
+    assert resumed.task_id == "a"
+    plane.play(resumed)
+    assert [workload.task_id for workload in plane.tick()] == ["b"]
+
+
+def test_a_pool_that_does_not_count_them(plane: ControlPlane) -> None:
+    put_pool(plane, "gpu", 1)
+    plane.add_dag("d", empty_task("a", pool="gpu"), empty_task("b", pool="gpu"))
+    plane.add_run("d")
+    (first,) = plane.tick()
+    plane.play(first, OutcomeState.DEFERRED, deferral=Deferral("m.T", {}, "execute_complete"))
+    assert [workload.task_id for workload in plane.tick()] == ["b"]
+
+
+def test_max_active_tis_per_dag_over_runs(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a", max_active_tis_per_dag=2))
+    for number in range(4):
+        plane.add_run("d", f"r{number}")
+    workloads = plane.tick()
+    assert [workload.run_id for workload in workloads] == ["r0", "r1"]
+    plane.play(workloads[0])
+    assert [workload.run_id for workload in plane.tick()] == ["r2"]
+
+
+def test_why_not_is_said(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a", pool="nowhere"))
+    run = plane.add_run("d")
+    plane.tick()
+    assert plane.scheduler.refused == {plane.task(run, "a").id: "pool 'nowhere' does not exist"}
+
+
+def test_pausing_holds_tasks_as_well(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
+    plane.add_run("d")
+    (first,) = plane.tick()
+    with plane.database.transaction() as connection:
+        dag_queries.pause(connection, "d", True)
+    plane.play(first)
+    assert plane.tick() == []
+
+
+def test_two_schedulers_never_exceed_a_pool(plane: ControlPlane, tmp_path: Path) -> None:
+    put_pool(plane, "gpu", 3)
+    plane.add_dag("d", *(empty_task(f"t{number}", pool="gpu") for number in range(12)))
+    plane.add_run("d")
+    plane.scheduler._decide_runs(plane.clock.now())
+    plane.scheduler._start_runs(plane.clock.now())
+    plane.scheduler._decide_runs(plane.clock.now())
+    with control_plane(tmp_path, clock=plane.clock, settings=plane.settings) as other:
+        barrier = threading.Barrier(2)
+
+        def queue(which: ControlPlane) -> None:
+            barrier.wait()
+            which.scheduler._queue_tasks(plane.clock.now())
+
+        threads = [threading.Thread(target=queue, args=(which,)) for which in (plane, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with plane.database.reading() as connection:
+        assert len(task_queries.held(connection)) == 3
+
+
+def test_draining_hands_out_nothing(plane: ControlPlane) -> None:
+    wide(plane, 3)
+    plane.add_run("wide")
+    plane.scheduler.draining = True
+    assert plane.tick() == []
+
+
+def _seed(plane: ControlPlane, count: int) -> None:
+    """One run with many finished and many scheduled tasks."""
+    plane.add_dag("d", empty_task("a"))
+    run = plane.add_run("d")
+    plane.tick()
+    common = {"dag_run_id": run, "map_index": -1, "pool": "default_pool", "pool_slots": 1, "queue": "default"}
+    rows = [
+        {**common, "task_id": f"{state}{number}", "state": state, "priority_weight": number % 7}
+        for number in range(count // 2)
+        for state in ("success", "scheduled")
+    ]
+    with plane.database.transaction() as connection:
+        connection.execute(insert(TASK), rows)
+        connection.execute(text("ANALYZE"))
+
+
+def test_the_queue_is_read_through_its_index(plane: ControlPlane) -> None:
+    """Sorted by the index: the first few of fifty thousand cost what the first few of fifty cost."""
+    _seed(plane, 50_000)
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(plane.database.engine, "before_cursor_execute")
+    def remember(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    with plane.database.transaction() as connection:
+        found = task_queries.lock_scheduled(connection, limit=24, without_pools=["full"], without_runs=[99])
+        statement, parameters = next(pair for pair in statements if "FROM task_instance" in pair[0])
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    assert len(found) == 24
+    assert [candidate.priority_weight for candidate in found] == [6] * 24
+    assert any("USING INDEX ix_task_instance_queueing (state=?)" in line for line in plan), plan
+    assert not any("TEMP B-TREE" in line for line in plan), plan

@@ -1,0 +1,161 @@
+"""After an engine that died: adopt what still runs, put back what does not, and stop what nobody waits for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.metadata import run_queries, service_queries
+from trainflow.observability.processes import started_at
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+
+DEAD_AFTER = timedelta(seconds=30)
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"), empty_task("b"), empty_task("c"))
+        yield plane
+
+
+@pytest.fixture
+def second(first: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, clock=first.clock) as plane:
+        yield plane
+
+
+def adopt(plane: ControlPlane) -> None:
+    adopt_orphans(
+        plane.database,
+        plane.executor,
+        plane.service,
+        own=plane.service_id,
+        now=plane.clock.now(),
+        dead_after=DEAD_AFTER,
+    )
+
+
+def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, second: ControlPlane) -> None:
+    run = first.add_run("d")
+    running, dead, queued = first.tick()
+    for workload in (running, dead):
+        first.claim(workload)
+    first.clock.advance(DEAD_AFTER)
+    second.executor.alive = {running.key}
+    adopt(second)
+    assert first.states(run) == {"a": "running", "b": "scheduled", "c": "scheduled"}
+    assert first.task(run, "a").service_id == second.service_id
+    assert [first.task(run, name).lost for name in "abc"] == [0, 1, 1]
+    # the adopted one ends as if nothing had happened; a late report of a lost one changes nothing
+    second.report(running)
+    first.report(dead)
+    assert first.states(run) == {"a": "success", "b": "scheduled", "c": "scheduled"}
+    assert {workload.task_id for workload in second.tick()} == {"b", "c"}
+    assert queued.task_id == "c"
+
+
+def test_whoever_is_alive_keeps_what_it_holds(first: ControlPlane, second: ControlPlane) -> None:
+    run = first.add_run("d")
+    first.tick()
+    first.clock.advance(DEAD_AFTER - timedelta(seconds=1))
+    adopt(second)
+    assert set(first.states(run).values()) == {"queued"}
+
+
+def test_on_this_host_a_process_that_is_gone_is_noticed_at_once(first: ControlPlane, second: ControlPlane) -> None:
+    run = first.add_run("d")
+    first.tick()
+    with first.database.transaction() as connection:
+        gone = service_queries.register(
+            connection,
+            kind="engine",
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            process_started=started_at(os.getpid()) + 1.0,
+            now=first.clock.now(),
+        )
+        connection.execute(service_queries.SERVICE.delete().where(service_queries.SERVICE.c.id == first.service_id))
+        connection.exec_driver_sql("UPDATE task_instance SET service_id = ?", (gone,))
+    adopt(second)
+    assert set(first.states(run).values()) == {"scheduled"}
+
+
+def test_what_a_stopped_engine_left_is_taken_over(first: ControlPlane, second: ControlPlane) -> None:
+    run = first.add_run("d")
+    first.tick()
+    with first.database.transaction() as connection:
+        service_queries.stop(connection, first.service_id, first.clock.now())
+    adopt(second)
+    assert set(first.states(run).values()) == {"scheduled"}
+
+
+def test_a_stopped_engine_is_forgotten_in_the_end(first: ControlPlane, second: ControlPlane) -> None:
+    """Looking after the dead again and again must not keep them from being forgotten."""
+    ended = first.clock.now()
+    with first.database.transaction() as connection:
+        service_queries.stop(connection, first.service_id, ended)
+    first.clock.advance(timedelta(days=8))
+    adopt(second)
+    with first.database.transaction() as connection:
+        service_queries.forget_stopped(connection, first.clock.now() - timedelta(days=7))
+        assert [row.id for row in service_queries.everyone(connection)] == [second.service_id]
+
+
+def test_two_adopters_share_the_orphans(first: ControlPlane, second: ControlPlane, tmp_path: Path) -> None:
+    run = first.add_run("d")
+    for workload in first.tick():
+        first.claim(workload)
+        second.executor.alive.add(workload.key)
+    first.clock.advance(DEAD_AFTER)
+    with second.database.transaction() as connection:
+        service_queries.renew_lease(connection, second.service_id, second.clock.now())
+    with control_plane(tmp_path, clock=first.clock) as third:
+        adopt(second)
+        adopt(third)
+        assert {first.task(run, name).service_id for name in "abc"} == {second.service_id}
+        assert set(first.states(run).values()) == {"running"}
+
+
+class TestReconcile:
+    def reconciler(self, plane: ControlPlane) -> Reconciler:
+        return Reconciler(plane.database, plane.executor, plane.service, own=plane.service_id)
+
+    def test_what_the_executor_lost_is_scheduled_again(self, first: ControlPlane) -> None:
+        run = first.add_run("d")
+        kept, gone, _ = first.tick()
+        first.claim(kept)
+        first.executor.alive.discard(gone.key)
+        self.reconciler(first).reconcile()
+        assert first.states(run) == {"a": "running", "b": "scheduled", "c": "queued"}
+
+    def test_a_stray_is_told_to_stop_when_it_is_seen_twice(self, first: ControlPlane) -> None:
+        run = first.add_run("d")
+        workloads = first.tick()
+        for workload in workloads:
+            first.claim(workload)
+        reconciler = self.reconciler(first)
+        with first.database.transaction() as connection:
+            run_queries.clear(connection, run, first.clock.now())
+        reconciler.reconcile()
+        assert first.executor.terminated == []
+        reconciler.reconcile()
+        assert set(first.executor.terminated) == {workload.key for workload in workloads}
+
+    def test_one_that_has_just_reported_is_left_alone(self, first: ControlPlane) -> None:
+        first.add_run("d")
+        (workload, *_) = first.tick()
+        reconciler = self.reconciler(first)
+        first.play(workload)
+        first.executor.alive.add(workload.key)
+        reconciler.reconcile()
+        first.executor.alive.discard(workload.key)
+        reconciler.reconcile()
+        reconciler.reconcile()
+        assert first.executor.terminated == []
