@@ -57,7 +57,7 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
 @dags.command("show")
 def show_dag(
     dag: str = DAG_ARGUMENT,
-    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="With a file: override a value of it."),
+    overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="With a file: override a value of it."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """One DAG: its tasks as a tree, its params, the chain it trains, its version.
@@ -120,7 +120,7 @@ def errors(
 @dags.command("test")
 def read_now(
     file: str = typer.Argument(metavar="FILE", help="A pipeline file, or the name of one in pipelines/."),
-    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline."),
+    overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Read a pipeline file, in a process of its own, and say what it defines or what is wrong. Keeps nothing.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".yaml", ".yml", ".py")
 PIPELINE = typer.Argument(help="A pipeline file, the name of one in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
-    [], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
+    [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
 )
 STAGE = typer.Option(None, "--stage", help="Which chain, where the file trains several.")
 BRANCH = typer.Option(None, "--branch", help="Which chain, where the file trains several.")

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def start(
     pipeline: str = typer.Argument(help="A pipeline file (YAML or Python), or the name of one in pipelines/."),
     overrides: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
+        [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
     ),
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
@@ -66,12 +66,12 @@ def start(
 
 
 def parse_overrides(given: list[str]) -> dict[str, str]:
-    """`key=value` pairs. Raises InputError for what is none."""
+    """`name=value` pairs. Raises InputError for what is none."""
     parsed = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {item}: write --set KEY=VALUE, e.g. --set split.partitions=7")
+            raise InputError(f"--set {item}: write --set NAME=VALUE, e.g. --set split.partitions=7")
         parsed[key.strip()] = value
     return parsed
 

@@ -148,7 +148,7 @@ def try_task(
     task: str = TASK_ARGUMENT,
     conf: str | None = typer.Option(None, "--conf", metavar="JSON", help="Conf of the run: an object."),
     xcom: list[str] = typer.Option([], "--xcom", metavar="TASK=JSON", help="What a task before it hands over."),
-    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a value of the pipeline."),
+    overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline."),
     logical_date: str | None = typer.Option(None, "--logical-date", help="The date the run is about."),
 ) -> int:
     """Run one task in this process, once: no scheduler, no retries, no database.

@@ -35,12 +35,14 @@ class Known:
         self.source = source
         self.path = path
         self._stamps: dict[Path, Stamp | None] | None = None
+        self._failed = False
 
-    def read_with(self, stamp_before: Stamp | None, modules: list[str]) -> None:
+    def read_with(self, stamp_before: Stamp | None, modules: list[str], *, failed: bool) -> None:
         """Remember what it was read from. The file's own stamp is from before it was read: a change meanwhile shows."""
+        self._failed = failed
         self._stamps = {self.path: stamp_before, **{Path(module): stamp(Path(module)) for module in modules}}
 
     @property
     def is_stale(self) -> bool:
-        """Has to be read (again)."""
-        return self._stamps is None or any(stamp(path) != before for path, before in self._stamps.items())
+        """Has to be read (again). One that failed always has: what would mend it may lie in a file it never reached."""
+        return self._failed or self._stamps is None or any(stamp(path) != before for path, before in self._stamps.items())

@@ -171,7 +171,7 @@ class DagProcessor:
             parsing.timer.cancel()
         self._parsing = None
         known = parsing.known
-        known.read_with(parsing.before, result.modules)
+        known.read_with(parsing.before, result.modules, failed=result.problem is not None)
         self._store(known, result)
         self._on_parsed(known.path, result.problem)
         self._next()

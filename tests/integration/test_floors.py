@@ -1,0 +1,37 @@
+"""The floors of the package, as `pyproject.toml` draws them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_modules_import_downwards_only() -> None:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    silent = [
+        str(package.relative_to(ROOT))
+        for package in (ROOT / "trainflow").rglob("__init__.py")
+        if "migrations" not in package.parts and len(package.read_text().split('"""')[1]) < 40
+    ]
+
+    assert silent == []
+
+
+def test_only_the_clock_asks_for_the_time() -> None:
+    asking = []
+    for path in (ROOT / "trainflow").rglob("*.py"):
+        text = path.read_text()
+        for call in ("datetime.now(", "time.time(", "utcnow(", ".today("):
+            if call in text and path.name != "clock.py":
+                asking.append(f"{path.relative_to(ROOT)}: {call}")
+
+    assert asking == []
