@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import deque
 from collections.abc import Callable
 
 from trainflow.errors import ProtocolError
@@ -25,7 +27,8 @@ class Peer:
         self._reactor = reactor
         self._connection = connection
         self._frames = FrameReader()
-        self._pending = bytearray()
+        #: bytes, and the descriptor that goes with the first of them
+        self._outgoing: deque[tuple[memoryview, int | None]] = deque()
         self._on_message = on_message
         self._on_close = on_close
         self.closed = False
@@ -33,40 +36,48 @@ class Peer:
 
     def send(self, payload: bytes) -> None:
         """Send one frame; what the kernel does not take now goes out later. Nothing happens when it is closed."""
-        if self.closed:
-            return
-        self._pending += pack(payload)
-        self._flush()
+        self._send(payload, None)
 
     def send_with_descriptor(self, payload: bytes, descriptor: int) -> None:
-        """Send one (small) frame with an open file descriptor. Nothing happens when it is closed, or found to be."""
+        """Send one frame with a copy of an open file descriptor. Nothing happens when it is closed."""
+        if not self.closed:
+            self._send(payload, os.dup(descriptor))
+
+    def _send(self, payload: bytes, descriptor: int | None) -> None:
         if self.closed:
             return
-        frame = pack(payload)
-        if self._pending:
-            raise ProtocolError("cannot pass a descriptor behind unsent bytes")
-        try:
-            sent = socket.send_fds(self._connection, [frame], [descriptor])
-        except BlockingIOError:
-            raise ProtocolError("cannot pass a descriptor behind bytes that were not read") from None
-        except OSError:
-            self.close()
-            return
-        self._pending += frame[sent:]
-        self._flush()
+        self._outgoing.append((memoryview(pack(payload)), descriptor))
+        if len(self._outgoing) == 1:
+            self._flush()
 
     def _flush(self) -> None:
         try:
-            while self._pending:
-                sent = self._connection.send(self._pending)
-                del self._pending[:sent]
+            while self._outgoing:
+                self._write(*self._outgoing[0])
         except BlockingIOError:
             self._reactor.watch(self._connection, self._readable, self._flush)
             return
         except OSError:
-            self.close()
-            return
+            # nobody reads any more; what was said to us before is still there, and its end will be seen
+            self._drop_outgoing()
         self._reactor.watch(self._connection, self._readable)
+
+    def _write(self, data: memoryview, descriptor: int | None) -> None:
+        if descriptor is None:
+            sent = self._connection.send(data)
+        else:
+            sent = socket.send_fds(self._connection, [data], [descriptor])
+            os.close(descriptor)
+        if sent < len(data):
+            self._outgoing[0] = (data[sent:], None)
+        else:
+            self._outgoing.popleft()
+
+    def _drop_outgoing(self) -> None:
+        for _, descriptor in self._outgoing:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._outgoing.clear()
 
     def _readable(self) -> None:
         try:
@@ -96,6 +107,7 @@ class Peer:
         if self.closed:
             return
         self.closed = True
+        self._drop_outgoing()
         self._reactor.unwatch(self._connection)
         self._connection.close()
         self._on_close()

@@ -35,6 +35,16 @@ class Timer:
         self.callback = None
 
 
+class _Source:
+    """Who is called for a file descriptor; nobody once it is unwatched, also in the turn that found it ready."""
+
+    __slots__ = ("on_readable", "on_writable")
+
+    def __init__(self, on_readable: Callback | None, on_writable: Callback | None) -> None:
+        self.on_readable = on_readable
+        self.on_writable = on_writable
+
+
 class Reactor:
     """Calls back when something is readable, writable or due."""
 
@@ -46,7 +56,7 @@ class Reactor:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, (self._drain, None))
+        self._selector.register(self._wake_read, selectors.EVENT_READ, _Source(self._drain, None))
         self.woken = False
 
     @property
@@ -57,18 +67,22 @@ class Reactor:
     def watch(self, source: HasFileno | int, on_readable: Callback | None, on_writable: Callback | None = None) -> None:
         """Call back when `source` is readable (writable); replaces what was watched on it before."""
         events = (selectors.EVENT_READ if on_readable else 0) | (selectors.EVENT_WRITE if on_writable else 0)
-        data = (on_readable, on_writable)
         try:
-            self._selector.modify(source, events, data)
+            key = self._selector.get_key(source)
         except KeyError:
-            self._selector.register(source, events, data)
+            self._selector.register(source, events, _Source(on_readable, on_writable))
+            return
+        key.data.on_readable, key.data.on_writable = on_readable, on_writable
+        if key.events != events:
+            self._selector.modify(source, events, key.data)
 
     def unwatch(self, source: HasFileno | int) -> None:
         """Forget a source; unknown ones are ignored. To be called before it is closed."""
         try:
-            self._selector.unregister(source)
+            key = self._selector.unregister(source)
         except (KeyError, ValueError):
             return
+        key.data.on_readable = key.data.on_writable = None
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         """Call back once, `seconds` from now."""
@@ -86,12 +100,12 @@ class Reactor:
     def turn(self, timeout: float | None) -> None:
         """Wait until something happens, at most `timeout` seconds (None: without end), and make the calls."""
         for key, mask in self._selector.select(self._patience(timeout)):
-            on_readable, on_writable = key.data
-            if mask & selectors.EVENT_WRITE and on_writable:
-                on_writable()
-            # the first callback may have unwatched the source
-            if mask & selectors.EVENT_READ and on_readable and key.fileobj in self._selector.get_map():
-                on_readable()
+            found: _Source = key.data
+            if mask & selectors.EVENT_WRITE and found.on_writable:
+                found.on_writable()
+            # asked again: any callback before may have unwatched it, and closed it
+            if mask & selectors.EVENT_READ and found.on_readable:
+                found.on_readable()
         self._run_timers()
 
     def _patience(self, timeout: float | None) -> float | None:
