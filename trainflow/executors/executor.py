@@ -94,3 +94,6 @@ class Executor(ABC):
     @abstractmethod
     def end(self, grace: timedelta) -> None:
         """Stop: attempts that are left are told to, and get `grace` to report. Then give everything back."""
+
+    def hurry(self) -> None:  # noqa: B027
+        """Somebody asked a second time to stop: an `end` that waits gives no more grace. Called by a signal handler."""

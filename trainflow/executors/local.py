@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -32,8 +33,10 @@ from trainflow.observability import processes
 log = logging.getLogger(__name__)
 
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
-#: a warm worker that dies this often before it has launched anything will not get better
+#: a warm worker that dies this often with nothing to do will not get better
 HOPELESS_DEATHS = 5
+#: a file at which the warm worker has died this often is run in a fresh interpreter: it harms only itself there
+DISTRUSTED_DEATHS = 2
 
 
 class _Held:
@@ -41,10 +44,13 @@ class _Held:
 
     def __init__(self, workload: ExecuteTask | None) -> None:
         self.workload = workload
+        #: who was asked to fork it
+        self.worker: WarmProcess | None = None
         self.pid: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.watch: int | None = None
         self.out_of_memory_before = processes.out_of_memory_kills()
+        self.told_to_stop = False
         self.kill_timer: Timer | None = None
         self.launch_timer: Timer | None = None
 
@@ -60,7 +66,10 @@ class LocalExecutor(Executor):
         #: what each worker is told to import ahead, also one that replaces another
         self._warm_ups: list[ParseFile] = []
         self._deaths = 0
+        #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
+        self._deaths_at: Counter[str] = Counter()
         self._ending = False
+        self._hurried = False
 
     # -- contract --------------------------------------------------------------------------------------------------
 
@@ -71,12 +80,17 @@ class LocalExecutor(Executor):
             self._new_worker()
 
     def queue_workload(self, workload: ExecuteTask) -> None:
-        held = self._held.setdefault(workload.key, _Held(workload))
-        if self._fork:
+        if workload.key not in self._held:
+            held = self._held[workload.key] = _Held(workload)
+            self._launch(workload, held)
+
+    def _launch(self, workload: ExecuteTask, held: _Held) -> None:
+        if self._fork and self._deaths_at[workload.source.path] < DISTRUSTED_DEATHS:
             # a launch that is not confirmed means that the worker hangs in somebody's import
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._worker_hangs(workload.key))
-            self._worker.launch(Launch(workload))
+            held.worker = self._worker
+            held.worker.launch(Launch(workload))
         else:
             self._spawn(workload, held)
 
@@ -109,8 +123,14 @@ class LocalExecutor(Executor):
 
     def terminate(self, key: AttemptKey) -> None:
         held = self._held.get(key)
-        if held is None or held.pid is None or held.kill_timer is not None:
+        if held is None or held.told_to_stop:
             return
+        held.told_to_stop = True
+        self._tell_to_stop(key, held)
+
+    def _tell_to_stop(self, key: AttemptKey, held: _Held) -> None:
+        if held.pid is None:
+            return  # told as soon as it is there
         log.info("stopping attempt %s (pid %d)", key.attempt_id, held.pid)
         _signal(held.pid, signal.SIGTERM)
         grace = self._host.settings.engine.stop_grace_seconds
@@ -125,14 +145,21 @@ class LocalExecutor(Executor):
             if held.workload is None or not held.workload.shielded:
                 self.terminate(key)
         deadline = self._host.clock.monotonic() + grace.total_seconds()
-        while self._held and (left := deadline - self._host.clock.monotonic()) > 0:
+        while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
             self._host.reactor.turn(min(left, 0.5))
             self.sync()
-        for key in list(self._held):
+        for key, held in list(self._held.items()):
             self._kill(key)
+            if held.process is not None:
+                held.process.wait()
+            # what becomes of it is decided by the next engine, which finds it dead
+            self._forget(key)
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+
+    def hurry(self) -> None:
+        self._hurried = True
 
     # -- the warm worker -------------------------------------------------------------------------------------------
 
@@ -169,43 +196,62 @@ class LocalExecutor(Executor):
     def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
         match message:
             case Launched(key, pid, _):
-                self._deaths = 0
                 worker.children.add(pid)
-                if held := self._held.get(key):
-                    held.pid = pid
-                    _cancel(held.launch_timer)
+                self._launched(worker, key, pid)
             case ChildEnded(pid, code, number):
                 worker.children.discard(pid)
                 self._child_ended(pid, code, number)
-                if worker.draining and not worker.children:
-                    self._workers.remove(worker)
-                    worker.close()
+                self._retire(worker)
             case Stale(changed, key):
                 self._replace(worker, key, changed)
+
+    def _launched(self, worker: WarmProcess, key: AttemptKey, pid: int) -> None:
+        self._deaths = 0
+        held = self._held.get(key)
+        if held is None or held.worker is not worker or held.workload is None:
+            return
+        self._deaths_at.pop(held.workload.source.path, None)
+        _cancel(held.launch_timer)
+        held.pid = pid
+        if held.told_to_stop:
+            self._tell_to_stop(key, held)
 
     def _replace(self, worker: WarmProcess, key: AttemptKey | None, changed: str) -> None:
         log.info("%s has changed: the warm worker is replaced", changed)
         worker.draining = True
-        if not worker.children and worker in self._workers:
+        self._deaths_at.clear()
+        held = self._held.get(key) if key else None
+        if held is not None and held.worker is worker and held.workload is not None:
+            _cancel(held.launch_timer)
+            self._launch(held.workload, held)
+        self._retire(worker)
+
+    def _retire(self, worker: WarmProcess) -> None:
+        """End a worker that was replaced, once it has nothing more to say: about children, or launches it was asked for."""
+        if worker.draining and worker in self._workers and not worker.children and not self._waiting_for(worker):
             self._workers.remove(worker)
             worker.close()
-        held = self._held.get(key) if key else None
-        if held is not None and held.workload is not None:
-            _cancel(held.launch_timer)
-            self.queue_workload(held.workload)
+
+    def _waiting_for(self, worker: WarmProcess) -> list[AttemptKey]:
+        """Attempts that it was asked to launch and has not, in the order in which it was asked."""
+        return [key for key, held in self._held.items() if held.worker is worker and held.pid is None]
 
     def _worker_hangs(self, key: AttemptKey) -> None:
-        if key not in self._held or not self._workers:
+        held = self._held.get(key)
+        if held is None or held.worker not in self._workers or held.worker is None:
             return
         log.error("the warm worker did not launch attempt %s in time: it is replaced", key.attempt_id)
-        self._workers[-1].kill()
+        held.worker.kill()
 
     def _worker_died(self, worker: WarmProcess) -> None:
         if worker in self._workers:
             self._workers.remove(worker)
         if self._ending:
             return
-        self._deaths += 1
+        # whatever it was importing ahead is not tried again
+        self._warm_ups.clear()
+        unlaunched = self._waiting_for(worker)
+        self._suspect(unlaunched)
         if self._deaths > HOPELESS_DEATHS:
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
@@ -214,31 +260,45 @@ class LocalExecutor(Executor):
             )
         log.warning("the warm worker ended unexpectedly: a new one is started")
         for key, held in list(self._held.items()):
-            if held.pid is None and held.process is None:
-                _cancel(held.launch_timer)
+            if key in unlaunched:
                 self._finish(key, ProcessExit(reason="its warm worker ended before the attempt was launched"))
             elif held.pid in worker.children:
                 # the child goes on; from now on it is watched from here
                 self._watch_orphan(key, held)
-        self._new_worker()
+        if not self._workers or self._workers[-1].draining:
+            self._new_worker()
+
+    def _suspect(self, unlaunched: list[AttemptKey]) -> None:
+        """Remember what a worker died of: it goes through files one after the other, so the first one it did not get
+        through; with nothing to launch, the worker itself."""
+        workload = self._held[unlaunched[0]].workload if unlaunched else None
+        if workload is None:
+            self._deaths += 1
+        else:
+            self._deaths_at[workload.source.path] += 1
 
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
     def _spawn(self, workload: ExecuteTask, held: _Held) -> None:
         environment = {**os.environ, WORKLOAD_VARIABLE: msgspec.json.encode(workload).decode()}
-        held.process = subprocess.Popen(
-            [sys.executable, "-m", "trainflow.execution.run_attempt"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        held.worker = None
+        try:
+            held.process = subprocess.Popen(
+                [sys.executable, "-m", "trainflow.execution.run_attempt"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._finish(workload.key, ProcessExit(reason=f"no process could be started: {error}"))
+            return
         held.pid = held.process.pid
         self._watch_pid(workload.key, held, held.process.pid)
 
     def _reap_spawned(self, key: AttemptKey, held: _Held) -> None:
         assert held.process is not None
         code = held.process.poll()
-        if code is not None:
+        if code is not None and not self._apply_spooled(key):
             self._finish(key, self._exit_of(held, code if code >= 0 else None, -code if code < 0 else None))
 
     # -- processes that are not our children -----------------------------------------------------------------------
@@ -250,7 +310,7 @@ class LocalExecutor(Executor):
 
     def _watch_pid(self, key: AttemptKey, held: _Held, pid: int) -> None:
         """Be called when the process ends, where the system can do that; otherwise `sync` looks."""
-        if not hasattr(os, "pidfd_open"):
+        if held.watch is not None or not hasattr(os, "pidfd_open"):
             return
         try:
             held.watch = os.pidfd_open(pid)
@@ -264,15 +324,18 @@ class LocalExecutor(Executor):
             held.process.wait()
             self._reap_spawned(key, held)
         else:
-            self._check_orphan(key, held)
+            self._orphan_ended(key)
 
     def _check_orphan(self, key: AttemptKey, held: _Held) -> None:
         assert held.pid is not None
         try:
             processes.started_at(held.pid)
         except ProcessLookupError:
-            if not self._apply_spooled(key):
-                self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
+            self._orphan_ended(key)
+
+    def _orphan_ended(self, key: AttemptKey) -> None:
+        if not self._apply_spooled(key):
+            self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
 
     def _child_of_worker(self, pid: int) -> bool:
         return any(pid in worker.children for worker in self._workers)

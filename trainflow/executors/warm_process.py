@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 import subprocess
 from collections.abc import Callable
 
@@ -68,8 +65,10 @@ class WarmProcess:
         self._on_message(self, self._decoder.decode(message))
 
     def _closed(self) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
         self._on_death(self)
 
     def close(self) -> None:
@@ -83,8 +82,7 @@ class WarmProcess:
 
     def kill(self) -> None:
         """End it by force, as one does with a process that hangs."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
 
