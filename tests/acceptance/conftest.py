@@ -63,7 +63,7 @@ def example(projects: Callable[..., LiveProject], flights: Path) -> LiveProject:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[LiveProject]:
-    """Thirty days of forty rows, nothing trained yet."""
-    project = tiny_project(tmp_path / "tiny")
+    """Nine days of forty rows in three splits, nothing trained yet."""
+    project = tiny_project(tmp_path / "tiny", days=9)
     yield project
     project.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from trainflow.errors import EngineAlreadyRunning, InputError
 
 if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
+    from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
     from trainflow.metadata.database import Database
     from trainflow.settings.model import Settings
@@ -37,6 +38,7 @@ def start(
     ),
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
+    ready: int | None = typer.Option(None, "--ready-descriptor", hidden=True),
 ) -> int:
     """Train a pipeline until it is caught up (mode: latest: until you stop it with Ctrl-C).
 
@@ -56,13 +58,16 @@ def start(
         from trainflow.cli.detached import start_detached
 
         return start_detached(project, path, overrides)
-    try:
-        return _as_engine(project, settings, path, given, plain=plain)
-    except EngineAlreadyRunning as other:
-        if not other.pid:
-            raise
-        typer.echo(f"an engine is alive (pid {other.pid}): following it")
-        return _as_follower(project, settings, path, given, plain=plain)
+    code = None
+    while code is None:
+        try:
+            code = _as_engine(project, settings, path, given, plain=plain, ready=ready)
+        except EngineAlreadyRunning as other:
+            if not other.pid:
+                raise
+            typer.echo(f"an engine is alive (pid {other.pid}): following it")
+            code = _as_follower(project, settings, path, given, plain=plain, ready=ready)
+    return code
 
 
 def parse_overrides(given: list[str]) -> dict[str, str]:
@@ -80,7 +85,7 @@ def parse_overrides(given: list[str]) -> dict[str, str]:
 
 
 def _as_engine(
-    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool
+    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool, ready: int | None
 ) -> int:
     from trainflow.clock import SystemClock
     from trainflow.engine.lock import engine_lock
@@ -104,6 +109,7 @@ def _as_engine(
         engine.warm_up(path, overrides)
         followings = _begin(engine.database, project, path, clock)
         engine.reactor.wake()
+        _say_ready(ready)
         return _Session(engine, followings, plain=plain).run()
 
 
@@ -145,20 +151,28 @@ class _Session:
     def run(self) -> int:
         """Turn the engine until everything followed has ended. Returns the exit code."""
         began = self._engine.clock.monotonic()
-        try:
-            self._look()
-            self._engine.run(lambda: self._over)
-            self._look(again=False)
-        finally:
-            self._display.close()
-        seconds = self._engine.clock.monotonic() - began
-        if self._engine.stop_requested:
-            typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
-            return EXIT_INTERRUPTED
-        left = self._drain()
+        while True:
+            try:
+                self._look()
+                self._engine.run(lambda: self._over)
+                self._look(again=False)
+            finally:
+                self._display.close()
+            seconds = self._engine.clock.monotonic() - began
+            if self._engine.stop_requested:
+                typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
+                return EXIT_INTERRUPTED
+            left = self._drain()
+            if self._engine.stop_requested or not self._somebody_came():
+                break
         for view in self._views.values():
             summarize(view, self._engine.project, seconds, undelivered=left)
         return exit_code(self._views.values())
+
+    def _somebody_came(self) -> bool:
+        """Did another terminal come to follow while the last deliveries were made?"""
+        with self._engine.database.reading() as connection:
+            return _others_follow(connection, self._engine, self._engine.clock.now())
 
     def _look(self, *, again: bool = True) -> None:
         """Show what is new; the session is over when nothing that is followed here or elsewhere is left."""
@@ -176,7 +190,8 @@ class _Session:
     def _drain(self) -> tuple[int, str | None]:
         if self._engine.mirror is None:
             return 0, None
-        self._engine.mirror.drain(self._engine.settings.tracking.drain_seconds)
+        seconds = self._engine.settings.tracking.drain_seconds
+        self._engine.mirror.drain(seconds, lambda: bool(self._engine.stop_requested))
         return self._engine.mirror.pending()
 
 
@@ -194,42 +209,58 @@ def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
 
 
 def _as_follower(
-    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool
-) -> int:
+    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool, ready: int | None
+) -> int | None:
+    """The exit code; None when the engine was about to end and has not taken up what was begun here."""
+    from trainflow.cli.parsed import parse
     from trainflow.engine.follower import Follower
 
-    from trainflow.cli.parsed import parse
+    try:
+        parsed = parse(project, settings, path, overrides)
+        with Follower(project, settings) as follower:
+            followings = follower.begin(path, overrides, parsed)
+            _say_ready(ready)
+            return _follow(follower, followings, plain=plain)
+    except KeyboardInterrupt:
+        typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
+        return EXIT_INTERRUPTED
 
-    parsed = parse(project, settings, path, overrides)
-    with Follower(project, settings) as follower:
-        followings = follower.begin(path, overrides, parsed)
-        return follow(follower, followings, plain=plain)
 
-
-def follow(follower: Any, followings: list[Following], *, plain: bool) -> int:
-    """Show what happens until it is over, or until Ctrl-C: the engine goes on then. Returns the exit code."""
+def _follow(follower: Follower, followings: list[Following], *, plain: bool) -> int | None:
+    """Show what happens until it is over. Raises KeyboardInterrupt."""
     from trainflow.cli.live import display
 
     shown = display(interactive=False if plain else None)
     began = follower.clock.monotonic()
     views: dict[str, View] = {}
+    taken_up = False
     try:
         while not views or not all(view.finished for view in views.values()):
             for following in followings:
                 view = views[following.dag_id] = follower.look(following)
                 shown.show(view, follower.clock.now())
+                taken_up = taken_up or view.current_number is not None or view.last_run is not None
             if not follower.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
-                shown.close()
+                if not taken_up:
+                    return None
                 typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
                 return EXIT_FAILED
-    except KeyboardInterrupt:
+    finally:
         shown.close()
-        typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
-        return EXIT_INTERRUPTED
-    shown.close()
     for view in views.values():
         summarize(view, follower.project, follower.clock.monotonic() - began, undelivered=(0, None))
     return exit_code(views.values())
+
+
+def _say_ready(descriptor: int | None) -> None:
+    """Tell whoever started this in the background that it trains."""
+    if descriptor is None:
+        return
+    import os
+
+    with suppress(OSError):
+        os.write(descriptor, b"1")
+        os.close(descriptor)
 
 
 # -- the end -------------------------------------------------------------------------------------------------------

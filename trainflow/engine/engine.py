@@ -320,6 +320,8 @@ class Engine:
     def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Stop in good order; asked a second time, stop at once. Fit for a signal handler."""
         self.stop_requested += 1
+        if self.stop_requested > 1 and self._executor is not None:
+            self._executor.hurry()
         self.reactor.wake()
 
     @contextmanager

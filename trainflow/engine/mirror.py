@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -159,15 +160,15 @@ class Mirror:
         with self._database.reading() as connection:
             return outbox_queries.undelivered(connection)
 
-    def drain(self, seconds: float) -> int:
+    def drain(self, seconds: float, enough: Callable[[], bool]) -> int:
         """Give the last deliveries a chance; returns how many are left for the next engine.
 
-        Ends early when MLflow cannot be reached: what waits is written down.
+        Ends early when MLflow cannot be reached, or when somebody has had `enough`: what waits is written down.
         """
         deadline = self._clock.monotonic() + seconds
         self._may_look = True
         self.tick()
-        while self._under_way and (left := deadline - self._clock.monotonic()) > 0:
+        while self._under_way and not enough() and (left := deadline - self._clock.monotonic()) > 0:
             self._reactor.turn(min(left, 0.5))
             self.tick()
         return self.pending()[0]
