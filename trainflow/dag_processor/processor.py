@@ -138,7 +138,8 @@ class DagProcessor:
         parsing.timer = self._reactor.call_later(seconds, lambda: self._time_out(parsing, peer))
 
     def _time_out(self, parsing: _Parsing, peer: Peer) -> None:
-        parsing.timed_out = True
+        # one that has not begun waits for a worker that hangs in another file: it is not to blame
+        parsing.timed_out = parsing.pid is not None
         if parsing.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(parsing.pid, signal.SIGKILL)
@@ -171,7 +172,9 @@ class DagProcessor:
             parsing.timer.cancel()
         self._parsing = None
         known = parsing.known
-        known.read_with(parsing.before, result.modules, failed=result.problem is not None)
+        # one that took too long is left alone until it changes: it would keep the others from being read
+        failed = result.problem is not None and not parsing.timed_out
+        known.read_with(parsing.before, result.modules, failed=failed)
         self._store(known, result)
         self._on_parsed(known.path, result.problem)
         self._next()

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +24,7 @@ from trainflow.executors.supervision import Supervision, nudge
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
-from trainflow.messages.warm import FromWorker
+from trainflow.messages.warm import FromWorker, Stale
 from trainflow.messages.workload import AttemptKey, DagSource, ParseFile, ParseProblem
 from trainflow.metadata import schema, service_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
@@ -110,10 +110,24 @@ class Engine:
     def running(self) -> Iterator[Engine]:
         """Everything is set up inside; on the way out attempts are stopped in good order and leases given back."""
         self.project.home.create()
-        if self._executor is not None:
-            self._executor.start(self)
         self.database = self._given_database or Database.of(self.project.home, self.settings)
-        schema.ensure_schema(self.database)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.reactor.close)
+            on_failure.callback(self.database.close)
+            if self._executor is not None:
+                # before the database is made: the warm worker imports meanwhile
+                self._executor.start(self)
+                on_failure.callback(self._executor.end, timedelta())
+            schema.ensure_schema(self.database)
+            self._make_service()
+            on_failure.pop_all()
+        try:
+            self._make_parts()
+            yield self
+        finally:
+            self._close()
+
+    def _make_service(self) -> None:
         self.service = ExecutionService(
             self.database,
             self.clock,
@@ -122,11 +136,6 @@ class Engine:
             on_change=self._changed,
         )
         self._register()
-        try:
-            self._make_parts()
-            yield self
-        finally:
-            self._close()
 
     def _register(self) -> None:
         kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
@@ -199,10 +208,15 @@ class Engine:
             self._parser = WarmProcess(
                 self.reactor,
                 spawn(self.project.root),
-                on_message=_ignore_message,
+                on_message=self._parser_said,
                 on_death=self._parser_died,
             )
         return self._parser
+
+    def _parser_said(self, process: WarmProcess, message: FromWorker) -> None:
+        if isinstance(message, Stale):
+            self._parser = None
+            process.close()
 
     def _parser_died(self, _process: WarmProcess) -> None:
         self._parser = None
@@ -359,5 +373,3 @@ def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:
     return None
 
 
-def _ignore_message(_process: WarmProcess, _message: FromWorker) -> None:
-    return None

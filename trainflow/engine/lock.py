@@ -40,7 +40,8 @@ def _acquire(descriptor: int, home: Home) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = _owner(descriptor)
-            if pid:
+            # a pid may be left of an engine that was killed, while somebody only looks
+            if pid and _is_there(pid):
                 raise EngineAlreadyRunning(f"an engine (pid {pid}) runs in {home.path}", pid=pid) from None
             time.sleep(_PAUSE_SECONDS)
         else:
@@ -62,6 +63,16 @@ def running_engine(home: Home) -> int | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _owner(descriptor: int) -> int:

@@ -129,9 +129,12 @@ class DagFiles:
         if key not in self._loaded:
             path = self._project.absolute(source.path)
             self._stamps.setdefault(path, _stamp(path))
-            self._loaded[key] = load(source, self._project)
-            self.watch(list(self._loaded[key].files))
-            self.note_imports()
+            try:
+                self._loaded[key] = load(source, self._project)
+                self.watch(list(self._loaded[key].files))
+            finally:
+                # what was imported stays imported, also when the file that asked for it failed
+                self.note_imports()
         return self._loaded[key]
 
     def has(self, source: DagSource) -> bool:

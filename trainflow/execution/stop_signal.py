@@ -16,7 +16,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received = False
-        self._shielded = False
+        self._raises = False
 
     def install(self) -> None:
         """Listen for SIGTERM. In the main thread only."""
@@ -27,17 +27,20 @@ class StopSignal:
     def _told(self, _number: int, _frame: FrameType | None) -> None:
         first, self.received = not self.received, True
         # raised once: `on_kill` and `finally` blocks of the task run undisturbed; after the grace time comes SIGKILL
-        if first and not self._shielded:
+        if first and self._raises:
             raise TaskTerminated("told to stop (SIGTERM)")
 
     @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """Inside, being told to stop is remembered and raises nothing (while the outcome is reported)."""
-        self._shielded = True
+    def interrupting(self) -> Iterator[None]:
+        """Inside, being told to stop raises TaskTerminated, also when it came before. Outside it is only remembered:
+        judging and reporting how the task ended comes to its end."""
+        self._raises = True
         try:
+            if self.received:
+                raise TaskTerminated("told to stop (SIGTERM)")
             yield
         finally:
-            self._shielded = False
+            self._raises = False
 
     def sleep(self, seconds: float) -> None:
         """Wait. Raises TaskTerminated when told to stop before or meanwhile."""

@@ -53,7 +53,8 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
     try:
-        started = connection.request(_claim(workload))
+        with stop.interrupting():
+            started = connection.request(_claim(workload))
     except (TaskTerminated, EngineError):
         return FAILED_EXIT_CODE
     if not isinstance(started, Started):
@@ -70,12 +71,11 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
         stop=stop,
     )
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
-    with stop.shielded():
-        ti.flush_progress()
-        reply = connection.conclude(outcome)
-        if refused(reply):
-            log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
-        connection.close()
+    ti.flush_progress()
+    reply = connection.conclude(outcome)
+    if refused(reply):
+        log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
+    connection.close()
     sys.stdout.flush()
     sys.stderr.flush()
     return FAILED_EXIT_CODE if outcome.state is OutcomeState.FAILED else 0
@@ -112,11 +112,13 @@ class _Attempt:
     def outcome(self, files: DagFiles) -> Outcome:
         """Execute the task; never raises."""
         try:
-            outcome = self._executed(files)
+            with self._stop.interrupting():
+                outcome = self._executed(files)
         except BaseException as error:
             outcome = self._judged(error)
-        if self._stop.received and outcome.state is not OutcomeState.FAILED:
-            # it was told to stop, and whatever it says it has not done what it was for
+        if self._stop.received and outcome.state is not OutcomeState.PREEMPTED:
+            # it was told to stop: whatever it says, it has not done what it was for; and a failure on the way out
+            # (of a loader whose workers were stopped, say) is none of its own
             return self._ended(OutcomeState.PREEMPTED, problem=Problem("was told to stop", kind="TaskTerminated"))
         return outcome
 

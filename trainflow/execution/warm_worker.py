@@ -137,8 +137,9 @@ class WarmWorker:
         answer_to = self._descriptors.pop(0)
         changed = self._files.changed()
         if changed is not None:
-            os.close(answer_to)
+            # said first: whoever sees the end of the line can know why
             self._say(Stale(str(changed)))
+            os.close(answer_to)
             return
 
         def child() -> int:
@@ -168,6 +169,9 @@ class WarmWorker:
             self._control.close()
             os.close(self._child_read)
             os.close(self._child_write)
+            # of files that are to be read after this: their end must not wait for this child's
+            for descriptor in self._descriptors:
+                os.close(descriptor)
             # exit handlers of what the parent imported are the parent's; the child runs those it adds itself
             atexit._clear()
             _reseed()

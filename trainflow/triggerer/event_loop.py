@@ -52,6 +52,8 @@ class EventLoop:
         self._decoder = msgspec.json.Decoder(ToLoop)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trigger")
         self._watching: dict[int, tuple[asyncio.Task[None], BaseTrigger | None]] = {}
+        #: kept here, so that nobody collects a task that is still under way
+        self._killing: set[asyncio.Task[None]] = set()
         self._questions: dict[int, asyncio.Future[str | None]] = {}
         self._numbers = itertools.count()
 
@@ -79,7 +81,9 @@ class EventLoop:
                 if trigger_id in self._watching:
                     task, trigger = self._watching[trigger_id]
                     if killed and trigger is not None:
-                        self._killing = asyncio.create_task(_kill(trigger, task))
+                        killing = asyncio.create_task(_kill(trigger, task))
+                        self._killing.add(killing)
+                        killing.add_done_callback(self._killing.discard)
                     else:
                         task.cancel()
             case DagRunAnswer(question_id, state):

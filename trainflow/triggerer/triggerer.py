@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -192,6 +189,8 @@ class Triggerer:
         log.warning("the triggers' event loop ended unexpectedly: it is started again")
         self._peer = None
         if self._process is not None:
+            # hung up without ending: not waited for
+            self._kill_loop()
             self._process.wait()
             self._process = None
         self._watched.clear()
@@ -201,8 +200,7 @@ class Triggerer:
 
     def _kill_loop(self) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+            self._process.kill()
 
     def close(self) -> None:
         """Stop watching; the waits stay, for the next triggerer."""
