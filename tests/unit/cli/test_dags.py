@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+
+from trainflow.cli.dags import tree
+from trainflow.messages.workload import ParseProblem
+from trainflow.metadata import dag_queries
+from trainflow.serialization.document import ChainDocument
+from trainflow.testing.control_plane import empty_task
+
+LIST_KEYS = {
+    "dag_id",
+    "path",
+    "version",
+    "is_paused",
+    "missing_since",
+    "parsed_at",
+    "description",
+    "tags",
+    "max_active_runs",
+    "tasks",
+    "chain",
+    "runs",
+}
+
+
+class TestList:
+    def test_documented_keys(self, plane, cli):
+        plane.add_dag("t", empty_task("x"), chain=ChainDocument("t", "main", "main", "s3://b"), tags=["ads"])
+        plane.add_run("d")
+        d, t = cli("dags", "list", "--json").json
+        assert set(d) == LIST_KEYS
+        assert (d["dag_id"], d["version"], d["tasks"], d["chain"], d["runs"]) == ("d", 1, 3, None, {"queued": 1})
+        assert (t["chain"], t["tags"]) == ("t/main/main", ["ads"])
+
+    def test_another_content_is_another_version(self, plane, cli):
+        plane.add_dag("d", empty_task("a"))
+        (d,) = cli("dags", "list", "--json").json
+        assert (d["version"], d["tasks"]) == (2, 1)
+
+    def test_nothing_read_yet(self, folder, cli):
+        said = cli("dags", "list")
+        assert (said.code, "no DAG has been read yet" in said.out) == (0, True)
+
+    def test_says_where_it_is_gone(self, plane, cli):
+        with plane.database.transaction() as connection:
+            dag_queries.mark_missing(connection, "pipelines/d.py", [], plane.clock.now())
+        assert "gone from its file" in cli("dags", "list").out
+
+
+class TestShow:
+    def test_documented_keys(self, plane, cli):
+        facts = cli("dags", "show", "d", "--json").json
+        known = {"dag_id", "path", "version", "digest", "is_paused", "missing_since", "parsed_at", "document"}
+        assert set(facts) == known
+        assert [task["upstream"] for task in facts["document"]["tasks"]] == [[], ["a"], ["b"]]
+        assert facts["document"]["params"] == {"rows": {"type": "integer", "default": 1}}
+
+    def test_for_people(self, plane, cli):
+        out = cli("dags", "show", "d").out
+        assert "└─ b  (EmptyOperator)" in out
+        assert "rows = 1" in out
+
+    def test_no_secrets(self, plane, cli):
+        chain = ChainDocument("t", "main", "main", "s3://b", storage_options={"key": "hush"})
+        plane.add_dag("t", empty_task("x"), chain=chain)
+        said = cli("dags", "show", "t", "--json")
+        assert said.json["document"]["chain"]["storage_options"] == "***"
+        assert "hush" not in said.out
+
+    def test_a_file_that_no_engine_has_read(self, plane, folder, cli):
+        (folder / "pipelines").mkdir()
+        (folder / "pipelines" / "new.yaml").write_text("pipeline: new\n")
+        said = cli("dags", "show", "new")
+        assert said.code == 2
+        assert "pipelines/new.yaml is there" in said.err
+
+
+@pytest.mark.parametrize(
+    ("edges", "lines"),
+    [
+        ({"a": [], "b": ["a"]}, ["a", "└─ b"]),
+        ({"a": [], "b": ["a"], "c": ["a"]}, ["a", "├─ b", "└─ c"]),
+        ({"a": [], "b": ["a"], "c": ["a", "b"]}, ["a", "└─ b", "   └─ c"]),
+        ({"a": [], "b": [], "c": ["a", "b"]}, ["a", "b", "└─ c  (also after a)"]),
+        ({"a": [], "b": ["a"], "c": ["a"], "d": ["b"]}, ["a", "├─ b", "│  └─ d", "└─ c"]),
+    ],
+)
+def test_tree(edges, lines):
+    tasks = [{"task_id": name, "operator": "Op", "upstream": upstream} for name, upstream in edges.items()]
+    shown = [line.replace("  (Op)", "").replace("(Op, ", "(") for line in tree(tasks)]
+    assert shown == lines
+
+
+def test_tree_of_a_long_chain():
+    tasks = [{"task_id": f"t{n}", "operator": "Op", "upstream": [f"t{n - 1}"] if n else []} for n in range(1500)]
+    assert len(tree(tasks)) == 1500
+
+
+class TestPause:
+    def test_pause_and_unpause(self, plane, cli, nudged):
+        plane.add_run("d")
+        assert cli("dags", "pause", "d").out == "d is paused now\n"
+        assert cli("dags", "pause", "d").out == "d was paused already\n"
+        assert cli("dags", "list", "--json").json[0]["is_paused"] is True
+        plane.scheduler.sweep()
+        assert plane.tick() == []
+        assert cli("dags", "unpause", "d").code == 0
+        plane.scheduler.sweep()
+        assert len(plane.tick()) == 1
+        assert nudged == [plane.project.home.socket_path] * 3
+
+    def test_unknown(self, plane, cli, nudged):
+        assert cli("dags", "pause", "dd").code == 2
+        assert nudged == []
+
+
+class TestErrors:
+    def test_none(self, plane, cli):
+        assert cli("dags", "errors").code == 0
+        assert cli("dags", "errors", "--json").json == []
+
+    def test_some(self, plane, cli):
+        problem = ParseProblem("pipelines/x.yaml:3:1: unknown key 'trian'", "Traceback …", line=3, column=1)
+        with plane.database.transaction() as connection:
+            dag_queries.store_problem(connection, "pipelines/x.yaml", problem, plane.clock.now())
+        said = cli("dags", "errors", "--json")
+        assert said.code == 1
+        (row,) = said.json
+        assert set(row) == {"path", "line", "column", "message", "traceback", "at"}
+        assert (row["path"], row["line"]) == ("pipelines/x.yaml", 3)
+        assert "unknown key 'trian'" in cli("dags", "errors").out
+        assert "Traceback" not in cli("dags", "errors").out
+        assert "Traceback" in cli("dags", "errors", "--traceback").out
+        assert "1 pipeline files cannot be read" in cli("dags", "list").err

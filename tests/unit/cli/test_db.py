@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import fcntl
+import os
+
+import pytest
+
+from trainflow.metadata.schema import HEAD
+
+
+def test_nothing_is_made_by_looking(folder, cli):
+    facts = cli("db", "check", "--json").json
+    database = folder / ".trainflow" / "trainflow.db"
+    assert facts == {
+        "ok": True,
+        "place": str(database),
+        "dialect": "sqlite",
+        "exists": False,
+        "revision": None,
+        "head": HEAD,
+        "problem": None,
+    }
+    assert cli("db", "current", "--json").json == {"revision": None, "head": HEAD, "is_current": False}
+    assert cli("db", "path").out.strip() == str(database)
+    assert not database.exists()
+
+
+def test_migrate_makes_it(folder, cli):
+    said = cli("db", "migrate")
+    assert (said.code, f"revision {HEAD} (was empty)" in said.out) == (0, True)
+    assert "was" not in cli("db", "migrate").out
+    assert cli("db", "current").out == f"{HEAD}\n"
+    assert cli("db", "check", "--json").json["revision"] == HEAD
+
+
+def test_check_finds_damage(folder, cli):
+    (folder / ".trainflow").mkdir()
+    (folder / ".trainflow" / "trainflow.db").write_bytes(b"not a database at all" * 100)
+    said = cli("db", "check", "--json")
+    assert said.code == 1
+    assert said.json["ok"] is False
+    assert "cannot be read" in said.json["problem"]
+
+
+def test_check_finds_another_revision(plane, cli):
+    from sqlalchemy import text
+
+    with plane.database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    said = cli("db", "check")
+    assert (said.code, "9999" in said.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("sqlite://me:hush@/nowhere.db", "Invalid SQLite URL"),
+        ("oracel://me:hush@host/db", "oracel"),
+        ("no url", "Could not parse"),
+    ],
+)
+def test_a_url_that_cannot_be_used(folder, cli, monkeypatch, url, problem):
+    monkeypatch.setenv("TRAINFLOW__DATABASE__URL", url)
+    for arguments in (("db", "path"), ("runs", "list")):
+        said = cli(*arguments)
+        assert said.code == 2
+        assert problem in said.err
+        assert "hush" not in said.err
+
+
+class TestReset:
+    def test_drops_everything(self, plane, cli):
+        plane.add_run("d")
+        assert cli("db", "reset", "--yes").code == 0
+        assert cli("runs", "list", "--json").json == []
+        assert cli("dags", "list", "--json").json == []
+        assert [row["name"] for row in cli("pools", "list", "--json").json] == ["default_pool"]
+
+    @pytest.mark.parametrize(("answer", "code", "left"), [(False, 1, 1), (True, 0, 0)])
+    def test_asks(self, plane, cli, monkeypatch, answer, code, left):
+        import typer
+
+        plane.add_run("d")
+        monkeypatch.setattr(typer, "confirm", lambda question: answer)
+        assert cli("db", "reset").code == code
+        assert len(cli("runs", "list", "--json").json) == left
+
+    def test_not_while_an_engine_is_alive(self, plane, cli):
+        plane.add_run("d")
+        lock = plane.project.home.engine_lock
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.pwrite(descriptor, b"4711\n", 0)
+            said = cli("db", "reset", "--yes")
+        finally:
+            os.close(descriptor)
+        assert said.code == 1
+        assert "4711" in said.err
+        assert len(cli("runs", "list", "--json").json) == 1
