@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from trainflow.errors import EngineError
+from trainflow.errors import EngineError, SettingsError
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -22,8 +23,19 @@ class Database:
     """A metadata database. Cheap to make; connects when first used."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
-        self.engine = _engine(url)
+        """Raises SettingsError for a URL that is none, or whose driver is not installed."""
+        try:
+            self.url = make_url(url)
+            self.engine = _engine(url)
+        except ArgumentError as error:
+            raise SettingsError(f"database.url cannot be used: {error}") from None
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"database.url needs the package '{error.name}', which is not installed "
+                "(PostgreSQL: psycopg, MySQL: pymysql)"
+            ) from None
+        self._owner = threading.get_ident()
+        self._kept: Connection | None = None
 
     @classmethod
     def of(cls, home: Home, settings: Settings) -> Database:
@@ -58,18 +70,33 @@ class Database:
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
+        """A connection of its own. The control plane turns in one thread: there the last one is kept for the next
+        transaction, since taking one from the pool costs as much as a statement."""
+        keeps = self.is_sqlite and threading.get_ident() == self._owner
+        kept, self._kept = (self._kept, None) if keeps else (None, self._kept)
+        connection = kept if kept is not None else self._open()
         try:
-            connection = self.engine.connect()
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if keeps and self._kept is None:
+            self._kept = connection
+        else:
+            connection.close()
+
+    def _open(self) -> Connection:
+        try:
+            return self.engine.connect()
         except DBAPIError as error:
             where = self.url.render_as_string(hide_password=True)
             raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error
-        try:
-            yield connection
-        finally:
-            connection.close()
 
     def close(self) -> None:
         """Give every connection back."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
         self.engine.dispose()
 
 
@@ -95,4 +122,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("trainflow_begin") or "BEGIN")
+    # straight to the driver: a statement of SQLAlchemy's costs ten times as much
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(connection.get_execution_options().get("trainflow_begin") or "BEGIN")

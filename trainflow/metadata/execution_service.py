@@ -78,6 +78,8 @@ class ExecutionService:
         self._versions = versions
         self._lost_attempts = lost_attempts
         self._on_change = on_change
+        #: attempts that said here how they ended and whose process has not ended yet; only saves asking the database
+        self._reported: set[AttemptKey] = set()
 
     def handle(self, request: Request) -> Reply:
         """See `trainflow.messages.execution_api.ExecutionApi`."""
@@ -251,6 +253,7 @@ class ExecutionService:
                 ended_at=now,
                 problem=outcome.problem.message if outcome.problem else None,
             )
+        self._reported.add(outcome.key)
         deferred = outcome.state is OutcomeState.DEFERRED
         self._on_change(
             Change(
@@ -359,6 +362,9 @@ class ExecutionService:
 
         Returns True when the attempt ended by this.
         """
+        if key in self._reported:
+            self._reported.discard(key)
+            return False
         judgement = aftermath.judge_exit(exit)
         with self._database.transaction() as connection:
             row = task_queries.by_key(connection, key)
