@@ -1,0 +1,22 @@
+"""The simulation: scheduler, ledger and triggerer against random crashes, in simulated time, from one seed.
+
+What is real: the scheduler with its phases, the execution service, recovery, the triggerer, every SQL statement (on a
+SQLite database in memory), the ledger and the steps of the commit, the rule that chooses the next split. What is
+simulated: the clock, the processes of attempts (`worker`), the executor that starts and watches them, the loop that
+runs triggers, the sample table, and the people and machines that interfere (`faults`).
+
+One seed is one history. A random driver lets one actor take one named step at a time; a plan of faults, drawn from the
+same seed, strikes between any two of them. After each step the invariants of a chain are asserted over everything that
+the step changed. When the faults are over the chain must come to its end by itself.
+
+Invariants
+- A seed always gives the same history, also after other seeds in the same process.
+- Nothing here decides what the product decides: a simulated process only does what a real one does.
+- Each invariant is proven able to fail: `tests/simulation` plants a bug for each.
+
+A change breaks this when an actor does two things in one step that a crash could part, or when a check trusts what the
+product says of itself where the rows or the files could be looked at.
+
+Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `worker`,
+`trigger_loop`, their surroundings `database`, `memory_store`, `table`, `pipeline`, and `invariants` with `ledger_check`.
+"""

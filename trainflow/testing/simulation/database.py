@@ -1,0 +1,115 @@
+"""The metadata database of a simulation: SQLite in memory, emptied in microseconds, with every change written down.
+
+Triggers of the database itself write down what changed: a statement that goes around the functions that should be
+used is seen as well.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import Connection
+
+from trainflow.metadata import schema
+from trainflow.metadata.database import Database
+
+_OBSERVE = """
+CREATE TABLE observed (
+    number INTEGER PRIMARY KEY, kind TEXT, id INTEGER, run INTEGER, name TEXT, old TEXT, new TEXT,
+    attempt TEXT, deferral INTEGER, old_failures INTEGER, failures INTEGER, service INTEGER
+);
+CREATE TRIGGER observe_task AFTER UPDATE ON task_instance
+WHEN old.state IS NOT new.state OR old.failures != new.failures BEGIN
+    INSERT INTO observed (kind, id, run, name, old, new, attempt, deferral, old_failures, failures, service)
+    VALUES ('task', new.id, new.dag_run_id, new.task_id, old.state, new.state, old.attempt_id, old.deferral_number,
+            old.failures, new.failures, new.service_id);
+END;
+CREATE TRIGGER observe_run AFTER UPDATE ON dag_run WHEN old.state IS NOT new.state BEGIN
+    INSERT INTO observed (kind, id, run, name, old, new)
+    VALUES ('run', new.id, new.number, new.run_id, old.state, new.state);
+END;
+CREATE TRIGGER observe_new_run AFTER INSERT ON dag_run BEGIN
+    INSERT INTO observed (kind, id, run, name, new) VALUES ('new run', new.id, new.number, new.run_id, new.state);
+END;
+CREATE TRIGGER observe_xcom AFTER INSERT ON xcom BEGIN
+    INSERT INTO observed (kind, run, name, new) VALUES ('xcom', new.dag_run_id, new.task_id, new.key);
+END;
+"""
+
+
+class Observed(NamedTuple):
+    """One change of one row. `run` is the key of the run (its number for runs); `attempt` held it before."""
+
+    kind: str
+    id: int
+    run: int
+    name: str
+    old: str | None
+    new: str | None
+    attempt: str | None
+    deferral: int | None
+    old_failures: int | None
+    failures: int | None
+    service: int | None
+
+
+class SimulatedCrash(Exception):
+    """The process that was writing is gone, before its commit or right after it."""
+
+    def __init__(self, *, committed: bool) -> None:
+        super().__init__("right after a commit" if committed else "before a commit")
+        self.committed = committed
+
+
+class SimulatedDatabase(Database):
+    """One for all histories of a process, so that its statements are compiled once."""
+
+    def __init__(self) -> None:
+        super().__init__("sqlite://")
+        #: whoever writes next is gone: before the commit, or right after it
+        self.crash: str | None = None
+        schema.ensure_schema(self)
+        self._raw = cast("sqlite3.Connection", self.engine.raw_connection().driver_connection)
+        self._raw.executescript(_OBSERVE)
+        self._empty = self._raw.serialize()
+        self._seen_changes = 0
+
+    def wipe(self) -> None:
+        """What a deleted and newly created database is."""
+        self._raw.deserialize(self._empty)
+        self.crash = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """See `Database.transaction`."""
+        crash, self.crash = self.crash, None
+        with super().transaction() as connection:
+            yield connection
+            if crash == "before":
+                raise SimulatedCrash(committed=False)
+        if crash == "after":
+            raise SimulatedCrash(committed=True)
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Look at rows, past the product."""
+        return self._raw.execute(statement, values).fetchall()
+
+    def write(self, statement: str, *values: Any) -> None:
+        """What the world does to rows, not the product."""
+        self._raw.execute(statement, values)
+
+    def observed(self) -> list[Observed]:
+        """What changed since the last look, in order."""
+        if self._raw.total_changes == self._seen_changes:
+            return []
+        changes = self._raw.execute(
+            "SELECT kind, id, run, name, old, new, attempt, deferral, old_failures, failures, service "
+            "FROM observed ORDER BY number"
+        ).fetchall()
+        if changes:
+            self._raw.execute("DELETE FROM observed")
+        self._seen_changes = self._raw.total_changes
+        return [Observed._make(change) for change in changes]

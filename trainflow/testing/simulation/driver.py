@@ -1,0 +1,132 @@
+"""Let one history happen: one actor takes one step, again and again, and after each everything is checked."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.testing.simulation.database import SimulatedDatabase
+from trainflow.testing.simulation.faults import strike
+from trainflow.testing.simulation.pipeline import CHAIN
+from trainflow.testing.simulation.plan import Fault, Scene
+from trainflow.testing.simulation.violation import Violation
+from trainflow.testing.simulation.world import World
+
+#: a chain that has not come to its end after so many steps without a fault is stuck; the slowest needs a fifth of it
+MOST_CALM_STEPS = 6000
+REMEMBERED_STEPS = 40
+#: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
+_TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05
+
+
+class History(msgspec.Struct, frozen=True):
+    """What happened. `invariant` and `problem`: what was violated, None when nothing was."""
+
+    seed: int
+    scene: Scene
+    faults: tuple[Fault, ...]
+    steps: int
+    invariant: str | None = None
+    problem: str | None = None
+    last_steps: tuple[str, ...] = ()
+
+
+class Driver:
+    """Drives one world. All that is random comes from the seed, a constant amount of it at each step."""
+
+    def __init__(self, seed: int, scene: Scene, faults: tuple[Fault, ...], database: SimulatedDatabase) -> None:
+        self._random = Random(f"driver {seed}")
+        self._faults = deque(faults)
+        self._database = database
+        self._scene = scene
+        self.steps = 0
+        self.last_steps: deque[str] = deque(maxlen=REMEMBERED_STEPS)
+
+    def drive(self) -> None:
+        """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
+        self._world = world = World(self._scene, self._database)
+        calm = 0
+        while self._faults or not world.complete:
+            self._strike()
+            self._step()
+            world.invariants.check()
+            calm = 0 if self._faults else calm + 1
+            if calm == 1:
+                world.thaw()
+            if calm > MOST_CALM_STEPS:
+                raise Violation("progress", f"not complete after {calm} steps without a fault: {self._situation()}")
+        self._check_the_end()
+
+    def _strike(self) -> None:
+        while self._faults and self._faults[0].at <= self.steps:
+            fault = self._faults.popleft()
+            self._note(f"!! {fault.kind}")
+            strike(self._world, fault)
+            self._world.invariants.check()
+
+    def _step(self) -> None:
+        world, chance, choice = self._world, self._random.random(), self._random.random()
+        self.steps += 1
+        if chance < _TIME:
+            self._note(world.pass_time(choice))
+        elif chance < _TIME + _ARRIVAL and world.arrivals:
+            self._note(world.arrive())
+        elif chance < _TIME + _ARRIVAL + _PERSON and world.person_could_begin():
+            self._begin()
+        elif moves := world.moves():
+            who, run = moves[int(choice * len(moves))]
+            self._note(f"{who}: {run()}")
+        elif world.arrivals and chance > 0.5:
+            self._note(world.arrive())
+        elif self._faults and not world.unfinished_runs and not world.person_could_begin():
+            # nothing is left to do but what the faults will make
+            self.steps = max(self.steps, self._faults[0].at)
+        else:
+            self._note(world.skip_time())
+
+    def _begin(self) -> None:
+        world = self._world
+        if world.begins > 4 * world.table.size + 12:
+            raise Violation("progress", f"begun {world.begins} times: {self._situation()}")
+        self._note(world.begin())
+
+    def _check_the_end(self) -> None:
+        world = self._world
+        world.ledger.check_everything_is_there()
+        report = audit(Ledger(world.store, CHAIN), world.table.samples, None, world.clock.now())
+        if not report.ok:
+            raise Violation("audit", "; ".join(report.problems))
+
+    def _note(self, step: str) -> None:
+        self.last_steps.append(f"{self.steps:4} {self._now:%H:%M:%S} {step}")
+
+    @property
+    def _now(self) -> Any:
+        return self._world.clock.now()
+
+    def _situation(self) -> str:
+        runs = self._database.rows("SELECT number, state FROM dag_run ORDER BY id")
+        tasks = self._database.rows(
+            "SELECT dag_run_id, task_id, state FROM task_instance WHERE state IS NOT 'success' ORDER BY id"
+        )
+        return f"watermark {self._world.ledger.watermark}, runs {runs}, tasks {tasks}"
+
+
+@contextmanager
+def determined(seed: int) -> Iterator[None]:
+    """Names that the product draws at random are drawn from the seed."""
+    random, real = Random(f"names {seed}"), os.urandom
+    os.urandom = random.randbytes
+    try:
+        yield
+    finally:
+        os.urandom = real

@@ -1,0 +1,244 @@
+"""One simulated process of the control plane: the real parts, composed as the engine does, one named step at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+from trainflow.clock import Clock
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Outcome
+from trainflow.messages.requests import Done, Reply, Request
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import service_queries, task_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.scheduler.loop import Scheduler
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.settings.home import Home
+from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
+from trainflow.settings.project import Project
+from trainflow.testing.simulation.database import SimulatedCrash
+from trainflow.testing.simulation.executor import SimulatedExecutor
+from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, TriggerLoop
+
+SLOTS = 2
+SETTINGS = Settings(
+    engine=EngineSettings(lost_attempts=50),
+    executor=ExecutorSettings(slots=SLOTS),
+    tracking=TrackingSettings(enabled=False),
+)
+PROJECT = Project(Path("/simulated"), Home(Path("/simulated/.trainflow")))
+DEAD_AFTER = timedelta(seconds=SETTINGS.engine.dead_after_seconds)
+
+
+class Step(NamedTuple):
+    """Something an engine does, between two points where it could die."""
+
+    name: str
+    run: Callable[[], None]
+
+
+class Witness(Protocol):
+    """Sees what attempts and executors report, and what they are answered."""
+
+    def saw_answer(self, request: Request, reply: Reply) -> None: ...
+    def saw_exit(self, key: AttemptKey, exit: ProcessExit) -> None: ...
+
+
+class ObservedService(ExecutionService):
+    """The execution service, before a witness."""
+
+    witness: Witness
+
+    def handle(self, request: Request) -> Reply:
+        try:
+            reply = super().handle(request)
+        except SimulatedCrash as crash:
+            if crash.committed and isinstance(request, Outcome):
+                self.witness.saw_answer(request, Done())
+            raise
+        self.witness.saw_answer(request, reply)
+        return reply
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
+        self.witness.saw_exit(key, exit)
+        return super().exited(key, exit)
+
+
+class SimulatedEngine:
+    """An engine that does one step when it is told to."""
+
+    def __init__(
+        self,
+        number: int,
+        database: Database,
+        executor: SimulatedExecutor,
+        clock: Clock,
+        make_loop: Callable[[], TriggerLoop],
+        witness: Witness,
+    ) -> None:
+        self.number = number
+        self.database = database
+        self.executor = executor
+        self.clock = clock
+        self.settings = SETTINGS
+        self.project = PROJECT
+        self.alive = True
+        self._witness = witness
+        #: the loops of triggers it has had
+        self.loops: list[TriggerLoop] = []
+        self._new_loop = make_loop
+        self._steps: deque[Step] = deque([Step("register", self._register)])
+        self._heartbeat_at = self._look_at = clock.now()
+
+    # -- host of the executor --------------------------------------------------------------------------------------
+
+    @property
+    def reactor(self) -> Reactor:
+        """There is none: nobody simulated has a file descriptor."""
+        raise AssertionError("a simulated executor asked for file descriptors")
+
+    @property
+    def api(self) -> ExecutionService:
+        return self.service
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """See `ExecutorHost.exited`."""
+        self.service.exited(key, exit)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """It lives and has everything it is made of."""
+        return self.alive and hasattr(self, "scheduler")
+
+    def _register(self) -> None:
+        self.executor.start(self)
+        versions = Versions()
+        self.service = ObservedService(
+            self.database, self.clock, versions, lost_attempts=SETTINGS.engine.lost_attempts, on_change=self._changed
+        )
+        self.service.witness = self._witness
+        with self.database.transaction() as connection:
+            self.service_id = service_queries.register(
+                connection,
+                kind="engine",
+                hostname=f"host-{self.number}",
+                pid=self.number,
+                process_started=1.0,
+                now=self.clock.now(),
+            )
+        self.triggerer = SimulatedTriggerer(
+            self.database,
+            cast("Reactor", None),
+            self.service,
+            clock=self.clock,
+            project=PROJECT,
+            settings=SETTINGS,
+            service_id=self.service_id,
+            on_change=self._changed,
+        )
+        self.triggerer.make_loop = self._make_loop
+        self.reconciler = Reconciler(self.database, self.executor, self.service, own=self.service_id)
+        self.scheduler = Scheduler(
+            self.database,
+            self.executor,
+            clock=self.clock,
+            versions=versions,
+            project=PROJECT,
+            settings=SETTINGS,
+            service_id=self.service_id,
+        )
+        self._steps.append(Step("adopt", self._adopt))
+
+    def _make_loop(self) -> TriggerLoop:
+        self.loops.append(self._new_loop())
+        return self.loops[-1]
+
+    def _changed(self, change: Change) -> None:
+        if not self.is_up:
+            return
+        self.scheduler.notice(change)
+        if change.deferred:
+            self.triggerer.notice()
+
+    def stop(self) -> None:
+        """End in good order: what is left to do when the attempts had their time."""
+        self.triggerer.close()
+        with self.database.transaction() as connection:
+            service_queries.stop(connection, self.service_id, self.clock.now())
+        self.alive = False
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Is there something to do now?"""
+        return bool(self._steps) or self.is_up and (self._busy or self.clock.now() >= min(self._heartbeat_at, self._look_at))
+
+    @property
+    def next_moment(self) -> datetime:
+        """When there is something to do if nothing happens."""
+        moments = [self.scheduler.next_due, self.triggerer.next_deadline, self._heartbeat_at, self._look_at]
+        return min(moment for moment in moments if moment is not None)
+
+    @property
+    def _busy(self) -> bool:
+        deadline = self.triggerer.next_deadline
+        overdue = deadline is not None and deadline <= self.clock.now()
+        return self.scheduler.busy or self.triggerer.busy or overdue
+
+    def step(self) -> str:
+        """Do the next step. Returns its name."""
+        if not self._steps:
+            self._plan()
+        step = self._steps.popleft()
+        step.run()
+        return step.name
+
+    def _plan(self) -> None:
+        now = self.clock.now()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + timedelta(seconds=SETTINGS.engine.heartbeat_seconds)
+            self._steps.extend(
+                [
+                    Step("heartbeat", self._heartbeat),
+                    Step("sync", self.executor.sync),
+                    Step("reconcile", self.reconciler.reconcile),
+                    Step("adopt", self._adopt),
+                ]
+            )
+        elif now >= self._look_at:
+            self._look_at = now + timedelta(seconds=SETTINGS.engine.poll_seconds)
+            self._steps.append(Step("sweep", self.scheduler.sweep))
+            self._steps.append(Step("sweep triggers", self.triggerer.sweep))
+        else:
+            self._steps.extend(Step(phase.name, _at(phase.run, now)) for phase in self.scheduler.phases)
+            self._steps.append(Step("triggerer", self.triggerer.tick))
+
+    def _heartbeat(self) -> None:
+        now = self.clock.now()
+        with self.database.transaction() as connection:
+            service_queries.renew_lease(connection, self.service_id, now)
+            task_queries.heartbeat(connection, self.service_id, now)
+
+    def _adopt(self) -> None:
+        adopt_orphans(
+            self.database,
+            self.executor,
+            self.service,
+            own=self.service_id,
+            now=self.clock.now(),
+            dead_after=DEAD_AFTER,
+        )
+
+
+def _at(phase: Callable[[datetime], None], now: datetime) -> Callable[[], None]:
+    return lambda: phase(now)

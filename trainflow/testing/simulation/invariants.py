@@ -1,0 +1,204 @@
+"""What must be true after each step: every change of a row is looked at, with what was reported in that step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trainflow.identifiers import triggered_run_id
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Outcome, OutcomeState
+from trainflow.messages.requests import Done, Reply, Request, Start, Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
+from trainflow.testing.simulation.database import Observed, SimulatedDatabase
+from trainflow.testing.simulation.engine import SLOTS
+from trainflow.testing.simulation.ledger_check import LedgerCheck
+from trainflow.testing.simulation.pipeline import DAG_ID, MAX_ACTIVE_RUNS, RETRIES
+from trainflow.testing.simulation.violation import Violation
+
+_T = TaskInstanceState
+#: errors of an attempt that only a person or a deleted database can be the cause of
+_AFTER_INTERFERENCE = {"ChainMoved", "CheckpointError", "FailException"}
+#: where an outcome may lead; a failure leads to either of two
+_LEADS_TO = {
+    OutcomeState.SUCCESS: {_T.SUCCESS},
+    OutcomeState.SKIPPED: {_T.SKIPPED},
+    OutcomeState.DEFERRED: {_T.DEFERRED},
+    OutcomeState.PREEMPTED: {_T.SCHEDULED},
+    OutcomeState.FAILED: {_T.UP_FOR_RETRY, _T.FAILED},
+}
+
+
+@dataclass
+class Reports:
+    """What attempts and executors reported in one step."""
+
+    outcomes: dict[AttemptKey, Outcome] = field(default_factory=dict)
+    exits: dict[AttemptKey, ProcessExit] = field(default_factory=dict)
+    #: a person did this step
+    by_person: bool = False
+
+
+class Invariants:
+    """Checks each step of one history. Raises Violation."""
+
+    def __init__(self, database: SimulatedDatabase, ledger: LedgerCheck) -> None:
+        self._database = database
+        self._ledger = ledger
+        self.reports = Reports()
+        #: errors that attempts may fail with, because the plan has caused them
+        self.expected_errors: set[str] = set()
+        self.workloads: dict[AttemptKey, ExecuteTask] = {}
+        self._claims: dict[AttemptKey, int] = {}
+
+    def interfered(self) -> None:
+        """A person or a deleted database came between: attempts may lose races from now on."""
+        self.expected_errors |= _AFTER_INTERFERENCE
+
+    # -- witness ---------------------------------------------------------------------------------------------------
+
+    def saw_answer(self, request: Request, reply: Reply) -> None:
+        """See `Witness`."""
+        if isinstance(request, Outcome) and isinstance(reply, Done):
+            self.reports.outcomes[request.key] = request
+            self._check_error(request)
+        if isinstance(request, Start) and isinstance(reply, Started):
+            holder = self._claims.setdefault(request.key, request.pid)
+            if holder != request.pid:
+                raise Violation("one claim", f"{request.key} is run by process {holder} and by process {request.pid}")
+
+    def saw_exit(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """See `Witness`."""
+        self.reports.exits[key] = exit
+
+    def _check_error(self, outcome: Outcome) -> None:
+        if outcome.state is not OutcomeState.FAILED:
+            return
+        kind = outcome.problem.kind if outcome.problem else ""
+        if kind not in self.expected_errors:
+            raise Violation("nothing fails without a cause", f"{outcome.key} failed: {outcome.problem}")
+
+    # -- after each step -------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look at everything that changed since the last time."""
+        self._ledger.follow()
+        for change in self._database.observed():
+            _CHECKS[change.kind](self, change)
+        self.reports = Reports()
+
+    def _check_task(self, change: Observed) -> None:
+        old = _T(change.old) if change.old else None
+        new = _T(change.new) if change.new else None
+        if new is not old:
+            if new not in TASK_MOVES[old]:
+                raise Violation("legal moves only", f"{_describe(change)}")
+            self._check_author(change, old, new)
+        if change.failures != change.old_failures:
+            self._check_failures(change)
+        if new is _T.QUEUED:
+            self._check_slots(change)
+        if new is _T.FAILED and not self.reports.by_person:
+            self._check_failed(change)
+
+    def _check_author(self, change: Observed, old: _T | None, new: _T | None) -> None:
+        """A move away from an attempt is made by what this very attempt reported, or its executor of it."""
+        if old not in (_T.RUNNING, _T.QUEUED) or new is _T.RUNNING or self.reports.by_person:
+            return
+        key = AttemptKey(change.attempt or "", change.deferral or 0)
+        outcome, exit = self.reports.outcomes.get(key), self.reports.exits.get(key)
+        if outcome is not None and old is _T.RUNNING and new in _LEADS_TO[outcome.state]:
+            return
+        if exit is not None and new in (_T.SCHEDULED, _T.UP_FOR_RETRY, _T.FAILED):
+            return
+        invariant = "success means done" if new is _T.SUCCESS else "fenced"
+        raise Violation(invariant, f"{_describe(change)}: nothing that {key} reported says so")
+
+    def _check_failures(self, change: Observed) -> None:
+        key = AttemptKey(change.attempt or "", change.deferral or 0)
+        outcome, exit = self.reports.outcomes.get(key), self.reports.exits.get(key)
+        own_fault = outcome is not None and outcome.state is OutcomeState.FAILED
+        own_fault = own_fault or (exit is not None and exit.reason is None and exit.signal is None)
+        once = (change.failures or 0) == (change.old_failures or 0) + 1
+        if not (own_fault and once) and not (self.reports.by_person and change.failures == 0):
+            raise Violation("infrastructure consumes no tries", f"{_describe(change)}: {change.failures} failures")
+
+    def _check_slots(self, change: Observed) -> None:
+        [(held,)] = self._database.rows(
+            "SELECT count(*) FROM task_instance WHERE service_id = ? AND state IN ('queued', 'running')", change.service
+        )
+        if held > SLOTS:
+            raise Violation("limits hold", f"{_describe(change)}: {held} of {SLOTS} slots are in use")
+
+    def _check_failed(self, change: Observed) -> None:
+        outcome = self.reports.outcomes.get(AttemptKey(change.attempt or "", change.deferral or 0))
+        for_good = outcome is not None and outcome.problem is not None and not outcome.problem.retryable
+        if not for_good and (change.failures or 0) <= RETRIES:
+            raise Violation("infrastructure consumes no tries", f"{_describe(change)} after {change.failures} failures")
+
+    def _check_run(self, change: Observed) -> None:
+        old, new = DagRunState(change.old or ""), DagRunState(change.new or "")
+        if new not in RUN_MOVES[old]:
+            raise Violation("legal moves only", _describe(change))
+        if new is DagRunState.RUNNING:
+            self._check_started(change)
+        if new is DagRunState.SUCCESS:
+            self._check_success(change)
+        if new is DagRunState.FAILED and not self.reports.by_person and "failed" not in self._states(change).values():
+            raise Violation("nothing fails without a cause", f"{_describe(change)}: {self._states(change)}")
+
+    def _check_started(self, change: Observed) -> None:
+        rows = self._database.rows("SELECT state, number FROM dag_run WHERE state IN ('running', 'queued')")
+        running = [number for state, number in rows if state == "running"]
+        if len(running) > MAX_ACTIVE_RUNS:
+            raise Violation("max_active_runs", f"{_describe(change)}: runs {running} are running")
+        if any(state == "queued" and number < change.run for state, number in rows):
+            raise Violation("chain order", f"run {change.run} has started before a queued run with a lower number")
+
+    def _check_success(self, change: Observed) -> None:
+        states = self._states(change)
+        if states["samples"] == "skipped":
+            return
+        if any(state != "success" for state in states.values()):
+            raise Violation("success means done", f"{_describe(change)}: {states}")
+        if change.name not in self._ledger.runs:
+            raise Violation("success means done", f"{_describe(change)}, and nothing of it is in the ledger")
+        [(children,)] = self._database.rows("SELECT count(*) FROM dag_run WHERE parent_id = ?", change.id)
+        if children != 1:
+            raise Violation("one successor", f"{_describe(change)} has {children} successors")
+
+    def _check_new_run(self, change: Observed) -> None:
+        [(parent, task)] = self._database.rows(
+            "SELECT parent_id, parent_task_id FROM dag_run WHERE id = ?", change.id
+        )
+        if parent is None:
+            return
+        [(name, children)] = self._database.rows(
+            "SELECT run_id, (SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?) "
+            "FROM dag_run WHERE id = ?",
+            *(parent, task, parent),
+        )
+        if children != 1 or change.name != triggered_run_id(DAG_ID, name, task):
+            raise Violation("one successor", f"run {change.name} is one of {children} successors of {name}")
+
+    def _check_xcom(self, change: Observed) -> None:
+        authors = [self.workloads[key].task_id for key in self.reports.outcomes]
+        if change.name not in authors:
+            raise Violation("fenced", f"an XCom of {change.name} was written by {authors or 'nobody'}")
+
+    def _states(self, change: Observed) -> dict[str, str | None]:
+        rows = self._database.rows("SELECT task_id, state FROM task_instance WHERE dag_run_id = ?", change.id)
+        return dict(rows)
+
+
+_CHECKS: dict[str, Callable[[Invariants, Observed], None]] = {
+    "task": Invariants._check_task,
+    "run": Invariants._check_run,
+    "new run": Invariants._check_new_run,
+    "xcom": Invariants._check_xcom,
+}
+
+
+def _describe(change: Observed) -> str:
+    return f"{change.kind} {change.name} ({change.id}) goes from {change.old or 'none'} to {change.new or 'none'}"

@@ -1,0 +1,97 @@
+"""What one seed means: the scene it is set in, and the faults that strike. Pure functions of the seed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from random import Random
+
+import msgspec
+
+
+class FaultKind(StrEnum):
+    """What may go wrong, and what people may do."""
+
+    CRASH = "an engine is killed"
+    CRASH_BEFORE_COMMIT = "whoever writes next is killed before the commit"
+    CRASH_AFTER_COMMIT = "whoever writes next is killed right after the commit"
+    STOP = "an engine is stopped in good order"
+    FREEZE = "an engine stands still for longer than its lease"
+    SECOND_ENGINE = "a second engine joins"
+    REBOOT = "everything is killed"
+    KILL = "an attempt is killed"
+    LOSE_REPLY = "the reply to an attempt is lost after its request was applied"
+    GIVE_UP = "an attempt that lives is declared lost"
+    BLIND = "an engine is killed, and the next one does not see what runs"
+    SWALLOW = "a workload is lost on its way"
+    DELIVER_TWICE = "a workload is delivered twice"
+    EVENT_TWICE = "the event of a trigger arrives twice"
+    LOOP_DIES = "the loop of triggers is killed"
+    DELETE_DATABASE = "the metadata database is deleted"
+    CLEAR_RUN = "a person clears a run"
+    CLEAR_TASK = "a person clears a task and what follows it"
+    CANCEL_RUN = "a person cancels a run"
+    TRIGGER = "a person triggers another run"
+    REWIND = "a person rewinds the chain"
+    FAIL = "a training function raises"
+    SILENCE = "an attempt exits with 0 and says nothing"
+    STORE_BEFORE = "the store fails before a call has any effect"
+    STORE_AFTER = "the store does what it was asked and fails to say so"
+    TEAR = "a file that is not committed yet is damaged"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault. It strikes before step `at`; `choice` picks whom, out of those there are then."""
+
+    at: int
+    kind: FaultKind
+    choice: int
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """What is simulated. Partitions are numbered from 0; the last one always comes."""
+
+    mode: str
+    evaluates: bool
+    partitions: int
+    #: the most partitions of one split
+    limit: int
+    #: there from the beginning
+    present: tuple[int, ...]
+    #: come later, in this order; those in neither never come
+    arrivals: tuple[int, ...]
+    engines: int
+
+
+#: a fault strikes within so many steps, about as many as two or three runs take
+HORIZON = 260
+_MOST_FAULTS = 5
+
+
+def scene_of(seed: int) -> Scene:
+    """The scene of a seed."""
+    random = Random(f"scene {seed}")
+    size = random.choice((1, 2, 2, 3, 3, 4))
+    there = [number for number in range(size) if number == size - 1 or random.random() > 0.12]
+    late = [number for number in there if random.random() < 0.3]
+    if random.random() < 0.25:
+        random.shuffle(late)
+    return Scene(
+        mode=random.choice(("backfill", "latest")),
+        evaluates=random.random() < 0.25,
+        partitions=size,
+        limit=random.choice((1, 2, 3)),
+        present=tuple(number for number in there if number not in late),
+        arrivals=tuple(late),
+        engines=2 if random.random() < 0.15 else 1,
+    )
+
+
+def faults_of(seed: int) -> tuple[Fault, ...]:
+    """The faults of a seed, in the order in which they strike."""
+    random = Random(f"faults {seed}")
+    kinds = list(FaultKind)
+    faults = [
+        Fault(random.randrange(HORIZON), random.choice(kinds), random.randrange(1 << 16))
+        for _ in range(random.randint(0, _MOST_FAULTS))
+    ]
+    return tuple(sorted(faults, key=lambda fault: fault.at))

@@ -1,0 +1,276 @@
+"""Everything of one history: the actors and what they share, and the steps each of them could take now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.store import Store
+from trainflow.clock import ManualClock
+from trainflow.engine.beginning import begin
+from trainflow.messages.outcome import Outcome
+from trainflow.messages.requests import Reply, Request
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.metadata import dag_queries
+from trainflow.samples.next_split import SplitFound
+from trainflow.samples.spec import SplitLimits
+from trainflow.serialization.document import encode
+from trainflow.testing.faulty_store import FaultyStore, When
+from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
+from trainflow.testing.simulation.engine import SimulatedEngine
+from trainflow.testing.simulation.executor import SimulatedExecutor
+from trainflow.testing.simulation.invariants import Invariants
+from trainflow.testing.simulation.ledger_check import LedgerCheck
+from trainflow.testing.simulation.memory_store import MemoryStore
+from trainflow.testing.simulation.pipeline import CHAIN, SOURCE, document
+from trainflow.testing.simulation.plan import Scene
+from trainflow.testing.simulation.process import Process
+from trainflow.testing.simulation.table import SampleTable
+from trainflow.testing.simulation.trigger_loop import TriggerLoop
+from trainflow.testing.simulation.worker import Work
+
+MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Move(NamedTuple):
+    """Something that could happen next."""
+
+    who: str
+    #: returns what it did
+    run: Callable[[], str | None]
+
+
+class World:
+    """One history in the making."""
+
+    def __init__(self, scene: Scene, database: SimulatedDatabase) -> None:
+        self.mode = scene.mode
+        self.clock = ManualClock(MORNING)
+        self.database = database
+        self.store = MemoryStore()
+        self.table = SampleTable(self.clock, scene.partitions, SplitLimits(partitions=scene.limit))
+        self.arrivals = list(scene.arrivals)
+        for number in scene.present:
+            self.table.arrive(number)
+        self.ledger = LedgerCheck(self.store, self.table)
+        self.invariants = Invariants(database, self.ledger)
+        self.engines: list[SimulatedEngine] = []
+        self.processes: dict[int, Process] = {}
+        self.spooled: dict[AttemptKey, Outcome] = {}
+        self.wanted_engines = scene.engines
+        self.store_fault: tuple[int, When] | None = None
+        #: the next engine does not see what runs
+        self.blind_next = False
+        self.begins = 0
+        self._frozen: dict[int, datetime] = {}
+        self._owners: dict[int, SimulatedEngine] = {}
+        self.document = document(scene.mode, evaluates=scene.evaluates)
+        self.new_database()
+
+    # -- the control plane -----------------------------------------------------------------------------------------
+
+    def new_database(self) -> None:
+        """An empty database that knows the pipeline."""
+        self.database.wipe()
+        with self.database.transaction() as connection:
+            dag_queries.store(connection, self.document, encode(self.document), SOURCE, self.clock.now())
+
+    @property
+    def living(self) -> list[SimulatedEngine]:
+        """Engines that were not killed."""
+        return [engine for engine in self.engines if engine.alive]
+
+    @property
+    def up(self) -> list[SimulatedEngine]:
+        """Engines that could answer now."""
+        return [engine for engine in self.living if engine.is_up and not self.is_frozen(engine)]
+
+    def start_engine(self) -> str:
+        """A new process of the control plane."""
+        executor = SimulatedExecutor(self)
+        executor.blind, self.blind_next = self.blind_next, False
+        engine = SimulatedEngine(
+            len(self.engines) + 1, self.database, executor, self.clock, lambda: TriggerLoop(self.table), self.invariants
+        )
+        self.engines.append(engine)
+        return f"engine {engine.number} is started"
+
+    def crash(self, engine: SimulatedEngine) -> None:
+        """Its process is gone; what it has started goes on."""
+        engine.alive = False
+
+    def freeze(self, engine: SimulatedEngine, seconds: float) -> None:
+        """It does nothing for a while, and does not know."""
+        self._frozen[engine.number] = self.clock.now() + timedelta(seconds=seconds)
+
+    def is_frozen(self, engine: SimulatedEngine) -> bool:
+        """Does it stand still?"""
+        until = self._frozen.get(engine.number)
+        return until is not None and until > self.clock.now()
+
+    def thaw(self) -> None:
+        """Everybody goes on."""
+        self._frozen.clear()
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def launch(self, workload: ExecuteTask) -> Process:
+        """See `Host`."""
+        pid = len(self.processes) + 100
+        store: Store = self.store
+        if self.store_fault is not None:
+            (fail_at, when), self.store_fault = self.store_fault, None
+            store = FaultyStore(self.store, fail_at=fail_at, when=when)
+        self.invariants.workloads[workload.key] = workload
+        process = Process(Work(workload, pid, float(pid), "host-of-processes", store, self))
+        self.processes[pid] = process
+        return process
+
+    def find(self, pid: int | None) -> Process | None:
+        """See `Host`."""
+        return self.processes.get(pid) if pid is not None else None
+
+    @property
+    def running(self) -> list[Process]:
+        """Processes that live."""
+        return [process for process in self.processes.values() if process.alive]
+
+    def answer(self, process: Process, request: Request) -> Reply | None:
+        """See `ControlPlane`: by the engine it has spoken with before, or by any that is there."""
+        owner = self._owners.get(process.work.pid)
+        if owner is None or owner not in self.up:
+            if not self.up:
+                return None
+            owner = self._owners[process.work.pid] = self.up[0]
+        try:
+            return owner.service.handle(request)
+        except SimulatedCrash:
+            self.crash(owner)
+            return None
+
+    def spool(self, outcome: Outcome) -> None:
+        """See `ControlPlane`."""
+        self.spooled[outcome.key] = outcome
+
+    # -- people ----------------------------------------------------------------------------------------------------
+
+    def person(self, does: Callable[[Connection], object]) -> None:
+        """A command that writes to the database, and tells the engines."""
+        self.invariants.reports.by_person = True
+        try:
+            with self.database.transaction() as connection:
+                does(connection)
+        except SimulatedCrash:
+            return
+        for engine in self.up:
+            engine.scheduler.sweep()
+            engine.triggerer.sweep()
+
+    def begin(self) -> str:
+        """`trainflow start`."""
+        self.begins += 1
+        self.person(lambda connection: begin(connection, SOURCE.path, self.clock.now()))
+        return "begins"
+
+    def rewind(self) -> None:
+        """`trainflow rewind` to the parent of the head."""
+        ancestors = self.ledger.ancestors()
+        if self.ledger.head is not None:
+            to = ancestors[0] if ancestors else None
+            ledger = Ledger(self.store, CHAIN)
+            rewind(ledger, to, expected_head=self.ledger.head, by=Author(), now=self.clock.now())
+
+    # -- where the chain is ----------------------------------------------------------------------------------------
+
+    @property
+    def unfinished_runs(self) -> int:
+        """Runs that are queued or running."""
+        [(count,)] = self.database.rows("SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running')")
+        return int(count)
+
+    @property
+    def complete(self) -> bool:
+        """Everything was trained on, and everybody is done."""
+        if self.arrivals or self.ledger.watermark != self.table.end or self.running:
+            return False
+        return not self.unfinished_runs
+
+    # -- moves -----------------------------------------------------------------------------------------------------
+
+    def moves(self) -> list[Move]:
+        """What could happen now, time aside."""
+        moves: list[Move] = []
+        if len(self.living) < self.wanted_engines:
+            moves.append(Move("world", self.start_engine))
+        for engine in self.living:
+            if not self.is_frozen(engine):
+                moves += self._moves_of(engine)
+        nobody = not self.up
+        for process in self.running:
+            if not (nobody and process.waits_for_answer):
+                moves.append(Move(process.name, lambda process=process: process.step(self)))  # type: ignore[misc]
+        return moves
+
+    def _moves_of(self, engine: SimulatedEngine) -> list[Move]:
+        who = f"engine {engine.number}"
+        moves = [Move(who, lambda: self._guarded(engine, engine.step))] if engine.ready else []
+        if not engine.is_up:
+            return moves
+        for key in engine.executor.has_ended:
+            moves.append(Move(who, lambda key=key: self._guarded(engine, lambda: self._notice(engine, key))))  # type: ignore[misc]
+        loop = engine.triggerer.loop
+        for number in loop.over if loop else ():
+            moves.append(Move(who, lambda number=number: self._guarded(engine, lambda: self._fire(engine, number))))  # type: ignore[misc]
+        return moves
+
+    def person_could_begin(self) -> bool:
+        """A person sees that nothing is under way although there is something to train on."""
+        if self.unfinished_runs:
+            return False
+        waits = isinstance(self.table.next_split(self.ledger.watermark), SplitFound)
+        return waits or (not self.arrivals and self.ledger.watermark != self.table.end)
+
+    def arrive(self) -> str:
+        """The next partition is written."""
+        number = self.arrivals.pop(0)
+        self.table.arrive(number)
+        return f"partition {number} arrives"
+
+    def pass_time(self, fraction: float) -> str:
+        """A moment goes by; when nothing can happen, all the time until something can."""
+        seconds = fraction * 2.0
+        self.clock.advance(timedelta(seconds=seconds))
+        return f"{seconds:.1f} s go by"
+
+    def skip_time(self) -> str:
+        """Go to the next moment at which something is due."""
+        moments = [engine.next_moment for engine in self.up]
+        loops = [engine.triggerer.loop for engine in self.up]
+        moments += [loop.next_moment for loop in loops if loop is not None and loop.next_moment is not None]
+        moments += [moment for moment in self._frozen.values() if moment > self.clock.now()]
+        wait = min(moments, default=self.clock.now() + timedelta(seconds=1)) - self.clock.now()
+        self.clock.advance(max(wait, timedelta(milliseconds=1)))
+        return f"until {self.clock.now():%H:%M:%S}"
+
+    def _notice(self, engine: SimulatedEngine, key: AttemptKey) -> str:
+        engine.executor.notice(key)
+        return f"sees {key.attempt_id[-4:]} end"
+
+    def _fire(self, engine: SimulatedEngine, trigger_id: int) -> str:
+        loop = engine.triggerer.loop
+        assert loop is not None
+        engine.triggerer.deliver(loop.fire(trigger_id))
+        return f"wait {trigger_id} is over"
+
+    def _guarded(self, engine: SimulatedEngine, run: Callable[[], str]) -> str:
+        try:
+            return run()
+        except SimulatedCrash as crash:
+            self.crash(engine)
+            return f"dies {crash}"
