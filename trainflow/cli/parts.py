@@ -35,7 +35,8 @@ def standalone() -> int:
 def scheduler() -> int:
     """Run the scheduler alone.
 
-    With its executor and the MLflow mirror, until Ctrl-C or SIGTERM. Logs to stderr. One a home; schedulers with homes of their own may share a PostgreSQL or MySQL database. Exit codes: see standalone.
+    With its executor and the MLflow mirror, until Ctrl-C or SIGTERM. Logs to stderr. One a home; schedulers with homes
+    of their own may share a PostgreSQL or MySQL database. Exit codes: see standalone.
     """
     return _run("scheduler", {"scheduler", "mirror"}, locked=True)
 

@@ -25,8 +25,8 @@ def stop(
 ) -> int:
     """Stop the engine of this project.
 
-    Waits until it has stopped. It tells the attempts that run to stop, gives them engine.stop_grace_seconds, and lets a commit come to its end.
-    What was stopped is not counted as a failure: the next start goes on from there.
+    Waits until it has stopped. It tells the attempts that run to stop, gives them engine.stop_grace_seconds, and lets a
+    commit come to its end. What was stopped is not counted as a failure: the next start goes on from there.
 
     Exit code 0 when no engine is alive (any more), 1 when it still is after --wait.
     """
