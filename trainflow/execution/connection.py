@@ -63,7 +63,12 @@ class Connection:
 
     def conclude(self, outcome: Outcome) -> Reply | None:
         """Report the end of the attempt. None: no engine was there, the outcome lies in the home for the next one."""
-        reply = self._try(msgspec.json.encode(outcome))
+        payload = msgspec.json.encode(outcome)
+        was_connected = self._socket is not None
+        reply = self._try(payload)
+        if reply is None and was_connected:
+            # the engine it was connected to may be gone and another one be there
+            reply = self._try(payload)
         if reply is None:
             self._spool(outcome)
         return reply

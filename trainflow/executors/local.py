@@ -298,7 +298,8 @@ class LocalExecutor(Executor):
     def _reap_spawned(self, key: AttemptKey, held: _Held) -> None:
         assert held.process is not None
         code = held.process.poll()
-        if code is not None and not self._apply_spooled(key):
+        if code is not None:
+            self._apply_spooled(key)
             self._finish(key, self._exit_of(held, code if code >= 0 else None, -code if code < 0 else None))
 
     # -- processes that are not our children -----------------------------------------------------------------------
@@ -334,8 +335,8 @@ class LocalExecutor(Executor):
             self._orphan_ended(key)
 
     def _orphan_ended(self, key: AttemptKey) -> None:
-        if not self._apply_spooled(key):
-            self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
+        self._apply_spooled(key)
+        self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
 
     def _child_of_worker(self, pid: int) -> bool:
         return any(pid in worker.children for worker in self._workers)
@@ -354,7 +355,6 @@ class LocalExecutor(Executor):
         with contextlib.suppress(StateError):
             self._host.api.handle(outcome)
         path.unlink(missing_ok=True)
-        self._forget(key)
         return True
 
     # -- the end of an attempt -------------------------------------------------------------------------------------
@@ -362,8 +362,8 @@ class LocalExecutor(Executor):
     def _child_ended(self, pid: int, code: int | None, number: int | None) -> None:
         for key, held in list(self._held.items()):
             if held.pid == pid:
-                if not self._apply_spooled(key):
-                    self._finish(key, self._exit_of(held, code, number))
+                self._apply_spooled(key)
+                self._finish(key, self._exit_of(held, code, number))
                 return
 
     @staticmethod

@@ -1,0 +1,251 @@
+"""The local executor: the contract with and without forking, and what only children of a warm worker can suffer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from trainflow.executors.executor import Executor
+from trainflow.executors.local import LocalExecutor
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import OutcomeState
+from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.processes import is_alive
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.testing.executor_contract import CODE, PIPELINE, ExecutorContract, Host, held, lay_out, workload
+from trainflow.testing.processes import wait_for
+
+
+class TestFork(ExecutorContract):
+    def make_executor(self) -> Executor:
+        return LocalExecutor()
+
+
+@pytest.mark.slow
+class TestSpawn(ExecutorContract):
+    settings: ClassVar[Settings] = msgspec.structs.replace(
+        ExecutorContract.settings,
+        executor=msgspec.structs.replace(ExecutorContract.settings.executor, isolation="spawn"),
+    )
+
+    def make_executor(self) -> Executor:
+        return LocalExecutor()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return lay_out(tmp_path)
+
+
+@pytest.fixture
+def host(project: Project) -> Iterator[Host]:
+    host = Host(project, ExecutorContract.settings)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def executor(host: Host) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor()
+    executor.start(host)
+    host.executor = executor
+    yield executor
+    host.executor = None
+    executor.end(timedelta())
+
+
+def results(host: Host) -> dict[str, object]:
+    """Attempt → what it returned, for those that succeeded."""
+    return {
+        outcome.key.attempt_id: msgspec.json.decode(outcome.xcoms[0].value) if outcome.xcoms else None
+        for outcome in host.api.outcomes
+        if outcome.state is OutcomeState.SUCCESS
+    }
+
+
+def test_a_killed_warm_worker_takes_nobody_with_it(host: Host, executor: LocalExecutor) -> None:
+    waiting = [workload(host, "waits", number) for number in range(2)]
+    for each in waiting:
+        executor.queue_workload(each)
+    host.until(lambda: len(host.api.claims) == 2)
+    worker = executor.warm_process
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    host.until(lambda: executor.warm_process is not worker)
+    assert host.exits == []
+    assert executor.running() == {each.key for each in waiting}
+    # the next one is launched by a new worker, and those that wait end as if nothing had happened
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: len(host.exits) == 1)
+    (host.project.root / "go").touch()
+    host.until(lambda: len(host.exits) == 3)
+    assert results(host) == {"says0": "first", "waits0": "went on", "waits1": "went on"}
+
+
+def test_an_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor) -> None:
+    waiting = workload(host, "waits")
+    executor.queue_workload(waiting)
+    host.until(lambda: host.api.claims)
+    worker = executor.warm_process
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    host.until(lambda: executor.warm_process is not worker)
+    os.kill(host.api.claims[waiting.key].pid, signal.SIGKILL)
+    host.until(lambda: host.exits)
+    assert host.exits == [(waiting.key, ProcessExit(reason="the process ended while nobody watched it"))]
+
+
+def test_what_was_not_launched_yet_is_lost_with_its_worker(host: Host, executor: LocalExecutor) -> None:
+    worker = executor.warm_process
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    queued = [workload(host, "says", number) for number in range(2)]
+    for each in queued:
+        executor.queue_workload(each)
+    os.kill(worker.pid, signal.SIGKILL)
+    host.until(lambda: len(host.exits) == 2)
+    assert {exit.reason for _, exit in host.exits} == {"its warm worker ended before the attempt was launched"}
+    executor.queue_workload(workload(host, "says", 5))
+    host.until(lambda: len(host.exits) == 3)
+    assert results(host) == {"says5": "first"}
+
+
+def test_changed_code_is_used_by_all_that_were_waiting(host: Host, executor: LocalExecutor) -> None:
+    """None of those that the old worker was asked for is forgotten, also not by one that has no children."""
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: host.exits)
+    (host.project.root / PIPELINE).write_text(CODE.replace('"first"', '"the second"'))
+    for number in range(1, 5):
+        executor.queue_workload(workload(host, "says", number))
+    host.until(lambda: len(host.exits) == 5)
+    assert results(host) == {"says0": "first", **{f"says{number}": "the second" for number in range(1, 5)}}
+
+
+def test_a_worker_with_children_is_replaced_while_they_run(host: Host, executor: LocalExecutor) -> None:
+    executor.queue_workload(workload(host, "waits"))
+    host.until(lambda: host.api.claims)
+    (host.project.root / PIPELINE).write_text(CODE.replace('"first"', '"the second"'))
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: len(host.exits) == 1)
+    (host.project.root / "go").touch()
+    host.until(lambda: len(host.exits) == 2)
+    assert results(host) == {"says0": "the second", "waits0": "went on"}
+    assert len(executor._workers) == 1
+
+
+def test_a_file_that_kills_its_importer_harms_only_itself(host: Host, executor: LocalExecutor) -> None:
+    (host.project.root / "pipelines/poison.py").write_text("import os\nos._exit(3)\n")
+
+    def poison(number: int) -> ExecuteTask:
+        return workload(host, "poison", number, path="pipelines/poison.py")
+
+    for number in range(4):
+        executor.queue_workload(poison(number))
+        executor.queue_workload(workload(host, "says", number))
+        host.until(lambda number=number: len(host.exits) >= 2 * number + 2)
+    ends = [exit for key, exit in host.exits if key.attempt_id.startswith("poison")]
+    # twice the warm worker died of it; after that it ran by itself, and its own exit code is known
+    assert [exit.code for exit in ends] == [None, None, 3, 3]
+    executor.queue_workload(workload(host, "says", 9))
+    host.until(lambda: "says9" in results(host))
+
+
+class TestAfterAnotherEngine:
+    @pytest.fixture
+    def before(self, project: Project) -> Iterator[Host]:
+        """An engine that vanishes: its descriptors close, nothing else happens."""
+        host = Host(project, ExecutorContract.settings)
+        host.executor = LocalExecutor()
+        host.executor.start(host)
+        yield host
+        for worker in host.executor._workers:
+            worker.kill()
+
+    def vanish(self, host: Host) -> None:
+        assert isinstance(host.executor, LocalExecutor)
+        for worker in host.executor._workers:
+            worker._peer.hang_up()
+            worker._process.wait()
+        host.close()
+
+    def start(self, before: Host) -> Host:
+        host = Host(before.project, before.settings, before.api)
+        host.executor = LocalExecutor()
+        host.executor.start(host)
+        return host
+
+    def test_who_still_runs_is_adopted(self, before: Host) -> None:
+        assert before.executor is not None
+        waiting = workload(before, "waits")
+        before.executor.queue_workload(waiting)
+        before.until(lambda: before.api.claims)
+        self.vanish(before)
+        host = self.start(before)
+        assert host.executor is not None
+        assert host.executor.adopt([held(host, waiting)]) == []
+        assert host.executor.adopt([held(host, waiting)]) == []
+        assert host.executor.running() == {waiting.key}
+        (host.project.root / "go").touch()
+        host.until(lambda: host.exits)
+        assert results(host) == {"waits0": "went on"}
+        assert [key for key, _ in host.exits] == [waiting.key]
+        host.executor.end(timedelta())
+        host.close()
+
+    def test_an_adopted_one_can_be_told_to_stop(self, before: Host) -> None:
+        assert before.executor is not None
+        waiting = workload(before, "waits")
+        before.executor.queue_workload(waiting)
+        before.until(lambda: before.api.claims)
+        self.vanish(before)
+        host = self.start(before)
+        assert host.executor is not None
+        host.executor.adopt([held(host, waiting)])
+        host.executor.terminate(waiting.key)
+        host.until(lambda: host.exits)
+        assert [outcome.state for outcome in host.api.outcomes] == [OutcomeState.PREEMPTED]
+        host.executor.end(timedelta())
+        host.close()
+
+    def test_what_ended_meanwhile_left_its_outcome(self, before: Host) -> None:
+        assert before.executor is not None
+        waiting = workload(before, "waits")
+        before.executor.queue_workload(waiting)
+        before.until(lambda: before.api.claims)
+        self.vanish(before)
+        (before.project.root / "go").touch()
+        path = before.project.home.outcome(waiting.key.attempt_id, 0)
+        wait_for(path.exists, "the outcome on disk")
+        assert results(before) == {}
+        host = self.start(before)
+        assert host.executor is not None
+        assert host.executor.adopt([held(host, waiting)]) == []
+        assert results(host) == {"waits0": "went on"}
+        assert not path.exists()
+        assert host.executor.running() == frozenset()
+        host.executor.end(timedelta())
+        host.close()
+
+    def test_a_torn_outcome_counts_as_none(self, before: Host) -> None:
+        assert before.executor is not None
+        waiting = workload(before, "waits")
+        before.executor.queue_workload(waiting)
+        before.until(lambda: before.api.claims)
+        self.vanish(before)
+        os.kill(before.api.claims[waiting.key].pid, signal.SIGKILL)
+        claim = before.api.claims[waiting.key]
+        wait_for(lambda: not is_alive(claim.pid, claim.process_started), "the end of the attempt")
+        before.project.home.outcome(waiting.key.attempt_id, 0).write_bytes(b'{"type":"outcome","key":')
+        host = self.start(before)
+        assert host.executor is not None
+        assert host.executor.adopt([held(host, waiting)]) == [waiting.key]
+        host.executor.end(timedelta())
+        host.close()

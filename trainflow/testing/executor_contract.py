@@ -1,0 +1,296 @@
+"""What every executor does: inherit `ExecutorContract`, say how yours is made, and run it with pytest.
+
+    class TestMine(ExecutorContract):
+        def make_executor(self) -> Executor:
+            return MyExecutor(...)
+
+The host is a stand-in for the scheduler: it answers attempts on the home's socket and remembers what it was told.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from trainflow.clock import SystemClock
+from trainflow.executors.executor import Executor, HeldAttempt
+from trainflow.executors.reactor import Reactor
+from trainflow.executors.supervision import Supervision
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Outcome, OutcomeState
+from trainflow.messages.requests import Done, Failed, Refused, Reply, Request, RunInfo, Start, Started
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.observability import processes
+from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings
+from trainflow.settings.project import MARKER, Project, project_at
+
+DEADLINE_SECONDS = 60.0
+PIPELINE = "pipelines/contract.py"
+CODE = '''
+import os, signal, time
+from pathlib import Path
+from trainflow import DAG
+from trainflow.operators import PythonOperator
+
+HERE = Path(__file__).parent.parent
+
+def says():
+    return "first"
+
+def fails():
+    raise ValueError("on purpose")
+
+def leaves():
+    os._exit(0)
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def waits():
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+    return "went on"
+
+def stubborn():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (HERE / "deaf").touch()
+    while True:
+        time.sleep(60)
+
+with DAG("contract"):
+    for function in (says, fails, leaves, dies, waits, stubborn):
+        PythonOperator(task_id=function.__name__, python_callable=function)
+'''
+
+
+class Api:
+    """Answers attempts: the first process that claims one has it."""
+
+    def __init__(self) -> None:
+        self.claims: dict[AttemptKey, Start] = {}
+        self.refused: list[AttemptKey] = []
+        self.outcomes: list[Outcome] = []
+
+    def handle(self, request: Request) -> Reply:
+        """See `ExecutionApi`."""
+        match request:
+            case Start(key):
+                if self.claims.setdefault(key, request) != request:
+                    self.refused.append(key)
+                    return Refused("another process has it")
+                moment = datetime(2026, 1, 1, tzinfo=UTC)
+                return Started(RunInfo("contract", "r1", "manual", {}, moment), try_number=1, max_tries=0)
+            case Outcome():
+                self.outcomes.append(request)
+                return Done()
+        return Failed("InputError", "this is only a test")
+
+
+class Host:
+    """See `ExecutorHost`."""
+
+    def __init__(self, project: Project, settings: Settings, api: Api | None = None) -> None:
+        self.project = project
+        self.settings = settings
+        self.clock = SystemClock()
+        self.reactor = Reactor(self.clock)
+        self.api = api or Api()
+        self.exits: list[tuple[AttemptKey, ProcessExit]] = []
+        project.home.create()
+        self.supervision = Supervision(self.reactor, self.api, project.home.socket_path)
+        self.executor: Executor | None = None
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        self.exits.append((key, exit))
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Turn until `condition` is true."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain; exits: {self.exits}, outcomes: {self.api.outcomes}"
+            self.reactor.turn(0.05)
+            if self.executor is not None:
+                self.executor.sync()
+
+    def close(self) -> None:
+        self.supervision.close()
+        self.reactor.close()
+
+
+def lay_out(folder: Path) -> Project:
+    """A project with the tasks above."""
+    for name, text in ((MARKER.as_posix(), ""), (PIPELINE, CODE)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return project_at(folder)
+
+
+def workload(host: Host, task_id: str, number: int = 0, *, path: str = PIPELINE) -> ExecuteTask:
+    """An attempt of one of the tasks above."""
+    key = AttemptKey(f"{task_id}{number}", 0)
+    home = host.project.home
+    return ExecuteTask(
+        key=key,
+        task_instance_id=number,
+        dag_id="contract",
+        run_id="r1",
+        task_id=task_id,
+        map_index=-1,
+        source=DagSource(path),
+        project_root=str(host.project.root),
+        home=str(home.path),
+        log_path=str(home.attempt_log("contract", "r1", task_id, key.attempt_id)),
+    )
+
+
+def held(host: Host, attempt: ExecuteTask) -> HeldAttempt:
+    """What the database knows of an attempt that has claimed itself."""
+    claim = host.api.claims[attempt.key]
+    return HeldAttempt(attempt.key, True, claim.hostname, claim.pid, claim.process_started)
+
+
+class ExecutorContract:
+    """The tests. They are the same for every executor."""
+
+    settings: ClassVar[Settings] = Settings(
+        engine=EngineSettings(stop_grace_seconds=0.3), executor=ExecutorSettings(outage_seconds=20.0)
+    )
+
+    def make_executor(self) -> Executor:
+        """An executor that was not started yet."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        return lay_out(tmp_path)
+
+    @pytest.fixture
+    def host(self, project: Project) -> Iterator[Host]:
+        host = Host(project, self.settings)
+        yield host
+        host.close()
+
+    @pytest.fixture
+    def executor(self, host: Host) -> Iterator[Executor]:
+        executor = self.make_executor()
+        executor.start(host)
+        host.executor = executor
+        yield executor
+        host.executor = None
+        executor.end(timedelta())
+
+    # -- how an attempt ends ---------------------------------------------------------------------------------------
+
+    def test_an_outcome_and_then_its_end(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "says")
+        executor.queue_workload(attempt)
+        assert executor.running() == {attempt.key}
+        host.until(lambda: host.exits)
+        (outcome,) = host.api.outcomes
+        assert (outcome.key, outcome.state) == (attempt.key, OutcomeState.SUCCESS)
+        assert [msgspec.json.decode(item.value) for item in outcome.xcoms] == ["first"]
+        assert host.exits == [(attempt.key, ProcessExit(code=0))]
+        assert executor.running() == frozenset()
+
+    def test_a_failure_is_an_outcome(self, host: Host, executor: Executor) -> None:
+        executor.queue_workload(workload(host, "fails"))
+        host.until(lambda: host.exits)
+        (outcome,) = host.api.outcomes
+        assert outcome.state is OutcomeState.FAILED
+        assert outcome.problem is not None
+        assert outcome.problem.message == "ValueError: on purpose"
+        assert "on purpose" in Path(workload(host, "fails").log_path).read_text()
+
+    def test_an_end_without_a_word(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "leaves")
+        executor.queue_workload(attempt)
+        host.until(lambda: host.exits)
+        assert host.exits == [(attempt.key, ProcessExit(code=0))]
+        assert host.api.outcomes == []
+
+    def test_killed(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "dies")
+        executor.queue_workload(attempt)
+        host.until(lambda: host.exits)
+        assert [(key, exit.signal) for key, exit in host.exits] == [(attempt.key, signal.SIGKILL)]
+        assert host.api.outcomes == []
+
+    def test_many_at_a_time(self, host: Host, executor: Executor) -> None:
+        attempts = [workload(host, "says", number) for number in range(6)]
+        for attempt in attempts:
+            executor.queue_workload(attempt)
+        host.until(lambda: len(host.exits) == 6)
+        assert {outcome.key for outcome in host.api.outcomes} == {attempt.key for attempt in attempts}
+        assert {key for key, _ in host.exits} == {attempt.key for attempt in attempts}
+
+    def test_handed_over_twice_it_runs_once(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "waits")
+        executor.queue_workload(attempt)
+        executor.queue_workload(attempt)
+        host.until(lambda: host.api.claims)
+        executor.queue_workload(attempt)
+        other = workload(host, "says")
+        executor.queue_workload(other)
+        host.until(lambda: host.exits)
+        assert [key for key, _ in host.exits] == [other.key]
+        (host.project.root / "go").touch()
+        host.until(lambda: len(host.exits) == 2)
+        assert host.exits[-1] == (attempt.key, ProcessExit(code=0))
+        assert len(host.api.outcomes) == 2
+
+    # -- told to stop ----------------------------------------------------------------------------------------------
+
+    def test_terminated(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "waits")
+        executor.queue_workload(attempt)
+        host.until(lambda: host.api.claims)
+        executor.terminate(attempt.key)
+        executor.terminate(attempt.key)
+        host.until(lambda: host.exits)
+        assert [key for key, _ in host.exits] == [attempt.key]
+        assert [outcome.state for outcome in host.api.outcomes] in ([OutcomeState.PREEMPTED], [])
+
+    def test_terminated_before_it_began(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "waits")
+        executor.queue_workload(attempt)
+        executor.terminate(attempt.key)
+        host.until(lambda: host.exits)
+        assert all(outcome.state is OutcomeState.PREEMPTED for outcome in host.api.outcomes)
+
+    def test_who_does_not_listen_is_killed(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "stubborn")
+        executor.queue_workload(attempt)
+        host.until((host.project.root / "deaf").exists)
+        executor.terminate(attempt.key)
+        host.until(lambda: host.exits)
+        assert [exit.signal for _, exit in host.exits] == [signal.SIGKILL]
+
+    def test_an_unknown_one_is_ignored(self, host: Host, executor: Executor) -> None:
+        executor.terminate(AttemptKey("nobody"))
+
+    def test_the_end_leaves_nobody_behind(self, host: Host, executor: Executor) -> None:
+        attempts = [workload(host, "waits"), workload(host, "stubborn")]
+        for attempt in attempts:
+            executor.queue_workload(attempt)
+        host.until(lambda: len(host.api.claims) == 2 and (host.project.root / "deaf").exists())
+        executor.end(timedelta(seconds=0.3))
+        assert executor.running() == frozenset()
+        for claim in host.api.claims.values():
+            host.until(lambda claim=claim: not processes.is_alive(claim.pid, claim.process_started))
+        assert [outcome.key for outcome in host.api.outcomes] in ([attempts[0].key], [])
+
+    # -- after another engine --------------------------------------------------------------------------------------
+
+    def test_what_is_dead_is_not_adopted(self, host: Host, executor: Executor) -> None:
+        dead = HeldAttempt(AttemptKey("dead"), True, os.uname().nodename, 2**22, 1.0)
+        queued = HeldAttempt(AttemptKey("queued"), False, None, None, None)
+        assert executor.adopt([dead, queued]) == [dead.key, queued.key]
+        assert executor.running() == frozenset()
