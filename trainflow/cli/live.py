@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,12 +36,11 @@ class Display(Protocol):
 
 def display(*, interactive: bool | None = None) -> Display:
     """The display that fits where output goes."""
+    if not (sys.stdout.isatty() if interactive is None else interactive):
+        return Lines()
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if interactive if interactive is not None else console.is_terminal:
-        return Panel(console)
-    return Lines()
+    return Panel(Console(highlight=False))
 
 
 class Lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from trainflow.cli.opened import pipeline_path
 from trainflow.errors import EngineAlreadyRunning, InputError
 
 if TYPE_CHECKING:
+    from trainflow.cli.live import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+_FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
 
 
@@ -140,11 +142,10 @@ class _Session:
     """The engine's own terminal."""
 
     def __init__(self, engine: Engine, followings: list[Following], *, plain: bool) -> None:
-        from trainflow.cli.live import display
-
         self._engine = engine
         self._followings = followings
-        self._display = display(interactive=False if plain else None)
+        self._plain = plain
+        self._display: Display | None = None
         self._views: dict[str, View] = {}
         self._over = False
 
@@ -153,11 +154,12 @@ class _Session:
         began = self._engine.clock.monotonic()
         while True:
             try:
-                self._look()
+                # the first tasks are on their way before anything is drawn
+                self._engine.reactor.call_later(_FIRST_LOOK_SECONDS, self._look)
                 self._engine.run(lambda: self._over)
                 self._look(again=False)
             finally:
-                self._display.close()
+                self._close_display()
             seconds = self._engine.clock.monotonic() - began
             if self._engine.stop_requested:
                 typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
@@ -168,6 +170,18 @@ class _Session:
         for view in self._views.values():
             summarize(view, self._engine.project, seconds, undelivered=left)
         return exit_code(self._views.values())
+
+    def _show(self, view: View, now: datetime) -> None:
+        from trainflow.cli.live import display
+
+        if self._display is None:
+            self._display = display(interactive=False if self._plain else None)
+        self._display.show(view, now)
+
+    def _close_display(self) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
 
     def _somebody_came(self) -> bool:
         """Did another terminal come to follow while the last deliveries were made?"""
@@ -181,7 +195,7 @@ class _Session:
             for following in self._followings:
                 view = following.look(connection, now)
                 self._views[following.dag_id] = view
-                self._display.show(view, now)
+                self._show(view, now)
             if all(view.finished for view in self._views.values()):
                 self._over = not _others_follow(connection, self._engine, now)
         if again and not self._over:

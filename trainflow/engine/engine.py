@@ -12,10 +12,10 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
-from trainflow.engine.mirror import Mirror
 from trainflow.errors import EngineError
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
@@ -36,6 +36,9 @@ from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import Triggerer
+
+if TYPE_CHECKING:
+    from trainflow.engine.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +178,8 @@ class Engine:
                 on_parsed=self._parsed,
             )
         if Part.MIRROR in self.parts and self.settings.tracking.enabled:
+            from trainflow.engine.mirror import Mirror  # most of an engine's work does not need it
+
             self.mirror = Mirror(
                 self.database,
                 self.reactor,

@@ -215,7 +215,7 @@ class ExecutionService:
         return TrackingRun(run.mlflow_uri, run.mlflow_run_id)
 
     @staticmethod
-    def _running(connection: Connection, key: AttemptKey) -> Row[Any]:
+    def _running(connection: Connection, key: AttemptKey) -> Any:
         row = task_queries.by_key(connection, key)
         if row is None or row.state != _T.RUNNING:
             raise _not_running(key)
