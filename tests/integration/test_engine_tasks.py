@@ -1,0 +1,307 @@
+"""Tasks through a whole engine: succeed, fail, retry, time out, skip, wait, come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from trainflow.metadata import dag_queries, pool_queries, run_queries
+from trainflow.settings.project import Project
+from trainflow.testing.embedded import Embedded, embedded, quiet
+
+WriteProject = Callable[[dict[str, str]], Project]
+
+PIPELINE = '''
+import os
+import signal
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from trainflow import DAG
+from trainflow.authoring.sensor import BaseSensorOperator
+from trainflow.authoring.operator import BaseOperator
+from trainflow.operators import EmptyOperator, PythonOperator
+from trainflow.operators.triggers.time import DateTimeTrigger, TimeDeltaTrigger
+from trainflow.errors import FailException, SkipException
+
+HERE = Path(__file__).parent.parent
+SOON = timedelta(milliseconds=20)
+
+def count(name):
+    """How often this was called, over processes."""
+    with (HERE / name).open("a") as file:
+        file.write("x")
+    return len((HERE / name).read_text())
+
+with DAG("values"):
+    def give():
+        return {"n": 41, "text": "ü"}
+    def take(given):
+        return given["n"] + 1
+    a = PythonOperator(task_id="give", python_callable=give)
+    b = PythonOperator(task_id="take", python_callable=take, op_kwargs={"given": a.output})
+    a >> b
+
+with DAG("retries"):
+    def flaky():
+        if count("flaky") < 3:
+            raise ValueError("not yet")
+        return "at last"
+    PythonOperator(task_id="flaky", python_callable=flaky, retries=2, retry_delay=SOON)
+
+with DAG("gives_up"):
+    def hopeless():
+        count("hopeless")
+        raise ValueError("never")
+    a = PythonOperator(task_id="hopeless", python_callable=hopeless, retries=1, retry_delay=SOON)
+    a >> EmptyOperator(task_id="after")
+
+with DAG("final"):
+    def final():
+        count("final")
+        raise FailException("no use")
+    PythonOperator(task_id="final", python_callable=final, retries=5, retry_delay=SOON)
+
+with DAG("too_long"):
+    def endless():
+        while True:
+            time.sleep(60)
+    PythonOperator(task_id="endless", python_callable=endless, execution_timeout=timedelta(milliseconds=50))
+
+with DAG("leaves"):
+    def leave():
+        if count("leave") == 1:
+            os._exit(0)
+    PythonOperator(task_id="leave", python_callable=leave, retries=1, retry_delay=SOON)
+
+with DAG("killed"):
+    def killed():
+        if count("killed") < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    PythonOperator(task_id="killed", python_callable=killed)
+
+with DAG("skips"):
+    def skip():
+        raise SkipException("not today")
+    a = PythonOperator(task_id="skip", python_callable=skip)
+    b = EmptyOperator(task_id="after")
+    c = EmptyOperator(task_id="later")
+    d = EmptyOperator(task_id="anyway", trigger_rule="all_done")
+    a >> b >> c >> d
+
+class Waits(BaseOperator):
+    def __init__(self, trigger, times=1, timeout=None, **kwargs):
+        super().__init__(**kwargs)
+        self.trigger, self.times, self.timeout = trigger, times, timeout
+    def execute(self, context):
+        self.again(context, 1)
+    def again(self, context, number):
+        context["ti"].xcom_push("number", number)
+        self.defer(trigger=self.trigger(), method_name="came", kwargs={"number": number}, timeout=self.timeout)
+    def came(self, context, event, number):
+        if number < self.times:
+            self.again(context, number + 1)
+        return [number, bool(event), context["ti"].xcom_pull(self.task_id, key="number")]
+
+with DAG("waits"):
+    Waits(lambda: TimeDeltaTrigger(SOON), task_id="delta")
+    Waits(lambda: DateTimeTrigger(datetime.now(timezone.utc) - timedelta(days=1)), task_id="past", times=3)
+
+class Looks(BaseSensorOperator):
+    def poke(self, context):
+        return count("looks_" + self.task_id) >= 3
+
+with DAG("looks"):
+    Looks(task_id="looks", mode="reschedule", poke_interval=0.02)
+    Looks(task_id="pokes", mode="poke", poke_interval=0.02)
+
+with DAG("narrow", max_active_tasks=16):
+    def alone():
+        lock = HERE / "alone"
+        lock.mkdir()
+        time.sleep(0.01)
+        lock.rmdir()
+    for number in range(4):
+        PythonOperator(task_id=f"t{number}", python_callable=alone, pool="one")
+
+with DAG("wide", max_active_tasks=1):
+    for number in range(3):
+        PythonOperator(task_id=f"t{number}", python_callable=alone)
+
+with DAG("torn"):
+    Waits(lambda: __import__("operators.waiting", fromlist=["x"]).Breaks(), task_id="breaks", retries=1, retry_delay=SOON)
+
+with DAG("late"):
+    Waits(lambda: DateTimeTrigger(datetime.now(timezone.utc) + timedelta(days=1)), task_id="late", timeout=0.05)
+'''
+WAITING = '''
+from pathlib import Path
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
+
+class Breaks(BaseTrigger):
+    """Breaks the first time."""
+    def serialize(self):
+        return "operators.waiting.Breaks", {}
+    async def run(self):
+        marker = Path(__file__).parent / "broke"
+        if not marker.exists():
+            marker.touch()
+            raise RuntimeError("it broke")
+        yield TriggerEvent("fine")
+'''
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """One engine for all tests here: they use DAGs of their own."""
+    from trainflow.settings.project import project_at
+
+    root = tmp_path_factory.mktemp("engine") / "project"
+    for name, text in {
+        "configs/trainflow.toml": "",
+        "pipelines/p.py": PIPELINE,
+        "operators/__init__.py": "",
+        "operators/waiting.py": WAITING,
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    with embedded(project_at(root), quiet(engine={"lost_attempts": 5})) as engine:
+        problem = engine.load()
+        assert problem is None, problem
+        yield engine
+
+
+def test_values_go_from_task_to_task(engine: Embedded) -> None:
+    run = engine.execute("values")
+    assert engine.run(run).state == "success"
+    assert engine.xcoms(run) == {"give": {"n": 41, "text": "ü"}, "take": 42}
+
+
+def test_retries(engine: Embedded) -> None:
+    run = engine.execute("retries")
+    assert engine.run(run).state == "success"
+    assert engine.xcoms(run) == {"flaky": "at last"}
+    attempts = engine.attempts(run, "flaky")
+    assert [(attempt.try_number, attempt.outcome) for attempt in attempts] == [
+        (1, "failed"),
+        (2, "failed"),
+        (3, "success"),
+    ]
+    assert attempts[0].problem == "ValueError: not yet"
+
+
+def test_gives_up(engine: Embedded) -> None:
+    run = engine.execute("gives_up")
+    assert engine.run(run).state == "failed"
+    assert engine.states(run) == {"hopeless": "failed", "after": "upstream_failed"}
+    assert (engine.project.root / "hopeless").read_text() == "xx"
+
+
+def test_some_failures_are_final(engine: Embedded) -> None:
+    run = engine.execute("final")
+    assert engine.states(run) == {"final": "failed"}
+    assert (engine.project.root / "final").read_text() == "x"
+
+
+def test_execution_timeout(engine: Embedded) -> None:
+    run = engine.execute("too_long")
+    assert engine.states(run) == {"endless": "failed"}
+    assert "execution_timeout" in engine.tasks(run)["endless"].problem
+
+
+def test_exit_code_0_is_no_success(engine: Embedded) -> None:
+    run = engine.execute("leaves")
+    assert engine.states(run) == {"leave": "success"}
+    first, _second = engine.attempts(run, "leave")
+    assert first.outcome == "failed"
+    assert "exit code 0 without reporting an outcome" in first.problem
+
+
+def test_being_killed_uses_up_no_retry(engine: Embedded) -> None:
+    run = engine.execute("killed")
+    assert engine.states(run) == {"killed": "success"}
+    assert [attempt.outcome for attempt in engine.attempts(run, "killed")] == ["lost", "lost", "success"]
+    row = engine.tasks(run)["killed"]
+    assert (row.failures, row.lost) == (0, 0)
+
+
+def test_skips_cascade(engine: Embedded) -> None:
+    run = engine.execute("skips")
+    assert engine.run(run).state == "success"
+    assert engine.states(run) == {"skip": "skipped", "after": "skipped", "later": "skipped", "anyway": "success"}
+    assert engine.tasks(run)["skip"].note == "not today"
+
+
+def test_deferral(engine: Embedded) -> None:
+    run = engine.execute("waits")
+    assert engine.run(run).state == "success", engine.describe()
+    assert engine.xcoms(run) == {"delta": [1, True, 1], "past": [3, True, 3]}
+    # however often it waits, it is one attempt
+    assert [attempt.outcome for attempt in engine.attempts(run, "past")] == ["success"]
+    assert engine.tasks(run)["past"].deferral_number == 3
+
+
+def test_sensors(engine: Embedded) -> None:
+    run = engine.execute("looks")
+    assert engine.run(run).state == "success"
+    assert engine.tasks(run)["looks"].reschedules == 2
+    assert len(engine.attempts(run, "pokes")) == 1
+
+
+def test_a_pool_of_one(engine: Embedded) -> None:
+    with engine.engine.database.transaction() as connection:
+        pool_queries.put(connection, "one", 1, description="", include_deferred=False)
+    run = engine.execute("narrow")
+    assert set(engine.states(run).values()) == {"success"}
+
+
+def test_max_active_tasks(engine: Embedded) -> None:
+    run = engine.execute("wide")
+    assert set(engine.states(run).values()) == {"success"}
+
+
+def test_a_trigger_that_breaks_fails_its_task_which_is_tried_again(engine: Embedded) -> None:
+    run = engine.execute("torn")
+    assert engine.run(run).state == "success", engine.describe()
+    first, second = engine.attempts(run, "breaks")
+    assert (first.outcome, second.outcome) == ("failed", "success")
+    assert "it broke" in first.problem
+
+
+def test_a_wait_has_a_deadline(engine: Embedded) -> None:
+    run = engine.execute("late")
+    assert engine.states(run) == {"late": "failed"}
+    assert "imeout" in engine.tasks(run)["late"].problem
+
+
+def test_pausing_and_unpausing(engine: Embedded) -> None:
+    database = engine.engine.database
+    with database.transaction() as connection:
+        dag_queries.pause(connection, "values", True)
+    held = engine.trigger("values")
+    other = engine.execute("skips")
+    assert engine.run(other).state == "success"
+    assert engine.run(held).state == "queued"
+    with database.transaction() as connection:
+        dag_queries.pause(connection, "values", False)
+    engine.engine.reactor.wake()
+    assert engine.finish(held) == "success"
+
+
+def test_clearing_runs_it_again(engine: Embedded) -> None:
+    run = engine.execute("values")
+    with engine.engine.database.transaction() as connection:
+        run_queries.clear(connection, run, engine.engine.clock.now(), ["take"])
+    engine.engine.reactor.wake()
+    assert engine.finish(run) == "success"
+    assert [len(engine.attempts(run, task)) for task in ("give", "take")] == [1, 2]
+    assert engine.run(run).clear_number == 1
+
+
+def test_nothing_is_left_when_all_has_ended(engine: Embedded) -> None:
+    executor = engine.engine.executor
+    engine.until(lambda: not executor.running())
+    assert list(engine.project.home.outcomes.iterdir()) == []
