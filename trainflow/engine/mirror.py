@@ -61,6 +61,7 @@ class Mirror:
         self._under_way = 0
         self._due: datetime | None = None
         self._may_look = True
+        self._fresh = True
 
     def notice(self) -> None:
         """A run started or ended: look into the outbox in the next tick."""
@@ -74,6 +75,8 @@ class Mirror:
     def tick(self) -> None:
         """Take answers; hand over what is due."""
         now = self._clock.now()
+        if self._fresh:
+            self._forgive(now)
         self._take_answers(now)
         due = self._due is not None and self._due <= now
         if self._under_way or not (self._may_look or due):
@@ -91,6 +94,12 @@ class Mirror:
         self._under_way += len(jobs)
         if jobs:
             self._start_thread()
+
+    def _forgive(self, now: datetime) -> None:
+        """An engine that has just started does not wait because its predecessor failed: MLflow may be back."""
+        self._fresh = False
+        with self._database.transaction() as connection:
+            outbox_queries.make_due(connection, now)
 
     def _take_answers(self, now: datetime) -> None:
         while self._answers:

@@ -75,7 +75,11 @@ class WarmWorker:
                 self._warm_up(self._to_warm_up.pop(0))
 
     def _hear(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 16)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 16)
+        except ConnectionError:
+            # it ended without reading what we had said last
+            return False
         self._descriptors += descriptors
         if not data:
             return False
@@ -143,7 +147,8 @@ class WarmWorker:
             return
 
         def child() -> int:
-            with socket.socket(fileno=os.dup(answer_to)) as connection:
+            # whoever wanted to know may have ended meanwhile
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(answer_to)) as connection:
                 frames.send(connection, str(os.getpid()).encode())
                 frames.send(connection, msgspec.json.encode(parse(request.request)))
             return 0

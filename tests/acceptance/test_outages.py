@@ -1,0 +1,148 @@
+"""The metadata database lost, MLflow away: training goes on, and what was to be told is told once."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainflow.testing.live_project import LiveProject, Running
+from trainflow.testing.processes import Kind, wait_for
+from trainflow.testing.tiny_project import DAYS, FILE, NAME, assert_trained_exactly_once, digest, tiny_project
+
+pytestmark = pytest.mark.slow
+
+
+# -- the metadata database -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["the database", "the whole home"])
+def test_the_metadata_database_is_lost_in_the_middle(tmp_path: Path, what: str) -> None:
+    project = tiny_project(tmp_path / "lost")
+    undisturbed = tiny_project(tmp_path / "undisturbed", samples_of=project)
+    try:
+        running = project.begin_start(FILE)
+        wait_for(lambda: project.committed(NAME) >= 3, lambda: running.output)
+        # an attempt of the lost database is alive, and holds, when the next engine begins anew
+        project.write("hold", "")
+        wait_for(lambda: any(words[0] == "holding" for words in project.journal()), lambda: running.output)
+        running.kill()
+        orphans = project.processes(Kind.CHILD)
+        before = project.audit(NAME)
+        if what == "the database":
+            for file in project.home.path.glob("trainflow.db*"):
+                file.unlink()
+        else:
+            shutil.rmtree(project.home.path)
+        assert project.audit(NAME).partitions == before.partitions
+        assert project.run("audit", FILE).code == 0
+
+        (project.root / "hold").unlink()
+        ended = project.start(FILE)
+        assert ended.code == 0, ended.output
+        assert undisturbed.start(FILE).code == 0
+
+        assert_trained_exactly_once(project)
+        assert project.audit(NAME).head_sequence == DAYS / 3
+        assert digest(project) == digest(undisturbed)
+        wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that nobody waits for it")
+    finally:
+        project.close()
+        undisturbed.close()
+
+
+# -- MLflow --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Iterator[LiveProject]:
+    """Six days in two splits, with MLflow."""
+    project = tiny_project(tmp_path / "mirrored", days=6, settings="[tracking]\ndrain_seconds = 60\n")
+    yield project
+    project.close()
+
+
+def mlflow_runs(project: LiveProject) -> Counter[str]:
+    """How often each DagRun, and the chain itself, is in MLflow; finished or not."""
+    database = sqlite3.connect(project.home.mlflow_database)
+    try:
+        rows = database.execute("select value from tags where key = 'trainflow.run_key'").fetchall()
+    finally:
+        database.close()
+    return Counter(value for (value,) in rows)
+
+
+def undelivered(project: LiveProject) -> int:
+    database = sqlite3.connect(project.home.database)
+    try:
+        return int(database.execute("select count(*) from outbox where delivered_at is null").fetchone()[0])
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"])
+def test_mlflow_is_away_and_comes_back(mirrored: LiveProject, uri: str) -> None:
+    ended = mirrored.start(FILE, environ={"TRAINFLOW__TRACKING__URI": uri})
+    assert ended.code == 0, ended.output
+    assert "deliveries wait" in ended.output
+    assert_trained_exactly_once(mirrored, days=6)
+    assert undelivered(mirrored)
+
+    ended = mirrored.start(FILE)
+    assert ended.code == 0, ended.output
+    assert "deliveries wait" not in ended.output
+    assert undelivered(mirrored) == 0
+    runs = mlflow_runs(mirrored)
+    assert len(runs) >= 3  # the chain and its trainings
+    assert set(runs.values()) == {1}
+    mirrored.wait_until_quiet()
+
+
+def test_an_mlflow_that_never_answers_delays_nobody_who_has_had_enough(mirrored: LiveProject) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        running = mirrored.begin_start(FILE, environ={"TRAINFLOW__TRACKING__URI": uri})
+        running.wait_for_output("caught up")
+        assert_trained_exactly_once(mirrored, days=6)
+        running.control_c()
+        ended = running.wait(30)
+    assert "deliveries wait" in ended.output
+    assert ended.code == 0, ended.output
+    mirrored.wait_until_quiet()
+
+
+def test_nothing_is_told_twice_whoever_is_killed(mirrored: LiveProject) -> None:
+    chance = random.Random(3)
+
+    def kill_one(running: Running, kind: Kind) -> Running:
+        looks = chance.randrange(60)
+
+        def strike() -> bool:
+            nonlocal looks
+            victims = mirrored.processes(kind)
+            looks -= bool(victims)
+            return running.ended or (looks < 0 and victims[0].kill())
+
+        wait_for(strike, lambda: f"a {kind}: {mirrored.processes()}:\n{running.output}")
+        if kind is Kind.COMMAND or running.ended:
+            running.wait()
+            return mirrored.begin_start(FILE)
+        return running
+
+    running = mirrored.begin_start(FILE)
+    for kind in (Kind.DELIVERER, Kind.COMMAND, Kind.DELIVERER, Kind.COMMAND):
+        running = kill_one(running, kind)
+    ended = running.wait()
+    if "deliveries wait" in ended.output:  # the deliverer was killed last: the next try is only due later
+        ended = mirrored.start(FILE)
+    assert ended.code == 0, ended.output
+    assert undelivered(mirrored) == 0
+    runs = mlflow_runs(mirrored)
+    assert set(runs.values()) == {1}
+    mirrored.wait_until_quiet()
