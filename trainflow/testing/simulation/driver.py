@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
 from trainflow.testing.simulation.pipeline import CHAIN
-from trainflow.testing.simulation.plan import Fault, Scene
+from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
 from trainflow.testing.simulation.violation import Violation
 from trainflow.testing.simulation.world import World
 
-#: a chain that has not come to its end after so many steps without a fault is stuck; the slowest needs a fifth of it
-MOST_CALM_STEPS = 6000
+#: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand needs a quarter of it
+MOST_CALM_STEPS = 2000
 REMEMBERED_STEPS = 40
+#: nobody should have to begin more often than for each partition that comes late, and after each fault
+MOST_BEGINS = 10
 #: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
 _TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05
 
@@ -68,9 +71,12 @@ class Driver:
 
     def _strike(self) -> None:
         while self._faults and self._faults[0].at <= self.steps:
-            fault = self._faults.popleft()
-            self._note(f"!! {fault.kind}")
-            strike(self._world, fault)
+            fault = self._faults[0]
+            if strike(self._world, fault):
+                self._note(f"!! {fault.kind}")
+            elif self.steps < fault.at + PATIENCE:
+                return
+            self._faults.popleft()
             self._world.invariants.check()
 
     def _step(self) -> None:
@@ -95,7 +101,7 @@ class Driver:
 
     def _begin(self) -> None:
         world = self._world
-        if world.begins > 4 * world.table.size + 12:
+        if world.begins > world.table.size + MOST_BEGINS:
             raise Violation("progress", f"begun {world.begins} times: {self._situation()}")
         self._note(world.begin())
 
@@ -119,6 +125,17 @@ class Driver:
             "SELECT dag_run_id, task_id, state FROM task_instance WHERE state IS NOT 'success' ORDER BY id"
         )
         return f"watermark {self._world.ledger.watermark}, runs {runs}, tasks {tasks}"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for garbage less often: a history makes a lot, and is short."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextmanager

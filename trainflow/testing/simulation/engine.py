@@ -29,7 +29,7 @@ from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Trigge
 
 SLOTS = 2
 SETTINGS = Settings(
-    engine=EngineSettings(lost_attempts=50),
+    engine=EngineSettings(lost_attempts=50, heartbeat_seconds=10.0, poll_seconds=10.0),
     executor=ExecutorSettings(slots=SLOTS),
     tracking=TrackingSettings(enabled=False),
 )

@@ -1,4 +1,4 @@
-"""What each fault does to a world. Most find nobody to strike at some moments: then nothing happens."""
+"""What each fault does to a world. Each says whether it found somebody to strike."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from trainflow.errors import ChainMoved
+from sqlalchemy import Connection
+
 from trainflow.metadata import run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.states import DagRunType, TriggeredBy
+from trainflow.testing.faulty_store import When
 from trainflow.testing.simulation.database import SimulatedCrash
 from trainflow.testing.simulation.engine import SimulatedEngine
 from trainflow.testing.simulation.pipeline import CHAIN, DAG_ID
@@ -21,11 +23,13 @@ _T = TypeVar("_T")
 #: how many steps the attempts of a stopping engine get
 _GRACE_STEPS = 30
 _LEASES = 2.5
+_UNFINISHED = "'queued', 'running'"
+_ANY = f"{_UNFINISHED}, 'success', 'failed'"
 
 
-def strike(world: World, fault: Fault) -> None:
-    """Let a fault happen."""
-    _FAULTS[fault.kind](world, fault.choice)
+def strike(world: World, fault: Fault) -> bool:
+    """Let a fault happen. False: there is nobody it could happen to now."""
+    return _FAULTS[fault.kind](world, fault.choice)
 
 
 def _pick(things: Sequence[_T], choice: int) -> _T | None:
@@ -35,13 +39,13 @@ def _pick(things: Sequence[_T], choice: int) -> _T | None:
 # -- engines ---------------------------------------------------------------------------------------------------------
 
 
-def _crash(world: World, choice: int) -> None:
+def _crash(world: World, choice: int) -> bool:
     engine = _pick(world.living, choice)
     if engine is None:
-        return
+        return False
     world.crash(engine)
-    if engine.is_up or choice & 1:
-        _lease_is_seen_to_be_over(world, engine, choice)
+    _lease_is_seen_to_be_over(world, engine, choice)
+    return True
 
 
 def _lease_is_seen_to_be_over(world: World, engine: SimulatedEngine, choice: int) -> None:
@@ -52,17 +56,20 @@ def _lease_is_seen_to_be_over(world: World, engine: SimulatedEngine, choice: int
         )
 
 
-def _crash_in_transaction(when: str) -> Callable[[World, int], None]:
-    def arm(world: World, choice: int) -> None:
-        world.database.crash = when
-
-    return arm
+def _crash_before_commit(world: World, choice: int) -> bool:
+    world.database.crash = "before"
+    return True
 
 
-def _stop(world: World, choice: int) -> None:
+def _crash_after_commit(world: World, choice: int) -> bool:
+    world.database.crash = "after"
+    return True
+
+
+def _stop(world: World, choice: int) -> bool:
     engine = _pick(world.up, choice)
     if engine is None:
-        return
+        return False
     engine.scheduler.draining = True
     engine.executor.end(timedelta(seconds=engine.settings.engine.stop_grace_seconds))
     try:
@@ -70,6 +77,7 @@ def _stop(world: World, choice: int) -> None:
         engine.stop()
     except SimulatedCrash:
         world.crash(engine)
+    return True
 
 
 def _let_end(world: World, engine: SimulatedEngine) -> None:
@@ -85,238 +93,242 @@ def _let_end(world: World, engine: SimulatedEngine) -> None:
         engine.executor.notice(key)
 
 
-def _freeze(world: World, choice: int) -> None:
+def _freeze(world: World, choice: int) -> bool:
     engine = _pick(world.up, choice)
-    if engine is not None:
-        world.freeze(engine, engine.settings.engine.dead_after_seconds * _LEASES)
-        world.wanted_engines = 2
-
-
-def _second_engine(world: World, choice: int) -> None:
+    if engine is None:
+        return False
+    world.freeze(engine, engine.settings.engine.dead_after_seconds * _LEASES)
     world.wanted_engines = 2
+    return True
 
 
-def _reboot(world: World, choice: int) -> None:
+def _second_engine(world: World, choice: int) -> bool:
+    world.wanted_engines = 2
+    return True
+
+
+def _reboot(world: World, choice: int) -> bool:
     for engine in world.living:
         world.crash(engine)
         _lease_is_seen_to_be_over(world, engine, choice)
     for process in world.running:
         process.kill()
+    return True
 
 
 # -- attempts --------------------------------------------------------------------------------------------------------
 
 
-def _process(world: World, choice: int) -> Process | None:
-    return _pick(world.running, choice)
+def _to_a_process(happens: Callable[[World, Process, int], None]) -> Callable[[World, int], bool]:
+    def strike_one(world: World, choice: int) -> bool:
+        process = _pick(world.running, choice)
+        if process is not None:
+            happens(world, process, choice)
+        return process is not None
+
+    return strike_one
 
 
-def _kill(world: World, choice: int) -> None:
-    process = _process(world, choice)
-    if process is not None:
-        process.kill()
+def _kill(_world: World, process: Process, _choice: int) -> None:
+    process.kill()
 
 
-def _lose_reply(world: World, choice: int) -> None:
-    process = _process(world, choice)
-    if process is not None:
-        process.loses_reply = True
+def _stall(world: World, process: Process, choice: int) -> None:
+    world.stall(process, steps=20 + choice % 200)
 
 
-def _give_up(world: World, choice: int) -> None:
+def _lose_reply(_world: World, process: Process, _choice: int) -> None:
+    process.loses_reply = True
+
+
+def _deliver_twice(world: World, process: Process, _choice: int) -> None:
+    world.launch(process.work.workload)
+
+
+def _fail(world: World, process: Process, _choice: int) -> None:
+    world.invariants.expected_errors.add("Misfortune")
+    process.fails_next = misfortune
+
+
+def _silence(_world: World, process: Process, _choice: int) -> None:
+    process.fails_next = silence
+
+
+def _give_up(world: World, choice: int) -> bool:
     """Its process goes on, and does not know."""
-    engine = _pick(world.up, choice)
-    key = _pick(sorted(engine.executor.running(), key=lambda key: key.attempt_id), choice >> 2) if engine else None
-    if engine is not None and key is not None:
-        try:
-            engine.executor.give_up(key)
-        except SimulatedCrash:
-            world.crash(engine)
+    held = [(engine, key) for engine in world.up for key in engine.executor.running()]
+    found = _pick(sorted(held, key=lambda pair: pair[1].attempt_id), choice)
+    if found is None:
+        return False
+    engine, key = found
+    process = engine.executor.process(key)
+    if process is not None and choice & 4:
+        world.stall(process, steps=20 + choice % 200)
+    _guarded(world, engine, lambda: engine.executor.give_up(key))
+    return True
 
 
-def _blind(world: World, choice: int) -> None:
-    _crash(world, choice | 3)
+def _blind(world: World, choice: int) -> bool:
     world.blind_next = True
+    return _crash(world, choice | 2)
 
 
-def _swallow(world: World, choice: int) -> None:
+def _swallow(world: World, choice: int) -> bool:
     engine = _pick(world.living, choice)
     if engine is not None:
         engine.executor.swallows_next = True
-
-
-def _deliver_twice(world: World, choice: int) -> None:
-    process = _process(world, choice)
-    if process is not None:
-        world.launch(process.work.workload)
-
-
-def _fail(world: World, choice: int) -> None:
-    process = _process(world, choice)
-    if process is not None:
-        world.invariants.expected_errors.add("Misfortune")
-        process.fails_next = misfortune
-
-
-def _silence(world: World, choice: int) -> None:
-    process = _process(world, choice)
-    if process is not None:
-        process.fails_next = silence
+    return engine is not None
 
 
 # -- triggers --------------------------------------------------------------------------------------------------------
 
 
-def _event_twice(world: World, choice: int) -> None:
+def _event_twice(world: World, choice: int) -> bool:
     sent = [message for engine in world.engines for loop in engine.loops for message in loop.sent]
     message, engine = _pick(sent, choice), _pick(world.up, choice)
-    if message is not None and engine is not None:
-        try:
-            engine.triggerer.deliver(message)
-        except SimulatedCrash:
-            world.crash(engine)
+    if message is None or engine is None:
+        return False
+    _guarded(world, engine, lambda: engine.triggerer.deliver(message))
+    return True
 
 
-def _loop_dies(world: World, choice: int) -> None:
+def _loop_dies(world: World, choice: int) -> bool:
     engine = _pick([engine for engine in world.up if engine.triggerer.loop is not None], choice)
     if engine is not None:
-        try:
-            engine.triggerer.loop_dies()
-        except SimulatedCrash:
-            world.crash(engine)
+        _guarded(world, engine, engine.triggerer.loop_dies)
+    return engine is not None
+
+
+def _guarded(world: World, engine: SimulatedEngine, run: Callable[[], None]) -> None:
+    try:
+        run()
+    except SimulatedCrash:
+        world.crash(engine)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------
 
 
-def _delete_database(world: World, choice: int) -> None:
+def _delete_database(world: World, choice: int) -> bool:
     for engine in world.living:
         world.crash(engine)
     if choice & 1:  # with the whole home
         world.spooled.clear()
-    if choice & 2:  # attempts may have been stopped before
-        for process in world.running:
+    for process in world.running:
+        if choice & 2:
             process.kill()
+        elif choice & 4:
+            world.stall(process, steps=20 + choice % 100)
     world.new_database()
     world.invariants.interfered()
+    return True
 
 
-def _runs(world: World) -> list[int]:
-    return [number for (number,) in world.database.rows("SELECT id FROM dag_run ORDER BY id")]
-
-
-def _clear_run(world: World, choice: int) -> None:
-    run = _pick(_runs(world), choice)
-    if run is not None:
+def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str) -> Callable[[World, int], bool]:
+    def strike_one(world: World, choice: int) -> bool:
+        rows = world.database.rows(f"SELECT id FROM dag_run WHERE state IN ({states}) ORDER BY id")
+        run = _pick([number for (number,) in rows], choice)
+        if run is None:
+            return False
         world.invariants.interfered()
-        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now()))
+        if choice & 8:
+            for process in world.running:
+                world.stall(process, steps=20 + choice % 100)
+        world.person(lambda connection: does(world, connection, run, choice))
+        return True
+
+    return strike_one
 
 
-def _clear_task(world: World, choice: int) -> None:
-    run = _pick(_runs(world), choice)
+def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> None:
+    run_queries.clear(connection, run, world.clock.now())
+
+
+def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
     tasks = [task.task_id for task in world.document.tasks]
-    if run is not None:
-        world.invariants.interfered()
-        cleared = world.document.with_downstream([tasks[(choice >> 4) % len(tasks)]])
-        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now(), cleared))
+    cleared = world.document.with_downstream([tasks[(choice >> 4) % len(tasks)]])
+    run_queries.clear(connection, run, world.clock.now(), cleared)
 
 
-def _cancel_run(world: World, choice: int) -> None:
-    unfinished = world.database.rows("SELECT id FROM dag_run WHERE state IN ('queued', 'running') ORDER BY id")
-    run = _pick([number for (number,) in unfinished], choice)
-    if run is None:
-        return
+def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
+    row, note = run_queries.by_id(connection, run), "cancelled by a person"
+    run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, mirrored=False)
+
+
+def _trigger(world: World, choice: int) -> bool:
     world.invariants.interfered()
-    world.person(
-        lambda connection: run_queries.cancel(
-            connection,
-            run_queries.by_id(connection, run),
-            Versions(),
-            world.clock.now(),
-            note="cancelled by a person",
-            mirrored=False,
+    now, name = world.clock.now(), f"manual__{world.clock.now().isoformat()}_{choice}"
+    if not world.database.rows("SELECT 1 FROM dag_run WHERE run_id = ?", name):
+        manual, person = DagRunType.MANUAL, TriggeredBy.CLI
+        world.person(
+            lambda connection: run_queries.create(
+                connection, dag_id=DAG_ID, run_id=name, run_type=manual, triggered_by=person, conf={}, now=now
+            )
         )
-    )
+    return True
 
 
-def _trigger(world: World, choice: int) -> None:
+def _rewind(world: World, choice: int) -> bool:
+    world.invariants.check()
+    if world.ledger.head is None:
+        return False
     world.invariants.interfered()
-    now = world.clock.now()
-    name = f"manual__{now.isoformat()}_{choice}"
-    taken = world.database.rows("SELECT 1 FROM dag_run WHERE run_id = ?", name)
-    if taken:
-        return
-    world.person(
-        lambda connection: run_queries.create(
-            connection,
-            dag_id=DAG_ID,
-            run_id=name,
-            run_type=DagRunType.MANUAL,
-            triggered_by=TriggeredBy.CLI,
-            conf={},
-            now=now,
-        )
-    )
-
-
-def _rewind(world: World, choice: int) -> None:
-    world.invariants.interfered()
-    try:
-        world.rewind()
-    except ChainMoved:  # the chain has moved on meanwhile: a person would look again
-        return
+    world.rewind()
+    return True
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-def _store_before(world: World, choice: int) -> None:
-    world.invariants.expected_errors.add("StoreFailure")
-    world.store_fault = (1 + choice % 6, "before")
+def _store_fails(when: When) -> Callable[[World, int], bool]:
+    def arm(world: World, choice: int) -> bool:
+        world.invariants.expected_errors.add("StoreFailure")
+        world.store_fault = (1 + choice % 6, when)
+        return True
+
+    return arm
 
 
-def _store_after(world: World, choice: int) -> None:
-    world.invariants.expected_errors.add("StoreFailure")
-    world.store_fault = (1 + choice % 6, "after")
-
-
-def _tear(world: World, choice: int) -> None:
-    """Not while somebody commits: between the look at the files and the entry nobody can notice."""
-    if any(process.work.workload.task_id == "commit" for process in world.running):
-        return
+def _tear(world: World, choice: int) -> bool:
+    """Only when training is over, and nobody commits: between the look at the files and the entry nobody can notice."""
+    if any(process.work.workload.task_id in ("train", "commit") for process in world.running):
+        return False
     world.ledger.follow()
     files = [file.path for file in world.store.files(CHAIN.artifacts) if not world.ledger.is_committed(file.path)]
     path = _pick(files, choice)
-    if path is not None:
-        world.invariants.expected_errors.add("ArtifactCorrupt")
-        world.store.contents[path] = world.store.contents[path][:-1]
+    if path is None:
+        return False
+    world.invariants.expected_errors.add("ArtifactCorrupt")
+    world.store.contents[path] = world.store.contents[path][:-1]
+    return True
 
 
-_FAULTS: dict[FaultKind, Callable[[World, int], None]] = {
+_FAULTS: dict[FaultKind, Callable[[World, int], bool]] = {
     FaultKind.CRASH: _crash,
-    FaultKind.CRASH_BEFORE_COMMIT: _crash_in_transaction("before"),
-    FaultKind.CRASH_AFTER_COMMIT: _crash_in_transaction("after"),
+    FaultKind.CRASH_BEFORE_COMMIT: _crash_before_commit,
+    FaultKind.CRASH_AFTER_COMMIT: _crash_after_commit,
     FaultKind.STOP: _stop,
     FaultKind.FREEZE: _freeze,
     FaultKind.SECOND_ENGINE: _second_engine,
     FaultKind.REBOOT: _reboot,
-    FaultKind.KILL: _kill,
-    FaultKind.LOSE_REPLY: _lose_reply,
+    FaultKind.KILL: _to_a_process(_kill),
+    FaultKind.STALL: _to_a_process(_stall),
+    FaultKind.LOSE_REPLY: _to_a_process(_lose_reply),
     FaultKind.GIVE_UP: _give_up,
     FaultKind.BLIND: _blind,
     FaultKind.SWALLOW: _swallow,
-    FaultKind.DELIVER_TWICE: _deliver_twice,
+    FaultKind.DELIVER_TWICE: _to_a_process(_deliver_twice),
     FaultKind.EVENT_TWICE: _event_twice,
     FaultKind.LOOP_DIES: _loop_dies,
     FaultKind.DELETE_DATABASE: _delete_database,
-    FaultKind.CLEAR_RUN: _clear_run,
-    FaultKind.CLEAR_TASK: _clear_task,
-    FaultKind.CANCEL_RUN: _cancel_run,
+    FaultKind.CLEAR_RUN: _to_a_run(_clear_run, _ANY),
+    FaultKind.CLEAR_TASK: _to_a_run(_clear_task, _ANY),
+    FaultKind.CANCEL_RUN: _to_a_run(_cancel_run, _UNFINISHED),
     FaultKind.TRIGGER: _trigger,
     FaultKind.REWIND: _rewind,
-    FaultKind.FAIL: _fail,
-    FaultKind.SILENCE: _silence,
-    FaultKind.STORE_BEFORE: _store_before,
-    FaultKind.STORE_AFTER: _store_after,
+    FaultKind.FAIL: _to_a_process(_fail),
+    FaultKind.SILENCE: _to_a_process(_silence),
+    FaultKind.STORE_BEFORE: _store_fails("before"),
+    FaultKind.STORE_AFTER: _store_fails("after"),
     FaultKind.TEAR: _tear,
 }

@@ -12,7 +12,6 @@ from trainflow.messages.requests import Done, Reply, Request, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 from trainflow.testing.simulation.database import Observed, SimulatedDatabase
-from trainflow.testing.simulation.engine import SLOTS
 from trainflow.testing.simulation.ledger_check import LedgerCheck
 from trainflow.testing.simulation.pipeline import DAG_ID, MAX_ACTIVE_RUNS, RETRIES
 from trainflow.testing.simulation.violation import Violation
@@ -97,8 +96,6 @@ class Invariants:
             self._check_author(change, old, new)
         if change.failures != change.old_failures:
             self._check_failures(change)
-        if new is _T.QUEUED:
-            self._check_slots(change)
         if new is _T.FAILED and not self.reports.by_person:
             self._check_failed(change)
 
@@ -123,13 +120,6 @@ class Invariants:
         once = (change.failures or 0) == (change.old_failures or 0) + 1
         if not (own_fault and once) and not (self.reports.by_person and change.failures == 0):
             raise Violation("infrastructure consumes no tries", f"{_describe(change)}: {change.failures} failures")
-
-    def _check_slots(self, change: Observed) -> None:
-        [(held,)] = self._database.rows(
-            "SELECT count(*) FROM task_instance WHERE service_id = ? AND state IN ('queued', 'running')", change.service
-        )
-        if held > SLOTS:
-            raise Violation("limits hold", f"{_describe(change)}: {held} of {SLOTS} slots are in use")
 
     def _check_failed(self, change: Observed) -> None:
         outcome = self.reports.outcomes.get(AttemptKey(change.attempt or "", change.deferral or 0))

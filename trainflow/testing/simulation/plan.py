@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from random import Random
 
@@ -19,6 +20,7 @@ class FaultKind(StrEnum):
     SECOND_ENGINE = "a second engine joins"
     REBOOT = "everything is killed"
     KILL = "an attempt is killed"
+    STALL = "an attempt stands still for a while"
     LOSE_REPLY = "the reply to an attempt is lost after its request was applied"
     GIVE_UP = "an attempt that lives is declared lost"
     BLIND = "an engine is killed, and the next one does not see what runs"
@@ -40,7 +42,8 @@ class FaultKind(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault. It strikes before step `at`; `choice` picks whom, out of those there are then."""
+    """One fault. It strikes before step `at`, or as soon after that as there is somebody to strike; `choice` picks whom,
+    out of those there are then."""
 
     at: int
     kind: FaultKind
@@ -64,7 +67,10 @@ class Scene(msgspec.Struct, frozen=True):
 
 #: a fault strikes within so many steps, about as many as two or three runs take
 HORIZON = 260
-_MOST_FAULTS = 5
+_MOST_KINDS = 4
+_MOST_FAULTS = 6
+#: so many steps a fault waits for somebody to strike
+PATIENCE = 60
 
 
 def scene_of(seed: int) -> Scene:
@@ -86,10 +92,11 @@ def scene_of(seed: int) -> Scene:
     )
 
 
-def faults_of(seed: int) -> tuple[Fault, ...]:
-    """The faults of a seed, in the order in which they strike."""
+def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple[Fault, ...]:
+    """The faults of a seed, in the order in which they strike: a few kinds a seed, so that each meets itself and every
+    other one often."""
     random = Random(f"faults {seed}")
-    kinds = list(FaultKind)
+    kinds = random.sample(among, min(len(among), random.randint(1, _MOST_KINDS)))
     faults = [
         Fault(random.randrange(HORIZON), random.choice(kinds), random.randrange(1 << 16))
         for _ in range(random.randint(0, _MOST_FAULTS))

@@ -6,7 +6,7 @@ import traceback
 from functools import cache
 
 from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.driver import Driver, History, determined
+from trainflow.testing.simulation.driver import Driver, History, determined, uncollected
 from trainflow.testing.simulation.plan import Fault, Scene, faults_of, scene_of
 from trainflow.testing.simulation.violation import Violation
 
@@ -17,7 +17,7 @@ def simulate(seed: int, *, scene: Scene | None = None, faults: tuple[Fault, ...]
     faults = faults_of(seed) if faults is None else faults
     driver = Driver(seed, scene, faults, _database())
     try:
-        with determined(seed):
+        with determined(seed), uncollected():
             driver.drive()
     except Violation as violation:
         return _failed(seed, scene, faults, driver, violation.invariant, str(violation))

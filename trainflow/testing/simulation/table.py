@@ -15,7 +15,7 @@ from trainflow.samples.split import SampleFile, SplitPartition
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)
 #: how long a missing partition is waited for while a later one is ready
-GAP_WAIT_SECONDS = 60.0
+GAP_WAIT_SECONDS = 25.0
 
 
 class SampleTable:

@@ -68,6 +68,8 @@ class World:
         #: the next engine does not see what runs
         self.blind_next = False
         self.begins = 0
+        #: so many steps until a process goes on
+        self._stalled: dict[int, int] = {}
         self._frozen: dict[int, datetime] = {}
         self._owners: dict[int, SimulatedEngine] = {}
         self.document = document(scene.mode, evaluates=scene.evaluates)
@@ -117,6 +119,17 @@ class World:
     def thaw(self) -> None:
         """Everybody goes on."""
         self._frozen.clear()
+        self._stalled.clear()
+
+    def stall(self, process: Process, steps: int) -> None:
+        """It does nothing for a while, and does not know."""
+        self._stalled[process.work.pid] = steps
+
+    def _is_stalled(self, process: Process) -> bool:
+        left = self._stalled.get(process.work.pid, 0) - 1
+        if left >= 0:
+            self._stalled[process.work.pid] = left
+        return left >= 0
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -213,7 +226,7 @@ class World:
                 moves += self._moves_of(engine)
         nobody = not self.up
         for process in self.running:
-            if not (nobody and process.waits_for_answer):
+            if not self._is_stalled(process) and not (nobody and process.waits_for_answer):
                 moves.append(Move(process.name, lambda process=process: process.step(self)))  # type: ignore[misc]
         return moves
 

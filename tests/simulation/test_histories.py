@@ -1,0 +1,34 @@
+"""Random histories of a chain: whatever is killed, lost, repeated or cleared, nothing of section 3 is ever violated."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainflow.testing.simulation.plan import FaultKind, faults_of, scene_of
+from trainflow.testing.simulation.run import describe, shrink, simulate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.timeout(0)
+def test_nothing_that_must_always_be_true_is_ever_violated(seeds: range) -> None:
+    for seed in seeds:
+        history = simulate(seed)
+        if history.invariant is not None:
+            pytest.fail(describe(shrink(history)), pytrace=False)
+
+
+def test_a_seed_always_gives_the_same_history() -> None:
+    alone = [simulate(seed) for seed in range(5)]
+    simulate(77)
+
+    assert [simulate(seed) for seed in range(5)] == alone
+
+
+def test_the_seeds_of_a_run_meet_every_fault_and_every_scene() -> None:
+    scenes = [scene_of(seed) for seed in range(200)]
+
+    assert {fault.kind for seed in range(200) for fault in faults_of(seed)} == set(FaultKind)
+    assert {scene.mode for scene in scenes} == {"backfill", "latest"}
+    assert {scene.evaluates for scene in scenes} == {True, False}
+    assert any(len(scene.present) + len(scene.arrivals) < scene.partitions for scene in scenes)

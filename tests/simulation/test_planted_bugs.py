@@ -1,0 +1,301 @@
+"""The simulation can fail: for each invariant a bug is planted, and must be found within a few seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from trainflow.checkpoints import commit, fold, ledger
+from trainflow.errors import LostTransition
+from trainflow.messages.exits import ProcessExit
+from trainflow.metadata import execution_service, run_queries, task_queries, trigger_queries
+from trainflow.metadata.aftermath import Standing, Verdict, after_loss
+from trainflow.metadata.execution_service import ExecutionService
+from trainflow.scheduler import loop, recovery, run_decision
+from trainflow.states import HELD, DagRunState, TaskInstanceState
+from trainflow.testing.simulation import engine, worker
+from trainflow.testing.simulation.run import simulate
+from trainflow.triggerer.triggerer import Triggerer
+
+pytestmark = pytest.mark.slow
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+_SEEDS = 150
+
+
+def found_by(first: int = 0) -> tuple[int, str] | None:
+    """The first seed that finds something, and what."""
+    for seed in range(first, first + _SEEDS):
+        history = simulate(seed)
+        if history.invariant is not None:
+            return seed, history.invariant
+    return None
+
+
+# -- exactly once, atomic, fenced ------------------------------------------------------------------------------------
+
+
+def skip_the_parent_check(patch: pytest.MonkeyPatch) -> None:
+    """Anybody may commit on top of anything."""
+    patch.setattr(commit, "_raise_if_moved", lambda *_: None)
+    patch.setattr(fold._Fold, "_refuses_checkpoint", lambda *_: None)
+
+
+def recognise_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A commit that is tried again does not find what it has committed."""
+    steps = [(name, step if name != "recognise" else _nothing) for name, step in commit.STEPS]
+    patch.setattr(worker, "STEPS", steps)
+
+
+def advance_the_watermark_without_a_commit(patch: pytest.MonkeyPatch) -> None:
+    """The commit says that it is done, and has created no entry."""
+
+    def append(self: ledger.Ledger, make: Callable[[fold.ChainState], Any]) -> Any:
+        return make(self.state())
+
+    patch.setattr(ledger.Ledger, "append", append)
+
+
+def look_at_no_file(patch: pytest.MonkeyPatch) -> None:
+    """What was damaged after the training is committed."""
+    steps = [(name, step if name != "verify_artifacts" else _nothing) for name, step in commit.STEPS]
+    patch.setattr(worker, "STEPS", steps)
+
+
+def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
+    """A split begins a partition too early, and everybody believes it."""
+    from trainflow.testing.simulation.table import LENGTH, START, SampleTable
+
+    real = SampleTable.next_split
+
+    def next_split(self: SampleTable, watermark: Any) -> Any:
+        again = watermark is not None and watermark > START
+        return real(self, watermark - LENGTH if again else watermark)
+
+    patch.setattr(SampleTable, "next_split", next_split)
+    patch.setattr(commit, "_raise_if_moved", lambda *_: None)
+    patch.setattr(fold._Fold, "_refuses_checkpoint", lambda *_: None)
+
+
+# -- guarded, legal moves --------------------------------------------------------------------------------------------
+
+
+def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
+    """Whoever speaks is believed."""
+
+    def by_attempt_alone(connection: Any, key: Any) -> Any:
+        return connection.execute(
+            select(
+                task_queries.TASK,
+                task_queries.RUN.c.dag_id,
+                task_queries.RUN.c.run_id,
+                task_queries.RUN.c.version_id,
+                task_queries.RUN.c.state.label("run_state"),
+            )
+            .join(task_queries.RUN, task_queries.RUN.c.id == task_queries.TASK.c.dag_run_id)
+            .join(task_queries.ATTEMPT, task_queries.ATTEMPT.c.task_instance_id == task_queries.TASK.c.id)
+            .where(task_queries.ATTEMPT.c.attempt_id == key.attempt_id)
+        ).one_or_none()
+
+    real = task_queries.move
+
+    def move(connection: Any, task_instance_id: int, *, leaving: Any, to: Any, key: Any = None, **values: Any) -> None:
+        real(connection, task_instance_id, leaving=leaving, to=to, key=None, **values)
+
+    patch.setattr(task_queries, "by_key", by_attempt_alone)
+    patch.setattr(task_queries, "move", move)
+
+
+def schedule_what_has_ended(patch: pytest.MonkeyPatch) -> None:
+    """A look at a run starts its finished tasks again."""
+    real = run_decision.decide
+
+    def decide(document: Any, tasks: Any, **facts: Any) -> Any:
+        decision = real(document, tasks, **facts)
+        ended = tuple(task.id for task in tasks if task.state == TaskInstanceState.SUCCESS)
+        again = run_decision.Step(TaskInstanceState.SUCCESS, TaskInstanceState.SCHEDULED, ended)
+        return decision._replace(steps=(*decision.steps, again)) if ended else decision
+
+    patch.setattr(loop, "decide", decide)
+    patch.setattr(task_queries, "_check_legal", lambda *_: None)
+
+
+def claim_twice(patch: pytest.MonkeyPatch) -> None:
+    """A workload that is delivered twice runs twice."""
+    real = task_queries.move
+
+    def move(connection: Any, task_instance_id: int, *, leaving: Any, to: Any, **values: Any) -> None:
+        try:
+            real(connection, task_instance_id, leaving=leaving, to=to, **values)
+        except LostTransition:
+            if to is not TaskInstanceState.RUNNING:
+                raise
+
+    patch.setattr(task_queries, "move", move)
+
+
+# -- one successor ---------------------------------------------------------------------------------------------------
+
+
+def name_successors_at_random(patch: pytest.MonkeyPatch) -> None:
+    """The successor's run id is another one at each try."""
+    patch.setattr(worker, "triggered_run_id", lambda *_: f"operator_triggered__{os.urandom(8).hex()}")
+
+
+def trigger_nothing(patch: pytest.MonkeyPatch) -> None:
+    """The triggered run is forgotten."""
+    patch.setattr(run_queries, "trigger", lambda *_: 0)
+
+
+# -- success means done ----------------------------------------------------------------------------------------------
+
+
+def believe_exit_codes(patch: pytest.MonkeyPatch) -> None:
+    """Exit code 0 is a success."""
+    real = ExecutionService.exited
+
+    def exited(self: ExecutionService, key: Any, exit: ProcessExit) -> bool:
+        if exit.code == 0:
+            with self._database.transaction() as connection:
+                row = task_queries.by_key(connection, key)
+                if row is not None and row.state == TaskInstanceState.RUNNING:
+                    task_queries.move(connection, row.id, leaving={TaskInstanceState.RUNNING}, to=TaskInstanceState.SUCCESS)
+        return real(self, key, exit)
+
+    patch.setattr(ExecutionService, "exited", exited)
+
+
+def end_a_run_too_early(patch: pytest.MonkeyPatch) -> None:
+    """A run is over when nothing of it is in the hands of an executor."""
+
+    def end(document: Any, states: Any) -> Any:
+        under_way = [state for state in states.values() if state in HELD]
+        return (None, None) if under_way else (DagRunState.SUCCESS, None)
+
+    patch.setattr(run_decision, "_end", end)
+
+
+# -- infrastructure is not your fault --------------------------------------------------------------------------------
+
+
+def count_losses_as_failures(patch: pytest.MonkeyPatch) -> None:
+    """A killed worker consumes a try."""
+
+    def loss(standing: Standing, limit: int) -> Verdict:
+        return after_loss(standing, limit)._replace(failures=standing.failures + 1)
+
+    patch.setattr(execution_service.aftermath, "after_loss", loss)
+
+
+def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
+    """A killed worker fails its task."""
+    patch.setattr(
+        execution_service.aftermath,
+        "after_loss",
+        lambda standing, _limit: Verdict(TaskInstanceState.FAILED, standing.failures, 1),
+    )
+
+
+# -- limits and order ------------------------------------------------------------------------------------------------
+
+
+def start_every_run(patch: pytest.MonkeyPatch) -> None:
+    """`max_active_runs` is ignored."""
+    patch.setattr(run_queries, "startable", lambda connection, _now: _queued(connection))
+
+
+def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
+    """Queued runs do not start in the order of the chain."""
+
+    def startable(connection: Any, _now: Any) -> Any:
+        return [] if run_queries.running(connection) else _queued(connection)[-1:]
+
+    patch.setattr(run_queries, "startable", startable)
+
+
+# -- progress --------------------------------------------------------------------------------------------------------
+
+
+def adopt_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What a dead engine held stays where it is."""
+    patch.setattr(engine, "adopt_orphans", lambda *_, **__: None)
+
+
+def reconcile_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A workload that was lost on its way is waited for."""
+    patch.setattr(recovery.Reconciler, "reconcile", lambda _: None)
+
+
+def sweep_nothing(patch: pytest.MonkeyPatch) -> None:
+    """There is no safety net: what an engine did not hear is never looked at."""
+    patch.setattr(loop.Scheduler, "sweep", lambda _: None)
+
+
+def watch_no_wait_of_others(patch: pytest.MonkeyPatch) -> None:
+    """The waits of a dead triggerer are left to it."""
+    real = trigger_queries.claim
+
+    def claim(connection: Any, service_id: int, living: Any, limit: int) -> Any:
+        everybody = range(100)
+        return real(connection, service_id, everybody, limit)
+
+    patch.setattr(trigger_queries, "claim", claim)
+
+
+def forget_what_is_heard(patch: pytest.MonkeyPatch) -> None:
+    """An event of a trigger is dropped."""
+    patch.setattr(Triggerer, "_heard", lambda *_: None)
+
+
+def never_look_for_what_is_due(patch: pytest.MonkeyPatch) -> None:
+    """A retry waits for ever."""
+    patch.setattr(task_queries, "next_due_at", lambda _: None)
+
+
+PLANTED: list[tuple[Plant, set[str]]] = [
+    (skip_the_parent_check, {"fenced", "exactly once"}),
+    (recognise_nothing, {"nothing fails without a cause"}),
+    (advance_the_watermark_without_a_commit, {"success means done"}),
+    (look_at_no_file, {"atomic"}),
+    (train_a_partition_twice, {"exactly once"}),
+    (move_without_a_guard, {"fenced", "success means done"}),
+    (schedule_what_has_ended, {"legal moves only"}),
+    (claim_twice, {"one claim"}),
+    (name_successors_at_random, {"one successor"}),
+    (trigger_nothing, {"one successor"}),
+    (believe_exit_codes, {"success means done"}),
+    (end_a_run_too_early, {"success means done"}),
+    (count_losses_as_failures, {"infrastructure consumes no tries"}),
+    (give_up_at_the_first_loss, {"infrastructure consumes no tries"}),
+    (start_every_run, {"max_active_runs"}),
+    (start_the_newest_run_first, {"chain order"}),
+    (adopt_nothing, {"progress"}),
+    (reconcile_nothing, {"progress"}),
+    (sweep_nothing, {"progress"}),
+    (watch_no_wait_of_others, {"progress"}),
+    (forget_what_is_heard, {"progress"}),
+    (never_look_for_what_is_due, {"progress"}),
+]
+
+
+@pytest.mark.parametrize(("plant", "invariants"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_planted_bug_is_found(plant: Plant, invariants: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+
+    found = found_by()
+
+    assert found is not None, f"{_SEEDS} seeds did not find: {plant.__doc__}"
+    assert found[1] in invariants
+
+
+def _nothing(_work: Any) -> None:
+    return None
+
+
+def _queued(connection: Any) -> list[Any]:
+    run = run_queries.RUN
+    return list(connection.execute(select(run).where(run.c.state == DagRunState.QUEUED).order_by(run.c.number)))
