@@ -57,8 +57,9 @@ WRONG_FILES = {
     "a store that cannot fence": (
         "pipeline: tiny",
         "pipeline: tiny\nstore: https://models.example/store",
-        r"https://models\.example/store: https:// cannot create a file only if it is absent",
+        r"tiny\.yaml:2:8: .*https://models\.example/store: https:// cannot create a file only if it is absent",
     ),
+    "a store in memory": ("pipeline: tiny", "pipeline: tiny\nstore: memory://store", r"tiny\.yaml:2:8: .*no other sees"),
 }
 
 
@@ -320,3 +321,10 @@ def test_a_home_on_a_full_disk_says_so(quick: LiveProject, mount: Callable[..., 
     quick.wait_until_quiet()
     goes_on(quick)
     assert os.listdir(home)
+
+
+def test_a_store_in_the_settings_that_cannot_fence(quick: LiveProject) -> None:
+    restore(quick, (quick.root / FILE).read_text().replace("retries: 0", "retries: 3\nretry_delay: 1h"))
+    ended = quick.start(FILE, environ={"TRAINFLOW__CHECKPOINTS__STORE": "ftp://models.example/store"})
+    assert ended.code == 1, ended.output
+    assert "ftp:// cannot create a file only if it is absent" in ended.output

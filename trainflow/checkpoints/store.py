@@ -149,12 +149,19 @@ def open_store(url: str, *, storage_options: dict[str, Any] | None = None, root:
     if protocol in ("file", "local"):
         path = Path(re.sub(r"^(file|local):(//)?", "", url))
         return LocalStore(path if root is None else root / path)
-    if protocol not in EXCLUSIVE_PROTOCOLS:
-        raise StoreNotExclusive(
-            f"{redact(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
-            f"keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
-        )
+    check_kind(url)
     return _open_object_store(url, protocol, storage_options or {})
+
+
+def check_kind(url: str) -> None:
+    """Raise StoreNotExclusive for a kind of store that is known not to create exclusively. Touches nothing."""
+    protocol = protocol_of(url)
+    if protocol in ("file", "local") or protocol in EXCLUSIVE_PROTOCOLS:
+        return
+    raise StoreNotExclusive(
+        f"{redact(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
+        f"keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
+    )
 
 
 def protocol_of(url: str) -> str:

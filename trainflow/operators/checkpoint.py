@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.store import check_kind
+from trainflow.errors import FailException, InputError, StoreNotExclusive
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.operators.storage import open_chain_store, store_url
@@ -55,7 +57,7 @@ class CheckpointOperator(BaseOperator):
         self.pipeline = pipeline
         self.stage = stage
         self.branch = branch
-        self.store = store
+        self.store = _possible(store)
         self.storage_options = storage_options
         self.start_from = start_from
 
@@ -65,6 +67,13 @@ class CheckpointOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns the head (see `trainflow.operators.head`)."""
+        try:
+            return self._head(context)
+        except StoreNotExclusive as error:
+            # it will not learn to before the next try
+            raise FailException(str(error)) from error
+
+    def _head(self, context: Context) -> dict[str, Any]:
         from trainflow.checkpoints.ledger import Ledger
 
         ti = context["ti"]
@@ -105,3 +114,13 @@ class CheckpointOperator(BaseOperator):
             watermark=checkpoint.watermark if is_fork(origin, chain) else None,
             origin=origin,
         )
+
+
+def _possible(store: str | None) -> str | None:
+    """The store, unless it is of a kind that cannot be one: that is said when the pipeline is read. Raises InputError."""
+    if isinstance(store, str) and "{{" not in store:
+        try:
+            check_kind(store)
+        except StoreNotExclusive as error:
+            raise InputError(str(error)) from None
+    return store

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from trainflow.errors import InputError
+from trainflow.checkpoints.store import check_kind, protocol_of
+from trainflow.errors import InputError, StoreNotExclusive
 from trainflow.pipeline_spec.fields import (
     Columns,
     Count,
@@ -175,6 +176,17 @@ class StoreSection(Section):
     """fsspec URL, or path relative to the project."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the fsspec file system. Credentials are better left to the environment."""
+
+    @field_validator("url")
+    @classmethod
+    def _can_fence(cls, url: str) -> str:
+        try:
+            check_kind(url)
+        except StoreNotExclusive as error:
+            raise ValueError(str(error)) from None
+        if protocol_of(url) == "memory":
+            raise ValueError("each task is a process of its own: what one of them keeps in memory, no other sees")
+        return url
 
 
 class KeepBestSection(Section):

@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.store import open_store
-from trainflow.errors import ChainMoved, FailException, SkipException, StoreNotExclusive
+from trainflow.errors import ChainMoved, FailException, InputError, SkipException
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -266,5 +266,10 @@ def test_store_that_cannot_fence_is_refused_before_anything_is_trained(
         (self.root / path).write_bytes(data)
 
     monkeypatch.setattr(LocalStore, "create_exclusive", overwrites)
-    with pytest.raises(StoreNotExclusive, match="created the same file twice"):
+    with pytest.raises(FailException, match="created the same file twice"):  # for good: it will not learn to
         lab.run(pipeline(), "checkpoint")
+
+
+def test_kind_of_store_that_cannot_fence_is_refused_when_the_pipeline_is_read() -> None:
+    with DAG("d"), pytest.raises(InputError, match="ftp:// cannot create a file only if it is absent"):
+        CheckpointOperator(store="ftp://models.example/store")
