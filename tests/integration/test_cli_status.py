@@ -144,7 +144,7 @@ def engine(home: Home) -> Iterator[None]:
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 process_started=started_at(os.getpid()),
-                now=datetime.now(UTC),  # its lease is new, however long the tests before took
+                now=SystemClock().now(),  # its lease is new, however long the tests before took
             )
         yield
 

@@ -95,7 +95,7 @@ def test_what_a_transaction_has_read_stays_true(plane: ControlPlane, monkeypatch
     monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
     other = Database(f"sqlite:///{plane.project.home.database}")
     try:
-        with plane.database.transaction(), pytest.raises(OperationalError, match="locked"), other.transaction():
+        with plane.database.transaction(), pytest.raises(EngineError, match="locked"), other.transaction():
             pass
         # whoever only reads is never in the way
         with plane.database.transaction(), other.reading() as connection:

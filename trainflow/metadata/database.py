@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,4 +126,10 @@ def _begin_sqlite(connection: Connection) -> None:
     # straight to the driver: a statement of SQLAlchemy's costs ten times as much
     driver = connection.connection.driver_connection
     assert driver is not None
-    driver.execute(connection.get_execution_options().get("trainflow_begin") or "BEGIN")
+    try:
+        driver.execute(connection.get_execution_options().get("trainflow_begin") or "BEGIN")
+    except sqlite3.OperationalError as error:
+        raise EngineError(
+            f"cannot begin a transaction in {connection.engine.url.database}: {error}; "
+            f"another process held it for {BUSY_TIMEOUT_SECONDS} s, or the disk refuses"
+        ) from error
