@@ -41,6 +41,7 @@ class _Parsing:
         self.attempt = attempt
         self.start = start
         self.pid: int | None = None
+        self.peer: Peer | None = None
         self.timer: Timer | None = None
         self.timed_out = False
 
@@ -69,6 +70,7 @@ class DagProcessor:
         self._known: dict[Path, Known] = {}
         self._queue: list[Known] = []
         self._parsing: _Parsing | None = None
+        self._closed = False
 
     def add(self, path: Path, overrides: dict[str, str] | None = None) -> None:
         """Look after this file, wherever it lies, and read it first."""
@@ -115,7 +117,7 @@ class DagProcessor:
     # -- one parse -------------------------------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self._parsing is None and self._queue:
+        if self._parsing is None and self._queue and not self._closed:
             known = self._queue.pop(0)
             self._parse(_Parsing(known, stamp(known.path), attempt=1))
 
@@ -132,6 +134,7 @@ class DagProcessor:
             self._ended(parsing, msgspec.json.decode(message, type=ParseResult))
 
         peer = Peer(self._reactor, ours, on_message=heard, on_close=lambda: self._silent(parsing))
+        parsing.peer = peer
         with theirs:
             self._worker().parse(Parse(request), theirs.fileno())
         seconds = self._settings.dag_processor.parse_timeout_seconds
@@ -140,9 +143,7 @@ class DagProcessor:
     def _time_out(self, parsing: _Parsing, peer: Peer) -> None:
         # one that has not begun waits for a worker that hangs in another file: it is not to blame
         parsing.timed_out = parsing.pid is not None
-        if parsing.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(parsing.pid, signal.SIGKILL)
+        _kill(parsing)
         peer.close()
 
     def _silent(self, parsing: _Parsing) -> None:
@@ -182,3 +183,22 @@ class DagProcessor:
     def _store(self, known: Known, result: ParseResult) -> None:
         with self._database.transaction() as connection:
             dag_queries.store_result(connection, known.source, result, self._clock.now())
+
+    def close(self) -> None:
+        """End the parse that is under way; nothing else is read."""
+        self._closed = True
+        parsing, self._parsing = self._parsing, None
+        if parsing is None:
+            return
+        if parsing.timer:
+            parsing.timer.cancel()
+        _kill(parsing)
+        if parsing.peer is not None:
+            parsing.peer.hang_up()
+
+
+def _kill(parsing: _Parsing) -> None:
+    """End the child that imports, with whatever it has started."""
+    if parsing.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parsing.pid, signal.SIGKILL)

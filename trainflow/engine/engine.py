@@ -356,6 +356,8 @@ class Engine:
     def _close(self) -> None:
         if self._scheduler is not None:
             self._scheduler.draining = True
+        if self.dag_processor is not None:
+            self.dag_processor.close()
         if self._executor is not None:
             at_once = self.stop_requested > 1
             grace = 0.0 if at_once else self.settings.engine.stop_grace_seconds

@@ -1,0 +1,317 @@
+"""Engines that stop, die and start again: what was under way goes on or comes back, and nothing is counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from trainflow.clock import SystemClock
+from trainflow.engine.engine import Engine
+from trainflow.engine.lock import engine_lock, running_engine
+from trainflow.errors import EngineAlreadyRunning, EngineError
+from trainflow.metadata import schema, service_queries, trigger_queries
+from trainflow.metadata.database import Database
+from trainflow.observability.processes import is_alive
+from trainflow.settings.project import Project
+from trainflow.testing.embedded import Embedded, embedded, quiet
+from trainflow.testing.processes import wait_for
+
+WriteProject = Callable[[dict[str, str]], Project]
+
+PIPELINE = '''
+import time
+from datetime import timedelta
+from pathlib import Path
+from trainflow import DAG
+from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
+from trainflow.operators import EmptyOperator, PythonOperator
+from operators.waiting import FileTrigger
+
+HERE = Path(__file__).parent.parent
+
+def waits():
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+    return "went on"
+
+with DAG("waits"):
+    PythonOperator(task_id="t", python_callable=waits) >> EmptyOperator(task_id="after")
+
+class Defers(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=FileTrigger(str(HERE / "go")), method_name="came")
+    def came(self, context, event):
+        return event
+
+with DAG("defers"):
+    Defers(task_id="t") >> EmptyOperator(task_id="after")
+'''
+WAITING = '''
+import asyncio
+from pathlib import Path
+from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
+
+class FileTrigger(BaseTrigger):
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+    def serialize(self):
+        return "operators.waiting.FileTrigger", {"path": self.path}
+    async def run(self):
+        while not Path(self.path).exists():
+            await asyncio.sleep(0.01)
+        yield TriggerEvent("there")
+'''
+
+
+@pytest.fixture
+def project(write_project: WriteProject) -> Project:
+    return write_project({"pipelines/p.py": PIPELINE, "operators/__init__.py": "", "operators/waiting.py": WAITING})
+
+
+def go(project: Project) -> None:
+    (project.root / "go").touch()
+
+
+def pid_of(engine: Embedded, run: int) -> int:
+    pid = engine.tasks(run)["t"].pid
+    assert isinstance(pid, int)
+    return pid
+
+
+def vanish(engine: Embedded) -> None:
+    """As if killed: descriptors close, nothing is said to anybody. (Afterwards `_close` finds nothing to do.)"""
+    inner = engine.engine
+    executor = inner._executor
+    assert executor is not None
+    assert inner._supervision is not None
+    for worker in executor._workers:  # type: ignore[attr-defined]
+        worker._peer.hang_up()
+        worker._process.wait()
+    executor._workers.clear()  # type: ignore[attr-defined]
+    for key in list(executor.running()):
+        executor._forget(key)  # type: ignore[attr-defined]
+    inner._supervision.close()
+    with inner.database.transaction() as connection:
+        # another process had this lease
+        connection.execute(service_queries.SERVICE.update().values(process_started=1.0, heartbeat_at=inner.clock.now()))
+
+
+def test_stopping_sends_attempts_back_without_blame(project: Project) -> None:
+    with embedded(project) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        pid = pid_of(engine, run)
+    with embedded(project) as engine:
+        row = engine.tasks(run)["t"]
+        assert (row.state, row.failures, row.lost) == ("scheduled", 0, 0)
+        assert not is_alive(pid, 0.0)
+        go(project)
+        assert engine.finish(run) == "success"
+        assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["preempted", "success"]
+
+
+def test_stopping_twice_waits_for_nobody(project: Project) -> None:
+    with embedded(project, quiet(engine={"stop_grace_seconds": 600.0})) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        os.kill(pid_of(engine, run), signal.SIGSTOP)
+        engine.engine.request_stop()
+        engine.engine.request_stop()
+    with embedded(project) as engine:
+        go(project)
+        assert engine.finish(run) == "success"
+        assert engine.tasks(run)["t"].failures == 0
+
+
+def test_a_task_survives_its_engine_and_reports_to_the_next(project: Project) -> None:
+    with embedded(project) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        pid = pid_of(engine, run)
+        vanish(engine)
+    assert is_alive(pid, 0.0)
+    with embedded(project) as engine:
+        assert engine.states(run)["t"] == "running"
+        go(project)
+        assert engine.finish(run) == "success"
+        assert engine.xcoms(run)["t"] == "went on"
+        assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["success"]
+
+
+def test_an_outcome_from_the_time_without_an_engine_is_applied_by_the_next(project: Project) -> None:
+    with embedded(project) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        vanish(engine)
+    go(project)
+    wait_for(lambda: list(project.home.outcomes.glob("*.json")), "the outcome on disk")
+    with embedded(project) as engine:
+        assert engine.states(run)["t"] == "success"
+        assert engine.finish(run) == "success"
+        assert engine.xcoms(run)["t"] == "went on"
+    assert list(project.home.outcomes.iterdir()) == []
+
+
+def test_what_died_with_its_engine_is_lost_not_failed(project: Project) -> None:
+    with embedded(project) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        pid = pid_of(engine, run)
+        vanish(engine)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(pid, 0.0), "the end of the attempt")
+    go(project)
+    with embedded(project) as engine:
+        assert engine.finish(run) == "success"
+        assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["lost", "success"]
+        assert engine.tasks(run)["t"].failures == 0
+
+
+class TestWaits:
+    def deferred(self, engine: Embedded) -> int:
+        assert engine.load() is None
+        run = engine.trigger("defers")
+        engine.until(lambda: engine.states(run).get("t") == "deferred" and self.loop(engine) is not None)
+        return run
+
+    def loop(self, engine: Embedded) -> int | None:
+        triggerer = engine.engine._triggerer
+        assert triggerer is not None
+        return triggerer._process.pid if triggerer._process is not None else None
+
+    def test_are_taken_over_by_the_next_engine(self, project: Project) -> None:
+        with embedded(project) as engine:
+            run = self.deferred(engine)
+        with embedded(project) as engine:
+            assert engine.states(run)["t"] == "deferred"
+            go(project)
+            assert engine.finish(run) == "success"
+            assert engine.xcoms(run)["t"] == "there"
+
+    def test_survive_their_event_loop(self, project: Project) -> None:
+        with embedded(project) as engine:
+            run = self.deferred(engine)
+            first = self.loop(engine)
+            assert first is not None
+            os.kill(first, signal.SIGKILL)
+            engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
+            go(project)
+            assert engine.finish(run) == "success"
+
+    def test_survive_an_event_loop_that_is_stuck(self, project: Project) -> None:
+        settings = quiet(triggerer={"watchdog_seconds": 0.5}, engine={"poll_seconds": 0.1})
+        with embedded(project, settings) as engine:
+            run = self.deferred(engine)
+            first = self.loop(engine)
+            assert first is not None
+            os.kill(first, signal.SIGSTOP)
+            engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
+            go(project)
+            assert engine.finish(run) == "success"
+
+    def test_of_a_cleared_run_are_forgotten(self, project: Project) -> None:
+        from trainflow.metadata import run_queries
+
+        with embedded(project) as engine:
+            run = self.deferred(engine)
+            with engine.engine.database.transaction() as connection:
+                run_queries.clear(connection, run, engine.engine.clock.now())
+            engine.engine.reactor.wake()
+            go(project)
+            assert engine.finish(run) == "success"
+            with engine.engine.database.reading() as connection:
+                assert trigger_queries.count(connection) == 0
+            assert engine.tasks(run)["t"].deferral_number == 1
+
+
+class TestLock:
+    def test_one_engine_a_home(self, project: Project) -> None:
+        with engine_lock(project.home):
+            assert running_engine(project.home) == os.getpid()
+            with pytest.raises(EngineAlreadyRunning) as caught, engine_lock(project.home):
+                pass
+            assert caught.value.pid == os.getpid()
+        assert running_engine(project.home) is None
+
+    def test_the_pid_of_a_killed_engine_is_not_believed(self, project: Project) -> None:
+        """Its file is still there, and somebody looks (and so holds the lock for an instant) just now."""
+        import fcntl
+
+        project.home.create()
+        dead = os.fork()
+        if dead == 0:
+            os._exit(0)
+        os.waitpid(dead, 0)
+        project.home.engine_lock.write_text(f"{dead}\n")
+        with project.home.engine_lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            release = threading.Timer(0.05, lambda: fcntl.flock(file, fcntl.LOCK_UN))
+            release.start()
+            with engine_lock(project.home):
+                assert running_engine(project.home) == os.getpid()
+            release.join()
+
+    def test_of_many_at_once_one_wins(self, project: Project) -> None:
+        barrier, won, lost = threading.Barrier(8), [], []
+        done = threading.Event()
+
+        def compete() -> None:
+            barrier.wait()
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(engine_lock(project.home))
+                except EngineAlreadyRunning:
+                    lost.append(1)
+                else:
+                    won.append(1)
+                    done.wait(30)
+                if len(lost) == 7:
+                    done.set()
+
+        threads = [threading.Thread(target=compete) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(won), len(lost)) == (1, 7)
+
+
+def test_a_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path) -> None:
+    project.home.create()
+    database = Database.of(project.home, quiet())
+    schema.ensure_schema(database)
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    engine = Engine(project, quiet(), clock=SystemClock())
+    with pytest.raises(EngineError, match="newer trainflow"), engine.running():
+        pass
+    assert engine._executor is not None
+    assert engine._executor._workers == []  # type: ignore[attr-defined]
+
+
+def test_an_engine_that_stops_ends_a_parse_that_hangs(write_project: WriteProject) -> None:
+    project = write_project({"pipelines/p.py": "import time\nwhile True: time.sleep(60)\n"})
+    with embedded(project) as engine:
+        processor = engine.engine.dag_processor
+        assert processor is not None
+        processor.add(project.root / "pipelines/p.py")
+        engine.until(lambda: processor._parsing is not None and processor._parsing.pid is not None)
+        assert processor._parsing is not None
+        pid = processor._parsing.pid
+    assert pid is not None
+    wait_for(lambda: not is_alive(pid, 0.0), "the end of the parse")

@@ -1,0 +1,141 @@
+"""The socket of a home: for this user alone, polite to nobody who speaks nonsense, and back when an engine is."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.errors import EngineError
+from trainflow.executors.reactor import Reactor
+from trainflow.executors.supervision import Supervision, nudge
+from trainflow.messages import frames
+from trainflow.messages.requests import Done, Failed, GetTrackingRun, Progress, Reply, Request
+from trainflow.messages.workload import AttemptKey
+
+KEY = AttemptKey("a1")
+
+
+class Api:
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.error: Exception | None = None
+
+    def handle(self, request: Request) -> Reply:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        return Done()
+
+
+class Socket:
+    def __init__(self, reactor: Reactor, path: Path) -> None:
+        self.reactor = reactor
+        self.path = path
+        self.api = Api()
+        self.supervision = Supervision(reactor, self.api, path)
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(10)
+        connection.connect(str(self.path))
+        return connection
+
+    def turn(self, times: int = 3) -> None:
+        for _ in range(times):
+            self.reactor.turn(0)
+
+
+@pytest.fixture
+def home_socket(clock: ManualClock, tmp_path: Path) -> Iterator[Socket]:
+    reactor = Reactor(clock)
+    found = Socket(reactor, tmp_path / "private" / "s.sock")
+    yield found
+    found.supervision.close()
+    reactor.close()
+
+
+def ask(home_socket: Socket, connection: socket.socket, request: Request) -> Reply:
+    frames.send(connection, msgspec.json.encode(request))
+    home_socket.turn()
+    answer = frames.receive(connection)
+    assert answer is not None
+    return msgspec.json.decode(answer, type=Reply)
+
+
+def test_requests_are_answered_and_progress_is_not(home_socket: Socket) -> None:
+    with home_socket.connect() as connection:
+        frames.send(connection, msgspec.json.encode(Progress(KEY, 1.0)))
+        assert ask(home_socket, connection, GetTrackingRun(KEY)) == Done()
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+    assert home_socket.api.requests == [Progress(KEY, 1.0), GetTrackingRun(KEY)]
+
+
+def test_what_the_engine_cannot_do_now_is_said(home_socket: Socket) -> None:
+    home_socket.api.error = RuntimeError("disk full")
+    with home_socket.connect() as connection:
+        reply = ask(home_socket, connection, GetTrackingRun(KEY))
+        assert isinstance(reply, Failed)
+        assert (reply.error, "disk full" in reply.message) == ("EngineError", True)
+        # and the line is still good
+        home_socket.api.error = None
+        assert ask(home_socket, connection, GetTrackingRun(KEY)) == Done()
+
+
+@pytest.mark.parametrize("nonsense", [frames.pack(b'{"type":"start"}'), frames.pack(b"\x80\x04"), b"GET / HTTP/1.1\r\n"])
+def test_nonsense_ends_a_line_and_no_other(home_socket: Socket, nonsense: bytes) -> None:
+    with home_socket.connect() as bad, home_socket.connect() as good:
+        bad.sendall(nonsense)
+        home_socket.turn()
+        assert bad.recv(1) == b""
+        assert ask(home_socket, good, GetTrackingRun(KEY)) == Done()
+    home_socket.turn()
+    assert home_socket.supervision._peers == set()
+
+
+def test_a_nudge_wakes(home_socket: Socket) -> None:
+    nudge(home_socket.path)
+    home_socket.turn(4)
+    assert home_socket.reactor.woken
+    assert home_socket.api.requests == []
+
+
+def test_nobody_to_nudge(tmp_path: Path) -> None:
+    nudge(tmp_path / "nobody.sock")
+
+
+def test_the_folder_is_private(home_socket: Socket) -> None:
+    assert stat.S_IMODE(home_socket.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_enter_is_refused(clock: ManualClock, tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o755)
+    reactor = Reactor(clock)
+    with pytest.raises(EngineError, match="mode 700"):
+        Supervision(reactor, Api(), folder / "s.sock")
+    reactor.close()
+
+
+def test_the_socket_of_a_killed_engine_is_replaced(clock: ManualClock, tmp_path: Path) -> None:
+    path = tmp_path / "private" / "s.sock"
+    reactor = Reactor(clock)
+    first = Supervision(reactor, Api(), path)
+    second = Supervision(reactor, Api(), path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(str(path))
+        frames.send(connection, msgspec.json.encode(GetTrackingRun(KEY)))
+        for _ in range(3):
+            reactor.turn(0)
+        assert frames.receive(connection) is not None
+    second.close()
+    first.close()
+    reactor.close()
