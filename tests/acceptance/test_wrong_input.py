@@ -49,9 +49,9 @@ def goes_on(project: LiveProject) -> None:
 
 WRONG_FILES = {
     "no YAML": ("split: {partitions: 3}", "split: {partitions: 3", r"tiny\.yaml:\d+"),
-    "an unknown key": ("split: {partitions: 3}", "split: {partitons: 3}", r"tiny\.yaml:\d+:\d+: .*partitons.*partitions"),
+    "an unknown key": ("{partitions: 3}", "{partitons: 3}", r"tiny\.yaml:\d+:\d+: .*partitons.*partitions"),
     "a wrong type": ("split: {partitions: 3}", "split: {partitions: many}", r"tiny\.yaml:\d+:\d+: .*partitions"),
-    "an unknown function": ("operators.tiny:train", "operators.tiny:trian", r"tiny\.yaml:\d+:\d+: .*no 'trian'.*'train'"),
+    "an unknown function": ("tiny:train", "tiny:trian", r"tiny\.yaml:\d+:\d+: .*no 'trian'.*'train'"),
     "an unknown module": ("operators.tiny:train", "operators.tyny:train", r"tiny\.yaml:\d+:\d+: .*tyny"),
     "no condition": ("loss is finite", "loss is fine", r"tiny\.yaml:\d+:\d+: .*loss is fine"),
     "a store that cannot fence": (
@@ -59,7 +59,7 @@ WRONG_FILES = {
         "pipeline: tiny\nstore: https://models.example/store",
         r"tiny\.yaml:2:8: .*https://models\.example/store: https:// cannot create a file only if it is absent",
     ),
-    "a store in memory": ("pipeline: tiny", "pipeline: tiny\nstore: memory://store", r"tiny\.yaml:2:8: .*no other sees"),
+    "a store in memory": ("pipeline: tiny", "pipeline: tiny\nstore: memory://s", r"tiny\.yaml:2:8: .*no other sees"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_training_that_ends_badly_fails_the_chain_and_loses_nothing(quick: Liv
 
 def test_a_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -> None:
     quick.write(FILE, (quick.root / FILE).read_text().replace("retries: 0", "retries: 1\nretry_delay: 0s"))
-    once = "\n\ndef train(ctx):\n    first = not ctx.saved\n    made = good(ctx)\n    assert not first\n    return made\n"
+    once = "\n\ndef train(ctx):\n    first, made = not ctx.saved, good(ctx)\n    assert not first\n    return made\n"
     quick.write("operators/tiny.py", FUNCTIONS.replace("def train(", "def good(") + once)
     goes_on(quick)
 

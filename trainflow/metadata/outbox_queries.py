@@ -56,9 +56,8 @@ def failed(connection: Connection, ids: Collection[int], *, reason: str, delay: 
 
 def make_due(connection: Connection, now: datetime) -> None:
     """Whatever waits for its next attempt is due now."""
-    connection.execute(
-        update(OUTBOX).where(OUTBOX.c.delivered_at.is_(None), OUTBOX.c.next_attempt_at > now).values(next_attempt_at=now)
-    )
+    waiting = (OUTBOX.c.delivered_at.is_(None), OUTBOX.c.next_attempt_at > now)
+    connection.execute(update(OUTBOX).where(*waiting).values(next_attempt_at=now))
 
 
 def undelivered(connection: Connection) -> tuple[int, str | None]:

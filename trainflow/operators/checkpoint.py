@@ -117,7 +117,7 @@ class CheckpointOperator(BaseOperator):
 
 
 def _possible(store: str | None) -> str | None:
-    """The store, unless it is of a kind that cannot be one: that is said when the pipeline is read. Raises InputError."""
+    """The store. Raises InputError for a kind that cannot be one: that is said when the pipeline is read."""
     if isinstance(store, str) and "{{" not in store:
         try:
             check_kind(store)

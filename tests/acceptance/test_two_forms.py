@@ -1,0 +1,38 @@
+"""The example in YAML and the example in Python are the same pipeline: same splits, same model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainflow.testing.live_project import LiveProject
+from trainflow.testing.tiny_project import digest
+
+pytestmark = pytest.mark.slow
+
+PYTHON = "pipelines/flight_delay_dag.py"
+
+
+def test_the_python_form_trains_the_same_model_as_the_yaml_form(example: LiveProject, tmp_path: Path) -> None:
+    ended = example.start("pipelines/flight_delay.yaml", "--set", "samples.end=2013-02-12")
+    assert ended.code == 0, ended.output
+    in_yaml = example.boundaries("flight_delay"), digest(example, "flight_delay")
+    assert len(in_yaml[0]) == 3
+
+    # the seed of a training is that of its chain: the same chain, in a store of its own
+    text = (example.root / PYTHON).read_text()
+    for old, new in [
+        ("end=datetime(2014, 1, 1, tzinfo=UTC)", "end=datetime(2013, 2, 12, tzinfo=UTC)"),
+        ("CheckpointOperator()", "CheckpointOperator(pipeline='flight_delay', store='elsewhere')"),
+    ]:
+        assert old in text
+        text = text.replace(old, new)
+    example.write(PYTHON, text)
+    ended = example.start(PYTHON)
+    assert ended.code == 0, ended.output
+    (example.root / "checkpoints").rename(example.root / "of the YAML form")
+    (example.root / "elsewhere").rename(example.root / "checkpoints")
+
+    assert (example.boundaries("flight_delay"), digest(example, "flight_delay")) == in_yaml
+    assert example.audit("flight_delay").ok
