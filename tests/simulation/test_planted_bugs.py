@@ -12,12 +12,15 @@ from sqlalchemy import select
 from trainflow.checkpoints import commit, fold, ledger
 from trainflow.errors import LostTransition
 from trainflow.messages.exits import ProcessExit
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import execution_service, run_queries, task_queries, trigger_queries
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import HELD, DagRunState, TaskInstanceState
 from trainflow.testing.simulation import engine, worker
+from trainflow.testing.simulation.plan import FaultKind, faults_of
+from trainflow.testing.simulation.plan import FaultKind as F
 from trainflow.testing.simulation.run import simulate
 from trainflow.triggerer.triggerer import Triggerer
 
@@ -27,10 +30,10 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 _SEEDS = 150
 
 
-def found_by(first: int = 0) -> tuple[int, str] | None:
-    """The first seed that finds something, and what."""
-    for seed in range(first, first + _SEEDS):
-        history = simulate(seed)
+def found_with(kinds: tuple[FaultKind, ...]) -> tuple[int, str] | None:
+    """The first seed that finds something with faults of these kinds, and what."""
+    for seed in range(_SEEDS):
+        history = simulate(seed, faults=faults_of(seed, kinds) if kinds else ())
         if history.invariant is not None:
             return seed, history.invariant
     return None
@@ -87,19 +90,16 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
 def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
     """Whoever speaks is believed."""
 
+    real_by_key = task_queries.by_key
+
     def by_attempt_alone(connection: Any, key: Any) -> Any:
-        return connection.execute(
-            select(
-                task_queries.TASK,
-                task_queries.RUN.c.dag_id,
-                task_queries.RUN.c.run_id,
-                task_queries.RUN.c.version_id,
-                task_queries.RUN.c.state.label("run_state"),
-            )
-            .join(task_queries.RUN, task_queries.RUN.c.id == task_queries.TASK.c.dag_run_id)
-            .join(task_queries.ATTEMPT, task_queries.ATTEMPT.c.task_instance_id == task_queries.TASK.c.id)
-            .where(task_queries.ATTEMPT.c.attempt_id == key.attempt_id)
+        task, attempt = task_queries.TASK, task_queries.ATTEMPT
+        holder = connection.execute(
+            select(task.c.attempt_id, task.c.deferral_number)
+            .join(attempt, attempt.c.task_instance_id == task.c.id)
+            .where(attempt.c.attempt_id == key.attempt_id)
         ).one_or_none()
+        return None if holder is None else real_by_key(connection, AttemptKey(*holder))
 
     real = task_queries.move
 
@@ -256,40 +256,45 @@ def never_look_for_what_is_due(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(task_queries, "next_due_at", lambda _: None)
 
 
-PLANTED: list[tuple[Plant, set[str]]] = [
-    (skip_the_parent_check, {"fenced", "exactly once"}),
-    (recognise_nothing, {"nothing fails without a cause"}),
-    (advance_the_watermark_without_a_commit, {"success means done"}),
-    (look_at_no_file, {"atomic"}),
-    (train_a_partition_twice, {"exactly once"}),
-    (move_without_a_guard, {"fenced", "success means done"}),
-    (schedule_what_has_ended, {"legal moves only"}),
-    (claim_twice, {"one claim"}),
-    (name_successors_at_random, {"one successor"}),
-    (trigger_nothing, {"one successor"}),
-    (believe_exit_codes, {"success means done"}),
-    (end_a_run_too_early, {"success means done"}),
-    (count_losses_as_failures, {"infrastructure consumes no tries"}),
-    (give_up_at_the_first_loss, {"infrastructure consumes no tries"}),
-    (start_every_run, {"max_active_runs"}),
-    (start_the_newest_run_first, {"chain order"}),
-    (adopt_nothing, {"progress"}),
-    (reconcile_nothing, {"progress"}),
-    (sweep_nothing, {"progress"}),
-    (watch_no_wait_of_others, {"progress"}),
-    (forget_what_is_heard, {"progress"}),
-    (never_look_for_what_is_due, {"progress"}),
+RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
+LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
+
+PLANTED: list[tuple[Plant, tuple[FaultKind, ...], set[str]]] = [
+    (skip_the_parent_check, RACES, {"fenced", "exactly once"}),
+    (recognise_nothing, LOSSES, {"nothing fails without a cause"}),
+    (advance_the_watermark_without_a_commit, (), {"success means done"}),
+    (look_at_no_file, (F.TEAR,), {"atomic"}),
+    (train_a_partition_twice, (), {"exactly once"}),
+    (move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
+    (schedule_what_has_ended, (), {"legal moves only"}),
+    (claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
+    (name_successors_at_random, (), {"one successor"}),
+    (trigger_nothing, (), {"one successor"}),
+    (believe_exit_codes, (F.SILENCE,), {"success means done"}),
+    (end_a_run_too_early, (), {"success means done"}),
+    (count_losses_as_failures, LOSSES, {"infrastructure consumes no tries"}),
+    (give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
+    (start_every_run, (F.TRIGGER,), {"max_active_runs"}),
+    (start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
+    (adopt_nothing, (F.CRASH,), {"progress"}),
+    (reconcile_nothing, (F.SWALLOW,), {"progress"}),
+    (sweep_nothing, (F.CRASH,), {"progress"}),
+    (watch_no_wait_of_others, (F.CRASH,), {"progress"}),
+    (forget_what_is_heard, (), {"progress"}),
+    (never_look_for_what_is_due, (F.FAIL,), {"progress"}),
 ]
 
 
-@pytest.mark.parametrize(("plant", "invariants"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_planted_bug_is_found(plant: Plant, invariants: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("plant", "kinds", "invariants"), PLANTED, ids=[plant.__name__ for plant, _, _ in PLANTED])
+def test_a_planted_bug_is_found(
+    plant: Plant, kinds: tuple[FaultKind, ...], invariants: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plant(monkeypatch)
 
-    found = found_by()
+    found = found_with(kinds)
 
     assert found is not None, f"{_SEEDS} seeds did not find: {plant.__doc__}"
-    assert found[1] in invariants
+    assert found[1] in invariants, f"seed {found[0]}"
 
 
 def _nothing(_work: Any) -> None:
