@@ -136,6 +136,10 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         """Import what `execute` will import: called in the warm process, so that each attempt finds it imported."""
         for name in self.warm_modules:
             import_module(name)
+        from trainflow.authoring.templates import holds_template
+
+        if any(holds_template(getattr(self, field, None)) for field in self.template_fields):
+            import_module("trainflow.authoring.jinja")
 
     def chain_facts(self) -> Mapping[str, Any]:
         """What this task knows of the chain its DAG trains: some of the fields of `ChainDocument`.

@@ -93,6 +93,15 @@ class Renderer:
         )
 
 
+def holds_template(value: Any) -> bool:
+    """Whether Jinja has anything to do in a value, or in what it holds."""
+    if isinstance(value, str):
+        return is_template(value)
+    if isinstance(value, dict):
+        return any(holds_template(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(holds_template(item) for item in value)
+
+
 def is_template(text: str) -> bool:
     """Whether Jinja has anything to do in `text`."""
     return "{{" in text or "{%" in text or "{#" in text

@@ -108,7 +108,6 @@ def _as_engine(
         stack.enter_context(engine.stopping_on_signals())
         stack.enter_context(engine.running())
         _read(engine, path, overrides)
-        engine.warm_up(path, overrides)
         followings = _begin(engine.database, project, path, clock)
         engine.reactor.wake()
         _say_ready(ready)

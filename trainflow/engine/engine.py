@@ -25,7 +25,7 @@ from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import FromWorker, Stale
-from trainflow.messages.workload import AttemptKey, DagSource, ParseFile, ParseProblem
+from trainflow.messages.workload import AttemptKey, ParseProblem
 from trainflow.metadata import schema, service_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
@@ -327,12 +327,6 @@ class Engine:
     def _tell_scheduler(self) -> None:
         """The scheduler of this home, if there is one in another process, has something to look at."""
         nudge(self.project.home.socket_path)
-
-    def warm_up(self, path: Path, overrides: dict[str, str]) -> None:
-        """Have the warm worker import what a pipeline's tasks will import, while it waits for something to do."""
-        if isinstance(self._executor, LocalExecutor):
-            source = DagSource(self.project.relative(path), overrides)
-            self._executor.warm_up(ParseFile(source, str(self.project.root), str(self.project.home.path)))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ def load(source: DagSource, project: Project) -> LoadedFile:
 def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
     name = f"trainflow_pipeline_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

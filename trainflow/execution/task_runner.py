@@ -11,8 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
+from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import describe_trigger
 from trainflow.clock import Clock, SystemClock

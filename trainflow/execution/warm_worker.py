@@ -28,8 +28,8 @@ from trainflow.execution.task_runner import run_attempt
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker, WarmUp
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker
+from trainflow.messages.workload import AttemptKey, DagSource
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -50,7 +50,8 @@ class WarmWorker:
         self._frames = frames.FrameReader()
         self._decoder = msgspec.json.Decoder(ToWorker)
         self._descriptors: list[int] = []
-        self._to_warm_up: list[WarmUp] = []
+        #: files whose tasks run, and what those will import is not imported yet
+        self._to_warm_up: list[DagSource] = []
         self._child_read, self._child_write = os.pipe()
         os.set_blocking(self._child_read, False)
         os.set_blocking(self._child_write, False)
@@ -90,8 +91,6 @@ class WarmWorker:
                     self._launch(request)
                 case Parse():
                     self._parse(request)
-                case WarmUp():
-                    self._to_warm_up.append(request)
         return True
 
     # -- attempts --------------------------------------------------------------------------------------------------
@@ -107,13 +106,15 @@ class WarmWorker:
             with contextlib.suppress(Exception):
                 self._files.get(workload.source)
             self._freeze()
+            if request.warm_up:
+                self._to_warm_up.append(workload.source)
         pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
         self._say(Launched(workload.key, pid, _started(pid)))
 
-    def _warm_up(self, request: WarmUp) -> None:
+    def _warm_up(self, source: DagSource) -> None:
         """Import what the tasks of a file will import. Whatever goes wrong is said by the task that needs it."""
         with contextlib.suppress(Exception):
-            for dag in self._files.get(request.request.source).dags.values():
+            for dag in self._files.get(source).dags.values():
                 for task in dag.tasks:
                     with contextlib.suppress(Exception):
                         task.warm_up(self._project.root)

@@ -26,8 +26,8 @@ from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, WarmUp
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale
+from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,8 @@ class LocalExecutor(Executor):
         self._prestarted = prestarted
         self._held: dict[AttemptKey, _Held] = {}
         self._workers: list[WarmProcess] = []
-        #: what each worker is told to import ahead, also one that replaces another
-        self._warm_ups: list[ParseFile] = []
+        #: whether workers import ahead what tasks will need
+        self._warms_up = True
         self._deaths = 0
         #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
         self._deaths_at: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class LocalExecutor(Executor):
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._worker_hangs(workload.key))
             held.worker = self._worker
-            held.worker.launch(Launch(workload))
+            held.worker.launch(Launch(workload, self._warms_up))
         else:
             self._spawn(workload, held)
 
@@ -179,19 +179,11 @@ class LocalExecutor(Executor):
                 on_death=self._worker_died,
             )
         )
-        for request in self._warm_ups:
-            self._workers[-1].warm_up(WarmUp(request))
 
     @property
     def warm_process(self) -> WarmProcess | None:
         """The worker that serves now; the DAG processor borrows it to parse. None when attempts are not forked."""
         return self._worker if self._fork else None
-
-    def warm_up(self, request: ParseFile) -> None:
-        """Let the worker import, while it has nothing else to do, what the tasks of a file need."""
-        if self._fork and request not in self._warm_ups:
-            self._warm_ups.append(request)
-            self._worker.warm_up(WarmUp(request))
 
     def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
         match message:
@@ -227,7 +219,7 @@ class LocalExecutor(Executor):
         self._retire(worker)
 
     def _retire(self, worker: WarmProcess) -> None:
-        """End a worker that was replaced, once it has nothing more to say: about children, or launches it was asked for."""
+        """End a worker that was replaced, once it has nothing more to say: of children, or launches it was asked for."""
         if worker.draining and worker in self._workers and not worker.children and not self._waiting_for(worker):
             self._workers.remove(worker)
             worker.close()
@@ -248,8 +240,8 @@ class LocalExecutor(Executor):
             self._workers.remove(worker)
         if self._ending:
             return
-        # whatever it was importing ahead is not tried again
-        self._warm_ups.clear()
+        # it may have been importing ahead what kills it
+        self._warms_up = False
         unlaunched = self._waiting_for(worker)
         self._suspect(unlaunched)
         if self._deaths > HOPELESS_DEATHS:

@@ -11,7 +11,7 @@ import msgspec
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.warm_spawn import Spawned
-from trainflow.messages.warm import FromWorker, Launch, Parse, WarmUp
+from trainflow.messages.warm import FromWorker, Launch, Parse
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,6 @@ class WarmProcess:
 
     def launch(self, request: Launch) -> None:
         """Ask for a child that runs an attempt."""
-        self._peer.send(self._encoder.encode(request))
-
-    def warm_up(self, request: WarmUp) -> None:
-        """Ask it to import ahead."""
         self._peer.send(self._encoder.encode(request))
 
     def parse(self, request: Parse, result_descriptor: int) -> None:

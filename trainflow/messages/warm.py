@@ -8,19 +8,15 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
 
 
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
-    """Fork a child for this attempt."""
+    """Fork a child for this attempt. `warm_up`: then import, while there is nothing else to do, what the tasks of its
+    file will import."""
 
     workload: ExecuteTask
+    warm_up: bool = True
 
 
 class Parse(msgspec.Struct, frozen=True, tag="parse"):
     """Fork a child that imports this file and writes a `ParseResult` to the descriptor sent along with the frame."""
-
-    request: ParseFile
-
-
-class WarmUp(msgspec.Struct, frozen=True, tag="warm_up"):
-    """Import, when there is nothing else to do, what the tasks of this file will import."""
 
     request: ParseFile
 
@@ -51,5 +47,5 @@ class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
     signal: int | None = None
 
 
-ToWorker = Launch | Parse | WarmUp
+ToWorker = Launch | Parse
 FromWorker = Launched | Stale | ChildEnded

@@ -87,7 +87,7 @@ REPLIES: list[Any] = [
     Failed("DagNotFound", "no"),
 ]
 OTHERS: list[tuple[Any, Any]] = [
-    *((warm.ToWorker, m) for m in (warm.Launch(WORKLOAD), warm.Parse(PARSE), warm.WarmUp(PARSE))),
+    *((warm.ToWorker, m) for m in (warm.Launch(WORKLOAD, warm_up=False), warm.Parse(PARSE))),
     *(
         (warm.FromWorker, m)
         for m in (
