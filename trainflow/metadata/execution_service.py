@@ -171,6 +171,9 @@ class ExecutionService:
 
     def _get_xcom(self, request: GetXCom) -> Reply:
         with self._database.reading() as connection:
+            if task_queries.by_key(connection, request.key) is None:
+                # cleared under way: what its successors hand over must not be mixed with what it has read before
+                return Refused("the attempt is stale: its task instance was queued again, or cleared")
             if request.include_prior_dates and request.task_ids is not None:
                 values = xcom_queries.prior_values(
                     connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key

@@ -1,0 +1,67 @@
+"""What an attempt that nobody waits for any more may still learn: nothing that it could mix with what it knew before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainflow.messages.requests import GetXCom, Refused, Reply, Request
+from trainflow.metadata import run_queries
+from trainflow.testing.simulation.database import SimulatedDatabase
+from trainflow.testing.simulation.driver import determined
+from trainflow.testing.simulation.plan import Scene
+from trainflow.testing.simulation.process import Process
+from trainflow.testing.simulation.world import World
+
+SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
+
+
+def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Process, ...] = ()) -> None:
+    """Everybody but `without` takes steps in turn."""
+    names = {process.name for process in without}
+    for _ in range(500):
+        if reached():
+            return
+        moves = [move for move in world.moves() if move.who not in names]
+        for move in moves[:1]:
+            move.run()
+        if not moves:
+            world.skip_time()
+    raise AssertionError("not reached")
+
+
+def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for_its_own() -> None:
+    with determined(0):
+        world = World(SCENE, SimulatedDatabase())
+        world.begin()
+        go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
+        [zombie] = [process for process in world.running if process.work.workload.task_id == "commit"]
+        for _ in range(3):  # it claims itself, and reads the head and the split
+            zombie.step(world)
+        assert isinstance(zombie._asks, GetXCom)
+        # a person clears the run; it is trained again, on one partition more
+        world.arrive()
+        [(run,)] = world.database.rows("SELECT id FROM dag_run")
+        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now()))
+        go_on_until(world, lambda: _state_of(world, "train") == "success", without=(zombie,))
+
+        answers: list[Reply | None] = []
+        real = world.answer
+
+        def listen(process: Process, request: Request) -> Reply | None:
+            answers.append(real(process, request))
+            return answers[-1]
+
+        world.answer = listen  # type: ignore[method-assign]
+        while zombie.alive:
+            zombie.step(world)
+
+    # it would have committed what was trained on two partitions as trained on one: the second would come twice
+    world.ledger.follow()
+    assert world.ledger.head is None
+    assert answers
+    assert all(isinstance(answer, Refused) for answer in answers)
+
+
+def _state_of(world: World, task_id: str) -> str | None:
+    [(state,)] = world.database.rows("SELECT state FROM task_instance WHERE task_id = ?", task_id)
+    return str(state) if state else None
