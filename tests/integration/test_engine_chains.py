@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +12,7 @@ from trainflow.testing.embedded import Embedded, embedded
 
 WriteProject = Callable[[dict[str, str]], Project]
 
-CHAIN = '''
+CHAIN = """
 from trainflow import DAG
 from trainflow.operators import PythonOperator, TriggerDagRunOperator
 from trainflow.errors import SkipException
@@ -23,7 +24,7 @@ def more(conf, last):
 with DAG("chain", max_active_runs=1):
     a = PythonOperator(task_id="more", python_callable=lambda dag_run, **_: more(dag_run.conf, 20))
     a >> TriggerDagRunOperator(task_id="next", trigger_dag_id="chain", conf={"n": "{{ dag_run.conf.n | int + 1 }}"})
-'''
+"""
 CHAIN = CHAIN.replace('conf["n"]', 'int(conf["n"])')
 
 
@@ -37,11 +38,11 @@ def test_twenty_runs_never_overlap(write_project: WriteProject) -> None:
     assert {run.state for run in runs} == {"success"}
     assert {run.root_id for run in runs} == {first}
     assert [run.parent_id for run in runs] == [None, *(run.id for run in runs[:-1])]
-    for before, after in zip(runs, runs[1:], strict=False):
+    for before, after in pairwise(runs):
         assert before.ended_at <= after.started_at
 
 
-SOAK = '''
+SOAK = """
 from datetime import timedelta
 from trainflow import DAG
 from trainflow.authoring.operator import BaseOperator
@@ -70,7 +71,7 @@ with DAG("soak", max_active_runs=1):
 
 with DAG("stage"):
     EmptyOperator(task_id="only")
-'''
+"""
 
 
 @pytest.mark.slow
@@ -86,7 +87,7 @@ def test_fifty_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: 
             assert all(len(engine.attempts(run.id, task)) == 1 for task in ("wait", "stage"))
 
 
-WAITING = '''
+WAITING = """
 from datetime import timedelta
 from pathlib import Path
 from trainflow import DAG
@@ -111,7 +112,7 @@ with DAG("taken"):
     TriggerDagRunOperator(task_id="t", trigger_dag_id="child", trigger_run_id="mine", retries=0)
 with DAG("nowhere"):
     TriggerDagRunOperator(task_id="t", trigger_dag_id="nothing", retries=0)
-'''
+"""
 
 
 @pytest.fixture

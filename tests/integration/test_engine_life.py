@@ -25,7 +25,7 @@ from trainflow.testing.processes import wait_for
 
 WriteProject = Callable[[dict[str, str]], Project]
 
-PIPELINE = '''
+PIPELINE = """
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -53,8 +53,8 @@ class Defers(BaseOperator):
 
 with DAG("defers"):
     Defers(task_id="t") >> EmptyOperator(task_id="after")
-'''
-WAITING = '''
+"""
+WAITING = """
 import asyncio
 from pathlib import Path
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
@@ -69,7 +69,7 @@ class FileTrigger(BaseTrigger):
         while not Path(self.path).exists():
             await asyncio.sleep(0.01)
         yield TriggerEvent("there")
-'''
+"""
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 import pytest
 
@@ -132,7 +131,8 @@ with DAG("wide", max_active_tasks=1):
         PythonOperator(task_id=f"t{number}", python_callable=alone)
 
 with DAG("torn"):
-    Waits(lambda: __import__("operators.waiting", fromlist=["x"]).Breaks(), task_id="breaks", retries=1, retry_delay=SOON)
+    from operators.waiting import Breaks
+    Waits(Breaks, task_id="breaks", retries=1, retry_delay=SOON)
 
 with DAG("late"):
     Waits(lambda: DateTimeTrigger(datetime.now(timezone.utc) + timedelta(days=1)), task_id="late", timeout=0.05)

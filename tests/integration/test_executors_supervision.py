@@ -89,7 +89,9 @@ def test_what_the_engine_cannot_do_now_is_said(home_socket: Socket) -> None:
         assert ask(home_socket, connection, GetTrackingRun(KEY)) == Done()
 
 
-@pytest.mark.parametrize("nonsense", [frames.pack(b'{"type":"start"}'), frames.pack(b"\x80\x04"), b"GET / HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    "nonsense", [frames.pack(b'{"type":"start"}'), frames.pack(b"\x80\x04"), b"GET / HTTP/1.1\r\n"]
+)
 def test_nonsense_ends_a_line_and_no_other(home_socket: Socket, nonsense: bytes) -> None:
     with home_socket.connect() as bad, home_socket.connect() as good:
         bad.sendall(nonsense)

@@ -1,4 +1,4 @@
-"""The execution API over the database: each request once, whatever is sent twice, late, or by whom it is not any more."""
+"""The execution API over the database: each request once, whatever is sent twice, late, or by a stale attempt."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def xcom(key: str, value: Any) -> XComItem:
     return XComItem(key, msgspec.Raw(msgspec.json.encode(value)))
 
 
-def pulled(plane: ControlPlane, work: ExecuteTask, key: str = "return_value", *tasks: str, **more: Any) -> dict[str, Any]:
+def pulled(
+    plane: ControlPlane, work: ExecuteTask, key: str = "return_value", *tasks: str, **more: Any
+) -> dict[str, Any]:
     reply = plane.service.handle(GetXCom(work.key, "d", work.run_id, list(tasks) or None, key, **more))
     assert isinstance(reply, XComValues)
     return {task: msgspec.json.decode(value) for task, value in reply.values.items()}
@@ -327,7 +329,9 @@ class TestDeferral:
         assert not plane.service.exited(work.key, ProcessExit(code=0))
         assert plane.task(run, "a").state == "deferred"
 
-    def test_while_it_runs_again_its_attempt_has_not_ended(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_while_it_runs_again_its_attempt_has_not_ended(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         self.fire(plane, self.trigger_id(plane))
         (resumed,) = plane.tick()
@@ -355,7 +359,9 @@ class TestDeferral:
         assert self.fire(plane, first) is None
         assert plane.task(run, "a").state == "deferred"
 
-    def test_a_wait_that_failed_resumes_in_order_to_fail(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_a_wait_that_failed_resumes_in_order_to_fail(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         with plane.database.transaction() as connection:
             trigger_queries.fail(connection, self.trigger_id(plane), "it broke", plane.clock.now())
@@ -373,7 +379,9 @@ class TestDeferral:
         assert isinstance(started, Started)
         assert (again.key.deferral_number, started.next_method, started.next_kwargs) == (0, None, {})
 
-    def test_lost_after_a_wait_starts_from_the_beginning(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_lost_after_a_wait_starts_from_the_beginning(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         self.fire(plane, self.trigger_id(plane))
         (resumed,) = plane.tick()

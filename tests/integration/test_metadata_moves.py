@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import OperationalError, StatementError
+from sqlalchemy.exc import StatementError
 
 from trainflow.errors import EngineError, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import pool_queries, run_queries, task_queries
 from trainflow.metadata.database import Database
-from trainflow.metadata.models import UtcDateTime
 from trainflow.states import DagRunState, TaskInstanceState
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 

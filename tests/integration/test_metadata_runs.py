@@ -68,7 +68,9 @@ class TestTrigger:
         run = plane.add_run("d", "parent")
         return Parent(run, run, "a", -1)
 
-    def trigger(self, plane: ControlPlane, parent: Parent, run_id: str = "child", dag_id: str = "next", **more: bool) -> int:
+    def trigger(
+        self, plane: ControlPlane, parent: Parent, run_id: str = "child", dag_id: str = "next", **more: bool
+    ) -> int:
         with plane.database.transaction() as connection:
             return run_queries.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
 
@@ -232,7 +234,9 @@ class TestStarting:
                 thread.join()
         assert self.running(plane)["three"] == 3
 
-    def test_200_queued_runs_start_in_chain_order_with_two_schedulers(self, plane: ControlPlane, tmp_path: Path) -> None:
+    def test_200_queued_runs_start_in_chain_order_with_two_schedulers(
+        self, plane: ControlPlane, tmp_path: Path
+    ) -> None:
         plane.add_dag("chain", empty_task("a"), max_active_runs=1)
         expected = [f"r{number:03d}" for number in range(200)]
         with plane.database.transaction() as connection:

@@ -45,4 +45,6 @@ class Known:
     @property
     def is_stale(self) -> bool:
         """Has to be read (again). One that failed always has: what would mend it may lie in a file it never reached."""
-        return self._failed or self._stamps is None or any(stamp(path) != before for path, before in self._stamps.items())
+        if self._failed or self._stamps is None:
+            return True
+        return any(stamp(path) != before for path, before in self._stamps.items())

@@ -46,7 +46,7 @@ class StopSignal:
         """Wait. Raises TaskTerminated when told to stop before or meanwhile."""
         if self.received:
             raise TaskTerminated("told to stop (SIGTERM)")
-        time.sleep(seconds)  # the handler raises out of it
+        time.sleep(seconds)  # where being told interrupts, the handler raises out of it
 
 
 @contextmanager

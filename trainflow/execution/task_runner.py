@@ -53,8 +53,8 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
     try:
-        with stop.interrupting():
-            started = connection.request(_claim(workload))
+        # not interrupted: once the claim is sent, only its answer says whether there is an attempt to give back
+        started = connection.request(_claim(workload))
     except (TaskTerminated, EngineError):
         return FAILED_EXIT_CODE
     if not isinstance(started, Started):

@@ -24,12 +24,13 @@ import msgspec
 
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.parse import parse
+from trainflow.execution.spare import KEEP_SECONDS, Spare, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker
-from trainflow.messages.workload import AttemptKey, DagSource
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -52,6 +53,8 @@ class WarmWorker:
         self._descriptors: list[int] = []
         #: files whose tasks run, and what those will import is not imported yet
         self._to_warm_up: list[DagSource] = []
+        self._spare: Spare | None = None
+        self._wants_spare = False
         self._child_read, self._child_write = os.pipe()
         os.set_blocking(self._child_read, False)
         os.set_blocking(self._child_write, False)
@@ -64,16 +67,30 @@ class WarmWorker:
         self._rehearse()
         self._freeze()
         while True:
-            # something to warm up: only look, do not wait
-            patience = 0 if self._to_warm_up else None
             sources: list[socket.socket | int] = [self._control, self._child_read]
-            readable, _, _ = select.select(sources, [], [], patience)
+            readable, _, _ = select.select(sources, [], [], self._patience())
             if self._child_read in readable:
                 self._reap()
             if self._control in readable and not self._hear():
                 return
-            if not readable and self._to_warm_up:
-                self._warm_up(self._to_warm_up.pop(0))
+            if not readable:
+                self._use_the_pause()
+
+    def _patience(self) -> float | None:
+        """How long to wait for a request: not at all while there is something to prepare."""
+        if self._to_warm_up or self._wants_spare:
+            return 0.0
+        return None if self._spare is None else KEEP_SECONDS
+
+    def _use_the_pause(self) -> None:
+        """Nobody wants anything right now: prepare for what comes."""
+        if self._to_warm_up:
+            self._drop_spare()
+            self._warm_up(self._to_warm_up.pop(0))
+        elif self._wants_spare:
+            self._fork_spare()
+        else:
+            self._drop_spare()
 
     def _hear(self) -> bool:
         try:
@@ -103,13 +120,40 @@ class WarmWorker:
             return
         # loaded here, so that every later child finds it loaded; a child says what is wrong with it
         if not self._files.has(workload.source):
+            self._drop_spare()
             with contextlib.suppress(Exception):
                 self._files.get(workload.source)
             self._freeze()
             if request.warm_up:
                 self._to_warm_up.append(workload.source)
-        pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
+        pid = self._give_to_spare(workload)
+        if pid is None:
+            pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
         self._say(Launched(workload.key, pid, _started(pid)))
+        self._wants_spare = True
+
+    def _give_to_spare(self, workload: ExecuteTask) -> int | None:
+        spare, self._spare = self._spare, None
+        return spare.pid if spare is not None and spare.give(workload) else None
+
+    def _fork_spare(self) -> None:
+        self._wants_spare = False
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+        def child() -> int:
+            ours.close()
+            workload = wait_for_workload(theirs)
+            if workload is None:
+                return 0
+            return run_attempt(workload, self._project, self._settings, self._files)
+
+        with theirs:
+            self._spare = Spare(self._fork(child), ours)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.drop()
 
     def _warm_up(self, source: DagSource) -> None:
         """Import what the tasks of a file will import. Whatever goes wrong is said by the task that needs it."""
@@ -175,6 +219,8 @@ class WarmWorker:
             self._control.close()
             os.close(self._child_read)
             os.close(self._child_write)
+            if self._spare is not None:
+                self._spare.drop()
             # of files that are to be read after this: their end must not wait for this child's
             for descriptor in self._descriptors:
                 os.close(descriptor)
@@ -201,6 +247,8 @@ class WarmWorker:
                 return
             if pid == 0:
                 return
+            if self._spare is not None and self._spare.pid == pid:
+                self._drop_spare()
             code = os.waitstatus_to_exitcode(status)
             self._say(ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None))
 

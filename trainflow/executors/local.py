@@ -219,7 +219,7 @@ class LocalExecutor(Executor):
         self._retire(worker)
 
     def _retire(self, worker: WarmProcess) -> None:
-        """End a worker that was replaced, once it has nothing more to say: of children, or launches it was asked for."""
+        """End a worker that was replaced, once it has nothing more to say of children or of launches."""
         if worker.draining and worker in self._workers and not worker.children and not self._waiting_for(worker):
             self._workers.remove(worker)
             worker.close()

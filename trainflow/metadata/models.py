@@ -245,7 +245,7 @@ class Trigger(Base):
 
 
 class Pool(Base):
-    """A limit shared by tasks. `slots` −1: no limit."""
+    """A limit shared by tasks. `slots` -1: no limit."""
 
     __tablename__ = "pool"
 

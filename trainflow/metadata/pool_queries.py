@@ -16,7 +16,7 @@ POOL: Table = Pool.__table__  # type: ignore[assignment]
 
 
 class PoolSlots(NamedTuple):
-    """A pool as configured, and what deferred tasks use of it. `slots` −1: no limit."""
+    """A pool as configured, and what deferred tasks use of it. `slots` -1: no limit."""
 
     slots: int
     used_by_deferred: int = 0

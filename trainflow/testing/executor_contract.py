@@ -34,7 +34,7 @@ from trainflow.settings.project import MARKER, Project, project_at
 
 DEADLINE_SECONDS = 60.0
 PIPELINE = "pipelines/contract.py"
-CODE = '''
+CODE = """
 import os, signal, time
 from pathlib import Path
 from trainflow import DAG
@@ -68,7 +68,7 @@ def stubborn():
 with DAG("contract"):
     for function in (says, fails, leaves, dies, waits, stubborn):
         PythonOperator(task_id=function.__name__, python_callable=function)
-'''
+"""
 
 
 class Api:

@@ -83,9 +83,7 @@ def test_a_join_may_go_on_over_skips() -> None:
     assert after(document, states) == ({"b": T.SKIPPED, "c": T.SCHEDULED}, None)
 
 
-@pytest.mark.parametrize(
-    "state", [T.SCHEDULED, T.QUEUED, T.RUNNING, T.DEFERRED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE]
-)
+@pytest.mark.parametrize("state", [T.SCHEDULED, T.QUEUED, T.RUNNING, T.DEFERRED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE])
 def test_goes_on_while_anything_is_under_way(state: TaskInstanceState) -> None:
     """A deferred wait or a retry that is due tomorrow is no deadlock."""
     states = {"a": T.SUCCESS, "b": state, "c": T.SUCCESS, "d": None}
@@ -124,7 +122,9 @@ class TestSetupAndTeardown:
 
     def test_work_decides_not_the_teardown(self) -> None:
         assert decided(self.document, {"up": T.SUCCESS, "work": T.FAILED, "down": T.SUCCESS}).ends is DagRunState.FAILED
-        assert decided(self.document, {"up": T.SUCCESS, "work": T.SUCCESS, "down": T.FAILED}).ends is DagRunState.SUCCESS
+        assert (
+            decided(self.document, {"up": T.SUCCESS, "work": T.SUCCESS, "down": T.FAILED}).ends is DagRunState.SUCCESS
+        )
 
     def test_nothing_to_take_away_after_a_failed_setup(self) -> None:
         states = {"up": T.FAILED, "work": None, "down": None}

@@ -52,9 +52,7 @@ def test_the_file_wins_over_defaults_and_variables_over_the_file(write_project: 
         ("TRAINFLOW__engine__lost_attempts", "3", "engine", "lost_attempts", 3),
     ],
 )
-def test_variables(
-    write_project: WriteProject, name: str, raw: str, section: str, key: str, value: Any
-) -> None:
+def test_variables(write_project: WriteProject, name: str, raw: str, section: str, key: str, value: Any) -> None:
     settings = load_settings(write_project({}), {name: raw})
     assert getattr(getattr(settings, section), key) == value
 

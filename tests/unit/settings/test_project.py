@@ -31,7 +31,9 @@ def test_outside_of_any_project_there_is_no_current_one(tmp_path: Path) -> None:
         current_project(tmp_path)
 
 
-def test_the_home_may_lie_elsewhere(write_project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_may_lie_elsewhere(
+    write_project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRAINFLOW_HOME", str(tmp_path / "elsewhere"))
     assert write_project({}).home.path == tmp_path / "elsewhere"
 
