@@ -163,7 +163,9 @@ def believe_exit_codes(patch: pytest.MonkeyPatch) -> None:
             with self._database.transaction() as connection:
                 row = task_queries.by_key(connection, key)
                 if row is not None and row.state == TaskInstanceState.RUNNING:
-                    task_queries.move(connection, row.id, leaving={TaskInstanceState.RUNNING}, to=TaskInstanceState.SUCCESS)
+                    task_queries.move(
+                        connection, row.id, leaving={TaskInstanceState.RUNNING}, to=TaskInstanceState.SUCCESS
+                    )
         return real(self, key, exit)
 
     patch.setattr(ExecutionService, "exited", exited)

@@ -1,4 +1,4 @@
-"""What an attempt that nobody waits for any more may still learn: nothing that it could mix with what it knew before."""
+"""What an attempt that nobody waits for any more may still learn: nothing that it could mix with what it knew."""
 
 from __future__ import annotations
 
@@ -60,6 +60,26 @@ def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for
     assert world.ledger.head is None
     assert answers
     assert all(isinstance(answer, Refused) for answer in answers)
+
+
+def test_a_commit_is_not_told_of_another_split_than_was_trained() -> None:
+    with determined(0):
+        world = World(SCENE, SimulatedDatabase())
+        world.begin()
+        go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
+        [waiting] = [process for process in world.running if process.work.workload.task_id == "commit"]
+        # a person lets the split be chosen again, and nothing else
+        world.arrive()
+        [(run,)] = world.database.rows("SELECT id FROM dag_run")
+        world.invariants.interfered()
+        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now(), ["samples"]))
+        go_on_until(world, lambda: _state_of(world, "samples") == "success", without=(waiting,))
+        while waiting.alive:
+            waiting.step(world)
+
+    world.ledger.follow()
+    assert world.ledger.head is None
+    assert _state_of(world, "commit") == "failed"
 
 
 def _state_of(world: World, task_id: str) -> str | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.retention import Policy
     from trainflow.operators.head import Head
+    from trainflow.samples.split import Split
 
 
 class CommitCheckpointOperator(SplitOperator):
@@ -104,11 +105,12 @@ class CommitCheckpointOperator(SplitOperator):
         from trainflow.checkpoints.entries import Artifacts
         from trainflow.checkpoints.summary import summary_of
 
-        trained = self._trained()
+        trained, split = self._trained(), self.load_split(ti)
+        self._check_that_it_is_of(head, split, trained)
         return CommitRequest(
             chain=head.chain,
             parent_id=head.id,
-            split=summary_of(self.load_split(ti)),
+            split=summary_of(split),
             artifacts=msgspec.convert(trained["artifacts"], Artifacts),
             by=_author(ti),
             metrics=metrics_from_xcom(trained.get("metrics")),
@@ -125,6 +127,14 @@ class CommitCheckpointOperator(SplitOperator):
                 "give it the output of that task"
             )
         return self.trained
+
+    def _check_that_it_is_of(self, head: Head, split: Split, trained: dict[str, Any]) -> None:
+        """Tasks of a run can be cleared one by one: the ledger must not say of one training what is true of another."""
+        if (trained.get("parent", head.id), trained.get("split", split.digest)) != (head.id, split.digest):
+            raise FailException(
+                f"task {self.task_id!r}: what was trained is not of this split and this parent: an earlier task of the "
+                "run was run again and the training was not. Nothing was committed; clear the whole run"
+            )
 
     def _prune(self, ledger: Ledger, ti: TaskInstance) -> str | None:
         """Apply the retention. Returns a clause for the note; never raises: the commit has happened."""

@@ -39,7 +39,8 @@ class TrainOperator(SplitOperator):
     an attempt leaves that does not reach the commit is swept away later. Digests are taken after the function has
     returned. Writing no file at all is an error, and so is returning anything but metrics.
 
-    Returns {"artifacts", "metrics", "rows", "attempt_id", "params", "resume"} for the CommitCheckpointOperator.
+    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "split", "params", "resume"} for the
+    CommitCheckpointOperator.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "command")
@@ -95,6 +96,8 @@ class TrainOperator(SplitOperator):
             "metrics": metrics_to_xcom(metrics),
             "rows": split.rows,
             "attempt_id": ti.attempt_id,
+            "parent": head.id,
+            "split": split.digest,
             "params": training.params,
             "resume": resume,
         }

@@ -273,3 +273,21 @@ def test_store_that_cannot_fence_is_refused_before_anything_is_trained(
 def test_kind_of_store_that_cannot_fence_is_refused_when_the_pipeline_is_read() -> None:
     with DAG("d"), pytest.raises(InputError, match="ftp:// cannot create a file only if it is absent"):
         CheckpointOperator(store="ftp://models.example/store")
+
+
+def test_what_was_trained_on_another_split_is_not_committed(lab: Any, pipeline: Any) -> None:
+    """A person lets the split be chosen again, and not the training."""
+    build = pipeline()
+    lab.write_day(0)
+    for task_id in ("checkpoint", "samples", "evaluate", "train"):
+        lab.run(build, task_id)
+    lab.write_day(1)
+    lab.run(build, "samples")
+
+    with pytest.raises(FailException, match="clear the whole run"):
+        lab.run(build, "commit")
+    assert ledger_of(lab).state().head is None
+
+    lab.run(build, "train")
+    lab.run(build, "commit")
+    assert ledger_of(lab).state().head is not None

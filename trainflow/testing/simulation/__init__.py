@@ -18,5 +18,5 @@ A change breaks this when an actor does two things in one step that a crash coul
 product says of itself where the rows or the files could be looked at.
 
 Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `worker`,
-`trigger_loop`, their surroundings `database`, `memory_store`, `table`, `pipeline`, and `invariants` with `ledger_check`.
+`trigger_loop`, their surroundings `database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`.
 """

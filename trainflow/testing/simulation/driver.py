@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,7 +21,8 @@ from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
 from trainflow.testing.simulation.violation import Violation
 from trainflow.testing.simulation.world import World
 
-#: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand needs a quarter of it
+#: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
+#: needs a quarter of it
 MOST_CALM_STEPS = 2000
 REMEMBERED_STEPS = 40
 #: nobody should have to begin more often than for each partition that comes late, and after each fault

@@ -90,6 +90,7 @@ class SimulatedEngine:
         self.settings = SETTINGS
         self.project = PROJECT
         self.alive = True
+        self.is_registered = False
         self._witness = witness
         #: the loops of triggers it has had
         self.loops: list[TriggerLoop] = []
@@ -117,7 +118,7 @@ class SimulatedEngine:
     @property
     def is_up(self) -> bool:
         """It lives and has everything it is made of."""
-        return self.alive and hasattr(self, "scheduler")
+        return self.alive and self.is_registered
 
     def _register(self) -> None:
         self.executor.start(self)
@@ -156,6 +157,7 @@ class SimulatedEngine:
             settings=SETTINGS,
             service_id=self.service_id,
         )
+        self.is_registered = True
         self._steps.append(Step("adopt", self._adopt))
 
     def _make_loop(self) -> TriggerLoop:
@@ -181,7 +183,9 @@ class SimulatedEngine:
     @property
     def ready(self) -> bool:
         """Is there something to do now?"""
-        return bool(self._steps) or self.is_up and (self._busy or self.clock.now() >= min(self._heartbeat_at, self._look_at))
+        return bool(self._steps) or (
+            self.is_up and (self._busy or self.clock.now() >= min(self._heartbeat_at, self._look_at))
+        )
 
     @property
     def next_moment(self) -> datetime:

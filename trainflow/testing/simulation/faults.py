@@ -50,7 +50,7 @@ def _crash(world: World, choice: int) -> bool:
 
 def _lease_is_seen_to_be_over(world: World, engine: SimulatedEngine, choice: int) -> None:
     """On the same host the next engine sees at once that the process is gone; elsewhere it waits for the lease."""
-    if choice & 2 and hasattr(engine, "service_id"):
+    if choice & 2 and engine.is_registered:
         world.database.write(
             "UPDATE service SET heartbeat_at = '2000-01-01 00:00:00.000000' WHERE id = ?", engine.service_id
         )
@@ -250,6 +250,12 @@ def _clear_task(world: World, connection: Connection, run: int, choice: int) -> 
     run_queries.clear(connection, run, world.clock.now(), cleared)
 
 
+def _clear_task_alone(world: World, connection: Connection, run: int, choice: int) -> None:
+    tasks = [task.task_id for task in world.document.tasks]
+    world.invariants.partly_cleared.add(run_queries.by_id(connection, run).run_id)
+    run_queries.clear(connection, run, world.clock.now(), [tasks[(choice >> 4) % len(tasks)]])
+
+
 def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
     row, note = run_queries.by_id(connection, run), "cancelled by a person"
     run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, mirrored=False)
@@ -323,6 +329,7 @@ _FAULTS: dict[FaultKind, Callable[[World, int], bool]] = {
     FaultKind.DELETE_DATABASE: _delete_database,
     FaultKind.CLEAR_RUN: _to_a_run(_clear_run, _ANY),
     FaultKind.CLEAR_TASK: _to_a_run(_clear_task, _ANY),
+    FaultKind.CLEAR_TASK_ALONE: _to_a_run(_clear_task_alone, _ANY),
     FaultKind.CANCEL_RUN: _to_a_run(_cancel_run, _UNFINISHED),
     FaultKind.TRIGGER: _trigger,
     FaultKind.REWIND: _rewind,

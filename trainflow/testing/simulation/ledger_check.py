@@ -82,7 +82,9 @@ class LedgerCheck:
         for file in entry["artifacts"]["files"]:
             data = self._store.contents.get(f"{entry['artifacts']['path']}/{file['path']}")
             if data is None or f"sha256:{hashlib.sha256(data).hexdigest()}" != file["sha256"]:
-                raise Violation("atomic", f"{file['path']} of {entry['id']} is {'gone' if data is None else 'different'}")
+                raise Violation(
+                    "atomic", f"{file['path']} of {entry['id']} is {'gone' if data is None else 'different'}"
+                )
 
     def _check_tiles(self, entry: dict[str, Any]) -> None:
         split = entry["split"]

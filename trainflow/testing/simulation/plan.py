@@ -31,6 +31,7 @@ class FaultKind(StrEnum):
     DELETE_DATABASE = "the metadata database is deleted"
     CLEAR_RUN = "a person clears a run"
     CLEAR_TASK = "a person clears a task and what follows it"
+    CLEAR_TASK_ALONE = "a person clears a task and nothing of what follows it"
     CANCEL_RUN = "a person cancels a run"
     TRIGGER = "a person triggers another run"
     REWIND = "a person rewinds the chain"
@@ -42,8 +43,8 @@ class FaultKind(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault. It strikes before step `at`, or as soon after that as there is somebody to strike; `choice` picks whom,
-    out of those there are then."""
+    """One fault. It strikes before step `at`, or as soon after that as there is somebody to strike; `choice` picks
+    whom, out of those there are then."""
 
     at: int
     kind: FaultKind

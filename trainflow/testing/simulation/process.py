@@ -33,10 +33,8 @@ class ControlPlane(Protocol):
 class Process:
     """One process with one attempt in it."""
 
-    def __init__(self, work: Work, *, watched: bool = True) -> None:
+    def __init__(self, work: Work) -> None:
         self.work = work
-        #: the executor is told when it ends
-        self.watched = watched
         self.exit: ProcessExit | None = None
         self.fails_next: Callable[[], BaseException] | None = None
         self.loses_reply = False

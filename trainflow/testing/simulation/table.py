@@ -23,6 +23,8 @@ class SampleTable:
 
     def __init__(self, clock: Clock, size: int, limits: SplitLimits) -> None:
         self._clock = clock
+        #: what the rule takes for the present
+        self.now = clock.now()
         self.size = size
         self.limits = limits
         #: partition number → when it was written
@@ -40,22 +42,18 @@ class SampleTable:
         """The exclusive end of the last partition."""
         return START + self.size * LENGTH
 
-    @property
-    def now(self) -> datetime:
-        """What the rule takes for the present."""
-        return self._clock.now()
-
     def arrive(self, number: int) -> None:
         """Write a partition."""
         self.arrived.setdefault(number, self._clock.now())
 
     def next_split(self, watermark: datetime | None) -> NextSplit:
         """What the product says comes after `watermark`."""
+        self.now = self._clock.now()
         return decide(self.samples, watermark, self.limits, self)
 
     def is_over(self, partition_start: datetime, check_again_at: datetime | None) -> bool:
         """What a trigger sees: the partition has come, or time alone may have changed the answer."""
-        if check_again_at is not None and check_again_at <= self.now:
+        if check_again_at is not None and check_again_at <= self._clock.now():
             return True
         return not isinstance(self.next_split(partition_start), CaughtUp) and self._ready(partition_start)
 

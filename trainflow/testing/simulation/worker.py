@@ -45,9 +45,12 @@ Steps = Generator[Request | str, Reply | None, "Result"]
 class Surroundings(Protocol):
     """What an attempt reaches besides the control plane."""
 
-    clock: Clock
-    table: SampleTable
-    mode: str
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def table(self) -> SampleTable: ...
+    @property
+    def mode(self) -> str: ...
 
 
 class Misfortune(Exception):
@@ -169,7 +172,7 @@ def _samples(work: Work) -> Steps:
     match answer:
         case SplitFound(split):
             return Result(msgspec.to_builtins(split))
-        case Waiting(partition_start, reason, check_again_at):
+        case Waiting(partition_start, _, check_again_at):
             raise Deferred(_wait(partition_start, check_again_at))
         case CaughtUp():
             if work.surroundings.mode == "backfill" or answer.finished:
@@ -206,8 +209,9 @@ def _train(work: Work) -> Steps:
         work.store.replace(f"{folder}/{name}", data)
         files.append(ArtifactFile(name, len(data), digest(data)))
         yield f"{name} was written"
+    of = {"parent": head["id"], "split": split.digest}
     artifacts = Artifacts(folder, sorted(files, key=lambda file: file.path))
-    return Result({"artifacts": msgspec.to_builtins(artifacts), "metrics": {"loss": 1.0 / len(trained)}})
+    return Result({"artifacts": msgspec.to_builtins(artifacts), "metrics": {"loss": 1.0 / len(trained)}, **of})
 
 
 def _commit(work: Work) -> Steps:
@@ -216,6 +220,8 @@ def _commit(work: Work) -> Steps:
     trained = yield from _pull(work, "train")
     if trained is None:
         raise FailException("'trained' is not what a TrainOperator hands over")
+    if (trained["parent"], trained["split"]) != (head["id"], split.digest):
+        raise FailException("what was trained is not of this split and this parent")
     job = work.workload
     request = CommitRequest(
         chain=CHAIN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -43,7 +44,7 @@ class Move(NamedTuple):
 
     who: str
     #: returns what it did
-    run: Callable[[], str | None]
+    run: Callable[[], str]
 
 
 class World:
@@ -227,20 +228,18 @@ class World:
         nobody = not self.up
         for process in self.running:
             if not self._is_stalled(process) and not (nobody and process.waits_for_answer):
-                moves.append(Move(process.name, lambda process=process: process.step(self)))  # type: ignore[misc]
+                moves.append(Move(process.name, partial(process.step, self)))
         return moves
 
     def _moves_of(self, engine: SimulatedEngine) -> list[Move]:
         who = f"engine {engine.number}"
-        moves = [Move(who, lambda: self._guarded(engine, engine.step))] if engine.ready else []
+        moves = [Move(who, partial(self._guarded, engine, engine.step))] if engine.ready else []
         if not engine.is_up:
             return moves
-        for key in engine.executor.has_ended:
-            moves.append(Move(who, lambda key=key: self._guarded(engine, lambda: self._notice(engine, key))))  # type: ignore[misc]
         loop = engine.triggerer.loop
-        for number in loop.over if loop else ():
-            moves.append(Move(who, lambda number=number: self._guarded(engine, lambda: self._fire(engine, number))))  # type: ignore[misc]
-        return moves
+        reports = [partial(self._notice, engine, key) for key in engine.executor.has_ended]
+        events = [partial(self._fire, engine, number) for number in (loop.over if loop else ())]
+        return moves + [Move(who, partial(self._guarded, engine, run)) for run in [*reports, *events]]
 
     def person_could_begin(self) -> bool:
         """A person sees that nothing is under way although there is something to train on."""
