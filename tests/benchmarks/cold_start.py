@@ -38,7 +38,7 @@ def main(rounds: int = 7) -> None:
                 first.append(task - began)
                 whole.append(ended)
         show("cold start: nothing to first task finished", first, "s", "≤ 0.6 s")
-        show("cold start: the whole command", whole, "s", "–")
+        show("cold start: the whole command", whole, "s", "none")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sqlalchemy import select
 
 from tests.benchmarks.workbench import bench, show
@@ -29,7 +31,7 @@ def main(rounds: int = 5) -> None:
                 ).scalars()
                 moments = [moment for moment in ends if moment is not None]
             if number:  # the first round warms up
-                gaps += [(b - a).total_seconds() * 1000 for a, b in zip(moments, moments[1:], strict=False)]
+                gaps += [(b - a).total_seconds() * 1000 for a, b in pairwise(moments)]
         show("transition, end of a task to end of the next", gaps, "ms", "≤ 8 ms")
 
 

@@ -17,7 +17,7 @@ _MARKS = {
     "success": ("✓", "green"),
     "failed": ("✗", "red"),
     "upstream_failed": ("✗", "red"),
-    "skipped": ("–", "dim"),
+    "skipped": ("-", "dim"),
     "running": ("▶", "cyan"),
     "queued": ("·", "cyan"),
     "deferred": ("◌", "yellow"),
@@ -51,14 +51,20 @@ class Lines:
 
     def show(self, view: View, now: datetime) -> None:
         for run in view.new_runs:
-            print(run_line(run, view), flush=True)
+            _say(run_line(run, view))
         waiting = waiting_line(view.tasks)
         if waiting and waiting != self._said:
-            print(f"{view.dag_id}: {waiting}", flush=True)
+            _say(f"{view.dag_id}: {waiting}")
         self._said = waiting
 
     def close(self) -> None:
         return None
+
+
+def _say(line: str) -> None:
+    """At once: whoever reads a log wants to know now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def run_line(run: RunLine, view: View) -> str:

@@ -48,7 +48,8 @@ def plan(
 
     JSON: {pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows, bytes,
     holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
-    partitions, rows, bytes, estimated_seconds}. Estimates come from earlier runs in the database, and are null without any.
+    partitions, rows, bytes, estimated_seconds}. Estimates come from earlier runs
+    in the database, and are null without any.
     """
     from trainflow.clock import SystemClock
     from trainflow.engine.plan import begins_at

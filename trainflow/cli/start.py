@@ -160,7 +160,7 @@ class _Session:
             finally:
                 self._close_display()
             seconds = self._engine.clock.monotonic() - began
-            if self._engine.stop_requested:
+            if self._engine.stop_requested and not self._over:
                 typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
                 return EXIT_INTERRUPTED
             left = self._drain()
@@ -287,7 +287,8 @@ def summarize(view: View, project: Project, seconds: float, *, undelivered: tupl
     count, reason = undelivered
     mirrored = "trainflow mlflow"
     if count:
-        mirrored += f"  ({count} deliveries wait: {reason or 'MLflow was not reached in time'}; the next start delivers)"
+        why = reason or "MLflow was not reached in time"
+        mirrored += f"  ({count} deliveries wait: {why}; the next start delivers)"
     where = view.head_uri or (checkpoint["uri"] if checkpoint else None)
     summary(view, seconds=seconds, store=where, mirrored=mirrored if view.total or view.trained else None)
     sys.stdout.flush()

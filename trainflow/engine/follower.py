@@ -1,4 +1,4 @@
-"""Follow a pipeline that another process trains: reads the database, writes a run into it, and says that it is there."""
+"""Follow a pipeline that another process trains: read the database, write a run into it, say that one is there."""
 
 from __future__ import annotations
 

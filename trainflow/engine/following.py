@@ -63,7 +63,7 @@ class Totals:
     partitions: int = 0
     rows: int = 0
     seconds: float = 0.0
-    #: metric → (rows it was measured on, rows × value): prequential metrics are averaged over rows
+    #: metric → (rows it was measured on, rows * value): prequential metrics are averaged over rows
     weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, run: RunLine) -> None:

@@ -17,7 +17,7 @@ class Spawned(NamedTuple):
     connection: socket.socket
 
     def discard(self) -> None:
-        """Hang up: it ends by itself. Harmless when somebody serves on the line: that one has a descriptor of its own."""
+        """Hang up: it ends by itself. Harmless when somebody uses the line: that one has a descriptor of its own."""
         self.connection.close()
 
 

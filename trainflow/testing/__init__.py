@@ -1,1 +1,9 @@
-"""(docstring: purpose, invariants, reading order)"""
+"""The public test kit: what trainflow tests itself with, and what a third party's executor, store or operator needs.
+
+Reading order: `executor_contract` and `store_contract` (conformance suites: subclass, give a fixture, run), `chains` and
+`faulty_store` (ledgers that are made quickly, stores that fail at the n-th call), `control_plane` and `embedded`
+(scheduler or whole engine in the test's process), `tiny_project`, `live_project` and `processes` (real processes, to be
+killed), `simulation` (scheduler, ledger and triggerer from one seed, with a crash between any two named steps).
+
+Nothing of the package imports it. A change breaks this when a check of a contract names how one implementation does it.
+"""
