@@ -101,8 +101,13 @@ class Reconciler:
         running = self._executor.running()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop
         strays = running - wanted
-        for key in strays & self._suspects:
+        for key in sorted(strays & self._suspects, key=_by_name):
             self._executor.terminate(key)
         self._suspects = frozenset(strays)
-        for key in wanted - running:
+        for key in sorted(wanted - running, key=_by_name):
             self._service.exited(key, ProcessExit(reason="the executor does not know the attempt"))
+
+
+def _by_name(key: AttemptKey) -> str:
+    """An order that is the same in every process."""
+    return key.attempt_id

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Any
 
 import msgspec
 
@@ -38,6 +38,8 @@ class History(msgspec.Struct, frozen=True):
     scene: Scene
     faults: tuple[Fault, ...]
     steps: int
+    #: digest of every step: equal for equal histories
+    digest: str = ""
     invariant: str | None = None
     problem: str | None = None
     last_steps: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class Driver:
         self._database = database
         self._scene = scene
         self.steps = 0
+        self._digest = hashlib.sha256()
         self.last_steps: deque[str] = deque(maxlen=REMEMBERED_STEPS)
 
     def drive(self) -> None:
@@ -113,11 +116,13 @@ class Driver:
             raise Violation("audit", "; ".join(report.problems))
 
     def _note(self, step: str) -> None:
-        self.last_steps.append(f"{self.steps:4} {self._now:%H:%M:%S} {step}")
+        self.last_steps.append(f"{self.steps:4} {self._world.clock.now():%H:%M:%S} {step}")
+        self._digest.update(self.last_steps[-1].encode())
 
     @property
-    def _now(self) -> Any:
-        return self._world.clock.now()
+    def digest(self) -> str:
+        """Digest of all steps so far."""
+        return self._digest.hexdigest()
 
     def _situation(self) -> str:
         runs = self._database.rows("SELECT number, state FROM dag_run ORDER BY id")

@@ -23,7 +23,7 @@ def simulate(seed: int, *, scene: Scene | None = None, faults: tuple[Fault, ...]
         return _failed(seed, scene, faults, driver, violation.invariant, str(violation))
     except Exception as error:
         return _failed(seed, scene, faults, driver, type(error).__name__, traceback.format_exc())
-    return History(seed, scene, faults, driver.steps)
+    return History(seed, scene, faults, driver.steps, driver.digest)
 
 
 def shrink(history: History) -> History:
@@ -55,7 +55,7 @@ def describe(history: History) -> str:
 def _failed(
     seed: int, scene: Scene, faults: tuple[Fault, ...], driver: Driver, invariant: str, problem: str
 ) -> History:
-    return History(seed, scene, faults, driver.steps, invariant, problem, tuple(driver.last_steps))
+    return History(seed, scene, faults, driver.steps, driver.digest, invariant, problem, tuple(driver.last_steps))
 
 
 @cache
