@@ -93,13 +93,12 @@ def test_twenty_kills_in_the_backfill_of_the_example(example: LiveProject) -> No
     assert example.boundaries("flight_delay") == list(zip(undisturbed, [*undisturbed[1:], last], strict=True))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_path: Path, seed: int) -> None:
+def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = tiny_project(tmp_path / "undisturbed")
     project = tiny_project(tmp_path / "killed", settings=PATIENT, samples_of=undisturbed)
     one_a_run = (FILE, "--set", "split.partitions=1")
     try:
-        killer = Killer(project, NAME, one_a_run, seed)
+        killer = Killer(project, NAME, one_a_run, seed=2)
         kinds = [Kind.COMMAND] * 4 + [Kind.WARM_WORKER] * 5 + [Kind.CHILD] * 9
         killer.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
@@ -120,7 +119,7 @@ def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_p
 
 def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
     chance = random.Random(7)
-    for _ in range(8):
+    for _ in range(6):
         running = tiny.begin_start(FILE)
         # from before the database is there to the first attempts
         looks = chance.randrange(200)

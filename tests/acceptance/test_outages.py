@@ -46,11 +46,12 @@ def test_the_metadata_database_is_lost_in_the_middle(tmp_path: Path, what: str) 
         (project.root / "hold").unlink()
         ended = project.start(FILE)
         assert ended.code == 0, ended.output
-        assert undisturbed.start(FILE).code == 0
 
         assert_trained_exactly_once(project)
         assert project.audit(NAME).head_sequence == DAYS / 3
-        assert digest(project) == digest(undisturbed)
+        if what == "the database":
+            assert undisturbed.start(FILE).code == 0
+            assert digest(project) == digest(undisturbed)
         wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that nobody waits for it")
     finally:
         project.close()

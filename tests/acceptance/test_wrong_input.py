@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -50,10 +51,7 @@ def goes_on(project: LiveProject) -> None:
 WRONG_FILES = {
     "no YAML": ("split: {partitions: 3}", "split: {partitions: 3", r"tiny\.yaml:\d+"),
     "an unknown key": ("{partitions: 3}", "{partitons: 3}", r"tiny\.yaml:\d+:\d+: .*partitons.*partitions"),
-    "a wrong type": ("split: {partitions: 3}", "split: {partitions: many}", r"tiny\.yaml:\d+:\d+: .*partitions"),
     "an unknown function": ("tiny:train", "tiny:trian", r"tiny\.yaml:\d+:\d+: .*no 'trian'.*'train'"),
-    "an unknown module": ("operators.tiny:train", "operators.tyny:train", r"tiny\.yaml:\d+:\d+: .*tyny"),
-    "no condition": ("loss is finite", "loss is fine", r"tiny\.yaml:\d+:\d+: .*loss is fine"),
     "a store that cannot fence": (
         "pipeline: tiny",
         "pipeline: tiny\nstore: https://models.example/store",
@@ -78,7 +76,6 @@ def test_what_is_wrong_in_a_pipeline_file_is_wrong_input(quick: LiveProject) -> 
 
 
 WRONG_DAGS = {
-    "an unknown operator": ("from trainflow.operators import TrainOperater\n", r"TrainOperater"),
     "an unknown argument": (
         "from trainflow import DAG\nfrom trainflow.operators import BashOperator\n"
         "with DAG('wrong'):\n    BashOperator(task_id='a', bash_command='true', retires=3)\n",
@@ -86,7 +83,6 @@ WRONG_DAGS = {
     ),
     "an error": ("1 / 0\n", r"wrong\.py:1: ZeroDivisionError"),
     "an exit": ("import os\nos._exit(0)\n", r"wrong\.py: .*ended without an answer"),
-    "nothing": ("", r"wrong\.py"),
 }
 
 
@@ -114,8 +110,6 @@ def test_a_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
 def test_what_is_not_there_and_what_cannot_be_set(quick: LiveProject) -> None:
     for arguments, message in [
         (("pipelines/nothing.yaml",), r"nothing\.yaml"),
-        ((FILE, "--set", "split"), r"--set split"),
-        ((FILE, "--set", "splitt.partitions=2"), r"splitt"),
         ((FILE, "--set", "split.partitions=none"), r"partitions"),
     ]:
         ended = quick.start(*arguments)
@@ -209,39 +203,25 @@ def trained_in_part(project: LiveProject) -> None:
     assert project.committed(NAME) == 2
 
 
-def test_a_ledger_entry_that_was_tampered_with(quick: LiveProject) -> None:
-    trained_in_part(quick)
-    first, newest = sorted((quick.root / CHAIN / "ledger").glob("*.json"))
-    contents = {entry: entry.read_bytes() for entry in (first, newest)}
-    for entry, broken in [
-        (first, contents[first].replace(b'"loss":', b'"lost":')),  # what follows holds another digest
-        (newest, contents[newest].replace(b"2024-01-07", b"2024-01-08", 1)),
-        (newest, contents[newest][:-20]),
-    ]:
-        assert broken != contents[entry]
-        entry.write_bytes(broken)
-        ended = quick.start(FILE)
-        assert ended.code == 1, ended.output
-        assert newest.name in ended.output
-        audit = quick.run("audit", FILE)
-        assert audit.code == 1, audit.output
-        assert "problem:" in audit.output
-        entry.write_bytes(contents[entry])
-    goes_on(quick)
-
-
-def test_a_checkpoint_whose_file_was_damaged(quick: LiveProject) -> None:
+def test_a_ledger_or_a_checkpoint_that_was_tampered_with(quick: LiveProject) -> None:
     trained_in_part(quick)
     head = quick.ledger(NAME).checkpoint()
-    file = quick.root / "checkpoints" / head.artifacts.path / "rows.npy"
-    good = file.read_bytes()
-    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    ended = quick.start(FILE)
-    assert ended.code == 1, ended.output
-    assert re.search(rf"{head.id}.*rows\.npy|rows\.npy.*{head.id}", ended.output), ended.output
-    assert quick.run("audit", FILE).code == 1
+    first, newest = sorted((quick.root / CHAIN / "ledger").glob("*.json"))
+    rows = quick.root / "checkpoints" / head.artifacts.path / "rows.npy"
+    contents = {file: file.read_bytes() for file in (first, newest, rows)}
+    for file, broken, named in [
+        (first, contents[first].replace(b'"loss":', b'"lost":'), newest.name),  # the next one holds another digest
+        (newest, contents[newest][:-20], newest.name),
+        (rows, contents[rows][:-1] + bytes([contents[rows][-1] ^ 1]), "rows.npy"),
+    ]:
+        assert broken != contents[file]
+        file.write_bytes(broken)
+        ended = quick.start(FILE)
+        assert ended.code == 1, ended.output
+        assert named in ended.output
+        assert not quick.audit(NAME).ok
+        file.write_bytes(contents[file])
     assert quick.committed(NAME) == 2
-    file.write_bytes(good)
     goes_on(quick)
 
 
@@ -280,36 +260,28 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def test_a_full_store(quick: LiveProject, mount: Callable[..., Path]) -> None:
+def test_a_store_that_is_full_and_then_read_only(quick: LiveProject, mount: Callable[..., Path]) -> None:
     store = mount("store", "size=256k")
     (quick.root / "checkpoints").symlink_to(store)
     trained_in_part(quick)
+
     filler = store / "filler"
-    try:
-        with filler.open("wb", buffering=0) as file:
-            while file.write(b"\0" * 4096):
-                pass
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
     ended = quick.start(FILE)
     assert ended.code == 1, ended.output
-    assert re.search("No space left", ended.output), ended.output
-    assert quick.committed(NAME) == 2
-    assert quick.audit(NAME).ok
+    assert "No space left" in ended.output
     filler.unlink()
-    goes_on(quick)
 
-
-def test_a_store_that_became_read_only(quick: LiveProject, mount: Callable[..., Path]) -> None:
-    store = mount("store", "size=4m")
-    (quick.root / "checkpoints").symlink_to(store)
-    trained_in_part(quick)
     remount(store, "ro")
     ended = quick.start(FILE)
     assert ended.code == 1, ended.output
-    assert re.search("Read-only file system", ended.output), ended.output
-    assert quick.start(FILE).code == 1
+    assert "Read-only file system" in ended.output
     remount(store, "rw")
+
+    assert quick.committed(NAME) == 2
+    assert quick.audit(NAME).ok
     goes_on(quick)
 
 

@@ -109,7 +109,7 @@ def test_an_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> 
     assert sum(words[0] == "begins" for words in dying.journal()) == len(POINTS)
 
 
-@pytest.mark.parametrize("point", ["verify_artifacts", "append", "after"])
+@pytest.mark.parametrize("point", ["verify_artifacts", "append"])
 def test_killed_together_with_the_engine(dying: LiveProject, point: str) -> None:
     running = dying.begin_start(FILE, environ={"TAKE_THE_ENGINE_ALONG": point})
     assert running.wait().code == -9
