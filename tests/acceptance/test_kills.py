@@ -135,3 +135,21 @@ def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
     assert ended.code == 0, ended.output
     assert_trained_exactly_once(tiny, days=9)
     tiny.wait_until_quiet()
+
+
+def test_a_worker_that_replaces_a_killed_one_is_as_warm(tiny: LiveProject) -> None:
+    source = (tiny.root / "operators/tiny.py").read_text()
+    tiny.write("operators/tiny.py", source.replace("\n\ndef hold(", "\n\nnote('imports', os.getpid())\n\n\ndef hold("))
+    tiny.write("hold", "")
+    running = tiny.begin_start(FILE, "--set", "split.partitions=1")
+    wait_for(lambda: any(words[0] == "holding" for words in tiny.journal()), lambda: running.output)
+    for number in (1, 2):
+        tiny.wait_for_process(Kind.WARM_WORKER).kill()
+        said = "the warm worker ended unexpectedly: a new one is started"
+        wait_for(lambda: tiny.engine_log().count(said) == number, tiny.engine_log)  # noqa: B023
+    (tiny.root / "hold").unlink()
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    # each worker imports once, and at the most a child or two that were forked before it had
+    imports = [words for words in tiny.journal() if words[0] == "imports"]
+    assert len(imports) <= 3 + 4, imports

@@ -49,7 +49,6 @@ class _Held:
         self.pid: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.watch: int | None = None
-        self.out_of_memory_before = processes.out_of_memory_kills()
         self.told_to_stop = False
         self.kill_timer: Timer | None = None
         self.launch_timer: Timer | None = None
@@ -65,6 +64,8 @@ class LocalExecutor(Executor):
         self._workers: list[WarmProcess] = []
         #: whether workers import ahead what tasks will need
         self._warms_up = True
+        #: what the kernel counted when it was last looked at
+        self._out_of_memory_kills = processes.out_of_memory_kills()
         self._deaths = 0
         #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
         self._deaths_at: Counter[str] = Counter()
@@ -240,10 +241,11 @@ class LocalExecutor(Executor):
             self._workers.remove(worker)
         if self._ending:
             return
-        # it may have been importing ahead what kills it
-        self._warms_up = False
         unlaunched = self._waiting_for(worker)
-        self._suspect(unlaunched)
+        if not worker.killed_from_outside:
+            # it may have been importing ahead what kills it
+            self._warms_up = False
+            self._suspect(unlaunched)
         if self._deaths > HOPELESS_DEATHS:
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
@@ -292,7 +294,7 @@ class LocalExecutor(Executor):
         code = held.process.poll()
         if code is not None:
             self._apply_spooled(key)
-            self._finish(key, self._exit_of(held, code if code >= 0 else None, -code if code < 0 else None))
+            self._finish(key, self._exit_of(code if code >= 0 else None, -code if code < 0 else None))
 
     # -- processes that are not our children -----------------------------------------------------------------------
 
@@ -355,13 +357,14 @@ class LocalExecutor(Executor):
         for key, held in list(self._held.items()):
             if held.pid == pid:
                 self._apply_spooled(key)
-                self._finish(key, self._exit_of(held, code, number))
+                self._finish(key, self._exit_of(code, number))
                 return
 
-    @staticmethod
-    def _exit_of(held: _Held, code: int | None, number: int | None) -> ProcessExit:
-        killed = number == signal.SIGKILL
-        ran_out = killed and processes.out_of_memory_kills() > held.out_of_memory_before
+    def _exit_of(self, code: int | None, number: int | None) -> ProcessExit:
+        if number != signal.SIGKILL:
+            return ProcessExit(code=code, signal=number)
+        before, self._out_of_memory_kills = self._out_of_memory_kills, processes.out_of_memory_kills()
+        ran_out = self._out_of_memory_kills > before
         return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:

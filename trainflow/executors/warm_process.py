@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.warm_spawn import Spawned
 from trainflow.messages.warm import FromWorker, Launch, Parse
+from trainflow.observability.processes import out_of_memory_kills
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class WarmProcess:
         self.children: set[int] = set()
         self.draining = False
         self._process = spawned.process
+        self._ended_by_us = False
+        self._out_of_memory_before = out_of_memory_kills()
         connection = spawned.connection.dup()
         spawned.discard()
         self._peer = Peer(reactor, connection, on_message=self._heard, on_close=self._closed)
@@ -42,6 +46,12 @@ class WarmProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def killed_from_outside(self) -> bool:
+        """Once it has ended: did somebody send it a signal that no crash sends? Then nothing it did is to blame."""
+        from_outside = self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+        return from_outside and not self._ended_by_us and out_of_memory_kills() <= self._out_of_memory_before
 
     def launch(self, request: Launch) -> None:
         """Ask for a child that runs an attempt."""
@@ -78,6 +88,7 @@ class WarmProcess:
 
     def kill(self) -> None:
         """End it by force, as one does with a process that hangs."""
+        self._ended_by_us = True
         self._process.kill()
         self._process.wait()
 

@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
     COMMAND = "command"
     WARM_WORKER = "warm worker"
-    #: a child of a warm worker: an attempt, or a file that is being read
+    #: an attempt, a child that waits for one, or a file that is being read
     CHILD = "child"
     EVENT_LOOP = "event loop"
     DELIVERER = "deliverer"
@@ -87,6 +87,8 @@ def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) 
         # an orphan is taken for a child: a warm worker without its engine ends at once
         is_worker = parent in others and "trainflow.execution.warm_worker" not in parent_command
         return Kind.WARM_WORKER if is_worker else Kind.CHILD
+    if "trainflow.execution.run_attempt" in command:
+        return Kind.CHILD
     if "trainflow.triggerer.event_loop" in command:
         return Kind.EVENT_LOOP
     if "trainflow.tracking.deliverer" in command:

@@ -105,7 +105,9 @@ def tiny_project(
 ) -> LiveProject:
     """Lay it out with so many `days` of samples, at whose end its table ends.
 
-    `settings` are added to those that switch MLflow off; with a [tracking] of their own they replace them. `samples_of`: have the very same files as another (a seed depends on their fingerprints)."""
+    `settings` are added to those that switch MLflow off; with a [tracking] of their own they replace them.
+    `samples_of`: have the very same files as another (a seed depends on their fingerprints).
+    """
     project = LiveProject(root, settings if "[tracking]" in settings else WITHOUT_MLFLOW + settings)
     end = FIRST_DAY + timedelta(days=max(days, 1))
     project.write(FILE, pipeline.replace("end: 2024-01-31", f"end: {end:%Y-%m-%d}"))
