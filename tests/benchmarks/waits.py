@@ -25,7 +25,7 @@ class Wait(BaseOperator):
     def done(self, context, event=None):
         return None
 
-with DAG("waits", max_active_tasks=1000, max_active_runs=100):
+with DAG("waits", max_active_tasks=1000, max_active_runs=200):
     for number in range(100):
         Wait(task_id=f"w{number:03d}")
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 _FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
+_LOOK_SECONDS_WAITING = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -198,7 +200,7 @@ class _Session:
             if all(view.finished for view in self._views.values()):
                 self._over = not _others_follow(connection, self._engine, now)
         if again and not self._over:
-            self._engine.reactor.call_later(_LOOK_SECONDS, self._look)
+            self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
 
     def _drain(self) -> tuple[int, str | None]:
         if self._engine.mirror is None:
@@ -206,6 +208,12 @@ class _Session:
         seconds = self._engine.settings.tracking.drain_seconds
         self._engine.mirror.drain(seconds, lambda: bool(self._engine.stop_requested))
         return self._engine.mirror.pending()
+
+
+def _look_again_in(views: Iterable[View]) -> float:
+    """Seconds until there may be something new to see: a chain that only waits is looked at less often."""
+    works = any(task.state in ("queued", "running", "scheduled") for view in views for task in view.tasks)
+    return _LOOK_SECONDS if works else _LOOK_SECONDS_WAITING
 
 
 def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:

@@ -19,7 +19,7 @@ from trainflow.dag_processor.processor import DagProcessor
 from trainflow.errors import EngineError
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
-from trainflow.executors.reactor import Reactor
+from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.supervision import Supervision, nudge
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
@@ -53,6 +53,8 @@ class Part(StrEnum):
 
 
 ALL_PARTS = frozenset(Part)
+#: a wait that was handed over is watched at most this much later
+CLAIM_SECONDS = 0.05
 #: stopped services are remembered this long
 _REMEMBER = timedelta(days=7)
 
@@ -87,6 +89,10 @@ class Engine:
         self.dag_processor: DagProcessor | None = None
         self.mirror: Mirror | None = None
         self._parser: WarmProcess | None = None
+        self._claim_timer: Timer | None = None
+        #: the next tick looks at everything; how long the last such tick took
+        self._swept = False
+        self._sweep_seconds = 0.0
         self._supervision: Supervision | None = None
 
     # -- host of the executor --------------------------------------------------------------------------------------
@@ -231,7 +237,10 @@ class Engine:
     def run(self, until: Callable[[], bool]) -> None:
         """Turn until `until` says so, or somebody asks to stop."""
         while not self.stop_requested and not until():
+            began, swept, self._swept = self.clock.monotonic(), self._swept, False
             self.tick()
+            if swept:
+                self._sweep_seconds = self.clock.monotonic() - began
             if not self.stop_requested:
                 self.reactor.turn(self._patience())
             if self.reactor.woken:
@@ -268,9 +277,19 @@ class Engine:
         else:
             self._tell_scheduler()
         if change.deferred and self._triggerer is not None:
-            self._triggerer.notice()
+            self._claim_soon()
         if change.ended and self.mirror is not None:
             self.mirror.notice()
+
+    def _claim_soon(self) -> None:
+        """Waits often come in crowds: they are claimed together."""
+        if self._claim_timer is None:
+            self._claim_timer = self.reactor.call_later(CLAIM_SECONDS, self._claim)
+
+    def _claim(self) -> None:
+        self._claim_timer = None
+        if self._triggerer is not None:
+            self._triggerer.notice()
 
     def _somebody_wrote(self) -> None:
         """Woken from outside: another process changed the database, or a signal came."""
@@ -294,11 +313,14 @@ class Engine:
         self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._heartbeat)
 
     def _look_around(self) -> None:
-        """The safety net: whatever no event told us."""
+        """The safety net: whatever no event told us. Takes no more than a hundredth of the time, however much there is
+        to look at."""
         self._somebody_wrote()
+        self._swept = True
         if self.mirror is not None:
             self.mirror.notice()
-        self.reactor.call_later(self.settings.engine.poll_seconds, self._look_around)
+        pause = max(self.settings.engine.poll_seconds, self._sweep_seconds * 100)
+        self.reactor.call_later(pause, self._look_around)
 
     def scan_files(self) -> None:
         """Look after the project's pipeline files, from now on."""

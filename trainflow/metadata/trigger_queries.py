@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, or_, select, update
 
 from trainflow.messages.outcome import Deferral
 from trainflow.messages.workload import AttemptKey
@@ -23,18 +23,23 @@ FAIL_METHOD = "__fail__"
 
 def add(connection: Connection, task_instance_id: int, key: AttemptKey, deferral: Deferral, now: datetime) -> None:
     """Hand a wait to the triggerer."""
-    connection.execute(delete(TRIGGER).where(TRIGGER.c.task_instance_id == task_instance_id))
+    connection.execute(_REPLACE, {"task": task_instance_id})
     connection.execute(
-        insert(TRIGGER).values(
-            task_instance_id=task_instance_id,
-            attempt_id=key.attempt_id,
-            deferral_number=key.deferral_number,
-            trigger_class=deferral.trigger_class,
-            kwargs=deferral.trigger_kwargs,
-            deadline=deferral.deadline,
-            created_at=now,
-        )
+        _ADD,
+        {
+            "task_instance_id": task_instance_id,
+            "attempt_id": key.attempt_id,
+            "deferral_number": key.deferral_number,
+            "trigger_class": deferral.trigger_class,
+            "kwargs": deferral.trigger_kwargs,
+            "deadline": deferral.deadline,
+            "created_at": now,
+        },
     )
+
+
+_REPLACE = delete(TRIGGER).where(TRIGGER.c.task_instance_id == bindparam("task"))
+_ADD = insert(TRIGGER)
 
 
 def claim(connection: Connection, service_id: int, living: Collection[int], limit: int) -> list[Any]:

@@ -1,7 +1,7 @@
-"""The public test kit: what trainflow tests itself with, and what a third party's executor, store or operator needs.
+"""The public test kit: what trainflow tests itself with, and what an executor, store or operator of others needs.
 
-Reading order: `executor_contract` and `store_contract` (conformance suites: subclass, give a fixture, run), `chains` and
-`faulty_store` (ledgers that are made quickly, stores that fail at the n-th call), `control_plane` and `embedded`
+Reading order: `executor_contract` and `store_contract` (conformance suites: subclass, give a fixture, run), `chains`
+and `faulty_store` (ledgers that are made quickly, stores that fail at the n-th call), `control_plane` and `embedded`
 (scheduler or whole engine in the test's process), `tiny_project`, `live_project` and `processes` (real processes, to be
 killed), `simulation` (scheduler, ledger and triggerer from one seed, with a crash between any two named steps).
 

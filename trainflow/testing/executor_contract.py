@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -284,7 +285,7 @@ class ExecutorContract:
         executor.end(timedelta(seconds=0.3))
         assert executor.running() == frozenset()
         for claim in host.api.claims.values():
-            host.until(lambda claim=claim: not processes.is_alive(claim.pid, claim.process_started))
+            host.until(partial(_has_ended, claim))
         assert [outcome.key for outcome in host.api.outcomes] in ([attempts[0].key], [])
 
     # -- after another engine --------------------------------------------------------------------------------------
@@ -294,3 +295,7 @@ class ExecutorContract:
         queued = HeldAttempt(AttemptKey("queued"), False, None, None, None)
         assert executor.adopt([dead, queued]) == [dead.key, queued.key]
         assert executor.running() == frozenset()
+
+
+def _has_ended(claim: Start) -> bool:
+    return not processes.is_alive(claim.pid, claim.process_started)
