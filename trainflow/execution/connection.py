@@ -18,11 +18,13 @@ from trainflow.clock import Clock
 from trainflow.errors import EngineError, ProtocolError
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request
+from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Start
 from trainflow.settings.home import Home
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
+#: how long a claim looks for an engine
+_CLAIM_SECONDS = 5.0
 
 # made when the module is loaded: a warm process does it once for all its children
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -43,14 +45,16 @@ class Connection:
     def request(self, request: Request) -> Reply:
         """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""
         payload = msgspec.json.encode(request)
-        deadline = self._clock.monotonic() + self._outage_seconds
+        # an attempt that is not claimed yet has no work to lose: the next engine makes another one
+        patience = min(self._outage_seconds, _CLAIM_SECONDS) if isinstance(request, Start) else self._outage_seconds
+        deadline = self._clock.monotonic() + patience
         pause = _FIRST_PAUSE_SECONDS
         while True:
             reply = self._try(payload)
             if reply is not None:
                 return reply
             if self._clock.monotonic() >= deadline:
-                raise EngineError(f"no engine of {self._home.path} answered for {self._outage_seconds:g} s")
+                raise EngineError(f"no engine of {self._home.path} answered for {patience:g} s")
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
