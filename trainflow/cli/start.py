@@ -202,9 +202,9 @@ class _Session:
         if again and not self._over:
             self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
 
-    def _drain(self) -> tuple[int, str | None]:
+    def _drain(self) -> tuple[int, str | None] | None:
         if self._engine.mirror is None:
-            return 0, None
+            return None
         seconds = self._engine.settings.tracking.drain_seconds
         self._engine.mirror.drain(seconds, lambda: bool(self._engine.stop_requested))
         return self._engine.mirror.pending()
@@ -269,7 +269,9 @@ def _follow(follower: Follower, followings: list[Following], *, plain: bool) -> 
     finally:
         shown.close()
     for view in views.values():
-        summarize(view, follower.project, follower.clock.monotonic() - began, undelivered=(0, None))
+        seconds = follower.clock.monotonic() - began
+        undelivered = (0, None) if follower.settings.tracking.enabled else None
+        summarize(view, follower.project, seconds, undelivered=undelivered)
     return exit_code(views.values())
 
 
@@ -287,18 +289,18 @@ def _say_ready(descriptor: int | None) -> None:
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
-def summarize(view: View, project: Project, seconds: float, *, undelivered: tuple[int, str | None]) -> None:
-    """The table at the end."""
+def summarize(view: View, project: Project, seconds: float, *, undelivered: tuple[int, str | None] | None) -> None:
+    """The table at the end. `undelivered`: None where nothing is mirrored."""
     from trainflow.cli.live import summary
 
     checkpoint = view.last_run.checkpoint if view.last_run is not None else None
-    count, reason = undelivered
-    mirrored = "trainflow mlflow"
-    if count:
+    count, reason = undelivered or (0, None)
+    mirrored = "trainflow mlflow" if undelivered is not None and (view.total or view.trained) else None
+    if mirrored and count:
         why = reason or "MLflow was not reached in time"
         mirrored += f"  ({count} deliveries wait: {why}; the next start delivers)"
     where = view.head_uri or (checkpoint["uri"] if checkpoint else None)
-    summary(view, seconds=seconds, store=where, mirrored=mirrored if view.total or view.trained else None)
+    summary(view, seconds=seconds, store=where, mirrored=mirrored)
     sys.stdout.flush()
 
 

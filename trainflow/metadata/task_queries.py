@@ -86,12 +86,19 @@ def move_all(
     connection: Connection, ids: Sequence[int], *, leaving: Collection[State], to: State, **values: Any
 ) -> int:
     """Move every one of `ids` that is in one of `leaving`; returns how many were."""
+    statement = _move_all_statement(frozenset(leaving), to, tuple(values))
+    bound = {f"b_{name}": value for name, value in values.items()}
+    return sum(
+        connection.execute(statement, {"k_ids": list(ids[start : start + 500]), **bound}).rowcount
+        for start in range(0, len(ids), 500)
+    )
+
+
+@lru_cache(maxsize=512)
+def _move_all_statement(leaving: frozenset[State], to: State, columns: tuple[str, ...]) -> Update:
     _check_legal(leaving, to)
-    moved = 0
-    for start in range(0, len(ids), 500):
-        statement = update(TASK).where(TASK.c.id.in_(ids[start : start + 500]), _in_states(leaving))
-        moved += connection.execute(statement.values(state=to, **values)).rowcount
-    return moved
+    statement = update(TASK).where(TASK.c.id.in_(bindparam("k_ids", expanding=True)), _in_states(leaving))
+    return statement.values(state=to, **{name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns})
 
 
 def _check_legal(leaving: Collection[State], to: State) -> None:

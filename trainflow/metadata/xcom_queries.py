@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select
 
 from trainflow.messages.outcome import XComItem
 from trainflow.metadata.models import DagRun, XCom
@@ -23,15 +24,10 @@ def put(
     if not items:
         return
     connection.execute(
-        delete(XCOM).where(
-            XCOM.c.dag_run_id == dag_run_id,
-            XCOM.c.task_id == task_id,
-            XCOM.c.map_index == map_index,
-            XCOM.c.key.in_([item.key for item in items]),
-        )
+        _DELETE, {"run": dag_run_id, "task": task_id, "index": map_index, "keys": [item.key for item in items]}
     )
     connection.execute(
-        insert(XCOM),
+        _INSERT,
         [
             {
                 "dag_run_id": dag_run_id,
@@ -46,6 +42,15 @@ def put(
     )
 
 
+_DELETE = delete(XCOM).where(
+    XCOM.c.dag_run_id == bindparam("run"),
+    XCOM.c.task_id == bindparam("task"),
+    XCOM.c.map_index == bindparam("index"),
+    XCOM.c.key.in_(bindparam("keys", expanding=True)),
+)
+_INSERT = insert(XCOM)
+
+
 def values(
     connection: Connection,
     dag_id: str,
@@ -56,18 +61,31 @@ def values(
     map_index: int | None = -1,
 ) -> dict[str, msgspec.Raw]:
     """Task id → JSON, for the tasks that have a value under `key`, in the order asked for."""
+    bound: dict[str, Any] = {"dag": dag_id, "run": run_id, "key": key}
+    if map_index is not None:
+        bound["index"] = map_index
+    if task_ids is not None:
+        bound["tasks"] = list(task_ids)
+    statement = _values_statement(map_index is not None, task_ids is not None)
+    found = {task_id: msgspec.Raw(value.encode()) for task_id, value in connection.execute(statement, bound)}
+    return {task_id: found[task_id] for task_id in (task_ids or found) if task_id in found}
+
+
+@lru_cache(maxsize=4)
+def _values_statement(one_index: bool, some_tasks: bool) -> Select[Any]:
     statement = (
         select(XCOM.c.task_id, XCOM.c.value)
         .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
-        .where(RUN.c.dag_id == dag_id, RUN.c.run_id == run_id, XCOM.c.key == key)
+        .where(
+            RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"), XCOM.c.key == bindparam("key")
+        )
         .order_by(XCOM.c.created_at)
     )
-    if map_index is not None:
-        statement = statement.where(XCOM.c.map_index == map_index)
-    if task_ids is not None:
-        statement = statement.where(XCOM.c.task_id.in_(list(task_ids)))
-    found = {task_id: msgspec.Raw(value.encode()) for task_id, value in connection.execute(statement)}
-    return {task_id: found[task_id] for task_id in (task_ids or found) if task_id in found}
+    if one_index:
+        statement = statement.where(XCOM.c.map_index == bindparam("index"))
+    if some_tasks:
+        statement = statement.where(XCOM.c.task_id.in_(bindparam("tasks", expanding=True)))
+    return statement
 
 
 def prior_values(
