@@ -8,7 +8,7 @@ import os
 import pytest
 
 #: read here: the tests themselves see no variable of ours
-_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "400"))
+_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "1000"))
 _SEED = os.environ.get("TRAINFLOW_SIMULATION_SEED")
 
 

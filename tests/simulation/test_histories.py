@@ -1,4 +1,4 @@
-"""Random histories of a chain: whatever is killed, lost, repeated or cleared, nothing of section 3 is ever violated."""
+"""Random histories of a chain: whatever is killed, lost, repeated or cleared, what must always be true stays true."""
 
 from __future__ import annotations
 
