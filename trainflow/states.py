@@ -125,8 +125,3 @@ RUN_MOVES: dict[DagRunState, frozenset[DagRunState]] = {
     _R.SUCCESS: frozenset({_R.QUEUED}),
     _R.FAILED: frozenset({_R.QUEUED}),
 }
-
-
-def may_leave_for(to: TaskInstanceState | None) -> frozenset[TaskInstanceState | None]:
-    """The states from which a task instance may move to `to`."""
-    return frozenset(source for source, targets in TASK_MOVES.items() if to in targets)

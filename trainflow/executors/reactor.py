@@ -59,11 +59,6 @@ class Reactor:
         self._selector.register(self._wake_read, selectors.EVENT_READ, _Source(self._drain, None))
         self.woken = False
 
-    @property
-    def wakeup_fd(self) -> int:
-        """For `signal.set_wakeup_fd`: a signal ends the wait."""
-        return self._wake_write
-
     def watch(self, source: HasFileno | int, on_readable: Callback | None, on_writable: Callback | None = None) -> None:
         """Call back when `source` is readable (writable); replaces what was watched on it before."""
         events = (selectors.EVENT_READ if on_readable else 0) | (selectors.EVENT_WRITE if on_writable else 0)
