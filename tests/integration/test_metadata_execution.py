@@ -74,12 +74,12 @@ def pulled(
 
 def everything(plane: ControlPlane) -> dict[str, list[Any]]:
     """All rows of all tables but leases: to see that nothing has changed."""
-    from trainflow.metadata.models import Base
+    from trainflow.metadata.models import METADATA
 
     with plane.database.reading() as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table))]
-            for table in Base.metadata.sorted_tables
+            for table in METADATA.sorted_tables
         }
 
 

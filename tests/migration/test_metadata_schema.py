@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateTable
 from trainflow.errors import EngineError
 from trainflow.metadata import pool_queries, schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.models import Base
+from trainflow.metadata.models import METADATA
 
 
 def _database(path: Path) -> Database:
@@ -80,9 +80,9 @@ def test_models_equal_migrated(migrated: Database) -> None:
 
     with migrated.reading() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": looked_at})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, METADATA) == []
         found = set(inspect(connection).get_table_names())
-    assert found - {"alembic_version"} == set(Base.metadata.tables)
+    assert found - {"alembic_version"} == set(METADATA.tables)
 
 
 def test_ids_of_waits_are_never_given_twice(migrated: Database, fresh: Database) -> None:
@@ -162,7 +162,7 @@ def test_tables_can_be_written_for_every_database(url: str) -> None:
         engine = create_mock_engine(url, lambda *_: None)
     except ImportError as missing:
         pytest.skip(f"{missing.name} is not installed")
-    for table in Base.metadata.sorted_tables:
+    for table in METADATA.sorted_tables:
         statement = str(CreateTable(table).compile(dialect=engine.dialect))
         if engine.dialect.name == "mysql":
             assert " TEXT" not in statement.replace("note TEXT", "").replace("reason TEXT", "").replace(

@@ -7,16 +7,16 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.errors import DagNotFound
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
 from trainflow.metadata.models import Dag, DagVersion, ImportProblem
 from trainflow.serialization.document import DagDocument, decode, version_of
 
-DAG: Table = Dag.__table__  # type: ignore[assignment]
-VERSION: Table = DagVersion.__table__  # type: ignore[assignment]
-PROBLEM: Table = ImportProblem.__table__  # type: ignore[assignment]
+DAG = Dag.table
+VERSION = DagVersion.table
+PROBLEM = ImportProblem.table
 
 
 def store(connection: Connection, document: DagDocument, data: bytes, source: DagSource, now: datetime) -> int:

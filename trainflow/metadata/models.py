@@ -1,13 +1,20 @@
-"""The tables. Invariants that two processes could break live here, as unique indexes."""
+"""The tables. Invariants that two processes could break live here, as unique indexes.
+
+Each is a class whose attributes are its columns, made into a table of SQLAlchemy's core: the mapper is not used, and
+importing it would take as long as everything else here together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    Boolean,
+    Column,
     DateTime,
     Dialect,
     Float,
@@ -16,23 +23,44 @@ from sqlalchemy import (
     Integer,
     MetaData,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
-from sqlalchemy.dialects.mysql import LONGTEXT
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
 
-LongText = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+_T = TypeVar("_T")
+
 BigKey = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class LongText(Text):
+    """Text of any length."""
+
+
+class Moment(DateTime):
+    """A point in time, to the microsecond."""
+
+
+# said here rather than with a variant: that would import the whole dialect of MySQL
+@compiles(LongText, "mysql", "mariadb")
+def _long_text(_type: LongText, _compiler: Any, **_: Any) -> str:
+    return "LONGTEXT"
+
+
+@compiles(Moment, "mysql", "mariadb")
+def _moment(_type: Moment, _compiler: Any, **_: Any) -> str:
+    return "DATETIME(6)"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC instant, to the microsecond, on every database. Refuses naive values."""
 
-    impl = DateTime(timezone=True).with_variant(MYSQL_DATETIME(fsp=6), "mysql", "mariadb")
+    impl = Moment(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -62,240 +90,248 @@ class Json(TypeDecorator[Any]):
         return None if value is None else msgspec.json.decode(value)
 
 
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: Json}  # noqa: RUF012 (read by SQLAlchemy)
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 
-class Dag(Base):
+class TableModel:
+    """A table, written as a class of typed columns."""
+
+    table: ClassVar[Table]
+    #: what holds over several columns, and indexes
+    constraints: ClassVar[Sequence[SchemaItem]] = ()
+
+    def __init_subclass__(cls, *, name: str, **options: Any) -> None:
+        columns: list[Column[Any]] = []
+        for attribute, value in vars(cls).items():
+            if isinstance(value, Column):
+                value.name = value.key = attribute
+                columns.append(value)
+        cls.table = Table(name, METADATA, *columns, *cls.constraints, **options)
+
+
+def required(type_: TypeEngine[_T], *constraints: SchemaItem, **options: Any) -> Column[_T]:
+    """A column that always has a value."""
+    return Column(type_, *constraints, nullable=False, **options)
+
+
+def optional(type_: TypeEngine[_T], **options: Any) -> Column[_T | None]:
+    """A column that may be empty."""
+    return Column(type_, nullable=True, **options)
+
+
+class Dag(TableModel, name="dag"):
     """A DAG that some file defines (or defined: `missing_since`)."""
 
-    __tablename__ = "dag"
-
-    dag_id: Mapped[str] = mapped_column(String(250), primary_key=True)
-    path: Mapped[str] = mapped_column(String(1000))
-    version_id: Mapped[int | None] = mapped_column(BigKey)
-    is_paused: Mapped[bool] = mapped_column(default=False)
+    dag_id = required(String(250), primary_key=True)
+    path = required(String(1000))
+    version_id = optional(BigKey)
+    is_paused = required(Boolean(), default=False)
     #: taken from the version: read by the statement that starts runs
-    max_active_runs: Mapped[int] = mapped_column(default=16)
-    parsed_at: Mapped[datetime]
-    missing_since: Mapped[datetime | None]
+    max_active_runs = required(Integer(), default=16)
+    parsed_at = required(UtcDateTime())
+    missing_since = optional(UtcDateTime())
 
 
-class DagVersion(Base):
+class DagVersion(TableModel, name="dag_version"):
     """One content of one DAG. A run is pinned to its version."""
 
-    __tablename__ = "dag_version"
-    __table_args__ = (UniqueConstraint("dag_id", "digest"), UniqueConstraint("dag_id", "number"))
+    constraints = (UniqueConstraint("dag_id", "digest"), UniqueConstraint("dag_id", "number"))
 
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    dag_id: Mapped[str] = mapped_column(String(250))
-    number: Mapped[int]
-    digest: Mapped[str] = mapped_column(String(80))
-    document: Mapped[str] = mapped_column(LongText)
-    source: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    dag_id = required(String(250))
+    number = required(Integer())
+    digest = required(String(80))
+    document = required(LongText())
+    source = required(Json())
+    created_at = required(UtcDateTime())
 
 
-class DagRun(Base):
-    """One run. At most one per (parent run, task) exists: one successor, however often it is triggered."""
+class DagRun(TableModel, name="dag_run", sqlite_autoincrement=True):
+    """One run. At most one per (parent run, task) exists: one successor, however often it is triggered.
 
-    __tablename__ = "dag_run"
-    __table_args__ = (
+    No id is given twice: what the outbox remembers of a run that was deleted is not about a later one.
+    """
+
+    constraints = (
         UniqueConstraint("dag_id", "run_id"),
         UniqueConstraint("dag_id", "number"),
         UniqueConstraint("parent_id", "parent_task_id", "parent_map_index"),
         Index("ix_dag_run_state", "state", "dag_id", "number"),
-        # what the outbox remembers of a run that was deleted is not about a later one
-        {"sqlite_autoincrement": True},
     )
 
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    dag_id: Mapped[str] = mapped_column(String(250))
-    run_id: Mapped[str] = mapped_column(String(250))
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    dag_id = required(String(250))
+    run_id = required(String(250))
     #: order of creation within the DAG: the order in which queued runs start
-    number: Mapped[int]
-    version_id: Mapped[int] = mapped_column(ForeignKey("dag_version.id"))
-    state: Mapped[str] = mapped_column(String(20))
-    run_type: Mapped[str] = mapped_column(String(30))
-    triggered_by: Mapped[str] = mapped_column(String(20))
-    conf: Mapped[dict[str, Any]]
-    logical_date: Mapped[datetime | None]
-    run_after: Mapped[datetime]
-    queued_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]
+    number = required(Integer())
+    version_id = required(BigKey, ForeignKey("dag_version.id"))
+    state = required(String(20))
+    run_type = required(String(30))
+    triggered_by = required(String(20))
+    conf = required(Json())
+    logical_date = optional(UtcDateTime())
+    run_after = required(UtcDateTime())
+    queued_at = required(UtcDateTime())
+    started_at = optional(UtcDateTime())
+    ended_at = optional(UtcDateTime())
     #: who triggered it
-    parent_id: Mapped[int | None] = mapped_column(BigKey)
-    parent_task_id: Mapped[str | None] = mapped_column(String(250))
-    parent_map_index: Mapped[int | None]
+    parent_id = optional(BigKey)
+    parent_task_id = optional(String(250))
+    parent_map_index = optional(Integer())
     #: the run that a person started and of which this one is a descendant
-    root_id: Mapped[int | None] = mapped_column(BigKey, index=True)
+    root_id = optional(BigKey, index=True)
     #: counts clears: a wait for this run from before a clear is not ended by what happened before it
-    clear_number: Mapped[int] = mapped_column(default=0)
-    note: Mapped[str | None] = mapped_column(Text)
-    mlflow_uri: Mapped[str | None] = mapped_column(String(500))
-    mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
+    clear_number = required(Integer(), default=0)
+    note = optional(Text())
+    mlflow_uri = optional(String(500))
+    mlflow_run_id = optional(String(64))
 
 
-class TaskInstance(Base):
+class TaskInstance(TableModel, name="task_instance"):
     """One task of one run."""
 
-    __tablename__ = "task_instance"
-    __table_args__ = (
+    constraints = (
         UniqueConstraint("dag_run_id", "task_id", "map_index"),
         # the order in which scheduled tasks are looked at
         Index("ix_task_instance_queueing", "state", text("resumed DESC"), text("priority_weight DESC"), "id"),
         Index("ix_task_instance_attempt_id", "attempt_id"),
     )
 
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    dag_run_id: Mapped[int] = mapped_column(ForeignKey("dag_run.id", ondelete="CASCADE"))
-    task_id: Mapped[str] = mapped_column(String(250))
-    map_index: Mapped[int] = mapped_column(default=-1)
-    state: Mapped[str | None] = mapped_column(String(20))
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    dag_run_id = required(BigKey, ForeignKey("dag_run.id", ondelete="CASCADE"))
+    task_id = required(String(250))
+    map_index = required(Integer(), default=-1)
+    state = optional(String(20))
     #: attempts that failed by their own fault; the current try is failures + 1
-    failures: Mapped[int] = mapped_column(default=0)
-    max_tries: Mapped[int] = mapped_column(default=0)
+    failures = required(Integer(), default=0)
+    max_tries = required(Integer(), default=0)
     #: attempts in a row that infrastructure lost
-    lost: Mapped[int] = mapped_column(default=0)
-    attempt_id: Mapped[str | None] = mapped_column(String(32))
-    deferral_number: Mapped[int] = mapped_column(default=0)
-    reschedules: Mapped[int] = mapped_column(default=0)
-    pool: Mapped[str] = mapped_column(String(250))
-    pool_slots: Mapped[int] = mapped_column(default=1)
-    priority_weight: Mapped[int] = mapped_column(default=1)
-    queue: Mapped[str] = mapped_column(String(250), default="default")
-    scheduled_at: Mapped[datetime | None]
-    queued_at: Mapped[datetime | None]
+    lost = required(Integer(), default=0)
+    attempt_id = optional(String(32))
+    deferral_number = required(Integer(), default=0)
+    reschedules = required(Integer(), default=0)
+    pool = required(String(250))
+    pool_slots = required(Integer(), default=1)
+    priority_weight = required(Integer(), default=1)
+    queue = required(String(250), default="default")
+    scheduled_at = optional(UtcDateTime())
+    queued_at = optional(UtcDateTime())
     #: first start since it was made or cleared: what a sensor's timeout counts from
-    started_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]
-    retry_at: Mapped[datetime | None]
-    hostname: Mapped[str | None] = mapped_column(String(250))
-    pid: Mapped[int | None]
+    started_at = optional(UtcDateTime())
+    ended_at = optional(UtcDateTime())
+    retry_at = optional(UtcDateTime())
+    hostname = optional(String(250))
+    pid = optional(Integer())
     #: seconds since boot at which the process started: tells it from a later one with its pid
-    process_started: Mapped[float | None] = mapped_column(Float)
-    heartbeat_at: Mapped[datetime | None]
+    process_started = optional(Float())
+    heartbeat_at = optional(UtcDateTime())
     #: the scheduler whose executor holds it
-    service_id: Mapped[int | None] = mapped_column(BigKey)
+    service_id = optional(BigKey)
     #: scheduled after a wait: goes first, since it has waited already and holds what it waited for
-    resumed: Mapped[bool] = mapped_column(default=False)
-    next_method: Mapped[str | None] = mapped_column(String(250))
-    next_kwargs: Mapped[dict[str, Any] | None]
-    progress: Mapped[dict[str, Any] | None]
-    problem: Mapped[str | None] = mapped_column(LongText)
-    note: Mapped[str | None] = mapped_column(Text)
+    resumed = required(Boolean(), default=False)
+    next_method = optional(String(250))
+    next_kwargs = optional(Json())
+    progress = optional(Json())
+    problem = optional(LongText())
+    note = optional(Text())
 
 
-class Attempt(Base):
+class Attempt(TableModel, name="attempt"):
     """One try of one task instance: history, for people."""
 
-    __tablename__ = "attempt"
-
-    attempt_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    task_instance_id: Mapped[int] = mapped_column(ForeignKey("task_instance.id", ondelete="CASCADE"), index=True)
-    try_number: Mapped[int]
+    attempt_id = required(String(32), primary_key=True)
+    task_instance_id = required(BigKey, ForeignKey("task_instance.id", ondelete="CASCADE"), index=True)
+    try_number = required(Integer())
     #: how it ended, in one word; None while it lasts
-    outcome: Mapped[str | None] = mapped_column(String(20))
-    queued_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]
-    problem: Mapped[str | None] = mapped_column(LongText)
-    log_path: Mapped[str] = mapped_column(String(1000))
+    outcome = optional(String(20))
+    queued_at = required(UtcDateTime())
+    started_at = optional(UtcDateTime())
+    ended_at = optional(UtcDateTime())
+    problem = optional(LongText())
+    log_path = required(String(1000))
 
 
-class XCom(Base):
+class XCom(TableModel, name="xcom"):
     """A value that a task handed over."""
 
-    __tablename__ = "xcom"
-
-    dag_run_id: Mapped[int] = mapped_column(ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True)
-    task_id: Mapped[str] = mapped_column(String(250), primary_key=True)
-    map_index: Mapped[int] = mapped_column(primary_key=True, default=-1)
-    key: Mapped[str] = mapped_column(String(250), primary_key=True)
-    value: Mapped[str] = mapped_column(LongText)
-    created_at: Mapped[datetime]
+    dag_run_id = required(BigKey, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True)
+    task_id = required(String(250), primary_key=True)
+    map_index = required(Integer(), primary_key=True, default=-1)
+    key = required(String(250), primary_key=True)
+    value = required(LongText())
+    created_at = required(UtcDateTime())
 
 
-class Trigger(Base):
-    """A wait handed to the triggerer: one per deferred task instance."""
+class Trigger(TableModel, name="trigger", sqlite_autoincrement=True):
+    """A wait handed to the triggerer: one per deferred task instance.
 
-    __tablename__ = "trigger"
-    #: an id is never given twice: an event that comes late must not end somebody else's wait
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 (read by SQLAlchemy)
+    No id is given twice: an event that comes late must not end somebody else's wait.
+    """
 
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    task_instance_id: Mapped[int] = mapped_column(ForeignKey("task_instance.id", ondelete="CASCADE"), unique=True)
-    attempt_id: Mapped[str] = mapped_column(String(32))
-    deferral_number: Mapped[int]
-    trigger_class: Mapped[str] = mapped_column(String(500))
-    kwargs: Mapped[dict[str, Any]]
-    deadline: Mapped[datetime | None] = mapped_column(index=True)
-    created_at: Mapped[datetime]
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    task_instance_id = required(BigKey, ForeignKey("task_instance.id", ondelete="CASCADE"), unique=True)
+    attempt_id = required(String(32))
+    deferral_number = required(Integer())
+    trigger_class = required(String(500))
+    kwargs = required(Json())
+    deadline = optional(UtcDateTime(), index=True)
+    created_at = required(UtcDateTime())
     #: the triggerer that watches it
-    service_id: Mapped[int | None] = mapped_column(BigKey, index=True)
+    service_id = optional(BigKey, index=True)
 
 
-class Pool(Base):
+class Pool(TableModel, name="pool"):
     """A limit shared by tasks. `slots` -1: no limit."""
 
-    __tablename__ = "pool"
-
-    name: Mapped[str] = mapped_column(String(250), primary_key=True)
-    slots: Mapped[int]
-    include_deferred: Mapped[bool] = mapped_column(default=False)
-    description: Mapped[str | None] = mapped_column(Text)
+    name = required(String(250), primary_key=True)
+    slots = required(Integer())
+    include_deferred = required(Boolean(), default=False)
+    description = optional(Text())
 
 
-class Service(Base):
+class Service(TableModel, name="service"):
     """A living part of the control plane, and its lease."""
 
-    __tablename__ = "service"
-
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    kind: Mapped[str] = mapped_column(String(30))
-    hostname: Mapped[str] = mapped_column(String(250))
-    pid: Mapped[int]
-    process_started: Mapped[float] = mapped_column(Float)
-    started_at: Mapped[datetime]
-    heartbeat_at: Mapped[datetime]
-    stopped_at: Mapped[datetime | None]
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    kind = required(String(30))
+    hostname = required(String(250))
+    pid = required(Integer())
+    process_started = required(Float())
+    started_at = required(UtcDateTime())
+    heartbeat_at = required(UtcDateTime())
+    stopped_at = optional(UtcDateTime())
 
 
-class ImportProblem(Base):
+class ImportProblem(TableModel, name="import_problem"):
     """Why a pipeline file gives no DAG."""
 
-    __tablename__ = "import_problem"
-
-    path: Mapped[str] = mapped_column(String(500), primary_key=True)
-    message: Mapped[str] = mapped_column(LongText)
-    traceback: Mapped[str] = mapped_column(LongText)
-    line: Mapped[int | None]
-    column: Mapped[int | None]
-    at: Mapped[datetime]
+    path = required(String(500), primary_key=True)
+    message = required(LongText())
+    traceback = required(LongText())
+    line = optional(Integer())
+    column = optional(Integer())
+    at = required(UtcDateTime())
 
 
-class Outbox(Base):
+class Outbox(TableModel, name="outbox"):
     """A delivery to the mirror that is still to be made. Written in the transaction it tells about."""
 
-    __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_delivered_at", "delivered_at", "id"),)
+    constraints = (Index("ix_outbox_delivered_at", "delivered_at", "id"),)
 
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id = required(BigKey, primary_key=True, autoincrement=True)
     #: what makes a second delivery of the same fact recognisable
-    key: Mapped[str] = mapped_column(String(500), unique=True)
-    dag_run_id: Mapped[int | None] = mapped_column(BigKey)
-    kind: Mapped[str] = mapped_column(String(30))
-    created_at: Mapped[datetime]
-    failures: Mapped[int] = mapped_column(default=0)
-    next_attempt_at: Mapped[datetime]
-    delivered_at: Mapped[datetime | None]
-    reason: Mapped[str | None] = mapped_column(Text)
+    key = required(String(500), unique=True)
+    dag_run_id = optional(BigKey)
+    kind = required(String(30))
+    created_at = required(UtcDateTime())
+    failures = required(Integer(), default=0)
+    next_attempt_at = required(UtcDateTime())
+    delivered_at = optional(UtcDateTime())
+    reason = optional(Text())

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from trainflow.metadata.models import Outbox
 
-OUTBOX: Table = Outbox.__table__  # type: ignore[assignment]
+OUTBOX = Outbox.table
 
 
 def add(connection: Connection, *, kind: str, dag_run_id: int, clear_number: int, now: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.errors import InputError
 from trainflow.metadata import task_queries
@@ -12,7 +12,7 @@ from trainflow.metadata.models import Pool
 from trainflow.metadata.schema import DEFAULT_POOL
 from trainflow.metadata.task_queries import TASK
 
-POOL: Table = Pool.__table__  # type: ignore[assignment]
+POOL = Pool.table
 
 
 class PoolSlots(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from trainflow.errors import (
     DagRunAlreadyExists,
@@ -25,7 +25,7 @@ from trainflow.metadata.models import DagRun
 from trainflow.param_schema import resolve
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState, DagRunType, TriggeredBy
 
-RUN: Table = DagRun.__table__  # type: ignore[assignment]
+RUN = DagRun.table
 
 
 class Parent(NamedTuple):

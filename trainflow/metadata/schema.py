@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
-from trainflow.metadata.models import Base, Pool
+from trainflow.metadata.models import METADATA, Pool
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: the newest revision under migrations/versions; a test holds the two together
@@ -62,7 +62,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 def reset(database: Database) -> None:
     """Drop everything and create it anew."""
     with database.transaction() as connection:
-        Base.metadata.drop_all(connection)
+        METADATA.drop_all(connection)
         connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
         _create(connection)
 
@@ -74,7 +74,7 @@ def current_revision(database: Database) -> str | None:
 
 
 def _create(connection: Connection) -> None:
-    Base.metadata.create_all(connection, checkfirst=False)
+    METADATA.create_all(connection, checkfirst=False)
     connection.execute(
         text(
             "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -87,9 +87,9 @@ def _create(connection: Connection) -> None:
 
 def seed(connection: Connection) -> None:
     """The rows every database has."""
-    pool = Pool.__table__
+    pool = Pool.table
     connection.execute(
-        pool.insert().values(  # type: ignore[attr-defined]
+        pool.insert().values(
             name=DEFAULT_POOL, slots=DEFAULT_POOL_SLOTS, include_deferred=False, description="Default pool"
         )
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from trainflow.metadata.models import Service
 
-SERVICE: Table = Service.__table__  # type: ignore[assignment]
+SERVICE = Service.table
 
 
 def register(

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Connection,
     Row,
-    Table,
     Update,
     bindparam,
     delete,
@@ -28,11 +27,11 @@ from trainflow.metadata.models import Attempt, Dag, DagRun, TaskInstance, XCom
 from trainflow.serialization.document import DagDocument
 from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
 
-TASK: Table = TaskInstance.__table__  # type: ignore[assignment]
-ATTEMPT: Table = Attempt.__table__  # type: ignore[assignment]
-RUN: Table = DagRun.__table__  # type: ignore[assignment]
-XCOM: Table = XCom.__table__  # type: ignore[assignment]
-DAG: Table = Dag.__table__  # type: ignore[assignment]
+TASK = TaskInstance.table
+ATTEMPT = Attempt.table
+RUN = DagRun.table
+XCOM = XCom.table
+DAG = Dag.table
 
 State = TaskInstanceState | None
 

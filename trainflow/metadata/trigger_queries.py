@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from trainflow.messages.outcome import Deferral
 from trainflow.messages.workload import AttemptKey
@@ -14,8 +14,8 @@ from trainflow.metadata import task_queries
 from trainflow.metadata.models import TaskInstance, Trigger
 from trainflow.states import TaskInstanceState
 
-TRIGGER: Table = Trigger.__table__  # type: ignore[assignment]
-TASK: Table = TaskInstance.__table__  # type: ignore[assignment]
+TRIGGER = Trigger.table
+TASK = TaskInstance.table
 
 #: the method a task resumes in when its wait failed: the runner raises instead of calling the operator
 FAIL_METHOD = "__fail__"

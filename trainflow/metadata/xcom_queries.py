@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
 from trainflow.messages.outcome import XComItem
 from trainflow.metadata.models import DagRun, XCom
 
-XCOM: Table = XCom.__table__  # type: ignore[assignment]
-RUN: Table = DagRun.__table__  # type: ignore[assignment]
+XCOM = XCom.table
+RUN = DagRun.table
 
 
 def put(

@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from trainflow.metadata.models import Base
+from trainflow.metadata.models import METADATA
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True, transactional_ddl=False)
+context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True, transactional_ddl=False)
 context.run_migrations()
