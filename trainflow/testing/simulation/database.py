@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
+from trainflow.testing.simulation.straight import StraightConnection
 
 _OBSERVE = """
 CREATE TABLE observed (
@@ -38,6 +39,21 @@ CREATE TRIGGER observe_xcom AFTER INSERT ON xcom BEGIN
     INSERT INTO observed (kind, run, name, new) VALUES ('xcom', new.dag_run_id, new.task_id, new.key);
 END;
 """
+
+
+def _empty_schema() -> bytes:
+    """What every new metadata database is."""
+    database = Database("sqlite://")
+    schema.ensure_schema(database)
+    raw = cast("sqlite3.Connection", database.engine.raw_connection().driver_connection)
+    try:
+        return raw.serialize()
+    finally:
+        database.close()
+
+
+#: more than there are kinds of statements
+_STATEMENTS = 1000
 
 
 class Observed(NamedTuple):
@@ -65,51 +81,72 @@ class SimulatedCrash(Exception):
 
 
 class SimulatedDatabase(Database):
-    """One for all histories of a process, so that its statements are compiled once."""
+    """One for all histories of a process, so that its statements are compiled once. For one thread at a time."""
 
     def __init__(self) -> None:
         super().__init__("sqlite://")
         #: whoever writes next is gone: before the commit, or right after it
         self.crash: str | None = None
-        schema.ensure_schema(self)
-        self._raw = cast("sqlite3.Connection", self.engine.raw_connection().driver_connection)
-        self._raw.executescript(_OBSERVE)
-        self._empty = self._raw.serialize()
+        self.raw = sqlite3.connect(
+            ":memory:", isolation_level=None, cached_statements=_STATEMENTS, check_same_thread=False
+        )
+        self.raw.deserialize(_empty_schema())
+        self.raw.execute("PRAGMA foreign_keys=ON")
+        self.raw.executescript(_OBSERVE)
+        self._empty = self.raw.serialize()
+        #: what transactions are made with
+        self.connection = cast("Connection", StraightConnection(self.raw, self.engine.dialect))
         self._seen_changes = 0
 
     def wipe(self) -> None:
         """What a deleted and newly created database is."""
-        self._raw.deserialize(self._empty)
+        self.raw.deserialize(self._empty)
         self.crash = None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """See `Database.transaction`."""
         crash, self.crash = self.crash, None
-        with super().transaction() as connection:
+        with self._begun("BEGIN IMMEDIATE") as connection:
             yield connection
             if crash == "before":
                 raise SimulatedCrash(committed=False)
         if crash == "after":
             raise SimulatedCrash(committed=True)
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """See `Database.reading`."""
+        with self._begun("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[Connection]:
+        self.raw.execute(begin)
+        try:
+            yield self.connection
+        except BaseException:
+            self.raw.execute("ROLLBACK")
+            raise
+        self.raw.execute("COMMIT")
+
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Look at rows, past the product."""
-        return self._raw.execute(statement, values).fetchall()
+        return self.raw.execute(statement, values).fetchall()
 
     def write(self, statement: str, *values: Any) -> None:
         """What the world does to rows, not the product."""
-        self._raw.execute(statement, values)
+        self.raw.execute(statement, values)
 
     def observed(self) -> list[Observed]:
         """What changed since the last look, in order."""
-        if self._raw.total_changes == self._seen_changes:
+        if self.raw.total_changes == self._seen_changes:
             return []
-        changes = self._raw.execute(
+        changes = self.raw.execute(
             "SELECT kind, id, run, name, old, new, attempt, deferral, old_failures, failures, service "
             "FROM observed ORDER BY number"
         ).fetchall()
         if changes:
-            self._raw.execute("DELETE FROM observed")
-        self._seen_changes = self._raw.total_changes
+            self.raw.execute("DELETE FROM observed")
+        self._seen_changes = self.raw.total_changes
         return [Observed._make(change) for change in changes]

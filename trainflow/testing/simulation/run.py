@@ -11,11 +11,17 @@ from trainflow.testing.simulation.plan import Fault, Scene, faults_of, scene_of
 from trainflow.testing.simulation.violation import Violation
 
 
-def simulate(seed: int, *, scene: Scene | None = None, faults: tuple[Fault, ...] | None = None) -> History:
+def simulate(
+    seed: int,
+    *,
+    scene: Scene | None = None,
+    faults: tuple[Fault, ...] | None = None,
+    database: SimulatedDatabase | None = None,
+) -> History:
     """The history of a seed; with `scene` or `faults`, what would happen there instead. Never raises."""
     scene = scene_of(seed) if scene is None else scene
     faults = faults_of(seed) if faults is None else faults
-    driver = Driver(seed, scene, faults, _database())
+    driver = Driver(seed, scene, faults, database or _database())
     try:
         with determined(seed), uncollected():
             driver.drive()

@@ -1,0 +1,21 @@
+"""The connection of the simulation is one like SQLAlchemy's, only faster."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import StaticPool, create_engine
+
+from trainflow.testing.simulation.database import SimulatedDatabase
+from trainflow.testing.simulation.run import simulate
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_history_is_the_same_over_sqlalchemys_own_connection() -> None:
+    database = SimulatedDatabase()
+    engine = create_engine("sqlite://", creator=lambda: database.raw, poolclass=StaticPool)
+    straight = [simulate(seed, database=database) for seed in range(20)]
+
+    with engine.connect() as connection:
+        database.connection = connection
+        assert [simulate(seed, database=database) for seed in range(20)] == straight
