@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainflow.chaos import passed
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
@@ -47,6 +48,8 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
     if store.local_path(path) != folder:
         for file in files:
             store.put_file(folder / file.path, f"{path}/{file.path}")
+            passed("artifacts: a file is in the store")
+    passed("artifacts: sealed")
     return Artifacts(path, files)
 
 

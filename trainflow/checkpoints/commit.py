@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.chaos import passed
 from trainflow.checkpoints.artifacts import verify_uploaded
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Artifacts, Author, Checkpoint, CheckpointRef, SplitSummary
@@ -66,9 +67,10 @@ def commit(store: Store, request: CommitRequest, now: datetime) -> Checkpoint:
     be committed, StoreFailure. After a StoreFailure the checkpoint may have been committed: commit again and see.
     """
     work = Commit(Ledger(store, request.chain), request, now)
-    for _, step in STEPS:
+    for name, step in STEPS:
         if work.done is None:
             step(work)
+            passed(f"commit: {name}")
     assert work.done is not None
     return work.done
 

@@ -42,6 +42,9 @@ def start(
     ),
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
+    chaos: int | None = typer.Option(
+        None, "--chaos", metavar="SEED", help="Kill attempts and the engine at random steps while training, then audit."
+    ),
     ready: int | None = typer.Option(None, "--ready-descriptor", hidden=True),
 ) -> int:
     """Train a pipeline until it is caught up (mode: latest: until you stop it with Ctrl-C).
@@ -58,6 +61,13 @@ def start(
     given = parse_overrides(overrides)
     project = project_of(path)
     settings = load_settings(project)
+    if chaos is not None:
+        from trainflow.cli.chaotic import start_chaotic
+
+        if detach:
+            raise InputError("--chaos is there to be watched: leave out --detach")
+        options = [word for item in overrides for word in ("--set", item)]
+        return start_chaotic(project, path, chaos, [*options, "--plain"] if plain else options)
     if detach:
         from trainflow.cli.detached import start_detached
 

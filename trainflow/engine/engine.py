@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from trainflow.chaos import enter
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
 from trainflow.errors import EngineError
@@ -132,6 +133,7 @@ class Engine:
             on_failure.pop_all()
         try:
             self._make_parts()
+            enter("engine")
             yield self
         finally:
             self._close()

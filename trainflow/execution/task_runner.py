@@ -15,6 +15,7 @@ from trainflow.authoring import templates  # noqa: F401 - rendered with in every
 from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import describe_trigger
+from trainflow.chaos import enter, passed
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import (
     EngineError,
@@ -60,6 +61,8 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     if not isinstance(started, Started):
         # a second delivery of an attempt that another process holds, or of one that nobody waits for any more
         return 0
+    enter("attempt")
+    passed("attempt: claimed")
     ti = RuntimeTaskInstance(
         workload,
         started,
@@ -72,7 +75,9 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     )
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
     ti.flush_progress()
+    passed("attempt: before the report")
     reply = connection.conclude(outcome)
+    passed("attempt: after the report")
     if refused(reply):
         log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
     connection.close()
@@ -129,11 +134,13 @@ class _Attempt:
         limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
         with current_context(context), time_limit(limit):
             task.render_template_fields(context)
+            passed("attempt: rendered")
             task.pre_execute(context)
             if self._started.next_method is None:
                 result = task.execute(context)
             else:
                 result = task.resume_execution(self._started.next_method, self._started.next_kwargs, context)
+            passed("attempt: executed")
             task.post_execute(context, result)
         self._push(task, result)
         return self._ended(OutcomeState.SUCCESS)

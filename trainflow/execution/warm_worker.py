@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import msgspec
 
+from trainflow.chaos import enter, passed
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.parse import parse
 from trainflow.execution.spare import KEEP_SECONDS, Spare, wait_for_workload
@@ -129,7 +130,9 @@ class WarmWorker:
         pid = self._give_to_spare(workload)
         if pid is None:
             pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
+        passed("worker: forked")
         self._say(Launched(workload.key, pid, _started(pid)))
+        passed("worker: said so")
         self._wants_spare = True
 
     def _give_to_spare(self, workload: ExecuteTask) -> int | None:
@@ -279,6 +282,7 @@ def main() -> None:
         left.close()
         WarmWorker(right, Path(sys.argv[2])).serve()
         return
+    enter("worker")
     WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
 
 

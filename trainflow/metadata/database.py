@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from trainflow.chaos import passed
 from trainflow.errors import EngineError, SettingsError
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -60,6 +61,8 @@ class Database:
             begin = "BEGIN IMMEDIATE" if self.is_sqlite else None
             with connection.execution_options(trainflow_begin=begin).begin():
                 yield connection
+                passed("database: before the commit")
+            passed("database: after the commit")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

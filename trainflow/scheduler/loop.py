@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from trainflow.chaos import passed
 from trainflow.clock import Clock
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
@@ -112,6 +113,7 @@ class Scheduler:
         now = self._clock.now()
         for phase in self.phases:
             phase.run(now)
+            passed(f"scheduler: {phase.name}")
 
     @property
     def busy(self) -> bool:
