@@ -16,6 +16,7 @@ Invariants
 A change breaks this when it checks something only while the pipeline runs that the file already tells, when a default
 lives in `compile` and not in `model`, or when a key is renamed without its name in `trainflow.samples.spec` following.
 
-Reading order: `model` (every key, unit and default), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`,
+Reading order: `model` (every key, unit and default; the sections are in `section`, `samples_section`, `store_section`,
+`retention_section`, each with what it becomes), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`,
 `overrides`, `parameters`, `references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
 """

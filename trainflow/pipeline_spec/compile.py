@@ -12,7 +12,6 @@ from typing import Any
 
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
-from trainflow.checkpoints.retention import KeepBest, KeepEvery, KeepLatest, Policy
 from trainflow.operators.checkpoint import CheckpointOperator
 from trainflow.operators.commit import CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
@@ -20,8 +19,10 @@ from trainflow.operators.python import PythonOperator
 from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
-from trainflow.pipeline_spec.model import PipelineSpec, RetentionSection, SamplesSection, TaskSection
-from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.retention_section import policies_of
+from trainflow.pipeline_spec.samples_section import limits_of, samples_of
+from trainflow.pipeline_spec.section import TaskSection
 from trainflow.states import TriggerRule
 
 
@@ -53,41 +54,6 @@ def dag_id_of(spec: PipelineSpec) -> str:
     return spec.pipeline if spec.stage == "main" else f"{spec.pipeline}.{spec.stage}"
 
 
-def samples_of(section: SamplesSection) -> Samples:
-    """The sample table a section describes."""
-    ready, checks = section.ready, section.checks
-    return Samples(
-        path=section.path,
-        length_seconds=int(section.length.total_seconds()),
-        start=section.start,
-        end=section.end,
-        files=section.files,
-        ready=Ready(
-            marker=ready.marker,
-            min_files=ready.min_files,
-            min_rows=ready.min_rows,
-            min_bytes=ready.min_bytes,
-            stable_seconds=ready.stable.total_seconds() if ready.stable else None,
-        ),
-        checks=Checks(**checks.model_dump()) if checks else None,
-        gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
-        storage_options=section.storage_options,
-    )
-
-
-def policies_of(section: RetentionSection | None) -> tuple[Policy, ...]:
-    """The retention policies a section describes."""
-    if section is None:
-        return ()
-    best = section.keep_best
-    policies = (
-        KeepLatest(section.keep_latest) if section.keep_latest else None,
-        KeepEvery(section.keep_every) if section.keep_every else None,
-        KeepBest(best.metric, best.mode, best.count) if best else None,
-    )
-    return tuple(policy for policy in policies if policy)
-
-
 def _checkpoint(spec: PipelineSpec) -> XComArg:
     operator = CheckpointOperator(
         task_id="checkpoint",
@@ -108,11 +74,11 @@ def _checkpoint(spec: PipelineSpec) -> XComArg:
 
 
 def _samples(spec: PipelineSpec, head: XComArg) -> XComArg:
-    section, split = spec.samples, spec.split
+    section = spec.samples
     return DataCheckerOperator(
         task_id="samples",
         samples=samples_of(section),
-        limits=SplitLimits(partitions=split.partitions, rows=split.rows, bytes=split.bytes),
+        limits=limits_of(spec.split),
         checkpoint=head,
         mode=spec.mode,
         poke_interval=section.poke_interval,

@@ -1,0 +1,138 @@
+"""The sample table of a pipeline file, and how much of it one run takes.
+
+The names are those of `trainflow.samples.spec`, with durations (`6h`) in place of seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from trainflow.errors import InputError
+from trainflow.pipeline_spec.fields import Columns, Count, Duration, Fraction, Length, Moment, Range, Size, Wait
+from trainflow.pipeline_spec.section import Section, TaskSection
+from trainflow.samples.pattern import path_pattern
+from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+
+
+class ReadySection(Section):
+    """When a partition counts as completely written: every condition given here holds. With none given, a `_SUCCESS`
+    marker is asked for."""
+
+    marker: str | None = None
+    """Name of a marker file in the partition's folder; may be a glob."""
+    min_files: Count | None = None
+    """At least this many sample files."""
+    min_rows: Count | None = None
+    """At least this many rows."""
+    min_bytes: Size | None = None
+    """At least this size of all sample files together: a number of bytes, or 512MB, 2GiB."""
+    stable: Duration | None = None
+    """No file of the partition was modified for this long."""
+
+
+class ChecksSection(Section):
+    """When a ready partition is good. Read from Parquet footers wherever they hold the answer."""
+
+    min_rows: Count | None = None
+    """Fewest rows a partition may have."""
+    max_rows: Count | None = None
+    """Most rows a partition may have."""
+    columns: Columns = Field(default_factory=dict)
+    """Columns that must be there: a list of names, or name: Arrow type (`int64`, `string`; nothing: any type)."""
+    nulls: dict[str, Fraction] = Field(default_factory=dict)
+    """Column: largest allowed fraction of nulls, 0 to 1."""
+    ranges: dict[str, Range] = Field(default_factory=dict)
+    """Column: [smallest, largest] allowed value; null leaves one side open."""
+
+
+class GapsSection(Section):
+    """What to do when a partition is missing while a later one is ready."""
+
+    wait: Wait = timedelta(0)
+    """Wait this long for it, from the moment the later one became ready."""
+    then: Literal["skip", "fail"] = "fail"
+    """Then step over it (it becomes a hole in the ledger, shown and offered for repair) or fail."""
+
+
+class SamplesSection(TaskSection):
+    """The sample table: where it is, how it is cut in time, when a partition of it is ready and good."""
+
+    path: str
+    """fsspec URL (or path relative to the project) of one partition's folder, with the partition's start as a time
+    pattern: `data/flights/date={start:%Y-%m-%d}/`."""
+    length: Length
+    """Length of a partition: 1h, 1d, …"""
+    start: Moment
+    """Start of the first partition, UTC."""
+    end: Moment | None = None
+    """Exclusive end of the table, UTC; default: it goes on."""
+    files: str = "*.parquet"
+    """Glob of the sample files in the folder."""
+    ready: ReadySection = Field(default_factory=ReadySection)
+    """When a partition is completely written."""
+    checks: ChecksSection | None = None
+    """When a ready partition is good; default: no checks."""
+    gaps: GapsSection = Field(default_factory=GapsSection)
+    """What to do about a missing partition."""
+    storage_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the fsspec file system. Credentials are better left to the environment."""
+    poke_interval: Duration = timedelta(seconds=1)
+    """How often the triggerer looks for the partition that is waited for."""
+    wait_timeout: Duration | None = None
+    """One wait for samples may take this long, then the task fails; default: no limit."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SamplesSection:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("'end' must be after 'start' (it is exclusive)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_folder_each(self) -> SamplesSection:
+        try:
+            path_pattern(self.path, int(self.length.total_seconds()))
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class SplitSection(Section):
+    """How much one run trains on; the first limit reached ends the split, which has at least one partition. With no
+    limit, a run trains on everything that is ready."""
+
+    partitions: Count | None = None
+    """Most partitions of one split."""
+    rows: Count | None = None
+    """Most rows of one split."""
+    bytes: Size | None = None
+    """Largest size of one split's files: a number of bytes, or 512MB, 2GiB."""
+
+
+def samples_of(section: SamplesSection) -> Samples:
+    """The sample table a section describes."""
+    ready, checks = section.ready, section.checks
+    return Samples(
+        path=section.path,
+        length_seconds=int(section.length.total_seconds()),
+        start=section.start,
+        end=section.end,
+        files=section.files,
+        ready=Ready(
+            marker=ready.marker,
+            min_files=ready.min_files,
+            min_rows=ready.min_rows,
+            min_bytes=ready.min_bytes,
+            stable_seconds=ready.stable.total_seconds() if ready.stable else None,
+        ),
+        checks=Checks(**checks.model_dump()) if checks else None,
+        gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
+        storage_options=section.storage_options,
+    )
+
+
+def limits_of(section: SplitSection) -> SplitLimits:
+    """The limits a section describes."""
+    return SplitLimits(partitions=section.partitions, rows=section.rows, bytes=section.bytes)
