@@ -53,9 +53,24 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     connection = Connection(
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
+    return conduct(workload, _claim(workload), connection, project, settings, files, stop=stop, clock=clock)
+
+
+def conduct(
+    workload: ExecuteTask,
+    claim: Start,
+    connection: Connection,
+    project: Project,
+    settings: Settings,
+    files: DagFiles,
+    *,
+    stop: StopSignal,
+    clock: Clock,
+) -> int:
+    """Claim an attempt over `connection`, execute it, report how it ended. Returns the exit code."""
     try:
         # not interrupted: once the claim is sent, only its answer says whether there is an attempt to give back
-        started = connection.request(_claim(workload))
+        started = connection.request(claim)
     except (TaskTerminated, EngineError):
         return FAILED_EXIT_CODE
     if not isinstance(started, Started):
