@@ -11,7 +11,7 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.gates import Gate, parse_gate
-from trainflow.errors import FailException, GateFailed, InputError
+from trainflow.errors import ChainMoved, FailException, GateFailed, InputError
 from trainflow.messages.outcome import CommittedCheckpoint
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.metrics import metrics_from_xcom
@@ -83,6 +83,9 @@ class CommitCheckpointOperator(SplitOperator):
             checkpoint = commit(ledger.store, self._request(head, ti), ti.clock.now())
         except GateFailed as error:
             ti.set_note(f"refused: {'; '.join(error.failures)}")
+            raise FailException(str(error)) from error
+        except ChainMoved as error:
+            # its parent will never be the head again, however often this is tried
             raise FailException(str(error)) from error
         uri = ledger.store.uri(checkpoint.artifacts.path)
         ti.record_checkpoint(
