@@ -22,6 +22,7 @@ from trainflow.messages.requests import (
     GetXCom,
     Progress,
     Refused,
+    Saved,
     Start,
     Started,
     TrackingRun,
@@ -178,6 +179,80 @@ class TestOutcome:
             row = plane.task(run, "a")
             assert (row.state, row.failures, row.lost) == ("scheduled", 0, 0)
             (work,) = plane.tick()
+
+    def test_a_failure_after_new_progress_uses_up_no_try(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        for rows in (10, 20, 30):
+            plane.claim(work)
+            plane.service.handle(Saved(work.key, rows))
+            plane.report(work, O.FAILED)
+            row = plane.task(run, "a")
+            assert (row.state, row.failures, row.saved_rows) == ("up_for_retry", 0, rows)
+            plane.clock.advance(timedelta(seconds=60))
+            (work,) = plane.tick()
+        # no further than before, said twice in different ways
+        plane.claim(work)
+        plane.service.handle(Saved(work.key, 25))
+        plane.report(work, O.FAILED, saved_rows=30)
+        assert (plane.task(run, "a").failures, plane.task(run, "a").saved_rows) == (1, 30)
+        plane.clock.advance(timedelta(seconds=60))
+        (work,) = plane.tick()
+        plane.play(work, O.FAILED)
+        assert plane.task(run, "a").state == "failed"
+
+    def test_progress_comes_with_the_outcome_where_it_could_not_be_told_before(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        plane.play(work, O.FAILED, saved_rows=10)
+        row = plane.task(run, "a")
+        assert (row.state, row.failures, row.saved_rows) == ("up_for_retry", 0, 10)
+
+    def test_attempts_that_are_lost_after_new_progress_are_not_counted(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        for rows in range(1, 8):
+            plane.claim(work)
+            plane.service.handle(Saved(work.key, rows))
+            plane.exit(work)
+            assert (plane.task(run, "a").state, plane.task(run, "a").lost) == ("scheduled", 0)
+            (work,) = plane.tick()
+        for lost in (1, 2):
+            plane.claim(work)
+            plane.service.handle(Saved(work.key, 7))
+            plane.exit(work)
+            assert plane.task(run, "a").lost == lost
+            (work,) = plane.tick()
+        plane.claim(work)
+        plane.exit(work)
+        assert plane.task(run, "a").state == "failed"
+
+    def test_what_a_stale_attempt_saves_counts_for_nobody(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        plane.claim(work)
+        plane.exit(work)
+        (again,) = plane.tick()
+        plane.claim(again)
+        before = everything(plane)
+        assert plane.service.handle(Saved(work.key, 10)) == Done()
+        assert everything(plane) == before
+
+    def test_a_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+        started = plane.claim(work)
+        assert isinstance(started, Started)
+        assert started.cleared_at is None
+        plane.service.handle(Saved(work.key, 10))
+        plane.clock.advance(timedelta(seconds=5))
+        with plane.database.transaction() as connection:
+            run_queries.clear(connection, run, plane.clock.now())
+        plane.scheduler.sweep()
+        row = plane.task(run, "a")
+        assert (row.saved_rows, row.credited_rows) == (None, None)
+        (again,) = plane.tick()
+        started = plane.claim(again)
+        assert isinstance(started, Started)
+        assert started.cleared_at == START + timedelta(seconds=5)
 
     def test_a_rescheduled_sensor_keeps_its_first_start(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         at = START + timedelta(seconds=30)

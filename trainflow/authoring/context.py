@@ -38,6 +38,8 @@ class TaskInstance(Protocol):
     attempt_id: str
     #: when this task instance first started: a sensor's timeout counts from here
     first_started_at: datetime | None
+    #: when a person last cleared it
+    cleared_at: datetime | None
     #: how often it gave its slot back so far
     reschedule_count: int
     log: logging.Logger
@@ -82,6 +84,10 @@ class TaskInstance(Protocol):
         note: str | None = None,
     ) -> None:
         """Say how far the work is; may be called as often as one likes."""
+        ...
+
+    def report_saved(self, rows: int) -> None:
+        """Say that so many rows of the split are saved: a failure after more than ever before uses up no try."""
         ...
 
     def set_note(self, text: str) -> None:

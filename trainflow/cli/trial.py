@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
     from trainflow.execution.task_instance import RuntimeTaskInstance
     from trainflow.messages.outcome import Outcome
-    from trainflow.messages.requests import Progress, Reply, Request
+    from trainflow.messages.requests import Progress, Reply, Request, Saved
     from trainflow.settings.project import Project
 
 EXIT_FAILED = 1
@@ -144,8 +144,13 @@ class Offline:
                 return TrackingRun(None, None)
         return Done()
 
-    def tell(self, message: Progress) -> None:
+    def tell(self, message: Progress | Saved) -> None:
         """See `Connection.tell`."""
+        from trainflow.messages.requests import Saved
+
+        if isinstance(message, Saved):
+            typer.echo(f"saved: {message.rows:,} rows of the split", err=True)
+            return
         total = f" of {message.total:,.0f}" if message.total else ""
         typer.echo(f"progress: {message.done:,.0f}{total} {message.unit} {message.note or ''}".rstrip(), err=True)
 

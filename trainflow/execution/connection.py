@@ -18,7 +18,7 @@ from trainflow.clock import Clock
 from trainflow.errors import EngineError, ProtocolError
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Start
+from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Saved, Start
 from trainflow.settings.home import Home
 
 _FIRST_PAUSE_SECONDS = 0.05
@@ -58,7 +58,7 @@ class Connection:
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def tell(self, message: Progress) -> None:
+    def tell(self, message: Progress | Saved) -> None:
         """Say something that needs no answer; lost when nobody is there."""
         try:
             frames.send(self._connected(), msgspec.json.encode(message))

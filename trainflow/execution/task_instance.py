@@ -37,6 +37,7 @@ from trainflow.messages.requests import (
     Refused,
     Reply,
     Request,
+    Saved,
     Started,
     TrackingRun,
     TriggerRun,
@@ -83,6 +84,7 @@ class RuntimeTaskInstance:
         self.try_number = started.try_number
         self.max_tries = started.max_tries
         self.first_started_at: datetime | None = started.first_started_at
+        self.cleared_at: datetime | None = started.cleared_at
         self.reschedule_count = started.reschedule_count
         self.hostname = socket.gethostname()
         self.log = logging.getLogger(f"trainflow.task.{workload.task_id}")
@@ -95,6 +97,7 @@ class RuntimeTaskInstance:
         self.triggered_runs: list[TriggeredRun] = []
         self.checkpoint: CommittedCheckpoint | None = None
         self.note: str | None = None
+        self.saved_rows: int | None = None
         self._key = workload.key
         self._connection = connection
         self._stop = stop
@@ -201,6 +204,10 @@ class RuntimeTaskInstance:
         if self._progress_unsent is not None:
             self._connection.tell(self._progress_unsent)
             self._progress_unsent = None
+
+    def report_saved(self, rows: int) -> None:
+        self.saved_rows = rows
+        self._connection.tell(Saved(self._key, rows))
 
     def _ask(self, request: Request) -> Reply:
         reply = self._connection.request(request)

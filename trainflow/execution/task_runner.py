@@ -234,5 +234,6 @@ class _Attempt:
             if state in (OutcomeState.SUCCESS, OutcomeState.DEFERRED)
             else [],
             checkpoint=self._ti.checkpoint,
+            saved_rows=self._ti.saved_rows,
             **facts,
         )

@@ -14,7 +14,7 @@ from trainflow.errors import EngineError
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.requests import Failed, Progress, Reply, Request
+from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Supervision:
             peer.close()
             return
         reply = self._apply(request)
-        if not isinstance(request, Progress):
+        if not isinstance(request, Progress | Saved):
             peer.send(self._encoder.encode(reply))
 
     def _apply(self, request: Request) -> Reply:

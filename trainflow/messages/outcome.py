@@ -85,3 +85,5 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     checkpoint: CommittedCheckpoint | None = None
     #: one sentence shown beside the task ("caught up: …", "waits for 2013-02-01")
     note: str | None = None
+    #: rows of the split that its newest save holds; None when it saved none
+    saved_rows: int | None = None

@@ -65,7 +65,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     note: str | None = None
 
 
-Request = Start | GetXCom | TriggerRun | GetDagRunState | GetTrackingRun | Progress | Outcome
+class Saved(msgspec.Struct, frozen=True, tag="saved"):
+    """The attempt has saved how far it is inside its split: so many rows of it. No answer."""
+
+    key: AttemptKey
+    rows: int
+
+
+Request = Start | GetXCom | TriggerRun | GetDagRunState | GetTrackingRun | Progress | Saved | Outcome
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -94,6 +101,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     #: when this task instance first started (a sensor's timeout counts from here)
     first_started_at: datetime | None = None
     reschedule_count: int = 0
+    #: when it was last cleared: what earlier attempts saved inside the split is not gone on from
+    cleared_at: datetime | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

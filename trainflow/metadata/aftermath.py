@@ -3,6 +3,9 @@
 Two budgets. An attempt that failed by its own fault uses up a try (`retries`). One that infrastructure lost (killed
 worker, lost pod, restarted engine) does not; only when that happens `lost_attempts` times in a row without an attempt
 coming to an end of its own does the task instance fail, so that a task that is killed each time does not run for ever.
+
+Both begin anew when an attempt has saved more rows of its split than any before it, however it ended: what dies at the
+same row each time fails for good, what gets further goes on. One that was preempted uses up neither.
 """
 
 from __future__ import annotations
@@ -24,11 +27,12 @@ _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class Standing(NamedTuple):
-    """What a task instance has behind it."""
+    """What a task instance has behind it. `advanced`: this attempt saved more of the split than any before it."""
 
     failures: int
     max_tries: int
     lost: int
+    advanced: bool = False
 
 
 class Verdict(NamedTuple):
@@ -45,6 +49,8 @@ def after_failure(
 ) -> Verdict:
     """The attempt failed by its own fault."""
     failures = standing.failures + 1
+    if retryable and standing.advanced:
+        return Verdict(TaskInstanceState.UP_FOR_RETRY, 0, 0, now + retry_delay(retry, 1, identity))
     if not retryable or failures > standing.max_tries:
         return Verdict(TaskInstanceState.FAILED, failures, 0)
     return Verdict(TaskInstanceState.UP_FOR_RETRY, failures, 0, now + retry_delay(retry, failures, identity))
@@ -52,10 +58,24 @@ def after_failure(
 
 def after_loss(standing: Standing, limit: int) -> Verdict:
     """The attempt was lost through no fault of its own."""
+    if standing.advanced:
+        return Verdict(TaskInstanceState.SCHEDULED, 0, 0)
     lost = standing.lost + 1
     if lost >= limit:
         return Verdict(TaskInstanceState.FAILED, standing.failures, lost)
     return Verdict(TaskInstanceState.SCHEDULED, standing.failures, lost)
+
+
+def after_preemption(standing: Standing) -> Verdict:
+    """The attempt was told to stop and did: it goes again at once."""
+    if standing.advanced:
+        return Verdict(TaskInstanceState.SCHEDULED, 0, 0)
+    return Verdict(TaskInstanceState.SCHEDULED, standing.failures, standing.lost)
+
+
+def has_advanced(saved_rows: int | None, credited_rows: int | None) -> bool:
+    """Whether more rows are saved than when the budgets last began anew."""
+    return (saved_rows or 0) > (credited_rows or 0)
 
 
 def retry_delay(retry: RetryDocument, failures: int, identity: str) -> timedelta:

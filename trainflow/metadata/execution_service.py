@@ -25,6 +25,7 @@ from trainflow.messages.requests import (
     Reply,
     Request,
     RunInfo,
+    Saved,
     Start,
     Started,
     TrackingRun,
@@ -91,6 +92,8 @@ class ExecutionService:
                     return self._outcome(request)
                 case Progress():
                     return self._progress(request)
+                case Saved():
+                    return self._saved(request)
                 case GetXCom():
                     return self._get_xcom(request)
                 case TriggerRun():
@@ -153,6 +156,7 @@ class ExecutionService:
             next_kwargs=row.next_kwargs or {},
             first_started_at=row.started_at or now,
             reschedule_count=row.reschedules,
+            cleared_at=row.cleared_at,
         )
 
     # -- while it runs ---------------------------------------------------------------------------------------------
@@ -167,6 +171,11 @@ class ExecutionService:
         }
         with self._database.transaction() as connection:
             task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
+        return Done()
+
+    def _saved(self, request: Saved) -> Reply:
+        with self._database.transaction() as connection:
+            task_queries.update_saved_rows(connection, request.key, request.rows)
         return Done()
 
     def _get_xcom(self, request: GetXCom) -> Reply:
@@ -288,7 +297,8 @@ class ExecutionService:
                     **note,
                 )
             case OutcomeState.FAILED:
-                self._fail(connection, row, outcome.key, outcome.problem or Problem("failed without saying why"))
+                problem = outcome.problem or Problem("failed without saying why")
+                self._fail(connection, row, outcome.key, problem, saved_rows=outcome.saved_rows)
             case OutcomeState.DEFERRED:
                 self._defer(connection, row, outcome)
             case OutcomeState.RESCHEDULED:
@@ -303,9 +313,10 @@ class ExecutionService:
                     **note,
                 )
             case OutcomeState.PREEMPTED:
-                verdict = Verdict(_T.SCHEDULED, row.failures, row.lost)
+                saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
+                verdict = aftermath.after_preemption(_standing(row, saved_rows))
                 message = outcome.problem.message if outcome.problem else "was told to stop"
-                self._settle(connection, row, outcome.key, verdict, message)
+                self._settle(connection, row, outcome.key, verdict, message, saved_rows)
 
     def _defer(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
         assert outcome.deferral is not None
@@ -324,23 +335,38 @@ class ExecutionService:
         )
         trigger_queries.add(connection, row.id, outcome.key, outcome.deferral, now)
 
-    def _fail(self, connection: Connection, row: Row[Any], key: AttemptKey, problem: Problem) -> None:
+    def _fail(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        key: AttemptKey,
+        problem: Problem,
+        *,
+        saved_rows: int | None = None,
+    ) -> None:
         document, _ = self._versions.get(connection, row.version_id)
         task = document.task(row.task_id)
         assert task is not None
+        saved_rows = _furthest(row.saved_rows, saved_rows)
         verdict = aftermath.after_failure(
-            Standing(row.failures, row.max_tries, row.lost),
+            _standing(row, saved_rows),
             task.retry,
             retryable=problem.retryable,
             now=self._clock.now(),
             identity=f"{row.dag_id}#{row.task_id}#{row.run_id}",
         )
-        self._settle(connection, row, key, verdict, problem.message)
+        self._settle(connection, row, key, verdict, problem.message, saved_rows)
 
     def _settle(
-        self, connection: Connection, row: Row[Any], key: AttemptKey, verdict: Verdict, message: str
+        self,
+        connection: Connection,
+        row: Row[Any],
+        key: AttemptKey,
+        verdict: Verdict,
+        message: str,
+        saved_rows: int | None,
     ) -> None:
-        """Carry out a verdict. Whatever comes next is a new attempt that starts from the beginning."""
+        """Carry out a verdict. Whatever comes next is a new attempt: it knows nothing but what was saved."""
         now = self._clock.now()
         task_queries.move(
             connection,
@@ -358,6 +384,8 @@ class ExecutionService:
             pid=None,
             progress=None,
             problem=message,
+            saved_rows=saved_rows,
+            credited_rows=saved_rows,
         )
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
@@ -376,13 +404,11 @@ class ExecutionService:
             # one that had not claimed itself yet ran no code of the task, however it ended
             lost = judgement.lost or row.state == _T.QUEUED
             if lost:
-                verdict = aftermath.after_loss(
-                    Standing(row.failures, row.max_tries, row.lost), self._lost_attempts
-                )
+                verdict = aftermath.after_loss(_standing(row, row.saved_rows), self._lost_attempts)
                 message = judgement.message
                 if verdict.state is _T.FAILED:
                     message = f"lost {verdict.lost} times in a row, given up: {message}"
-                self._settle(connection, row, key, verdict, message)
+                self._settle(connection, row, key, verdict, message, row.saved_rows)
             else:
                 self._fail(connection, row, key, Problem(judgement.message))
             task_queries.update_attempt(
@@ -394,6 +420,15 @@ class ExecutionService:
             )
         self._on_change(Change(row.dag_run_id, ended=True, later=True))
         return True
+
+
+def _standing(row: Row[Any], saved_rows: int | None) -> Standing:
+    advanced = aftermath.has_advanced(saved_rows, row.credited_rows)
+    return Standing(row.failures, row.max_tries, row.lost, advanced)
+
+
+def _furthest(one: int | None, other: int | None) -> int | None:
+    return max((rows for rows in (one, other) if rows is not None), default=None)
 
 
 def _not_running(key: AttemptKey) -> LostTransition:

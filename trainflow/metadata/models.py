@@ -241,6 +241,12 @@ class TaskInstance(TableModel, name="task_instance"):
     progress = optional(Json())
     problem = optional(LongText())
     note = optional(Text())
+    #: when a person last cleared it: what was saved inside its split before is not gone on from
+    cleared_at = optional(UtcDateTime())
+    #: rows that the furthest save inside its split holds, since it was made or cleared
+    saved_rows = optional(BigInteger())
+    #: rows that were saved when its budgets last began anew: what is further counts as progress
+    credited_rows = optional(BigInteger())
 
 
 class Attempt(TableModel, name="attempt"):

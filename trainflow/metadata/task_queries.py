@@ -314,6 +314,9 @@ _BY_KEY = (
         TASK.c.process_started,
         TASK.c.next_method,
         TASK.c.next_kwargs,
+        TASK.c.cleared_at,
+        TASK.c.saved_rows,
+        TASK.c.credited_rows,
         # an earlier attempt did not end well: it may have left XComs
         TASK.c.problem.is_not(None).label("had_problem"),
         RUN.c.dag_id,
@@ -413,6 +416,25 @@ def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[s
     )
 
 
+def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> None:
+    """Remember how much of its split a running attempt has saved, where that is more than before."""
+    connection.execute(
+        _UPDATE_SAVED_ROWS, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_rows": rows}
+    )
+
+
+_UPDATE_SAVED_ROWS = (
+    update(TASK)
+    .where(
+        TASK.c.attempt_id == bindparam("attempt"),
+        TASK.c.deferral_number == bindparam("deferral"),
+        _in_states({TaskInstanceState.RUNNING}),
+        or_(TASK.c.saved_rows.is_(None), TASK.c.saved_rows < bindparam("b_rows")),
+    )
+    .values(saved_rows=bindparam("b_rows"))
+)
+
+
 def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
     """Say for everything an executor holds that it is looked after. One statement, no locks held."""
     connection.execute(
@@ -471,6 +493,9 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
         "problem": None,
         "note": None,
         "service_id": None,
+        "cleared_at": now,
+        "saved_rows": None,
+        "credited_rows": None,
     }
     # a running one goes through scheduled: the same road as one that infrastructure lost
     move_all(connection, ids, leaving=running, to=TaskInstanceState.SCHEDULED)

@@ -12,6 +12,7 @@ from sqlalchemy import Row, select
 
 from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
+from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
@@ -145,6 +146,11 @@ class ControlPlane:
         if state is OutcomeState.FAILED:
             more.setdefault("problem", Problem("it failed"))
         return self.service.handle(Outcome(workload.key, state, **more))
+
+    def exit(self, workload: ExecuteTask) -> None:
+        """The attempt's process is killed."""
+        self.executor.alive.discard(workload.key)
+        self.service.exited(workload.key, ProcessExit(signal=9))
 
     def play(self, workload: ExecuteTask, state: OutcomeState = OutcomeState.SUCCESS, **more: Any) -> Reply:
         """Claim and report."""

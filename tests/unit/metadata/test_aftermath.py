@@ -16,6 +16,8 @@ from trainflow.metadata.aftermath import (
     Verdict,
     after_failure,
     after_loss,
+    after_preemption,
+    has_advanced,
     judge_exit,
     retry_delay,
 )
@@ -38,6 +40,10 @@ RETRY = RetryDocument(retries=2, delay_seconds=10.0)
         (Standing(0, 2, 0), False, Verdict(T.FAILED, 1, 0)),
         # it came to an end of its own: what infrastructure lost before is forgotten
         (Standing(0, 2, 7), True, Verdict(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
+        # it saved more than ever before: both budgets begin anew, whatever was left of them
+        (Standing(0, 0, 0, True), True, Verdict(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
+        (Standing(2, 2, 7, True), True, Verdict(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
+        (Standing(2, 2, 7, True), False, Verdict(T.FAILED, 3, 0)),
     ],
 )
 def test_failures_use_up_tries(standing: Standing, retryable: bool, expected: Verdict) -> None:
@@ -50,10 +56,53 @@ def test_failures_use_up_tries(standing: Standing, retryable: bool, expected: Ve
         (Standing(0, 0, 0), Verdict(T.SCHEDULED, 0, 1)),
         (Standing(1, 2, 1), Verdict(T.SCHEDULED, 1, 2)),
         (Standing(0, 5, 2), Verdict(T.FAILED, 0, 3)),
+        (Standing(1, 5, 2, True), Verdict(T.SCHEDULED, 0, 0)),
     ],
 )
 def test_losses_have_a_budget_of_their_own(standing: Standing, expected: Verdict) -> None:
     assert after_loss(standing, limit=3) == expected
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        (Standing(0, 0, 0), Verdict(T.SCHEDULED, 0, 0)),
+        (Standing(2, 2, 2), Verdict(T.SCHEDULED, 2, 2)),
+        (Standing(2, 2, 2, True), Verdict(T.SCHEDULED, 0, 0)),
+    ],
+)
+def test_preemption_uses_up_nothing(standing: Standing, expected: Verdict) -> None:
+    assert after_preemption(standing) == expected
+
+
+@pytest.mark.parametrize(
+    ("saved", "credited", "expected"),
+    [(None, None, False), (0, None, False), (1, None, True), (1, 1, False), (2, 1, True), (1, 2, False)],
+)
+def test_only_what_is_further_than_ever_is_progress(saved: int | None, credited: int | None, expected: bool) -> None:
+    assert has_advanced(saved, credited) is expected
+
+
+@given(st.integers(0, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=40))
+def test_what_dies_at_the_same_row_fails_and_what_advances_goes_on(
+    retries: int, attempts: list[tuple[bool, int]]
+) -> None:
+    """Each attempt saves so many rows more (or none) and dies: it is the attempts in a row without any that count."""
+    standing, saved, credited, idle = Standing(0, retries, 0), 0, 0, 0
+    for failed, more in attempts:
+        saved += more
+        standing = standing._replace(advanced=has_advanced(saved, credited))
+        credited = saved
+        if failed:
+            verdict = after_failure(standing, RETRY, retryable=True, now=NOW, identity="x")
+            idle = 0 if more else idle + 1
+        else:
+            verdict = after_loss(standing, limit=1_000)
+            idle = 0 if more else idle
+        assert (verdict.state is T.FAILED) == (idle > retries)
+        if verdict.state is T.FAILED:
+            return
+        standing = Standing(verdict.failures, retries, verdict.lost)
 
 
 @pytest.mark.parametrize("failures", [1, 2, 9])

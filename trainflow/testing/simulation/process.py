@@ -10,7 +10,7 @@ import msgspec
 from trainflow.errors import TaskTerminated
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Start
+from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Saved, Start
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.execution_service import decode_request
 from trainflow.testing.simulation.worker import Attempt, Misfortune, Silence, Work, attempt
@@ -88,7 +88,7 @@ class Process:
     def _ask(self, request: Request, control: ControlPlane) -> str:
         name = type(request).__name__
         reply = control.answer(self, _over_the_wire(request))
-        if isinstance(request, Progress):
+        if isinstance(request, Progress | Saved):
             self._advance(lambda: self._attempt.send(None))
             return name
         if reply is None:
