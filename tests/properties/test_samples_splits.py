@@ -13,8 +13,9 @@ from trainflow.samples.next_split import SplitFound, Waiting, decide
 from trainflow.samples.partitions import at_or_after, containing, count_between, partitions_between
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.repair import arrived, next_repair
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import Hole, SampleFile, Split, SplitPartition, partition_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -37,6 +38,10 @@ class Imagined:
     def later(self, start: datetime) -> Iterator[datetime]:
         first = (start - START) // HOUR + 1
         return (START + n * HOUR for n in range(first, len(self.hours)) if self.hours[n] is not None)
+
+    def newest(self) -> datetime | None:
+        ready = [START + n * HOUR for n, rows in enumerate(self.hours) if rows is not None and rows >= 0]
+        return max(ready, default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         rows = self.hours[(start - START) // HOUR] or 0
@@ -88,6 +93,42 @@ def test_splits_tile_time_and_holes_are_the_only_gaps(
         assert trained == ready
     if trained != ready:
         assert isinstance(ended, Waiting)
+
+
+@given(hours, hours, limits, st.none() | st.integers(1, 10))
+def test_what_was_stepped_over_is_trained_once_it_has_come(
+    before: list[int | None], after: list[int | None], limits: SplitLimits, bound: int | None
+) -> None:
+    """However much is missing, too old or comes late: partitions and holes tile time, and repairs leave in the holes
+    what is not there, and nothing else."""
+    catch_up = None if bound is None else bound * 3600.0
+    samples = Samples(
+        path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(60, "skip"), catch_up_seconds=catch_up
+    )
+    splits, _ = chain(samples, limits, Imagined(before))
+    holes = [hole for split in splits for hole in split.holes]
+    grown = Imagined([late if now is None else now for now, late in zip(before, after, strict=False)])
+    trained = {partition.start for split in splits for partition in split.partitions}
+    due = set(arrived(samples, holes, grown))
+    while (repair := next_repair(samples, holes, limits, grown)) is not None:
+        starts = [partition.start for partition in repair.partitions]
+        assert repair.start == starts[0]
+        assert [start + HOUR for start in starts] == [*starts[1:], repair.end]
+        assert not trained & set(starts)
+        trained |= set(starts)
+        holes = [left for hole in holes for left in minus(hole, repair)]
+    assert not set(arrived(samples, holes, grown))
+    assert due <= trained
+    end = splits[-1].end if splits else START
+    pieces = sorted([*((start, start + HOUR) for start in trained), *((hole.start, hole.end) for hole in holes)])
+    assert [START, *(stop for _, stop in pieces)] == [*(start for start, _ in pieces), end]
+
+
+def minus(hole: Hole, split: Split) -> list[Hole]:
+    if split.end <= hole.start or split.start >= hole.end:
+        return [hole]
+    parts = [(hole.start, min(hole.end, split.start)), (max(hole.start, split.end), hole.end)]
+    return [Hole(start, end, hole.reason) for start, end in parts if start < end]
 
 
 @given(hours, limits)

@@ -11,7 +11,8 @@ from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, o
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
-    from trainflow.engine.plan import Pace, Plan
+    from trainflow.engine.plan import Plan
+    from trainflow.samples.pace import Pace
     from trainflow.serialization.document import DagDocument
 
 EXIT_STOPPED = 1
@@ -81,7 +82,8 @@ def plan(
 def _pace(chain: Chain, ledger: Ledger, document: DagDocument) -> Pace:
     """How fast the runs were that the database remembers."""
     from trainflow.cli.databases import existing_database
-    from trainflow.engine.plan import HISTORY, Pace, experiences, pace_of
+    from trainflow.engine.plan import experiences
+    from trainflow.samples.pace import HISTORY, Pace, pace_of
 
     with existing_database(chain.project, chain.settings) as database:
         if database is None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from statistics import median
 from typing import Literal
 
 import msgspec
@@ -14,12 +13,10 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.errors import SampleError, TrainflowError
 from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
+from trainflow.samples.pace import HISTORY, Experience, Pace
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split
 from trainflow.serialization.document import DagDocument
-
-#: so many of the newest checkpoints tell how fast training goes
-HISTORY = 20
 
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
 
@@ -50,39 +47,6 @@ class Plan(msgspec.Struct, frozen=True):
     estimated_seconds: float | None
 
 
-class Experience(msgspec.Struct, frozen=True):
-    """A run that was: how long it took, and what it trained on."""
-
-    seconds: float
-    partitions: int
-    rows: int | None
-
-
-class Pace(msgspec.Struct, frozen=True):
-    """How fast training goes; None: not known."""
-
-    seconds_a_row: float | None = None
-    seconds_a_partition: float | None = None
-
-    def estimate(self, split: Split) -> float | None:
-        """Seconds that a run over this split takes."""
-        if self.seconds_a_row is not None and split.rows:
-            return self.seconds_a_row * split.rows
-        if self.seconds_a_partition is not None:
-            return self.seconds_a_partition * len(split.partitions)
-        return None
-
-
-def pace_of(experiences: Iterable[Experience]) -> Pace:
-    """The median of what was: one run on a busy machine changes little."""
-    known = [each for each in experiences if each.seconds > 0 and each.partitions]
-    by_rows = [each.seconds / each.rows for each in known if each.rows]
-    return Pace(
-        seconds_a_row=median(by_rows) if by_rows else None,
-        seconds_a_partition=median(each.seconds / each.partitions for each in known) if known else None,
-    )
-
-
 def plan(
     samples: Samples, limits: SplitLimits | None, watermark: datetime | None, seen: Seen, *, most: int, pace: Pace
 ) -> Plan:
@@ -109,7 +73,7 @@ def _planned(number: int, split: Split, pace: Pace) -> PlannedRun:
         rows=split.rows,
         bytes=split.bytes,
         holes=list(split.holes),
-        estimated_seconds=pace.estimate(split),
+        estimated_seconds=pace.estimate(len(split.partitions), split.rows),
     )
 
 

@@ -57,6 +57,14 @@ class GapsSection(Section):
     """Then step over it (it becomes a hole in the ledger, shown and offered for repair) or fail."""
 
 
+class CatchUpSection(Section):
+    """How far back to go after an outage."""
+
+    newer_than: Duration
+    """Step over what is older than this, counted back from the newest partition that is ready (it becomes a hole in the
+    ledger, shown and offered for repair)."""
+
+
 class SamplesSection(TaskSection):
     """The sample table: where it is, how it is cut in time, when a partition of it is ready and good."""
 
@@ -77,6 +85,8 @@ class SamplesSection(TaskSection):
     """When a ready partition is good; default: no checks."""
     gaps: GapsSection = Field(default_factory=GapsSection)
     """What to do about a missing partition."""
+    catch_up: Literal["all"] | CatchUpSection = "all"
+    """When the chain is far behind: train on `all` of it, or step over what is too old: `{newer_than: 3d}`."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the fsspec file system. Credentials are better left to the environment."""
     poke_interval: Duration = timedelta(seconds=1)
@@ -129,6 +139,7 @@ def samples_of(section: SamplesSection) -> Samples:
         ),
         checks=Checks(**checks.model_dump()) if checks else None,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
+        catch_up_seconds=None if section.catch_up == "all" else section.catch_up.newer_than.total_seconds(),
         storage_options=section.storage_options,
     )
 

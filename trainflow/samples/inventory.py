@@ -30,10 +30,19 @@ from trainflow.samples.partitions import (
 from trainflow.samples.pattern import PathPattern, path_pattern
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Hole, SampleFile, SplitPartition, file_fingerprint, partition_of
+from trainflow.samples.split import (
+    Hole,
+    SampleFile,
+    SplitPartition,
+    file_fingerprint,
+    partition_fingerprint,
+    partition_of,
+)
 from trainflow.samples.storage import Storage, StoredFile, at_once, open_storage
 
 _LARGEST_WINDOW = 64
+#: how many of the last partitions are looked at to find one that is ready
+_LOOK_BACK = 64
 
 #: lists the files of a partition's folder; `Storage.files` unless listings are shared
 ListFolder = Callable[[str], list[StoredFile] | None]
@@ -84,9 +93,7 @@ class Inventory:
 
     def last(self) -> datetime | None:
         """Start of the last partition that has a folder."""
-        if not self.pattern.sortable:
-            return max(self._walk((), ()), default=None)
-        return next(self._walk((), (), reverse=True), None)
+        return next(self._backwards(), None)
 
     def table_exists(self) -> bool:
         """Whether the folder above all partitions is there."""
@@ -108,6 +115,23 @@ class Inventory:
                 raise _check_failed(start, folder, found)
         described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
         return partition_of(start, start + length_of(self.samples), tuple(described))
+
+    def fingerprint(self, start: datetime) -> str | None:
+        """Of what a partition holds now, from its listing alone; None when it is not ready."""
+        state = self.state(start)
+        if state.presence is not Presence.READY:
+            return None
+        return partition_fingerprint(_fingerprint(file) for file in state.files)
+
+    def newest(self) -> datetime | None:
+        """Start of the newest partition that is ready; None when none of the last ones is."""
+        end = limit(self.samples)
+        for number, start in enumerate(self._backwards()):
+            if number >= _LOOK_BACK:
+                return None
+            if (end is None or start < end) and self.state(start).presence is Presence.READY:
+                return start
+        return None
 
     def _look(self, starts: list[datetime]) -> None:
         listed = at_once(self.storage, lambda start: self._list_folder(self.pattern.render(start)), starts)
@@ -138,6 +162,12 @@ class Inventory:
         """Starts of partitions that have a folder, from about `after`, ascending."""
         found = self._walk((), self.pattern.names(after))
         return found if self.pattern.sortable else iter(sorted(found))
+
+    def _backwards(self) -> Iterator[datetime]:
+        """Starts of partitions that have a folder, the last one first."""
+        if not self.pattern.sortable:
+            return iter(sorted(self._walk((), ()), reverse=True))
+        return self._walk((), (), reverse=True)
 
     def _walk(self, above: tuple[str, ...], bound: tuple[str, ...], reverse: bool = False) -> Iterator[datetime]:
         """Starts of partitions whose names are not before `bound`, in the order of their names."""
@@ -245,9 +275,13 @@ def _sample_file(folder: str, file: StoredFile, footer: Footer | None) -> Sample
         path=f"{folder}/{file.name}",
         size_bytes=file.size_bytes,
         rows=rows,
-        fingerprint=file_fingerprint(file.name, file.size_bytes, file.version, rows),
+        fingerprint=_fingerprint(file),
         row_groups=() if footer is None else footer.row_groups,
     )
+
+
+def _fingerprint(file: StoredFile) -> str:
+    return file_fingerprint(file.name, file.size_bytes, file.version)
 
 
 def _check_failed(start: datetime, folder: str, found: tuple[str, ...]) -> SampleCheckFailed:

@@ -17,7 +17,7 @@ import msgspec
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.partitions import after_watermark, label, length_of, limit, origin
+from trainflow.samples.partitions import after_watermark, at_or_after, label, length_of, limit, origin
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split, SplitPartition
@@ -66,6 +66,7 @@ class Seen(Protocol):
     def state(self, start: datetime) -> PartitionState: ...
     def later(self, start: datetime) -> Iterator[datetime]: ...
     def content(self, start: datetime) -> SplitPartition: ...
+    def newest(self) -> datetime | None: ...
     def table_exists(self) -> bool: ...
 
 
@@ -83,10 +84,13 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
     """The rule. A split ends at the first limit, and before the first partition that is not ready or not good."""
     watermark = None if watermark is None else ensure_utc(watermark)
     first, end = after_watermark(samples, watermark), limit(samples)
-    building = _Building(samples, watermark if watermark is not None and watermark < first else first)
+    building = Building(samples, watermark if watermark is not None and watermark < first else first)
     if building.start < first:
         building.step_over(building.start, first, f"before the table's start {label(first)}")
-    cursor = first
+    cursor = _caught_up_to(samples, first, seen)
+    if cursor > first:
+        bound = timedelta(seconds=samples.catch_up_seconds or 0)
+        building.step_over(first, cursor, f"older than {bound} when newer samples were ready (catch_up)")
     while (end is None or cursor < end) and not building.full(limits):
         state = seen.state(cursor)
         if state.presence is Presence.READY:
@@ -115,9 +119,21 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
     return SplitFound(building.split())
 
 
+def _caught_up_to(samples: Samples, first: datetime, seen: Seen) -> datetime:
+    """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
+    somebody asks must not decide what is trained on."""
+    if samples.catch_up_seconds is None:
+        return first
+    newest = seen.newest()
+    if newest is None or newest <= first:
+        return first
+    bound = newest + length_of(samples) - timedelta(seconds=samples.catch_up_seconds)
+    return min(newest, max(first, at_or_after(samples, bound)))
+
+
 @dataclass
-class _Building:
-    """A split in the making. Holes count only when a partition follows them."""
+class Building:
+    """A split in the making, from `start` on. Holes count only when a partition follows them."""
 
     samples: Samples
     start: datetime
@@ -127,7 +143,13 @@ class _Building:
     rows: int = 0
     bytes: int = 0
 
+    @property
+    def end(self) -> datetime:
+        """Where it ends so far."""
+        return self.taken[-1].end if self.taken else self.start
+
     def full(self, limits: SplitLimits) -> bool:
+        """Whether a limit is reached."""
         if not self.taken:
             return False
         totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
@@ -149,6 +171,7 @@ class _Building:
         return True
 
     def step_over(self, start: datetime, end: datetime, reason: str) -> None:
+        """Add a hole."""
         last = self.pending[-1] if self.pending else None
         if last is not None and last.reason == reason:
             self.pending[-1] = Hole(last.start, end, reason)
@@ -156,6 +179,7 @@ class _Building:
             self.pending.append(Hole(start, end, reason))
 
     def split(self) -> Split:
+        """What was taken."""
         return Split(
             start=self.start,
             end=self.taken[-1].end,

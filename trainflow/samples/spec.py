@@ -49,12 +49,23 @@ class GapPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     then: Literal["skip", "fail"] = "fail"
 
 
+class Republished(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to do when a partition that was trained on has another content now: it was published again, or grew."""
+
+    #: `alert`: say so. `replay`: rewind to before it and train forward again
+    policy: Literal["ignore", "alert", "replay"] = "alert"
+    #: how far before the watermark partitions are compared each time the head advances; None: the last 24 of them
+    window_seconds: Annotated[float, Meta(gt=0)] | None = None
+
+
 class SplitLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How much one run trains on; the first limit reached ends the split, which has at least one partition."""
 
     partitions: Count | None = None
     rows: Count | None = None
     bytes: Count | None = None
+    #: how long a run should take: turned into one of the others by what earlier runs took (`trainflow.samples.pace`)
+    target_seconds: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -75,4 +86,8 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     ready: Ready = msgspec.field(default_factory=Ready)
     checks: Checks | None = None
     gaps: GapPolicy = msgspec.field(default_factory=GapPolicy)
+    republished: Republished = msgspec.field(default_factory=Republished)
+    #: step over what is older than this, counted back from the end of the newest partition that is ready; None: train
+    #: on everything
+    catch_up_seconds: Annotated[float, Meta(gt=0)] | None = None
     storage_options: dict[str, Any] = msgspec.field(default_factory=dict)

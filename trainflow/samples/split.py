@@ -6,7 +6,7 @@ is the digest of all of it, so two splits with one digest are the same training 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -30,7 +30,7 @@ class SampleFile(msgspec.Struct, frozen=True, omit_defaults=True):
     size_bytes: int
     #: None when the file is not Parquet
     rows: int | None
-    #: digest over name, size, version in the store (etag or modification time) and rows
+    #: digest over name, size and version in the store (etag or modification time): a listing is enough to know it
     fingerprint: str
     #: rows of each row group, in the file's order
     row_groups: tuple[int, ...] = ()
@@ -143,9 +143,15 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         )
 
 
-def file_fingerprint(name: str, size_bytes: int, version: str, rows: int | None) -> str:
-    """Content-like identity of a file: its name inside the partition, size, version in the store and rows."""
-    return digest(canonical_json([name, size_bytes, version, rows]))
+def file_fingerprint(name: str, size_bytes: int, version: str) -> str:
+    """Content-like identity of a file: its name inside the partition, size and version in the store. All of it is in
+    a listing, so that whether a partition was published again is known without opening a file."""
+    return digest(canonical_json([name, size_bytes, version]))
+
+
+def partition_fingerprint(files: Iterable[str]) -> str:
+    """Of a partition, from the fingerprints of its files in order of their names."""
+    return digest(canonical_json(list(files)))
 
 
 def partition_of(start: datetime, end: datetime, files: tuple[SampleFile, ...]) -> SplitPartition:
@@ -157,5 +163,5 @@ def partition_of(start: datetime, end: datetime, files: tuple[SampleFile, ...]) 
         files=files,
         rows=None if None in counts else sum(count for count in counts if count is not None),
         bytes=sum(file.size_bytes for file in files),
-        fingerprint=digest(canonical_json([file.fingerprint for file in files])),
+        fingerprint=partition_fingerprint(file.fingerprint for file in files),
     )

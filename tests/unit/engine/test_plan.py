@@ -8,8 +8,9 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.engine.plan import Experience, Pace, begins_at, experiences, pace_of, plan
+from trainflow.engine.plan import begins_at, experiences, plan
 from trainflow.errors import SampleCheckFailed
+from trainflow.samples.pace import Experience, Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import SampleFile, SplitPartition
@@ -36,6 +37,9 @@ class Table:
 
     def later(self, start: datetime) -> Iterator[datetime]:
         return iter(sorted(each for each in self._there if each > start))
+
+    def newest(self) -> datetime | None:
+        return max(self._there, default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         if start in self._bad:
@@ -93,15 +97,6 @@ def test_a_table_that_is_being_written_is_waited_for() -> None:
 
     assert (made.outcome, made.runs) == ("waiting", [])
     assert "_SUCCESS" in made.reason
-
-
-def test_the_pace_is_the_median_and_prefers_rows() -> None:
-    slow = Experience(seconds=1000.0, partitions=1, rows=10)
-    usual = [Experience(seconds=2.0, partitions=1, rows=10) for _ in range(4)]
-
-    assert pace_of([slow, *usual]) == Pace(seconds_a_row=0.2, seconds_a_partition=2.0)
-    assert pace_of([Experience(3.0, 1, None)]) == Pace(None, 3.0)
-    assert pace_of([]) == Pace()
 
 
 def test_history_is_what_the_newest_checkpoints_were_trained_on(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ samples:
   ready: {marker: done, min_files: 2, min_rows: 3, min_bytes: 4kB, stable: 5m}
   checks: {min_rows: 1, max_rows: 9, columns: {a: int64, b: }, nulls: {a: 0.5}, ranges: {a: [0, null]}}
   gaps: {wait: 6h, then: skip}
+  catch_up: {newer_than: 3d}
   storage_options: {anon: true}
   poke_interval: 5s
   wait_timeout: 2d
@@ -112,6 +113,7 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
             min_rows=1, max_rows=9, columns={"a": "int64", "b": None}, nulls={"a": 0.5}, ranges={"a": (0, None)}
         ),
         gaps=GapPolicy(wait_seconds=21_600, then="skip"),
+        catch_up_seconds=3 * 86_400,
         storage_options={"anon": True},
     )
     assert samples.limits == SplitLimits(partitions=14, rows=1000, bytes=2 * 2**30)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
+from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
@@ -44,6 +45,9 @@ class Imagined:
         first = (start - START) // DAY + 1
         return (START + number * DAY for number in range(first, len(self.days)) if self.days[number] != ".")
 
+    def newest(self) -> datetime | None:
+        return max((START + n * DAY for n, mark in enumerate(self.days) if mark in "R!"), default=None)
+
     def content(self, start: datetime) -> SplitPartition:
         if self.days[(start - START) // DAY] == "!":
             raise SampleCheckFailed("bad", partition=start, problems=("bad",))
@@ -56,11 +60,13 @@ class Imagined:
 def ask(days: str, watermark: int | None = None, now: datetime = NOW, **more: object) -> NextSplit:
     gaps = more.pop("gaps", GapPolicy())
     end = more.pop("end", None)
+    catch_up = more.pop("catch_up", None)
     samples = Samples(
         path="t/{start:%F}",
         length_seconds=86400,
         start=START,
         gaps=gaps,  # type: ignore[arg-type]
+        catch_up_seconds=None if catch_up is None else catch_up * DAY.total_seconds(),  # type: ignore[operator]
         end=None if end is None else START + end * DAY,  # type: ignore[operator]
     )
     mark = None if watermark is None else START + watermark * DAY
@@ -107,6 +113,31 @@ SKIP = GapPolicy(0, "skip")
 )
 def test_how_far_a_split_reaches(days: str, limits: dict[str, object], expected: str) -> None:
     assert shape(ask(days, **limits)) == expected
+
+
+@pytest.mark.parametrize(
+    ("days", "watermark", "bound", "expected"),
+    [
+        ("RRRRRRR", 1, 3, "---PPP"),
+        ("RRRRRRR", 1, 100, "PPPPPP"),
+        ("RRRRRRR", 4, 3, "PPP"),
+        ("RRRRRRR", 5, 3, "PP"),
+        ("RRRRRRR", None, 2, "-----PP"),
+        ("RRRRRRR", 1, 0.5, "-----P"),  # the newest one is never stepped over
+        ("RRRRRRw", 1, 3, "--PPP"),  # counted from what is ready
+        ("R...RRR", 1, 3, "---PPP"),
+        ("RRRRRRR.", 1, 2, "----PP"),
+    ],
+)
+def test_what_is_too_old_is_stepped_over(days: str, watermark: int | None, bound: float, expected: str) -> None:
+    found = ask(days, watermark, catch_up=bound)
+    assert shape(found) == expected
+    assert isinstance(found, SplitFound)
+    assert all("catch_up" in hole.reason for hole in found.split.holes)
+
+
+def test_what_is_too_old_does_not_depend_on_when_it_is_asked() -> None:
+    assert ask("RRRRRRR", 1, catch_up=3) == ask("RRRRRRR", 1, NOW + 100 * DAY, catch_up=3)
 
 
 def test_a_full_split_does_not_look_further() -> None:
@@ -209,6 +240,26 @@ def test_content_that_changes_changes_the_fingerprint(daily, now) -> None:
     assert before.digest != after.digest
     same = [a.fingerprint == b.fingerprint for a, b in zip(before.partitions, after.partitions, strict=True)]
     assert same == [True, False]
+
+
+def test_a_listing_is_enough_to_know_a_partition_again(daily, now) -> None:
+    daily.write(0, 1, at=now - DAY)
+    (trained, grown) = next_split(daily.samples, None, None, now, daily.root).split.partitions
+    daily.write(1, rows=11, at=now - DAY)
+    seen = open_inventory(daily.samples, daily.root, now)
+    assert seen.fingerprint(trained.start) == trained.fingerprint
+    assert seen.fingerprint(grown.start) not in (None, grown.fingerprint)
+    assert seen.fingerprint(START + 2 * DAY) is None
+    assert seen._footers == {}
+
+
+def test_the_newest_partition_is_the_last_one_that_is_ready(daily, now) -> None:
+    assert open_inventory(daily.samples, daily.root, now).newest() is None
+    daily.write(0, 1, 4)
+    daily.write(5, marker=None)
+    assert open_inventory(daily.samples, daily.root, now).newest() == START + 4 * DAY
+    before = msgspec.structs.replace(daily.samples, end=START + 3 * DAY)
+    assert open_inventory(before, daily.root, now).newest() == START + DAY
 
 
 def test_a_table_that_does_not_exist_yet(daily, now) -> None:

@@ -74,6 +74,10 @@ class SampleTable:
         first = (start - START) // LENGTH
         return (START + number * LENGTH for number in sorted(self.arrived) if number > first)
 
+    def newest(self) -> datetime | None:
+        """Start of the last partition that is there."""
+        return START + max(self.arrived) * LENGTH if self.arrived else None
+
     def content(self, start: datetime) -> SplitPartition:
         """What is in a partition."""
         fingerprint = digest(start.isoformat().encode())

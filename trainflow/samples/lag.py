@@ -1,0 +1,65 @@
+"""How far a chain is behind its samples, and whether it will ever catch up. Pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from trainflow.samples.partitions import after_watermark, count_between, length_of
+from trainflow.samples.spec import Samples
+
+#: to be one partition behind is what following the newest looks like
+_SOME_PARTITIONS = 2
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """What is ready beyond a watermark: partitions, and the time they span in seconds."""
+
+    partitions: int
+    seconds: float
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """Whether training overtakes the samples. `seconds`: until it has caught up; None: never, or not known."""
+
+    never: bool
+    seconds: float | None
+
+
+def lag_behind(
+    samples: Samples, watermark: datetime | None, is_ready: Callable[[datetime], bool], now: datetime
+) -> Lag:
+    """How far the newest ready partition is ahead of the watermark, found by halving: partitions arrive in order, near
+    enough, so a handful of questions does where counting would list all of them. Holes in between are counted too.
+
+    Raises InputError for a watermark inside a partition, and what `is_ready` raises.
+    """
+    first, length = after_watermark(samples, watermark), length_of(samples)
+    # the partition of the present is the last one that can be there
+    count = count_between(samples, first, now)
+    ready, missing = 0, count + 1
+    step = count
+    while missing - ready > 1:
+        if is_ready(first + (step - 1) * length):
+            ready = step
+        else:
+            missing = step
+        step = (ready + missing) // 2
+    return Lag(ready, ready * length.total_seconds())
+
+
+def forecast(samples: Samples, lag: int, seconds_a_partition: float | None, now: datetime) -> Forecast:
+    """What comes of `lag` partitions when each takes `seconds_a_partition` (None: not known) and, while the table goes
+    on, another one arrives every partition's length."""
+    if lag == 0:
+        return Forecast(False, 0.0)
+    if seconds_a_partition is None:
+        return Forecast(False, None)
+    if samples.end is not None and samples.end <= now:
+        return Forecast(False, lag * seconds_a_partition)
+    busy = seconds_a_partition / samples.length_seconds
+    if busy >= 1:
+        return Forecast(lag >= _SOME_PARTITIONS, None)
+    return Forecast(False, lag * seconds_a_partition / (1 - busy))

@@ -1,0 +1,63 @@
+"""Holes that have samples by now: what can be trained of them, one stretch at a time.
+
+Pure rules over holes and what an inventory says; nothing is remembered, so whoever asks gets the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from trainflow.clock import ensure_utc
+from trainflow.errors import SampleCheckFailed, SampleUnreadable
+from trainflow.samples.next_split import Building, Seen
+from trainflow.samples.partitions import length_of
+from trainflow.samples.readiness import Presence
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.split import Hole, Split
+
+
+def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[datetime]:
+    """Starts of the partitions inside `holes` that are ready now, ascending. Costs what is there, not what is not."""
+    length = length_of(samples)
+    for hole in merged(holes):
+        for start in seen.later(hole.start - length):
+            if start + length > hole.end:
+                break
+            if start >= hole.start and seen.state(start).presence is Presence.READY:
+                yield start
+
+
+def next_repair(samples: Samples, holes: Iterable[Hole], limits: SplitLimits, seen: Seen) -> Split | None:
+    """The first partitions in a hole that have arrived and are good: neighbours, up to the limits. None: there are
+    none.
+
+    A partition that a check refuses stays a hole.
+    """
+    building: Building | None = None
+    for start in arrived(samples, holes, seen):
+        if building is not None and (start != building.end or building.full(limits)):
+            break
+        try:
+            content = seen.content(start)
+        except (SampleCheckFailed, SampleUnreadable):
+            if building is not None:
+                break
+            continue
+        building = building or Building(samples, start)
+        if not building.take(content, limits):
+            break
+    return building.split() if building is not None else None
+
+
+def merged(holes: Iterable[Hole]) -> list[Hole]:
+    """Holes in order of time, neighbours made one: a partition knows nothing of why each was stepped over."""
+    found: list[Hole] = []
+    for hole in sorted(holes, key=lambda each: each.start):
+        start, end = ensure_utc(hole.start), ensure_utc(hole.end)
+        last = found[-1] if found else None
+        if last is not None and start <= last.end:
+            found[-1] = Hole(last.start, max(last.end, end), last.reason)
+        else:
+            found.append(Hole(start, end, hole.reason))
+    return found
