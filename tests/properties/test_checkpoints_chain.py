@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.commit import STEPS, Commit, commit
 from trainflow.checkpoints.entries import Author, Checkpoint
-from trainflow.checkpoints.fold import ChainState, SealedEntry, fold
+from trainflow.checkpoints.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.skip import skip
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store, open_store
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
-from trainflow.testing.chains import START, ChainWriter, day
+from trainflow.testing.chains import START, ChainWriter, day, split_of
 
 ME = Author("person")
 SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
@@ -31,7 +34,10 @@ SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
 commits = st.tuples(st.just("commit"), st.integers(1, 4), st.booleans())
 rewinds = st.tuples(st.just("rewind"), st.integers(0, 5), st.booleans())
 prunes = st.tuples(st.just("prune"), st.integers(1, 3), st.booleans())
-histories = st.lists(st.one_of(commits, commits, rewinds, prunes), max_size=14)
+skips = st.tuples(st.just("skip"), st.integers(1, 3), st.booleans())
+fills = st.tuples(st.just("fill"), st.integers(1, 3), st.booleans())
+promotions = st.tuples(st.just("promote"), st.integers(0, 3), st.booleans())
+histories = st.lists(st.one_of(commits, commits, commits, rewinds, prunes, skips, fills, promotions), max_size=16)
 policies: st.SearchStrategy[Policy] = st.one_of(
     st.just(KeepAll()),
     st.integers(1, 4).map(KeepLatest),
@@ -52,16 +58,61 @@ def memory_writer() -> Iterator[ChainWriter]:
 
 def replay(writer: ChainWriter, history: list[tuple[str, int, bool]]) -> None:
     for kind, number, flag in history:
-        line = writer.ledger.state().line
-        if kind == "commit":
-            skip = [0] if flag and number > 1 else []
-            writer.commit(days=number, skip=skip, metrics={"auc": number / 4, "loss": 1.0 / number})
-        elif kind == "rewind" and line:
-            target = None if number == 0 else line[max(0, len(line) - 1 - number)].id
-            if target != line[-1].id:
-                rewind(writer.ledger, target, expected_head=line[-1].id, by=ME, now=day(0))
-        elif kind == "prune":
-            prune(writer.ledger, [KeepLatest(number)], by=ME, now=day(0))
+        ACTIONS[kind](writer, number, flag)
+
+
+def advance(writer: ChainWriter, number: int, flag: bool) -> None:
+    """Step over what was skipped, then train `number` days, the first a hole if told so."""
+    state = writer.ledger.state()
+    first = ((state.watermark or START) - START) // timedelta(days=1)
+    skipped = sum((each.end - each.start) // timedelta(days=1) for each in state.skips)
+    holes = range(first, first + skipped + (1 if flag and number > 1 else 0))
+    writer.commit(split=split_of(first, skipped + number, holes), metrics={"auc": number / 4, "loss": 1.0 / number})
+
+
+def go_back(writer: ChainWriter, number: int, flag: bool) -> None:
+    state = writer.ledger.state()
+    line = state.line
+    target = None if number == 0 else line[max(0, len(line) - number)].id if line else None
+    head = line[-1].id if line else None
+    if target != head or state.skips:
+        rewind(writer.ledger, target, expected_head=head, by=ME, now=day(0))
+
+
+def drop(writer: ChainWriter, number: int, flag: bool) -> None:
+    prune(writer.ledger, [KeepLatest(number)], by=ME, now=day(0))
+
+
+def step_over(writer: ChainWriter, number: int, flag: bool) -> None:
+    state = writer.ledger.state()
+    edge, head = state.edge or START, state.head.id if state.head else None
+    skip(writer.ledger, edge, edge + timedelta(days=number), expected_head=head, by=ME, now=day(0), reason="bad")
+
+
+def fill_a_hole(writer: ChainWriter, number: int, flag: bool) -> None:
+    state = writer.ledger.state()
+    if state.holes and state.head:
+        hole = state.holes[number % len(state.holes)].hole
+        first, days = (hole.start - START) // timedelta(days=1), (hole.end - hole.start) // timedelta(days=1)
+        trained = [first + days - 1] if flag else range(first, first + days)
+        missing = [each for each in range(first, first + days) if each not in trained]
+        writer.commit(fills=True, split=split_of(first, days, missing))
+
+
+def name_one(writer: ChainWriter, number: int, flag: bool) -> None:
+    line = writer.ledger.state().line
+    if line:
+        promote(writer.ledger, line[-1 - number % len(line)].id, "ab"[flag], by=ME, now=day(0))
+
+
+ACTIONS = {
+    "commit": advance,
+    "rewind": go_back,
+    "prune": drop,
+    "skip": step_over,
+    "fill": fill_a_hole,
+    "promote": name_one,
+}
 
 
 @given(histories)
@@ -74,9 +125,12 @@ def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history:
 
     assert report.problems == []
     assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
-    covered = report.partitions + len(report.holes)
+    missing = sum((each.end - each.start) // timedelta(days=1) for each in report.holes)
+    covered = report.partitions + missing
     assert covered == ((state.watermark - START) // timedelta(days=1) if state.watermark else 0)
     assert [each.hole.start for each in state.holes] == [each.start for each in report.holes]
+    assert [each.start for each in state.skips] == [each.start for each in report.skips]
+    assert (state.promoted, state.generation) == (report.promoted, report.rewinds)
     assert report.partitions == (state.line[-1].partitions if state.line else 0)
 
 
@@ -108,7 +162,7 @@ def test_retention_never_drops_the_head_nor_what_is_referred_to(
     going = removable(state, chosen, pinned)
 
     assert state.head is None or state.head.id not in going
-    assert pinned.isdisjoint(going)
+    assert {*pinned, *state.promoted.values()}.isdisjoint(going)
     assert len(set(going)) == len(going)
     assert set(going) <= {each.id for each in state.checkpoints}
     for policy in chosen:

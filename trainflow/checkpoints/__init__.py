@@ -15,7 +15,9 @@ Invariants
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
 writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
 
-Reading order: `chain` (names), `entries` (what happened), `fold` (what that means, the rules), `store` (the contract;
-`local_store`, `object_store`), `ledger`, `snapshots`, `artifacts`, `gates`, `commit` (the steps), `summary` (from a
-split), `retention` and `prune`, `rewind`, `orphans`, `audit`.
+Reading order: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling` and `rules` (what may
+follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`), `ledger`, `snapshots`,
+`artifacts`, `gates`, `commit` (the steps), `summary` (from a split), `fence`, `begin`, `skip`, `promote`, `rewind`,
+`retention` and `prune`, `orphans`; the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`,
+`timeline`, `audit`.
 """

@@ -17,11 +17,12 @@ import msgspec
 from trainflow.chaos import passed
 from trainflow.checkpoints.artifacts import verify_uploaded
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Artifacts, Author, Checkpoint, CheckpointRef, SplitSummary
-from trainflow.checkpoints.fold import ChainState, split_problem
+from trainflow.checkpoints.entries import Artifacts, Author, Checkpoint, CheckpointRef, HoleFilled, SplitSummary
 from trainflow.checkpoints.gates import Gate, check_gates
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.tiling import split_problem
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, GateFailed, InputError
 
 
@@ -29,7 +30,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a run wants to commit.
 
     `parent_id` is the head it trained from (None: the chain was empty). `evaluation` is the parent's score on this
-    split; None when there was nothing to evaluate.
+    split; None when there was nothing to evaluate. `fills`: the split trains holes of the line that have arrived, the
+    watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
     """
 
     chain: ChainKey
@@ -42,6 +44,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     gates: tuple[Gate, ...] = ()
     origin: CheckpointRef | None = None
+    fills: bool = False
 
     @property
     def checkpoint_id(self) -> str:
@@ -82,6 +85,8 @@ def _check_request(work: Commit) -> None:
     expected = work.request.chain.attempt(work.request.checkpoint_id)
     if work.request.artifacts.path != expected:
         raise InputError(f"cannot commit to chain {work.request.chain}: artifacts are in {work.request.artifacts.path}")
+    if work.request.origin and work.request.origin.chain == work.request.chain:
+        raise InputError(f"cannot commit to chain {work.request.chain}: its origin is in the same chain")
 
 
 def _read_head(work: Commit) -> None:
@@ -158,14 +163,16 @@ def _entry(work: Commit, state: ChainState) -> Checkpoint:
     request = work.request
     _raise_if_moved(work.ledger, state, request)
     metrics, evaluation = request.metrics, request.evaluation or {}
-    return Checkpoint(
+    filled = state.head if request.fills else None
+    kind = HoleFilled if filled else Checkpoint
+    return kind(
         sequence=state.sequence + 1,
         previous=state.digest,
         at=work.now,
         by=request.by,
         id=request.checkpoint_id,
         parent_id=request.parent_id,
-        watermark=request.split.end,
+        watermark=filled.watermark if filled else request.split.end,
         split=request.split,
         artifacts=request.artifacts,
         metrics=_finite(metrics),
@@ -189,11 +196,15 @@ def _raise_if_moved(ledger: Ledger, state: ChainState, request: CommitRequest) -
             "the chain was rewound to before it; nothing was committed. Train the split again"
         )
     if request.parent_id == (head.id if head else None):
-        if head and request.split.start != head.watermark:
+        due = None if request.fills else state.watermark
+        if due and request.split.start != due:
+            trained = f"head {head.id} has trained up to" if head else "chain goes on from"
             raise CheckpointError(
-                f"chain {request.chain}: the split starts at {request.split.start.isoformat()} but the head "
-                f"{head.id} has trained up to {head.watermark.isoformat()}; nothing was committed"
+                f"chain {request.chain}: the split starts at {request.split.start.isoformat()} but the {trained} "
+                f"{due.isoformat()}; nothing was committed"
             )
+        if request.fills and head is None:
+            raise CheckpointError(f"chain {request.chain}: nothing is trained yet, so there is no hole to fill")
         return
     trained_from = f"checkpoint {request.parent_id}" if request.parent_id else "an empty chain"
     parent = state.find(request.parent_id) if request.parent_id else None

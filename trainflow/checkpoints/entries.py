@@ -1,7 +1,8 @@
 """Ledger entries: what happened to a chain, one file each. A checkpoint's entry is its manifest.
 
-A tagged union (`kind`). A new kind is a new Struct here, one method in `fold` and one in `audit`; an older trainflow
-that meets it says so and stops instead of guessing. Fields are only ever added, with a default.
+A tagged union (`kind`). A new kind is a new Struct here, a rule in `rules`, a method in `fold`, a shape in `raw_ledger`
+and a method in `raw_chain`; an older trainflow that meets it says so and stops instead of guessing. Fields are only
+ever added, with a default.
 """
 
 from __future__ import annotations
@@ -110,8 +111,36 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     evaluation: dict[str, float] = {}
     not_finite: dict[str, str] = {}
     params: dict[str, object] = {}
-    #: the checkpoint of an earlier stage this chain started from; only where there is no parent
+    #: the weights came from this checkpoint of another chain and not from the parent; the parent is the fence all the
+    #: same
     origin: CheckpointRef | None = None
+
+
+class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
+    """A checkpoint trained on samples that arrived for a hole: a child of the head with the head's watermark.
+
+    The split lies inside what the line had recorded as holes; what is still missing in it is a hole of its own.
+    """
+
+
+class Skip(Entry, frozen=True, kw_only=True, tag="skip"):
+    """Time that is stepped over: the next split records it as a hole. `start` is where the chain ends so far.
+
+    Neither the head nor the watermark moves. `parent_id` is the head, so a chain that has moved on is left alone.
+    """
+
+    parent_id: str | None
+    start: Moment
+    end: Moment
+    reason: str
+
+
+class Promotion(Entry, frozen=True, kw_only=True, tag="promotion"):
+    """A checkpoint of the line gets a name, such as `champion`. The newest promotion of a name counts."""
+
+    checkpoint_id: str
+    alias: str
+    reason: str = ""
 
 
 class Prune(Entry, frozen=True, kw_only=True, tag="prune"):
@@ -122,13 +151,35 @@ class Prune(Entry, frozen=True, kw_only=True, tag="prune"):
 
 
 class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
-    """The head moves back to an ancestor (None: to before the first). Nothing is deleted."""
+    """The head moves back to an ancestor (None: to before the first). Nothing is deleted.
+
+    `cause` is who asked for it: `person`, `gate`, `replay`.
+    """
 
     to_checkpoint_id: str | None
     reason: str = ""
+    cause: str = ""
 
 
-LedgerEntry = Checkpoint | Prune | Rewind
+class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
+    """The first entry of a branch: it goes on from `origin` at `watermark`, with other parameters."""
+
+    origin: CheckpointRef
+    watermark: Moment
+    #: parameter → value, as a person wrote it
+    overrides: dict[str, str] = {}
+
+
+class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
+    """The first entry of a chain that goes on from weights made elsewhere: the files of a foreign folder."""
+
+    uri: str
+    watermark: Moment
+    #: `path` is relative to `uri`
+    files: list[ArtifactFile]
+
+
+LedgerEntry = Checkpoint | HoleFilled | Skip | Promotion | Prune | Rewind | Fork | Adoption
 
 
 class _Header(msgspec.Struct):
@@ -139,7 +190,7 @@ class _Header(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_Header)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_KINDS = frozenset({"checkpoint", "prune", "rewind"})
+KINDS = frozenset({"checkpoint", "hole filled", "skip", "promotion", "prune", "rewind", "fork", "adoption"})
 
 
 def encode_entry(entry: LedgerEntry) -> bytes:
@@ -168,7 +219,7 @@ def _why(data: bytes, error: msgspec.MsgspecError) -> str:
         )
     if header.format > FORMAT:
         return _newer(f"format {header.format}")
-    if header.kind and header.kind not in _KINDS:
+    if header.kind and header.kind not in KINDS:
         return _newer(f"kind {header.kind!r}")
     return f"not a valid entry ({error}): it was edited. Restore the file from a backup, then run 'trainflow audit'"
 

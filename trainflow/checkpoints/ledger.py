@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from trainflow.checkpoints import snapshots
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, decode_entry, encode_entry
-from trainflow.checkpoints.fold import ChainState, CheckpointSummary, SealedEntry, fold, refusal
+from trainflow.checkpoints.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest

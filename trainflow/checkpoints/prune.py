@@ -7,9 +7,9 @@ from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
-from trainflow.checkpoints.fold import ChainState
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.retention import Policy, removable
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
 
 
@@ -61,12 +61,12 @@ def prune(
 
 
 def references(store: Store, chain: ChainKey) -> set[str]:
-    """Checkpoints of `chain` that another stage or branch of its pipeline started from."""
+    """Checkpoints of `chain` that another stage or branch of its pipeline began with or last went on from."""
     return {
         origin.checkpoint_id
         for other in chains_of(store, chain.pipeline)
         if other != chain
-        for origin in Ledger(store, other).state().origins
+        for origin in Ledger(store, other).state().bases
         if origin.chain == chain
     }
 

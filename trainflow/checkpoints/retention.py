@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from trainflow.checkpoints.fold import ChainState, CheckpointSummary
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -65,12 +65,12 @@ Policy = KeepAll | KeepLatest | KeepEvery | KeepBest
 
 
 def removable(state: ChainState, policies: Iterable[Policy], pinned: Collection[str] = ()) -> list[str]:
-    """The checkpoints no policy keeps, in the order of their sequence. Never the head, never a pinned one."""
+    """The checkpoints no policy keeps, in the order of their sequence. Never the head, a promoted or a pinned one."""
     policies = tuple(policies)
     if not policies or any(isinstance(policy, KeepAll) for policy in policies):
         return []
     line = state.line
-    kept = set(pinned).union(*(policy.keep(line) for policy in policies))
+    kept = {*pinned, *state.promoted.values()}.union(*(policy.keep(line) for policy in policies))
     if state.head:
         kept.add(state.head.id)
     return [summary.id for summary in state.checkpoints if summary.id not in kept]

@@ -5,28 +5,31 @@ from __future__ import annotations
 from datetime import datetime
 
 from trainflow.checkpoints.entries import Author, Rewind
-from trainflow.checkpoints.fold import ChainState
+from trainflow.checkpoints.fence import raise_if_moved
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.errors import ChainMoved
+from trainflow.checkpoints.state import ChainState
 
 
 def rewind(
-    ledger: Ledger, to_checkpoint_id: str | None, *, expected_head: str, by: Author, now: datetime, reason: str = ""
+    ledger: Ledger,
+    to_checkpoint_id: str | None,
+    *,
+    expected_head: str | None,
+    by: Author,
+    now: datetime,
+    reason: str = "",
+    cause: str = "person",
 ) -> Rewind:
-    """Make an ancestor of the head the head (None: begin again with an empty chain).
+    """Make an ancestor of the head the head (None: begin again with an empty chain). Rewinding to the head itself
+    takes back the skips after it.
 
-    `expected_head` is the head a person looked at when they decided: a chain that has moved on since is left alone.
-    Raises ChainMoved, CheckpointError when the target is no kept ancestor of the head.
+    `expected_head` is the head that was looked at when it was decided: a chain that has moved on since is left alone.
+    `cause` is `person`, `gate` or `replay`. Raises ChainMoved, CheckpointError when the target is no kept ancestor of
+    the head.
     """
 
     def make(state: ChainState) -> Rewind:
-        head = state.head.id if state.head else "none"
-        if head != expected_head:
-            raise ChainMoved(
-                f"chain {ledger.chain}: the head is {head} now, not {expected_head}; nothing was rewound. Look again",
-                expected_sequence=0,
-                head_sequence=state.head_sequence,
-            )
+        raise_if_moved(ledger, state, expected_head, "nothing was rewound")
         return Rewind(
             sequence=state.sequence + 1,
             previous=state.digest,
@@ -34,6 +37,7 @@ def rewind(
             by=by,
             to_checkpoint_id=to_checkpoint_id,
             reason=reason,
+            cause=cause,
         )
 
     entry = ledger.append(make)

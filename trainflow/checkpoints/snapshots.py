@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.fold import ChainState
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
 from trainflow.errors import StoreFailure
 from trainflow.identifiers import digest
@@ -17,7 +17,7 @@ from trainflow.identifiers import digest
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-FORMAT = 1
+FORMAT = 2
 _KEPT = 2
 
 

@@ -62,3 +62,15 @@ def overlapping(tiles: list[Interval]) -> list[Interval]:
         if later.start < edge:
             found.append(later)
     return found
+
+
+def uncovered(interval: Interval, tiles: list[Interval]) -> list[Interval]:
+    """What of an interval no tile covers."""
+    left, edge = [], interval.start
+    for tile in sorted(tiles, key=by_time):
+        if tile.end <= edge or tile.start >= interval.end:
+            continue
+        if tile.start > edge:
+            left.append(Interval(edge, tile.start, interval.reason))
+        edge = tile.end
+    return [*left, Interval(edge, interval.end, interval.reason)] if edge < interval.end else left

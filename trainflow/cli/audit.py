@@ -36,8 +36,9 @@ def audit(
 
     JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
     branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
-    reason}), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems,
-    notices, ok.
+    reason}), filled (partitions that were holes once), skips, promoted ({alias: checkpoint}), rewinds, start (what it
+    was forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
+    republished, problems, notices, ok.
     """
     from trainflow.clock import SystemClock
     from trainflow.engine.auditing import audit_chain
@@ -47,9 +48,7 @@ def audit(
     found = []
     for chain, ledger in _ledgers(file.some_chains(), every=every):
         known = chain.samples if ledger.chain == chain.key else None
-        report = audit_chain(
-            ledger, known, file.project.root, now, verify_files=files, look_at_samples=samples
-        )
+        report = audit_chain(ledger, known, file.project.root, now, verify_files=files, look_at_samples=samples)
         found.append((facts(ledger.chain, report), report))
     ok = all(report.ok for _, report in found)
     if as_json:
@@ -91,6 +90,11 @@ def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
         "gap_list": report.gaps,
         "duplicate_list": report.duplicates,
         "hole_list": report.holes,
+        "filled": report.filled,
+        "skips": report.skips,
+        "promoted": report.promoted,
+        "rewinds": report.rewinds,
+        "start": report.start,
         "entries": report.entries,
         "checkpoints": report.checkpoints,
         "head_id": report.head_id,
@@ -112,11 +116,20 @@ def _show(report: AuditReport) -> None:
     typer.echo(f"{report.chain} in {report.store}")
     typer.echo(f"  trained     {report.partitions} partitions, {trained}")
     typer.echo(f"  head        {f'checkpoint {report.head_sequence} ({report.head_id})' if report.head_id else 'none'}")
+    if report.start:
+        typer.echo(f"  began       {report.start}")
+    for alias, name in sorted(report.promoted.items()):
+        typer.echo(f"  promoted    {name} is {alias}")
     typer.echo(f"  gaps        {len(report.gaps)}")
     typer.echo(f"  duplicates  {len(report.duplicates)}")
-    typer.echo(f"  holes       {len(report.holes)}")
+    filled = f", {report.filled} partitions filled since" if report.filled else ""
+    typer.echo(f"  holes       {len(report.holes)}{filled}")
     for hole in report.holes[:_SHOWN]:
         typer.echo(f"              {hole}{f' {hole.reason}' if hole.reason else ''}")
+    for stretch in report.skips:
+        typer.echo(
+            f"  skipped     {stretch}{f' {stretch.reason}' if stretch.reason else ''}, the next split records it"
+        )
     typer.echo(f"  ledger      {'intact' if report.ledger_ok else 'BROKEN'} ({report.entries} entries)")
     typer.echo(f"  artifacts   {'intact' if report.artifacts_ok else 'BROKEN'} ({report.checkpoints} checkpoints)")
     for problem in report.problems:

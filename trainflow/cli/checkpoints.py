@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
 from trainflow.errors import CheckpointNotFound, InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Checkpoint, LedgerEntry
-    from trainflow.checkpoints.fold import ChainState, CheckpointSummary
     from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 EXIT_BROKEN = 1
 WHICH = typer.Argument("head", metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
@@ -240,7 +241,11 @@ def prune(
     found = chain.ledger()
     before = {each.id: each for each in found.state().checkpoints}
     going = delete(
-        found, policies, by=_me(chain.dag_id), now=SystemClock().now(), reason="trainflow checkpoints prune",
+        found,
+        policies,
+        by=_me(chain.dag_id),
+        now=SystemClock().now(),
+        reason="trainflow checkpoints prune",
         dry_run=dry_run,
     )
     rows = [{"sequence": before[each].sequence, "id": each, "bytes": before[each].size} for each in going]
@@ -283,7 +288,7 @@ def ledger(
         if entry is None:
             typer.secho(f"{sequence:>6}  {problem}", fg=typer.colors.RED)
         else:
-            typer.echo(f"{sequence:>6}  {text(entry.at)}  {_sentence(entry)}")
+            typer.echo(f"{sequence:>6}  {text(entry.at)}  {sentence(entry)}")
     if as_json:
         print_json(lines)
     elif not lines:
@@ -307,20 +312,3 @@ def _raw(ledger: Ledger) -> list[tuple[int, str, LedgerEntry | None, str | None]
         except LedgerCorrupt as error:
             found.append((int(name), location, None, str(error)))
     return found
-
-
-def _sentence(entry: LedgerEntry) -> str:
-    from trainflow.checkpoints.entries import Checkpoint, Prune
-    from trainflow.samples.partitions import label
-
-    match entry:
-        case Checkpoint():
-            holes = f", {len(entry.split.holes)} holes" if entry.split.holes else ""
-            return (
-                f"checkpoint {entry.id}  {label(entry.split.start)} to {label(entry.watermark)}, "
-                f"{len(entry.split.partitions)} partitions{holes}  {entry.by.run_id}"
-            )
-        case Prune():
-            return f"prune {len(entry.checkpoint_ids)} checkpoints ({entry.reason}): {', '.join(entry.checkpoint_ids)}"
-    reason = f" ({entry.reason})" if entry.reason else ""
-    return f"rewind to {entry.to_checkpoint_id or 'before the first checkpoint'}{reason}"

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, Rewind
+from trainflow.checkpoints.entries import Checkpoint, HoleFilled, LedgerEntry, Rewind
+from trainflow.checkpoints.tiling import trained_stretches, without
 from trainflow.clock import ensure_utc
 from trainflow.samples.split import Hole
 
@@ -49,7 +50,13 @@ def trained_by(line: Iterable[Checkpoint]) -> dict[datetime, TrainedBy]:
 
 
 def holes_of(line: Iterable[Checkpoint]) -> list[Hole]:
-    """What the line stepped over."""
+    """What the line stepped over and has not trained since."""
+    line = list(line)
+    trained = [stretch for entry in line if isinstance(entry, HoleFilled) for stretch in trained_stretches(entry.split)]
     return [
-        Hole(ensure_utc(hole.start), ensure_utc(hole.end), hole.reason) for entry in line for hole in entry.split.holes
+        Hole(ensure_utc(start), ensure_utc(end), hole.reason)
+        for entry in line
+        if not isinstance(entry, HoleFilled)
+        for hole in entry.split.holes
+        for start, end in without((hole.start, hole.end), trained)
     ]

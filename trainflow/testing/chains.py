@@ -70,6 +70,7 @@ class ChainWriter:
         skip: Sequence[int] = (),
         files: Mapping[str, bytes] | None = None,
         run_id: str | None = None,
+        split: SplitSummary | None = None,
         **others: Any,
     ) -> CommitRequest:
         """A request to commit a child of `parent`, its artifacts sealed. `skip` counts from the first day."""
@@ -83,7 +84,7 @@ class ChainWriter:
         return CommitRequest(
             chain=self.chain,
             parent_id=parent.id if parent else None,
-            split=split_of(first, days, [first + number for number in skip]),
+            split=split or split_of(first, days, [first + number for number in skip]),
             artifacts=seal(self.store, self.chain, attempt, folder),
             by=Author(run_id or f"run-{self.runs}", attempt),
             **others,

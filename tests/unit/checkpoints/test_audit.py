@@ -10,16 +10,20 @@ import msgspec
 import pytest
 
 from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.begin import adopt, fork
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import ArtifactFile, Author, CheckpointRef
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.skip import skip
 from trainflow.checkpoints.timeline import Interval
 from trainflow.identifiers import digest
 from trainflow.samples.spec import Samples
-from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of
+from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of, split_of
 
 SAMPLES = Samples(path="data/{start:%Y%m%d}/", length_seconds=86_400, start=START)
 NOW = day(100)
@@ -99,7 +103,9 @@ def test_an_edited_entry_is_reported(writer: ChainWriter) -> None:
     assert "0000000003.json does not follow the bytes of the entry before it" in report.problems[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind":"checkpoint"}', b'{"kind":"promotion"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"kind":"checkpoint"}', b'{"kind":"promotion"}', b'{"kind":"demotion"}', b"\xff"]
+)
 def test_a_torn_entry_is_reported_and_the_rest_is_still_looked_at(writer: ChainWriter, content: bytes) -> None:
     entry_path(writer, 2).write_bytes(content)
 
@@ -190,6 +196,104 @@ def test_partitions_published_again_and_holes_that_filled_are_notices(writer: Ch
     assert len(report.notices) == 2
     assert "2013-01-02T00:00:00+00:00 was published again" in report.notices[0]
     assert "has samples now" in report.notices[1]
+
+
+def test_every_kind_of_entry_is_audited(writer: ChainWriter) -> None:
+    """[0, 6) with day 3 a hole; promoted; days 6 and 7 skipped; day 3 filled; [6, 9) trained; then day 9 skipped."""
+    head = writer.ledger.checkpoint()
+    promote(writer.ledger, head.id, "champion", by=Author(), now=day(6))
+    skip(writer.ledger, day(6), day(8), expected_head=head.id, by=Author(), now=day(7), reason="bad")
+    fill = writer.commit(fills=True, split=split_of(3))
+    writer.commit(days=3, skip=[0, 1])
+    head = writer.ledger.checkpoint()
+    skip(writer.ledger, day(9), day(10), expected_head=head.id, by=Author(), now=day(9), reason="bad again")
+
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, NOW)
+
+    assert report.problems == []
+    assert (report.partitions, report.filled, report.watermark) == (7, 1, day(9))
+    assert (fill.watermark, report.promoted) == (day(6), {"champion": fill.parent_id})
+    assert [each.start for each in report.holes] == [day(6), day(7)]
+    assert report.skips == [Interval(day(9), day(10), "bad again")]
+    assert (report.entries, report.checkpoints, report.rewinds) == (8, 5, 0)
+
+    rewind(writer.ledger, report.promoted["champion"], expected_head=head.id, by=Author(), now=day(9))
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, NOW)
+
+    assert report.problems == []
+    assert (report.holes, report.skips, report.rewinds) == ([Interval(day(3), day(4), "missing")], [], 1)
+    assert (report.filled, report.watermark) == (0, day(6))
+
+
+@pytest.mark.parametrize(
+    ("sequence", "change", "message"),
+    [
+        (4, {"checkpoint_id": "nobody"}, "promotes nobody, which is not on the line"),
+        (5, {"parent_id": "nobody"}, "skips after nobody"),
+        (5, {"start": "2013-01-08T00:00:00Z"}, "which is not where the chain ended"),
+        (5, {"end": "2013-01-12T00:00:00Z"}, "as a hole, which was skipped before"),
+        (6, {"watermark": "2013-01-09T00:00:00Z"}, "fills a hole and moves the watermark"),
+        (6, {"kind": "checkpoint"}, "begins at 2013-01-04"),
+        (7, {"kind": "hole filled"}, "which was no hole"),
+        (8, {"kind": "fork", "origin": {"chain": {}, "checkpoint_id": "x"}, "watermark": "2013-01-09T00:00:00Z"},
+         "is a fork, which only the first entry can be"),
+    ],
+)  # fmt: skip
+def test_what_is_forged_in_the_newer_kinds_is_found(
+    writer: ChainWriter, sequence: int, change: dict[str, Any], message: str
+) -> None:
+    head = writer.ledger.checkpoint()
+    promote(writer.ledger, head.id, "champion", by=Author(), now=day(6))
+    skip(writer.ledger, day(6), day(8), expected_head=head.id, by=Author(), now=day(7), reason="bad")
+    writer.commit(fills=True, split=split_of(3))
+    last = writer.commit(days=3, skip=[0, 1])
+    promote(writer.ledger, last.id, "champion", by=Author(), now=day(9))
+    forge(writer, sequence, lambda raw: raw.update(change))
+
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, NOW)
+
+    assert not report.ok
+    assert any(message in problem for problem in report.problems), report.problems
+
+
+def test_a_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) -> None:
+    first = writer.ledger.state().line[0].id
+    prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(6))
+    promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(6))
+    forge(writer, 5, lambda raw: raw.update(checkpoint_id=first))
+
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, NOW)
+
+    assert any("is not on the line or has no files" in problem for problem in report.problems)
+
+
+def test_a_forked_chain_begins_where_it_was_forked(writer: ChainWriter, tmp_path: Path) -> None:
+    head = writer.ledger.checkpoint()
+    branch = ChainWriter(writer.store, tmp_path / "branch", ChainKey("flights", "main", "deeper"))
+    origin = CheckpointRef(writer.chain, head.id)
+    fork(branch.ledger, origin, head.watermark, by=Author(), now=day(6))
+    branch.commit(split=split_of(6), origin=origin)
+
+    report = audit(branch.ledger, SAMPLES, None, NOW)
+
+    assert report.problems == []
+    assert (report.start, report.partitions) == (f"forked from flights/main/main@{head.id}", 1)
+
+    forge(branch, 2, lambda raw: raw.update(origin=None))
+    assert any("was not trained from" in problem for problem in audit(branch.ledger, SAMPLES, None, NOW).problems)
+    forge(branch, 1, lambda raw: raw.update(watermark="2013-01-06T00:00:00Z"))
+    assert audit(branch.ledger, SAMPLES, None, NOW).gaps == [Interval(day(5), day(6))]
+
+
+def test_an_adopted_chain_begins_where_it_was_adopted(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    adopt(writer.ledger, "s3://old/20130111", day(10), [ArtifactFile("m", 1, "x")], by=Author(), now=day(6))
+    writer.commit(split=split_of(10))
+
+    report = audit(writer.ledger, SAMPLES, None, NOW)
+
+    assert report.problems == []
+    assert (report.start, report.watermark) == ("adopted from s3://old/20130111", day(11))
 
 
 def test_what_is_no_entry_is_a_notice(writer: ChainWriter) -> None:

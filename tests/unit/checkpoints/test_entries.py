@@ -58,7 +58,7 @@ def test_a_field_a_later_trainflow_added_is_no_obstacle() -> None:
     assert decode_entry(json.dumps(raw).encode(), location="x") == REWIND
 
 
-@pytest.mark.parametrize("change", [{"kind": "promotion"}, {"format": 2}, {"format": 2, "kind": "promotion"}])
+@pytest.mark.parametrize("change", [{"kind": "demotion"}, {"format": 2}, {"format": 2, "kind": "demotion"}])
 def test_an_entry_of_a_newer_trainflow_says_so(change: dict[str, object]) -> None:
     raw = json.loads(encode_entry(REWIND)) | change
 

@@ -8,23 +8,31 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import (
+    Adoption,
     ArtifactFile,
     Artifacts,
     Author,
     Checkpoint,
     CheckpointRef,
+    Fork,
+    HoleFilled,
+    HoleRecord,
     LedgerEntry,
+    Promotion,
     Prune,
     Rewind,
+    Skip,
     SplitSummary,
     encode_entry,
 )
-from trainflow.checkpoints.fold import ChainState, CheckpointSummary, SealedEntry, fold, refusal, split_problem
+from trainflow.checkpoints.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.tiling import split_problem
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of
 
-Edit = Callable[..., Any]
+ORIGIN = CheckpointRef(ChainKey("p", "main", "main"), "x")
 
 
 class Book:
@@ -53,6 +61,21 @@ class Book:
         known = {"id": name, "parent_id": parent, "watermark": split.end, "split": split, "artifacts": artifacts}
         found = self.next(Checkpoint, **known | fields)
         assert isinstance(found, Checkpoint)
+        return found
+
+    def fill(self, name: str, first: int, days: int = 1, parent: str = "c", **fields: Any) -> HoleFilled:
+        """A child of `parent` that trains what was a hole; the watermark is day 6's, as in `book`."""
+        split = fields.pop("split", None) or split_of(first, days, fields.pop("skip", ()))
+        artifacts = Artifacts(f"p/{name}", [ArtifactFile("m", 7, "sha256:00")])
+        known = {"id": name, "parent_id": parent, "watermark": day(6), "split": split, "artifacts": artifacts}
+        found = self.next(HoleFilled, **known | fields)
+        assert isinstance(found, HoleFilled)
+        return found
+
+    def skip(self, first: int, days: int = 1, parent: str | None = "c", **fields: Any) -> Skip:
+        known = {"parent_id": parent, "start": day(first), "end": day(first + days), "reason": "bad data"}
+        found = self.next(Skip, **known | fields)
+        assert isinstance(found, Skip)
         return found
 
     def add(self, *entries: LedgerEntry) -> ChainState:
@@ -133,9 +156,12 @@ def test_folding_on_from_a_state_is_folding_it_all(book: Book) -> None:
 
 def test_the_checkpoint_a_chain_started_from_is_remembered() -> None:
     book = Book()
-    origin = CheckpointRef(ChainKey("p", "one"), "x")
+    feeding = [CheckpointRef(ChainKey("p", "one"), name) for name in "xy"]
 
-    assert book.add(book.checkpoint("a", 40, origin=origin)).origins == [origin]
+    book.add(book.checkpoint("a", 40, origin=feeding[0]))
+    state = book.add(book.checkpoint("b", 41, parent="a", origin=feeding[1]))
+
+    assert (state.origins, state.bases) == ([feeding[0]], feeding)
 
 
 def _bad_entries() -> list[tuple[str, Callable[[Book], LedgerEntry], str]]:
@@ -149,17 +175,30 @@ def _bad_entries() -> list[tuple[str, Callable[[Book], LedgerEntry], str]]:
         ("watermark", lambda b: b.checkpoint("d", 6, parent="c", watermark=day(9)), "is not the end of its split"),
         ("twice", lambda b: b.checkpoint("b", 6, parent="c"), "b is in the ledger already"),
         ("empty", lambda b: b.checkpoint("d", 6, parent="c", artifacts=Artifacts("x", [])), "no artifacts"),
-        (
-            "origin",
-            lambda b: b.checkpoint("d", 6, parent="c", origin=CheckpointRef(ChainKey("p"), "x")),
-            "an origin in another chain",
-        ),
         ("prune head", lambda b: b.next(Prune, checkpoint_ids=["c"]), "prunes the head"),
         ("prune unknown", lambda b: b.next(Prune, checkpoint_ids=["a", "y"]), "not kept: y"),
         ("prune nothing", lambda b: b.next(Prune, checkpoint_ids=[]), "prunes nothing"),
         ("prune twice", lambda b: b.next(Prune, checkpoint_ids=["a", "a"]), "twice"),
         ("rewind unknown", lambda b: b.next(Rewind, to_checkpoint_id="y"), "not a kept checkpoint"),
         ("rewind to head", lambda b: b.next(Rewind, to_checkpoint_id="c"), "not an ancestor"),
+        ("fill not the head", lambda b: b.fill("f", 3, parent="b"), "its parent is b, the head is c"),
+        ("fill moves on", lambda b: b.fill("f", 3, watermark=day(7)), "its watermark 2013-01-08"),
+        ("fill what was trained", lambda b: b.fill("f", 2, 2), "[2013-01-03T00:00:00+00:00, 2013-01-04"),
+        ("fill what is to come", lambda b: b.fill("f", 6), "which is no hole of the line"),
+        ("fill with nothing", lambda b: b.fill("f", 3, skip=[3]), "no partition"),
+        ("fill again as b", lambda b: b.fill("b", 3), "b is in the ledger already"),
+        ("skip not the head", lambda b: b.skip(6, parent="b"), "its parent is b, the head is c"),
+        ("skip later", lambda b: b.skip(7), "it skips from 2013-01-08"),
+        ("skip what was trained", lambda b: b.skip(5), "it skips from 2013-01-06"),
+        ("skip nothing", lambda b: b.skip(6, 0), "is empty or ends before it starts"),
+        ("promote unknown", lambda b: b.next(Promotion, checkpoint_id="y", alias="best"), "not a kept checkpoint"),
+        ("promote to nothing", lambda b: b.next(Promotion, checkpoint_id="c", alias=""), "promotes to no name"),
+        ("fork later", lambda b: b.next(Fork, origin=ORIGIN, watermark=day(6)), "the first entry of a ledger or none"),
+        (
+            "adopt later",
+            lambda b: b.next(Adoption, uri="s3://x", watermark=day(6), files=[ArtifactFile("m", 1, "sha256:0")]),
+            "the first entry of a ledger or none",
+        ),
     ]
 
 
@@ -203,3 +242,134 @@ def test_a_split_that_does_not_tile_its_time_is_refused(change: dict[str, Any], 
     assert split_problem(good) is None
 
     assert message in (split_problem(msgspec.structs.replace(good, **change)) or "")
+
+
+def test_a_filled_hole_is_no_hole_any_more_and_becomes_one_again_by_a_rewind(book: Book) -> None:
+    state = book.add(book.fill("f", 3))
+
+    assert state.head is not None
+    assert (state.head.id, state.watermark, state.holes) == ("f", day(6), [])
+    assert (state.line[-1].partitions, state.line[-1].number) == (6, 4)
+    assert "no hole" in (refusal(state, book.fill("g", 3, parent="f")) or "")
+
+    state = book.add(book.next(Rewind, to_checkpoint_id="c"))
+
+    assert [(each.sequence, each.hole.start) for each in state.holes] == [(2, day(3))]
+    assert refusal(state, book.fill("g", 3)) is None
+
+
+def test_a_long_hole_may_be_filled_in_pieces_and_forward_training_goes_on_from_the_fill(book: Book) -> None:
+    book.add(book.checkpoint("d", 6, 6, "c", skip=[7, 8, 9, 10]))
+    state = book.add(book.fill("f", 8, 3, parent="d", skip=[9], watermark=day(12)))
+
+    assert [(each.hole.start, each.hole.end) for each in state.holes] == [
+        (day(3), day(4)),
+        (day(7), day(8)),
+        (day(9), day(10)),
+    ]
+    assert "which is no hole" in (refusal(state, book.fill("g", 7, 2, parent="f", watermark=day(12))) or "")
+    assert book.add(book.checkpoint("e", 12, parent="f")).watermark == day(13)
+
+
+def test_nothing_can_be_filled_before_something_is_trained() -> None:
+    book = Book()
+    book.add(book.skip(0, parent=None))
+
+    assert "has no checkpoint" in (refusal(book.state, book.fill("f", 0, parent="x")) or "")
+
+
+def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(book: Book) -> None:
+    book.add(book.skip(6))
+    state = book.add(book.skip(7, 2))
+
+    assert state.head is not None
+    assert (state.head.id, state.watermark, state.edge) == ("c", day(6), day(9))
+    assert state.skips == [HoleRecord(day(6), day(7), "bad data"), HoleRecord(day(7), day(9), "bad data")]
+    for bad in (
+        book.checkpoint("d", 6, 5, "c"),
+        book.checkpoint("d", 6, 5, "c", skip=[6, 7]),
+        book.checkpoint("d", 6, 2, "c", skip=[6]),
+    ):
+        assert "which a skip stepped over" in (refusal(state, bad) or "")
+    assert "its split starts at" in (refusal(state, book.checkpoint("d", 9, 1, "c")) or "")
+
+    state = book.add(book.checkpoint("d", 6, 5, "c", skip=[6, 7, 8]))
+
+    assert (state.skips, state.watermark) == ([], day(11))
+    assert [each.hole.start for each in state.holes] == [day(3), day(6), day(7), day(8)]
+
+
+def test_a_skip_before_the_first_checkpoint_says_where_the_chain_begins() -> None:
+    book = Book()
+    state = book.add(book.skip(5, 2, parent=None))
+
+    assert "the chain's beginning is" in (refusal(state, book.checkpoint("a", 7)) or "")
+    assert book.add(book.checkpoint("a", 5, 3, skip=[5, 6])).watermark == day(8)
+
+
+@pytest.mark.parametrize("target", ["c", "a", None], ids=["where the head is", "an ancestor", "the beginning"])
+def test_a_rewind_takes_skips_back(book: Book, target: str | None) -> None:
+    book.add(book.skip(6))
+    book.add(book.fill("f", 3))
+    assert book.state.skips
+
+    state = book.add(book.next(Rewind, to_checkpoint_id=target, cause="person"))
+
+    assert (state.skips, state.generation) == ([], 1)
+
+
+def test_the_newest_promotion_of_a_name_counts_until_its_checkpoint_is_rewound(book: Book) -> None:
+    for name, alias in [("a", "best"), ("c", "best"), ("b", "safe")]:
+        state = book.add(book.next(Promotion, checkpoint_id=name, alias=alias))
+
+    assert state.promoted == {"best": "c", "safe": "b"}
+    assert "promoted to 'safe'" in (refusal(state, book.next(Prune, checkpoint_ids=["b"])) or "")
+    assert refusal(state, book.next(Prune, checkpoint_ids=["a"])) is None
+
+    state = book.add(book.next(Rewind, to_checkpoint_id="b"))
+
+    assert state.promoted == {"safe": "b"}
+    assert "a rewind left behind" in (refusal(state, book.next(Promotion, checkpoint_id="c", alias="best")) or "")
+    assert refusal(state, book.next(Prune, checkpoint_ids=["c"])) is None
+
+
+def test_rewinds_are_counted_so_that_training_again_is_told_from_training(book: Book) -> None:
+    assert book.state.generation == 0
+    assert book.add(book.next(Rewind, to_checkpoint_id="a")).generation == 1
+    book.add(book.checkpoint("d", 2, 1, "a"))
+    assert book.add(book.next(Rewind, to_checkpoint_id=None)).generation == 2
+
+
+def test_a_fork_goes_on_at_its_origins_watermark_with_its_origins_weights() -> None:
+    book = Book()
+    state = book.add(book.next(Fork, origin=ORIGIN, watermark=day(6), overrides={"depth": "3"}))
+
+    assert (state.head, state.watermark, state.start) == (None, day(6), book.sealed[0].entry)
+    assert state.bases == [ORIGIN]
+    other = CheckpointRef(ORIGIN.chain, "y")
+    for bad, message in [
+        (book.checkpoint("a", 6), "its origin is None, the fork's is x"),
+        (book.checkpoint("a", 6, origin=other), "its origin is y, the fork's is x"),
+        (book.checkpoint("a", 7, origin=ORIGIN), "the chain's beginning is 2013-01-07"),
+    ]:
+        assert message in (refusal(state, bad) or "")
+    feeding = CheckpointRef(ChainKey("p", "base"), "z")
+    assert refusal(state, book.checkpoint("a", 6, origin=feeding)) is None
+
+    book.add(book.checkpoint("a", 6, origin=ORIGIN))
+    book.add(book.checkpoint("b", 7, parent="a"))
+    state = book.add(book.next(Rewind, to_checkpoint_id=None))
+
+    assert state.watermark == day(6)
+    assert "its origin is None" in (refusal(state, book.checkpoint("c", 6)) or "")
+
+
+def test_an_adopted_chain_goes_on_at_the_watermark_it_was_adopted_at() -> None:
+    book = Book()
+    files = [ArtifactFile("model.bin", 1, "sha256:0")]
+    assert "adopts no file" in (refusal(book.state, book.next(Adoption, uri="x", watermark=day(6), files=[])) or "")
+    state = book.add(book.next(Adoption, uri="s3://old/20130106", watermark=day(6), files=files))
+
+    assert (state.watermark, state.start) == (day(6), book.sealed[0].entry)
+    assert "the chain's beginning is" in (refusal(state, book.checkpoint("a", 0)) or "")
+    assert book.add(book.checkpoint("a", 6)).watermark == day(7)

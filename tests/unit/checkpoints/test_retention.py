@@ -8,12 +8,12 @@ import pytest
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.entries import Author, CheckpointRef, Prune
-from trainflow.checkpoints.fold import ChainState, CheckpointSummary
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.prune import prune, references
 from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.errors import StoreFailure
 from trainflow.testing.chains import ChainWriter, day, split_of
 from trainflow.testing.faulty_store import FaultyStore

@@ -1,0 +1,53 @@
+"""What a ledger entry says, in one line for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.entries import Checkpoint, Fork, LedgerEntry
+
+
+def sentence(entry: LedgerEntry) -> str:
+    """The line of `trainflow checkpoints ledger`, without its number and time."""
+    from trainflow.checkpoints import entries
+    from trainflow.samples.partitions import label
+
+    match entry:
+        case entries.HoleFilled():
+            return f"hole filled {entry.id}  {_trained(entry)}"
+        case entries.Checkpoint():
+            return f"checkpoint {entry.id}  {_trained(entry)}"
+        case entries.Prune():
+            return f"prune {len(entry.checkpoint_ids)} checkpoints ({entry.reason}): {', '.join(entry.checkpoint_ids)}"
+        case entries.Skip():
+            return f"skip {label(entry.start)} to {label(entry.end)}{_reason(entry.reason)}"
+        case entries.Promotion():
+            return f"promotion of {entry.checkpoint_id} to {entry.alias}{_reason(entry.reason)}"
+        case entries.Fork():
+            return f"fork of {entry.origin.chain}@{entry.origin.checkpoint_id} at {label(entry.watermark)}{_set(entry)}"
+        case entries.Adoption():
+            return f"adoption of {entry.uri}, trained up to {label(entry.watermark)}, {len(entry.files)} files"
+        case entries.Rewind():
+            cause = f" by {entry.cause}" if entry.cause else ""
+            return f"rewind{cause} to {entry.to_checkpoint_id or 'before the first checkpoint'}{_reason(entry.reason)}"
+
+
+def _trained(entry: Checkpoint) -> str:
+    from trainflow.samples.partitions import label
+
+    split = entry.split
+    holes = f", {len(split.holes)} holes" if split.holes else ""
+    origin = f"  from {entry.origin.chain}@{entry.origin.checkpoint_id}" if entry.origin else ""
+    return (
+        f"{label(split.start)} to {label(split.end)}, {len(split.partitions)} partitions{holes}{origin}  "
+        f"{entry.by.run_id}"
+    )
+
+
+def _set(entry: Fork) -> str:
+    return "".join(f", {name}={value}" for name, value in sorted(entry.overrides.items()))
+
+
+def _reason(reason: str) -> str:
+    return f" ({reason})" if reason else ""
