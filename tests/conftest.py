@@ -13,6 +13,7 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
+from trainflow.testing.local_postgres import LocalPostgres, local_postgres
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
@@ -64,3 +65,19 @@ def write_project(tmp_path: Path) -> Iterator[WriteProject]:
     yield write
     # a socket's path lies outside of the project
     project_at(folder).home.socket_path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server, started when the first test asks for it."""
+    with local_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Of each kind of metadata database a clean one; None stands for the one in the home, which is SQLite."""
+    if request.param == "sqlite":
+        return None
+    server: LocalPostgres = request.getfixturevalue("postgres")
+    return server.clean_database()

@@ -19,8 +19,8 @@ WRONG = TriggeredRun("child", "c1", conf={"rows": 0})
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         plane.add_dag("parent", empty_task("next", retry=RetryDocument(retries=3)))
         plane.add_dag("child", empty_task("x"), params=ROWS)
         yield plane

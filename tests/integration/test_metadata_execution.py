@@ -42,8 +42,9 @@ DEFERRAL = Deferral("m.Trigger", {"x": 1}, "execute_complete", {"kept": True})
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path, settings=Settings(engine=EngineSettings(lost_attempts=3))) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    settings = Settings(engine=EngineSettings(lost_attempts=3))
+    with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
         retry = RetryDocument(retries=1, delay_seconds=60.0)
         plane.add_dag("d", empty_task("a", retry=retry), empty_task("b", "a"))
         plane.add_dag("next", empty_task("a"))

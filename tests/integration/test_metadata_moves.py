@@ -19,8 +19,8 @@ T = TaskInstanceState
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
         yield plane
 
@@ -87,20 +87,6 @@ def test_a_transaction_is_all_or_nothing(plane: ControlPlane) -> None:
         raise ZeroDivisionError
     with plane.database.reading() as connection:
         assert [row.name for row in pool_queries.listing(connection)] == ["default_pool"]
-
-
-def test_what_a_transaction_has_read_stays_true(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second writer waits from its beginning: it cannot decide on what the first one is changing."""
-    monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
-    other = Database(f"sqlite:///{plane.project.home.database}")
-    try:
-        with plane.database.transaction(), pytest.raises(EngineError, match="locked"), other.transaction():
-            pass
-        # whoever only reads is never in the way
-        with plane.database.transaction(), other.reading() as connection:
-            assert pool_queries.slots(connection)["default_pool"].slots == 128
-    finally:
-        other.close()
 
 
 def test_naive_moments_are_refused(plane: ControlPlane) -> None:

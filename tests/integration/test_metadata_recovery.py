@@ -9,8 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
-from trainflow.metadata import run_queries, service_queries
+from trainflow.metadata import run_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
@@ -19,15 +20,15 @@ DEAD_AFTER = timedelta(seconds=30)
 
 
 @pytest.fixture
-def first(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def first(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         plane.add_dag("d", empty_task("a"), empty_task("b"), empty_task("c"))
         yield plane
 
 
 @pytest.fixture
 def second(first: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path, clock=first.clock) as plane:
+    with control_plane(tmp_path, clock=first.clock, settings=first.settings) as plane:
         yield plane
 
 
@@ -82,7 +83,7 @@ def test_on_this_host_a_process_that_is_gone_is_noticed_at_once(first: ControlPl
             now=first.clock.now(),
         )
         connection.execute(service_queries.SERVICE.delete().where(service_queries.SERVICE.c.id == first.service_id))
-        connection.exec_driver_sql("UPDATE task_instance SET service_id = ?", (gone,))
+        connection.execute(update(task_queries.TASK).values(service_id=gone))
     adopt(second)
     assert set(first.states(run).values()) == {"scheduled"}
 
@@ -116,7 +117,7 @@ def test_two_adopters_share_the_orphans(first: ControlPlane, second: ControlPlan
     first.clock.advance(DEAD_AFTER)
     with second.database.transaction() as connection:
         service_queries.renew_lease(connection, second.service_id, second.clock.now())
-    with control_plane(tmp_path, clock=first.clock) as third:
+    with control_plane(tmp_path, clock=first.clock, settings=first.settings) as third:
         adopt(second)
         adopt(third)
         assert {first.task(run, name).service_id for name in "abc"} == {second.service_id}

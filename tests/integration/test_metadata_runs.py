@@ -27,8 +27,8 @@ from trainflow.testing.control_plane import START, ControlPlane, control_plane, 
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         plane.add_dag("d", empty_task("a"))
         plane.add_dag("next", empty_task("a"))
         yield plane
@@ -220,7 +220,7 @@ class TestStarting:
         for number in range(20):
             plane.add_run("three", f"r{number}")
         barrier = threading.Barrier(4)
-        with control_plane(tmp_path, clock=plane.clock) as other:
+        with control_plane(tmp_path, clock=plane.clock, settings=plane.settings) as other:
 
             def start(scheduler_of: ControlPlane) -> None:
                 barrier.wait()
@@ -256,7 +256,7 @@ class TestStarting:
                     )
                 )
         started: list[str] = []
-        with control_plane(tmp_path, clock=plane.clock) as other:
+        with control_plane(tmp_path, clock=plane.clock, settings=plane.settings) as other:
             while len(started) < 200:
                 for which in (plane, other):
                     which.scheduler.sweep()

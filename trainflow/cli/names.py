@@ -90,8 +90,8 @@ def read_into_database(here: Opened, name: str) -> None:
     with here.database.reading() as connection:
         overrides = dag_queries.overrides_of(connection, stored)
     result = parse(here.project, here.settings, path, overrides)
-    with here.database.transaction() as connection:
-        dag_queries.store_result(connection, DagSource(stored, overrides), result, here.clock.now())
+    source, now = DagSource(stored, overrides), here.clock.now()
+    here.database.write(lambda connection: dag_queries.store_result(connection, source, result, now))
 
 
 def run_named(connection: Connection, project: Project, dag: str, run: str) -> Row[Any]:

@@ -139,11 +139,14 @@ def cancel_run(
     from trainflow.metadata.dag_queries import Versions
 
     with opened_for(dag) as here:
-        with here.database.transaction() as connection:
+        now, mirrored = here.clock.now(), here.settings.tracking.enabled
+
+        def cancel(connection: Connection) -> Row[Any]:
             row = run_named(connection, here.project, dag, run)
-            now, mirrored = here.clock.now(), here.settings.tracking.enabled
             run_queries.cancel(connection, row, Versions(), now, note=note, mirrored=mirrored)
-            row = run_queries.by_id(connection, row.id)
+            return run_queries.by_id(connection, row.id)
+
+        row = here.database.write(cancel)
         _tell_engine(here)
         facts = run_facts(row, here)
     if as_json:
@@ -186,8 +189,7 @@ def clear_run(
     from trainflow.cli.output import print_json
 
     with opened_for(dag) as here:
-        with here.database.transaction() as connection:
-            cleared = clear(connection, here, dag, run, tasks=task, only=only, failed=failed)
+        cleared = here.database.write(lambda c: clear(c, here, dag, run, tasks=task, only=only, failed=failed))
         _tell_engine(here)
     if as_json:
         print_json(cleared)
@@ -314,12 +316,14 @@ def _create(
     from trainflow.states import DagRunType, TriggeredBy
 
     now = here.clock.now()
-    with here.database.transaction() as connection:
+    run_id = run_id or manual_run_id(now, os.urandom(3).hex())
+
+    def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
         found = dag_named(connection, here.project, dag)
         created = run_queries.create(
             connection,
             dag_id=found.dag_id,
-            run_id=run_id or manual_run_id(now, os.urandom(3).hex()),
+            run_id=run_id,
             run_type=DagRunType.MANUAL,
             triggered_by=TriggeredBy.CLI,
             conf=conf,
@@ -327,7 +331,9 @@ def _create(
             logical_date=logical_date,
             note=note,
         )
-        row = run_queries.by_id(connection, created)
+        return found, run_queries.by_id(connection, created)
+
+    found, row = here.database.write(create)
     return row, _why_not_at_once(here, found)
 
 

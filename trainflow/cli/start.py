@@ -145,8 +145,7 @@ def _begin(database: Database, project: Project, path: Path, clock: Any) -> list
     """Go on with the runs of the file's DAGs that have not ended, or begin one for each."""
     from trainflow.engine.beginning import begin
 
-    with database.transaction() as connection:
-        return begin(connection, project.relative(path), clock.now())
+    return database.write(lambda connection: begin(connection, project.relative(path), clock.now()))
 
 
 class _Session:

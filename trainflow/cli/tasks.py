@@ -132,8 +132,7 @@ def clear_task(
     from trainflow.executors.supervision import nudge
 
     with opened_for(dag) as here:
-        with here.database.transaction() as connection:
-            (cleared,) = clear(connection, here, dag, [run], tasks=[task], only=only)
+        (cleared,) = here.database.write(lambda c: clear(c, here, dag, [run], tasks=[task], only=only))
         nudge(here.project.home.socket_path)
     if as_json:
         print_json(cleared)

@@ -110,9 +110,8 @@ class DagProcessor:
 
     def _forget(self, path: Path, known: Known) -> None:
         del self._known[path]
-        with self._database.transaction() as connection:
-            dag_queries.mark_missing(connection, known.source.path, [], self._clock.now())
-            dag_queries.forget_problem(connection, known.source.path)
+        stored, now = known.source.path, self._clock.now()
+        self._database.write(lambda connection: dag_queries.forget_file(connection, stored, now))
 
     # -- one parse -------------------------------------------------------------------------------------------------
 
@@ -181,8 +180,8 @@ class DagProcessor:
         self._next()
 
     def _store(self, known: Known, result: ParseResult) -> None:
-        with self._database.transaction() as connection:
-            dag_queries.store_result(connection, known.source, result, self._clock.now())
+        source, now = known.source, self._clock.now()
+        self._database.write(lambda connection: dag_queries.store_result(connection, source, result, now))
 
     def close(self) -> None:
         """End the parse that is under way; nothing else is read."""

@@ -39,6 +39,8 @@ from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import Triggerer
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from trainflow.engine.mirror import Mirror
 
 log = logging.getLogger(__name__)
@@ -150,16 +152,20 @@ class Engine:
 
     def _register(self) -> None:
         kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
-        with self.database.transaction() as connection:
-            self.service_id = service_queries.register(
+        now = self.clock.now()
+
+        def register(connection: Connection) -> int:
+            service_queries.forget_stopped(connection, now - _REMEMBER)
+            return service_queries.register(
                 connection,
                 kind=kind,
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 process_started=started_at(os.getpid()),
-                now=self.clock.now(),
+                now=now,
             )
-            service_queries.forget_stopped(connection, self.clock.now() - _REMEMBER)
+
+        self.service_id = self.database.write(register)
 
     def _make_parts(self) -> None:
         if self._executor is not None:
@@ -303,16 +309,18 @@ class Engine:
     # -- from time to time -----------------------------------------------------------------------------------------
 
     def _heartbeat(self) -> None:
-        now = self.clock.now()
-        with self.database.transaction() as connection:
-            service_queries.renew_lease(connection, self.service_id, now)
-            if self._scheduler is not None:
-                task_queries.heartbeat(connection, self.service_id, now)
+        self.database.write(self._renew_leases)
         if self._scheduler is not None:
             self.executor.sync()
             self._reconciler.reconcile()
             self._adopt()
         self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._heartbeat)
+
+    def _renew_leases(self, connection: Connection) -> None:
+        now = self.clock.now()
+        service_queries.renew_lease(connection, self.service_id, now)
+        if self._scheduler is not None:
+            task_queries.heartbeat(connection, self.service_id, now)
 
     def _look_around(self) -> None:
         """The safety net: whatever no event told us. Takes no more than a hundredth of the time, however much there is
@@ -388,8 +396,8 @@ class Engine:
             self.mirror.close()
         if self._supervision is not None:
             self._supervision.close()
-        with self.database.transaction() as connection:
-            service_queries.stop(connection, self.service_id, self.clock.now())
+        now = self.clock.now()
+        self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
         self.database.close()
         self.reactor.close()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Connection
+
 from trainflow.clock import SystemClock
 from trainflow.engine.beginning import begin
 from trainflow.engine.following import Following, View
@@ -58,11 +60,14 @@ class Follower:
         """Make what was parsed current, begin or find the runs, and wake the engine."""
         stored = self.project.relative(path)
         now = self.clock.now()
-        with self.database.transaction() as connection:
+
+        def store_and_begin(connection: Connection) -> list[Following]:
             for dag in parsed.dags:
                 data = bytes(dag.document)
                 dag_queries.store(connection, decode(data), data, DagSource(stored, overrides), now)
-            followings = begin(connection, stored, now)
+            return begin(connection, stored, now)
+
+        followings = self.database.write(store_and_begin)
         nudge(self.project.home.socket_path)
         return followings
 

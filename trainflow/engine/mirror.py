@@ -8,7 +8,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
+
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.engine.mirrored_run import delivery_of
@@ -98,27 +101,28 @@ class Mirror:
     def _forgive(self, now: datetime) -> None:
         """An engine that has just started does not wait because its predecessor failed: MLflow may be back."""
         self._fresh = False
-        with self._database.transaction() as connection:
-            outbox_queries.make_due(connection, now)
+        self._database.write(lambda connection: outbox_queries.make_due(connection, now))
 
     def _take_answers(self, now: datetime) -> None:
         while self._answers:
             job, answer = self._answers.popleft()
             self._under_way -= 1
             self._may_look = True
-            with self._database.transaction() as connection:
-                match answer:
-                    case Delivered():
-                        outbox_queries.delivered(connection, job.outbox_id, now)
-                        uri = ui.tracking_uri(self._settings.tracking, self._project.home)
-                        run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
-                    case NotDelivered(_, reason, True):
-                        failures = outbox_queries.failures(connection, job.outbox_id) + 1
-                        delay = timedelta(seconds=backoff_seconds(failures))
-                        outbox_queries.failed(connection, [job.outbox_id], reason=reason, delay=delay, now=now)
-                    case NotDelivered(_, reason, _):
-                        log.error("MLflow refuses what run %d is to show: %s", job.dag_run_id, reason)
-                        outbox_queries.given_up(connection, job.outbox_id, reason, now)
+            self._database.write(partial(self._keep_answer, job, answer, now))
+
+    def _keep_answer(self, job: _Job, answer: Answer, now: datetime, connection: Connection) -> None:
+        match answer:
+            case Delivered():
+                outbox_queries.delivered(connection, job.outbox_id, now)
+                uri = ui.tracking_uri(self._settings.tracking, self._project.home)
+                run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
+            case NotDelivered(_, reason, True):
+                failures = outbox_queries.failures(connection, job.outbox_id) + 1
+                delay = timedelta(seconds=backoff_seconds(failures))
+                outbox_queries.failed(connection, [job.outbox_id], reason=reason, delay=delay, now=now)
+            case NotDelivered(_, reason, _):
+                log.error("MLflow refuses what run %d is to show: %s", job.dag_run_id, reason)
+                outbox_queries.given_up(connection, job.outbox_id, reason, now)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,12 @@ def store_result(connection: Connection, source: DagSource, result: ParseResult,
     mark_missing(connection, source.path, [parsed.dag_id for parsed in result.dags], now)
 
 
+def forget_file(connection: Connection, path: str, now: datetime) -> None:
+    """The file is gone: so are its DAGs and what was wrong with it."""
+    mark_missing(connection, path, [], now)
+    forget_problem(connection, path)
+
+
 def mark_missing(connection: Connection, path: str, present: Collection[str], now: datetime) -> None:
     """DAGs that `path` defined and does not define any more."""
     connection.execute(

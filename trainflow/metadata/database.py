@@ -1,13 +1,19 @@
-"""Open the metadata database: one writer, transactions that say what they are."""
+"""Open the metadata database: one writer on SQLite, several on a server; transactions that say what they are.
+
+Where several write at once a transaction can lose against another one: a deadlock is broken by ending one of the two,
+a row that was looked for in vain is there when it is inserted. Nothing of a transaction that lost has happened, and
+what it looks at is different the next time: `retry_conflicts` does it again.
+"""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -19,6 +25,16 @@ from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
 BUSY_TIMEOUT_SECONDS = 30
+#: a transaction that has lost this often in a row is not unlucky: something is wrong
+CONFLICT_TRIES = 5
+#: PostgreSQL: deadlock, serialization failure, unique violation
+_POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
+#: MySQL and MariaDB: deadlock, lock wait timeout, duplicate entry
+_MYSQL_CONFLICTS = frozenset({1213, 1205, 1062})
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -33,8 +49,9 @@ class Database:
             raise SettingsError(f"database.url cannot be used: {error}") from None
         except ModuleNotFoundError as error:
             raise SettingsError(
-                f"database.url needs the package '{error.name}', which is not installed "
-                "(PostgreSQL: psycopg, MySQL: pymysql)"
+                f"database.url needs the package '{error.name}', which is not installed: "
+                "pip install 'trainflow[postgres]' or 'trainflow[mysql]', with a URL that begins with "
+                "postgresql+psycopg:// or mysql+pymysql://"
             ) from None
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
@@ -56,21 +73,33 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction that may write: all of it or nothing. On SQLite it holds the write lock from its beginning,
-        so that what it has read is still true when it writes."""
+        so that what it has read is still true when it writes. On a server others write at the same time: what must
+        stay true is locked or guarded, and it may lose (see `retry_conflicts`)."""
+        options = self._kind(sqlite="BEGIN IMMEDIATE", server="READ COMMITTED")
         with self._connect() as connection:
-            begin = "BEGIN IMMEDIATE" if self.is_sqlite else None
-            with connection.execution_options(trainflow_begin=begin).begin():
+            with connection.execution_options(**options).begin():
                 yield connection
                 passed("database: before the commit")
             passed("database: after the commit")
 
+    def write(self, work: Callable[[Connection], _T]) -> _T:
+        """`work` in a transaction; again when it lost against another one. It changes nothing but the database."""
+
+        def once() -> _T:
+            with self.transaction() as connection:
+                return work(connection)
+
+        return retry_conflicts(once)
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view for reading; never blocks the writer."""
-        with self._connect() as connection:
-            begin = "BEGIN" if self.is_sqlite else None
-            with connection.execution_options(trainflow_begin=begin).begin():
-                yield connection
+        options = self._kind(sqlite="BEGIN", server="REPEATABLE READ")
+        with self._connect() as connection, connection.execution_options(**options).begin():
+            yield connection
+
+    def _kind(self, *, sqlite: str, server: str) -> dict[str, Any]:
+        return {"trainflow_begin": sqlite} if self.is_sqlite else {"isolation_level": server}
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
@@ -102,6 +131,35 @@ class Database:
         if kept is not None:
             kept.close()
         self.engine.dispose()
+
+
+def retry_conflicts(work: Callable[[], _T], *, before_again: Callable[[], None] | None = None) -> _T:
+    """Call `work`, which opens its transactions itself, again when one of them lost against another one.
+
+    What it changes outside of the database it changes after its commit, or `before_again` takes it back. The fifth time
+    in a row the error is raised.
+    """
+    for _ in range(CONFLICT_TRIES - 1):
+        try:
+            return work()
+        except (DBAPIError, EngineError) as error:
+            if not is_conflict(error):
+                raise
+            log.info("a transaction lost against another one and is done again: %s", error)
+            if before_again is not None:
+                before_again()
+    return work()
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Did a transaction fail only because of another one?"""
+    driver: Any = error.orig if isinstance(error, DBAPIError) else error.__cause__
+    if isinstance(driver, sqlite3.OperationalError):
+        return driver.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    if getattr(driver, "sqlstate", None) is not None:
+        return driver.sqlstate in _POSTGRESQL_CONFLICTS
+    code = next(iter(getattr(driver, "args", ())), None)
+    return isinstance(driver, Exception) and type(driver).__module__.startswith("pymysql") and code in _MYSQL_CONFLICTS
 
 
 def _engine(url: str) -> Engine:

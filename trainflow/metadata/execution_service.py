@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -36,8 +37,10 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import aftermath, run_queries, task_queries, trigger_queries, xcom_queries
 from trainflow.metadata.aftermath import Standing, Verdict
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
+from trainflow.metadata.database import Database, retry_conflicts
 from trainflow.states import TaskInstanceState
+
+log = logging.getLogger(__name__)
 
 _T = TaskInstanceState
 #: how an attempt has ended when it said so itself
@@ -85,25 +88,28 @@ class ExecutionService:
     def handle(self, request: Request) -> Reply:
         """See `trainflow.messages.execution_api.ExecutionApi`."""
         try:
-            match request:
-                case Start():
-                    return self._start(request)
-                case Outcome():
-                    return self._outcome(request)
-                case Progress():
-                    return self._progress(request)
-                case Saved():
-                    return self._saved(request)
-                case GetXCom():
-                    return self._get_xcom(request)
-                case TriggerRun():
-                    return self._trigger_run(request)
-                case GetDagRunState():
-                    return self._dag_run_state(request)
-                case GetTrackingRun():
-                    return self._tracking_run(request)
+            return retry_conflicts(lambda: self._answer(request))
         except LostTransition as error:
             return Refused(str(error))
+
+    def _answer(self, request: Request) -> Reply:
+        match request:
+            case Start():
+                return self._start(request)
+            case Outcome():
+                return self._outcome(request)
+            case Progress():
+                return self._progress(request)
+            case Saved():
+                return self._saved(request)
+            case GetXCom():
+                return self._get_xcom(request)
+            case TriggerRun():
+                return self._trigger_run(request)
+            case GetDagRunState():
+                return self._dag_run_state(request)
+            case GetTrackingRun():
+                return self._tracking_run(request)
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -396,6 +402,14 @@ class ExecutionService:
         if key in self._reported:
             self._reported.discard(key)
             return False
+        try:
+            return retry_conflicts(lambda: self._exited(key, exit))
+        except LostTransition as lost:
+            # cleared or cancelled at this very moment
+            log.info("%s", lost)
+            return False
+
+    def _exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         judgement = aftermath.judge_exit(exit)
         with self._database.transaction() as connection:
             row = task_queries.by_key(connection, key)

@@ -105,6 +105,8 @@ def _take(connection: Connection, trigger_id: int) -> Any | None:
             TASK.c.attempt_id == TRIGGER.c.attempt_id,
             TASK.c.deferral_number == TRIGGER.c.deferral_number,
         )
+        # whoever clears or cancels it at this moment is waited for, and then nobody waits for the event
+        .with_for_update(of=TASK)
     ).one_or_none()
     connection.execute(delete(TRIGGER).where(TRIGGER.c.id == trigger_id))
     return row

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
@@ -21,7 +22,7 @@ from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import pool_queries, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
+from trainflow.metadata.database import Database, retry_conflicts
 from trainflow.metadata.execution_service import Change
 from trainflow.metadata.task_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
@@ -112,8 +113,13 @@ class Scheduler:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
         now = self._clock.now()
         for phase in self.phases:
-            phase.run(now)
+            retry_conflicts(partial(phase.run, now), before_again=self._start_over)
             passed(f"scheduler: {phase.name}")
+
+    def _start_over(self) -> None:
+        """The transaction of a phase lost against another scheduler's: nothing of it has happened."""
+        self._handover.clear()
+        self.sweep()
 
     @property
     def busy(self) -> bool:

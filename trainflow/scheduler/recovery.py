@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.messages.exits import ProcessExit
@@ -62,10 +62,7 @@ def adopt_orphans(
         services = [*dead.stopped, *dead.vanished]
         if not dead.vanished and not task_queries.held_by(connection, services):
             return
-    with database.transaction() as connection:
-        rows = task_queries.take_over(connection, services, own)
-        for service_id in dead.vanished:
-            service_queries.stop(connection, service_id, now)
+    rows = database.write(lambda connection: _take_over(connection, dead, own, now))
     attempts = [
         HeldAttempt(
             AttemptKey(row.attempt_id, row.deferral_number),
@@ -81,6 +78,13 @@ def adopt_orphans(
         log.info("found %d attempts of an engine that ended: %d still run", len(attempts), len(attempts) - len(lost))
     for key in lost:
         service.exited(key, ProcessExit(reason="its engine and its process ended before it reported an outcome"))
+
+
+def _take_over(connection: Connection, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:
+    rows = task_queries.take_over(connection, [*dead.stopped, *dead.vanished], own)
+    for service_id in dead.vanished:
+        service_queries.stop(connection, service_id, now)
+    return rows
 
 
 class Reconciler:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, select
 
 from trainflow.clock import ManualClock
@@ -23,7 +24,7 @@ from trainflow.metadata.execution_service import Change, ExecutionService
 from trainflow.metadata.task_queries import TASK
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode
-from trainflow.settings.model import Settings
+from trainflow.settings.model import DatabaseSettings, Settings
 from trainflow.settings.project import Project, project_at
 from trainflow.states import DagRunType, TriggeredBy
 
@@ -67,11 +68,20 @@ class RecordingExecutor(Executor):
 
 
 class ControlPlane:
-    """One scheduler over a database file; several may share one."""
+    """One scheduler over a database; several may share one."""
 
-    def __init__(self, project: Project, *, clock: ManualClock, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        clock: ManualClock,
+        settings: Settings | None = None,
+        database_url: str | None = None,
+    ) -> None:
         self.project = project
         self.settings = settings or Settings()
+        if database_url is not None:
+            self.settings = msgspec.structs.replace(self.settings, database=DatabaseSettings(url=database_url))
         self.clock = clock
         self.database = Database.of(project.home, self.settings)
         schema.ensure_schema(self.database)
@@ -186,7 +196,7 @@ class ControlPlane:
 
 @contextmanager
 def control_plane(folder: Path, *, clock: ManualClock | None = None, **more: Any) -> Iterator[ControlPlane]:
-    """A control plane whose home lies in `folder`."""
+    """A control plane whose home lies in `folder`, and its database too unless `database_url` says otherwise."""
     project = project_at(folder)
     project.home.create()
     plane = ControlPlane(project, clock=clock or ManualClock(START), **more)

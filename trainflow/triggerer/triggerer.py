@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.executors.peer import Peer
@@ -87,10 +88,7 @@ class Triggerer:
 
     def sweep(self) -> None:
         """The safety net: forget waits that nobody waits for, look after the event loop, claim again."""
-        with self._database.transaction() as connection:
-            abandoned = trigger_queries.abandoned(connection)
-            trigger_queries.forget(connection, abandoned)
-            mine = trigger_queries.watched_ids(connection, self._service_id)
+        abandoned, mine = self._database.write(self._forget_abandoned)
         for trigger_id in self._watched - mine:
             self._send(Unwatch(trigger_id, killed=trigger_id in abandoned))
         self._watched &= mine
@@ -100,36 +98,48 @@ class Triggerer:
             log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
             self._kill_loop()
 
+    def _forget_abandoned(self, connection: Connection) -> tuple[list[int], set[int]]:
+        abandoned = trigger_queries.abandoned(connection)
+        trigger_queries.forget(connection, abandoned)
+        return abandoned, trigger_queries.watched_ids(connection, self._service_id)
+
     # -- waits -----------------------------------------------------------------------------------------------------
 
     def _claim(self, now: datetime) -> None:
         self._may_claim = False
-        dead_after = timedelta(seconds=self._settings.engine.dead_after_seconds)
-        with self._database.transaction() as connection:
-            living = [
-                row.id
-                for kind in ("engine", "triggerer")
-                for row in service_queries.living(connection, now, dead_after, kind)
-            ]
-            rows = trigger_queries.claim(connection, self._service_id, living, _BATCH)
-            self._next_deadline = trigger_queries.next_deadline(connection)
+        rows = self._database.write(lambda connection: self._take_unwatched(connection, now))
         for row in rows:
             self._watch(row)
         self._may_claim = len(rows) == _BATCH
+
+    def _take_unwatched(self, connection: Connection, now: datetime) -> list[Any]:
+        dead_after = timedelta(seconds=self._settings.engine.dead_after_seconds)
+        living = [
+            row.id
+            for kind in ("engine", "triggerer")
+            for row in service_queries.living(connection, now, dead_after, kind)
+        ]
+        rows = trigger_queries.claim(connection, self._service_id, living, _BATCH)
+        self._next_deadline = trigger_queries.next_deadline(connection)
+        return rows
 
     def _watch(self, row: Any) -> None:
         self._watched.add(row.id)
         self._send(Watch(row.id, row.trigger_class, row.kwargs))
 
     def _end_overdue(self, now: datetime) -> None:
-        with self._database.transaction() as connection:
-            for trigger_id in trigger_queries.overdue(connection, now):
-                run = trigger_queries.fail(connection, trigger_id, TRIGGER_TIMEOUT, now)
-                if run is not None:
-                    self._on_change(Change(run))
-                self._watched.discard(trigger_id)
-                self._send(Unwatch(trigger_id))
-            self._next_deadline = trigger_queries.next_deadline(connection)
+        for trigger_id, run in self._database.write(lambda connection: self._fail_overdue(connection, now)):
+            self._resumed(run)
+            self._watched.discard(trigger_id)
+            self._send(Unwatch(trigger_id))
+
+    def _fail_overdue(self, connection: Connection, now: datetime) -> list[tuple[int, int | None]]:
+        overdue = [
+            (trigger_id, trigger_queries.fail(connection, trigger_id, TRIGGER_TIMEOUT, now))
+            for trigger_id in trigger_queries.overdue(connection, now)
+        ]
+        self._next_deadline = trigger_queries.next_deadline(connection)
+        return overdue
 
     def _heard(self, message: bytes) -> None:
         self._heard_at = self._clock.monotonic()
@@ -138,15 +148,11 @@ class Triggerer:
         match answer:
             case Fired(trigger_id, payload):
                 self._watched.discard(trigger_id)
-                with self._database.transaction() as connection:
-                    run = trigger_queries.fire(connection, trigger_id, payload, now)
-                self._resumed(run)
+                self._resumed(self._database.write(lambda c: trigger_queries.fire(c, trigger_id, payload, now)))
             case Crashed(trigger_id, message_text, trace):
                 self._watched.discard(trigger_id)
                 log.warning("a trigger failed: %s\n%s", message_text, trace)
-                with self._database.transaction() as connection:
-                    run = trigger_queries.fail(connection, trigger_id, message_text, now)
-                self._resumed(run)
+                self._resumed(self._database.write(lambda c: trigger_queries.fail(c, trigger_id, message_text, now)))
             case AskDagRun(question, dag_id, run_id):
                 self._send(DagRunAnswer(question, self._service.dag_run_state(dag_id, run_id)))
             case LoopAlive():
@@ -194,8 +200,7 @@ class Triggerer:
             self._process.wait()
             self._process = None
         self._watched.clear()
-        with self._database.transaction() as connection:
-            trigger_queries.release(connection, self._service_id)
+        self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))
         self._may_claim = True
 
     def _kill_loop(self) -> None:
@@ -214,5 +219,4 @@ class Triggerer:
                 self._kill_loop()
                 self._process.wait()
             self._process = None
-        with self._database.transaction() as connection:
-            trigger_queries.release(connection, self._service_id)
+        self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))

@@ -134,7 +134,7 @@ class SimulatedDatabase(Database):
         """Look at rows, past the product."""
         return self.raw.execute(statement, values).fetchall()
 
-    def write(self, statement: str, *values: Any) -> None:
+    def interfere(self, statement: str, *values: Any) -> None:
         """What the world does to rows, not the product."""
         self.raw.execute(statement, values)
 

@@ -51,7 +51,7 @@ def _crash(world: World, choice: int) -> bool:
 def _lease_is_seen_to_be_over(world: World, engine: SimulatedEngine, choice: int) -> None:
     """On the same host the next engine sees at once that the process is gone; elsewhere it waits for the lease."""
     if choice & 2 and engine.is_registered:
-        world.database.write(
+        world.database.interfere(
             "UPDATE service SET heartbeat_at = '2000-01-01 00:00:00.000000' WHERE id = ?", engine.service_id
         )
 

@@ -1,0 +1,223 @@
+"""Transactions: all or nothing, a view that does not change, and again when they lose against another one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert, select, update
+
+from trainflow.errors import EngineError
+from trainflow.messages.requests import Started
+from trainflow.metadata import pool_queries
+from trainflow.metadata.database import CONFLICT_TRIES, Database, is_conflict, retry_conflicts
+from trainflow.metadata.pool_queries import POOL
+from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+
+
+@pytest.fixture
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
+        with plane.database.transaction() as connection:
+            for name in ("first", "second"):
+                pool_queries.put(connection, name, 1, description="", include_deferred=False)
+        yield plane
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        yield plane
+
+
+def slots(database: Database) -> dict[str, int]:
+    with database.reading() as connection:
+        return {name: pool.slots for name, pool in pool_queries.slots(connection).items()}
+
+
+def add_to(name: str) -> Callable[[Connection], None]:
+    def add(connection: Connection) -> None:
+        connection.execute(update(POOL).where(POOL.c.name == name).values(slots=POOL.c.slots + 1))
+
+    return add
+
+
+def both(*work: Callable[[], object]) -> list[BaseException]:
+    """Do it all at once; what was raised."""
+    raised: list[BaseException] = []
+
+    def guarded(one: Callable[[], object]) -> None:
+        try:
+            one()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+class TestOnSqlite:
+    def test_what_a_transaction_has_read_stays_true(
+        self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The second writer waits from its beginning: it cannot decide on what the first one is changing."""
+        monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
+        database, other = on_sqlite.database, Database(f"sqlite:///{on_sqlite.project.home.database}")
+        with database.transaction(), pytest.raises(EngineError, match="locked") as caught, other.transaction():
+            pass
+        assert is_conflict(caught.value)
+        # whoever only reads is never in the way
+        with database.transaction(), other.reading() as connection:
+            assert pool_queries.slots(connection)["default_pool"].slots == 128
+        other.close()
+
+    def test_one_that_waited_in_vain_waits_again(
+        self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
+        other = Database(f"sqlite:///{on_sqlite.project.home.database}")
+        with on_sqlite.database.transaction() as holding:
+            calls: list[int] = []
+
+            def begin() -> None:
+                calls.append(len(calls))
+                if len(calls) == 3:
+                    holding.rollback()
+                with other.transaction() as connection:
+                    add_to("default_pool")(connection)
+
+            retry_conflicts(begin)
+        assert calls == [0, 1, 2]
+        assert slots(other) == {"default_pool": 129}
+        other.close()
+
+
+def test_a_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
+    with plane.database.reading() as connection:
+        before = pool_queries.slots(connection)
+        both(lambda: plane.database.write(add_to("first")))
+        assert pool_queries.slots(connection) == before
+    assert slots(plane.database)["first"] == 2
+
+
+def test_an_error_that_is_nobody_elses_fault_is_raised_at_once(plane: ControlPlane) -> None:
+    calls: list[None] = []
+
+    def wrong() -> None:
+        calls.append(None)
+        raise EngineError("no")
+
+    with pytest.raises(EngineError, match="no"):
+        retry_conflicts(wrong)
+    assert len(calls) == 1
+
+
+class TestOnPostgres:
+    @pytest.fixture
+    def database_url(self, postgres: object) -> str:
+        return postgres.clean_database()  # type: ignore[attr-defined, no-any-return]
+
+    def crossing(self, plane: ControlPlane) -> tuple[Callable[[Connection], None], Callable[[Connection], None]]:
+        """Two transactions that lock the same two rows in opposite order, the first time at the same moment."""
+        barrier = threading.Barrier(2)
+        meet = {"first": True, "second": True}
+
+        def lock(one: str, other: str) -> Callable[[Connection], None]:
+            def work(connection: Connection) -> None:
+                add_to(one)(connection)
+                if meet.pop(one, False):
+                    barrier.wait(10)
+                add_to(other)(connection)
+
+            return work
+
+        return lock("first", "second"), lock("second", "first")
+
+    def test_a_deadlock_is_a_conflict_that_one_of_the_two_loses(self, plane: ControlPlane) -> None:
+        def once(work: Callable[[Connection], None]) -> None:
+            with plane.database.transaction() as connection:
+                work(connection)
+
+        one, other = self.crossing(plane)
+        raised = both(lambda: once(one), lambda: once(other))
+        assert [is_conflict(error) for error in raised] == [True]
+        assert "deadlock" in str(raised[0])
+        assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (2, 2)
+
+    def test_whoever_lost_does_it_again(self, plane: ControlPlane) -> None:
+        one, other = self.crossing(plane)
+        assert both(lambda: plane.database.write(one), lambda: plane.database.write(other)) == []
+        assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (3, 3)
+
+    def test_what_was_looked_for_in_vain_is_there_the_next_time(self, plane: ControlPlane) -> None:
+        """Two that insert the same row: one of them finds it, neither fails."""
+        barrier = threading.Barrier(2)
+        seen: list[bool] = []
+
+        def ensure(connection: Connection) -> None:
+            there = connection.execute(select(POOL.c.name).where(POOL.c.name == "new")).one_or_none() is not None
+            seen.append(there)
+            if len(seen) <= 2:
+                barrier.wait(10)
+            if not there:
+                connection.execute(insert(POOL).values(name="new", slots=7, include_deferred=False))
+
+        work = lambda: plane.database.write(ensure)  # noqa: E731
+        assert both(work, work) == []
+        assert sorted(seen) == [False, False, True]
+        assert slots(plane.database)["new"] == 7
+
+    def test_one_that_loses_for_ever_is_an_error(self, plane: ControlPlane) -> None:
+        calls: list[None] = []
+
+        def twice(connection: Connection) -> None:
+            calls.append(None)
+            connection.execute(insert(POOL).values(name="first", slots=7, include_deferred=False))
+
+        with pytest.raises(Exception, match="duplicate key"):
+            plane.database.write(twice)
+        assert len(calls) == CONFLICT_TRIES
+
+    def test_a_tick_and_an_answer_that_lose_are_done_again(
+        self, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In every transaction of a run from beginning to end a real deadlock is lost once."""
+        plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
+        run = plane.add_run("d")
+        original, lost = Database.transaction, 0
+
+        def losing(self: Database) -> object:
+            nonlocal lost
+            lost += 1
+            return original(self) if lost % 2 == 0 else _deadlocked(self, original)
+
+        monkeypatch.setattr(Database, "transaction", losing)
+        for _ in range(2):
+            (workload,) = plane.tick()
+            assert isinstance(plane.claim(workload), Started)
+            plane.report(workload)
+        plane.tick()
+        assert plane.states(run) == {"a": "success", "b": "success"}
+        assert plane.run(run).state == "success"
+        assert lost >= 10
+
+
+def _deadlocked(database: Database, transaction: Callable[[Database], object]) -> object:
+    """A transaction that does its work and is then chosen as the victim of a deadlock."""
+    from contextlib import contextmanager
+
+    from sqlalchemy import text
+
+    @contextmanager
+    def losing() -> Iterator[Connection]:
+        with transaction(database) as connection:  # type: ignore[attr-defined]
+            yield connection
+            connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"))
+
+    return losing()
