@@ -46,7 +46,7 @@ class LocalPostgres:
 
         from trainflow.metadata import schema
         from trainflow.metadata.database import Database
-        from trainflow.metadata.models import Base
+        from trainflow.metadata.models import METADATA
 
         if self._shared is None:
             self._shared = self.new_database()
@@ -58,7 +58,7 @@ class LocalPostgres:
         with engine.begin() as connection:
             # whoever has left a transaction open is found out, not waited for
             connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-            tables = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+            tables = ", ".join(f'"{name}"' for name in METADATA.tables)
             connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
             schema.seed(connection)
         engine.dispose()
