@@ -33,7 +33,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── ProtocolError                   a frame or a message that cannot be understood
     ├── EngineError                     a part of the control plane cannot go on
     │   ├── EngineAlreadyRunning        another engine owns this home
-    │   └── DelivererLost               the process that writes to MLflow died; delivering again is safe
+    │   ├── DelivererLost               the process that writes to MLflow died; delivering again is safe
+    │   └── NoticeNotTaken              a webhook or a command did not take a notification
     └── TaskError                       raised by or into task code
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped
@@ -258,6 +259,10 @@ class EngineAlreadyRunning(EngineError):
 
 class DelivererLost(EngineError):
     """The process that writes to MLflow died or does not answer. Whether it delivered is unknown; again is safe."""
+
+
+class NoticeNotTaken(EngineError):
+    """A webhook or a command did not take a notification. The text is one line without secrets."""
 
 
 # -- task code -----------------------------------------------------------------------------------------------------

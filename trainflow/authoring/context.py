@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.operator import BaseOperator
     from trainflow.clock import Clock
+    from trainflow.messages.notice import Notice
     from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun
     from trainflow.messages.requests import RunInfo, TrackingRun
     from trainflow.settings.home import Home
@@ -96,6 +97,11 @@ class TaskInstance(Protocol):
 
     def record_checkpoint(self, checkpoint: CommittedCheckpoint) -> None:
         """Say what was committed; applied with the outcome of the attempt."""
+        ...
+
+    def notify(self, notice: Notice) -> None:
+        """Have somebody told (`[notifications]` of the settings); applied with the outcome of the attempt, told once
+        for each key of a notice."""
         ...
 
     def trigger_dag_run(self, run: TriggeredRun, now: bool = False) -> None:

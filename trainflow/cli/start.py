@@ -212,10 +212,12 @@ class _Session:
             self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
 
     def _drain(self) -> tuple[int, str | None] | None:
+        settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)
+        if self._engine.notifier is not None:
+            self._engine.notifier.drain(settings.notifications.drain_seconds, stopped)
         if self._engine.mirror is None:
             return None
-        seconds = self._engine.settings.tracking.drain_seconds
-        self._engine.mirror.drain(seconds, lambda: bool(self._engine.stop_requested))
+        self._engine.mirror.drain(settings.tracking.drain_seconds, stopped)
         return self._engine.mirror.pending()
 
 

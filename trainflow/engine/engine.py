@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from trainflow.engine.mirror import Mirror
+    from trainflow.engine.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Part(StrEnum):
     SCHEDULER = "scheduler"
     TRIGGERER = "triggerer"
     DAG_PROCESSOR = "dag_processor"
+    #: what leaves the project: MLflow and notifications
     MIRROR = "mirror"
 
 
@@ -91,6 +93,7 @@ class Engine:
         self._triggerer: Triggerer | None = None
         self.dag_processor: DagProcessor | None = None
         self.mirror: Mirror | None = None
+        self.notifier: Notifier | None = None
         self._parser: WarmProcess | None = None
         self._claim_timer: Timer | None = None
         #: the next tick looks at everything; how long the last such tick took
@@ -202,6 +205,12 @@ class Engine:
                 project=self.project,
                 settings=self.settings,
             )
+        if Part.MIRROR in self.parts:
+            from trainflow.engine.notifier import Notifier
+
+            self.notifier = Notifier(
+                self.database, self.reactor, clock=self.clock, project=self.project, settings=self.settings
+            )
         self._heartbeat()
         self._look_around()
 
@@ -216,6 +225,7 @@ class Engine:
             settings=self.settings,
             service_id=self.service_id,
         )
+        self._scheduler.on_notice = self._notice_came
         self._reconciler = Reconciler(self.database, executor, self.service, own=self.service_id)
         self._adopt()
 
@@ -263,6 +273,8 @@ class Engine:
             self._triggerer.tick()
         if self.mirror is not None:
             self.mirror.tick()
+        if self.notifier is not None:
+            self.notifier.tick()
 
     def _patience(self) -> float | None:
         """How long nothing will be due; timers of the reactor are its own business."""
@@ -272,6 +284,7 @@ class Engine:
             self._scheduler.next_due if self._scheduler else None,
             self._triggerer.next_deadline if self._triggerer else None,
             self.mirror.next_due if self.mirror else None,
+            self.notifier.next_due if self.notifier else None,
         ]
         due = [moment for moment in moments if moment is not None]
         if not due:
@@ -288,6 +301,12 @@ class Engine:
             self._claim_soon()
         if change.ended and self.mirror is not None:
             self.mirror.notice()
+        if change.told:
+            self._notice_came()
+
+    def _notice_came(self) -> None:
+        if self.notifier is not None:
+            self.notifier.notice()
 
     def _claim_soon(self) -> None:
         """Waits often come in crowds: they are claimed together."""
@@ -329,6 +348,7 @@ class Engine:
         self._swept = True
         if self.mirror is not None:
             self.mirror.notice()
+        self._notice_came()
         pause = max(self.settings.engine.poll_seconds, self._sweep_seconds * 100)
         self.reactor.call_later(pause, self._look_around)
 
@@ -394,6 +414,8 @@ class Engine:
             self._parser.close()
         if self.mirror is not None:
             self.mirror.close()
+        if self.notifier is not None:
+            self.notifier.close()
         if self._supervision is not None:
             self._supervision.close()
         now = self.clock.now()

@@ -26,6 +26,7 @@ from trainflow.errors import (
 )
 from trainflow.execution.connection import Connection
 from trainflow.execution.stop_signal import StopSignal
+from trainflow.messages.notice import Notice
 from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun, XComItem
 from trainflow.messages.requests import (
     DagRunInfo,
@@ -98,6 +99,7 @@ class RuntimeTaskInstance:
         self.checkpoint: CommittedCheckpoint | None = None
         self.note: str | None = None
         self.saved_rows: int | None = None
+        self.notices: list[Notice] = []
         self._key = workload.key
         self._connection = connection
         self._stop = stop
@@ -166,6 +168,9 @@ class RuntimeTaskInstance:
 
     def record_checkpoint(self, checkpoint: CommittedCheckpoint) -> None:
         self.checkpoint = checkpoint
+
+    def notify(self, notice: Notice) -> None:
+        self.notices.append(notice)
 
     def trigger_dag_run(self, run: TriggeredRun, now: bool = False) -> None:
         if now:

@@ -235,5 +235,6 @@ class _Attempt:
             else [],
             checkpoint=self._ti.checkpoint,
             saved_rows=self._ti.saved_rows,
+            notices=self._ti.notices,
             **facts,
         )

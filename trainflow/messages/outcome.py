@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.messages.notice import Notice
 from trainflow.messages.workload import AttemptKey
 
 
@@ -87,3 +88,5 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     note: str | None = None
     #: rows of the split that its newest save holds; None when it saved none
     saved_rows: int | None = None
+    #: what somebody is to be told
+    notices: list[Notice] = msgspec.field(default_factory=list)

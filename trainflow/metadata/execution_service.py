@@ -34,7 +34,7 @@ from trainflow.messages.requests import (
     XComValues,
 )
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import aftermath, run_queries, task_queries, trigger_queries, xcom_queries
+from trainflow.metadata import aftermath, notification_queries, run_queries, task_queries, trigger_queries, xcom_queries
 from trainflow.metadata.aftermath import Standing, Verdict
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database, retry_conflicts
@@ -59,6 +59,8 @@ class Change(NamedTuple):
     deferred: bool = False
     #: a run may have been created
     triggered: bool = False
+    #: somebody is to be told something
+    told: bool = False
 
 
 def _nobody(_change: Change) -> None:
@@ -280,6 +282,7 @@ class ExecutionService:
                 later=outcome.state in (OutcomeState.FAILED, OutcomeState.RESCHEDULED),
                 deferred=deferred,
                 triggered=bool(outcome.triggered_runs),
+                told=bool(outcome.notices),
             )
         )
         return Done()
@@ -287,6 +290,8 @@ class ExecutionService:
     def _apply(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
         now = self._clock.now()
         xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
+        for notice in outcome.notices:
+            notification_queries.add(connection, notice, now)
         for run in outcome.triggered_runs:
             run_queries.trigger(connection, run, self._parent(connection, row), now)
         note = {"note": outcome.note} if outcome.note is not None else {}

@@ -341,3 +341,24 @@ class Outbox(TableModel, name="outbox"):
     next_attempt_at = required(UtcDateTime())
     delivered_at = optional(UtcDateTime())
     reason = optional(Text())
+    #: the delivery itself, where it is about no run
+    payload = optional(Json())
+
+
+class Notification(TableModel, name="notification"):
+    """Something somebody is to be told, written in the transaction it tells about. A row stays: it is told once."""
+
+    constraints = (Index("ix_notification_delivered_at", "delivered_at", "next_attempt_at"),)
+
+    id = required(BigKey, primary_key=True, autoincrement=True)
+    #: what makes the same fact recognisable
+    key = required(String(80), unique=True)
+    #: a Notice
+    notice = required(Json())
+    created_at = required(UtcDateTime())
+    #: names of the targets that have it
+    taken_by = required(String(100), default="")
+    failures = required(Integer(), default=0)
+    next_attempt_at = required(UtcDateTime())
+    delivered_at = optional(UtcDateTime())
+    reason = optional(Text())

@@ -14,7 +14,7 @@ from trainflow.metadata.models import METADATA, Pool
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: the newest revision under migrations/versions; a test holds the two together
-HEAD = "0002"
+HEAD = "0003"
 DEFAULT_POOL = "default_pool"
 DEFAULT_POOL_SLOTS = 128
 

@@ -16,7 +16,7 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 #: a word that makes the whole key a secret, wherever it stands
 _SECRET_WORDS = frozenset(
     {"password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials"}
-    | {"authorization", "apikey", "accesskey", "sas"}
+    | {"authorization", "apikey", "accesskey", "sas", "webhook"}
 )
 #: `…_key` is a secret only after one of these, or alone
 _KEY_OWNERS = frozenset(

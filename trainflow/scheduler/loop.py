@@ -20,17 +20,18 @@ from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import pool_queries, run_queries, task_queries
+from trainflow.metadata import notification_queries, pool_queries, run_queries, stop_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database, retry_conflicts
 from trainflow.metadata.execution_service import Change
 from trainflow.metadata.task_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
-from trainflow.serialization.document import DagDocument
+from trainflow.scheduler.stop_notice import stop_notice
+from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.states import HELD, TaskInstanceState
+from trainflow.states import HELD, DagRunState, TaskInstanceState
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Phase(NamedTuple):
 
     name: str
     run: Callable[[datetime], None]
+
+
+def _nobody() -> None:
+    return None
 
 
 class Scheduler:
@@ -75,6 +80,8 @@ class Scheduler:
         self.refused: dict[int, str] = {}
         #: stops queueing, so that an engine can end
         self.draining = False
+        #: called when somebody is to be told something
+        self.on_notice: Callable[[], None] = _nobody
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -178,6 +185,17 @@ class Scheduler:
         )
         mirrored = self._settings.tracking.enabled and document.chain is not None
         self._carry_out(connection, row, decision, now, mirrored=mirrored)
+        if decision.ends is DagRunState.FAILED and document.chain is not None:
+            self._have_told(connection, row, document.chain, decision.note, now)
+
+    def _have_told(
+        self, connection: Connection, row: Any, chain: ChainDocument, note: str | None, now: datetime
+    ) -> None:
+        failure = stop_queries.first_failure(connection, row.id)
+        last_success = stop_queries.last_success(connection, row.dag_id, row.number)
+        notice = stop_notice(chain, row, failure, last_success=last_success, note=note)
+        notification_queries.add(connection, notice, now)
+        self.on_notice()
 
     def _carry_out(
         self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, mirrored: bool

@@ -92,6 +92,17 @@ class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_seconds: Seconds = 60.0
 
 
+class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[notifications]`: who is told when a chain stops, goes on, promotes a checkpoint, …"""
+
+    #: http(s) address that gets a POST with a JSON body; better kept in the environment: it often holds a secret
+    webhook: str | None = None
+    #: program and arguments that get the same JSON on standard input
+    command: list[str] = msgspec.field(default_factory=list)
+    #: how long a `start` that has finished waits for the last of them to be taken
+    drain_seconds: Seconds = 10.0
+
+
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[logging]`."""
 
@@ -109,4 +120,5 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoints: CheckpointSettings = msgspec.field(default_factory=CheckpointSettings)
     samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
+    notifications: NotificationSettings = msgspec.field(default_factory=NotificationSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)

@@ -69,6 +69,7 @@ class FakeTaskInstance:
         self.runs: FakeRuns = facts["runs"]
         self.terminated = False
         self.notes: list[str] = []
+        self.notices: list[Any] = []
         self.progress: list[tuple[Any, ...]] = []
         self.checkpoint: Any = None
         self.triggered: list[Any] = []
@@ -98,6 +99,9 @@ class FakeTaskInstance:
 
     def record_checkpoint(self, checkpoint: Any) -> None:
         self.checkpoint = checkpoint
+
+    def notify(self, notice: Any) -> None:
+        self.notices.append(notice)
 
     def trigger_dag_run(self, run: Any, now: bool = False) -> None:
         self.triggered.append((run, now))

@@ -1,0 +1,197 @@
+"""Notices on their way: written with what they tell, told at least once, whatever fails or restarts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.engine import notifier as module
+from trainflow.engine.notifier import Notifier
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.notice import Event, Notice
+from trainflow.metadata import notification_queries, schema
+from trainflow.metadata.database import Database
+from trainflow.settings.model import NotificationSettings, Settings
+from trainflow.settings.project import project_at
+from trainflow.testing.webhook import SECRET, Receiver, webhook
+
+NOTICE = Notice(event=Event.STOPPED, key="one", sentence="it stopped", pipeline="flights")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with webhook() as found:
+        yield found
+
+
+class Desk:
+    """A database, and one notifier after the other over it."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "configs").mkdir()
+        (root / "configs" / "trainflow.toml").write_text("")
+        self.project = project_at(root)
+        self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        self.reactor = Reactor(self.clock)
+        self.database = Database.of(self.project.home, Settings())
+        schema.ensure_schema(self.database)
+
+    def add(self, notice: Notice = NOTICE) -> bool:
+        with self.database.transaction() as connection:
+            return notification_queries.add(connection, notice, self.clock.now())
+
+    def notifier(self, webhook: str | None = None, command: list[str] | None = None) -> Notifier:
+        wanted = NotificationSettings(webhook=webhook, command=command or [])
+        return Notifier(
+            self.database,
+            self.reactor,
+            clock=self.clock,
+            project=self.project,
+            settings=Settings(notifications=wanted),
+        )
+
+    def waiting(self) -> tuple[int, str | None]:
+        with self.database.reading() as connection:
+            return notification_queries.untold(connection)
+
+    def close(self) -> None:
+        self.database.close()
+        self.reactor.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.close()
+
+
+def run(notifier: Notifier) -> None:
+    notifier.drain(30, lambda: False)
+
+
+def test_told_once_however_often_it_is_found_out(desk: Desk, receiver: Receiver) -> None:
+    notifier = desk.notifier(receiver.url)
+    assert desk.add() is True
+    assert desk.add(msgspec.structs.replace(NOTICE, sentence="it stopped, again")) is False
+    run(notifier)
+    assert desk.add() is False
+    run(notifier)
+
+    assert [message["sentence"] for message in receiver.messages] == ["it stopped"]
+    assert receiver.messages[0]["project"] == desk.project.root.name
+    assert receiver.messages[0]["at"] == "2026-01-01T00:00:00Z"
+    assert desk.waiting() == (0, None)
+    notifier.close()
+
+
+def test_another_chain_another_notice(desk: Desk, receiver: Receiver) -> None:
+    for branch in ("main", "b"):
+        assert desk.add(msgspec.structs.replace(NOTICE, branch=branch))
+    notifier = desk.notifier(receiver.url)
+    run(notifier)
+
+    assert [message["branch"] for message in receiver.messages] == ["main", "b"]
+    notifier.close()
+
+
+def test_a_receiver_that_is_down_is_tried_again_later_and_later(
+    desk: Desk, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.refuse = [500, 503]
+    notifier = desk.notifier(receiver.url)
+    desk.add()
+    run(notifier)
+    assert desk.waiting() == (1, "the webhook at 127.0.0.1 answered 500")
+    notifier.tick()
+    assert notifier.next_due == desk.clock.now() + timedelta(seconds=5)
+
+    for seconds in (4, 1):  # not before it is due
+        desk.clock.advance(timedelta(seconds=seconds))
+        run(notifier)
+    assert desk.waiting() == (1, "the webhook at 127.0.0.1 answered 503")
+    desk.clock.advance(timedelta(seconds=10))
+    run(notifier)
+
+    assert receiver.events == ["stopped"]
+    assert desk.waiting() == (0, None)
+    assert "answered 503" in caplog.text
+    assert SECRET not in caplog.text
+    notifier.close()
+
+
+def test_one_that_is_refused_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
+    receiver.refuse = [500]
+    notifier = desk.notifier(receiver.url)
+    desk.add()
+    desk.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
+    run(notifier)
+
+    assert receiver.events == ["resumed"]
+    notifier.close()
+
+
+def test_the_next_engine_tells_what_the_last_one_could_not(desk: Desk, receiver: Receiver) -> None:
+    first = desk.notifier("http://127.0.0.1:1/")
+    desk.add()
+    run(first)
+    first.close()
+    assert desk.waiting()[0] == 1
+
+    second = desk.notifier(receiver.url)  # does not wait for what its predecessor's pause was
+    run(second)
+
+    assert receiver.events == ["stopped"]
+    second.close()
+
+
+def test_each_target_gets_it_once_although_the_other_fails(desk: Desk, receiver: Receiver) -> None:
+    folder = desk.project.root
+    program = (
+        "import pathlib, sys\n"
+        "told = pathlib.Path('told'); tried = pathlib.Path('tried')\n"
+        "first = not tried.exists(); tried.touch()\n"
+        "sys.exit(1) if first else told.open('a').write(sys.stdin.read())"
+    )
+    notifier = desk.notifier(receiver.url, [sys.executable, "-c", program])
+    desk.add()
+    run(notifier)
+    assert receiver.events == ["stopped"]
+    assert not (folder / "told").exists()
+
+    desk.clock.advance(timedelta(seconds=5))
+    run(notifier)
+
+    assert receiver.events == ["stopped"]
+    assert msgspec.json.decode((folder / "told").read_bytes()) == receiver.messages[0]
+    notifier.close()
+
+
+def test_it_is_given_up_after_so_many_failures(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FAILURES", 2)
+    notifier = desk.notifier("http://127.0.0.1:1/")
+    desk.add()
+    run(notifier)
+    assert desk.waiting()[0] == 1
+    desk.clock.advance(timedelta(seconds=5))
+    run(notifier)
+
+    assert desk.waiting() == (0, None)
+    notifier.close()
+
+
+def test_what_nobody_wanted_to_know_is_not_told_later(desk: Desk, receiver: Receiver) -> None:
+    desk.add()
+    run(desk.notifier())
+    second = desk.notifier(receiver.url)
+    desk.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
+    run(second)
+
+    assert receiver.events == ["resumed"]
+    second.close()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainflow.errors import NoticeNotTaken
+from trainflow.notifications.targets import Command, Webhook, targets
+from trainflow.testing.webhook import SECRET, webhook
+
+MESSAGE = {"event": "stopped", "sentence": "Grüße"}
+
+
+def test_a_webhook_gets_a_post_with_a_json_body() -> None:
+    with webhook() as receiver:
+        Webhook(receiver.url).tell(MESSAGE)
+
+    assert receiver.messages == [MESSAGE]
+    assert receiver.types == ["application/json"]
+
+
+@pytest.mark.parametrize("code", [400, 404, 429, 500, 503])
+def test_a_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None:
+    with webhook() as receiver:
+        receiver.refuse = [code]
+        with pytest.raises(NoticeNotTaken, match=f"the webhook at 127.0.0.1 answered {code}"):
+            Webhook(receiver.url).tell(MESSAGE)
+
+    assert receiver.messages == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://127.0.0.1:1/{SECRET}",
+        f"http://no-such-host.invalid/{SECRET}",
+        f"http://127.0.0.1:bad/{SECRET}",
+        f"nonsense/{SECRET}",
+        f"gopher://x/{SECRET}",
+        f"http://127.0.0.1:1/{SECRET} with space",
+        f"http://[::1/{SECRET}",
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_never_the_url(url: str) -> None:
+    with pytest.raises(NoticeNotTaken) as caught:
+        Webhook(url, timeout_seconds=2).tell(MESSAGE)
+
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("the webhook at ")
+
+
+def test_a_command_reads_it_from_its_standard_input_in_the_project(tmp_path: Path) -> None:
+    program = "import pathlib, sys; pathlib.Path('told.json').write_text(sys.stdin.read())"
+
+    Command([sys.executable, "-c", program], tmp_path).tell(MESSAGE)
+
+    assert json.loads((tmp_path / "told.json").read_text()) == MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ([sys.executable, "-c", "raise SystemExit(3)"], r"ended with 3$"),
+        ([sys.executable, "-c", "import sys; sys.exit('no room, password=hunter2')"], r"ended with 1: no room"),
+        (["/no/such/program", "secret-argument"], r"the command program cannot be started: No such file"),
+    ],
+)
+def test_a_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str) -> None:
+    with pytest.raises(NoticeNotTaken, match=told) as caught:
+        Command(argv, tmp_path).tell(MESSAGE)
+
+    assert "hunter2" not in str(caught.value)
+    assert "secret-argument" not in str(caught.value)
+
+
+def test_a_command_that_hangs_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(NoticeNotTaken, match=r"did not end within 0\.2 s"):
+        Command([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
+
+
+def test_who_is_told_is_a_matter_of_settings(tmp_path: Path) -> None:
+    assert targets(None, [], tmp_path) == []
+    assert [each.name for each in targets("http://x/", ["true"], tmp_path)] == ["webhook", "command"]

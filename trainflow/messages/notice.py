@@ -1,0 +1,54 @@
+"""Something that happened to a chain and that somebody wants to be told of."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Event(StrEnum):
+    """What happened."""
+
+    #: nothing more is trained until somebody does something; `cause` says why
+    STOPPED = "stopped"
+    #: a person decided, and a stopped chain goes on
+    RESUMED = "resumed"
+    #: a checkpoint got an alias
+    PROMOTED = "promoted"
+    #: a partition that was trained on was published again
+    REPUBLISHED = "republished"
+    #: samples arrive faster than they are trained on
+    NEVER_CATCHES_UP = "never_catches_up"
+
+
+class Cause(StrEnum):
+    """Why a chain stopped."""
+
+    GATE = "gate"
+    #: a partition is missing and policy says fail
+    GAP = "gap"
+    #: a partition is there and is not good
+    CHECK = "check"
+    #: a task failed, and no retry was left or would have helped
+    TASK = "task"
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One notice. The same fact has the same `key`, and is told once, however often it is found out.
+
+    Nothing in it is secret: it leaves the project. `facts` are JSON.
+    """
+
+    event: Event
+    key: str
+    #: one sentence for people
+    sentence: str
+    pipeline: str
+    stage: str = "main"
+    branch: str = "main"
+    dag_id: str = ""
+    run_id: str = ""
+    cause: Cause | None = None
+    facts: dict[str, Any] = {}
