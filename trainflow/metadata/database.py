@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trainflow.chaos import passed
 from trainflow.errors import EngineError, SettingsError
+from trainflow.metadata.straight import Plans, StraightConnection
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -53,6 +54,7 @@ class Database:
                 "pip install 'trainflow[postgres]' or 'trainflow[mysql]', with a URL that begins with "
                 "postgresql+psycopg:// or mysql+pymysql://"
             ) from None
+        self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
 
@@ -120,7 +122,11 @@ class Database:
 
     def _open(self) -> Connection:
         try:
-            return self.engine.connect()
+            if self._plans is None:
+                return self.engine.connect()
+            connection = StraightConnection(self.engine)
+            connection.plans = self._plans
+            return connection
         except DBAPIError as error:
             where = self.url.render_as_string(hide_password=True)
             raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
-from trainflow.testing.simulation.straight import StraightConnection
+from trainflow.metadata.straight import Plans, StraightResult
 
 _OBSERVE = """
 CREATE TABLE observed (
@@ -80,6 +80,33 @@ class SimulatedCrash(Exception):
         self.committed = committed
 
 
+class _SimulatedConnection:
+    """The part of SQLAlchemy's connection that the product uses, without its transactions."""
+
+    def __init__(self, driver: sqlite3.Connection, plans: Plans) -> None:
+        self._driver = driver
+        self._plans = plans
+        self._savepoints = 0
+
+    def execute(self, statement: Any, parameters: Any = None) -> StraightResult:
+        """See `sqlalchemy.Connection.execute`."""
+        return self._plans.execute(self._driver, statement, parameters)
+
+    @contextmanager
+    def begin_nested(self) -> Iterator[None]:
+        """See `sqlalchemy.Connection.begin_nested`."""
+        self._savepoints += 1
+        name = f"nested_{self._savepoints}"
+        self._driver.execute(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            self._driver.execute(f"ROLLBACK TO {name}")
+            raise
+        finally:
+            self._driver.execute(f"RELEASE {name}")
+
+
 class SimulatedDatabase(Database):
     """One for all histories of a process, so that its statements are compiled once. For one thread at a time."""
 
@@ -95,7 +122,7 @@ class SimulatedDatabase(Database):
         self.raw.executescript(_OBSERVE)
         self._empty = self.raw.serialize()
         #: what transactions are made with
-        self.connection = cast("Connection", StraightConnection(self.raw, self.engine.dialect))
+        self.connection = cast("Connection", _SimulatedConnection(self.raw, Plans(self.engine.dialect)))
         self._seen_changes = 0
 
     def wipe(self) -> None:

@@ -1,0 +1,268 @@
+"""Statements that go straight to SQLite.
+
+The statements, their parameters and the types of what comes back are SQLAlchemy's, for its SQLite dialect. Left out is
+what it does around each execution (contexts, events, cursors with metadata), which costs ten times as much as SQLite
+itself, and which a control plane would pay some twenty times for each task.
+
+A statement is best made once, when its module is loaded, with `bindparam`s: then nothing of it is looked at again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.engine.row import Row
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound, StatementError
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Process = Callable[[Any], Any]
+Given = Mapping[str, Any]
+
+#: where a statement keeps what was made of it
+_KEPT = "_trainflow_bound"
+#: kinds of statements that are remembered
+_MOST_PLANS = 1000
+
+
+class _Slot(NamedTuple):
+    """A place in the SQL for a value: one that is given under `key` (in a list: the `place`-th of it), or `value`,
+    which is written as it is."""
+
+    key: str | None
+    place: int | None
+    process: Process | None
+    value: Any
+
+
+class _Text(NamedTuple):
+    """SQL for lists of certain lengths."""
+
+    sql: str
+    slots: tuple[_Slot, ...]
+
+
+class _Bind(NamedTuple):
+    """A parameter of a statement: its name in the SQL, its key in what is given, and otherwise its value, which comes
+    with the statement: as the `number`-th of those that were taken out of it, or with the parameter itself."""
+
+    name: str
+    key: str
+    number: int | None
+    own: Any
+
+
+class _Plan:
+    """A compiled statement: what all statements of its kind share."""
+
+    def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
+        self.compiled = compiled
+        numbers = _numbers(compiled)
+        self.binds = {
+            name: _Bind(name, bind.key, numbers.get(id(bind)), bind) for bind, name in compiled.bind_names.items()
+        }
+        in_the_text = {*compiled.post_compile_params, *compiled.literal_execute_params}
+        #: names of parameters whose value, or number of values, is a part of the SQL
+        self.shaping = tuple(name for bind, name in compiled.bind_names.items() if bind in in_the_text)
+        prefetched: list[Any] = [*(compiled.insert_prefetch or ()), *(compiled.update_prefetch or ())]
+        self.defaults = {column.key: column.default.arg for column in prefetched}
+        columns = [] if compiled.isinsert or compiled.isupdate or compiled.isdelete else compiled._result_columns
+        self.metadata = SimpleResultMetaData([column.keyname for column in columns])
+        processors = [column.type._cached_result_processor(dialect, None) for column in columns]
+        self.processors = processors if any(processors) else None
+
+
+class _Bound:
+    """A plan, for one statement: which of its values are given each time, and which never change."""
+
+    def __init__(self, plan: _Plan, names: tuple[str, ...], extracted: Sequence[Any]) -> None:
+        self.plan = plan
+        self.names = names
+        self._extracted = extracted
+        self._texts: dict[tuple[Any, ...], _Text] = {}
+        self._shaping = [self._source(name) for name in plan.shaping]
+
+    def ready(self, given: Given) -> tuple[str, list[Any]]:
+        """SQL and its parameters."""
+        shape: tuple[Any, ...] = ()
+        if self._shaping:
+            shape = tuple([_shape(value if key is None else given[key]) for key, value in self._shaping])
+        text = self._texts.get(shape)
+        if text is None:
+            text = self._texts[shape] = self._text(given)
+        return text.sql, [
+            value
+            if key is None
+            else (given[key] if place is None else given[key][place])
+            if process is None
+            else process(given[key] if place is None else given[key][place])
+            for key, place, process, value in text.slots
+        ]
+
+    def _source(self, name: str) -> tuple[str | None, Any]:
+        """Where a parameter's value comes from: the key under which it is given, or the value."""
+        if name in self.plan.defaults and name not in self.names:
+            return None, self.plan.defaults[name]
+        bind = self.plan.binds[name]
+        if bind.key in self.names:
+            return bind.key, None
+        own = bind.own if bind.number is None else self._extracted[bind.number]
+        if own.required:
+            raise KeyError(f"no value is given for '{bind.key}'")
+        return None, own.effective_value
+
+    def _text(self, given: Given) -> _Text:
+        compiled = self.plan.compiled
+        processes: dict[str, Any] = dict(compiled._bind_processors)
+        lists: dict[str, tuple[str, int]] = {}
+        sql: str = compiled.string
+        names: Sequence[str] = compiled.positiontup or []
+        if self.plan.shaping:
+            sources = {name: self._source(name) for name in self.plan.binds}
+            values = {name: value if key is None else given[key] for name, (key, value) in sources.items()}
+            state = compiled._process_parameters_for_postcompile(values)
+            sql, names = state.statement, state.positiontup or []
+            parts = state.parameter_expansion.items()
+            lists = {each: (name, place) for name, expanded in parts for place, each in enumerate(expanded)}
+            processes.update(state.processors)
+        return _Text(sql, tuple(self._slot(name, lists.get(name), processes.get(name)) for name in names))
+
+    def _slot(self, name: str, part: tuple[str, int] | None, process: Process | None) -> _Slot:
+        whole, place = part or (name, None)
+        key, value = self._source(whole)
+        if key is not None:
+            return _Slot(key, place, process, None)
+        value = value if place is None else value[place]
+        return _Slot(None, None, None, value if process is None else process(value))
+
+
+def _numbers(compiled: SQLCompiler) -> dict[int, int]:
+    """Which of the values that were taken out of a statement is that of which parameter."""
+    if compiled.cache_key is None or compiled._cache_key_bind_match is None:
+        return {}
+    copies = compiled._cache_key_bind_match[0]
+    return {id(copy): number for number, bind in enumerate(compiled.cache_key[1]) for copy in copies[bind]}
+
+
+def _shape(value: Any) -> Any:
+    return len(value) if isinstance(value, list | tuple) else value
+
+
+class StraightResult:
+    """What a statement returned: the part of SQLAlchemy's result that is used."""
+
+    def __init__(self, rows: list[Any], rowcount: int, last_id: int | None) -> None:
+        self._rows = rows
+        self.rowcount = rowcount
+        self.inserted_primary_key = (last_id,)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def all(self) -> list[Any]:
+        """Every row."""
+        return self._rows
+
+    def first(self) -> Any | None:
+        """The first row."""
+        return self._rows[0] if self._rows else None
+
+    def one_or_none(self) -> Any | None:
+        """The row. Raises MultipleResultsFound."""
+        if len(self._rows) > 1:
+            raise MultipleResultsFound(f"{len(self._rows)} rows")
+        return self.first()
+
+    def one(self) -> Any:
+        """The row. Raises NoResultFound, MultipleResultsFound."""
+        if not self._rows:
+            raise NoResultFound("no row")
+        return self.one_or_none()
+
+    def scalars(self) -> StraightResult:
+        """The first value of each row."""
+        return StraightResult([row[0] for row in self._rows], self.rowcount, None)
+
+    def scalar(self) -> Any:
+        """The first value of the first row."""
+        return self._rows[0][0] if self._rows else None
+
+    def scalar_one_or_none(self) -> Any:
+        """The value. Raises MultipleResultsFound."""
+        row = self.one_or_none()
+        return None if row is None else row[0]
+
+    def scalar_one(self) -> Any:
+        """The value. Raises NoResultFound, MultipleResultsFound."""
+        return self.one()[0]
+
+
+class Plans:
+    """What was made of statements: each kind is compiled once."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._plans: dict[Any, _Plan] = {}
+
+    def execute(self, driver: sqlite3.Connection, statement: Any, parameters: Any) -> StraightResult:
+        """Execute a SELECT, INSERT, UPDATE or DELETE of SQLAlchemy's. Raises sqlite3.Error."""
+        many = isinstance(parameters, list | tuple)
+        given: Given = (parameters[0] if many else parameters) or {}
+        bound = self._bound(statement, given)
+        if many and len(parameters) > 1:
+            ready = [bound.ready(each) for each in parameters]
+            cursor = driver.executemany(ready[0][0], [values for _, values in ready])
+            return StraightResult([], cursor.rowcount, None)
+        cursor = driver.execute(*bound.ready(given))
+        if cursor.description is None:
+            return StraightResult([], cursor.rowcount, cursor.lastrowid)
+        metadata, processors = bound.plan.metadata, bound.plan.processors
+        index = metadata._key_to_index
+        return StraightResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
+
+    def _bound(self, statement: Any, given: Given) -> _Bound:
+        # a statement keeps what was made of it; one that was derived from it has copied that together with the rest
+        kept: tuple[int, Plans, _Bound] | None = statement.__dict__.get(_KEPT)
+        names = tuple(given)
+        if kept is not None and kept[0] == id(statement) and kept[1] is self and kept[2].names == names:
+            return kept[2]
+        taken_apart = statement._generate_cache_key()
+        key, extracted, *_ = taken_apart
+        columns = tuple(sorted(names)) if statement.is_dml else ()
+        plan = self._plans.get((key, columns))
+        if plan is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            compiled = statement._compiler(self._dialect, cache_key=taken_apart, column_keys=list(columns))
+            plan = self._plans[(key, columns)] = _Plan(compiled, self._dialect)
+        bound = _Bound(plan, names, extracted)
+        statement.__dict__[_KEPT] = (id(statement), self, bound)
+        return bound
+
+
+class StraightConnection(Connection):
+    """A connection to SQLite that executes plain statements itself. Everything else is SQLAlchemy's."""
+
+    plans: Plans
+
+    def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
+        """See `sqlalchemy.Connection.execute`; the result has the methods of `StraightResult`.
+
+        Raises DBAPIError; StatementError for values that cannot be written.
+        """
+        plain = getattr(statement, "is_select", False) or getattr(statement, "is_dml", False)
+        if not plain or options or self.dispatch.before_cursor_execute or not self.in_transaction():
+            return super().execute(statement, parameters, **options)
+        driver: Any = self.connection.driver_connection
+        try:
+            return self.plans.execute(driver, statement, parameters)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(
+                str(statement), None, error, sqlite3.Error, hide_parameters=True, dialect=self.dialect
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise StatementError(problem, str(statement), None, error, hide_parameters=True) from error
