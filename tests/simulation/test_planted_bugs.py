@@ -16,12 +16,15 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import execution_service, run_queries, task_queries, trigger_queries
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
+from trainflow.operators import trigger_dagrun
+from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import HELD, DagRunState, TaskInstanceState
-from trainflow.testing.simulation import engine, worker
+from trainflow.testing.simulation import engine
 from trainflow.testing.simulation.plan import FaultKind, faults_of
 from trainflow.testing.simulation.plan import FaultKind as F
 from trainflow.testing.simulation.run import simulate
+from trainflow.testing.simulation.table import LENGTH, START
 from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
@@ -45,13 +48,13 @@ def found_with(kinds: tuple[FaultKind, ...]) -> tuple[int, str] | None:
 def skip_the_parent_check(patch: pytest.MonkeyPatch) -> None:
     """Anybody may commit on top of anything."""
     patch.setattr(commit, "_raise_if_moved", lambda *_: None)
-    patch.setattr(fold._Fold, "_refuses_checkpoint", lambda *_: None)
+    patch.setattr(fold, "refuses", lambda *_: None)
 
 
 def recognise_nothing(patch: pytest.MonkeyPatch) -> None:
     """A commit that is tried again does not find what it has committed."""
     steps = [(name, step if name != "recognise" else _nothing) for name, step in commit.STEPS]
-    patch.setattr(worker, "STEPS", steps)
+    patch.setattr(commit, "STEPS", steps)
 
 
 def advance_the_watermark_without_a_commit(patch: pytest.MonkeyPatch) -> None:
@@ -66,22 +69,20 @@ def advance_the_watermark_without_a_commit(patch: pytest.MonkeyPatch) -> None:
 def look_at_no_file(patch: pytest.MonkeyPatch) -> None:
     """What was damaged after the training is committed."""
     steps = [(name, step if name != "verify_artifacts" else _nothing) for name, step in commit.STEPS]
-    patch.setattr(worker, "STEPS", steps)
+    patch.setattr(commit, "STEPS", steps)
 
 
 def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
     """A split begins a partition too early, and everybody believes it."""
-    from trainflow.testing.simulation.table import LENGTH, START, SampleTable
+    real = next_split.next_split
 
-    real = SampleTable.next_split
-
-    def next_split(self: SampleTable, watermark: Any) -> Any:
+    def too_early(samples: Any, watermark: Any, *args: Any) -> Any:
         again = watermark is not None and watermark > START
-        return real(self, watermark - LENGTH if again else watermark)
+        return real(samples, watermark - LENGTH if again else watermark, *args)
 
-    patch.setattr(SampleTable, "next_split", next_split)
+    patch.setattr(next_split, "next_split", too_early)
     patch.setattr(commit, "_raise_if_moved", lambda *_: None)
-    patch.setattr(fold._Fold, "_refuses_checkpoint", lambda *_: None)
+    patch.setattr(fold, "refuses", lambda *_: None)
 
 
 # -- guarded, legal moves --------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def claim_twice(patch: pytest.MonkeyPatch) -> None:
 
 def name_successors_at_random(patch: pytest.MonkeyPatch) -> None:
     """The successor's run id is another one at each try."""
-    patch.setattr(worker, "triggered_run_id", lambda *_: f"operator_triggered__{os.urandom(8).hex()}")
+    patch.setattr(trigger_dagrun, "triggered_run_id", lambda *_: f"operator_triggered__{os.urandom(8).hex()}")
 
 
 def trigger_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from trainflow.messages.requests import GetXCom, Refused, Reply, Request
 from trainflow.metadata import run_queries
 from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.driver import determined
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
+from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.world import World
 
 SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
@@ -29,31 +31,38 @@ def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Pro
     raise AssertionError("not reached")
 
 
-def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for_its_own() -> None:
-    with determined(0):
-        world = World(SCENE, SimulatedDatabase())
-        world.begin()
-        go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
-        [zombie] = [process for process in world.running if process.work.workload.task_id == "commit"]
-        for _ in range(3):  # it claims itself, and reads the head and the split
-            zombie.step(world)
-        assert isinstance(zombie._asks, GetXCom)
-        # a person clears the run; it is trained again, on one partition more
-        world.arrive()
-        [(run,)] = world.database.rows("SELECT id FROM dag_run")
-        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now()))
-        go_on_until(world, lambda: _state_of(world, "train") == "success", without=(zombie,))
+@pytest.fixture
+def world() -> Iterator[World]:
+    with surrounded(0) as project:
+        world = World(SCENE, SimulatedDatabase(), project)
+        with reached_by_processes(world):
+            world.begin()
+            yield world
+        world.kill_everything()
 
-        answers: list[Reply | None] = []
-        real = world.answer
 
-        def listen(process: Process, request: Request) -> Reply | None:
-            answers.append(real(process, request))
-            return answers[-1]
+def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for_its_own(world: World) -> None:
+    go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
+    [zombie] = [process for process in world.running if process.work.workload.task_id == "commit"]
+    for _ in range(3):  # it claims itself, and reads the head and the split
+        zombie.step(world)
+    assert isinstance(zombie._at, GetXCom)
+    # a person clears the run; it is trained again, on one partition more
+    world.arrive()
+    [(run,)] = world.database.rows("SELECT id FROM dag_run")
+    world.person(lambda connection: run_queries.clear(connection, run, world.clock.now()))
+    go_on_until(world, lambda: _state_of(world, "train") == "success", without=(zombie,))
 
-        world.answer = listen  # type: ignore[method-assign]
-        while zombie.alive:
-            zombie.step(world)
+    answers: list[Reply | None] = []
+    real = world.answer
+
+    def listen(process: Process, request: Request) -> Reply | None:
+        answers.append(real(process, request))
+        return answers[-1]
+
+    world.answer = listen  # type: ignore[method-assign]
+    while zombie.alive:
+        zombie.step(world)
 
     # it would have committed what was trained on two partitions as trained on one: the second would come twice
     world.ledger.follow()
@@ -62,20 +71,17 @@ def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for
     assert all(isinstance(answer, Refused) for answer in answers)
 
 
-def test_a_commit_is_not_told_of_another_split_than_was_trained() -> None:
-    with determined(0):
-        world = World(SCENE, SimulatedDatabase())
-        world.begin()
-        go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
-        [waiting] = [process for process in world.running if process.work.workload.task_id == "commit"]
-        # a person lets the split be chosen again, and nothing else
-        world.arrive()
-        [(run,)] = world.database.rows("SELECT id FROM dag_run")
-        world.invariants.interfered()
-        world.person(lambda connection: run_queries.clear(connection, run, world.clock.now(), ["samples"]))
-        go_on_until(world, lambda: _state_of(world, "samples") == "success", without=(waiting,))
-        while waiting.alive:
-            waiting.step(world)
+def test_a_commit_is_not_told_of_another_split_than_was_trained(world: World) -> None:
+    go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
+    [waiting] = [process for process in world.running if process.work.workload.task_id == "commit"]
+    # a person lets the split be chosen again, and nothing else
+    world.arrive()
+    [(run,)] = world.database.rows("SELECT id FROM dag_run")
+    world.invariants.interfered()
+    world.person(lambda connection: run_queries.clear(connection, run, world.clock.now(), ["samples"]))
+    go_on_until(world, lambda: _state_of(world, "samples") == "success", without=(waiting,))
+    while waiting.alive:
+        waiting.step(world)
 
     world.ledger.follow()
     assert world.ledger.head is None

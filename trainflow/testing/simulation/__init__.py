@@ -1,9 +1,11 @@
 """The simulation: scheduler, ledger and triggerer against random crashes, in simulated time, from one seed.
 
-What is real: the scheduler with its phases, the execution service, recovery, the triggerer, every SQL statement (on a
-SQLite database in memory), the ledger and the steps of the commit, the rule that chooses the next split. What is
-simulated: the clock, the processes of attempts (`worker`), the executor that starts and watches them, the loop that
-runs triggers, the sample table, and the people and machines that interfere (`faults`).
+What is real: the scheduler with its phases, the execution service, recovery, the triggerer and what its triggers look
+at, every SQL statement (on a SQLite database in memory), and all of a task process between its line to the control
+plane and its store: the task runner, the operators, the rule that chooses the next split, the ledger and the steps of
+the commit. What is simulated: the clock, processes (an attempt runs as a `fiber`, which can be killed wherever it
+pauses), the executor that starts and watches them, the store, the sample table, the function that trains, and the
+people and machines that interfere (`faults`).
 
 One seed is one history. A random driver lets one actor take one named step at a time; a plan of faults, drawn from the
 same seed, strikes between any two of them. After each step the invariants of a chain are asserted over everything that
@@ -17,6 +19,7 @@ Invariants
 A change breaks this when an actor does two things in one step that a crash could part, or when a check trusts what the
 product says of itself where the rows or the files could be looked at.
 
-Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `worker`,
-`trigger_loop`, their surroundings `database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`.
+Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `process` (with
+`worker`, `fiber`, `training`), `trigger_loop`, their surroundings `surroundings`, `database` (with `straight`),
+`memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`.
 """

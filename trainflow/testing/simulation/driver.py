@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
 from trainflow.testing.simulation.pipeline import CHAIN
 from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
+from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
 from trainflow.testing.simulation.world import World
 
@@ -49,6 +49,7 @@ class Driver:
     """Drives one world. All that is random comes from the seed, a constant amount of it at each step."""
 
     def __init__(self, seed: int, scene: Scene, faults: tuple[Fault, ...], database: SimulatedDatabase) -> None:
+        self._seed = seed
         self._random = Random(f"driver {seed}")
         self._faults = deque(faults)
         self._database = database
@@ -59,7 +60,15 @@ class Driver:
 
     def drive(self) -> None:
         """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
-        self._world = world = World(self._scene, self._database)
+        with surrounded(self._seed) as project:
+            world = self._world = World(self._scene, self._database, project)
+            try:
+                with reached_by_processes(world):
+                    self._until_complete(world)
+            finally:
+                world.kill_everything()
+
+    def _until_complete(self, world: World) -> None:
         calm = 0
         while self._faults or not world.complete:
             self._strike()
@@ -111,7 +120,7 @@ class Driver:
     def _check_the_end(self) -> None:
         world = self._world
         world.ledger.check_everything_is_there()
-        report = audit(Ledger(world.store, CHAIN), world.table.samples, None, world.clock.now())
+        report = audit(Ledger(world.store, CHAIN), world.samples, None, world.clock.now())
         if not report.ok:
             raise Violation("audit", "; ".join(report.problems))
 
@@ -141,14 +150,3 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@contextmanager
-def determined(seed: int) -> Iterator[None]:
-    """Names that the product draws at random are drawn from the seed."""
-    random, real = Random(f"names {seed}"), os.urandom
-    os.urandom = random.randbytes
-    try:
-        yield
-    finally:
-        os.urandom = real

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 from trainflow.clock import Clock
@@ -20,7 +19,6 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
-from trainflow.settings.home import Home
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.database import SimulatedCrash
@@ -33,7 +31,6 @@ SETTINGS = Settings(
     executor=ExecutorSettings(slots=SLOTS),
     tracking=TrackingSettings(enabled=False),
 )
-PROJECT = Project(Path("/simulated"), Home(Path("/simulated/.trainflow")))
 DEAD_AFTER = timedelta(seconds=SETTINGS.engine.dead_after_seconds)
 
 
@@ -80,6 +77,7 @@ class SimulatedEngine:
         database: Database,
         executor: SimulatedExecutor,
         clock: Clock,
+        project: Project,
         make_loop: Callable[[], TriggerLoop],
         witness: Witness,
     ) -> None:
@@ -88,7 +86,7 @@ class SimulatedEngine:
         self.executor = executor
         self.clock = clock
         self.settings = SETTINGS
-        self.project = PROJECT
+        self.project = project
         self.alive = True
         self.is_registered = False
         self._witness = witness
@@ -141,7 +139,7 @@ class SimulatedEngine:
             cast("Reactor", None),
             self.service,
             clock=self.clock,
-            project=PROJECT,
+            project=self.project,
             settings=SETTINGS,
             service_id=self.service_id,
             on_change=self._changed,
@@ -153,7 +151,7 @@ class SimulatedEngine:
             self.executor,
             clock=self.clock,
             versions=versions,
-            project=PROJECT,
+            project=self.project,
             settings=SETTINGS,
             service_id=self.service_id,
         )

@@ -16,7 +16,7 @@ from trainflow.testing.simulation.database import SimulatedCrash
 from trainflow.testing.simulation.engine import SimulatedEngine
 from trainflow.testing.simulation.pipeline import CHAIN, DAG_ID
 from trainflow.testing.simulation.plan import Fault, FaultKind
-from trainflow.testing.simulation.process import Process, misfortune, silence
+from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.world import World
 
 _T = TypeVar("_T")
@@ -147,11 +147,11 @@ def _deliver_twice(world: World, process: Process, _choice: int) -> None:
 
 def _fail(world: World, process: Process, _choice: int) -> None:
     world.invariants.expected_errors.add("Misfortune")
-    process.fails_next = misfortune
+    process.meets_next = Process.misfortune
 
 
 def _silence(_world: World, process: Process, _choice: int) -> None:
-    process.fails_next = silence
+    process.meets_next = Process.silence
 
 
 def _give_up(world: World, choice: int) -> bool:
@@ -245,13 +245,13 @@ def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> 
 
 
 def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
-    tasks = [task.task_id for task in world.document.tasks]
+    tasks = world.task_ids
     cleared = world.document.with_downstream([tasks[(choice >> 4) % len(tasks)]])
     run_queries.clear(connection, run, world.clock.now(), cleared)
 
 
 def _clear_task_alone(world: World, connection: Connection, run: int, choice: int) -> None:
-    tasks = [task.task_id for task in world.document.tasks]
+    tasks = world.task_ids
     world.invariants.partly_cleared.add(run_queries.by_id(connection, run).run_id)
     run_queries.clear(connection, run, world.clock.now(), [tasks[(choice >> 4) % len(tasks)]])
 

@@ -13,8 +13,8 @@ from typing import Any
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import CHAIN
 from trainflow.testing.simulation.table import LENGTH, START, SampleTable
+from trainflow.testing.simulation.training import MODEL
 from trainflow.testing.simulation.violation import Violation
-from trainflow.testing.simulation.worker import MODEL
 
 
 class LedgerCheck:

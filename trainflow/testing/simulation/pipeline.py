@@ -1,35 +1,93 @@
-"""The pipeline that is simulated: the one-run DAG of a chain, as a document."""
+"""The pipelines that are simulated: compiled like every other, by the product."""
 
 from __future__ import annotations
 
+import copy
+import json
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from trainflow.authoring.dag import DAG
+from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.execution.dag_files import DagFiles, LoadedFile
 from trainflow.messages.workload import DagSource
-from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument, TaskDocument
+from trainflow.serialization.document import DagDocument
+from trainflow.testing.simulation.plan import Scene
+from trainflow.testing.simulation.table import LENGTH, START, TABLE
 
 DAG_ID = "simulated"
 CHAIN = ChainKey(DAG_ID)
 SOURCE = DagSource("pipelines/simulated.yaml")
+STORE = "s3://simulated"
 RETRIES = 2
 MAX_ACTIVE_RUNS = 1
-TASKS = ("checkpoint", "samples", "evaluate", "train", "commit", "next")
-_RETRY = RetryDocument(retries=RETRIES, delay_seconds=5.0)
+#: how long a missing partition is waited for while a later one is ready
+GAP_WAIT_SECONDS = 25
+_FUNCTIONS = "trainflow.testing.simulation.training"
 
 
-def document(mode: str, *, evaluates: bool) -> DagDocument:
-    """The DAG of a pipeline in this mode (`backfill`, `latest`), with or without an evaluation of the head."""
-    names = [name for name in TASKS if evaluates or name != "evaluate"]
-    tasks = [
-        TaskDocument(
-            name,
-            operator="TriggerDagRunOperator" if name == "next" else f"{name.title()}Operator",
-            role=None if name == "next" else name,
-            upstream=names[max(0, number - 1) : number],
-            retry=_RETRY,
-            priority_weight=len(names) - number,
-            template_fields={"trigger_dag_id": DAG_ID} if name == "next" else {},
-            shielded=name == "commit",
-        )
-        for number, name in enumerate(names)
-    ]
-    chain = ChainDocument(CHAIN.pipeline, CHAIN.stage, CHAIN.branch, store="simulated:/", mode=mode)
-    return DagDocument(DAG_ID, tasks, max_active_runs=MAX_ACTIVE_RUNS, chain=chain)
+class Pipeline(NamedTuple):
+    """What a pipeline file gives."""
+
+    dags: dict[str, DAG]
+    documents: dict[str, DagDocument]
+
+
+def pipeline_of(scene: Scene) -> Pipeline:
+    """The pipeline of a scene."""
+    return _compiled(json.dumps(_written(scene), default=str))
+
+
+def _written(scene: Scene) -> dict[str, Any]:
+    """As a file says it."""
+    return {
+        "pipeline": DAG_ID,
+        "mode": scene.mode,
+        "store": STORE,
+        "retries": RETRIES,
+        "retry_delay": "5s",
+        "samples": {
+            "path": f"{TABLE}/{{start:%Y-%m-%dT%H}}",
+            "length": "1h",
+            "start": START.isoformat(),
+            "end": (START + scene.partitions * LENGTH).isoformat(),
+            "files": "*.bin",
+            "gaps": {"wait": f"{GAP_WAIT_SECONDS}s", "then": "skip"},
+        },
+        "split": {"partitions": scene.limit},
+        "train": {"function": f"{_FUNCTIONS}:train"},
+        **({"evaluate": {"function": f"{_FUNCTIONS}:evaluate"}} if scene.evaluates else {}),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _compiled(written: str) -> Pipeline:
+    from trainflow.pipeline_spec.compile import compile_pipeline
+    from trainflow.pipeline_spec.model import PipelineSpec
+    from trainflow.serialization.from_dag import to_document
+
+    dag = compile_pipeline(PipelineSpec.model_validate(json.loads(written)))
+    return Pipeline({dag.dag_id: dag}, {dag.dag_id: to_document(dag)})
+
+
+class SimulatedFiles(DagFiles):
+    """What a process has loaded. Each task is a copy: a process changes its own, and no other's."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._dags = {dag_id: _Copies(dag) for dag_id, dag in pipeline.dags.items()}
+
+    def get(self, source: DagSource) -> LoadedFile:
+        return LoadedFile(self._dags, "")  # type: ignore[arg-type]  # of a DAG, a process wants its tasks
+
+
+class _Copies:
+    def __init__(self, dag: DAG) -> None:
+        self._dag = dag
+        self.dag_id = dag.dag_id
+
+    def has_task(self, task_id: str) -> bool:
+        return self._dag.has_task(task_id)
+
+    def get_task(self, task_id: str) -> BaseOperator:
+        return copy.copy(self._dag.get_task(task_id))

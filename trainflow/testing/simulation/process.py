@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from trainflow.errors import TaskTerminated
+from trainflow.execution.stop_signal import StopSignal
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Saved, Start
+from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved, Start
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.execution_service import decode_request
-from trainflow.testing.simulation.worker import Attempt, Misfortune, Silence, Work, attempt
+from trainflow.testing.simulation.training import Misfortune
+from trainflow.testing.simulation.worker import Work, fiber_of
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_SIGTERM = 15
 
 
 class ControlPlane(Protocol):
@@ -36,12 +38,13 @@ class Process:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.exit: ProcessExit | None = None
-        self.fails_next: Callable[[], BaseException] | None = None
+        #: what it does instead of its next step
+        self.meets_next: Callable[[Process], str] | None = None
         self.loses_reply = False
-        self._attempt: Attempt = attempt(work)
-        self._asks: Request | None = None
-        self._stopped = False
-        self._advance(lambda: next(self._attempt))
+        self._stop = StopSignal()
+        self.fiber = fiber_of(work, self._stop)
+        self._at: Any = None
+        self._advance(self.fiber.run)
 
     @property
     def key(self) -> AttemptKey:
@@ -54,7 +57,7 @@ class Process:
     @property
     def waits_for_answer(self) -> bool:
         """It can only go on when an engine answers."""
-        return self._asks is not None and not isinstance(self._asks, Outcome | Progress)
+        return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, Outcome | Progress | Saved)
 
     @property
     def name(self) -> str:
@@ -64,32 +67,34 @@ class Process:
 
     def kill(self, number: int = 9) -> None:
         """End at once."""
+        self._end(ProcessExit(signal=number))
+
+    def _end(self, exit: ProcessExit) -> None:
         if self.alive:
-            self.exit = ProcessExit(signal=number)
-            self._attempt.close()
+            self.exit = exit
+            self.fiber.kill()
 
     def step(self, control: ControlPlane) -> str:
         """Go to the next point where it could be killed. Returns what it did."""
-        if isinstance(self._asks, Outcome):
-            return self._conclude(self._asks, control)
-        if self.work.told_to_stop and not self._stopped and not isinstance(self._asks, Start):
-            self._stopped = True
-            self._advance(lambda: self._attempt.throw(TaskTerminated("was told to stop")))
+        if isinstance(self._at, Outcome):
+            return self._conclude(self._at, control)
+        if self.work.told_to_stop and not self._stop.received:
+            self._advance(lambda: self.fiber.interrupt(lambda: self._stop._told(_SIGTERM, None)))
             return "is told to stop"
-        if self.fails_next is not None and not isinstance(self._asks, Start):
-            error, self.fails_next = self.fails_next(), None
-            self._advance(lambda: self._attempt.throw(error))
-            return f"meets {type(error).__name__}"
-        if self._asks is not None:
-            return self._ask(self._asks, control)
-        said = self._advance(lambda: next(self._attempt))
-        return f"goes on{said}"
+        if self.meets_next is not None and not isinstance(self._at, Start):
+            meets, self.meets_next = self.meets_next, None
+            return meets(self)
+        if isinstance(self._at, msgspec.Struct):
+            return self._ask(self._at, control)
+        did = self._at
+        self._advance(self.fiber.run)
+        return str(did)
 
-    def _ask(self, request: Request, control: ControlPlane) -> str:
+    def _ask(self, request: Any, control: ControlPlane) -> str:
         name = type(request).__name__
         reply = control.answer(self, _over_the_wire(request))
         if isinstance(request, Progress | Saved):
-            self._advance(lambda: self._attempt.send(None))
+            self._advance(self.fiber.run)
             return name
         if reply is None:
             return f"{name}: nobody answers"
@@ -97,13 +102,9 @@ class Process:
             self.loses_reply = False
             return f"{name}: the reply is lost"
         reply = _REPLIES.decode(msgspec.json.encode(reply))
-        refused = isinstance(reply, Refused) and not isinstance(request, Start)
         if isinstance(reply, Failed):
             raise AssertionError(f"{request} was answered {reply}")
-        if refused:
-            self._advance(lambda: self._attempt.throw(TaskTerminated("stale")))
-        else:
-            self._advance(lambda: self._attempt.send(reply))
+        self._advance(lambda: self.fiber.run(reply))
         return f"{name}: {type(reply).__name__}"
 
     def _conclude(self, outcome: Outcome, control: ControlPlane) -> str:
@@ -114,32 +115,30 @@ class Process:
             said = "spooled"
         else:
             said = type(reply).__name__
-        self._advance(lambda: self._attempt.send(reply))
+        self._advance(lambda: self.fiber.run(reply))
         return f"Outcome {outcome.state}: {said}"
 
-    def _advance(self, go: Callable[[], Request | str]) -> str:
-        try:
-            point = go()
-        except StopIteration as stop:
-            self._asks = None
-            self.exit = ProcessExit(code=stop.value)
-            return ": ends"
-        if isinstance(point, str):
-            self._asks = None
-            return f": {point}"
-        self._asks = point
-        return ""
+    def _advance(self, go: Callable[[], Any]) -> None:
+        self._at = go()
+        if self.fiber.ended:
+            self.exit = ProcessExit(code=self.fiber.result)
+
+    # -- what it may meet ------------------------------------------------------------------------------------------
+
+    def misfortune(self) -> str:
+        """The training function raises."""
+        self._advance(lambda: self.fiber.interrupt(_raise))
+        return "meets Misfortune"
+
+    def silence(self) -> str:
+        """The training function ends the process as if all were well."""
+        self._end(ProcessExit(code=0))
+        return "ends and says nothing"
 
 
-def _over_the_wire(request: Request) -> Request:
+def _raise() -> None:
+    raise Misfortune("the training function raised")
+
+
+def _over_the_wire(request: Any) -> Request:
     return decode_request(msgspec.json.encode(request))
-
-
-def misfortune() -> BaseException:
-    """The training function raises."""
-    return Misfortune("the training function raised")
-
-
-def silence() -> BaseException:
-    """The training function ends the process as if all were well."""
-    return Silence()

@@ -6,7 +6,7 @@ import traceback
 from functools import cache
 
 from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.driver import Driver, History, determined, uncollected
+from trainflow.testing.simulation.driver import Driver, History, uncollected
 from trainflow.testing.simulation.plan import Fault, Scene, faults_of, scene_of
 from trainflow.testing.simulation.violation import Violation
 
@@ -23,7 +23,7 @@ def simulate(
     faults = faults_of(seed) if faults is None else faults
     driver = Driver(seed, scene, faults, database or _database())
     try:
-        with determined(seed), uncollected():
+        with uncollected():
             driver.drive()
     except Violation as violation:
         return _failed(seed, scene, faults, driver, violation.invariant, str(violation))

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, cast
+from importlib import import_module
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from trainflow.clock import Clock
 from trainflow.executors.peer import Peer
 from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
+from trainflow.operators.triggers.partition import PartitionTrigger
+from trainflow.settings.model import Settings
 from trainflow.testing.simulation.table import SampleTable
-from trainflow.testing.simulation.worker import TRIGGER_CLASS
 from trainflow.triggerer.triggerer import Triggerer
 
 _TOLD: msgspec.json.Decoder[ToLoop] = msgspec.json.Decoder(ToLoop)
 
 
-class TriggerLoop:
-    """Watches what it is told to watch; speaks as the other end of a `Peer`."""
+class _Look(NamedTuple):
+    """What a trigger saw, and the moment and the table it saw."""
 
-    def __init__(self, table: SampleTable) -> None:
+    answer: str | None
+    of: tuple[datetime, int]
+
+
+class TriggerLoop:
+    """Runs the triggers it is told to run; speaks as the other end of a `Peer`."""
+
+    def __init__(self, table: SampleTable, clock: Clock, settings: Settings) -> None:
         self._table = table
-        self.watching: dict[int, Watch] = {}
+        self._clock = clock
+        self._settings = settings
+        self._watching: dict[int, PartitionTrigger] = {}
+        self._looks: dict[int, _Look] = {}
         #: what it sent last, for a message that arrives twice
         self.sent: list[bytes] = []
 
@@ -31,36 +44,52 @@ class TriggerLoop:
         message = _TOLD.decode(payload)
         match message:
             case Watch():
-                assert message.trigger_class == TRIGGER_CLASS, message
-                self.watching.setdefault(message.trigger_id, message)
+                if message.trigger_id not in self._watching:
+                    self._watching[message.trigger_id] = self._made(message.trigger_class, message.kwargs)
             case Unwatch(trigger_id):
-                self.watching.pop(trigger_id, None)
+                self._watching.pop(trigger_id, None)
+
+    def _made(self, trigger_class: str, kwargs: dict[str, Any]) -> PartitionTrigger:
+        module, _, name = trigger_class.rpartition(".")
+        trigger: PartitionTrigger = getattr(import_module(module), name)(**kwargs, clock=self._clock)
+        # settings come from a file of the project, which a simulated one does not have
+        trigger.__dict__["_settings"] = self._settings
+        return trigger
 
     def hang_up(self) -> None:
         """The triggerer ends."""
-        self.watching.clear()
+        self._watching.clear()
 
     @property
     def over(self) -> list[int]:
         """Waits that are over and not reported."""
-        return [number for number, watch in self.watching.items() if self._is_over(watch.kwargs)]
+        return [number for number, trigger in self._watching.items() if self._look(number, trigger) is not None]
+
+    def _look(self, number: int, trigger: PartitionTrigger) -> str | None:
+        """What it sees; it sees the same as long as nothing changes, and no time passes."""
+        of = (self._clock.now(), self._table.version)
+        look = self._looks.get(number)
+        if look is None or look.of != of:
+            look = self._looks[number] = _Look(trigger.look(), of)
+        return look.answer
 
     @property
     def next_moment(self) -> datetime | None:
         """When time alone may end a wait."""
-        moments = [watch.kwargs["check_again_at"] for watch in self.watching.values()]
-        return min((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+        moments = [
+            moment
+            for trigger in self._watching.values()
+            for moment in (trigger._look_later_at, trigger.give_up_at)
+            if moment is not None
+        ]
+        return min(moments, default=None)
 
     def fire(self, trigger_id: int) -> bytes:
         """The message that a wait is over."""
-        del self.watching[trigger_id]
-        self.sent.append(msgspec.json.encode(Fired(trigger_id, "it is there")))
+        del self._watching[trigger_id]
+        answer = self._looks.pop(trigger_id).answer
+        self.sent.append(msgspec.json.encode(Fired(trigger_id, answer)))
         return self.sent[-1]
-
-    def _is_over(self, kwargs: dict[str, Any]) -> bool:
-        again = kwargs["check_again_at"]
-        start = datetime.fromisoformat(kwargs["partition_start"])
-        return self._table.is_over(start, datetime.fromisoformat(again) if again else None)
 
 
 class SimulatedTriggerer(Triggerer):

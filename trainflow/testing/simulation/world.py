@@ -19,17 +19,20 @@ from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
-from trainflow.samples.next_split import SplitFound
-from trainflow.samples.spec import SplitLimits
+from trainflow.operators.samples import DataCheckerOperator
+from trainflow.samples.next_split import NextSplit, SplitFound, next_split
+from trainflow.samples.spec import Samples
 from trainflow.serialization.document import encode
+from trainflow.settings.project import Project
 from trainflow.testing.faulty_store import FaultyStore, When
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
-from trainflow.testing.simulation.engine import SimulatedEngine
+from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
 from trainflow.testing.simulation.executor import SimulatedExecutor
+from trainflow.testing.simulation.fiber import Fiber
 from trainflow.testing.simulation.invariants import Invariants
 from trainflow.testing.simulation.ledger_check import LedgerCheck
 from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.pipeline import CHAIN, SOURCE, document
+from trainflow.testing.simulation.pipeline import CHAIN, DAG_ID, SOURCE, STORE, SimulatedFiles, pipeline_of
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.table import SampleTable
@@ -50,12 +53,15 @@ class Move(NamedTuple):
 class World:
     """One history in the making."""
 
-    def __init__(self, scene: Scene, database: SimulatedDatabase) -> None:
-        self.mode = scene.mode
+    def __init__(self, scene: Scene, database: SimulatedDatabase, project: Project) -> None:
         self.clock = ManualClock(MORNING)
         self.database = database
-        self.store = MemoryStore()
-        self.table = SampleTable(self.clock, scene.partitions, SplitLimits(partitions=scene.limit))
+        self.project = project
+        self.settings = SETTINGS
+        self.pipeline = pipeline_of(scene)
+        self.files = SimulatedFiles(self.pipeline)
+        self.store = MemoryStore(STORE)
+        self.table = SampleTable(self.clock, scene.partitions)
         self.arrivals = list(scene.arrivals)
         for number in scene.present:
             self.table.arrive(number)
@@ -73,10 +79,15 @@ class World:
         self._stalled: dict[int, int] = {}
         self._frozen: dict[int, datetime] = {}
         self._owners: dict[int, SimulatedEngine] = {}
-        self.document = document(scene.mode, evaluates=scene.evaluates)
+        [self.document] = self.pipeline.documents.values()
         self.new_database()
 
     # -- the control plane -----------------------------------------------------------------------------------------
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The tasks of a run."""
+        return [task.task_id for task in self.document.tasks]
 
     def new_database(self) -> None:
         """An empty database that knows the pipeline."""
@@ -99,7 +110,13 @@ class World:
         executor = SimulatedExecutor(self)
         executor.blind, self.blind_next = self.blind_next, False
         engine = SimulatedEngine(
-            len(self.engines) + 1, self.database, executor, self.clock, lambda: TriggerLoop(self.table), self.invariants
+            len(self.engines) + 1,
+            self.database,
+            executor,
+            self.clock,
+            self.project,
+            lambda: TriggerLoop(self.table, self.clock, self.settings),
+            self.invariants,
         )
         self.engines.append(engine)
         return f"engine {engine.number} is started"
@@ -142,9 +159,29 @@ class World:
             (fail_at, when), self.store_fault = self.store_fault, None
             store = FaultyStore(self.store, fail_at=fail_at, when=when)
         self.invariants.workloads[workload.key] = workload
-        process = Process(Work(workload, pid, float(pid), "host-of-processes", store, self))
-        self.processes[pid] = process
+        work = Work(workload, pid, float(pid), "host-of-processes", store, self)
+        process = self.processes[pid] = Process(work)
         return process
+
+    def store_of(self, fiber: Fiber | None) -> Store:
+        """See `Reached`: each process has its own way to the store."""
+        return self.store if fiber is None else fiber.owner.store
+
+    def kill_everything(self) -> None:
+        """The history is over."""
+        for process in self.running:
+            process.kill()
+
+    @property
+    def samples(self) -> Samples:
+        """The sample table, as the pipeline describes it."""
+        return self._checker.samples
+
+    @property
+    def _checker(self) -> DataCheckerOperator:
+        operator = self.pipeline.dags[DAG_ID].get_task("samples")
+        assert isinstance(operator, DataCheckerOperator)
+        return operator
 
     def find(self, pid: int | None) -> Process | None:
         """See `Host`."""
@@ -245,8 +282,14 @@ class World:
         """A person sees that nothing is under way although there is something to train on."""
         if self.unfinished_runs:
             return False
-        waits = isinstance(self.table.next_split(self.ledger.watermark), SplitFound)
-        return waits or (not self.arrivals and self.ledger.watermark != self.table.end)
+        if isinstance(self._next_split(), SplitFound):
+            return True
+        return not self.arrivals and self.ledger.watermark != self.table.end
+
+    def _next_split(self) -> NextSplit:
+        """What `trainflow plan` says."""
+        now, limits = self.clock.now(), self._checker.limits
+        return next_split(self.samples, self.ledger.watermark, limits, now, self.project.root)
 
     def arrive(self) -> str:
         """The next partition is written."""
