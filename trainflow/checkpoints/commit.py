@@ -45,6 +45,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[Gate, ...] = ()
     origin: CheckpointRef | None = None
     fills: bool = False
+    #: from when the split was handed over
+    seconds: float | None = None
 
     @property
     def checkpoint_id(self) -> str:
@@ -180,6 +182,7 @@ def _entry(work: Commit, state: ChainState) -> Checkpoint:
         not_finite={name: str(value) for name, value in {**metrics, **evaluation}.items() if not math.isfinite(value)},
         params=request.params,
         origin=request.origin,
+        seconds=request.seconds,
     )
 
 

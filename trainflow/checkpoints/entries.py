@@ -114,6 +114,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     #: the weights came from this checkpoint of another chain and not from the parent; the parent is the fence all the
     #: same
     origin: CheckpointRef | None = None
+    #: from when the split was handed over to the commit
+    seconds: float | None = None
 
 
 class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
@@ -150,6 +152,15 @@ class Prune(Entry, frozen=True, kw_only=True, tag="prune"):
     reason: str = ""
 
 
+class Replayed(msgspec.Struct, frozen=True):
+    """A partition that is trained again because it was published again: the fingerprint that was trained, and the one
+    that was found."""
+
+    start: Moment
+    trained: str
+    found: str
+
+
 class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     """The head moves back to an ancestor (None: to before the first). Nothing is deleted.
 
@@ -159,6 +170,8 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     to_checkpoint_id: str | None
     reason: str = ""
     cause: str = ""
+    #: why, where the cause is `replay`
+    replayed: list[Replayed] = []
 
 
 class Fork(Entry, frozen=True, kw_only=True, tag="fork"):

@@ -71,6 +71,18 @@ def references(store: Store, chain: ChainKey) -> set[str]:
     }
 
 
+def dependents(store: Store, chain: ChainKey, checkpoint_ids: Collection[str]) -> list[ChainKey]:
+    """The other chains of the pipeline that began with one of these checkpoints of `chain`, or last went on from it."""
+    return [
+        other
+        for other in chains_of(store, chain.pipeline)
+        if other != chain
+        and any(
+            base.chain == chain and base.checkpoint_id in checkpoint_ids for base in Ledger(store, other).state().bases
+        )
+    ]
+
+
 def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
     """The chains of a pipeline that have a folder in the store."""
     return [

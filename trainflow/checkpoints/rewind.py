@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from trainflow.checkpoints.entries import Author, Rewind
+from trainflow.checkpoints.entries import Author, Replayed, Rewind
 from trainflow.checkpoints.fence import raise_if_moved
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.state import ChainState
@@ -19,13 +20,14 @@ def rewind(
     now: datetime,
     reason: str = "",
     cause: str = "person",
+    replayed: Sequence[Replayed] = (),
 ) -> Rewind:
     """Make an ancestor of the head the head (None: begin again with an empty chain). Rewinding to the head itself
     takes back the skips after it.
 
     `expected_head` is the head that was looked at when it was decided: a chain that has moved on since is left alone.
-    `cause` is `person`, `gate` or `replay`. Raises ChainMoved, CheckpointError when the target is no kept ancestor of
-    the head.
+    `cause` is `person`, `gate` or `replay`, for which `replayed` says why. Raises ChainMoved, CheckpointError when the
+    target is no kept ancestor of the head.
     """
 
     def make(state: ChainState) -> Rewind:
@@ -38,6 +40,7 @@ def rewind(
             to_checkpoint_id=to_checkpoint_id,
             reason=reason,
             cause=cause,
+            replayed=list(replayed),
         )
 
     entry = ledger.append(make)

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.engine.trained import TrainedBy, holes_of, line_of, trained_by
+from trainflow.checkpoints.recent import TrainedBy
+from trainflow.engine.trained import holes_of, line_of, trained_by
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
 from trainflow.samples.partitions import at_or_after, containing, label, length_of, limit, origin

@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-import msgspec
-
 from trainflow.checkpoints.entries import Checkpoint, HoleFilled, LedgerEntry, Rewind
+from trainflow.checkpoints.recent import TrainedBy, trained_in
 from trainflow.checkpoints.tiling import trained_stretches, without
 from trainflow.clock import ensure_utc
 from trainflow.samples.split import Hole
-
-
-class TrainedBy(msgspec.Struct, frozen=True):
-    """What became of one partition."""
-
-    start: datetime
-    end: datetime
-    #: of the content that was trained
-    fingerprint: str
-    checkpoint_id: str
-    sequence: int
-    at: datetime
 
 
 def line_of(entries: Iterable[LedgerEntry]) -> list[Checkpoint]:
@@ -40,13 +27,7 @@ def line_of(entries: Iterable[LedgerEntry]) -> list[Checkpoint]:
 
 def trained_by(line: Iterable[Checkpoint]) -> dict[datetime, TrainedBy]:
     """Start of a partition (UTC) → the checkpoint that was trained on it."""
-    return {
-        ensure_utc(each.start): TrainedBy(
-            ensure_utc(each.start), ensure_utc(each.end), each.fingerprint, entry.id, entry.sequence, entry.at
-        )
-        for entry in line
-        for each in entry.split.partitions
-    }
+    return {each.start: each for entry in line for each in trained_in(entry)}
 
 
 def holes_of(line: Iterable[Checkpoint]) -> list[Hole]:

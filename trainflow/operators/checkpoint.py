@@ -11,9 +11,11 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
 from trainflow.operators.head import Head, head_to_xcom
+from trainflow.operators.late_data import look_back
 from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.samples.partitions import label
+from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -80,13 +82,17 @@ class CheckpointOperator(BaseOperator):
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
         url = store_url(self.store, ti.settings)
         store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
-        state = Ledger(store, chain).state()
-        if state.sequence == 0:
+        ledger = Ledger(store, chain)
+        if ledger.state().sequence == 0:
             store.probe()
+        samples = self._samples()
+        changed = "" if samples is None else look_back(ledger, samples, ti)
+        state = ledger.state()
         if state.head is None and (start := self.start_from or context["dag_run"].conf.get("start_from")):
             return head_to_xcom(self._started_from(start, chain, store, url, ti))
         newest = state.head
-        ti.set_note(f"checkpoint {newest.sequence}, trained up to {label(newest.watermark)}" if newest else "none yet")
+        note = f"checkpoint {newest.sequence}, trained up to {label(newest.watermark)}" if newest else "none yet"
+        ti.set_note(f"{note}; {changed}" if changed else note)
         return head_to_xcom(
             Head(
                 pipeline=chain.pipeline,
@@ -100,6 +106,11 @@ class CheckpointOperator(BaseOperator):
                 metrics=newest.metrics if newest else {},
             )
         )
+
+    def _samples(self) -> Samples | None:
+        """The sample table of the DAG."""
+        tables = (getattr(task, "samples", None) for task in self.dag.tasks)
+        return next((table for table in tables if isinstance(table, Samples)), None)
 
     def _started_from(self, start: Any, chain: ChainKey, store: Store, url: str, ti: TaskInstance) -> Head:
         origin, checkpoint = origin_of(parse_start_from(start), store, chain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,9 @@ from trainflow.authoring.context import Context
 from trainflow.checkpoints.gates import Gate, parse_gate
 from trainflow.errors import ChainMoved, FailException, GateFailed, InputError
 from trainflow.messages.outcome import CommittedCheckpoint
+from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.handover import is_repair, seconds_since_handover
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.samples.partitions import label
@@ -21,7 +22,7 @@ from trainflow.samples.partitions import label
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit import CommitRequest
-    from trainflow.checkpoints.entries import Author, Checkpoint
+    from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.retention import Policy
     from trainflow.operators.head import Head
@@ -115,12 +116,14 @@ class CommitCheckpointOperator(SplitOperator):
             parent_id=head.id,
             split=summary_of(split),
             artifacts=msgspec.convert(trained["artifacts"], Artifacts),
-            by=_author(ti),
+            by=author_of(ti),
             metrics=metrics_from_xcom(trained.get("metrics")),
             evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
             params=trained.get("params") or {},
             gates=self.gates,
             origin=head.origin if head.id is None else None,
+            fills=is_repair(self.split),
+            seconds=seconds_since_handover(self.split, ti.clock.now()),
         )
 
     def _trained(self) -> dict[str, Any]:
@@ -146,7 +149,7 @@ class CommitCheckpointOperator(SplitOperator):
         from trainflow.checkpoints.prune import prune
 
         try:
-            gone = prune(ledger, self.retention, by=_author(ti), now=ti.clock.now())
+            gone = prune(ledger, self.retention, by=author_of(ti), now=ti.clock.now())
         except Exception as error:
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
             return "retention could not be applied"
@@ -162,12 +165,6 @@ class CommitCheckpointOperator(SplitOperator):
         resume = self.trained.get("resume")
         if isinstance(resume, str) and resume.isalnum():
             shutil.rmtree(ti.home.scratch / "resume" / resume, ignore_errors=True)
-
-
-def _author(ti: TaskInstance) -> Author:
-    from trainflow.checkpoints.entries import Author
-
-    return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=socket.gethostname())
 
 
 def _policies(retention: Policy | Sequence[Policy] | None) -> tuple[Policy, ...]:

@@ -10,6 +10,7 @@ from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError, RescheduleException, SkipException
 from trainflow.operators.chain_operator import ChainOperator
+from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, handover
 from trainflow.operators.head import Head
 from trainflow.operators.storage import with_options, without_options
 from trainflow.samples.partitions import after_watermark, label
@@ -17,6 +18,7 @@ from trainflow.samples.spec import Samples, SplitLimits
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
+    from trainflow.samples.pace import Experience
     from trainflow.samples.split import Split
 
 Mode = Literal["backfill", "latest"]
@@ -45,6 +47,9 @@ class DataCheckerOperator(ChainOperator):
     resumes and decides anew. The trigger's arguments are kept in the database, so it reaches the samples with the
     project's settings and environment only; samples with `storage_options` of their own are looked at by the task
     itself, which gives its slot back in between. `timeout` (seconds or timedelta) bounds one wait; default: none.
+
+    A run whose conf says `{"repair": true}` trains the holes of the chain that have arrived, on top of the head, and
+    ends skipped when there is none; what a gate or a person skipped stays out without `"skipped": true`.
 
     Returns the split, inline or - when it is large - by reference into the chain's store; both look the same to the
     operators that receive it.
@@ -93,7 +98,11 @@ class DataCheckerOperator(ChainOperator):
         ti = context["ti"]
         head = self.head()
         reachable = with_options(self.samples, ti.settings)
-        answer = next_split(reachable, head.watermark, self.limits, ti.clock.now(), ti.project_root)
+        conf = context["dag_run"].conf
+        if conf.get(CONF_REPAIR):
+            return self._repair(ti, head, skipped=bool(conf.get(CONF_SKIPPED)))
+        limits = self._limits(ti, head)
+        answer = next_split(reachable, head.watermark, limits, ti.clock.now(), ti.project_root)
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, answer.split)
         if isinstance(answer, Waiting):
@@ -106,13 +115,44 @@ class DataCheckerOperator(ChainOperator):
         """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
         return self.execute(context)
 
-    def _hand_over(self, ti: TaskInstance, head: Head, split: Split) -> dict[str, Any]:
+    def _repair(self, ti: TaskInstance, head: Head, *, skipped: bool) -> dict[str, Any]:
+        """The next stretch of the chain's holes that has arrived."""
+        from trainflow.checkpoints.repairs import open_holes
+        from trainflow.samples.inventory import open_inventory
+        from trainflow.samples.repair import next_repair
+
+        holes = open_holes(self.open_ledger(head, ti), skipped=skipped)
+        seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
+        split = next_repair(self.samples, holes, self._limits(ti, head), seen)
+        if split is None:
+            note = "nothing to repair: no hole has samples" if holes else "nothing to repair: the chain has no holes"
+            ti.set_note(note)
+            raise SkipException(note)
+        return self._hand_over(ti, head, split, repair=True)
+
+    def _limits(self, ti: TaskInstance, head: Head) -> SplitLimits:
+        """The limits, with a target duration turned into a bound by what earlier runs took. The same at every try: it
+        depends on the chain up to the head only."""
+        if self.limits.target_seconds is None:
+            return self.limits
+        from trainflow.samples.pace import limits_for_target
+
+        return limits_for_target(self.limits, self._history(ti, head))
+
+    def _history(self, ti: TaskInstance, head: Head) -> list[Experience]:
+        from trainflow.checkpoints.recent import experiences
+
+        ledger = self.open_ledger(head, ti)
+        return experiences(ledger, ledger.state(), head.id) if head.id is not None else []
+
+    def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
         from trainflow.samples.handoff import split_to_xcom
 
-        ti.set_note(sentence_about(split))
         store = self.open_store(head, ti)
         spill = store.uri(f"{head.chain.prefix}/splits")
-        return split_to_xcom(split, spill_url=spill, storage_options=self.store_options(ti), root=ti.project_root)
+        xcom = split_to_xcom(split, spill_url=spill, storage_options=self.store_options(ti), root=ti.project_root)
+        ti.set_note(f"repairs {sentence_about(split)}" if repair else sentence_about(split))
+        return handover(xcom, ti.clock.now(), repair=repair)
 
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.watermark)}: {reason}" if head.watermark else f"caught up: {reason}"

@@ -30,8 +30,9 @@ class TriggerDagRunOperator(BaseOperator):
 
     A triggered run has no logical date unless `logical_date` is given (Airflow: the time of triggering): a chain is
     ordered by its ledger, and a date of the clock would be another one at each try. `run_after`: it starts no sooner.
-    `conf` is plain JSON. `reset_dag_run`: clear a run of that id that exists. `fail_when_dag_is_paused`: fail rather
-    than leave the run waiting. `note` is shown beside the run.
+    `conf` is plain JSON; `carry_conf` names entries of this run's own conf that the triggered run is given, too.
+    `reset_dag_run`: clear a run of that id that exists. `fail_when_dag_is_paused`: fail rather than leave the run
+    waiting. `note` is shown beside the run.
 
     `wait_for_completion`: wait until the run is in one of `allowed_states`, fail when it is in one of `failed_states`.
     The wait holds a slot, or none with `deferrable=True`. Without `wait_for_completion` nothing ever waits or defers:
@@ -59,6 +60,7 @@ class TriggerDagRunOperator(BaseOperator):
         trigger_dag_id: str,
         trigger_run_id: str | None = None,
         conf: dict[str, Any] | None = None,
+        carry_conf: Sequence[str] = (),
         logical_date: str | datetime | ArgNotSet | None = NOTSET,
         run_after: str | datetime | ArgNotSet | None = NOTSET,
         reset_dag_run: bool = False,
@@ -76,6 +78,7 @@ class TriggerDagRunOperator(BaseOperator):
         self.trigger_dag_id = trigger_dag_id
         self.trigger_run_id = trigger_run_id
         self.conf = conf
+        self.carry_conf = tuple(carry_conf)
         self.logical_date = None if isinstance(logical_date, ArgNotSet) else logical_date
         self.run_after = None if isinstance(run_after, ArgNotSet) else run_after
         self.reset_dag_run = reset_dag_run
@@ -90,7 +93,8 @@ class TriggerDagRunOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         ti = context["ti"]
-        run = self._run(ti)
+        own = context["dag_run"].conf
+        run = self._run(ti, {name: own[name] for name in self.carry_conf if name in own})
         ti.xcom_push(XCOM_RUN_ID, run.run_id)
         self._trigger(ti, self._with_reset(ti, run))
         if not _truth(self.wait_for_completion):
@@ -106,12 +110,12 @@ class TriggerDagRunOperator(BaseOperator):
         for run_id, state in event.items():
             self._judge(run_id, state)
 
-    def _run(self, ti: TaskInstance) -> TriggeredRun:
+    def _run(self, ti: TaskInstance, carried: dict[str, Any]) -> TriggeredRun:
         run_id = self.trigger_run_id or triggered_run_id(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         return TriggeredRun(
             dag_id=check_name(self.trigger_dag_id, "DAG"),
             run_id=run_id,
-            conf=_checked_conf(self.conf),
+            conf={**carried, **_checked_conf(self.conf)},
             logical_date=_moment("logical_date", self.logical_date),
             run_after=_moment("run_after", self.run_after),
             reset_dag_run=self.reset_dag_run,

@@ -15,6 +15,7 @@ from trainflow.authoring.xcom_arg import XComArg
 from trainflow.operators.checkpoint import CheckpointOperator
 from trainflow.operators.commit import CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
+from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.python import PythonOperator
 from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.train import TrainOperator
@@ -41,7 +42,9 @@ def compile_pipeline(spec: PipelineSpec) -> DAG:
         evaluated = _evaluate(spec, head, split)
         trained = _train(spec, head, split, evaluated)
         committed = _commit(spec, head, split, trained, evaluated)
-        committed.operator >> TriggerDagRunOperator(task_id="next", trigger_dag_id=dag_id, **_attempts(spec))
+        committed.operator >> TriggerDagRunOperator(
+            task_id="next", trigger_dag_id=dag_id, carry_conf=(CONF_REPAIR, CONF_SKIPPED), **_attempts(spec)
+        )
         if spec.next_stage:
             split.operator >> _next_stage(spec, spec.next_stage)
     return dag

@@ -6,15 +6,15 @@ The names are those of `trainflow.samples.spec`, with durations (`6h`) in place 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainflow.errors import InputError
 from trainflow.pipeline_spec.fields import Columns, Count, Duration, Fraction, Length, Moment, Range, Size, Wait
 from trainflow.pipeline_spec.section import Section, TaskSection
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 
 
 class ReadySection(Section):
@@ -57,6 +57,28 @@ class GapsSection(Section):
     """Then step over it (it becomes a hole in the ledger, shown and offered for repair) or fail."""
 
 
+class RepublishedSection(Section):
+    """What to do when a partition that was trained on is published again, or grows."""
+
+    policy: Literal["ignore", "alert", "replay"] = "alert"
+    """`alert` says so; `replay` rewinds to before it and trains forward again, and says why where it cannot."""
+    window: Duration | None = None
+    """How far before the watermark partitions are compared each time the head advances (one listing each); default: the
+    last 24 partitions. `trainflow audit` compares all of them."""
+
+
+def _policy_alone(value: Any) -> Any:
+    return {"policy": value} if isinstance(value, str) else value
+
+
+Republish = Annotated[
+    RepublishedSection,
+    BeforeValidator(
+        _policy_alone, json_schema_input_type=Literal["ignore", "alert", "replay"] | RepublishedSection
+    ),
+]
+
+
 class CatchUpSection(Section):
     """How far back to go after an outage."""
 
@@ -85,6 +107,9 @@ class SamplesSection(TaskSection):
     """When a ready partition is good; default: no checks."""
     gaps: GapsSection = Field(default_factory=GapsSection)
     """What to do about a missing partition."""
+    republished: Republish = Field(default_factory=RepublishedSection)
+    """What to do when a partition that was trained on is published again, or grows: `ignore`, `alert` or `replay`, or
+    a section."""
     catch_up: Literal["all"] | CatchUpSection = "all"
     """When the chain is far behind: train on `all` of it, or step over what is too old: `{newer_than: 3d}`."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
@@ -119,6 +144,9 @@ class SplitSection(Section):
     """Most rows of one split."""
     bytes: Size | None = None
     """Largest size of one split's files: a number of bytes, or 512MB, 2GiB."""
+    target: Duration | None = None
+    """How long one run should take, from its split to its commit: what earlier runs took decides how much fits. The
+    first run takes one partition."""
 
 
 def samples_of(section: SamplesSection) -> Samples:
@@ -139,11 +167,22 @@ def samples_of(section: SamplesSection) -> Samples:
         ),
         checks=Checks(**checks.model_dump()) if checks else None,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
+        republished=_republished(section.republished),
         catch_up_seconds=None if section.catch_up == "all" else section.catch_up.newer_than.total_seconds(),
         storage_options=section.storage_options,
     )
 
 
+def _republished(section: RepublishedSection) -> Republished:
+    window = section.window.total_seconds() if section.window else None
+    return Republished(policy=section.policy, window_seconds=window)
+
+
 def limits_of(section: SplitSection) -> SplitLimits:
     """The limits a section describes."""
-    return SplitLimits(partitions=section.partitions, rows=section.rows, bytes=section.bytes)
+    return SplitLimits(
+        partitions=section.partitions,
+        rows=section.rows,
+        bytes=section.bytes,
+        target_seconds=section.target.total_seconds() if section.target else None,
+    )

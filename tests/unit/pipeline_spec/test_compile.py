@@ -15,7 +15,7 @@ from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import DagSource
 from trainflow.pipeline_spec.load import load_pipeline_file
-from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 from trainflow.serialization.document import DagDocument, encode
 from trainflow.serialization.from_dag import to_document
 from trainflow.settings.project import project_at
@@ -44,11 +44,12 @@ samples:
   checks: {min_rows: 1, max_rows: 9, columns: {a: int64, b: }, nulls: {a: 0.5}, ranges: {a: [0, null]}}
   gaps: {wait: 6h, then: skip}
   catch_up: {newer_than: 3d}
+  republished: {policy: replay, window: 30d}
   storage_options: {anon: true}
   poke_interval: 5s
   wait_timeout: 2d
   retries: 9
-split: {partitions: 14, rows: 1000, bytes: 2GiB}
+split: {partitions: 14, rows: 1000, bytes: 2GiB, target: 45m}
 evaluate: {function: "json:loads", queue: gpu}
 train: {command: [python, train.py], retries: 0, retry_delay: 0s, timeout: 2h, pool: gpus}
 gates: ["auc >= 0.6", loss is finite]
@@ -114,9 +115,10 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
         ),
         gaps=GapPolicy(wait_seconds=21_600, then="skip"),
         catch_up_seconds=3 * 86_400,
+        republished=Republished("replay", 30 * 86_400),
         storage_options={"anon": True},
     )
-    assert samples.limits == SplitLimits(partitions=14, rows=1000, bytes=2 * 2**30)
+    assert samples.limits == SplitLimits(partitions=14, rows=1000, bytes=2 * 2**30, target_seconds=2700)
     assert (samples.mode, samples.poke_interval, samples.timeout) == ("latest", 5.0, timedelta(days=2))
     assert (tasks["evaluate"].function, tasks["evaluate"].queue) == ("json:loads", "gpu")
     assert (tasks["train"].command, tasks["train"].function) == (["python", "train.py"], None)

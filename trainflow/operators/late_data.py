@@ -1,0 +1,138 @@
+"""What the checkpoint task does about samples that changed after the chain was trained on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainflow.errors import ChainMoved, CheckpointError, SampleError
+from trainflow.operators.author import author_of
+from trainflow.operators.storage import with_options
+from trainflow.samples.partitions import label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.republished import Refused, Replay, Republication
+    from trainflow.checkpoints.state import ChainState
+    from trainflow.messages.notice import Notice
+    from trainflow.samples.spec import Samples
+
+#: so many of the newest entries are looked through for earlier replays
+_PAST = 2000
+
+
+def look_back(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
+    """Compare what the line was trained on lately, and its last holes, with what is there now, and do what policy says.
+    Returns clauses for the note; empty: nothing changed.
+
+    A replay is one rewind entry: whoever is killed after it finds the head where it has to be, and nothing to do.
+    Samples that cannot be read now are compared the next time. Raises LedgerCorrupt, StoreFailure.
+    """
+    reachable = with_options(samples, ti.settings)
+    try:
+        clauses = (_compared(ledger, reachable, ti), _arrived(ledger, reachable, ti))
+    except SampleError as error:
+        ti.log.warning("what was trained on is not compared with what is there now: %s", error)
+        return ""
+    return "; ".join(clause for clause in clauses if clause)
+
+
+def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
+    from trainflow.checkpoints.repairs import newest_arrived
+
+    count = newest_arrived(ledger.state(), samples, ti.project_root, ti.clock.now())
+    if not count:
+        return ""
+    have = "partition of its holes has" if count == 1 else "partitions of its holes have"
+    return f"{count} {have} arrived, 'trainflow repair' trains what arrived"
+
+
+def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
+    from trainflow.checkpoints.republished import republished
+
+    state = ledger.state()
+    found = republished(ledger, state, samples, ti.project_root, ti.clock.now())
+    if not found:
+        return ""
+    said = sentence_about(found)
+    if samples.republished.policy == "replay":
+        refused = _replayed(ledger, state, found, ti)
+        said += f"; not replayed: {refused}" if refused else "; rewound to before it, training goes forward again"
+    ti.log.warning("%s", said)
+    ti.notify(_notice(ledger.chain, found, said, ti))
+    return said
+
+
+def sentence_about(found: Sequence[Republication]) -> str:
+    """What was found, for people."""
+    first = found[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    verb = "were" if more else "was"
+    trained = f"checkpoint {first.sequence} was trained on it" if not more else "they were trained on"
+    return f"partition {label(first.start)}{more} {verb} published again after {trained}"
+
+
+def _notice(chain: ChainKey, found: Sequence[Republication], sentence: str, ti: TaskInstance) -> Notice:
+    from trainflow.identifiers import canonical_json, digest
+    from trainflow.messages.notice import Event, Notice
+
+    partitions = [
+        {"start": label(each.start), "trained": each.trained, "found": each.found, "checkpoint": each.sequence}
+        for each in found
+    ]
+    return Notice(
+        event=Event.REPUBLISHED,
+        key=f"republished {chain} {digest(canonical_json(partitions))}",
+        sentence=sentence,
+        pipeline=chain.pipeline,
+        stage=chain.stage,
+        branch=chain.branch,
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        facts={"partitions": partitions},
+    )
+
+
+def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> str | None:
+    """Rewind to before what was published again. Returns why not; None when it is done."""
+    from trainflow.checkpoints.republished import Replay, replayed
+    from trainflow.checkpoints.rewind import rewind
+
+    decision = _decide(ledger, state, found, ti)
+    if not isinstance(decision, Replay):
+        return decision.reason
+    assert state.head is not None
+    try:
+        rewind(
+            ledger,
+            decision.to,
+            expected_head=state.head.id,
+            by=author_of(ti),
+            now=ti.clock.now(),
+            reason=sentence_about(decision.partitions),
+            cause="replay",
+            replayed=replayed(decision.partitions),
+        )
+    except ChainMoved:
+        return "the chain moved meanwhile"
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> Replay | Refused:
+    from trainflow.checkpoints.prune import dependents
+    from trainflow.checkpoints.recent import line_back, rewinds_back
+    from trainflow.checkpoints.republished import replay_of
+
+    def parent_of(checkpoint_id: str) -> str | None:
+        return next(entry.parent_id for entry in line_back(ledger, state) if entry.id == checkpoint_id)
+
+    def started_from(checkpoints: set[str]) -> list[ChainKey]:
+        return dependents(ledger.store, ledger.chain, checkpoints)
+
+    earlier = rewinds_back(ledger, state, _PAST)
+    return replay_of(found, state, parent_of, list(earlier), started_from, ti.clock.now())
