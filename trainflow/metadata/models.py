@@ -100,6 +100,14 @@ METADATA = MetaData(
 )
 
 
+#: MySQL takes names for equal that differ in case or accents only, unless it is told not to
+BINARY = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+
+
 class TableModel:
     """A table, written as a class of typed columns."""
 
@@ -113,7 +121,7 @@ class TableModel:
             if isinstance(value, Column):
                 value.name = value.key = attribute
                 columns.append(value)
-        cls.table = Table(name, METADATA, *columns, *cls.constraints, **options)
+        cls.table = Table(name, METADATA, *columns, *cls.constraints, **BINARY, **options)
 
 
 def required(type_: TypeEngine[_T], *constraints: SchemaItem, **options: Any) -> Column[_T]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
@@ -15,6 +16,9 @@ from trainflow.metadata.models import METADATA, Pool
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: the newest revision under migrations/versions; a test holds the two together
 HEAD = "0003"
+#: of the lock under which the schema changes: any number, the same in every process
+_LOCK_NUMBER = 7_281_965
+_LOCK_SECONDS = 60
 DEFAULT_POOL = "default_pool"
 DEFAULT_POOL_SLOTS = 128
 
@@ -34,14 +38,28 @@ def ensure_schema(database: Database) -> None:
 
 
 def _create_unless_there(database: Database) -> None:
+    with database.transaction() as connection, _alone(connection):
+        if _revision(connection) is None:
+            _create(connection)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Nobody else creates or migrates meanwhile. On a server, making a table does not wait for another transaction
+    that makes the same one: it fails. (On SQLite nobody else writes anyway.)"""
+    kind = connection.dialect.name
+    if kind == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+    if kind not in ("mysql", "mariadb"):
+        yield
+        return
+    name = {"name": f"trainflow {_LOCK_NUMBER}", "seconds": _LOCK_SECONDS}
+    if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name).scalar() != 1:
+        raise EngineError(f"another process has been migrating the metadata database for {_LOCK_SECONDS} s")
     try:
-        with database.transaction() as connection:
-            if _revision(connection) is None:
-                _create(connection)
-    except DBAPIError:
-        # two processes at once, on a database where creating a table does not wait for the other's transaction
-        if current_revision(database) != HEAD:
-            raise
+        yield
+    finally:
+        connection.execute(text("SELECT RELEASE_LOCK(:name)"), name)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -49,7 +67,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command
 
     try:
-        with database.transaction() as connection:
+        with database.transaction() as connection, _alone(connection):
             command.upgrade(_alembic_config(connection), revision)
     except Exception as error:
         raise EngineError(

@@ -31,6 +31,8 @@ class LocalPostgres:
         self._shared: str | None = None
         for setting in _CARELESS:
             self._execute(f"ALTER SYSTEM SET {setting} = off")
+        # a deadlock is looked for when somebody has waited this long
+        self._execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
         self._execute("SELECT pg_reload_conf()")
 
     def new_database(self) -> str:

@@ -13,6 +13,11 @@ depends_on = None
 LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+BINARY = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 
 def upgrade() -> None:
@@ -26,6 +31,7 @@ def upgrade() -> None:
         sa.Column("parsed_at", Moment, nullable=False),
         sa.Column("missing_since", Moment, nullable=True),
         sa.PrimaryKeyConstraint("dag_id", name="pk_dag"),
+        **BINARY,
     )
     op.create_table(
         "dag_version",
@@ -39,6 +45,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dag_version"),
         sa.UniqueConstraint("dag_id", "digest", name="uq_dag_version_dag_id_digest"),
         sa.UniqueConstraint("dag_id", "number", name="uq_dag_version_dag_id_number"),
+        **BINARY,
     )
     op.create_table(
         "import_problem",
@@ -49,6 +56,7 @@ def upgrade() -> None:
         sa.Column("column", sa.Integer(), nullable=True),
         sa.Column("at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("path", name="pk_import_problem"),
+        **BINARY,
     )
     op.create_table(
         "outbox",
@@ -63,6 +71,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
         sa.UniqueConstraint("key", name="uq_outbox_key"),
+        **BINARY,
     )
     op.create_index("ix_outbox_delivered_at", "outbox", ["delivered_at", "id"])
     op.create_table(
@@ -72,6 +81,7 @@ def upgrade() -> None:
         sa.Column("include_deferred", sa.Boolean(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_pool"),
+        **BINARY,
     )
     op.create_table(
         "service",
@@ -84,6 +94,7 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", Moment, nullable=False),
         sa.Column("stopped_at", Moment, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_service"),
+        **BINARY,
     )
     op.create_table(
         "dag_run",
@@ -115,6 +126,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("dag_id", "run_id", name="uq_dag_run_dag_id_run_id"),
         sa.UniqueConstraint("parent_id", "parent_task_id", "parent_map_index", name="uq_dag_run_parent_id_parent_task_id_parent_map_index"),
         sqlite_autoincrement=True,
+        **BINARY,
     )
     op.create_index("ix_dag_run_root_id", "dag_run", ["root_id"])
     op.create_index("ix_dag_run_state", "dag_run", ["state", "dag_id", "number"])
@@ -154,6 +166,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_task_instance_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_instance"),
         sa.UniqueConstraint("dag_run_id", "task_id", "map_index", name="uq_task_instance_dag_run_id_task_id_map_index"),
+        **BINARY,
     )
     op.create_index(
         "ix_task_instance_queueing", "task_instance", ["state", sa.text("resumed DESC"), sa.text("priority_weight DESC"), "id"]
@@ -169,6 +182,7 @@ def upgrade() -> None:
         sa.Column("created_at", Moment, nullable=False),
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_xcom_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", "key", name="pk_xcom"),
+        **BINARY,
     )
     op.create_table(
         "attempt",
@@ -183,6 +197,7 @@ def upgrade() -> None:
         sa.Column("log_path", sa.String(length=1000), nullable=False),
         sa.ForeignKeyConstraint(["task_instance_id"], ["task_instance.id"], name="fk_attempt_task_instance_id_task_instance", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("attempt_id", name="pk_attempt"),
+        **BINARY,
     )
     op.create_index("ix_attempt_task_instance_id", "attempt", ["task_instance_id"])
     op.create_table(
@@ -200,6 +215,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_trigger"),
         sa.UniqueConstraint("task_instance_id", name="uq_trigger_task_instance_id"),
         sqlite_autoincrement=True,
+        **BINARY,
     )
     op.create_index("ix_trigger_deadline", "trigger", ["deadline"])
     op.create_index("ix_trigger_service_id", "trigger", ["service_id"])

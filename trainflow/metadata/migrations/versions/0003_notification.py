@@ -12,6 +12,11 @@ depends_on = None
 LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+BINARY = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 
 def upgrade() -> None:
@@ -28,6 +33,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_notification"),
         sa.UniqueConstraint("key", name="uq_notification_key"),
+        **BINARY,
     )
     op.create_index("ix_notification_delivered_at", "notification", ["delivered_at", "next_attempt_at"])
     op.add_column("outbox", sa.Column("payload", LongText, nullable=True))

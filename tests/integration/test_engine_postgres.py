@@ -1,0 +1,43 @@
+"""The installed command over PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from trainflow.metadata import run_queries
+from trainflow.metadata.database import Database
+from trainflow.testing.local_postgres import LocalPostgres
+from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
+
+
+def test_a_chain_is_trained_over_postgres(postgres: LocalPostgres, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    project = tiny_project(tmp_path / "tiny", days=9, settings=f'[database]\nurl = "{url}"\n')
+    try:
+        ended = project.start(FILE)
+        assert ended.code == 0, ended.output
+        assert project.audit(NAME).partitions == 9
+        assert_trained_exactly_once(project, days=9)
+        assert not project.home.database.exists()
+        assert make_url(url).database in project.run("config", "list").output
+    finally:
+        project.close()
+    database = Database(url)
+    with database.reading() as connection:
+        assert run_queries.counts(connection) == {NAME: {"success": 4}}
+    database.close()
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    url = f"postgresql+psycopg://somebody:hidden@/nothing?host={tmp_path}"
+    project = tiny_project(tmp_path / "tiny", days=3, settings=f'[database]\nurl = "{url}"\n')
+    try:
+        ended = project.start(FILE)
+    finally:
+        project.close()
+    assert ended.code != 0
+    assert "cannot open the metadata database" in ended.output
+    assert "hidden" not in ended.output
+    assert "Traceback" not in ended.output

@@ -1,0 +1,138 @@
+"""Schedulers that share a database decide together what one alone would decide."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from trainflow.errors import LostTransition
+from trainflow.metadata import run_queries, task_queries
+from trainflow.metadata.task_queries import ATTEMPT, TASK
+from trainflow.settings.model import ExecutorSettings, Settings
+from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+
+CHAIN_RUNS, WIDE_RUNS, STIRRED_RUNS = 12, 8, 6
+#: ticks of one scheduler; far more than are needed
+PATIENCE = 4000
+
+
+@pytest.fixture
+def planes(tmp_path: Path, database_url: str | None) -> Iterator[list[ControlPlane]]:
+    """Two schedulers over one database, and a third connection for people."""
+    settings = Settings(executor=ExecutorSettings(slots=4))
+    with ExitStack() as stack:
+        first = stack.enter_context(control_plane(tmp_path, database_url=database_url, settings=settings))
+        first.add_dag("chain", empty_task("a"), empty_task("b", "a"), empty_task("c", "b"), max_active_runs=1)
+        first.add_dag("wide", *(empty_task(f"t{number}") for number in range(6)), max_active_runs=3)
+        first.add_dag("stirred", *(empty_task(f"t{number}") for number in range(6)), max_active_runs=2)
+        more = [
+            stack.enter_context(control_plane(tmp_path, clock=first.clock, settings=first.settings)) for _ in range(2)
+        ]
+        yield [first, *more]
+
+
+class Workers:
+    """Two schedulers that turn in threads of their own; what they hand over succeeds at once."""
+
+    def __init__(self, planes: list[ControlPlane]) -> None:
+        self.planes = planes
+        self.order: list[str] = []
+        self.handed: Counter[tuple[str, str, str]] = Counter()
+        self.most_active: Counter[str] = Counter()
+        self.errors: list[BaseException] = []
+        self._lock = threading.Lock()
+
+    def turn(self, plane: ControlPlane) -> None:
+        for _ in range(PATIENCE):
+            plane.scheduler.sweep()
+            for workload in plane.tick():
+                with self._lock:
+                    self.handed[workload.dag_id, workload.run_id, workload.task_id] += 1
+                    if workload.dag_id == "chain" and workload.task_id == "a":
+                        self.order.append(workload.run_id)
+                plane.play(workload)
+            if self.all_ended(plane):
+                return
+        raise AssertionError("the runs never ended")
+
+    def all_ended(self, plane: ControlPlane) -> bool:
+        with plane.database.reading() as connection:
+            counts = run_queries.counts(connection)
+        for dag_id, states in counts.items():
+            self.most_active[dag_id] = max(self.most_active[dag_id], states.get("running", 0))
+        return not any(states.get("queued", 0) or states.get("running", 0) for states in counts.values())
+
+    def stir(self, plane: ControlPlane) -> None:
+        """What people do at the same time: clear and cancel runs, all of whose rows others are moving. Locks are taken
+        in an order that nobody else has: there are deadlocks in plenty."""
+        for number in range(40):
+            plane.database.write(partial(self._cancel if number % 3 == 0 else self._clear, plane))
+            plane.database.write(partial(self._renew, plane))
+
+    def _clear(self, plane: ControlPlane, connection: Connection) -> None:
+        for row in run_queries.listing(connection, "stirred"):
+            with suppress(LostTransition):
+                run_queries.clear(connection, row.id, plane.clock.now())
+
+    def _cancel(self, plane: ControlPlane, connection: Connection) -> None:
+        for row in run_queries.listing(connection, "stirred"):
+            with suppress(LostTransition):
+                run_queries.cancel(
+                    connection, row, plane.versions, plane.clock.now(), note="stirred", mirrored=False
+                )
+
+    def _renew(self, plane: ControlPlane, connection: Connection) -> None:
+        task_queries.heartbeat(connection, self.planes[0].service_id, plane.clock.now())
+
+    def guarded(self, work: Callable[[ControlPlane], None], plane: ControlPlane) -> threading.Thread:
+        def run() -> None:
+            try:
+                work(plane)
+            except BaseException as error:
+                self.errors.append(error)
+
+        return threading.Thread(target=run)
+
+
+def test_two_at_once_keep_order_and_limits_whatever_else_is_going_on(planes: list[ControlPlane]) -> None:
+    first, second, people = planes
+    for number in range(CHAIN_RUNS):
+        first.add_run("chain", f"r{number:02d}")
+    for dag_id, count in (("wide", WIDE_RUNS), ("stirred", STIRRED_RUNS)):
+        for number in range(count):
+            first.add_run(dag_id, f"r{number:02d}")
+    workers = Workers(planes)
+    schedulers = [workers.guarded(workers.turn, plane) for plane in (first, second)]
+    stirring = workers.guarded(workers.stir, people)
+    for thread in (*schedulers, stirring):
+        thread.start()
+    stirring.join()
+    for thread in schedulers:
+        thread.join()
+    assert workers.errors == []
+    # in order, each task once, never too many
+    assert workers.order == [f"r{number:02d}" for number in range(CHAIN_RUNS)]
+    undisturbed = {key: times for key, times in workers.handed.items() if key[0] != "stirred"}
+    assert set(undisturbed.values()) == {1}
+    assert len(undisturbed) == CHAIN_RUNS * 3 + WIDE_RUNS * 6
+    assert workers.most_active["chain"] == 1
+    assert workers.most_active["wide"] <= 3
+    assert workers.most_active["stirred"] <= 2
+    with first.database.reading() as connection:
+        ended = run_queries.counts(connection)
+        attempts = connection.execute(
+            select(func.count())
+            .select_from(ATTEMPT.join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id))
+            .where(TASK.c.dag_run_id.in_([row.id for row in run_queries.listing(connection, "chain")]))
+        ).scalar_one()
+    assert ended["chain"] == {"success": CHAIN_RUNS}
+    assert ended["wide"] == {"success": WIDE_RUNS}
+    assert sum(ended["stirred"].values()) == STIRRED_RUNS
+    assert attempts == CHAIN_RUNS * 3
