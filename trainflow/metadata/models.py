@@ -101,7 +101,7 @@ METADATA = MetaData(
 
 
 #: MySQL takes names for equal that differ in case or accents only, unless it is told not to
-BINARY = {
+BINARY: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
