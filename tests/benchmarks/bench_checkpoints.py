@@ -1,4 +1,4 @@
-"""What a commit and a look at the head cost on a local disk: `python tests/benchmarks/bench_checkpoints.py`."""
+"""What commits and looks at the head cost on a local disk: `python tests/benchmarks/bench_checkpoints.py [N [M]]`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.entries import Checkpoint
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.testing.chains import ChainWriter, day
+from trainflow.testing.chains import ChainWriter, append_many, day
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -27,6 +28,36 @@ def report(what: str, samples: list[float]) -> None:
     ordered = sorted(samples)
     p95 = ordered[int(len(ordered) * 0.95)]
     print(f"{what:<64} median {statistics.median(ordered):8.3f} ms   p95 {p95:8.3f} ms")
+
+
+class Quick(LocalStore):
+    """Does not wait for the disk: only for making long ledgers."""
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(data)
+
+
+def long_ledger(entries: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store, chain = LocalStore(Path(folder) / "store"), ChainKey("long")
+        append_many(Ledger(Quick(store.root), chain), entries)
+        size = sum(file.size for file in store.files(chain.ledger))
+        print(f"\n{entries:,} entries, {size / 1e6:,.0f} MB, nothing pruned")
+        report("head, new reader", [milliseconds(lambda: Ledger(store, chain).state()) for _ in range(20)])
+        reader = Ledger(store, chain)
+        reader.state()
+        report("head, reader that has looked before", [milliseconds(reader.state) for _ in range(100)])
+        report("append, new writer (fsync included)", [
+            milliseconds(lambda: append_many(Ledger(store, chain), 1)) for _ in range(20)
+        ])  # fmt: skip
+        report("all kept checkpoints, a line each", [milliseconds(lambda: Ledger(store, chain).kept())])
+        report("audit, files not verified", [
+            milliseconds(lambda: audit(reader, None, None, day(0), verify_files=False))
+        ])  # fmt: skip
+        for file in store.files(chain.snapshots):
+            store.delete(file.path)
+        report("head without any snapshot", [milliseconds(lambda: Ledger(store, chain).state())])
 
 
 def main(entries: int) -> None:
@@ -64,3 +95,4 @@ def main(entries: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)
+    long_ledger(int(sys.argv[2]) if len(sys.argv) > 2 else 100_000)

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.commit import STEPS, Commit, commit
 from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.shelf import StoreShelf
 from trainflow.checkpoints.skip import skip
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store, open_store
@@ -72,7 +74,7 @@ def advance(writer: ChainWriter, number: int, flag: bool) -> None:
 
 def go_back(writer: ChainWriter, number: int, flag: bool) -> None:
     state = writer.ledger.state()
-    line = state.line
+    line = writer.ledger.line()
     target = None if number == 0 else line[max(0, len(line) - number)].id if line else None
     head = line[-1].id if line else None
     if target != head or state.skips:
@@ -100,7 +102,7 @@ def fill_a_hole(writer: ChainWriter, number: int, flag: bool) -> None:
 
 
 def name_one(writer: ChainWriter, number: int, flag: bool) -> None:
-    line = writer.ledger.state().line
+    line = writer.ledger.line()
     if line:
         promote(writer.ledger, line[-1 - number % len(line)].id, "ab"[flag], by=ME, now=day(0))
 
@@ -120,7 +122,8 @@ ACTIONS = {
 def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history: list[tuple[str, int, bool]]) -> None:
     with memory_writer() as writer:
         replay(writer, history)
-        state = Ledger(writer.store, writer.chain).state()
+        ledger = Ledger(writer.store, writer.chain)
+        state, line = ledger.state(), ledger.line()
         report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(0))
 
     assert report.problems == []
@@ -131,7 +134,7 @@ def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history:
     assert [each.hole.start for each in state.holes] == [each.start for each in report.holes]
     assert [each.start for each in state.skips] == [each.start for each in report.skips]
     assert (state.promoted, state.generation) == (report.promoted, report.rewinds)
-    assert report.partitions == (state.line[-1].partitions if state.line else 0)
+    assert report.partitions == (line[-1].partitions if line else 0)
 
 
 @given(histories, st.integers(0, 14))
@@ -140,11 +143,12 @@ def test_a_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: i
     with memory_writer() as writer:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
-        sealed = [each for batch in ledger._batches(1) for each in batch]
+        shelf = StoreShelf(writer.store, writer.chain)
+        sealed = [each for batch in batches(writer.store, writer.chain, 1) for each in batch]
         parts: list[list[SealedEntry]] = [sealed[:cut], sealed[cut:]]
         state = ChainState()
         for part in parts:
-            state = fold(state, part, ledger._recall)
+            state = fold(state, part, shelf)
 
         assert state == ledger.state()
 
@@ -156,17 +160,17 @@ def test_retention_never_drops_the_head_nor_what_is_referred_to(
 ) -> None:
     with memory_writer() as writer:
         replay(writer, history)
-        state = writer.ledger.state()
-    pinned = {each.id for place, each in enumerate(state.checkpoints) if place in pinned_places}
+        state, kept = writer.ledger.state(), writer.ledger.kept()
+    pinned = {each.id for place, each in enumerate(kept) if place in pinned_places}
 
-    going = removable(state, chosen, pinned)
+    going = removable(state, kept, chosen, pinned)
 
     assert state.head is None or state.head.id not in going
     assert {*pinned, *state.promoted.values()}.isdisjoint(going)
     assert len(set(going)) == len(going)
-    assert set(going) <= {each.id for each in state.checkpoints}
+    assert set(going) <= {each.id for each in kept}
     for policy in chosen:
-        assert policy.keep(state.line).isdisjoint(going)
+        assert policy.keep([each for each in kept if each.on_line]).isdisjoint(going)
     if not chosen:
         assert going == []
 

@@ -17,17 +17,9 @@ import msgspec
 from trainflow.checkpoints.artifacts import verify
 from trainflow.checkpoints.entries import Artifacts
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.raw_chain import RawChain, checkpoints_among, replay
-from trainflow.checkpoints.raw_ledger import Raw, read_raw
-from trainflow.checkpoints.timeline import (
-    Interval,
-    by_time,
-    gaps_between,
-    interval_of,
-    overlapping,
-    time_of,
-    uncovered,
-)
+from trainflow.checkpoints.raw_chain import RawChain, replay
+from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
+from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
 
@@ -76,10 +68,10 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass
 class _Audit:
     ledger: Ledger
-    entries: list[Raw]
+    entries: int
     chain: RawChain
     #: from the root to the head
-    line: list[Raw]
+    line: list[RawCheckpoint]
     ledger_problems: list[str]
     notices: list[str]
     artifact_problems: list[str] = field(default_factory=list)
@@ -101,9 +93,9 @@ def audit(
     `verify_files` reads every file of every kept checkpoint. Raises StoreFailure when the store cannot be read at all.
     """
     work = _replayed(ledger)
-    partitions = sorted((each for entry in work.line for each in _partitions(entry)), key=by_time)
-    recorded = [each for entry in work.line if entry["kind"] == "checkpoint" for each in _holes(entry)]
-    filled = [each for entry in work.line if entry["kind"] == "hole filled" for each in _partitions(entry)]
+    partitions = sorted((each for entry in work.line for each in entry.split.partitions), key=by_time)
+    recorded = [each for entry in work.line if not entry.fills for each in entry.split.holes]
+    filled = [each for entry in work.line if entry.fills for each in entry.split.partitions]
     holes = sorted((left for hole in recorded for left in uncovered(hole, filled)), key=by_time)
     gaps = gaps_between([*partitions, *holes], _begin(work, samples))
     duplicates = overlapping(partitions)
@@ -130,11 +122,11 @@ def audit(
         skips=work.chain.skips,
         promoted=work.chain.promoted,
         rewinds=work.chain.rewinds,
-        entries=len(work.entries),
-        checkpoints=checkpoints_among(work.entries),
-        head_id=head["id"] if head else None,
-        head_sequence=head["sequence"] if head else 0,
-        watermark=time_of(head["watermark"]) if head else None,
+        entries=work.entries,
+        checkpoints=len(work.chain.committed),
+        head_id=head.id if head else None,
+        head_sequence=head.sequence if head else 0,
+        watermark=head.watermark if head else None,
         ledger_ok=not work.ledger_problems,
         artifacts_ok=not work.artifact_problems,
         republished=republished,
@@ -147,32 +139,23 @@ def audit(
 def _replayed(ledger: Ledger) -> _Audit:
     raw = read_raw(ledger)
     chain = replay(raw.entries)
-    line = chain.line()[::-1]
-    return _Audit(ledger, raw.entries, chain, line, raw.problems + chain.problems, raw.notices)
-
-
-def _partitions(entry: Raw) -> list[Interval]:
-    return [interval_of(each) for each in entry["split"]["partitions"]]
-
-
-def _holes(entry: Raw) -> list[Interval]:
-    return [interval_of(each) for each in entry["split"].get("holes", [])]
+    line = chain.line()
+    return _Audit(ledger, len(raw.entries), chain, line, raw.problems + chain.problems, raw.notices)
 
 
 def _begin(work: _Audit, samples: Samples | None) -> datetime | None:
     """Where the line has to begin; None when nothing says so."""
     if work.chain.start:
-        return time_of(work.chain.start["watermark"])
-    return samples.start if samples and not (work.line and work.line[0].get("origin")) else None
+        return work.chain.start.watermark
+    return samples.start if samples and not (work.line and work.line[0].origin) else None
 
 
-def _start_of(start: Raw | None) -> str:
+def _start_of(start: RawEntry | None) -> str:
     if start is None:
         return ""
-    if start["kind"] == "adoption":
-        return f"adopted from {start['uri']}"
-    origin = start["origin"]
-    return f"forked from {'/'.join(origin['chain'].values())}@{origin['checkpoint_id']}"
+    if start.origin is None:
+        return f"adopted from {start.uri}"
+    return f"forked from {'/'.join(start.origin.chain.values())}@{start.origin.checkpoint_id}"
 
 
 def _describe(work: _Audit, gaps: list[Interval], duplicates: list[Interval]) -> None:
@@ -184,41 +167,37 @@ def _check_joints(work: _Audit) -> None:
     """Each checkpoint begins where its parent ended, and says truly where it ends itself."""
     edge = _begin(work, None)
     for entry in work.line:
-        name, number = entry["id"], entry["sequence"]
-        watermark = time_of(entry["watermark"])
-        if entry["kind"] == "hole filled":
-            if watermark != edge:
-                work.ledger_problems.append(f"checkpoint {name} (entry {number}) fills a hole and moves the watermark")
+        name = f"checkpoint {entry.id} (entry {entry.sequence})"
+        if entry.fills:
+            if entry.watermark != edge:
+                work.ledger_problems.append(f"{name} fills a hole and moves the watermark")
             continue
-        ends = [each.end for each in _partitions(entry)]
-        if not ends or max(ends) != watermark:
+        if max((each.end for each in entry.split.partitions), default=None) != entry.watermark:
             work.ledger_problems.append(
-                f"checkpoint {name} (entry {number}): its watermark {entry['watermark']} is not the end of its last "
-                "partition"
+                f"{name}: its watermark {entry.watermark.isoformat()} is not the end of its last partition"
             )
-        if edge is not None and time_of(entry["split"]["start"]) != edge:
+        if edge is not None and entry.split.start != edge:
             work.ledger_problems.append(
-                f"checkpoint {name} (entry {number}) begins at {entry['split']['start']}, before it the chain had "
-                f"trained up to {edge.isoformat()}"
+                f"{name} begins at {entry.split.start.isoformat()}, before it the chain had trained up to "
+                f"{edge.isoformat()}"
             )
-        edge = watermark
+        edge = entry.watermark
 
 
 def _check_fills(work: _Audit) -> None:
     """What is called a filled hole was one, at that time."""
     holes: list[Interval] = []
     for entry in work.line:
-        if entry["kind"] == "checkpoint":
-            holes += _holes(entry)
+        if not entry.fills:
+            holes += entry.split.holes
             continue
-        trained = _partitions(entry)
-        for each in trained:
+        for each in entry.split.partitions:
             if uncovered(each, holes):
-                work.time_problems.append(f"checkpoint {entry['id']} fills {each}, which was no hole")
-        holes = [left for hole in holes for left in uncovered(hole, trained)]
+                work.time_problems.append(f"checkpoint {entry.id} fills {each}, which was no hole")
+        holes = [left for hole in holes for left in uncovered(hole, entry.split.partitions)]
 
 
-def _check_alignment(work: _Audit, partitions: list[Interval], samples: Samples) -> None:
+def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples) -> None:
     length = timedelta(seconds=samples.length_seconds)
     odd = [each for each in partitions if each.end - each.start != length or (each.start - samples.start) % length]
     if odd:
@@ -231,23 +210,22 @@ def _check_alignment(work: _Audit, partitions: list[Interval], samples: Samples)
 def _verify_files(work: _Audit) -> None:
     for name, entry in work.chain.kept.items():
         try:
-            problems = verify(work.ledger.store, msgspec.convert(entry["artifacts"], Artifacts))
+            problems = verify(work.ledger.store, msgspec.convert(entry.artifacts, Artifacts, from_attributes=True))
         except StoreFailure as error:
             problems = [str(error)]
-        work.artifact_problems += [f"checkpoint {name} (sequence {entry['sequence']}): {each}" for each in problems]
+        work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
 
 
 def _compare(work: _Audit, holes: list[Interval], fingerprint_now: FingerprintNow) -> list[datetime]:
     republished = []
     for entry in work.line:
-        for each in entry["split"]["partitions"]:
-            start = time_of(each["start"])
-            found = fingerprint_now(start)
-            if found is not None and found != each["fingerprint"]:
-                republished.append(start)
+        for each in entry.split.partitions:
+            found = fingerprint_now(each.start)
+            if found is not None and found != each.fingerprint:
+                republished.append(each.start)
                 work.notices.append(
-                    f"partition {start.isoformat()} was published again after checkpoint {entry['id']} (sequence "
-                    f"{entry['sequence']}) trained on it"
+                    f"partition {each.start.isoformat()} was published again after checkpoint {entry.id} (sequence "
+                    f"{entry.sequence}) trained on it"
                 )
     for hole in holes:
         if fingerprint_now(hole.start) is not None:

@@ -43,6 +43,13 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.snapshots}/{sequence:010d}.json"
 
     @property
+    def pages(self) -> str:
+        return f"{self.prefix}/pages"
+
+    def page(self, name: str) -> str:
+        return f"{self.pages}/{name}.json"
+
+    @property
     def artifacts(self) -> str:
         return f"{self.prefix}/artifacts"
 

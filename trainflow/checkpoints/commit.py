@@ -98,8 +98,10 @@ def _read_head(work: Commit) -> None:
 def _recognise(work: Commit) -> None:
     """A retry of the same work: the same run from the same parent, or the very same artifacts."""
     request = work.request
-    for summary in reversed(work.state.line):
+    for summary in reversed(work.state.recent):
         same_work = summary.run_id == request.by.run_id and summary.parent_id == request.parent_id
+        if not summary.on_line:
+            continue
         if (request.by.run_id and same_work) or summary.id == request.checkpoint_id:
             work.done = work.ledger.checkpoint(summary.id)
             return
@@ -192,7 +194,7 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _raise_if_moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> None:
     head = state.head
-    rewound = state.find(request.checkpoint_id)
+    rewound = state.recently(request.checkpoint_id)
     if rewound and not rewound.on_line:
         raise CheckpointError(
             f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then "
@@ -210,7 +212,7 @@ def _raise_if_moved(ledger: Ledger, state: ChainState, request: CommitRequest) -
             raise CheckpointError(f"chain {request.chain}: nothing is trained yet, so there is no hole to fill")
         return
     trained_from = f"checkpoint {request.parent_id}" if request.parent_id else "an empty chain"
-    parent = state.find(request.parent_id) if request.parent_id else None
+    parent = state.recently(request.parent_id) if request.parent_id else None
     if head is None:
         now_there = "was rewound to before its first checkpoint"
     else:

@@ -14,6 +14,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import digest
 
 FORMAT = 1
 #: aware; a naive time in a ledger would mean another instant on another machine
@@ -86,13 +87,19 @@ class CheckpointRef(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """What every entry holds. `previous` is the digest of the bytes of the entry before; empty in the first."""
+    """What every entry holds. `previous` is the digest of the bytes of the entry before; empty in the first.
+
+    `seal` is the digest of the entry's own bytes without it: the newest entry, which no later one speaks of yet, cannot
+    be edited in passing either. Who recomputes it can edit the newest entry until the next one is there. Empty until
+    the entry is encoded.
+    """
 
     sequence: int
     previous: str
     at: Moment
     by: Author
     format: int = FORMAT
+    seal: str = ""
 
 
 class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
@@ -207,8 +214,15 @@ KINDS = frozenset({"checkpoint", "hole filled", "skip", "promotion", "prune", "r
 
 
 def encode_entry(entry: LedgerEntry) -> bytes:
-    """The bytes of an entry's file."""
-    return _ENCODER.encode(entry) + b"\n"
+    """The bytes of an entry's file, sealed."""
+    data = _ENCODER.encode(msgspec.structs.replace(entry, seal="")) + b"\n"
+    # the first of this name: what a person can name comes later in the file
+    return data.replace(b'"seal":""', b'"seal":"%b"' % digest(data).encode(), 1)
+
+
+def seal_holds(data: bytes, seal: str) -> bool:
+    """Whether an entry's bytes are those that were sealed."""
+    return digest(data.replace(seal.encode(), b"", 1)) == seal
 
 
 def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
@@ -219,6 +233,12 @@ def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
         raise LedgerCorrupt(f"ledger entry {location}: {_why(data, error)}", location=location) from None
     if entry.format > FORMAT:
         raise LedgerCorrupt(f"ledger entry {location}: {_newer(f'format {entry.format}')}", location=location)
+    if entry.seal and not seal_holds(data, entry.seal):
+        raise LedgerCorrupt(
+            f"ledger entry {location}: it is not what was written: it was edited. Restore the file from a backup, then "
+            "run 'trainflow audit'",
+            location=location,
+        )
     return entry
 
 

@@ -12,7 +12,7 @@ def raise_if_moved(ledger: Ledger, state: ChainState, expected_head: str | None,
     head = state.head.id if state.head else None
     if head == expected_head:
         return
-    expected = state.find(expected_head) if expected_head else None
+    expected = state.recently(expected_head) if expected_head else None
     raise ChainMoved(
         f"chain {ledger.chain}: the head is {head or 'none'} now, not {expected_head or 'none'}; {outcome}. Look again",
         expected_sequence=expected.sequence if expected else 0,

@@ -5,7 +5,7 @@ What may follow what is in `rules`; what an entry changes is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -21,6 +21,7 @@ from trainflow.checkpoints.entries import (
     Rewind,
     Skip,
 )
+from trainflow.checkpoints.kept import Kept, Shelf
 from trainflow.checkpoints.rules import refuses
 from trainflow.checkpoints.state import ChainState, CheckpointSummary, LineFill, LineHole
 from trainflow.checkpoints.tiling import trained_stretches
@@ -35,13 +36,9 @@ class SealedEntry(msgspec.Struct, frozen=True):
     location: str
 
 
-#: reads a checkpoint in full again: needed when a rewind makes an older one the head
-Recall = Callable[[CheckpointSummary], Checkpoint]
-
-
-def fold(state: ChainState, entries: Iterable[SealedEntry], recall: Recall) -> ChainState:
+def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: Shelf) -> ChainState:
     """The state after `entries`. Raises LedgerCorrupt at the first one that breaks a rule."""
-    work = _Fold(state, recall)
+    work = _Fold(state, shelf)
     for sealed in entries:
         problem = refuses(work.state, work.kept, sealed.entry)
         if problem:
@@ -54,27 +51,28 @@ def fold(state: ChainState, entries: Iterable[SealedEntry], recall: Recall) -> C
     return work.result()
 
 
-def refusal(state: ChainState, entry: LedgerEntry) -> str | None:
+def refusal(state: ChainState, entry: LedgerEntry, shelf: Shelf) -> str | None:
     """Why `entry` may not follow `state`; None when it may."""
-    return refuses(state, {summary.id: summary for summary in state.checkpoints}, entry)
+    return refuses(state, Kept(state, shelf), entry)
 
 
 class _Fold:
-    """What a chain has kept is a dictionary on the inside, so that a long ledger folds in linear time."""
+    """What a chain has kept can be changed in place on the inside, so that a long ledger folds in linear time."""
 
-    def __init__(self, state: ChainState, recall: Recall) -> None:
+    def __init__(self, state: ChainState, shelf: Shelf) -> None:
         self.state = state
-        self.kept = {summary.id: summary for summary in state.checkpoints}
-        self._recall = recall
+        self.kept = Kept(state, shelf)
+        self._shelf = shelf
 
     def result(self) -> ChainState:
-        return msgspec.structs.replace(self.state, checkpoints=list(self.kept.values()))
+        return msgspec.structs.replace(self.state, **self.kept.fields())
 
     def apply(self, sealed: SealedEntry) -> None:
         changes = self._changes(sealed)
         self.state = msgspec.structs.replace(
             self.state, sequence=sealed.entry.sequence, digest=sealed.digest, **changes
         )
+        self.kept.settle()
 
     def _changes(self, sealed: SealedEntry) -> dict[str, object]:
         match sealed.entry:
@@ -109,42 +107,47 @@ class _Fold:
         return self._add(entry, digest) | {"fills": [*self.state.fills, *fills]}
 
     def _add(self, entry: Checkpoint, digest: str) -> dict[str, object]:
-        parent = self.kept[entry.parent_id] if entry.parent_id else None
+        parent = self.kept.get(entry.parent_id) if entry.parent_id else None
         if parent and entry.evaluation:
-            self.kept[parent.id] = msgspec.structs.replace(parent, scores=entry.evaluation)
-        self.kept[entry.id] = CheckpointSummary(
-            id=entry.id,
-            sequence=entry.sequence,
-            parent_id=entry.parent_id,
-            watermark=entry.watermark,
-            run_id=entry.by.run_id,
-            number=parent.number + 1 if parent else 1,
-            partitions=(parent.partitions if parent else 0) + len(entry.split.partitions),
-            size=entry.artifacts.size,
-            at=entry.at,
-            digest=digest,
-            on_line=True,
-            metrics=entry.metrics,
-            scores={},
+            self.kept.change(msgspec.structs.replace(parent, scores=entry.evaluation))
+        self.kept.change(
+            CheckpointSummary(
+                id=entry.id,
+                sequence=entry.sequence,
+                parent_id=entry.parent_id,
+                watermark=entry.watermark,
+                run_id=entry.by.run_id,
+                number=parent.number + 1 if parent else 1,
+                partitions=(parent.partitions if parent else 0) + len(entry.split.partitions),
+                size=entry.artifacts.size,
+                at=entry.at,
+                digest=digest,
+                on_line=True,
+                metrics=entry.metrics,
+                scores={},
+            )
         )
         return {"head": entry}
 
     def _drop(self, entry: Prune) -> dict[str, object]:
         for name in entry.checkpoint_ids:
-            del self.kept[name]
+            self.kept.drop(name)
         return {"last_pruned": list(entry.checkpoint_ids)}
 
     def _rewind(self, entry: Rewind) -> dict[str, object]:
-        target = self.kept[entry.to_checkpoint_id] if entry.to_checkpoint_id else None
+        target = self.kept.get(entry.to_checkpoint_id) if entry.to_checkpoint_id else None
         last = target.sequence if target else 0
-        for name, summary in self.kept.items():
-            if summary.sequence > last and summary.on_line:
-                self.kept[name] = msgspec.structs.replace(summary, on_line=False)
+        self.kept.leave_behind(last)
         return {
-            "head": self._recall(target) if target else None,
+            "head": self._shelf.checkpoint(target) if target else None,
             "recorded": [hole for hole in self.state.recorded if hole.sequence <= last],
             "fills": [fill for fill in self.state.fills if fill.sequence <= last],
             "skips": [],
-            "promoted": {alias: name for alias, name in self.state.promoted.items() if self.kept[name].on_line},
+            "promoted": {alias: name for alias, name in self.state.promoted.items() if self._on_line(name)},
             "generation": self.state.generation + 1,
         }
+
+    def _on_line(self, checkpoint_id: str) -> bool:
+        # what is in a page after a rewind came before its target
+        found = self.kept.recently(checkpoint_id)
+        return found is None or found.on_line

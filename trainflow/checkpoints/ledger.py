@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from trainflow.checkpoints import snapshots
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, decode_entry, encode_entry
+from trainflow.checkpoints.entry_files import FIRST_BATCH, NEWS_BATCH, batches
 from trainflow.checkpoints.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.shelf import PageLost, StoreShelf, edited
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 
-#: entries asked for at once: few when this object has read the ledger before, then more and more
-_NEWS_BATCH = 2
-_FIRST_BATCH = 16
-_LARGEST_BATCH = 256
 #: how many lost races in a row are believable before something else must be wrong
 _APPEND_TRIES = 100
 
@@ -32,24 +30,56 @@ class Ledger:
         self.chain = chain
         self._known: ChainState | None = None
         self._snapshot_at = 0
+        self._shelf = StoreShelf(store, chain)
 
     def state(self) -> ChainState:
         """The state now. Raises LedgerCorrupt, StoreFailure."""
-        size = _NEWS_BATCH if self._known else _FIRST_BATCH
+        try:
+            return self._read_on()
+        except PageLost:
+            return self._read_all()
+
+    def kept(self) -> list[CheckpointSummary]:
+        """A line about each checkpoint that was not pruned, in the order of their sequence; those a rewind left behind
+        included. Reads the pages of a long chain; `state().recent` are the newest at no cost."""
+        state = self.state()
+        try:
+            return [*self._shelf.pages(state.pages), *state.recent]
+        except PageLost:
+            state = self._read_all()
+            return [*self._shelf.pages(state.pages), *state.recent]
+
+    def line(self) -> list[CheckpointSummary]:
+        """The kept checkpoints from the root to the head."""
+        return [summary for summary in self.kept() if summary.on_line]
+
+    def find(self, checkpoint_id: str) -> CheckpointSummary | None:
+        """The kept checkpoint of this id."""
+        found = self.state().recently(checkpoint_id)
+        return found or next((each for each in reversed(self.kept()) if each.id == checkpoint_id), None)
+
+    def _read_on(self) -> ChainState:
+        size = NEWS_BATCH if self._known else FIRST_BATCH
         state = self._known or self._start()
-        for batch in self._batches(state.sequence + 1, size):
+        for batch in batches(self.store, self.chain, state.sequence + 1, size):
             if batch:
-                state = fold(state, batch, self._recall)
+                state = fold(state, batch, self._shelf)
         self._known = state
         return state
+
+    def _read_all(self) -> ChainState:
+        """From the first entry, whatever the snapshots say: pages are made again on the way."""
+        self._known, self._snapshot_at = ChainState(), 0
+        self._shelf = StoreShelf(self.store, self.chain)
+        return self._read_on()
 
     def entries(self) -> Iterator[LedgerEntry]:
         """Every entry from the first, with the digest chain checked. Raises LedgerCorrupt."""
         previous = ""
-        for batch in self._batches(1):
+        for batch in batches(self.store, self.chain, 1):
             for sealed in batch:
                 if sealed.entry.previous != previous:
-                    raise _edited(sealed.location)
+                    raise edited(sealed.location)
                 previous = sealed.digest
                 yield sealed.entry
 
@@ -58,13 +88,13 @@ class Ledger:
         state = self.state()
         if state.head and checkpoint_id in (None, state.head.id):
             return state.head
-        summary = state.find(checkpoint_id) if checkpoint_id else None
+        summary = self.find(checkpoint_id) if checkpoint_id else None
         if summary is None:
             raise CheckpointNotFound(
                 f"chain {self.chain} in {self.store.url} has no checkpoint {checkpoint_id or 'yet'}"
                 + (": it was never committed there, or its files were pruned" if checkpoint_id else "")
             )
-        return self._recall(summary)
+        return self._shelf.checkpoint(summary)
 
     def append(self, make: Callable[[ChainState], LedgerEntry]) -> LedgerEntry:
         """Add the entry that `make` builds for the state it is given; called again when another writer was faster.
@@ -74,10 +104,10 @@ class Ledger:
         for _ in range(_APPEND_TRIES):
             state = self.state()
             entry = make(state)
-            problem = refusal(state, entry)
+            problem = self._refusal(state, entry)
             if problem:
                 raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
-            data = self._encode(entry)
+            data, entry = self._encode(entry)
             if self._create(entry.sequence, data):
                 self._follow(state, entry, data)
                 return entry
@@ -87,14 +117,19 @@ class Ledger:
             location=self._location(state.sequence + 1),
         )
 
-    def _encode(self, entry: LedgerEntry) -> bytes:
+    def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
+        try:
+            return refusal(state, entry, self._shelf)
+        except PageLost:
+            return refusal(self._read_all(), entry, self._shelf)
+
+    def _encode(self, entry: LedgerEntry) -> tuple[bytes, LedgerEntry]:
         data = encode_entry(entry)
         try:
-            decode_entry(data, location="to be written")
+            return data, decode_entry(data, location="to be written")
         except LedgerCorrupt as error:
             # what cannot be read back would stop the chain for ever
             raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write {error}") from None
-        return data
 
     def _create(self, sequence: int, data: bytes) -> bool:
         """Whether the entry is ours now. The reply may be lost although the file was created: the bytes decide."""
@@ -110,66 +145,21 @@ class Ledger:
 
     def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
-        self._known = fold(state, [sealed], self._recall)
-        if entry.sequence - self._snapshot_at >= snapshots.INTERVAL:
-            snapshots.save(self.store, self.chain, self._known)
+        try:
+            self._known = fold(state, [sealed], self._shelf)
+        except (PageLost, StoreFailure):
+            # the entry is written; what it comes to is read again when somebody asks
+            self._known = None
+            return
+        saves = entry.sequence - self._snapshot_at >= snapshots.INTERVAL
+        if saves and snapshots.save(self.store, self.chain, self._known, self._shelf.made):
             self._snapshot_at = entry.sequence
+            self._shelf.made.clear()
 
     def _start(self) -> ChainState:
         state = snapshots.load(self.store, self.chain) or ChainState()
         self._snapshot_at = state.sequence
         return state
 
-    def _batches(self, first: int, size: int = _FIRST_BATCH) -> Iterator[list[SealedEntry]]:
-        while True:
-            batch = self._read(first, size)
-            yield batch
-            if len(batch) < size:
-                return
-            first += size
-            size = min(size * 4, _LARGEST_BATCH)
-
-    def _read(self, first: int, count: int) -> list[SealedEntry]:
-        """The entries from `first` on, up to the first that is not there."""
-        numbers = range(first, first + count)
-        contents = self.store.read_many([self.chain.entry(number) for number in numbers])
-        found: list[SealedEntry] = []
-        for number, data in zip(numbers, contents, strict=True):
-            if data is None:
-                self._check_nothing_after(number, contents[number - first + 1 :])
-                break
-            location = self._location(number)
-            found.append(SealedEntry(decode_entry(data, location=location), digest(data), location))
-        return found
-
-    def _check_nothing_after(self, missing: int, later: list[bytes | None]) -> None:
-        # read_many is not one moment: two entries may have come while it read, so look for the missing one again
-        if any(data is not None for data in later) and not self.store.exists(self.chain.entry(missing)):
-            location = self._location(missing)
-            raise LedgerCorrupt(
-                f"ledger entry {location} is missing although later ones are there; restore it from a backup or "
-                "another copy of the store, then run 'trainflow audit'",
-                location=location,
-            )
-
-    def _recall(self, summary: CheckpointSummary) -> Checkpoint:
-        location = self._location(summary.sequence)
-        try:
-            data = self.store.read(self.chain.entry(summary.sequence))
-        except FileNotFoundError:
-            raise _edited(location) from None
-        entry = decode_entry(data, location=location)
-        if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
-            raise _edited(location)
-        return entry
-
     def _location(self, sequence: int) -> str:
         return self.store.uri(self.chain.entry(sequence))
-
-
-def _edited(location: str) -> LedgerCorrupt:
-    return LedgerCorrupt(
-        f"ledger entry {location} is missing or is not what the entries after it were written on: the ledger was "
-        "edited. Restore it from a backup or another copy of the store, then run 'trainflow audit'",
-        location=location,
-    )

@@ -45,7 +45,7 @@ def sweep_orphans(
     if grace < timedelta(0):
         raise ValueError("grace must not be negative")
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
-    kept = {summary.id for summary in ledger.state().checkpoints}
+    kept = {summary.id for summary in ledger.kept()}
     pruned = spoken_of - kept
     found: list[Orphan] = []
     for name in ledger.store.folders(ledger.chain.artifacts):

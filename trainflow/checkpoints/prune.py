@@ -8,7 +8,7 @@ from datetime import datetime
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.retention import Policy, removable
+from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
 
@@ -33,19 +33,21 @@ def prune(
     Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
     """
     policies = tuple(policies)
-    state = ledger.state()
-    if not removable(state, policies, pinned):
+    if keeps_all(policies):
+        return []
+    state, kept = ledger.state(), ledger.kept()
+    if not removable(state, kept, policies, pinned):
         if not dry_run:
             _delete(ledger, state.last_pruned)
         return []
     keep = {*pinned, *references(ledger.store, ledger.chain)}
     if dry_run:
-        return removable(state, policies, keep)
+        return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)
     going: list[str] = []
 
     def make(state: ChainState) -> LedgerEntry:
-        going[:] = removable(state, policies, keep)
+        going[:] = removable(state, ledger.kept(), policies, keep)
         if not going:
             raise _NothingToPrune
         return Prune(

@@ -1,15 +1,16 @@
 """What a chain's raw entries come to: the head, its line, what is promoted, skipped and kept; the audit's reckoning.
 
-Not the fold: entries are walked as plain JSON, and every rule is looked at again from the other side. What is wrong is
-collected, not raised.
+Not the fold: every rule is looked at again from the other side. What is wrong is collected, not raised.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from trainflow.checkpoints.raw_ledger import CHECKPOINTS, Raw
-from trainflow.checkpoints.timeline import Interval, interval_of, time_of, uncovered
+from trainflow.checkpoints.raw_ledger import Raw, RawCheckpoint, RawEntry
+from trainflow.checkpoints.timeline import Interval, uncovered
 
 
 @dataclass
@@ -20,20 +21,20 @@ class RawChain:
     #: the head and its ancestors
     on_line: set[str] = field(default_factory=set)
     #: every checkpoint that was ever committed, by id
-    committed: dict[str, Raw] = field(default_factory=dict)
+    committed: dict[str, RawCheckpoint] = field(default_factory=dict)
     #: those whose files must be there
-    kept: dict[str, Raw] = field(default_factory=dict)
+    kept: dict[str, RawCheckpoint] = field(default_factory=dict)
     #: after the head
     skips: list[Interval] = field(default_factory=list)
     promoted: dict[str, str] = field(default_factory=dict)
     #: the fork or adoption it began with
-    start: Raw | None = None
+    start: RawEntry | None = None
     rewinds: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def line(self) -> list[Raw]:
-        """The checkpoints from the head back to the root."""
-        line: list[Raw] = []
+    def line(self) -> list[RawCheckpoint]:
+        """The checkpoints from the root to the head."""
+        line: list[RawCheckpoint] = []
         name = self.head
         # a corrupt ledger could lead in a circle
         while name is not None and len(line) < len(self.committed):
@@ -42,17 +43,18 @@ class RawChain:
                 self.problems.append(f"checkpoint {name}, a parent on the line, is not in the ledger")
                 break
             line.append(found)
-            name = found["parent_id"]
-        return line
+            name = found.parent_id
+        return line[::-1]
 
 
-def replay(entries: list[Raw]) -> RawChain:
+def replay(entries: Sequence[Raw]) -> RawChain:
     """Walk the entries."""
     chain = RawChain()
     for place, entry in enumerate(entries):
-        match entry["kind"]:
-            case "checkpoint" | "hole filled":
-                _commit(chain, entry)
+        if isinstance(entry, RawCheckpoint):
+            _commit(chain, entry)
+            continue
+        match entry.kind:
             case "skip":
                 _skip(chain, entry)
             case "promotion":
@@ -66,15 +68,15 @@ def replay(entries: list[Raw]) -> RawChain:
     return chain
 
 
-def _commit(chain: RawChain, entry: Raw) -> None:
-    name, number = entry["id"], entry["sequence"]
-    if entry["parent_id"] != chain.head:
+def _commit(chain: RawChain, entry: RawCheckpoint) -> None:
+    name, number = entry.id, entry.sequence
+    if entry.parent_id != chain.head:
         chain.problems.append(
-            f"checkpoint {name} (entry {number}) is a child of {entry['parent_id']}, the head was {chain.head}"
+            f"checkpoint {name} (entry {number}) is a child of {entry.parent_id}, the head was {chain.head}"
         )
     if name in chain.committed:
         chain.problems.append(f"checkpoint {name} was committed twice")
-    if entry["kind"] == "checkpoint":
+    if not entry.fills:
         _check_skips(chain, entry)
         _check_origin(chain, entry)
         chain.skips = []
@@ -83,81 +85,77 @@ def _commit(chain: RawChain, entry: Raw) -> None:
     chain.committed[name] = chain.kept[name] = entry
 
 
-def _check_skips(chain: RawChain, entry: Raw) -> None:
-    holes = [interval_of(each) for each in entry["split"].get("holes", [])]
+def _check_skips(chain: RawChain, entry: RawCheckpoint) -> None:
     for skip in chain.skips:
-        if uncovered(skip, holes):
+        if uncovered(skip, entry.split.holes):
             chain.problems.append(
-                f"checkpoint {entry['id']} (entry {entry['sequence']}) does not record {skip} as a hole, which was "
+                f"checkpoint {entry.id} (entry {entry.sequence}) does not record {skip} as a hole, which was "
                 "skipped before"
             )
 
 
-def _check_origin(chain: RawChain, entry: Raw) -> None:
-    start = chain.start
-    if entry["parent_id"] is not None or start is None or start["kind"] != "fork":
+def _check_origin(chain: RawChain, entry: RawCheckpoint) -> None:
+    forked = chain.start.origin if chain.start else None
+    if entry.parent_id is not None or forked is None:
         return
-    origin, forked = entry.get("origin"), start["origin"]
-    if origin is None or (origin["chain"] == forked["chain"] and origin != forked):
+    origin = entry.origin
+    if origin is None or (origin.chain == forked.chain and origin != forked):
         chain.problems.append(
-            f"checkpoint {entry['id']} (entry {entry['sequence']}) was not trained from {forked['checkpoint_id']}, "
+            f"checkpoint {entry.id} (entry {entry.sequence}) was not trained from {forked.checkpoint_id}, "
             "which the chain was forked from"
         )
 
 
-def _skip(chain: RawChain, entry: Raw) -> None:
-    if entry["parent_id"] != chain.head:
-        chain.problems.append(f"entry {entry['sequence']} skips after {entry['parent_id']}, the head was {chain.head}")
-    found = interval_of(entry)
-    before = _edge(chain)
-    if found.start >= found.end or (before is not None and found.start != before.end):
-        chain.problems.append(f"entry {entry['sequence']} skips {found}, which is not where the chain ended")
+def _skip(chain: RawChain, entry: RawEntry) -> None:
+    assert entry.start is not None
+    assert entry.end is not None
+    if entry.parent_id != chain.head:
+        chain.problems.append(f"entry {entry.sequence} skips after {entry.parent_id}, the head was {chain.head}")
+    found = Interval(entry.start, entry.end, entry.reason)
+    edge = _edge(chain)
+    if found.start >= found.end or (edge is not None and found.start != edge):
+        chain.problems.append(f"entry {entry.sequence} skips {found}, which is not where the chain ended")
     chain.skips.append(found)
 
 
-def _edge(chain: RawChain) -> Interval | None:
-    """What ends where the chain does."""
+def _edge(chain: RawChain) -> datetime | None:
+    """Where the chain ends."""
     if chain.skips:
-        return chain.skips[-1]
+        return chain.skips[-1].end
     last = chain.committed.get(chain.head) if chain.head else chain.start
-    return Interval(time_of(last["watermark"]), time_of(last["watermark"])) if last else None
+    return last.watermark if last else None
 
 
-def _promote(chain: RawChain, entry: Raw) -> None:
-    name = entry["checkpoint_id"]
+def _promote(chain: RawChain, entry: RawEntry) -> None:
+    name = entry.checkpoint_id
     if name not in chain.kept or name not in chain.on_line:
-        chain.problems.append(f"entry {entry['sequence']} promotes {name}, which is not on the line or has no files")
-    chain.promoted[entry["alias"]] = name
+        chain.problems.append(f"entry {entry.sequence} promotes {name}, which is not on the line or has no files")
+    chain.promoted[entry.alias] = name
 
 
-def _rewind(chain: RawChain, entry: Raw) -> None:
-    target = entry["to_checkpoint_id"]
+def _rewind(chain: RawChain, entry: RawEntry) -> None:
+    target = entry.to_checkpoint_id
     if target is not None and target not in chain.on_line:
         chain.problems.append(
-            f"entry {entry['sequence']} rewinds to {target}, which "
+            f"entry {entry.sequence} rewinds to {target}, which "
             + ("was never committed" if target not in chain.committed else "is not an ancestor of the head")
         )
     while chain.head is not None and chain.head != target and chain.head in chain.on_line:
         chain.on_line.discard(chain.head)
-        chain.head = chain.committed[chain.head]["parent_id"]
+        chain.head = chain.committed[chain.head].parent_id
     chain.head = target
     chain.skips = []
     chain.rewinds += 1
     chain.promoted = {alias: name for alias, name in chain.promoted.items() if name in chain.on_line}
 
 
-def _prune(chain: RawChain, entry: Raw) -> None:
-    for name in entry["checkpoint_ids"]:
+def _prune(chain: RawChain, entry: RawEntry) -> None:
+    for name in entry.checkpoint_ids:
         if chain.kept.pop(name, None) is None or name == chain.head or name in chain.promoted.values():
-            chain.problems.append(f"entry {entry['sequence']} prunes {name}, which it must not")
+            chain.problems.append(f"entry {entry.sequence} prunes {name}, which it must not")
 
 
-def _begin(chain: RawChain, entry: Raw, *, first: bool) -> None:
-    if not first or entry["sequence"] != 1:
-        chain.problems.append(f"entry {entry['sequence']} is a {entry['kind']}, which only the first entry can be")
+def _begin(chain: RawChain, entry: RawEntry, *, first: bool) -> None:
+    if not first or entry.sequence != 1:
+        chain.problems.append(f"entry {entry.sequence} is a {entry.kind}, which only the first entry can be")
     chain.start = entry
-
-
-def checkpoints_among(entries: list[Raw]) -> int:
-    """How many of the entries are checkpoints."""
-    return sum(entry["kind"] in CHECKPOINTS for entry in entries)

@@ -1,23 +1,111 @@
-"""A ledger as plain JSON: what an audit reads. Nothing of the writer's types, rules or arithmetic is trusted.
+"""A ledger as an audit reads it: its own loose view of the JSON. Nothing of the writer's types, rules or arithmetic is
+trusted.
 
-What is wrong is collected, not raised.
+What is wrong is collected, not raised. Many entries are read at once, and little is kept of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
-from trainflow.checkpoints.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.timeline import interval_of, time_of
+from trainflow.checkpoints.timeline import Interval
 from trainflow.identifiers import digest
 
-Raw = dict[str, Any]
-CHECKPOINTS = ("checkpoint", "hole filled")
+_AT_ONCE = 1024
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class RawPiece(Interval, frozen=True, gc=False):
+    """A partition or a hole."""
+
+    fingerprint: str = ""
+
+
+class RawSplit(msgspec.Struct, frozen=True, gc=False):
+    """What was trained, and what was stepped over."""
+
+    start: _Time
+    end: _Time
+    partitions: list[RawPiece]
+    holes: list[RawPiece] = []
+
+
+class RawFile(msgspec.Struct, frozen=True, gc=False):
+    """One file."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class RawFiles(msgspec.Struct, frozen=True, gc=False):
+    """The files of a checkpoint."""
+
+    path: str
+    files: list[RawFile]
+
+
+class RawOrigin(msgspec.Struct, frozen=True, gc=False):
+    """A checkpoint of another chain."""
+
+    chain: dict[str, str]
+    checkpoint_id: str
+
+
+class RawEntry(msgspec.Struct, frozen=True, gc=False):
+    """What an audit looks at, of every kind of entry."""
+
+    kind: str
+    sequence: int
+    previous: str
+    seal: str = ""
+    id: str = ""
+    parent_id: str | None = None
+    watermark: _Time | None = None
+    split: RawSplit | None = None
+    artifacts: RawFiles | None = None
+    origin: RawOrigin | None = None
+    start: _Time | None = None
+    end: _Time | None = None
+    reason: str = ""
+    checkpoint_id: str = ""
+    alias: str = ""
+    checkpoint_ids: list[str] = []
+    to_checkpoint_id: str | None = None
+    uri: str = ""
+    files: list[RawFile] = []
+
+
+class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
+    """A checkpoint's entry, with what it must have."""
+
+    sequence: int
+    id: str
+    parent_id: str | None
+    watermark: datetime
+    split: RawSplit
+    artifacts: RawFiles
+    origin: RawOrigin | None
+    #: it trained what had been holes
+    fills: bool
+
+
+Raw = RawCheckpoint | RawEntry
+_DECODER = msgspec.json.Decoder(RawEntry)
+#: what must be there besides the kind and the numbers
+_NEEDED = {
+    "skip": ("start", "end"),
+    "promotion": ("checkpoint_id",),
+    "prune": ("checkpoint_ids",),
+    "rewind": (),
+    "fork": ("origin", "watermark"),
+    "adoption": ("uri", "watermark", "files"),
+}
 
 
 @dataclass
@@ -33,21 +121,50 @@ class RawLedger:
 def read_raw(ledger: Ledger) -> RawLedger:
     """Every entry there is, the digest chain computed again. A bad one is reported and the next is looked at."""
     found = RawLedger(ledger)
-    store, previous, last = ledger.store, "", 0
-    for number, path in _paths(found):
-        if number != last + 1:
-            missing = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
-            found.problems.append(f"entry {missing} is missing, entry {number} is there ({store.uri(path)})")
-        data = store.read(path)
-        entry = _parse(data)
-        if entry is None:
-            found.problems.append(f"{store.uri(path)} is torn, edited or written by a newer trainflow")
-        else:
-            if entry.get("previous") != previous or entry.get("sequence") != number:
-                found.problems.append(f"{store.uri(path)} does not follow the bytes of the entry before it")
-            found.entries.append(entry)
-        previous, last = digest(data), number
+    reader = _Reader(found)
+    paths = _paths(found)
+    for first in range(0, len(paths), _AT_ONCE):
+        some = paths[first : first + _AT_ONCE]
+        for (number, path), data in zip(some, ledger.store.read_many([path for _, path in some]), strict=True):
+            reader.take(number, path, data)
     return found
+
+
+@dataclass
+class _Reader:
+    """Where the reading of the entries is."""
+
+    found: RawLedger
+    last: int = 0
+    previous: str = ""
+    sealed: bool = False
+
+    def take(self, number: int, path: str, data: bytes | None) -> None:
+        if data is None:
+            # listed and not there: the number is missed at the next one
+            return
+        place = self.found.ledger.store.uri(path)
+        if number != self.last + 1:
+            missing = f"{self.last + 1}" if number == self.last + 2 else f"{self.last + 1} to {number - 1}"
+            self.found.problems.append(f"entry {missing} is missing, entry {number} is there ({place})")
+        try:
+            entry = _DECODER.decode(data)
+            raw = _checked(entry)
+        except (ValueError, msgspec.MsgspecError):
+            self.found.problems.append(f"{place} is torn, edited or written by a newer trainflow")
+        else:
+            self._check(entry, number, place, data)
+            self.found.entries.append(raw)
+        self.previous, self.last = digest(data), number
+
+    def _check(self, entry: RawEntry, number: int, place: str, data: bytes) -> None:
+        if entry.previous != self.previous or entry.sequence != number:
+            self.found.problems.append(f"{place} does not follow the bytes of the entry before it")
+        if entry.seal and digest(data.replace(entry.seal.encode(), b"", 1)) != entry.seal:
+            self.found.problems.append(f"{place} is not what was written: its own seal does not hold")
+        elif self.sealed and not entry.seal:
+            self.found.problems.append(f"{place} has lost its seal, which the entries before it have")
+        self.sealed = self.sealed or bool(entry.seal)
 
 
 def _paths(found: RawLedger) -> list[tuple[int, str]]:
@@ -61,55 +178,26 @@ def _paths(found: RawLedger) -> list[tuple[int, str]]:
     return sorted(paths)
 
 
-def _parse(data: bytes) -> Raw | None:
-    try:
-        entry: Raw = msgspec.json.decode(data)
-        _SHAPES[entry["kind"]](entry)
-    except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError):
-        return None
+def _checked(entry: RawEntry) -> Raw:
+    """The entry with all that its kind must have. Raises ValueError."""
+    if entry.kind in ("checkpoint", "hole filled"):
+        return _checkpoint(entry)
+    missing = [name for name in _NEEDED.get(entry.kind, ("kind",)) if not getattr(entry, name)]
+    if missing:
+        raise ValueError(f"{entry.kind} without {missing}")
     return entry
 
 
-def _checkpoint(entry: Raw) -> None:
-    split = entry["split"]
-    for each in [*split["partitions"], *split.get("holes", [])]:
-        interval_of(each)
-    time_of(split["start"])
-    time_of(split["end"])
-    time_of(entry["watermark"])
-    _texts(entry["id"], entry["parent_id"] or "")
-    msgspec.convert(entry["artifacts"], Artifacts)
-
-
-def _fork(entry: Raw) -> None:
-    time_of(entry["watermark"])
-    _texts(entry["origin"]["checkpoint_id"], *entry["origin"]["chain"].values())
-
-
-def _adoption(entry: Raw) -> None:
-    time_of(entry["watermark"])
-    _texts(entry["uri"])
-    msgspec.convert(entry["files"], list[ArtifactFile])
-
-
-def _skip(entry: Raw) -> None:
-    interval_of(entry)
-    _texts(entry["parent_id"] or "")
-
-
-def _texts(*values: object) -> None:
-    if not all(isinstance(value, str) for value in values):
-        raise TypeError("not a text")
-
-
-#: raises for an entry of this kind that lacks what the audit will look at
-_SHAPES: dict[str, Callable[[Raw], None]] = {
-    "checkpoint": _checkpoint,
-    "hole filled": _checkpoint,
-    "skip": _skip,
-    "promotion": lambda entry: _texts(entry["checkpoint_id"], entry["alias"]),
-    "prune": lambda entry: _texts(*entry["checkpoint_ids"]),
-    "rewind": lambda entry: _texts(entry["to_checkpoint_id"] or ""),
-    "fork": _fork,
-    "adoption": _adoption,
-}
+def _checkpoint(entry: RawEntry) -> RawCheckpoint:
+    if not entry.id or entry.watermark is None or entry.split is None or entry.artifacts is None:
+        raise ValueError("an incomplete checkpoint")
+    return RawCheckpoint(
+        sequence=entry.sequence,
+        id=entry.id,
+        parent_id=entry.parent_id,
+        watermark=entry.watermark,
+        split=entry.split,
+        artifacts=entry.artifacts,
+        origin=entry.origin,
+        fills=entry.kind == "hole filled",
+    )

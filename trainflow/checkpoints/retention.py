@@ -64,13 +64,23 @@ class KeepBest(msgspec.Struct, frozen=True, tag="best"):
 Policy = KeepAll | KeepLatest | KeepEvery | KeepBest
 
 
-def removable(state: ChainState, policies: Iterable[Policy], pinned: Collection[str] = ()) -> list[str]:
-    """The checkpoints no policy keeps, in the order of their sequence. Never the head, a promoted or a pinned one."""
+def keeps_all(policies: Sequence[Policy]) -> bool:
+    """Whether nothing ever goes."""
+    return not policies or any(isinstance(policy, KeepAll) for policy in policies)
+
+
+def removable(
+    state: ChainState, summaries: Sequence[CheckpointSummary], policies: Iterable[Policy], pinned: Collection[str] = ()
+) -> list[str]:
+    """The checkpoints no policy keeps, in the order of their sequence. Never the head, a promoted or a pinned one.
+
+    `summaries` are all kept checkpoints of the chain (`Ledger.kept`).
+    """
     policies = tuple(policies)
-    if not policies or any(isinstance(policy, KeepAll) for policy in policies):
+    if keeps_all(policies):
         return []
-    line = state.line
+    line = [summary for summary in summaries if summary.on_line]
     kept = {*pinned, *state.promoted.values()}.union(*(policy.keep(line) for policy in policies))
     if state.head:
         kept.add(state.head.id)
-    return [summary.id for summary in state.checkpoints if summary.id not in kept]
+    return [summary.id for summary in summaries if summary.id not in kept]

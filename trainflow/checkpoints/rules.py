@@ -5,8 +5,6 @@ The same rules refuse an entry before it is written and call a ledger corrupt wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from trainflow.checkpoints.entries import (
     Adoption,
     Checkpoint,
@@ -18,15 +16,13 @@ from trainflow.checkpoints.entries import (
     Rewind,
     Skip,
 )
-from trainflow.checkpoints.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.kept import Kept
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.tiling import span, split_problem, without
-
-#: the kept checkpoints by their id
-Kept = Mapping[str, CheckpointSummary]
 
 
 def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
-    """Why `entry` may not follow `state`; None when it may. `kept` stands for `state.checkpoints`."""
+    """Why `entry` may not follow `state`; None when it may. `kept` stands for the state's checkpoints."""
     if entry.sequence != state.sequence + 1:
         return f"it calls itself number {entry.sequence}, number {state.sequence + 1} is due"
     if entry.previous != state.digest:
@@ -49,7 +45,7 @@ def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
 
 
 def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | None:
-    if entry.id in kept:
+    if kept.recently(entry.id):
         return f"checkpoint {entry.id} is in the ledger already"
     if not entry.artifacts.files:
         return "it has no artifacts"
@@ -141,7 +137,7 @@ def _prune(state: ChainState, kept: Kept, entry: Prune) -> str | None:
     for alias, name in state.promoted.items():
         if name in going:
             return f"it prunes {name}, which is promoted to {alias!r}"
-    unknown = [name for name in entry.checkpoint_ids if name not in kept]
+    unknown = [name for name in entry.checkpoint_ids if kept.get(name) is None]
     return f"it prunes checkpoints that are not kept: {', '.join(unknown)}" if unknown else None
 
 

@@ -1,10 +1,13 @@
-"""Snapshots of the fold, so that reading the head costs the same with ten entries and with ten thousand.
+"""Snapshots of the fold, so that reading the head costs the same with ten entries and with a hundred thousand.
 
 Never the truth: a snapshot counts only when it is whole, of this format, and the entry it ends with still has the
-digest it remembers. Anything else is ignored and the ledger is folded from its beginning.
+digest it remembers; a page only when it is what its name says. Anything else is ignored and the ledger is folded from
+its beginning.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -17,7 +20,7 @@ from trainflow.identifiers import digest
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-FORMAT = 2
+FORMAT = 3
 _KEPT = 2
 
 
@@ -40,20 +43,39 @@ def load(store: Store, chain: ChainKey) -> ChainState | None:
     return None
 
 
-def save(store: Store, chain: ChainKey, state: ChainState) -> None:
-    """Write a snapshot and drop all but the newest two. A store that refuses costs time later and nothing else."""
+def save(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, bytes]) -> bool:
+    """Write a snapshot and drop all but the newest two. False when the store refuses: that costs time and nothing else.
+
+    `pages` are those made since the ledger was opened, by name: they are written first.
+    """
     data = msgspec.json.encode(state)
     snapshot = _Snapshot(FORMAT, digest(data), msgspec.Raw(data))
     try:
+        for page in state.pages:
+            if page.name in pages:
+                store.replace(chain.page(page.name), pages[page.name])
         store.replace(chain.snapshot(state.sequence), msgspec.json.encode(snapshot))
         for path in _paths(store, chain)[:-_KEPT]:
             store.delete(path)
+        if pages:
+            _drop_pages(store, chain, state)
     except StoreFailure:
-        return
+        return False
+    return True
 
 
 def _paths(store: Store, chain: ChainKey) -> list[str]:
     return [file.path for file in store.files(chain.snapshots) if file.path.endswith(".json")]
+
+
+def _drop_pages(store: Store, chain: ChainKey, state: ChainState) -> None:
+    """Pages that newer ones replace; never one that a faster writer made. Who still wants one begins again."""
+    current = {page.name for page in state.pages}
+    for file in store.files(chain.pages):
+        name = file.path.rpartition("/")[2].removesuffix(".json")
+        last = name.split("-")[1] if name.count("-") == 2 else ""
+        if name not in current and last.isdecimal() and int(last) <= state.sequence:
+            store.delete(file.path)
 
 
 def _read(store: Store, path: str) -> ChainState | None:

@@ -1,6 +1,7 @@
 """What a chain is after its newest entry: a value, made by the fold and kept in snapshots.
 
-Compact: the head in full, one line for each checkpoint that was not pruned; what was pruned is in the ledger only.
+Small however long the chain is: the head in full, one line for each of the newest checkpoints that were not pruned;
+the lines of older ones are in pages that are read only by who asks for them. What was pruned is in the ledger only.
 """
 
 from __future__ import annotations
@@ -51,14 +52,25 @@ class LineFill(msgspec.Struct, frozen=True, array_like=True):
     end: datetime
 
 
+class Page(msgspec.Struct, frozen=True, array_like=True):
+    """Lines of older checkpoints, `count` of them, from the entries `first` to `last`. Its name holds their digest."""
+
+    name: str
+    first: int
+    last: int
+    count: int
+
+
 class ChainState(msgspec.Struct, frozen=True):
     """A chain after its newest entry. `sequence` and `digest` are that entry's (0 and empty: no entry yet)."""
 
     sequence: int = 0
     digest: str = ""
     head: Checkpoint | HoleFilled | None = None
-    #: not pruned, in the order of their sequence; those off the line (rewound) included
-    checkpoints: list[CheckpointSummary] = []
+    #: the newest that were not pruned, in the order of their sequence; those off the line (rewound) included
+    recent: list[CheckpointSummary] = []
+    #: the older ones
+    pages: list[Page] = []
     #: holes of the line as they were stepped over, and what was trained of them since
     recorded: list[LineHole] = []
     fills: list[LineFill] = []
@@ -110,11 +122,6 @@ class ChainState(msgspec.Struct, frozen=True):
         """The head's number in the ledger; 0: there is no head."""
         return self.head.sequence if self.head else 0
 
-    @property
-    def line(self) -> list[CheckpointSummary]:
-        """The kept checkpoints from the root to the head."""
-        return [summary for summary in self.checkpoints if summary.on_line]
-
-    def find(self, checkpoint_id: str) -> CheckpointSummary | None:
-        """The kept checkpoint of this id."""
-        return next((found for found in reversed(self.checkpoints) if found.id == checkpoint_id), None)
+    def recently(self, checkpoint_id: str) -> CheckpointSummary | None:
+        """The checkpoint of this id, when it is one of the newest."""
+        return next((found for found in reversed(self.recent) if found.id == checkpoint_id), None)

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Annotated
 
 import msgspec
 
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
-class Interval(msgspec.Struct, frozen=True):
+
+class Interval(msgspec.Struct, frozen=True, gc=False):
     """[start, end), aware UTC."""
 
-    start: datetime
-    end: datetime
+    start: _Time
+    end: _Time
     reason: str = ""
 
     def __str__(self) -> str:
         return f"[{self.start.isoformat()}, {self.end.isoformat()})"
-
-
-def interval_of(raw: dict[str, Any]) -> Interval:
-    """The interval in a piece of JSON. Raises ValueError, KeyError or TypeError when there is none."""
-    return Interval(time_of(raw["start"]), time_of(raw["end"]), raw.get("reason", ""))
-
-
-def time_of(text: str) -> datetime:
-    """The aware time in a string. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return moment
 
 
 def by_time(interval: Interval) -> tuple[datetime, datetime]:
@@ -38,7 +28,7 @@ def by_time(interval: Interval) -> tuple[datetime, datetime]:
     return interval.start, interval.end
 
 
-def gaps_between(tiles: list[Interval], begin: datetime | None = None) -> list[Interval]:
+def gaps_between(tiles: Sequence[Interval], begin: datetime | None = None) -> list[Interval]:
     """What no tile covers, from `begin` (or the first tile) to the last tile's end."""
     tiles = sorted(tiles, key=by_time)
     if not tiles:
@@ -52,7 +42,7 @@ def gaps_between(tiles: list[Interval], begin: datetime | None = None) -> list[I
     return gaps
 
 
-def overlapping(tiles: list[Interval]) -> list[Interval]:
+def overlapping(tiles: Sequence[Interval]) -> list[Interval]:
     """Every tile that covers time an earlier one has covered already."""
     found = []
     tiles = sorted(tiles, key=by_time)
@@ -60,11 +50,11 @@ def overlapping(tiles: list[Interval]) -> list[Interval]:
     for earlier, later in pairwise(tiles):
         edge = max(edge or earlier.end, earlier.end)
         if later.start < edge:
-            found.append(later)
+            found.append(Interval(later.start, later.end))
     return found
 
 
-def uncovered(interval: Interval, tiles: list[Interval]) -> list[Interval]:
+def uncovered(interval: Interval, tiles: Sequence[Interval]) -> list[Interval]:
     """What of an interval no tile covers."""
     left, edge = [], interval.start
     for tile in sorted(tiles, key=by_time):

@@ -58,7 +58,8 @@ def list_checkpoints(
     """
     from trainflow.samples.partitions import label
 
-    state = _ledger_of(pipeline, stage, branch).state()
+    found = _ledger_of(pipeline, stage, branch)
+    state, kept = found.state(), found.kept()
     rows = [
         {
             **_line(summary, state),
@@ -66,10 +67,10 @@ def list_checkpoints(
             "trained": label(summary.watermark),
             "shown": _metrics(summary.scores or summary.metrics),
         }
-        for summary in state.checkpoints
+        for summary in kept
     ]
     if as_json:
-        print_json([_line(summary, state) for summary in state.checkpoints])
+        print_json([_line(summary, state) for summary in kept])
     else:
         print_rows(rows, _COLUMNS, as_json=False, empty="no checkpoint yet")
     return 0
@@ -120,15 +121,14 @@ def show(
 
 def find(ledger: Ledger, which: str) -> Checkpoint:
     """The checkpoint of a number, an id, or the head. Raises CheckpointNotFound that names what there is."""
-    state = ledger.state()
     if which == "head":
         return ledger.checkpoint()
-    summary = state.find(which)
+    summary = ledger.find(which)
+    kept = ledger.kept() if summary is None else []
     if summary is None and which.isdecimal():
-        summary = next((each for each in state.checkpoints if each.sequence == int(which)), None)
+        summary = next((each for each in kept if each.sequence == int(which)), None)
     if summary is None:
-        kept = [each.sequence for each in state.checkpoints]
-        there = f"kept are {', '.join(map(str, kept[-20:]))}" if kept else "there is none yet"
+        there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
         raise CheckpointNotFound(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
             "(what was pruned is in 'trainflow checkpoints ledger')"
@@ -183,7 +183,7 @@ def verify(
     from trainflow.checkpoints.artifacts import verify as problems_of
 
     found = _ledger_of(pipeline, stage, branch)
-    chosen = [found.checkpoint(each.id) for each in found.state().checkpoints] if every else [find(found, which)]
+    chosen = [found.checkpoint(each.id) for each in found.kept()] if every else [find(found, which)]
     results: list[dict[str, Any]] = []
     for checkpoint in chosen:
         problems = problems_of(found.store, checkpoint.artifacts)
@@ -239,7 +239,7 @@ def prune(
     if not policies:
         raise InputError(f"DAG {chain.dag_id!r} has no retention, so everything is kept: say --keep-latest N")
     found = chain.ledger()
-    before = {each.id: each for each in found.state().checkpoints}
+    before = {each.id: each for each in found.kept()}
     going = delete(
         found,
         policies,

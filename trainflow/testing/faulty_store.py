@@ -16,7 +16,7 @@ When = Literal["before", "after"]
 class FaultyStore(Store):
     """Pass calls on to `inner`; the call number `fail_at` (from 1; None: never) raises `error`.
 
-    `calls` are the names of the methods called so far.
+    `calls` are the names of the methods called so far, `read_paths` the files read.
     """
 
     def __init__(
@@ -32,12 +32,15 @@ class FaultyStore(Store):
         self.fail_at = fail_at
         self.when = when
         self.calls: list[str] = []
+        self.read_paths: list[str] = []
         self._error = error or _store_failure
 
     def read(self, path: str) -> bytes:
+        self.read_paths.append(path)
         return self._pass("read", path, lambda: self.inner.read(path))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        self.read_paths += paths
         return self._pass("read_many", paths[0] if paths else "", lambda: self.inner.read_many(paths))
 
     def chunks(self, path: str) -> Iterator[bytes]:

@@ -53,7 +53,7 @@ def test_filling_a_hole_is_a_commit_that_leaves_the_watermark_where_it_is(writer
 
 
 def test_a_fill_is_fenced_and_fills_nothing_but_holes(writer: ChainWriter) -> None:
-    first, parent = writer.ledger.state().line
+    first, parent = writer.ledger.line()
     stale = writer.request(parent=writer.ledger.checkpoint(first.id), fills=True, split=split_of(3))
     with pytest.raises(ChainMoved):
         commit(writer.store, stale, day(6))
@@ -105,7 +105,7 @@ def test_an_empty_chain_may_begin_with_a_skip_and_a_rewind_takes_it_back(tmp_pat
 
 
 def test_a_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> None:
-    first, second = (each.id for each in writer.ledger.state().line)
+    first, second = (each.id for each in writer.ledger.line())
 
     assert promote(writer.ledger, first, "champion", by=ME, now=day(6)) is not None
     assert promote(fresh(writer), first, "champion", by=ME, now=day(6)) is None
@@ -146,7 +146,7 @@ def test_a_fork_goes_on_at_its_watermark(writer: ChainWriter, tmp_path: Path) ->
 
 
 def test_a_rewind_says_who_asked_for_it(writer: ChainWriter) -> None:
-    first, second = (each.id for each in writer.ledger.state().line)
+    first, second = (each.id for each in writer.ledger.line())
 
     entry = rewind(writer.ledger, first, expected_head=second, by=ME, now=day(6), cause="gate", reason="auc fell")
 

@@ -23,7 +23,7 @@ from trainflow.checkpoints.skip import skip
 from trainflow.checkpoints.timeline import Interval
 from trainflow.identifiers import digest
 from trainflow.samples.spec import Samples
-from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of, split_of
+from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of, resealed, split_of
 
 SAMPLES = Samples(path="data/{start:%Y%m%d}/", length_seconds=86_400, start=START)
 NOW = day(100)
@@ -57,7 +57,7 @@ def forge(writer: ChainWriter, sequence: int, change: Callable[[dict[str, Any]],
             change(raw)
         else:
             raw["previous"] = previous
-        path.write_bytes(json.dumps(raw).encode())
+        path.write_bytes(resealed(raw))
         previous = digest(path.read_bytes())
 
 
@@ -80,7 +80,7 @@ def test_a_chain_that_does_not_exist_yet_is_sound_and_empty(tmp_path: Path) -> N
 
 
 def test_rewound_work_is_not_on_the_line_and_pruned_files_are_not_missed(writer: ChainWriter) -> None:
-    line = [summary.id for summary in writer.ledger.state().line]
+    line = [summary.id for summary in writer.ledger.line()]
     rewind(writer.ledger, line[0], expected_head=line[2], by=Author(), now=day(5))
     writer.commit(days=4)
     prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(6))
@@ -99,8 +99,27 @@ def test_an_edited_entry_is_reported(writer: ChainWriter) -> None:
 
     assert not report.ok
     assert not report.ledger_ok
-    assert len(report.problems) == 1
-    assert "0000000003.json does not follow the bytes of the entry before it" in report.problems[0]
+    assert len(report.problems) == 2
+    assert "0000000002.json is not what was written: its own seal does not hold" in report.problems[0]
+    assert "0000000003.json does not follow the bytes of the entry before it" in report.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"rows":10', b'"rows":11', "its own seal does not hold"),
+        (b'"seal":"sha256:', b'"sealed":"sha256:', "has lost its seal"),
+    ],
+)
+def test_the_newest_entry_cannot_be_edited_in_passing_either(
+    writer: ChainWriter, old: bytes, new: bytes, message: str
+) -> None:
+    path = entry_path(writer, 3)
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, NOW)
+
+    assert [message in problem for problem in report.problems] == [True]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +276,7 @@ def test_what_is_forged_in_the_newer_kinds_is_found(
 
 
 def test_a_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) -> None:
-    first = writer.ledger.state().line[0].id
+    first = writer.ledger.line()[0].id
     prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(6))
     promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(6))
     forge(writer, 5, lambda raw: raw.update(checkpoint_id=first))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
@@ -18,7 +19,7 @@ from trainflow.checkpoints.entries import (
     encode_entry,
 )
 from trainflow.errors import InputError, LedgerCorrupt
-from trainflow.testing.chains import day, split_of
+from trainflow.testing.chains import day, resealed, split_of
 
 CHECKPOINT = Checkpoint(
     sequence=3,
@@ -41,7 +42,10 @@ REWIND = Rewind(sequence=5, previous="sha256:ab", at=day(5), by=Author(), to_che
 
 @pytest.mark.parametrize("entry", [CHECKPOINT, PRUNE, REWIND], ids=["checkpoint", "prune", "rewind"])
 def test_an_entry_survives_its_file(entry: LedgerEntry) -> None:
-    assert decode_entry(encode_entry(entry), location="x") == entry
+    found = decode_entry(encode_entry(entry), location="x")
+
+    assert msgspec.structs.replace(found, seal="") == entry
+    assert encode_entry(found) == encode_entry(entry)
 
 
 def test_an_entry_is_plain_json_that_says_what_it_is() -> None:
@@ -55,7 +59,20 @@ def test_an_entry_is_plain_json_that_says_what_it_is() -> None:
 def test_a_field_a_later_trainflow_added_is_no_obstacle() -> None:
     raw = json.loads(encode_entry(REWIND)) | {"added_later": 1}
 
+    assert msgspec.structs.replace(decode_entry(resealed(raw), location="x"), seal="") == REWIND
+
+
+def test_an_entry_written_before_there_were_seals_is_read() -> None:
+    raw = json.loads(encode_entry(REWIND))
+    del raw["seal"]
+
     assert decode_entry(json.dumps(raw).encode(), location="x") == REWIND
+
+
+def test_a_name_that_looks_like_a_seal_is_no_seal() -> None:
+    tricky = msgspec.structs.replace(CHECKPOINT, params={"seal": "", "x": '"seal":""'}, metrics={'"seal":"': 1.0})
+
+    assert decode_entry(encode_entry(tricky), location="x").seal
 
 
 @pytest.mark.parametrize("change", [{"kind": "demotion"}, {"format": 2}, {"format": 2, "kind": "demotion"}])

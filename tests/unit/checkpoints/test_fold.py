@@ -26,7 +26,8 @@ from trainflow.checkpoints.entries import (
     encode_entry,
 )
 from trainflow.checkpoints.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.kept import PAGE, decode_page
+from trainflow.checkpoints.state import ChainState, CheckpointSummary, Page
 from trainflow.checkpoints.tiling import split_problem
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
@@ -35,20 +36,44 @@ from trainflow.testing.chains import day, split_of
 ORIGIN = CheckpointRef(ChainKey("p", "main", "main"), "x")
 
 
+class MemoryShelf:
+    """Finds what a state does not hold in the book it is of."""
+
+    def __init__(self, sealed: list[SealedEntry]) -> None:
+        self.sealed = sealed
+        self.pages: dict[str, bytes] = {}
+
+    def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
+        entry = self.sealed[summary.sequence - 1].entry
+        assert isinstance(entry, Checkpoint)
+        return entry
+
+    def page(self, page: Page) -> list[CheckpointSummary]:
+        return decode_page(page, self.pages[page.name])
+
+    def put(self, page: Page, data: bytes) -> None:
+        self.pages[page.name] = data
+
+
 class Book:
     """A ledger in memory: adds entries without asking, and folds them."""
 
     def __init__(self) -> None:
         self.sealed: list[SealedEntry] = []
+        self.shelf = MemoryShelf(self.sealed)
 
     @property
     def state(self) -> ChainState:
-        return fold(ChainState(), self.sealed, self.recall)
+        return fold(ChainState(), self.sealed, self.shelf)
 
-    def recall(self, summary: CheckpointSummary) -> Checkpoint:
-        entry = self.sealed[summary.sequence - 1].entry
-        assert isinstance(entry, Checkpoint)
-        return entry
+    def refusal(self, entry: LedgerEntry) -> str | None:
+        return refusal(self.state, entry, self.shelf)
+
+    @property
+    def line(self) -> list[CheckpointSummary]:
+        state = self.state
+        older = [summary for page in state.pages for summary in self.shelf.page(page)]
+        return [summary for summary in [*older, *state.recent] if summary.on_line]
 
     def next(self, kind: type[Any], **fields: Any) -> Any:
         last = self.sealed[-1] if self.sealed else None
@@ -95,7 +120,7 @@ def book() -> Book:
 
 
 def test_an_empty_ledger_has_no_head() -> None:
-    state = fold(ChainState(), [], Book().recall)
+    state = fold(ChainState(), [], Book().shelf)
 
     assert (state.head, state.sequence, state.head_sequence, state.watermark) == (None, 0, 0, None)
 
@@ -105,12 +130,12 @@ def test_the_newest_checkpoint_is_the_head(book: Book) -> None:
 
     assert state.head is not None
     assert (state.head.id, state.sequence, state.watermark) == ("c", 3, day(6))
-    assert [(each.id, each.number, each.partitions) for each in state.line] == [("a", 1, 2), ("b", 2, 4), ("c", 3, 5)]
+    assert [(each.id, each.number, each.partitions) for each in book.line] == [("a", 1, 2), ("b", 2, 4), ("c", 3, 5)]
     assert [(each.sequence, each.hole.start) for each in state.holes] == [(2, day(3))]
 
 
 def test_a_score_on_unseen_samples_belongs_to_the_parent(book: Book) -> None:
-    assert [(each.metrics, each.scores) for each in book.state.line] == [
+    assert [(each.metrics, each.scores) for each in book.line] == [
         ({"auc": 0.5}, {"auc": 0.4}),
         ({}, {"auc": 0.6}),
         ({}, {}),
@@ -120,10 +145,10 @@ def test_a_score_on_unseen_samples_belongs_to_the_parent(book: Book) -> None:
 def test_a_prune_drops_the_line_of_a_checkpoint_and_not_the_head(book: Book) -> None:
     state = book.add(book.next(Prune, checkpoint_ids=["a"]))
 
-    assert [each.id for each in state.checkpoints] == ["b", "c"]
+    assert [each.id for each in state.recent] == ["b", "c"]
     assert state.last_pruned == ["a"]
     assert (state.sequence, state.head_sequence, state.watermark) == (4, 3, day(6))
-    assert state.line[-1].partitions == 5
+    assert book.line[-1].partitions == 5
 
 
 def test_a_rewind_makes_an_ancestor_the_head_and_forgets_later_holes(book: Book) -> None:
@@ -131,11 +156,11 @@ def test_a_rewind_makes_an_ancestor_the_head_and_forgets_later_holes(book: Book)
 
     assert state.head is not None
     assert (state.head.id, state.watermark, state.holes) == ("a", day(2), [])
-    assert [(each.id, each.on_line) for each in state.checkpoints] == [("a", True), ("b", False), ("c", False)]
+    assert [(each.id, each.on_line) for each in state.recent] == [("a", True), ("b", False), ("c", False)]
 
     forward = book.add(book.checkpoint("d", 2, 3, "a"))
 
-    assert [(each.id, each.number) for each in forward.line] == [("a", 1), ("d", 2)]
+    assert [(each.id, each.number) for each in book.line] == [("a", 1), ("d", 2)]
     assert forward.watermark == day(5)
 
 
@@ -149,9 +174,9 @@ def test_folding_on_from_a_state_is_folding_it_all(book: Book) -> None:
     book.add(book.next(Prune, checkpoint_ids=["a"]))
     book.add(book.next(Rewind, to_checkpoint_id="b"))
     for cut in range(len(book.sealed) + 1):
-        part = fold(ChainState(), book.sealed[:cut], book.recall)
+        part = fold(ChainState(), book.sealed[:cut], book.shelf)
         again = msgspec.json.decode(msgspec.json.encode(part), type=ChainState)
-        assert fold(again, book.sealed[cut:], book.recall) == book.state
+        assert fold(again, book.sealed[cut:], book.shelf) == book.state
 
 
 def test_the_checkpoint_a_chain_started_from_is_remembered() -> None:
@@ -210,7 +235,7 @@ def test_an_illegal_entry_is_refused_before_it_is_written_and_corrupt_when_read(
 ) -> None:
     entry = make(book)
 
-    assert message in (refusal(book.state, entry) or "")
+    assert message in (book.refusal(entry) or "")
     with pytest.raises(LedgerCorrupt, match="restore it from a backup") as caught:
         book.add(entry)
     assert message in str(caught.value)
@@ -219,10 +244,10 @@ def test_an_illegal_entry_is_refused_before_it_is_written_and_corrupt_when_read(
 
 def test_what_a_rewind_left_behind_is_no_target_and_an_empty_chain_cannot_rewind(book: Book) -> None:
     book.add(book.next(Rewind, to_checkpoint_id="a"))
-    assert "not an ancestor" in (refusal(book.state, book.next(Rewind, to_checkpoint_id="b")) or "")
+    assert "not an ancestor" in (book.refusal(book.next(Rewind, to_checkpoint_id="b")) or "")
 
     book.add(book.next(Rewind, to_checkpoint_id=None))
-    assert "no head" in (refusal(book.state, book.next(Rewind, to_checkpoint_id="a")) or "")
+    assert "no head" in (book.refusal(book.next(Rewind, to_checkpoint_id="a")) or "")
 
 
 @pytest.mark.parametrize(
@@ -249,13 +274,13 @@ def test_a_filled_hole_is_no_hole_any_more_and_becomes_one_again_by_a_rewind(boo
 
     assert state.head is not None
     assert (state.head.id, state.watermark, state.holes) == ("f", day(6), [])
-    assert (state.line[-1].partitions, state.line[-1].number) == (6, 4)
-    assert "no hole" in (refusal(state, book.fill("g", 3, parent="f")) or "")
+    assert (book.line[-1].partitions, book.line[-1].number) == (6, 4)
+    assert "no hole" in (book.refusal(book.fill("g", 3, parent="f")) or "")
 
     state = book.add(book.next(Rewind, to_checkpoint_id="c"))
 
     assert [(each.sequence, each.hole.start) for each in state.holes] == [(2, day(3))]
-    assert refusal(state, book.fill("g", 3)) is None
+    assert book.refusal(book.fill("g", 3)) is None
 
 
 def test_a_long_hole_may_be_filled_in_pieces_and_forward_training_goes_on_from_the_fill(book: Book) -> None:
@@ -267,7 +292,7 @@ def test_a_long_hole_may_be_filled_in_pieces_and_forward_training_goes_on_from_t
         (day(7), day(8)),
         (day(9), day(10)),
     ]
-    assert "which is no hole" in (refusal(state, book.fill("g", 7, 2, parent="f", watermark=day(12))) or "")
+    assert "which is no hole" in (book.refusal(book.fill("g", 7, 2, parent="f", watermark=day(12))) or "")
     assert book.add(book.checkpoint("e", 12, parent="f")).watermark == day(13)
 
 
@@ -275,7 +300,7 @@ def test_nothing_can_be_filled_before_something_is_trained() -> None:
     book = Book()
     book.add(book.skip(0, parent=None))
 
-    assert "has no checkpoint" in (refusal(book.state, book.fill("f", 0, parent="x")) or "")
+    assert "has no checkpoint" in (book.refusal(book.fill("f", 0, parent="x")) or "")
 
 
 def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(book: Book) -> None:
@@ -290,8 +315,8 @@ def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(b
         book.checkpoint("d", 6, 5, "c", skip=[6, 7]),
         book.checkpoint("d", 6, 2, "c", skip=[6]),
     ):
-        assert "which a skip stepped over" in (refusal(state, bad) or "")
-    assert "its split starts at" in (refusal(state, book.checkpoint("d", 9, 1, "c")) or "")
+        assert "which a skip stepped over" in (book.refusal(bad) or "")
+    assert "its split starts at" in (book.refusal(book.checkpoint("d", 9, 1, "c")) or "")
 
     state = book.add(book.checkpoint("d", 6, 5, "c", skip=[6, 7, 8]))
 
@@ -301,9 +326,9 @@ def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(b
 
 def test_a_skip_before_the_first_checkpoint_says_where_the_chain_begins() -> None:
     book = Book()
-    state = book.add(book.skip(5, 2, parent=None))
+    book.add(book.skip(5, 2, parent=None))
 
-    assert "the chain's beginning is" in (refusal(state, book.checkpoint("a", 7)) or "")
+    assert "the chain's beginning is" in (book.refusal(book.checkpoint("a", 7)) or "")
     assert book.add(book.checkpoint("a", 5, 3, skip=[5, 6])).watermark == day(8)
 
 
@@ -323,14 +348,14 @@ def test_the_newest_promotion_of_a_name_counts_until_its_checkpoint_is_rewound(b
         state = book.add(book.next(Promotion, checkpoint_id=name, alias=alias))
 
     assert state.promoted == {"best": "c", "safe": "b"}
-    assert "promoted to 'safe'" in (refusal(state, book.next(Prune, checkpoint_ids=["b"])) or "")
-    assert refusal(state, book.next(Prune, checkpoint_ids=["a"])) is None
+    assert "promoted to 'safe'" in (book.refusal(book.next(Prune, checkpoint_ids=["b"])) or "")
+    assert book.refusal(book.next(Prune, checkpoint_ids=["a"])) is None
 
     state = book.add(book.next(Rewind, to_checkpoint_id="b"))
 
     assert state.promoted == {"safe": "b"}
-    assert "a rewind left behind" in (refusal(state, book.next(Promotion, checkpoint_id="c", alias="best")) or "")
-    assert refusal(state, book.next(Prune, checkpoint_ids=["c"])) is None
+    assert "a rewind left behind" in (book.refusal(book.next(Promotion, checkpoint_id="c", alias="best")) or "")
+    assert book.refusal(book.next(Prune, checkpoint_ids=["c"])) is None
 
 
 def test_rewinds_are_counted_so_that_training_again_is_told_from_training(book: Book) -> None:
@@ -352,24 +377,74 @@ def test_a_fork_goes_on_at_its_origins_watermark_with_its_origins_weights() -> N
         (book.checkpoint("a", 6, origin=other), "its origin is y, the fork's is x"),
         (book.checkpoint("a", 7, origin=ORIGIN), "the chain's beginning is 2013-01-07"),
     ]:
-        assert message in (refusal(state, bad) or "")
+        assert message in (book.refusal(bad) or "")
     feeding = CheckpointRef(ChainKey("p", "base"), "z")
-    assert refusal(state, book.checkpoint("a", 6, origin=feeding)) is None
+    assert book.refusal(book.checkpoint("a", 6, origin=feeding)) is None
 
     book.add(book.checkpoint("a", 6, origin=ORIGIN))
     book.add(book.checkpoint("b", 7, parent="a"))
     state = book.add(book.next(Rewind, to_checkpoint_id=None))
 
     assert state.watermark == day(6)
-    assert "its origin is None" in (refusal(state, book.checkpoint("c", 6)) or "")
+    assert "its origin is None" in (book.refusal(book.checkpoint("c", 6)) or "")
 
 
 def test_an_adopted_chain_goes_on_at_the_watermark_it_was_adopted_at() -> None:
     book = Book()
     files = [ArtifactFile("model.bin", 1, "sha256:0")]
-    assert "adopts no file" in (refusal(book.state, book.next(Adoption, uri="x", watermark=day(6), files=[])) or "")
+    assert "adopts no file" in (book.refusal(book.next(Adoption, uri="x", watermark=day(6), files=[])) or "")
     state = book.add(book.next(Adoption, uri="s3://old/20130106", watermark=day(6), files=files))
 
     assert (state.watermark, state.start) == (day(6), book.sealed[0].entry)
-    assert "the chain's beginning is" in (refusal(state, book.checkpoint("a", 0)) or "")
+    assert "the chain's beginning is" in (book.refusal(book.checkpoint("a", 0)) or "")
     assert book.add(book.checkpoint("a", 6)).watermark == day(7)
+
+
+def test_of_a_long_chain_the_state_holds_the_newest_and_pages_the_rest() -> None:
+    book = Book()
+    long_line(book, 5 * PAGE)
+    state = book.state
+
+    assert PAGE <= len(state.recent) < 2 * PAGE
+    assert [page.count for page in state.pages] == [PAGE] * 4
+    assert [each.id for each in book.line] == [f"c{number}" for number in range(5 * PAGE)]
+    assert len(msgspec.json.encode(state)) < 400 * 2 * PAGE
+
+    book.add(book.next(Prune, checkpoint_ids=["c3", f"c{5 * PAGE - 2}"]))
+    assert [each.number for each in book.line][:4] == [1, 2, 3, 5]
+    assert "not kept: c3" in (book.refusal(book.next(Prune, checkpoint_ids=["c3"])) or "")
+    assert "not a kept checkpoint" in (book.refusal(book.next(Rewind, to_checkpoint_id="c3")) or "")
+
+
+@pytest.mark.parametrize("target", [None, "c2", f"c{PAGE + 7}", f"c{5 * PAGE - 3}"])
+def test_a_long_chain_may_be_rewound_however_far(target: str | None) -> None:
+    book = Book()
+    long_line(book, 5 * PAGE)
+    book.add(book.next(Promotion, checkpoint_id="c1", alias="old"))
+    book.add(book.next(Promotion, checkpoint_id=f"c{5 * PAGE - 1}", alias="new"))
+
+    state = book.add(book.next(Rewind, to_checkpoint_id=target))
+
+    left = 0 if target is None else int(target[1:]) + 1
+    assert [each.id for each in book.line] == [f"c{number}" for number in range(left)]
+    assert state.promoted == ({"old": "c1"} if left > 1 else {})
+    assert book.add(book.checkpoint("new", left, 1, target)).watermark == day(left + 1)
+    assert book.line[-1].number == left + 1
+
+
+def test_where_a_fold_began_makes_no_difference_to_what_is_in_pages() -> None:
+    book = Book()
+    long_line(book, 3 * PAGE)
+    book.add(book.next(Rewind, to_checkpoint_id="c10"))
+    book.add(book.checkpoint("d", 11, 1, "c10"))
+    book.add(book.next(Prune, checkpoint_ids=["c4"]))
+    for cut in (1, PAGE, 2 * PAGE, 2 * PAGE + 1, 3 * PAGE, 3 * PAGE + 1, 3 * PAGE + 2):
+        part = fold(ChainState(), book.sealed[:cut], book.shelf)
+        again = msgspec.json.decode(msgspec.json.encode(part), type=ChainState)
+        assert fold(again, book.sealed[cut:], book.shelf) == book.state
+
+
+def long_line(book: Book, count: int) -> None:
+    for number in range(count):
+        entry = book.checkpoint(f"c{number}", number, 1, f"c{number - 1}" if number else None)
+        book.sealed.append(SealedEntry(entry, f"sha256:{number}", f"ledger/{entry.sequence}"))

@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints import snapshots
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, Checkpoint, Prune, Rewind
+from trainflow.checkpoints.kept import PAGE
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
-from trainflow.testing.chains import ChainWriter, day
+from trainflow.testing.chains import ChainWriter, append_many, day, resealed
 from trainflow.testing.faulty_store import FaultyStore
+from trainflow.testing.simulation.memory_store import MemoryStore
+
+LONG = ChainKey("long")
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def test_a_snapshot_is_never_the_truth(writer: ChainWriter, damage: str) -> None
         if damage == "other bytes":
             writer.store.replace(file.path, data.replace(b"run-1", b"run-9"))
         if damage == "other format":
-            writer.store.replace(file.path, data.replace(b'"format":1', b'"format":0'))
+            writer.store.replace(file.path, data.replace(b'"format":3', b'"format":0'))
 
     assert fresh(writer).state() == expected
 
@@ -101,13 +107,93 @@ def test_a_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
 def test_an_edited_entry_breaks_the_digest_chain(writer: ChainWriter) -> None:
     writer.commit_many(3)
     file = entry_file(writer, 2)
-    file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
+    file.write_bytes(resealed(json.loads(file.read_bytes()) | {"at": "2013-01-01T00:00:00Z"}))
 
     with pytest.raises(LedgerCorrupt, match="digest of the entry before it") as caught:
         fresh(writer).state()
     assert caught.value.location.endswith("ledger/0000000003.json")
     with pytest.raises(LedgerCorrupt, match="was edited"):
         list(fresh(writer).entries())
+
+
+def test_the_newest_entry_edited_in_passing_stops_everything_that_reads(writer: ChainWriter) -> None:
+    writer.commit_many(3)
+    file = entry_file(writer, 3)
+    file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
+
+    with pytest.raises(LedgerCorrupt, match="it is not what was written"):
+        fresh(writer).state()
+
+
+@pytest.fixture(scope="module")
+def long_store() -> MemoryStore:
+    """3,000 entries."""
+    store = MemoryStore()
+    append_many(Ledger(store, LONG), 3_000)
+    return store
+
+
+def test_the_head_of_a_long_ledger_costs_a_few_reads(long_store: MemoryStore) -> None:
+    counting = FaultyStore(long_store)
+    ledger = Ledger(counting, LONG)
+
+    assert ledger.state().head_sequence == 3_000
+    assert len(counting.calls) <= 5
+    assert len(counting.read_paths) <= 2 + 16 + 64
+    size = max(len(data) for path, data in long_store.contents.items() if path.startswith(LONG.snapshots))
+    assert size < 400 * 2 * PAGE
+
+    counting.calls.clear()
+    ledger.state()
+    assert counting.calls == ["read_many"]
+
+
+def test_what_is_kept_of_a_long_ledger_is_read_in_pages(long_store: MemoryStore) -> None:
+    counting = FaultyStore(long_store)
+    ledger = Ledger(counting, LONG)
+
+    line = ledger.line()
+
+    assert [each.sequence for each in line] == list(range(1, 3_001))
+    assert len(counting.calls) <= 7
+    assert ledger.checkpoint(line[0].id).sequence == 1
+    assert ledger.find("nobody") is None
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "other"])
+def test_a_page_is_never_the_truth(long_store: MemoryStore, damage: str) -> None:
+    expected = Ledger(long_store, LONG).kept()
+    store = MemoryStore()
+    store.contents = dict(long_store.contents)
+    pages = [path for path in store.contents if path.startswith(LONG.pages)]
+    assert len(pages) >= 9
+    for path in pages:
+        data = store.contents.pop(path)
+        if damage != "gone":
+            store.contents[path] = data[:-5] if damage == "torn" else data.replace(b"run-1", b"run-2")
+
+    assert Ledger(store, LONG).kept() == expected
+
+    target = expected[5].id
+    ledger = Ledger(store, LONG)
+    entry = rewind(ledger, target, expected_head=expected[-1].id, by=Author(), now=day(0))
+    assert (entry.sequence, Ledger(store, LONG).checkpoint().id) == (3_001, target)
+    append_many(ledger, snapshots.INTERVAL)
+    assert len(Ledger(store, LONG).line()) == 6 + snapshots.INTERVAL
+
+
+def test_pages_that_newer_ones_replace_are_dropped(long_store: MemoryStore) -> None:
+    store = MemoryStore()
+    store.contents = dict(long_store.contents)
+    ledger = Ledger(store, LONG)
+    line = ledger.line()
+    rewind(ledger, line[700].id, expected_head=line[-1].id, by=Author(), now=day(0))
+    append_many(ledger, snapshots.INTERVAL)
+
+    state = Ledger(store, LONG).state()
+    pages = {path.rpartition("/")[2] for path in store.contents if path.startswith(LONG.pages)}
+
+    assert pages == {f"{page.name}.json" for page in state.pages}
 
 
 def test_an_entry_edited_below_a_snapshot_is_found_when_it_is_read(writer: ChainWriter) -> None:
@@ -191,7 +277,7 @@ def test_a_lost_race_is_run_again_on_top_of_the_winner(writer: ChainWriter) -> N
         state = ledger.state()
         return Rewind(sequence=state.sequence + 1, previous=state.digest, at=day(9), by=Author(), to_checkpoint_id=to)
 
-    ids = [summary.id for summary in writer.ledger.state().line]
+    ids = [summary.id for summary in writer.ledger.line()]
 
     def make(state: object) -> Rewind:
         seen.append(1)

@@ -43,7 +43,7 @@ def line(count: int, metrics: dict[int, float] | None = None, scores: dict[int, 
         )
         for number in range(1, count + 1)
     ]
-    return ChainState(sequence=count, checkpoints=summaries)
+    return ChainState(sequence=count, recent=summaries)
 
 
 AUC = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9, 5: 0.1}
@@ -68,17 +68,17 @@ AUC = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9, 5: 0.1}
 def test_policies_keep_the_union(policies: list[Policy], kept: str) -> None:
     state = line(5, AUC)
 
-    assert removable(state, policies) == [each.id for each in state.checkpoints if each.id[1:] not in kept]
+    assert removable(state, state.recent, policies) == [each.id for each in state.recent if each.id[1:] not in kept]
 
 
 def test_the_best_is_judged_by_the_score_on_unseen_samples_where_there_is_one() -> None:
     state = line(3, metrics={1: 0.9, 2: 0.8, 3: 0.99}, scores={1: 0.5, 2: 0.6})
 
-    assert removable(state, [KeepBest("auc")]) == ["c1", "c3"]
+    assert removable(state, state.recent, [KeepBest("auc")]) == ["c1", "c3"]
 
 
 def test_what_is_pinned_stays() -> None:
-    assert removable(line(4), [KeepLatest(1)], pinned={"c2"}) == ["c1", "c3"]
+    assert removable(line(4), line(4).recent, [KeepLatest(1)], pinned={"c2"}) == ["c1", "c3"]
 
 
 @pytest.mark.parametrize("policy", [KeepAll(), KeepLatest(3), KeepEvery(2), KeepBest("auc", "min", 2)])

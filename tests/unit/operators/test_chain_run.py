@@ -96,7 +96,7 @@ def test_chain_trains_every_row_once_in_order_of_the_partitions(lab: Any, pipeli
     for number in range(3):
         run_all(lab, build, f"run-{number}")
 
-    line = ledger_of(lab).state().line
+    line = ledger_of(lab).line()
     assert [summary.watermark.day for summary in line] == [3, 5, 6]
     head = ledger_of(lab).checkpoint()
     expected = {day * 1000 + row for day in range(5) for row in range(10)}
@@ -144,7 +144,7 @@ def test_every_task_may_run_twice(lab: Any, pipeline: Any) -> None:
             lab.run(build, task_id, run_id=f"run-{number}")
             lab.run(build, task_id, run_id=f"run-{number}")
 
-    line = ledger_of(lab).state().line
+    line = ledger_of(lab).line()
     assert [summary.watermark.day for summary in line] == [3, 5]
     assert len(model_of(lab, ledger_of(lab).checkpoint())) == 40
 
@@ -195,7 +195,7 @@ def test_retention_prunes_after_the_commit(lab: Any, pipeline: Any) -> None:
     for number in range(3):
         run_all(lab, build, f"run-{number}")
     state = ledger_of(lab).state()
-    assert [summary.id for summary in state.line] == [state.head.id]
+    assert [summary.id for summary in state.recent] == [state.head.id]
     kept = [folder.name for folder in (lab.root / "checkpoints/model/main/main/artifacts").iterdir()]
     assert kept == [state.head.id]
 

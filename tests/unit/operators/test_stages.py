@@ -75,7 +75,7 @@ def test_next_stage_begins_with_its_first_samples_and_the_other_stages_model(lab
 
 
 def test_branch_goes_on_at_the_watermark_of_its_checkpoint(lab: Any) -> None:
-    first = Ledger(open_store("checkpoints", root=lab.root), ChainKey("model")).state().line[0]
+    first = Ledger(open_store("checkpoints", root=lab.root), ChainKey("model")).line()[0]
     run_all(lab, chain(lab, branch="b", start_from=f"model/main/main@{first.id}"), "b-0")
     branch = head(lab, branch="b")
     assert branch.split.start == first.watermark

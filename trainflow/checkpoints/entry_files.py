@@ -1,0 +1,54 @@
+"""The files of a ledger, read in order and many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import decode_entry
+from trainflow.checkpoints.fold import SealedEntry
+from trainflow.checkpoints.store import Store
+from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import digest
+
+#: entries asked for at once: few when the ledger was read before, then more and more
+NEWS_BATCH = 2
+FIRST_BATCH = 16
+_LARGEST_BATCH = 1024
+
+
+def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last there is. Raises LedgerCorrupt, StoreFailure."""
+    while True:
+        batch = _read(store, chain, first, size)
+        yield batch
+        if len(batch) < size:
+            return
+        first += size
+        size = min(size * 4, _LARGEST_BATCH)
+
+
+def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
+    """The entries from `first` on, up to the first that is not there."""
+    numbers = range(first, first + count)
+    contents = store.read_many([chain.entry(number) for number in numbers])
+    found: list[SealedEntry] = []
+    for number, data in zip(numbers, contents, strict=True):
+        location = store.uri(chain.entry(number))
+        if data is None:
+            later = contents[number - first + 1 :]
+            _check_nothing_after(store, chain.entry(number), later)
+            break
+        found.append(SealedEntry(decode_entry(data, location=location), digest(data), location))
+    return found
+
+
+def _check_nothing_after(store: Store, missing: str, later: list[bytes | None]) -> None:
+    # read_many is not one moment: two entries may have come while it read, so look for the missing one again
+    if any(data is not None for data in later) and not store.exists(missing):
+        location = store.uri(missing)
+        raise LedgerCorrupt(
+            f"ledger entry {location} is missing although later ones are there; restore it from a backup or "
+            "another copy of the store, then run 'trainflow audit'",
+            location=location,
+        )
