@@ -35,7 +35,7 @@ def line_back(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
 
     Raises LedgerCorrupt, StoreFailure.
     """
-    entry, kept = state.head, {each.id: each.sequence for each in state.checkpoints}
+    entry, kept = state.head, {each.id: each.sequence for each in state.recent}
     reader = _Backwards(ledger)
     while entry is not None:
         yield entry

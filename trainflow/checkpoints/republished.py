@@ -15,7 +15,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Replayed, Rewind
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import TrainedBy, trained_since
-from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.clock import ensure_utc
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, length_of
@@ -92,7 +92,7 @@ def changed(trained: Iterable[TrainedBy], fingerprint: Callable[[datetime], str 
 
 def replay_of(
     found: Sequence[Republication],
-    state: ChainState,
+    kept: Sequence[CheckpointSummary],
     parent_of: Callable[[str], str | None],
     earlier: Iterable[Rewind],
     dependents: Callable[[set[str]], list[ChainKey]],
@@ -100,9 +100,9 @@ def replay_of(
 ) -> Replay | Refused:
     """What to rewind to so that `found` is trained again.
 
-    `parent_of` a checkpoint that trained one of them; `earlier`: the rewinds so far; `dependents`: the
-    chains that started from one of some checkpoints. Each content is replayed once: a partition that changes while it
-    is being replayed is replayed for its next content, and not for ever.
+    `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
+    rewinds so far; `dependents`: the chains that started from one of some checkpoints. Each content is replayed once: a
+    partition that changes while it is being replayed is replayed for its next content, and not for ever.
     """
     before = [(each, entry.at) for entry in earlier if entry.cause == "replay" for each in entry.replayed]
     known = {(ensure_utc(each.start), each.found) for each, _ in before}
@@ -115,13 +115,13 @@ def replay_of(
             return Refused(f"{_named([each])} was replayed {times} times within a day: it is written again and again")
     first = min(news, key=lambda each: each.sequence)
     target = parent_of(first.checkpoint_id)
-    if target is not None and state.find(target) is None:
+    base = next((each for each in kept if each.id == target), None)
+    if target is not None and base is None:
         return Refused(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"
         )
-    kept = state.find(target) if target is not None else None
-    undone = {each.id for each in state.line if kept is None or each.sequence > kept.sequence}
+    undone = {each.id for each in kept if each.on_line and (base is None or each.sequence > base.sequence)}
     others = dependents(undone)
     if others:
         return Refused(f"{', '.join(map(str, others))} started from a checkpoint after {_named([first])}")

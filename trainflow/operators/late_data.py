@@ -135,4 +135,4 @@ def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], t
         return dependents(ledger.store, ledger.chain, checkpoints)
 
     earlier = rewinds_back(ledger, state, _PAST)
-    return replay_of(found, state, parent_of, list(earlier), started_from, ti.clock.now())
+    return replay_of(found, ledger.kept(), parent_of, list(earlier), started_from, ti.clock.now())
