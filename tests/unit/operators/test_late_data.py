@@ -183,7 +183,7 @@ def test_a_replay_rewinds_to_before_the_partition_and_trains_forward_again(lab: 
     chain.run(3)
     assert chain.kinds() == ["Checkpoint"] * 4 + ["Rewind"] + ["Checkpoint"] * 3
     (entry,) = rewinds(chain)
-    assert (entry.cause, entry.to_checkpoint_id) == ("replay", chain.ledger.state().line[0].id)
+    assert (entry.cause, entry.to_checkpoint_id) == ("replay", chain.ledger.line()[0].id)
     (replayed,) = entry.replayed
     assert (replayed.start.day, replayed.trained == replayed.found) == (2, False)
     assert "2013-01-02T00:00Z" in entry.reason
