@@ -21,8 +21,9 @@ from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
 from trainflow.metadata import dag_queries, outbox_queries, pool_queries, run_queries, schema, service_queries
+from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.database import Database
-from trainflow.metadata.task_queries import ATTEMPT, TASK
+from trainflow.metadata.task_queries import TASK
 from trainflow.observability.processes import started_at
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings

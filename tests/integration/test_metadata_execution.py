@@ -30,7 +30,7 @@ from trainflow.messages.requests import (
     XComValues,
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import run_queries, task_queries, trigger_queries
+from trainflow.metadata import attempt_queries, run_queries, task_queries, trigger_queries
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.trigger_queries import TRIGGER
 from trainflow.serialization.document import RetryDocument
@@ -300,7 +300,7 @@ class TestTriggeredRuns:
         assert pulled(plane, work, "k") == {}
         assert self.children(plane) == ["taken"]
         with plane.database.reading() as connection:
-            (attempt,) = task_queries.attempts_of(connection, row.id)
+            (attempt,) = attempt_queries.of_task(connection, row.id)
         assert (attempt.outcome, attempt.problem) == ("failed", row.problem)
 
     def test_refused_and_told_twice(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
@@ -380,7 +380,7 @@ class TestDeferral:
         plane.report(resumed)
         assert plane.task(run, "a").state == "success"
         with plane.database.reading() as connection:
-            (attempt,) = task_queries.attempts_of(connection, row.id)
+            (attempt,) = attempt_queries.of_task(connection, row.id)
             assert trigger_queries.count(connection) == 0
         assert attempt.outcome == "success"
 
@@ -413,7 +413,7 @@ class TestDeferral:
         (resumed,) = plane.tick()
         plane.claim(resumed)
         with plane.database.reading() as connection:
-            assert task_queries.attempt_outcome(connection, work.key.attempt_id) is None
+            assert attempt_queries.outcome(connection, work.key.attempt_id) is None
         # and deferring again is no repetition of the first time
         assert plane.report(resumed, O.DEFERRED, deferral=DEFERRAL) == Done()
         assert plane.task(run, "a").state == "deferred"

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, insert, select, text
 
 from trainflow.messages.outcome import Deferral, OutcomeState
-from trainflow.metadata import dag_queries, pool_queries, task_queries, trigger_queries
+from trainflow.metadata import dag_queries, held_queries, pool_queries, trigger_queries
 from trainflow.metadata.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
@@ -170,7 +170,7 @@ def test_two_schedulers_never_exceed_a_pool(plane: ControlPlane, tmp_path: Path)
         for thread in threads:
             thread.join()
     with plane.database.reading() as connection:
-        assert len(task_queries.held(connection)) == 3
+        assert len(held_queries.held(connection)) == 3
 
 
 def test_draining_hands_out_nothing(plane: ControlPlane) -> None:
@@ -206,7 +206,7 @@ def test_the_queue_is_read_through_its_index(plane: ControlPlane) -> None:
         statements.append((statement, parameters))
 
     with plane.database.transaction() as connection:
-        found = task_queries.lock_scheduled(connection, limit=24, without_pools=["full"], without_runs=[99])
+        found = held_queries.lock_scheduled(connection, limit=24, without_pools=["full"], without_runs=[99])
         statement, parameters = next(pair for pair in statements if "FROM task_instance" in pair[0])
         explain = "EXPLAIN QUERY PLAN" if plane.database.is_sqlite else "EXPLAIN"
         plan = [str(row) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)]

@@ -13,7 +13,7 @@ from trainflow.checkpoints import commit, fold, ledger
 from trainflow.errors import LostTransition
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import execution_service, run_queries, task_queries, trigger_queries
+from trainflow.metadata import attempt_queries, execution_service, run_queries, run_queue, task_queries, trigger_queries
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.operators import trigger_dagrun
@@ -94,7 +94,7 @@ def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
     real_by_key = task_queries.by_key
 
     def by_attempt_alone(connection: Any, key: Any) -> Any:
-        task, attempt = task_queries.TASK, task_queries.ATTEMPT
+        task, attempt = task_queries.TASK, attempt_queries.ATTEMPT
         holder = connection.execute(
             select(task.c.attempt_id, task.c.deferral_number)
             .join(attempt, attempt.c.task_instance_id == task.c.id)
@@ -208,7 +208,7 @@ def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
 
 def start_every_run(patch: pytest.MonkeyPatch) -> None:
     """`max_active_runs` is ignored."""
-    patch.setattr(run_queries, "startable", lambda connection, _now: _queued(connection))
+    patch.setattr(run_queue, "startable", lambda connection, _now: _queued(connection))
 
 
 def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
     def startable(connection: Any, _now: Any) -> Any:
         return [] if run_queries.running(connection) else _queued(connection)[-1:]
 
-    patch.setattr(run_queries, "startable", startable)
+    patch.setattr(run_queue, "startable", startable)
 
 
 # -- progress --------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def show_task(
     seconds, problem, log_path}]}, oldest attempt first.
     """
     from trainflow.cli.output import print_json
-    from trainflow.metadata import task_queries, xcom_queries
+    from trainflow.metadata import attempt_queries, xcom_queries
 
     with opened_for(dag) as here, here.database.reading() as connection:
         found = run_named(connection, here.project, dag, run)
@@ -78,7 +78,7 @@ def show_task(
         facts |= _details(connection, found, row)
         values = xcom_queries.of_run(connection, found.id)
         facts["xcoms"] = {key: value for (task_id, key), value in values.items() if task_id == task}
-        attempts = task_queries.attempts_of(connection, row.id)
+        attempts = attempt_queries.of_task(connection, row.id)
         facts["attempts"] = [_attempt_facts(attempt, here) for attempt in attempts]
     if as_json:
         print_json(facts)
@@ -350,9 +350,9 @@ def _clip(value: Any) -> str:
 
 def _choose(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:
     from trainflow.errors import InputError
-    from trainflow.metadata import task_queries
+    from trainflow.metadata import attempt_queries
 
-    attempts = task_queries.attempts_of(connection, row.id)
+    attempts = attempt_queries.of_task(connection, row.id)
     if not attempts:
         raise InputError(f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show' says what it waits for")
     if wanted is None:

@@ -27,7 +27,7 @@ from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import FromWorker, Stale
 from trainflow.messages.workload import AttemptKey, ParseProblem
-from trainflow.metadata import schema, service_queries, task_queries
+from trainflow.metadata import held_queries, schema, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -339,7 +339,7 @@ class Engine:
         now = self.clock.now()
         service_queries.renew_lease(connection, self.service_id, now)
         if self._scheduler is not None:
-            task_queries.heartbeat(connection, self.service_id, now)
+            held_queries.heartbeat(connection, self.service_id, now)
 
     def _look_around(self) -> None:
         """The safety net: whatever no event told us. Takes no more than a hundredth of the time, however much there is

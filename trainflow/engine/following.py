@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.metadata import task_queries, xcom_queries
+from trainflow.metadata import attempt_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.task_queries import TASK
@@ -267,7 +267,7 @@ def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         else {},
         checkpoint=checkpoint if isinstance(checkpoint, dict) else None,
         problem=failed.problem if failed is not None else None,
-        log_path=task_queries.attempt_log(connection, failed.attempt_id)
+        log_path=attempt_queries.log_path(connection, failed.attempt_id)
         if failed is not None and failed.attempt_id
         else None,
         failed_task=failed.task_id if failed is not None else None,

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.lock import running_engine
-from trainflow.metadata import pool_queries, run_queries, service_queries, status_queries, task_queries
+from trainflow.metadata import held_queries, pool_queries, run_queries, service_queries, status_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
@@ -203,7 +203,7 @@ def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
     if not candidates:
         return {}
     versions = Versions()
-    held = task_queries.held(connection)
+    held = held_queries.held(connection)
     limits = Limits(
         free_slots=settings.executor.slots - len(held),
         pools=pool_queries.slots(connection),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from trainflow.errors import DagNotFound
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
@@ -103,7 +103,7 @@ def mark_missing(connection: Connection, path: str, present: Collection[str], no
 
 def get(connection: Connection, dag_id: str) -> Row[Any]:
     """The row of a DAG. Raises DagNotFound, naming near matches."""
-    row = connection.execute(select(DAG).where(DAG.c.dag_id == dag_id)).one_or_none()
+    row = connection.execute(_BY_ID, {"dag": dag_id}).one_or_none()
     if row is None:
         raise DagNotFound(_unknown_dag(connection, dag_id))
     return row
@@ -111,14 +111,20 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
 
 def lock(connection: Connection, dag_id: str) -> Row[Any]:
     """The row of a DAG; nobody else creates or starts runs of it before this transaction ends. Raises DagNotFound."""
-    row = connection.execute(select(DAG).where(DAG.c.dag_id == dag_id).with_for_update()).one_or_none()
+    row = connection.execute(_BY_ID_LOCKED, {"dag": dag_id}).one_or_none()
     return get(connection, dag_id) if row is None else row
+
+
+_BY_ID = select(DAG).where(DAG.c.dag_id == bindparam("dag"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
 
 
 def params_of(connection: Connection, version_id: int) -> dict[str, dict[str, Any]]:
     """The params of a version: name → JSON schema. Reads nothing else of the document."""
-    data = connection.execute(select(VERSION.c.document).where(VERSION.c.id == version_id)).scalar_one()
-    return _PARAMS.decode(data).params
+    return _PARAMS.decode(connection.execute(_DOCUMENT, {"version": version_id}).scalar_one()).params
+
+
+_DOCUMENT = select(VERSION.c.document).where(VERSION.c.id == bindparam("version"))
 
 
 class _Params(msgspec.Struct, frozen=True):

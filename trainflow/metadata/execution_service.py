@@ -34,7 +34,15 @@ from trainflow.messages.requests import (
     XComValues,
 )
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import aftermath, notification_queries, run_queries, task_queries, trigger_queries, xcom_queries
+from trainflow.metadata import (
+    aftermath,
+    attempt_queries,
+    notification_queries,
+    run_queries,
+    task_queries,
+    trigger_queries,
+    xcom_queries,
+)
 from trainflow.metadata.aftermath import Standing, Verdict
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database, retry_conflicts
@@ -141,10 +149,10 @@ class ExecutionService:
                 if row.next_method is None:
                     if row.had_problem or row.reschedules:
                         # a new try starts clean; one that resumes after a wait keeps what it pushed before
-                        task_queries.delete_xcoms(connection, row.dag_run_id, row.task_id, row.map_index)
-                    task_queries.update_attempt(connection, request.key.attempt_id, started_at=now)
+                        xcom_queries.forget(connection, row.dag_run_id, row.task_id, row.map_index)
+                    attempt_queries.note(connection, request.key.attempt_id, started_at=now)
                 else:
-                    task_queries.update_attempt(connection, request.key.attempt_id, outcome=None, ended_at=None)
+                    attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None)
             run = run_queries.by_id(connection, row.dag_run_id)
         return Started(
             run=RunInfo(
@@ -253,7 +261,7 @@ class ExecutionService:
         with self._database.transaction() as connection:
             row = task_queries.by_key(connection, outcome.key)
             if row is not None and row.state != _T.RUNNING:
-                ended = task_queries.attempt_outcome(connection, outcome.key.attempt_id)
+                ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
                 if ended in _REPORTED:
                     return Done()  # told twice: the first reply was lost
             if row is None or row.state != _T.RUNNING:
@@ -266,7 +274,7 @@ class ExecutionService:
                 # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
                 outcome = _refused_trigger(outcome.key, error)
                 self._apply(connection, row, outcome)
-            task_queries.update_attempt(
+            attempt_queries.note(
                 connection,
                 outcome.key.attempt_id,
                 outcome=outcome.state.value,
@@ -430,7 +438,7 @@ class ExecutionService:
                 self._settle(connection, row, key, verdict, message, row.saved_rows)
             else:
                 self._fail(connection, row, key, Problem(judgement.message))
-            task_queries.update_attempt(
+            attempt_queries.note(
                 connection,
                 key.attempt_id,
                 outcome="lost" if lost else "failed",

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from trainflow.metadata.models import Outbox
 
@@ -16,10 +16,13 @@ OUTBOX = Outbox.table
 def add(connection: Connection, *, kind: str, dag_run_id: int, clear_number: int, now: datetime) -> None:
     """Tell the mirror, in the transaction that makes it true. The same fact is told once."""
     key = f"{kind}:{dag_run_id}:{clear_number}"
-    if connection.execute(select(OUTBOX.c.id).where(OUTBOX.c.key == key)).one_or_none() is None:
-        connection.execute(
-            insert(OUTBOX).values(key=key, dag_run_id=dag_run_id, kind=kind, created_at=now, next_attempt_at=now)
-        )
+    if connection.execute(_BY_KEY, {"key": key}).one_or_none() is None:
+        row = {"key": key, "dag_run_id": dag_run_id, "kind": kind, "created_at": now, "next_attempt_at": now}
+        connection.execute(_INSERT, row)
+
+
+_BY_KEY = select(OUTBOX.c.id).where(OUTBOX.c.key == bindparam("key"))
+_INSERT = insert(OUTBOX)
 
 
 def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row[Any]]:

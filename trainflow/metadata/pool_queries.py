@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.errors import InputError
-from trainflow.metadata import task_queries
+from trainflow.metadata import held_queries
 from trainflow.metadata.models import Pool
 from trainflow.metadata.schema import DEFAULT_POOL
 from trainflow.metadata.task_queries import TASK
@@ -26,7 +26,7 @@ def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]
     """Pool → its slots. With `lock` nobody else takes any before this transaction ends."""
     rows = connection.execute(_SLOTS_LOCKED if lock else _SLOTS).all()
     counting = [row.name for row in rows if row.include_deferred]
-    deferred = task_queries.deferred_pool_slots(connection, counting) if counting else {}
+    deferred = held_queries.deferred_pool_slots(connection, counting) if counting else {}
     return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
 from trainflow.errors import (
     DagRunAlreadyExists,
@@ -19,8 +20,7 @@ from trainflow.errors import (
 )
 from trainflow.identifiers import check_name
 from trainflow.messages.outcome import TriggeredRun
-from trainflow.metadata import dag_queries, outbox_queries, task_queries
-from trainflow.metadata.dag_queries import DAG
+from trainflow.metadata import clearing, dag_queries, outbox_queries, task_queries
 from trainflow.metadata.models import DagRun
 from trainflow.param_schema import resolve
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState, DagRunType, TriggeredBy
@@ -41,14 +41,21 @@ def move(
     connection: Connection, dag_run_id: int, *, leaving: Collection[DagRunState], to: DagRunState, **values: Any
 ) -> None:
     """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when not, and has changed nothing then."""
+    statement = _move_statement(frozenset(leaving), to, tuple(values))
+    bound = {f"b_{name}": value for name, value in values.items()}
+    if connection.execute(statement, {"k_id": dag_run_id, **bound}).rowcount != 1:
+        raise LostTransition(f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}")
+
+
+@lru_cache(maxsize=64)
+def _move_statement(leaving: frozenset[DagRunState], to: DagRunState, columns: tuple[str, ...]) -> Update:
     for source in leaving:
         if to not in RUN_MOVES[source]:
             raise IllegalTransition(f"a run never goes from {source} to {to}")
-    moved = connection.execute(
-        update(RUN).where(RUN.c.id == dag_run_id, RUN.c.state.in_(sorted(leaving))).values(state=to, **values)
+    bound = {name: bindparam(f"b_{name}", type_=RUN.c[name].type) for name in columns}
+    return (
+        update(RUN).where(RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving))).values(state=to, **bound)
     )
-    if moved.rowcount != 1:
-        raise LostTransition(f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}")
 
 
 def create(
@@ -76,33 +83,36 @@ def create(
     check_conf(connection, dag, conf)
     if find(connection, dag_id, run_id) is not None:
         raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
-    number = connection.execute(
-        select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == dag_id)
-    ).scalar_one()
+    number = connection.execute(_NEXT_NUMBER, {"dag": dag_id}).scalar_one()
     result = connection.execute(
-        insert(RUN).values(
-            dag_id=dag_id,
-            run_id=run_id,
-            number=number,
-            version_id=dag.version_id,
-            state=DagRunState.QUEUED,
-            run_type=run_type,
-            triggered_by=triggered_by,
-            conf=conf,
-            logical_date=logical_date,
-            run_after=run_after or now,
-            queued_at=now,
-            parent_id=parent.dag_run_id if parent else None,
-            parent_task_id=parent.task_id if parent else None,
-            parent_map_index=parent.map_index if parent else None,
-            root_id=parent.root_id if parent else None,
-            note=note,
-        )
+        _INSERT,
+        {
+            "dag_id": dag_id,
+            "run_id": run_id,
+            "number": number,
+            "version_id": dag.version_id,
+            "state": DagRunState.QUEUED,
+            "run_type": run_type,
+            "triggered_by": triggered_by,
+            "conf": conf,
+            "logical_date": logical_date,
+            "run_after": run_after or now,
+            "queued_at": now,
+            "parent_id": parent.dag_run_id if parent else None,
+            "parent_task_id": parent.task_id if parent else None,
+            "parent_map_index": parent.map_index if parent else None,
+            "root_id": parent.root_id if parent else None,
+            "note": note,
+        },
     )
     created = int(result.inserted_primary_key[0])  # type: ignore[index]
     if parent is None:
         connection.execute(update(RUN).where(RUN.c.id == created).values(root_id=created))
     return created
+
+
+_NEXT_NUMBER = select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == bindparam("dag"))
+_INSERT = insert(RUN)
 
 
 def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
@@ -159,13 +169,8 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
 
 def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Parent) -> None:
     """The unique index forbids a second one as well; this says so in words."""
-    other = connection.execute(
-        select(RUN.c.dag_id, RUN.c.run_id).where(
-            RUN.c.parent_id == parent.dag_run_id,
-            RUN.c.parent_task_id == parent.task_id,
-            RUN.c.parent_map_index == parent.map_index,
-        )
-    ).one_or_none()
+    named = {"run": parent.dag_run_id, "task": parent.task_id, "index": parent.map_index}
+    other = connection.execute(_TRIGGERED_BY, named).one_or_none()
     if other is not None:
         raise DagRunAlreadyExists(
             f"task '{parent.task_id}' has triggered run '{other.run_id}' of '{other.dag_id}' already: a task triggers "
@@ -175,9 +180,19 @@ def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Par
         )
 
 
+_TRIGGERED_BY = select(RUN.c.dag_id, RUN.c.run_id).where(
+    RUN.c.parent_id == bindparam("run"),
+    RUN.c.parent_task_id == bindparam("task"),
+    RUN.c.parent_map_index == bindparam("index"),
+)
+
+
 def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:
     """The row of a run, or None."""
-    return connection.execute(select(RUN).where(RUN.c.dag_id == dag_id, RUN.c.run_id == run_id)).one_or_none()
+    return connection.execute(_FIND, {"dag": dag_id, "run": run_id}).one_or_none()
+
+
+_FIND = select(RUN).where(RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"))
 
 
 def get(connection: Connection, dag_id: str, run_id: str) -> Row[Any]:
@@ -227,37 +242,6 @@ def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
 _BY_ID = select(RUN).where(RUN.c.id == bindparam("run"))
 
 
-def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
-    """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
-
-    The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
-    cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
-    """
-    queued = (RUN.c.state == DagRunState.QUEUED, RUN.c.run_after <= now)
-    dags = connection.execute(
-        select(DAG.c.dag_id, DAG.c.max_active_runs)
-        .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*queued)))
-        .order_by(DAG.c.dag_id)
-        .with_for_update()
-    ).all()
-    if not dags:
-        return []
-    # after the lock: what others have started meanwhile counts
-    counted = connection.execute(
-        select(RUN.c.dag_id, func.count())
-        .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_([dag.dag_id for dag in dags]))
-        .group_by(RUN.c.dag_id)
-    )
-    active: dict[str, int] = {row[0]: row[1] for row in counted}
-    chosen: list[Row[Any]] = []
-    for dag in dags:
-        places = dag.max_active_runs - active.get(dag.dag_id, 0)
-        if places > 0:
-            oldest = select(RUN).where(RUN.c.dag_id == dag.dag_id, *queued).order_by(RUN.c.number).limit(places)
-            chosen.extend(connection.execute(oldest))
-    return chosen
-
-
 def start(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
 ) -> None:
@@ -292,7 +276,7 @@ def cancel(
     """
     if row.state in RUN_FINISHED:
         raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
-    task_queries.cancel(connection, row.id, now, note)
+    clearing.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
         return
@@ -306,7 +290,7 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
     row = by_id(connection, dag_run_id)
     tasks = task_queries.of_run(connection, dag_run_id)
     ids = [task.id for task in tasks if task_ids is None or task.task_id in task_ids]
-    cleared = task_queries.clear(connection, ids, now)
+    cleared = clearing.clear(connection, ids, now)
     if row.state != DagRunState.QUEUED:
         move(
             connection,
@@ -324,7 +308,10 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
 
 def running(connection: Connection) -> list[Row[Any]]:
     """Every running run, oldest first."""
-    return list(connection.execute(select(RUN).where(RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)))
+    return list(connection.execute(_RUNNING))
+
+
+_RUNNING = select(RUN).where(RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)
 
 
 def rows_of(connection: Connection, ids: Collection[int]) -> list[Row[Any]]:
@@ -341,20 +328,27 @@ _ROWS_OF = (
 
 def previous(connection: Connection, dag_id: str, number: int) -> Row[Any] | None:
     """The run of this DAG before number `number`."""
-    return connection.execute(
-        select(RUN).where(RUN.c.dag_id == dag_id, RUN.c.number < number).order_by(RUN.c.number.desc()).limit(1)
-    ).one_or_none()
+    return connection.execute(_PREVIOUS, {"dag": dag_id, "number": number}).one_or_none()
+
+
+_PREVIOUS = (
+    select(RUN)
+    .where(RUN.c.dag_id == bindparam("dag"), RUN.c.number < bindparam("number"))
+    .order_by(RUN.c.number.desc())
+    .limit(1)
+)
 
 
 def unfinished_of(connection: Connection, dag_id: str) -> list[Row[Any]]:
     """Queued and running runs of a DAG, in order."""
-    return list(
-        connection.execute(
-            select(RUN)
-            .where(RUN.c.dag_id == dag_id, RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
-            .order_by(RUN.c.number)
-        )
-    )
+    return list(connection.execute(_UNFINISHED_OF, {"dag": dag_id}))
+
+
+_UNFINISHED_OF = (
+    select(RUN)
+    .where(RUN.c.dag_id == bindparam("dag"), RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
+    .order_by(RUN.c.number)
+)
 
 
 def listing(

@@ -51,6 +51,18 @@ _DELETE = delete(XCOM).where(
 _INSERT = insert(XCOM)
 
 
+def forget(connection: Connection, dag_run_id: int, task_id: str, map_index: int) -> None:
+    """Forget what a task handed over."""
+    connection.execute(_FORGET, {"run": dag_run_id, "task": task_id, "index": map_index})
+
+
+_FORGET = delete(XCOM).where(
+    XCOM.c.dag_run_id == bindparam("run"),
+    XCOM.c.task_id == bindparam("task"),
+    XCOM.c.map_index == bindparam("index"),
+)
+
+
 def values(
     connection: Connection,
     dag_id: str,

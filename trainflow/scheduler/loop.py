@@ -20,11 +20,20 @@ from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import notification_queries, pool_queries, run_queries, stop_queries, task_queries
+from trainflow.metadata import (
+    attempt_queries,
+    held_queries,
+    notification_queries,
+    pool_queries,
+    run_queries,
+    run_queue,
+    stop_queries,
+    task_queries,
+)
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database, retry_conflicts
 from trainflow.metadata.execution_service import Change
-from trainflow.metadata.task_queries import Candidate
+from trainflow.metadata.held_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.scheduler.stop_notice import stop_notice
@@ -218,7 +227,7 @@ class Scheduler:
             return
         self._may_start = False
         with self._database.transaction() as connection:
-            for row in run_queries.startable(connection, now):
+            for row in run_queue.startable(connection, now):
                 try:
                     run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
                 except LostTransition as lost:
@@ -239,7 +248,7 @@ class Scheduler:
             full_runs: set[int] = set()
             while limits.free_slots > 0:
                 most = limits.free_slots * 2 + 16
-                candidates = task_queries.lock_scheduled(
+                candidates = held_queries.lock_scheduled(
                     connection,
                     limit=most,
                     without_pools=limits.full_pools(),
@@ -258,7 +267,7 @@ class Scheduler:
     def _limits(self, connection: Connection) -> Limits:
         # the lock first: what other schedulers have queued meanwhile counts
         pools = pool_queries.slots(connection, lock=True)
-        held = task_queries.held(connection)
+        held = held_queries.held(connection)
         mine = sum(1 for task in held if task.service_id == self._service_id)
         return Limits(
             free_slots=self._settings.executor.slots - mine,
@@ -297,7 +306,7 @@ class Scheduler:
             pid=None,
         )
         if not resumes:
-            task_queries.record_attempt(
+            attempt_queries.record(
                 connection,
                 attempt_id=key.attempt_id,
                 task_instance_id=candidate.id,

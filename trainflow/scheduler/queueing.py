@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from trainflow.metadata.held_queries import Candidate, Held
 from trainflow.metadata.pool_queries import PoolSlots
-from trainflow.metadata.task_queries import Candidate, Held
 from trainflow.serialization.document import DagDocument
 
 #: pool slots without a limit

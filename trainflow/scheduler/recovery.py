@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import service_queries, task_queries
+from trainflow.metadata import held_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.observability.processes import is_alive
@@ -60,7 +60,7 @@ def adopt_orphans(
     with database.reading() as connection:
         dead = dead_services(connection, own=own, now=now, dead_after=dead_after)
         services = [*dead.stopped, *dead.vanished]
-        if not dead.vanished and not task_queries.held_by(connection, services):
+        if not dead.vanished and not held_queries.held_by(connection, services):
             return
     rows = database.write(lambda connection: _take_over(connection, dead, own, now))
     attempts = [
@@ -81,7 +81,7 @@ def adopt_orphans(
 
 
 def _take_over(connection: Connection, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:
-    rows = task_queries.take_over(connection, [*dead.stopped, *dead.vanished], own)
+    rows = held_queries.take_over(connection, [*dead.stopped, *dead.vanished], own)
     for service_id in dead.vanished:
         service_queries.stop(connection, service_id, now)
     return rows
@@ -100,7 +100,7 @@ class Reconciler:
     def reconcile(self) -> None:
         """End attempts that nobody waits for any more; put back what the executor does not know."""
         with self._database.reading() as connection:
-            rows = task_queries.held_by(connection, [self._own])
+            rows = held_queries.held_by(connection, [self._own])
         wanted = {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
         running = self._executor.running()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop

@@ -15,7 +15,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import ALL_PARTS, Engine, Part
 from trainflow.engine.lock import engine_lock
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata import run_queries, task_queries, xcom_queries
+from trainflow.metadata import attempt_queries, run_queries, task_queries, xcom_queries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
@@ -109,7 +109,7 @@ class Embedded:
         """The attempts of a task, in order."""
         row = self.tasks(dag_run_id)[task_id]
         with self.engine.database.reading() as connection:
-            return task_queries.attempts_of(connection, row.id)
+            return attempt_queries.of_task(connection, row.id)
 
     def xcoms(self, dag_run_id: int) -> dict[str, Any]:
         """Task id → what it returned."""

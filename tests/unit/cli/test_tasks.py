@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from trainflow.messages.outcome import Deferral, OutcomeState, Problem, XComItem
-from trainflow.metadata import task_queries
+from trainflow.metadata import attempt_queries
 from trainflow.testing.control_plane import empty_task
 
 TASK_KEYS = {
@@ -137,7 +137,7 @@ class TestLogs:
         (workload,) = plane.tick()
         plane.play(workload)
         with plane.database.reading() as connection:
-            attempts = task_queries.attempts_of(connection, plane.task(retrying, "x").id)
+            attempts = attempt_queries.of_task(connection, plane.task(retrying, "x").id)
         for number, attempt in enumerate(attempts, 1):
             Path(attempt.log_path).parent.mkdir(parents=True, exist_ok=True)
             Path(attempt.log_path).write_text(f"attempt {number}: größer\n", encoding="utf-8")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainflow.metadata.held_queries import Candidate, Held
 from trainflow.metadata.pool_queries import PoolSlots
-from trainflow.metadata.task_queries import Candidate, Held
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import TaskInstanceState

@@ -13,7 +13,7 @@ from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Done, Reply, Request
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import service_queries, task_queries
+from trainflow.metadata import held_queries, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -229,7 +229,7 @@ class SimulatedEngine:
         now = self.clock.now()
         with self.database.transaction() as connection:
             service_queries.renew_lease(connection, self.service_id, now)
-            task_queries.heartbeat(connection, self.service_id, now)
+            held_queries.heartbeat(connection, self.service_id, now)
 
     def _adopt(self) -> None:
         adopt_orphans(

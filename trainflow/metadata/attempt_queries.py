@@ -1,0 +1,82 @@
+"""Attempts: the history of task instances, for people. What decides stands with the task instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
+
+from trainflow.metadata.models import Attempt, TaskInstance
+from trainflow.states import HELD, TaskInstanceState
+
+ATTEMPT = Attempt.table
+TASK = TaskInstance.table
+
+
+def record(
+    connection: Connection, *, attempt_id: str, task_instance_id: int, try_number: int, now: datetime, log_path: str
+) -> None:
+    """Remember that an attempt was handed out."""
+    connection.execute(
+        _RECORD,
+        {
+            "attempt_id": attempt_id,
+            "task_instance_id": task_instance_id,
+            "try_number": try_number,
+            "queued_at": now,
+            "log_path": log_path,
+        },
+    )
+
+
+_RECORD = insert(ATTEMPT)
+
+
+def note(connection: Connection, attempt_id: str, **values: Any) -> None:
+    """Write down how an attempt goes."""
+    bound = {f"b_{name}": value for name, value in values.items()}
+    connection.execute(_update_statement(tuple(values)), {"k_attempt": attempt_id, **bound})
+
+
+@lru_cache(maxsize=64)
+def _update_statement(columns: tuple[str, ...]) -> Update:
+    bound = {name: bindparam(f"b_{name}", type_=ATTEMPT.c[name].type) for name in columns}
+    return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(**bound)
+
+
+def log_path(connection: Connection, attempt_id: str) -> str | None:
+    """Where the attempt writes its log."""
+    return connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def outcome(connection: Connection, attempt_id: str) -> str | None:
+    """How an attempt ended, as far as it is known."""
+    return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, now: datetime) -> None:
+    """Attempts of these task instances that are under way are not waited for any more."""
+    under_way = [*HELD, TaskInstanceState.DEFERRED]
+    for start in range(0, len(ids), 500):
+        attempts = select(TASK.c.attempt_id).where(
+            TASK.c.id.in_(ids[start : start + 500]), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
+        )
+        connection.execute(
+            update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts)).values(outcome=outcome, ended_at=now)
+        )
+
+
+def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
+    """The attempts of a task instance, oldest first (their ids sort by time)."""
+    return list(
+        connection.execute(
+            select(ATTEMPT)
+            .where(ATTEMPT.c.task_instance_id == task_instance_id)
+            .order_by(ATTEMPT.c.queued_at, ATTEMPT.c.attempt_id)
+        )
+    )
+
+

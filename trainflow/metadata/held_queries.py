@@ -1,0 +1,171 @@
+"""What is handed to executors: what may be queued next, what is in their hands, who looks after it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
+
+from trainflow.metadata.models import Dag, DagRun, TaskInstance
+from trainflow.metadata.task_queries import in_states
+from trainflow.states import HELD, TaskInstanceState
+
+TASK = TaskInstance.table
+RUN = DagRun.table
+DAG = Dag.table
+
+
+class Held(NamedTuple):
+    """A task instance in the hands of an executor."""
+
+    id: int
+    dag_run_id: int
+    task_id: str
+    pool: str
+    pool_slots: int
+    service_id: int | None
+    state: TaskInstanceState
+
+
+def held(connection: Connection) -> list[Held]:
+    """Everything in the hands of executors: what the limits are counted from."""
+    return [Held._make(row) for row in connection.execute(_HELD)]
+
+
+_HELD = select(
+    TASK.c.id,
+    TASK.c.dag_run_id,
+    TASK.c.task_id,
+    TASK.c.pool,
+    TASK.c.pool_slots,
+    TASK.c.service_id,
+    TASK.c.state,
+).where(in_states(HELD))
+
+
+def deferred_pool_slots(connection: Connection, pools: Collection[str]) -> dict[str, int]:
+    """Pool → slots of deferred task instances, for pools that count those."""
+    rows = connection.execute(
+        select(TASK.c.pool, TASK.c.pool_slots).where(
+            TASK.c.state == TaskInstanceState.DEFERRED, TASK.c.pool.in_(list(pools))
+        )
+    )
+    slots: dict[str, int] = {}
+    for pool, count in rows:
+        slots[pool] = slots.get(pool, 0) + count
+    return slots
+
+
+class Candidate(NamedTuple):
+    """A scheduled task instance that may be queued."""
+
+    id: int
+    dag_run_id: int
+    task_id: str
+    map_index: int
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    queue: str
+    attempt_id: str | None
+    deferral_number: int
+    failures: int
+    next_method: str | None
+    dag_id: str
+    run_id: str
+    version_id: int
+
+
+def lock_scheduled(
+    connection: Connection,
+    *,
+    limit: int,
+    without_pools: Iterable[str] = (),
+    without_runs: Iterable[int] = (),
+    without_ids: Iterable[int] = (),
+) -> list[Candidate]:
+    """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
+
+    Those that resume after a wait go first: they have waited already, and hold what they waited for. Rows that another
+    scheduler is looking at are passed over.
+    """
+    statement = _SCHEDULED
+    if pools := list(without_pools):
+        statement = statement.where(TASK.c.pool.not_in(pools))
+    if runs := list(without_runs):
+        statement = statement.where(TASK.c.dag_run_id.not_in(runs))
+    if ids := list(without_ids):
+        statement = statement.where(TASK.c.id.not_in(ids))
+    return [Candidate._make(row) for row in connection.execute(statement, {"most": limit})]
+
+
+_SCHEDULED = (
+    select(
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.task_id,
+        TASK.c.map_index,
+        TASK.c.pool,
+        TASK.c.pool_slots,
+        TASK.c.priority_weight,
+        TASK.c.queue,
+        TASK.c.attempt_id,
+        TASK.c.deferral_number,
+        TASK.c.failures,
+        TASK.c.next_method,
+        RUN.c.dag_id,
+        RUN.c.run_id,
+        RUN.c.version_id,
+    )
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+    .where(in_states({TaskInstanceState.SCHEDULED}), DAG.c.is_paused.is_(False))
+    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=TASK)
+)
+
+
+def held_by(connection: Connection, service_ids: Collection[int]) -> list[Row[Any]]:
+    """What the executors of these services hold, with pid and attempt."""
+    return list(connection.execute(_HELD_BY, {"services": list(service_ids)}))
+
+
+def take_over(connection: Connection, service_ids: Collection[int], service_id: int) -> list[Row[Any]]:
+    """Make what the executors of `service_ids` hold the business of `service_id`; returns those rows.
+
+    What another scheduler is just taking over is left to it.
+    """
+    rows = list(connection.execute(_HELD_BY_LOCKED, {"services": list(service_ids)}))
+    ids = [row.id for row in rows]
+    for start in range(0, len(ids), 500):
+        connection.execute(
+            update(TASK).where(TASK.c.id.in_(ids[start : start + 500])).values(service_id=service_id)
+        )
+    return rows
+
+
+_HELD_BY: Select[Any] = select(
+    TASK.c.id,
+    TASK.c.dag_run_id,
+    TASK.c.task_id,
+    TASK.c.state,
+    TASK.c.attempt_id,
+    TASK.c.deferral_number,
+    TASK.c.pid,
+    TASK.c.process_started,
+    TASK.c.hostname,
+    TASK.c.service_id,
+).where(in_states(HELD), TASK.c.service_id.in_(bindparam("services", expanding=True)))
+_HELD_BY_LOCKED = _HELD_BY.with_for_update(skip_locked=True)
+
+
+def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
+    """Say for everything an executor holds that it is looked after. One statement, no locks held."""
+    connection.execute(
+        update(TASK).where(TASK.c.service_id == service_id, TASK.c.state.in_(sorted(HELD))).values(heartbeat_at=now)
+    )
+
+

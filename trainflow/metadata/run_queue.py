@@ -1,0 +1,54 @@
+"""Queued runs: which of them may start."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, literal_column, select
+
+from trainflow.metadata.models import Dag, DagRun
+from trainflow.states import DagRunState
+
+RUN = DagRun.table
+DAG = Dag.table
+
+
+def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
+
+    The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
+    cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
+    """
+    dags = connection.execute(_WITH_QUEUED, {"now": now}).all()
+    if not dags:
+        return []
+    # after the lock: what others have started meanwhile counts
+    counted = connection.execute(_RUNNING_OF, {"dags": [dag.dag_id for dag in dags]})
+    active: dict[str, int] = {row[0]: row[1] for row in counted}
+    chosen: list[Row[Any]] = []
+    for dag in dags:
+        places = dag.max_active_runs - active.get(dag.dag_id, 0)
+        if places > 0:
+            chosen.extend(connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places}))
+    return chosen
+
+
+_QUEUED = (RUN.c.state == literal_column(f"'{DagRunState.QUEUED.value}'"), RUN.c.run_after <= bindparam("now"))
+_WITH_QUEUED = (
+    select(DAG.c.dag_id, DAG.c.max_active_runs)
+    .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*_QUEUED)))
+    .order_by(DAG.c.dag_id)
+    .with_for_update()
+)
+_RUNNING_OF = (
+    select(RUN.c.dag_id, func.count())
+    .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
+    .group_by(RUN.c.dag_id)
+)
+_OLDEST_QUEUED = (
+    select(RUN)
+    .where(RUN.c.dag_id == bindparam("dag"), *_QUEUED)
+    .order_by(RUN.c.number)
+    .limit(bindparam("most"))
+)
