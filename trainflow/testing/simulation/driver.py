@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from random import Random
 
 import msgspec
@@ -15,7 +16,6 @@ from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
-from trainflow.testing.simulation.pipeline import CHAIN
 from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
@@ -24,11 +24,12 @@ from trainflow.testing.simulation.world import World
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
 #: needs a quarter of it
 MOST_CALM_STEPS = 2000
-REMEMBERED_STEPS = 40
 #: nobody should have to begin more often than for each partition that comes late, and after each fault
 MOST_BEGINS = 10
 #: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
 _TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05
+#: below it, an engine stops after each of its steps, also where nothing has changed
+_CLOSE = 0.4
 
 
 class History(msgspec.Struct, frozen=True):
@@ -42,7 +43,8 @@ class History(msgspec.Struct, frozen=True):
     digest: str = ""
     invariant: str | None = None
     problem: str | None = None
-    last_steps: tuple[str, ...] = ()
+    #: what happened, in order, when something was violated
+    told: tuple[str, ...] = ()
 
 
 class Driver:
@@ -55,8 +57,7 @@ class Driver:
         self._database = database
         self._scene = scene
         self.steps = 0
-        self._digest = hashlib.sha256()
-        self.last_steps: deque[str] = deque(maxlen=REMEMBERED_STEPS)
+        self._told: list[tuple[int, datetime, str]] = []
 
     def drive(self) -> None:
         """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
@@ -100,7 +101,7 @@ class Driver:
             self._note(world.arrive())
         elif chance < _TIME + _ARRIVAL + _PERSON and world.person_could_begin():
             self._begin()
-        elif moves := world.moves():
+        elif moves := world.moves(far=chance > _CLOSE):
             who, run = moves[int(choice * len(moves))]
             self._note(f"{who}: {run()}")
         elif world.arrivals and chance > 0.5:
@@ -120,25 +121,31 @@ class Driver:
     def _check_the_end(self) -> None:
         world = self._world
         world.ledger.check_everything_is_there()
-        report = audit(Ledger(world.store, CHAIN), world.samples, None, world.clock.now())
-        if not report.ok:
-            raise Violation("audit", "; ".join(report.problems))
+        for dag_id, chain in world.pipeline.chains.items():
+            report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples, None, world.clock.now())
+            if not report.ok:
+                raise Violation("audit", "; ".join(report.problems))
 
     def _note(self, step: str) -> None:
-        self.last_steps.append(f"{self.steps:4} {self._world.clock.now():%H:%M:%S} {step}")
-        self._digest.update(self.last_steps[-1].encode())
+        self._told.append((self.steps, self._world.clock.now(), step))
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Every step so far, for people."""
+        return tuple(f"{number:4} {moment:%H:%M:%S} {step}" for number, moment, step in self._told)
 
     @property
     def digest(self) -> str:
         """Digest of all steps so far."""
-        return self._digest.hexdigest()
+        return hashlib.sha256(repr(self._told).encode()).hexdigest()
 
     def _situation(self) -> str:
         runs = self._database.rows("SELECT number, state FROM dag_run ORDER BY id")
         tasks = self._database.rows(
             "SELECT dag_run_id, task_id, state FROM task_instance WHERE state IS NOT 'success' ORDER BY id"
         )
-        return f"watermark {self._world.ledger.watermark}, runs {runs}, tasks {tasks}"
+        watermarks = [f"{chain.watermark:%H}" for chain in self._world.ledger.chains.values() if chain.watermark]
+        return f"watermarks {watermarks}, runs {runs}, tasks {tasks}"
 
 
 @contextmanager

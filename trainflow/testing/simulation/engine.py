@@ -15,13 +15,12 @@ from trainflow.messages.requests import Done, Reply, Request
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import held_queries, service_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
 from trainflow.settings.project import Project
-from trainflow.testing.simulation.database import SimulatedCrash
+from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.executor import SimulatedExecutor
 from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, TriggerLoop
 
@@ -74,7 +73,7 @@ class SimulatedEngine:
     def __init__(
         self,
         number: int,
-        database: Database,
+        database: SimulatedDatabase,
         executor: SimulatedExecutor,
         clock: Clock,
         project: Project,
@@ -197,13 +196,17 @@ class SimulatedEngine:
         overdue = deadline is not None and deadline <= self.clock.now()
         return self.scheduler.busy or self.triggerer.busy or overdue
 
-    def step(self) -> str:
-        """Do the next step. Returns its name."""
+    def step(self, *, far: bool = False) -> str:
+        """Do the next step; with `far` the next one that changes something, if one of those that are planned does.
+        Returns the name of the last one."""
         if not self._steps:
             self._plan()
-        step = self._steps.popleft()
-        step.run()
-        return step.name
+        before = self.database.raw.total_changes
+        while True:
+            step = self._steps.popleft()
+            step.run()
+            if not far or not self._steps or self.database.raw.total_changes != before:
+                return step.name
 
     def _plan(self) -> None:
         now = self.clock.now()

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 
 from trainflow.metadata import run_queries
 from trainflow.metadata.dag_queries import Versions
+from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
 from trainflow.testing.faulty_store import When
 from trainflow.testing.simulation.database import SimulatedCrash
 from trainflow.testing.simulation.engine import SimulatedEngine
-from trainflow.testing.simulation.pipeline import CHAIN, DAG_ID
 from trainflow.testing.simulation.plan import Fault, FaultKind
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.world import World
@@ -245,15 +245,20 @@ def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> 
 
 
 def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
-    tasks = world.task_ids
-    cleared = world.document.with_downstream([tasks[(choice >> 4) % len(tasks)]])
+    document = world.pipeline.documents[run_queries.by_id(connection, run).dag_id]
+    cleared = document.with_downstream([_task_of(document, choice)])
     run_queries.clear(connection, run, world.clock.now(), cleared)
 
 
 def _clear_task_alone(world: World, connection: Connection, run: int, choice: int) -> None:
-    tasks = world.task_ids
-    world.invariants.partly_cleared.add(run_queries.by_id(connection, run).run_id)
-    run_queries.clear(connection, run, world.clock.now(), [tasks[(choice >> 4) % len(tasks)]])
+    row = run_queries.by_id(connection, run)
+    world.invariants.partly_cleared.add(row.run_id)
+    task = _task_of(world.pipeline.documents[row.dag_id], choice)
+    run_queries.clear(connection, run, world.clock.now(), [task])
+
+
+def _task_of(document: DagDocument, choice: int) -> str:
+    return document.tasks[(choice >> 4) % len(document.tasks)].task_id
 
 
 def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
@@ -263,12 +268,13 @@ def _cancel_run(world: World, connection: Connection, run: int, _choice: int) ->
 
 def _trigger(world: World, choice: int) -> bool:
     world.invariants.interfered()
+    dag_id = list(world.pipeline.dags)[choice % len(world.pipeline.dags)]
     now, name = world.clock.now(), f"manual__{world.clock.now().isoformat()}_{choice}"
     if not world.database.rows("SELECT 1 FROM dag_run WHERE run_id = ?", name):
         manual, person = DagRunType.MANUAL, TriggeredBy.CLI
         world.person(
             lambda connection: run_queries.create(
-                connection, dag_id=DAG_ID, run_id=name, run_type=manual, triggered_by=person, conf={}, now=now
+                connection, dag_id=dag_id, run_id=name, run_type=manual, triggered_by=person, conf={}, now=now
             )
         )
     return True
@@ -276,11 +282,11 @@ def _trigger(world: World, choice: int) -> bool:
 
 def _rewind(world: World, choice: int) -> bool:
     world.invariants.check()
-    if world.ledger.head is None:
-        return False
-    world.invariants.interfered()
-    world.rewind()
-    return True
+    chain = _pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
+    if chain is not None:
+        world.invariants.interfered()
+        world.rewind(chain)
+    return chain is not None
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
@@ -300,7 +306,8 @@ def _tear(world: World, choice: int) -> bool:
     if any(process.work.workload.task_id in ("train", "commit") for process in world.running):
         return False
     world.ledger.follow()
-    files = [file.path for file in world.store.files(CHAIN.artifacts) if not world.ledger.is_committed(file.path)]
+    written = [file.path for key in world.ledger.keys for file in world.store.files(key.artifacts)]
+    files = [path for path in written if not world.ledger.is_committed(path)]
     path = _pick(files, choice)
     if path is None:
         return False

@@ -13,7 +13,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 from trainflow.testing.simulation.database import Observed, SimulatedDatabase
 from trainflow.testing.simulation.ledger_check import LedgerCheck
-from trainflow.testing.simulation.pipeline import DAG_ID, MAX_ACTIVE_RUNS, RETRIES
+from trainflow.testing.simulation.pipeline import MAX_ACTIVE_RUNS, RETRIES, Pipeline
 from trainflow.testing.simulation.violation import Violation
 
 _T = TaskInstanceState
@@ -42,8 +42,9 @@ class Reports:
 class Invariants:
     """Checks each step of one history. Raises Violation."""
 
-    def __init__(self, database: SimulatedDatabase, ledger: LedgerCheck) -> None:
+    def __init__(self, database: SimulatedDatabase, ledger: LedgerCheck, pipeline: Pipeline) -> None:
         self._database = database
+        self._pipeline = pipeline
         self._ledger = ledger
         self.reports = Reports()
         #: errors that attempts may fail with, because the plan has caused them
@@ -78,7 +79,8 @@ class Invariants:
             return
         kind = outcome.problem.kind if outcome.problem else ""
         if kind not in self.expected_errors:
-            raise Violation("nothing fails without a cause", f"{outcome.key} failed: {outcome.problem}")
+            why = outcome.problem.message if outcome.problem else "no reason"
+            raise Violation("nothing fails without a cause", f"{outcome.key} failed: {kind}: {why}")
 
     # -- after each step -------------------------------------------------------------------------------------------
 
@@ -143,7 +145,11 @@ class Invariants:
             raise Violation("nothing fails without a cause", f"{_describe(change)}: {self._states(change)}")
 
     def _check_started(self, change: Observed) -> None:
-        rows = self._database.rows("SELECT state, number FROM dag_run WHERE state IN ('running', 'queued')")
+        rows = self._database.rows(
+            "SELECT other.state, other.number FROM dag_run JOIN dag_run AS other ON other.dag_id = dag_run.dag_id "
+            "WHERE dag_run.id = ? AND other.state IN ('running', 'queued')",
+            change.id,
+        )
         running = [number for state, number in rows if state == "running"]
         if len(running) > MAX_ACTIVE_RUNS:
             raise Violation("max_active_runs", f"{_describe(change)}: runs {running} are running")
@@ -154,24 +160,31 @@ class Invariants:
         states = self._states(change)
         if states["samples"] == "skipped":
             return
-        if any(state != "success" for state in states.values()):
+        if any(states[name] != "success" for name in ("checkpoint", "samples", "train", "commit")):
             raise Violation("success means done", f"{_describe(change)}: {states}")
         if change.name not in self._ledger.runs:
             raise Violation("success means done", f"{_describe(change)}, and nothing of it is in the ledger")
-        [(children,)] = self._database.rows("SELECT count(*) FROM dag_run WHERE parent_id = ?", change.id)
-        if children != 1:
-            raise Violation("one successor", f"{_describe(change)} has {children} successors")
+        self._check_successors(change, states)
+
+    def _check_successors(self, change: Observed, states: dict[str, str | None]) -> None:
+        [(dag_id,)] = self._database.rows("SELECT dag_id FROM dag_run WHERE id = ?", change.id)
+        for task in self._pipeline.triggering(dag_id):
+            rows = self._database.rows(
+                "SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?", change.id, task
+            )
+            if rows != [(1 if states[task] == "success" else 0,)]:
+                raise Violation("one successor", f"{_describe(change)}: {rows} runs of {task}, which is {states[task]}")
 
     def _check_new_run(self, change: Observed) -> None:
         [(parent, task)] = self._database.rows("SELECT parent_id, parent_task_id FROM dag_run WHERE id = ?", change.id)
         if parent is None:
             return
-        [(name, children)] = self._database.rows(
-            "SELECT run_id, (SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?) "
+        [(dag_id, name, children)] = self._database.rows(
+            "SELECT dag_id, run_id, (SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?) "
             "FROM dag_run WHERE id = ?",
             *(parent, task, parent),
         )
-        if children != 1 or change.name != triggered_run_id(DAG_ID, name, task):
+        if children != 1 or change.name != triggered_run_id(dag_id, name, task):
             raise Violation("one successor", f"run {change.name} is one of {children} successors of {name}")
 
     def _check_xcom(self, change: Observed) -> None:

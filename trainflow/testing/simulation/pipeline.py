@@ -12,12 +12,12 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.execution.dag_files import DagFiles, LoadedFile
 from trainflow.messages.workload import DagSource
+from trainflow.operators.samples import DataCheckerOperator
 from trainflow.serialization.document import DagDocument
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.table import LENGTH, START, TABLE
 
-DAG_ID = "simulated"
-CHAIN = ChainKey(DAG_ID)
+NAME = "simulated"
 SOURCE = DagSource("pipelines/simulated.yaml")
 STORE = "s3://simulated"
 RETRIES = 2
@@ -33,6 +33,22 @@ class Pipeline(NamedTuple):
     dags: dict[str, DAG]
     documents: dict[str, DagDocument]
 
+    @property
+    def chains(self) -> dict[str, ChainKey]:
+        """DAG → the chain it trains, in the order of the stages."""
+        facts = {dag_id: document.chain for dag_id, document in self.documents.items()}
+        return {dag_id: ChainKey(chain.pipeline, chain.stage, chain.branch) for dag_id, chain in facts.items() if chain}
+
+    def triggering(self, dag_id: str) -> list[str]:
+        """The tasks of a DAG that trigger runs."""
+        return [task.task_id for task in self.documents[dag_id].tasks if "trigger_dag_id" in task.template_fields]
+
+    def checker(self, dag_id: str) -> DataCheckerOperator:
+        """What decides the splits of a DAG."""
+        operator = self.dags[dag_id].get_task("samples")
+        assert isinstance(operator, DataCheckerOperator)
+        return operator
+
 
 def pipeline_of(scene: Scene) -> Pipeline:
     """The pipeline of a scene."""
@@ -42,7 +58,7 @@ def pipeline_of(scene: Scene) -> Pipeline:
 def _written(scene: Scene) -> dict[str, Any]:
     """As a file says it."""
     return {
-        "pipeline": DAG_ID,
+        "pipeline": NAME,
         "mode": scene.mode,
         "store": STORE,
         "retries": RETRIES,

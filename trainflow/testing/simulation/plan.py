@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -103,3 +104,30 @@ def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple
         for _ in range(random.randint(0, _MOST_FAULTS))
     ]
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+#: what a scene is plainest with
+_PLAINEST: dict[str, Any] = {"mode": "backfill", "evaluates": False, "engines": 1}
+
+
+def plainer(scene: Scene) -> Iterator[Scene]:
+    """The scene with one thing less in it."""
+    for name, value in _PLAINEST.items():
+        if getattr(scene, name) != value:
+            yield msgspec.structs.replace(scene, **{name: value})
+    for late in scene.arrivals:
+        there = tuple(sorted((*scene.present, late)))
+        yield msgspec.structs.replace(scene, present=there, arrivals=tuple(n for n in scene.arrivals if n != late))
+    for missing in set(range(scene.partitions)) - {*scene.present, *scene.arrivals}:
+        yield msgspec.structs.replace(scene, present=tuple(sorted((*scene.present, missing))))
+    last = scene.partitions - 1
+    if last and last - 1 in (*scene.present, *scene.arrivals):
+        present, arrivals = (tuple(n for n in numbers if n != last) for numbers in (scene.present, scene.arrivals))
+        yield msgspec.structs.replace(scene, partitions=last, present=present, arrivals=arrivals)
+
+
+def complexity(scene: Scene) -> int:
+    """How much there is in a scene: less after each step of `plainer`."""
+    missing = scene.partitions - len(scene.present) - len(scene.arrivals)
+    fancy = len([name for name, value in _PLAINEST.items() if getattr(scene, name) != value])
+    return 20 * scene.partitions + 3 * missing + 2 * len(scene.arrivals) + fancy

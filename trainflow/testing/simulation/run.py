@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from functools import cache
 
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.driver import Driver, History, uncollected
-from trainflow.testing.simulation.plan import Fault, Scene, faults_of, scene_of
+from trainflow.testing.simulation.plan import Fault, Scene, complexity, faults_of, plainer, scene_of
 from trainflow.testing.simulation.violation import Violation
 
 
@@ -33,26 +34,41 @@ def simulate(
 
 
 def shrink(history: History) -> History:
-    """The same violation with as few faults as a greedy search finds."""
-    smallest = history
-    for number in reversed(range(len(history.faults))):
-        fewer = (*smallest.faults[:number], *smallest.faults[number + 1 :])
-        again = simulate(history.seed, scene=history.scene, faults=fewer)
-        if again.invariant == history.invariant:
-            smallest = again
+    """The same violation with as few faults, and in as plain a scene, as a greedy search finds."""
+    smallest, size = history, -1
+    while history.invariant is not None and size != _size(smallest):
+        size = _size(smallest)
+        for scene, faults in _smaller(smallest):
+            again = simulate(history.seed, scene=scene, faults=faults)
+            if again.invariant == history.invariant and _size(again) < _size(smallest):
+                smallest = again
+                break
     return smallest
 
 
+def _smaller(history: History) -> Iterator[tuple[Scene, tuple[Fault, ...]]]:
+    """What is tried next: without each fault, then each plainer scene."""
+    for number in range(len(history.faults)):
+        yield history.scene, (*history.faults[:number], *history.faults[number + 1 :])
+    for scene in plainer(history.scene):
+        yield scene, history.faults
+
+
+def _size(history: History) -> int:
+    return 1000 * len(history.faults) + complexity(history.scene)
+
+
 def describe(history: History) -> str:
-    """A failed history, for people: how to see it again, what it takes, and how it ended."""
+    """A history, for people: how to see it again, what it takes, and how it went."""
+    violates = f" violates '{history.invariant}'" if history.invariant else " violates nothing,"
     lines = [
-        f"seed {history.seed} violates '{history.invariant}' after {history.steps} steps",
-        f"replay: TRAINFLOW_SIMULATION_SEED={history.seed} pytest tests/simulation",
+        f"seed {history.seed}{violates} after {history.steps} steps",
+        f"replay: python -m {__package__} {history.seed}",
         f"scene: {history.scene}",
         "faults:",
         *(f"  before step {fault.at}: {fault.kind} ({fault.choice})" for fault in history.faults),
-        f"the last {len(history.last_steps)} steps:",
-        *(f"  {step}" for step in history.last_steps),
+        "what happened:",
+        *(f"  {step}" for step in history.told),
         history.problem or "",
     ]
     return "\n".join(lines)
@@ -61,7 +77,7 @@ def describe(history: History) -> str:
 def _failed(
     seed: int, scene: Scene, faults: tuple[Fault, ...], driver: Driver, invariant: str, problem: str
 ) -> History:
-    return History(seed, scene, faults, driver.steps, driver.digest, invariant, problem, tuple(driver.last_steps))
+    return History(seed, scene, faults, driver.steps, driver.digest, invariant, problem, driver.told)
 
 
 @cache

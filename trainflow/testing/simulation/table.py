@@ -11,6 +11,8 @@ from trainflow.samples.storage import StoredFile
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)
 TABLE = "table"
+#: rows of a partition
+ROWS = 2
 _FOLDER = "%Y-%m-%dT%H"
 _FILES = ("_SUCCESS", "part.bin")
 
@@ -24,8 +26,10 @@ class SampleTable:
     def __init__(self, clock: Clock, size: int) -> None:
         self._clock = clock
         self.size = size
-        #: partition number → when it was written
+        #: partition number → when it was written last
         self.arrived: dict[int, datetime] = {}
+        #: those that ever were there
+        self.seen: set[int] = set()
         self._folders: dict[str, list[StoredFile]] = {}
         #: rises with each change
         self.version = 0
@@ -35,10 +39,15 @@ class SampleTable:
         """The exclusive end of the last partition."""
         return START + self.size * LENGTH
 
+    def moment(self, number: int) -> datetime:
+        """Where a partition starts."""
+        return START + number * LENGTH
+
     def arrive(self, number: int) -> None:
         """Write a partition."""
         now = self._clock.now()
         self.arrived[number] = now
+        self.seen.add(number)
         self.version += 1
         content = f"{now.isoformat()} {self.version}"
         files = [StoredFile(name, 100, now, content) for name in _FILES]
@@ -65,3 +74,13 @@ class SampleTable:
     def write(self, path: str, data: bytes) -> None:
         """See `Storage.write`."""
         raise AssertionError(path)
+
+
+def tiles(start: datetime, end: datetime) -> range:
+    """The numbers of the partitions from `start` to `end`."""
+    return range((start - START) // LENGTH, (end - START) // LENGTH)
+
+
+def rows_of(start: datetime) -> list[str]:
+    """What is in a partition."""
+    return [f"{start.isoformat()}#{number}" for number in range(ROWS)]

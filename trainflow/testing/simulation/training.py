@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainflow.operators.training import EvaluateContext, TrainContext
 from trainflow.testing.simulation.fiber import current
+from trainflow.testing.simulation.table import rows_of
 
 MODEL = "model.json"
 OPTIMIZER = "optimizer.json"
@@ -17,10 +18,10 @@ class Misfortune(Exception):
 
 
 def train(ctx: TrainContext) -> dict[str, float]:
-    """Remember the partitions of the split after those of the parent."""
+    """Remember the rows of the split after those of the parent."""
     known: list[str] = [] if ctx.parent is None else read_model(ctx.parent.path)
     for number, partition in enumerate(ctx.split.partitions, 1):
-        known.append(partition.start.isoformat())
+        known += rows_of(partition.start)
         ctx.progress(number, len(ctx.split.partitions), "partitions")
         pause(f"partition {number} was trained on")
     (ctx.output / MODEL).write_text(json.dumps(known))

@@ -19,9 +19,7 @@ from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
-from trainflow.operators.samples import DataCheckerOperator
 from trainflow.samples.next_split import NextSplit, SplitFound, next_split
-from trainflow.samples.spec import Samples
 from trainflow.serialization.document import encode
 from trainflow.settings.project import Project
 from trainflow.testing.faulty_store import FaultyStore, When
@@ -30,9 +28,9 @@ from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
 from trainflow.testing.simulation.executor import SimulatedExecutor
 from trainflow.testing.simulation.fiber import Fiber
 from trainflow.testing.simulation.invariants import Invariants
-from trainflow.testing.simulation.ledger_check import LedgerCheck
+from trainflow.testing.simulation.ledger_check import ChainCheck, LedgerCheck
 from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.pipeline import CHAIN, DAG_ID, SOURCE, STORE, SimulatedFiles, pipeline_of
+from trainflow.testing.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.table import SampleTable
@@ -65,8 +63,8 @@ class World:
         self.arrivals = list(scene.arrivals)
         for number in scene.present:
             self.table.arrive(number)
-        self.ledger = LedgerCheck(self.store, self.table)
-        self.invariants = Invariants(database, self.ledger)
+        self.ledger = LedgerCheck(self.store, self.table, list(self.pipeline.chains.values()))
+        self.invariants = Invariants(database, self.ledger, self.pipeline)
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
         self.spooled: dict[AttemptKey, Outcome] = {}
@@ -79,21 +77,16 @@ class World:
         self._stalled: dict[int, int] = {}
         self._frozen: dict[int, datetime] = {}
         self._owners: dict[int, SimulatedEngine] = {}
-        [self.document] = self.pipeline.documents.values()
         self.new_database()
 
     # -- the control plane -----------------------------------------------------------------------------------------
-
-    @property
-    def task_ids(self) -> list[str]:
-        """The tasks of a run."""
-        return [task.task_id for task in self.document.tasks]
 
     def new_database(self) -> None:
         """An empty database that knows the pipeline."""
         self.database.wipe()
         with self.database.transaction() as connection:
-            dag_queries.store(connection, self.document, encode(self.document), SOURCE, self.clock.now())
+            for document in self.pipeline.documents.values():
+                dag_queries.store(connection, document, encode(document), SOURCE, self.clock.now())
 
     @property
     def living(self) -> list[SimulatedEngine]:
@@ -172,17 +165,6 @@ class World:
         for process in self.running:
             process.kill()
 
-    @property
-    def samples(self) -> Samples:
-        """The sample table, as the pipeline describes it."""
-        return self._checker.samples
-
-    @property
-    def _checker(self) -> DataCheckerOperator:
-        operator = self.pipeline.dags[DAG_ID].get_task("samples")
-        assert isinstance(operator, DataCheckerOperator)
-        return operator
-
     def find(self, pid: int | None) -> Process | None:
         """See `Host`."""
         return self.processes.get(pid) if pid is not None else None
@@ -229,13 +211,11 @@ class World:
         self.person(lambda connection: begin(connection, SOURCE.path, self.clock.now()))
         return "begins"
 
-    def rewind(self) -> None:
+    def rewind(self, chain: ChainCheck) -> None:
         """`trainflow rewind` to the parent of the head."""
-        ancestors = self.ledger.ancestors()
-        if self.ledger.head is not None:
-            to = ancestors[0] if ancestors else None
-            ledger = Ledger(self.store, CHAIN)
-            rewind(ledger, to, expected_head=self.ledger.head, by=Author(), now=self.clock.now())
+        ancestors = chain.ancestors()
+        to = ancestors[0] if ancestors else None
+        rewind(Ledger(self.store, chain.key), to, expected_head=chain.head, by=Author(), now=self.clock.now())
 
     # -- where the chain is ----------------------------------------------------------------------------------------
 
@@ -248,29 +228,32 @@ class World:
     @property
     def complete(self) -> bool:
         """Everything was trained on, and everybody is done."""
-        if self.arrivals or self.ledger.watermark != self.table.end or self.running:
-            return False
-        return not self.unfinished_runs
+        return not self.arrivals and self.is_trained and not self.running and not self.unfinished_runs
+
+    @property
+    def is_trained(self) -> bool:
+        """Every chain has come to the end of the table."""
+        return all(chain.watermark == self.table.end for chain in self.ledger.chains.values())
 
     # -- moves -----------------------------------------------------------------------------------------------------
 
-    def moves(self) -> list[Move]:
-        """What could happen now, time aside."""
+    def moves(self, *, far: bool) -> list[Move]:
+        """What could happen now, time aside. `far`: engines do not stop where nothing has changed."""
         moves: list[Move] = []
         if len(self.living) < self.wanted_engines:
             moves.append(Move("world", self.start_engine))
         for engine in self.living:
             if not self.is_frozen(engine):
-                moves += self._moves_of(engine)
+                moves += self._moves_of(engine, far)
         nobody = not self.up
         for process in self.running:
             if not self._is_stalled(process) and not (nobody and process.waits_for_answer):
                 moves.append(Move(process.name, partial(process.step, self)))
         return moves
 
-    def _moves_of(self, engine: SimulatedEngine) -> list[Move]:
+    def _moves_of(self, engine: SimulatedEngine, far: bool) -> list[Move]:
         who = f"engine {engine.number}"
-        moves = [Move(who, partial(self._guarded, engine, engine.step))] if engine.ready else []
+        moves = [Move(who, partial(self._guarded, engine, partial(engine.step, far=far)))] if engine.ready else []
         if not engine.is_up:
             return moves
         loop = engine.triggerer.loop
@@ -282,14 +265,14 @@ class World:
         """A person sees that nothing is under way although there is something to train on."""
         if self.unfinished_runs:
             return False
-        if isinstance(self._next_split(), SplitFound):
-            return True
-        return not self.arrivals and self.ledger.watermark != self.table.end
+        return any(isinstance(self._next_split(dag_id), SplitFound) for dag_id in self.pipeline.dags) or (
+            not self.arrivals and not self.is_trained
+        )
 
-    def _next_split(self) -> NextSplit:
+    def _next_split(self, dag_id: str) -> NextSplit:
         """What `trainflow plan` says."""
-        now, limits = self.clock.now(), self._checker.limits
-        return next_split(self.samples, self.ledger.watermark, limits, now, self.project.root)
+        checker, watermark = self.pipeline.checker(dag_id), self.ledger.chains[self.pipeline.chains[dag_id]].watermark
+        return next_split(checker.samples, watermark, checker.limits, self.clock.now(), self.project.root)
 
     def arrive(self) -> str:
         """The next partition is written."""

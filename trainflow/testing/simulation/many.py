@@ -1,0 +1,48 @@
+"""Many seeds, over all processors. Which seed is found does not depend on how many there are, or how fast."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from trainflow.testing.simulation.driver import History
+from trainflow.testing.simulation.run import simulate
+
+_FOUND = "found "
+
+
+def first_violation(seeds: range) -> History | None:
+    """The history of the first seed that violates something, None when none does. Raises CalledProcessError."""
+    count = min(len(processors()), len(seeds))
+    with ThreadPoolExecutor(count) as threads:
+        # each takes every second (third, …) seed: the first of what each finds first is the first of all
+        found = threads.map(_in_a_process, [seeds[number::count] for number in range(count)], processors()[:count])
+    return min((simulate(seed) for seed in found if seed is not None), key=lambda history: history.seed, default=None)
+
+
+def _in_a_process(seeds: range, processor: int) -> int | None:
+    which = f"{seeds.start}:{seeds.stop}:{seeds.step}"
+    command = [sys.executable, "-m", __package__, which, f"--processor={processor}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(_FOUND)]
+    return int(lines[0].removeprefix(_FOUND)) if lines else None
+
+
+def search(seeds: range, processor: int) -> None:
+    """What one process does: say which seed is the first that violates something. It stays on one processor, because
+    the fibers of a process take turns, which is slow from one processor to another."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {processor})
+    for seed in seeds:
+        if simulate(seed).invariant is not None:
+            sys.stdout.write(f"{_FOUND}{seed}\n")
+            return
+
+
+def processors() -> list[int]:
+    """Those this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
