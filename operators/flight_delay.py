@@ -48,32 +48,23 @@ FEATURES: list[tuple[str, ...]] = [
     ("carrier", "dest"),
     ("carrier", "origin", "dest"),
 ]
-#: weights: 2 ** bits; save_rows: rows between two saves inside a split
-DEFAULTS: dict[str, Any] = {"bits": 14, "alpha": 1e-6, "eta0": 0.002, "batch_rows": 2048, "save_rows": 100_000}
+#: weights: 2 ** bits
+DEFAULTS: dict[str, Any] = {"bits": 14, "alpha": 1e-6, "eta0": 0.002, "batch_rows": 2048}
 
 
 def train(ctx: TrainContext) -> dict[str, float]:
     """Train on from the parent (or from nothing) on every flight of the split, once, in an order that the seed fixes.
 
-    Saves how far it is now and then: a try after a kill goes on from there and ends with the very same weights.
+    Saves how far it is now and then: an attempt after a kill goes on from there and ends with the very same weights.
     """
     params = DEFAULTS | ctx.params
-    saved = ctx.saved
-    so_far: dict[str, Any] = saved.state if saved else {"position": None, "rows": 0, "trained": 0, "loss": 0.0}
-    start = saved.path if saved else ctx.parent.path if ctx.parent else None
-    model = load(start, params) if start else new_model(params)
-    batches = ctx.split.batches(
-        columns=[*COLUMNS, LABEL], batch_size=params["batch_rows"], seed=ctx.seed, position=so_far["position"]
-    )
-    unsaved = 0
+    model = load(ctx.start, params) if ctx.start else new_model(params)
+    so_far: dict[str, Any] = ctx.saved.state if ctx.saved else {"rows": 0, "trained": 0, "loss": 0.0}
+    batches = ctx.batches(columns=[*COLUMNS, LABEL], batch_size=params["batch_rows"])
     for batch in batches:
         so_far = learn(model, batch, params["bits"], so_far)
         ctx.progress(so_far["rows"], ctx.split.rows, loss=metrics(so_far)["loss"])
-        unsaved += batch.num_rows
-        if unsaved >= params["save_rows"]:
-            with ctx.saving(so_far | {"position": batches.position}) as folder:
-                save(model, folder)
-            unsaved = 0
+        ctx.save(batches.position, lambda folder: save(model, folder), state=so_far)
     save(model, ctx.output)
     return metrics(so_far)
 

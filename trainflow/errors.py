@@ -46,8 +46,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
         ├── TriggerTimeout              (TimeoutError) the timeout of a deferral passed
         └── XComTooLarge
 
-`TaskDeferred` and `TaskTerminated` are control signals and derive from BaseException: a `try … except Exception`
-in user code must not swallow them.
+`TaskDeferred` and `TaskTerminated` (with `TaskPreempted` below it) are control signals and derive from BaseException: a
+`try … except Exception` in user code must not swallow them.
 """
 
 from __future__ import annotations
@@ -320,6 +320,10 @@ class XComTooLarge(TaskError, ValueError):
 
 class TaskTerminated(BaseException):
     """The task was told to stop (SIGTERM). It never ends as success after this (Airflow: AirflowTaskTerminated)."""
+
+
+class TaskPreempted(TaskTerminated):
+    """The task was told to stop, and has saved how far it is: its next attempt goes on from there."""
 
 
 class TaskDeferred(BaseException):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -52,6 +52,15 @@ class TaskInstance(Protocol):
     @property
     def terminated(self) -> bool:
         """True once the task was told to stop."""
+        ...
+
+    def hold_stop(self, on_stop: Callable[[], None] | None = None) -> None:
+        """From now on being told to stop is not raised: look at `terminated`, and end within the grace. `on_stop` is
+        called in the signal handler. When most of the grace is over, TaskTerminated is raised after all."""
+        ...
+
+    def release_stop(self) -> None:
+        """The end of `hold_stop`. Raises TaskTerminated when told to stop meanwhile."""
         ...
 
     def sleep(self, seconds: float) -> None:

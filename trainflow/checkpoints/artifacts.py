@@ -37,7 +37,7 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
     Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
     regular file; StoreFailure.
     """
-    files = [_describe(folder, path) for path in sorted(_regular_files(folder))]
+    files = take_stock(folder)
     if not files:
         raise ArtifactsRefused(
             f"the training function wrote nothing into its output folder {folder}: "
@@ -45,12 +45,23 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
             location=str(folder),
         )
     path = chain.attempt(attempt_id)
-    if store.local_path(path) != folder:
-        for file in files:
-            store.put_file(folder / file.path, f"{path}/{file.path}")
-            passed("artifacts: a file is in the store")
+    upload(store, path, folder, files)
     passed("artifacts: sealed")
     return Artifacts(path, files)
+
+
+def take_stock(folder: Path) -> list[ArtifactFile]:
+    """The files of a folder with their digests, durable from now on. Raises ArtifactsRefused for links and the like."""
+    return [_describe(folder, path) for path in sorted(_regular_files(folder))]
+
+
+def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> None:
+    """Copy the files to `path` in the store, unless `folder` is that place."""
+    if store.local_path(path) == folder:
+        return
+    for file in files:
+        store.put_file(folder / file.path, f"{path}/{file.path}")
+        passed("artifacts: a file is in the store")
 
 
 def verify(store: Store, artifacts: Artifacts) -> list[str]:
@@ -97,7 +108,7 @@ def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
         _raise_if(verify(store, artifacts), checkpoint)
         return local
     target = into / checkpoint.id
-    if target.is_dir() and not _differences(target, artifacts):
+    if target.is_dir() and not differences(target, artifacts):
         return target
     return _download(store, checkpoint, target)
 
@@ -111,7 +122,7 @@ def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
                 store.get_file(path, partial / file.path)
             except FileNotFoundError:
                 _raise_if([f"{store.uri(path)} is missing"], checkpoint)
-        _raise_if(_differences(partial, checkpoint.artifacts), checkpoint)
+        _raise_if(differences(partial, checkpoint.artifacts), checkpoint)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     finally:
@@ -119,7 +130,8 @@ def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
     return target
 
 
-def _differences(folder: Path, artifacts: Artifacts) -> list[str]:
+def differences(folder: Path, artifacts: Artifacts) -> list[str]:
+    """What is wrong with a copy of the files in a local folder, a sentence each."""
     problems: list[str] = []
     for file in artifacts.files:
         path = folder / file.path

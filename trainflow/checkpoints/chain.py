@@ -53,6 +53,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
     def artifacts(self) -> str:
         return f"{self.prefix}/artifacts"
 
+    @property
+    def partials(self) -> str:
+        """Where attempts save inside their split."""
+        return f"{self.prefix}/partials"
+
     def attempt(self, attempt_id: str) -> str:
         """The folder of what one attempt wrote; no other attempt ever uses it."""
         return f"{self.artifacts}/{check_name(attempt_id, 'attempt')}"

@@ -1,34 +1,82 @@
-"""SIGTERM and execution time-outs, turned into exceptions in the task, once each."""
+"""SIGTERM, SIGINT and execution time-outs, turned into exceptions in the task, once each.
+
+SIGTERM: the machine is wanted for something else, or the engine ends. The task ends soon and goes again; one that holds
+the stop (it saves how far it is at its next save point) gets the grace for it. SIGINT: nobody waits for the attempt any
+more (a person cancelled or cleared it); it ends at once.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from trainflow.errors import TaskTerminated, TaskTimeout
 
+#: of the grace, this much is left for the report: a share of it, and no more than so many seconds
+_REPORT_SHARE, _REPORT_SECONDS = 0.25, 5.0
+
 
 class StopSignal:
     """Remembers that the attempt was told to stop: whatever the task makes of the exception, it is no success."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_seconds: float = 30.0) -> None:
+        """`grace_seconds`: after it, whoever told the attempt to stop ends it by force."""
         self.received = False
+        self._patience = grace_seconds - min(grace_seconds * _REPORT_SHARE, _REPORT_SECONDS)
         self._raises = False
+        self._raised = False
+        self._held = False
+        self._on_stop: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Listen for SIGTERM. In the main thread only."""
+        """Listen. In the main thread only."""
         signal.signal(signal.SIGTERM, self._told)
-        # Ctrl-C in a terminal is the engine's business
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # attempts lead sessions of their own: Ctrl-C in the engine's terminal does not come here
+        signal.signal(signal.SIGINT, self._abandoned)
 
     def _told(self, _number: int, _frame: FrameType | None) -> None:
         first, self.received = not self.received, True
+        if not first:
+            return
+        if not self._held:
+            self._raise("told to stop (SIGTERM)")
+            return
+        self._limit_patience()
+        if self._on_stop is not None:
+            self._on_stop()
+
+    def _abandoned(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+        self._raise("nobody waits for it any more (SIGINT)")
+
+    def _out_of_patience(self, _number: int, _frame: FrameType | None) -> None:
+        self._raise("told to stop (SIGTERM), and did not within the grace")
+
+    def _raise(self, message: str) -> None:
         # raised once: `on_kill` and `finally` blocks of the task run undisturbed; after the grace time comes SIGKILL
-        if first and self._raises:
-            raise TaskTerminated("told to stop (SIGTERM)")
+        if self._raises and not self._raised:
+            self._raised = True
+            raise TaskTerminated(message)
+
+    def _limit_patience(self) -> None:
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        if left == 0 or left > self._patience:  # an execution time-out that comes first stays
+            signal.signal(signal.SIGALRM, self._out_of_patience)
+            signal.setitimer(signal.ITIMER_REAL, self._patience)
+
+    def hold(self, on_stop: Callable[[], None] | None = None) -> None:
+        """From now on SIGTERM only sets `received` and calls `on_stop` (in the signal handler: it must be brief). A
+        task that has not ended by itself when most of the grace is over is interrupted after all."""
+        self._held, self._on_stop = True, on_stop
+
+    def release(self) -> None:
+        """SIGTERM interrupts again. Raises TaskTerminated when told to stop meanwhile."""
+        self._held, self._on_stop = False, None
+        if self.received:
+            self._raise("told to stop (SIGTERM)")
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,12 @@ class RuntimeTaskInstance:
     @property
     def terminated(self) -> bool:
         return self._stop.received
+
+    def hold_stop(self, on_stop: Callable[[], None] | None = None) -> None:
+        self._stop.hold(on_stop)
+
+    def release_stop(self) -> None:
+        self._stop.release()
 
     def sleep(self, seconds: float) -> None:
         self._stop.sleep(seconds)

@@ -46,7 +46,7 @@ FAILED_EXIT_CODE = 1
 
 def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
     """Run one attempt in this process, from claim to report. Returns the exit code."""
-    stop = StopSignal()
+    stop = StopSignal(settings.engine.stop_grace_seconds)
     stop.install()
     clock = SystemClock()
     _log_to(Path(workload.log_path), settings.logging.level)

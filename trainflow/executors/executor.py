@@ -85,7 +85,8 @@ class Executor(ABC):
 
     @abstractmethod
     def terminate(self, key: AttemptKey) -> None:
-        """Tell an attempt to stop; when it has not after the grace time, end it by force. Unknown ones are ignored."""
+        """Nobody waits for this attempt any more: tell it to stop at once, without saving anything; when it has not
+        after the grace time, end it by force. Unknown ones are ignored."""
 
     @abstractmethod
     def running(self) -> frozenset[AttemptKey]:
@@ -93,7 +94,8 @@ class Executor(ABC):
 
     @abstractmethod
     def end(self, grace: timedelta) -> None:
-        """Stop: attempts that are left are told to, and get `grace` to report. Then give everything back."""
+        """Stop: attempts that are left are told to, and get `grace` to save how far they are and to report. Then give
+        everything back."""
 
     def hurry(self) -> None:  # noqa: B027
         """Somebody asked a second time to stop: an `end` that waits gives no more grace. Called by a signal handler."""

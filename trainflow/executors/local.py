@@ -49,7 +49,8 @@ class _Held:
         self.pid: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.watch: int | None = None
-        self.told_to_stop = False
+        #: the signal that told it to stop, or is to as soon as it is there
+        self.told: signal.Signals | None = None
         self.kill_timer: Timer | None = None
         self.launch_timer: Timer | None = None
 
@@ -123,17 +124,21 @@ class LocalExecutor(Executor):
         return lost
 
     def terminate(self, key: AttemptKey) -> None:
+        # see `trainflow.execution.stop_signal`: nothing is worth saving any more
+        self._stop(key, signal.SIGINT)
+
+    def _stop(self, key: AttemptKey, number: signal.Signals) -> None:
         held = self._held.get(key)
-        if held is None or held.told_to_stop:
+        if held is None or held.told is not None:
             return
-        held.told_to_stop = True
+        held.told = number
         self._tell_to_stop(key, held)
 
     def _tell_to_stop(self, key: AttemptKey, held: _Held) -> None:
-        if held.pid is None:
+        if held.pid is None or held.told is None:
             return  # told as soon as it is there
         log.info("stopping attempt %s (pid %d)", key.attempt_id, held.pid)
-        _signal(held.pid, signal.SIGTERM)
+        _signal(held.pid, held.told)
         grace = self._host.settings.engine.stop_grace_seconds
         held.kill_timer = self._host.reactor.call_later(grace, lambda: self._kill(key))
 
@@ -144,7 +149,7 @@ class LocalExecutor(Executor):
         self._ending = True
         for key, held in list(self._held.items()):
             if held.workload is None or not held.workload.shielded:
-                self.terminate(key)
+                self._stop(key, signal.SIGTERM)
         deadline = self._host.clock.monotonic() + grace.total_seconds()
         while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
             self._host.reactor.turn(min(left, 0.5))
@@ -206,8 +211,7 @@ class LocalExecutor(Executor):
         self._deaths_at.pop(held.workload.source.path, None)
         _cancel(held.launch_timer)
         held.pid = pid
-        if held.told_to_stop:
-            self._tell_to_stop(key, held)
+        self._tell_to_stop(key, held)
 
     def _replace(self, worker: WarmProcess, key: AttemptKey | None, changed: str) -> None:
         log.info("%s has changed: the warm worker is replaced", changed)

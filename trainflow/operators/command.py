@@ -11,14 +11,17 @@ The variable TRAINFLOW_TASK names a JSON file:
      "params":   {…},  "seed": integer in [0, 2^32),
      "metrics":  file to write {"name": number} into before it ends (optional),
      "progress": file to append lines to, each {"done": 5, "total": 10, "unit": "rows", "metrics": {…}} (optional),
-     "saves":    folder in which tries of this training find what earlier ones saved}
+     "saved":    {"position", "path": local folder with its files, "state"} of the newest save of earlier attempts at
+                 this very training, or null,
+     "saves":    folder to leave saves in (optional, see `trainflow.operators.saves_folder`)}
 
-For shell scripts TRAINFLOW_OUTPUT, TRAINFLOW_PARENT (empty when there is none), TRAINFLOW_METRICS and
-TRAINFLOW_PROGRESS hold the paths alone; for Python `training_task()` makes a TrainContext of it all. Options for the
-storage of samples are not in the file: the program has the project's settings and environment.
+For shell scripts TRAINFLOW_OUTPUT, TRAINFLOW_PARENT and TRAINFLOW_SAVED (empty when there is none), TRAINFLOW_SAVES,
+TRAINFLOW_METRICS and TRAINFLOW_PROGRESS hold the paths alone; for Python `training_task()` makes a TrainContext of it
+all. Options for storage are not in the file: the program has the project's settings and environment.
 
 Exit code 0 and at least one file in `output` is success. When the task is told to stop, the program and all it started
-get SIGTERM, and SIGKILL ten seconds later.
+get SIGTERM once, and SIGKILL when most of the grace is over: until then it can save. However it ends then, the task is
+preempted, and its next attempt goes on from the newest save.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainflow.errors import InputError, TaskError
+from trainflow.clock import SystemClock
+from trainflow.errors import InputError, TaskError, TaskPreempted
 from trainflow.operators.bash import failure_message
 from trainflow.operators.metrics import checked_metrics
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.resume import SaveFolder
+from trainflow.operators.resume import Saved, SavePoints, StoredSaves
+from trainflow.operators.saves_folder import FolderSaves, SavesFolder, SignalStop
 from trainflow.operators.training import ParentCheckpoint, TrainContext
 
 if TYPE_CHECKING:
@@ -63,35 +68,53 @@ class TrainingTask(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     metrics: str
     progress: str
+    saved: dict[str, Any] | None
     saves: str
 
 
 class TrainingCommand:
     """One run of a training program. `folder` is for its task file and its answers; made here."""
 
-    def __init__(self, argv: Sequence[str], training: TrainContext, chain: str, folder: Path, ti: TaskInstance) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        training: TrainContext,
+        saves: StoredSaves,
+        chain: str,
+        folder: Path,
+        ti: TaskInstance,
+    ) -> None:
         self._argv = [str(part) for part in argv]
         self._ti = ti
         self._task_file = folder / "task.json"
         self._task = _task_of(training, chain, folder, ti)
         self._progress = ProgressFile(Path(self._task.progress))
+        self._saves = SavesFolder(Path(self._task.saves), saves, ti.log)
         self._group: ProcessGroup | None = None
 
     def run(self, extra_environment: Mapping[str, str]) -> dict[str, float]:
-        """Run it to the end; its metrics. Raises TaskError when it fails, with the end of its output."""
-        self._task_file.parent.mkdir(parents=True, exist_ok=True)
+        """Run it to the end; its metrics.
+
+        Raises TaskError when it fails, with the end of its output, TaskPreempted when the task was told to stop and it
+        ended within the grace.
+        """
+        Path(self._task.saves).mkdir(parents=True, exist_ok=True)
         self._task_file.write_bytes(msgspec.json.encode(self._task))
         self._group = ProcessGroup(
             self._argv,
             cwd=self._task.project,
             env={**os.environ, **self._environment(), **extra_environment},
             on_line=lambda line: self._ti.log.info("%s", line),
-            on_idle=self._report,
+            on_idle=self._look_after,
         )
+        self._ti.hold_stop(self._group.tell_to_stop)
         try:
             code = self._group.run()
         except OSError as error:
             raise TaskError(f"the training command {self._argv[0]!r} cannot be started: {error.strerror}") from error
+        if self._ti.terminated:
+            raise TaskPreempted(f"was told to stop; the training command {self._argv[0]!r} did")
+        self._ti.release_stop()
         if code != 0:
             raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, self._group.tail))
         return self._metrics()
@@ -106,9 +129,17 @@ class TrainingCommand:
             TASK_VARIABLE: str(self._task_file),
             "TRAINFLOW_OUTPUT": self._task.output,
             "TRAINFLOW_PARENT": self._task.parent["path"] if self._task.parent else "",
+            "TRAINFLOW_SAVED": self._task.saved["path"] if self._task.saved else "",
+            "TRAINFLOW_SAVES": self._task.saves,
             "TRAINFLOW_METRICS": self._task.metrics,
             "TRAINFLOW_PROGRESS": self._task.progress,
         }
+
+    def _look_after(self) -> None:
+        if self._ti.terminated and self._group is not None:
+            self._group.tell_to_stop()  # it was told before there was anybody to tell
+        self._report()
+        self._saves.collect()
 
     def _report(self) -> None:
         for line in self._progress.new_lines():
@@ -176,6 +207,8 @@ def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
     task = msgspec.json.decode(Path(location).read_bytes(), type=TrainingTask)
     root = Path(task.project)
     options = load_settings(project_at(root)).samples.storage_options
+    logger = logging.getLogger("trainflow.task")
+    saves = FolderSaves(Path(task.saves), _saved_of(task.saved))
     return TrainContext(
         split=msgspec.convert(task.split, Split).reached_by(root=root, storage_options=options),
         parent=_parent_of(task.parent),
@@ -184,10 +217,10 @@ def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
         output=Path(task.output),
         run_id=task.run_id,
         attempt_id=task.attempt_id,
-        logger=logging.getLogger("trainflow.task"),
+        logger=logger,
         project_root=root,
         _report=_ProgressWriter(Path(task.progress)),
-        _saves=SaveFolder(Path(task.saves), task.attempt_id),
+        _saves=SavePoints(saves, SignalStop(), SystemClock(), logger),
     )
 
 
@@ -204,7 +237,7 @@ class _ProgressWriter:
 
 
 def _task_of(training: TrainContext, chain: str, folder: Path, ti: TaskInstance) -> TrainingTask:
-    parent = training.parent
+    parent, saved = training.parent, training.saved
     return TrainingTask(
         version=VERSION,
         dag_id=ti.dag_id,
@@ -221,7 +254,8 @@ def _task_of(training: TrainContext, chain: str, folder: Path, ti: TaskInstance)
         seed=training.seed,
         metrics=str(folder / "metrics.json"),
         progress=str(folder / "progress.jsonl"),
-        saves=str(training._saves.path),
+        saved=None if saved is None else {**vars(saved), "path": str(saved.path)},
+        saves=str(folder / "saves"),
     )
 
 
@@ -229,3 +263,9 @@ def _parent_of(value: dict[str, Any] | None) -> ParentCheckpoint | None:
     if value is None:
         return None
     return msgspec.convert({**value, "path": Path(value["path"])}, ParentCheckpoint)
+
+
+def _saved_of(value: dict[str, Any] | None) -> Saved | None:
+    if value is None:
+        return None
+    return Saved(value["position"], Path(value["path"]), value["state"])

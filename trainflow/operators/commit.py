@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +9,7 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.gates import Gate, parse_gate
-from trainflow.errors import ChainMoved, FailException, GateFailed, InputError
+from trainflow.errors import ChainMoved, CheckpointError, FailException, GateFailed, InputError
 from trainflow.messages.outcome import CommittedCheckpoint
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
@@ -84,6 +83,8 @@ class CommitCheckpointOperator(SplitOperator):
             checkpoint = commit(ledger.store, self._request(head, ti), ti.clock.now())
         except GateFailed as error:
             ti.set_note(f"refused: {'; '.join(error.failures)}")
+            # whoever trains this split again must not go on from what was refused
+            self._clear_saves(ledger, head.id, ti, refused=True)
             raise FailException(str(error)) from error
         except ChainMoved as error:
             # its parent will never be the head again, however often this is tried
@@ -93,7 +94,8 @@ class CommitCheckpointOperator(SplitOperator):
             CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
         )
         ti.set_note(self._note(checkpoint, self._prune(ledger, ti)))
-        self._tidy(ti)
+        clear_run_scratch(ti)
+        self._clear_saves(ledger, head.id, ti, refused=False)
         return {
             "pipeline": head.pipeline,
             "stage": head.stage,
@@ -159,12 +161,20 @@ class CommitCheckpointOperator(SplitOperator):
         note = f"checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}"
         return f"{note}; {pruned}" if pruned else note
 
-    def _tidy(self, ti: TaskInstance) -> None:
-        """What the tries of this run saved on the way is of no use any more."""
-        clear_run_scratch(ti)
-        resume = self.trained.get("resume")
-        if isinstance(resume, str) and resume.isalnum():
-            shutil.rmtree(ti.home.scratch / "resume" / resume, ignore_errors=True)
+    def _clear_saves(self, ledger: Ledger, parent_id: str | None, ti: TaskInstance, *, refused: bool) -> None:
+        """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
+        if not self._trained().get("saves"):
+            return
+        from trainflow.checkpoints.partials import clear_partials, drop_training
+
+        try:
+            if refused:
+                drop_training(ledger.store, ledger.chain, parent_id)
+            else:
+                head = ledger.state().head
+                clear_partials(ledger.store, ledger.chain, head.id if head else None)
+        except CheckpointError as error:
+            ti.log.warning("what was saved inside the split could not be cleared away: %s", error)
 
 
 def _policies(retention: Policy | Sequence[Policy] | None) -> tuple[Policy, ...]:

@@ -59,6 +59,7 @@ class ProcessGroup:
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: Lifeline | None = None
+        self._told = False
 
     def run(self) -> int:
         """Start, follow to the end, return the exit code (negative: killed by that signal).
@@ -76,16 +77,26 @@ class ProcessGroup:
             self._forget()
 
     def stop(self) -> None:
-        """End the whole group: SIGTERM, wait for the grace, SIGKILL. Safe to call at any time and again."""
+        """End the whole group: SIGTERM, wait for the grace, SIGKILL. Safe to call at any time and again.
+
+        One that was told to stop before has had its grace.
+        """
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
-            self._signal(process, signal.SIGTERM)
+        if process.poll() is None and not self._told:
+            self.tell_to_stop()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(self._grace_seconds)
         self._signal(process, signal.SIGKILL)
         process.wait()
+
+    def tell_to_stop(self) -> None:
+        """SIGTERM to the whole group, once; it goes on being followed. Fit for a signal handler."""
+        process = self._process
+        if process is not None and not self._told:
+            self._told = True
+            self._signal(process, signal.SIGTERM)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the program, from a thread: a signal handler that raises while the main thread is inside of Popen would

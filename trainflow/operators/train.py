@@ -16,13 +16,15 @@ from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.head import Head
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import attempt_scratch, fetch_parent
-from trainflow.operators.resume import SaveFolder, resume_folder_name
+from trainflow.operators.resume import SavePoints, StoredSaves, TaskStop
 from trainflow.operators.seed import seed_of
 from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.operators.training import ParentCheckpoint, TrainContext, TrainFunction
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.partials import Partials
     from trainflow.operators.command import TrainingCommand
     from trainflow.samples.split import Split
 
@@ -39,7 +41,9 @@ class TrainOperator(SplitOperator):
     an attempt leaves that does not reach the commit is swept away later. Digests are taken after the function has
     returned. Writing no file at all is an error, and so is returning anything but metrics.
 
-    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "split", "params", "resume"} for the
+    What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next.
+
+    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "split", "params", "saves"} for the
     CommitCheckpointOperator.
     """
 
@@ -67,6 +71,8 @@ class TrainOperator(SplitOperator):
             raise InputError(f"task {self.task_id!r}: command is a list of program and arguments, not one string")
         self.function = function
         self.command = None if command is None else list(command)
+        #: what trains, before anything is rendered: the same for every run
+        self._trainer = functions.reference_of(function) if function is not None else self.command
         self._running: TrainingCommand | None = None
 
     def warm_up(self, project_root: Path) -> None:
@@ -86,9 +92,13 @@ class TrainOperator(SplitOperator):
         ledger = self.open_ledger(head, ti)
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.scratch / "attempts")
         parent = fetch_parent(ledger, head, ti)
-        resume = self._resume_name(ti, head, split, parent)
-        training = self._training(context, head, split, output, parent, resume)
-        metrics = self._run_function(training, ti) if self.function is not None else self._run_command(training, ti)
+        partials = self._partials(context, ledger, head, split, parent)
+        saves = StoredSaves(partials, ti)
+        training = self._training(context, head, split, output, parent, saves)
+        if self.function is not None:
+            metrics = self._run_function(training, ti)
+        else:
+            metrics = self._run_command(training, saves, ti)
         artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
         shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
         return {
@@ -99,22 +109,25 @@ class TrainOperator(SplitOperator):
             "parent": head.id,
             "split": split.digest,
             "params": training.params,
-            "resume": resume,
+            "saves": partials.any,
         }
 
     def on_kill(self) -> None:
         if self._running is not None:
             self._running.stop()
 
-    def _resume_name(self, ti: TaskInstance, head: Head, split: Split, parent: ParentCheckpoint | None) -> str:
-        """What all tries of this training have in common. The moment of the first start is forgotten when a person
-        clears the task: tries go on inside the split, a cleared task begins it anew."""
-        parent_id = None if parent is None else parent.id
-        # whole seconds: what a database keeps of a moment may be rounded
-        started = None if ti.first_started_at is None else int(ti.first_started_at.timestamp())
-        return resume_folder_name(
-            head.chain.prefix, ti.run_id, ti.task_id, ti.map_index, started, split.digest, parent_id
-        )
+    def _partials(
+        self, context: Context, ledger: Ledger, head: Head, split: Split, parent: ParentCheckpoint | None
+    ) -> Partials:
+        """What attempts at this training save. Its name has nothing of the run or the database in it: whoever trains
+        the same again goes on from there. A person who clears the task wants the split to be begun anew."""
+        from trainflow.checkpoints.partials import Partials, training_name
+
+        ti, params = context["ti"], dict(context.get("params") or {})
+        weights = None if parent is None else parent.id
+        name = training_name(head.id, weights, split.digest, ti.task_id, ti.map_index, self._trainer, params)
+        scratch = attempt_scratch(ti) / "partials"
+        return Partials(ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at)
 
     def _training(
         self,
@@ -123,7 +136,7 @@ class TrainOperator(SplitOperator):
         split: Split,
         output: Path,
         parent: ParentCheckpoint | None,
-        resume: str,
+        saves: StoredSaves,
     ) -> TrainContext:
         ti = context["ti"]
         return TrainContext(
@@ -137,7 +150,7 @@ class TrainOperator(SplitOperator):
             logger=ti.log,
             project_root=ti.project_root,
             _report=ti.report_progress,
-            _saves=SaveFolder(ti.home.scratch / "resume" / resume, ti.attempt_id),
+            _saves=SavePoints(saves, TaskStop(ti), ti.clock, ti.log),
         )
 
     def _run_function(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
@@ -145,11 +158,14 @@ class TrainOperator(SplitOperator):
         function = functions.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
-        return checked_metrics(function(training), f"the training function {functions.reference_of(self.function)}")
+        metrics = function(training)
+        ti.release_stop()
+        return checked_metrics(metrics, f"the training function {functions.reference_of(self.function)}")
 
-    def _run_command(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
+    def _run_command(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
         from trainflow.operators.command import TrainingCommand
 
         assert self.command is not None
-        self._running = TrainingCommand(self.command, training, self.head().chain.prefix, attempt_scratch(ti), ti)
+        chain = self.head().chain.prefix
+        self._running = TrainingCommand(self.command, training, saves, chain, attempt_scratch(ti), ti)
         return self._running.run(tracking_variables(ti))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trainflow.operators.resume import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
+from trainflow.samples.split import DEFAULT_BATCH_ROWS
+
 if TYPE_CHECKING:
-    from trainflow.operators.resume import Saved, SaveFolder
+    from trainflow.samples.batches import Batches
     from trainflow.samples.split import Split
 
 
@@ -71,21 +73,64 @@ class TrainContext(_TaskContext):
     parent: ParentCheckpoint | None
     #: an empty folder of this attempt alone
     output: Path
-    _saves: SaveFolder
+    _saves: SavePoints | NoSaves = field(default_factory=NoSaves)
 
     @property
     def saved(self) -> Saved | None:
-        """How far an earlier try of this very training got: the newest state it saved, or None to begin at the start
-        of the split."""
-        return self._saves.latest()
+        """How far earlier attempts at this very training got: the newest save (`.position`, `.path`, `.state`), or None
+        to begin at the start of the split."""
+        return self._saves.saved
 
-    def saving(self, state: dict[str, Any]) -> AbstractContextManager[Path]:
-        """Save how far it is, so that a try after a kill goes on from there.
+    @property
+    def start(self) -> Path | None:
+        """The folder with the files to go on from: of the newest save, else of the parent; None: from nothing."""
+        if self.saved is not None:
+            return self.saved.path
+        return self.parent.path if self.parent is not None else None
 
-        `with ctx.saving({"position": …}) as folder:` write what belongs to the state (weights, optimizer) into
-        `folder`; the save counts once the block has ended. `state` is plain JSON.
+    def batches(
+        self,
+        columns: list[str] | None = None,
+        batch_size: int = DEFAULT_BATCH_ROWS,
+        *,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Batches:
+        """The rows of the split that are still to be trained on, as Arrow record batches: `split.batches` with this
+        training's seed, from the position that was saved last. `.position` is what `save` wants."""
+        return self.split.batches(
+            columns,
+            batch_size,
+            self.seed if shuffle else None,
+            rank,
+            world_size,
+            self.saved.position if self.saved is not None else None,
+        )
+
+    def save(
+        self,
+        position: Mapping[str, Any],
+        write: Write,
+        *,
+        state: Mapping[str, Any] | None = None,
+        every: float = SAVE_SECONDS,
+    ) -> bool:
+        """Say that training could go on from here: call it after every batch.
+
+        `position` is `batches.position`. `write(folder)` writes what belongs to it (weights, optimizer) into an empty
+        folder; `state` is plain JSON that comes back as `saved.state`. It is called when `every` seconds have passed
+        since the last save (0: each time), less often where saving would take more than a tenth of the time, and
+        when the attempt was told to stop: then TaskPreempted is raised once all is written, and the next attempt goes
+        on from here. Returns whether this point is saved.
         """
-        return self._saves.saving(state)
+        return self._saves.save(position, write, state, every)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the attempt was told to stop: the next `save` is the last. For loops with long steps, and for ranks
+        that must stop together."""
+        return self._saves.stopping
 
 
 TrainFunction = Callable[[TrainContext], "dict[str, float] | None"]

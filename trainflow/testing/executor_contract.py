@@ -61,7 +61,8 @@ def waits():
     return "went on"
 
 def stubborn():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     (HERE / "deaf").touch()
     while True:
         time.sleep(60)

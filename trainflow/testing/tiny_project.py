@@ -66,23 +66,23 @@ def hold(name="hold"):
 
 
 def train(ctx):
-    saved = ctx.saved
-    folder = saved.path if saved else ctx.parent.path if ctx.parent else None
-    rows = np.load(folder / "rows.npy") if folder else np.empty(0, np.int64)
-    weight = float(np.load(folder / "weight.npy")) if folder else 0.0
-    note("begins", ctx.run_id, ctx.split.start.date(), os.getpid(), "resumes" if saved else "afresh")
-    batches = ctx.split.batches(batch_size=16, seed=ctx.seed, position=saved.state["position"] if saved else None)
+    rows = np.load(ctx.start / "rows.npy") if ctx.start else np.empty(0, np.int64)
+    weight = float(np.load(ctx.start / "weight.npy")) if ctx.start else 0.0
+    note("begins", ctx.run_id, ctx.split.start.date(), os.getpid(), "resumes" if ctx.saved else "afresh")
+
+    def save(to):
+        np.save(to / "rows.npy", rows)
+        np.save(to / "weight.npy", weight)
+
+    batches = ctx.batches(batch_size=16)
     for batch in batches:
         rows = np.concatenate([rows, batch["row"].to_numpy()])
         for x in batch["x"].to_numpy():
             weight = 0.9 * weight + float(x)
         ctx.progress(len(rows))
-        with ctx.saving({"position": batches.position}) as to:
-            np.save(to / "rows.npy", rows)
-            np.save(to / "weight.npy", weight)
+        ctx.save(batches.position, save, every=0)
         hold()
-    np.save(ctx.output / "rows.npy", rows)
-    np.save(ctx.output / "weight.npy", weight)
+    save(ctx.output)
     for partition in ctx.split.partitions:
         note("trained", ctx.run_id, partition.start.date())
     return {"loss": abs(weight)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.operators.resume import SaveFolder
+from trainflow.clock import ManualClock
+from trainflow.operators.resume import Saved, SavePoints
+from trainflow.operators.saves_folder import SAVE_FILE, FolderSaves
 from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Samples, SplitLimits
@@ -56,6 +60,8 @@ class Bench:
     params: dict[str, Any] = field(default_factory=dict)
     reported: list[float] = field(default_factory=list)
     on_report: Callable[[], None] = lambda: None
+    #: a batch takes 25 seconds
+    clock: ManualClock = field(default_factory=lambda: ManualClock(START))
 
     def train(self, split: Split, name: str, parent: Path | None = None) -> dict[str, float]:
         output = self.folder / name
@@ -65,10 +71,20 @@ class Bench:
                 **self._common(split, name),
                 parent=self._parent(parent, split) if parent else None,
                 output=output,
-                _saves=SaveFolder(self.folder / "saves", name),
+                _saves=self._save_points(name),
             )
         )
         return found
+
+    def _save_points(self, name: str) -> SavePoints:
+        folder = self.folder / "saves" / name
+        folder.mkdir(parents=True)
+        saved = None
+        for newest in sorted(folder.parent.glob("*/*")):
+            told = json.loads((newest / SAVE_FILE).read_text())
+            saved = Saved(told["position"], newest, told["state"])
+        nobody = SimpleNamespace(hold=lambda: None, requested=False)
+        return SavePoints(FolderSaves(folder, saved), nobody, self.clock, logging.getLogger("bench"))
 
     def evaluate(self, split: Split, parent: Path) -> dict[str, float]:
         context = EvaluateContext(**self._common(split, "evaluate"), parent=self._parent(parent, split))
@@ -92,6 +108,7 @@ class Bench:
 
     def _report(self, done: float, *_: Any, **__: Any) -> None:
         self.reported.append(done)
+        self.clock.advance(timedelta(seconds=25))
         self.on_report()
 
 
@@ -155,7 +172,7 @@ def test_a_model_that_was_saved_and_loaded_goes_on_as_if_it_never_was(bench: Ben
 
 
 def test_killed_inside_a_split_the_next_try_goes_on_there_and_ends_with_the_same_weights(bench: Bench) -> None:
-    bench.params = {"batch_rows": 200, "save_rows": 500}
+    bench.params = {"batch_rows": 200}
     split = split_of(bench.project, 2)
     whole = bench.train(split, "whole")
     bench.reported.clear()

@@ -61,6 +61,7 @@ class FakeTaskInstance:
         self.attempt_id = facts["attempt_id"]
         self.first_started_at: datetime | None = facts.get("first_started_at", NOW)
         self.reschedule_count = 0
+        self.cleared_at: datetime | None = facts.get("cleared_at")
         self.log = logging.getLogger("trainflow.task")
         self.project_root = project.root
         self.home = project.home
@@ -68,6 +69,9 @@ class FakeTaskInstance:
         self.clock = clock
         self.runs: FakeRuns = facts["runs"]
         self.terminated = False
+        self.on_stop: Callable[[], None] | None = None
+        self.held_stop: list[str] = []
+        self.saved_rows: list[int] = []
         self.notes: list[str] = []
         self.notices: list[Any] = []
         self.progress: list[tuple[Any, ...]] = []
@@ -76,6 +80,16 @@ class FakeTaskInstance:
         self.tracking = TrackingRun(None, None)
         self.on_sleep: Callable[[], None] = lambda: None
         self._xcoms = xcoms
+
+    def hold_stop(self, on_stop: Callable[[], None] | None = None) -> None:
+        self.held_stop.append("hold")
+        self.on_stop = on_stop
+
+    def release_stop(self) -> None:
+        self.held_stop.append("release")
+
+    def report_saved(self, rows: int) -> None:
+        self.saved_rows.append(rows)
 
     def sleep(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))

@@ -1,73 +1,183 @@
-"""Saves inside a split: whole or not there, newest first, never mixed between tries."""
+"""When a trainer's save points are written, what they raise when it is told to stop, and what comes back later."""
 
 from __future__ import annotations
 
+import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trainflow.errors import TaskError
-from trainflow.operators.resume import SaveFolder, resume_folder_name
+from trainflow.clock import ManualClock
+from trainflow.errors import InputError, StoreFailure, TaskError, TaskPreempted
+from trainflow.operators.resume import NoSaves, Saved, SavePoints, Write, rows_of
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
-def test_nothing_saved_yet(tmp_path: Path) -> None:
-    assert SaveFolder(tmp_path / "saves", "a1").latest() is None
+class Shelf:
+    """Keeps positions; each takes `seconds` to write."""
+
+    def __init__(self, clock: ManualClock, saved: Saved | None = None) -> None:
+        self.rows: list[int] = []
+        self.seconds = 0.0
+        self.error: BaseException | None = None
+        self.looked = 0
+        self._clock = clock
+        self._saved = saved
+
+    def newest(self) -> Saved | None:
+        self.looked += 1
+        return self._saved
+
+    def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
+        self._clock.advance(timedelta(seconds=self.seconds))
+        if self.error is not None:
+            raise self.error
+        self.rows.append(position["row"])
 
 
-def test_newest_save_counts_and_earlier_ones_of_the_attempt_go(tmp_path: Path) -> None:
-    saves = SaveFolder(tmp_path, "a1")
-    for step in range(3):
-        with saves.saving({"step": step}) as folder:
-            (folder / "weights").write_text(str(step))
-    latest = saves.latest()
-    assert latest is not None
-    assert latest.state == {"step": 2}
-    assert (latest.path / "weights").read_text() == "2"
-    assert len(list(tmp_path.iterdir())) == 1
+class Told:
+    """Told to stop, or not."""
+
+    requested = False
+    held = 0
+
+    def hold(self) -> None:
+        self.held += 1
 
 
-def test_later_try_reads_the_earlier_one_and_does_not_delete_it(tmp_path: Path) -> None:
-    with SaveFolder(tmp_path, "a1").saving({"step": 1}):
-        pass
-    second = SaveFolder(tmp_path, "a2")
-    first = second.latest()
-    assert first is not None
-    assert first.state == {"step": 1}
-    with second.saving({"step": 2}):
-        pass
-    assert first.path.is_dir()
-    # a zombie of the first try saves once more: the later try's save stays the newest
-    with SaveFolder(tmp_path, "a1").saving({"step": 99}):
-        pass
-    latest = second.latest()
-    assert latest is not None
-    assert latest.state == {"step": 2}
+class Bench:
+    def __init__(self, saved: Saved | None = None) -> None:
+        self.clock = ManualClock(NOW)
+        self.shelf = Shelf(self.clock, saved)
+        self.stop = Told()
+        self.points = SavePoints(self.shelf, self.stop, self.clock, logging.getLogger("bench"))
+
+    def save(self, row: int, every: float = 60.0, **state: Any) -> bool:
+        return self.points.save({"row": row}, lambda folder: None, state, every)
 
 
-def test_save_that_fails_half_way_is_none(tmp_path: Path) -> None:
-    saves = SaveFolder(tmp_path, "a1")
-    with saves.saving({"step": 1}):
-        pass
-    with pytest.raises(OSError, match="full"), saves.saving({"step": 2}) as folder:
-        (folder / "weights").write_text("half")
-        raise OSError("disk full")
-    latest = saves.latest()
-    assert latest is not None
-    assert latest.state == {"step": 1}
-    assert len(list(tmp_path.iterdir())) == 1
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
 
 
-def test_leftover_of_a_killed_writer_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / ".writing-a1-00000001").mkdir()
-    (tmp_path / "a0-00000001").mkdir()  # its state was lost with the disk's cache
-    assert SaveFolder(tmp_path, "a2").latest() is None
+def test_a_point_is_written_when_it_is_time(bench: Bench) -> None:
+    assert [bench.save(row) for row in (1, 2)] == [False, False]
+    bench.clock.advance(MINUTE)
+    assert bench.save(3)
+    assert not bench.save(4)
+    bench.clock.advance(MINUTE)
+    assert bench.save(5)
+    assert bench.shelf.rows == [3, 5]
 
 
-def test_state_must_be_json(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="no form in JSON"), SaveFolder(tmp_path, "a1").saving({"x": object()}):
-        pass
+def test_zero_seconds_is_each_time(bench: Bench) -> None:
+    bench.shelf.seconds = 100.0
+    assert [bench.save(row, every=0) for row in (1, 2, 3)] == [True] * 3
 
 
-def test_name_depends_on_all_parts() -> None:
-    assert resume_folder_name("a", 1) == resume_folder_name("a", 1)
-    assert len({resume_folder_name("a", 1), resume_folder_name("a", 2), resume_folder_name("a1")}) == 3
+def test_saving_that_takes_long_is_done_less_often(bench: Bench) -> None:
+    bench.shelf.seconds = 30.0
+    bench.clock.advance(MINUTE)
+    assert bench.save(1)
+    bench.clock.advance(4 * MINUTE)
+    assert not bench.save(2)
+    bench.clock.advance(MINUTE)
+    assert bench.save(3)
+
+
+def test_what_is_saved_already_is_not_written_again(bench: Bench) -> None:
+    assert [bench.save(5, every=0), bench.save(5, every=0)] == [True, True]
+    assert bench.shelf.rows == [5]
+    assert bench.save(5, every=0, loss=0.5)
+    assert bench.shelf.rows == [5, 5]
+
+
+def test_before_the_first_row_there_is_nothing_to_save(bench: Bench) -> None:
+    assert not bench.save(0, every=0)
+    assert bench.shelf.rows == []
+
+
+def test_told_to_stop_it_saves_and_is_preempted(bench: Bench) -> None:
+    assert not bench.save(1)
+    bench.stop.requested = True
+    assert bench.points.stopping
+    with pytest.raises(TaskPreempted, match=r"row 2 of the split \(saved\)"):
+        bench.save(2)
+    assert bench.shelf.rows == [2]
+
+
+def test_told_to_stop_it_does_not_write_what_is_saved_already(bench: Bench) -> None:
+    bench.save(1, every=0)
+    bench.stop.requested = True
+    with pytest.raises(TaskPreempted, match="saved"):
+        bench.save(1)
+    assert bench.shelf.rows == [1]
+
+
+def test_only_a_trainer_that_saves_is_not_interrupted(bench: Bench) -> None:
+    assert bench.points.saved is None
+    assert bench.stop.held == 0
+    bench.save(1)
+    bench.save(2)
+    assert bench.stop.held == 1
+
+
+def test_asking_whether_to_stop_is_enough(bench: Bench) -> None:
+    assert not bench.points.stopping
+    assert bench.stop.held == 1
+
+
+def test_a_store_that_fails_does_not_end_the_training(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.shelf.error = StoreFailure("the store is full", location="here")
+    assert not bench.save(1, every=0)
+    assert "training goes on: the store is full" in caplog.text
+    # not at each batch again
+    assert not bench.save(2)
+    bench.shelf.error = None
+    assert bench.save(3, every=0)
+    bench.stop.requested, bench.shelf.error = True, StoreFailure("full", location="here")
+    with pytest.raises(TaskPreempted, match="not saved"):
+        bench.save(4)
+
+
+def test_what_the_trainer_raises_while_it_writes_is_raised(bench: Bench) -> None:
+    bench.shelf.error = ValueError("bad weights")
+    with pytest.raises(ValueError, match="bad weights"):
+        bench.save(1, every=0)
+
+
+def test_what_was_saved_is_looked_up_once_and_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    bench = Bench(Saved({"row": 7}, tmp_path, {"loss": 1.0}))
+    assert bench.shelf.looked == 0
+    assert bench.points.saved is bench.points.saved
+    assert bench.shelf.looked == 1
+    assert bench.save(7, every=0, loss=1.0)
+    assert bench.shelf.rows == []
+
+
+@pytest.mark.parametrize("position", [{}, {"row": -1}, {"row": "3"}, {"row": True}, {"row": 1.5}, 5, None])
+def test_what_is_no_position_is_refused(bench: Bench, position: Any) -> None:
+    for points in (bench.points, NoSaves()):
+        with pytest.raises(InputError, match="'row' counts the rows"):
+            points.save(position, lambda folder: None, None, 60.0)
+
+
+def test_what_has_no_form_in_json_is_refused_at_the_first_point(bench: Bench) -> None:
+    for points in (bench.points, NoSaves()):
+        with pytest.raises(TaskError, match="no form in JSON"):
+            points.save({"row": 1}, lambda folder: None, {"x": object()}, 60.0)
+
+
+def test_outside_of_a_pipeline_nothing_is_saved() -> None:
+    points = NoSaves()
+    assert (points.saved, points.stopping) == (None, False)
+    assert not points.save({"row": 1}, lambda folder: pytest.fail("written"), {"x": 1}, 0)
+
+
+def test_rows_of_a_position_of_batches() -> None:
+    assert rows_of({"split": "sha256:…", "seed": 1, "row": 12}) == 12

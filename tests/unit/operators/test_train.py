@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.store import open_store
-from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskTerminated
+from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskPreempted, TaskTerminated
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -167,36 +168,107 @@ def test_try_after_a_kill_goes_on_inside_the_split_and_a_cleared_task_does_not(l
     found: list[Any] = []
 
     def train(ctx: TrainContext) -> None:
-        found.append(ctx.saved and (ctx.saved.state, (ctx.saved.path / "w").read_text()))
-        with ctx.saving({"batch": len(found)}) as folder:
-            (folder / "w").write_text("weights")
-        if len(found) < 3:
-            raise TaskTerminated("killed")
+        found.append(ctx.saved and (ctx.saved.position["row"], ctx.saved.state, (ctx.saved.path / "w").read_text()))
+        assert ctx.start == (ctx.saved.path if ctx.saved else None)
+        batches = ctx.batches(batch_size=2)
+        for batch in batches:
+            save = lambda folder: (folder / "w").write_text("weights")  # noqa: E731
+            ctx.save(batches.position, save, state={"rows": batch.num_rows}, every=0)
+            if len(found) < 3:
+                raise TaskTerminated("killed")
         write(ctx)
 
     build = training(train)
     for _ in range(2):
         with pytest.raises(TaskTerminated):
             lab.run(build, "train")
-    trained = lab.run(build, "train")
-    assert found == [None, ({"batch": 1}, "weights"), ({"batch": 2}, "weights")]
-    lab.clock.advance(timedelta(minutes=1))
-    lab.run(build, "train", first_started_at=lab.clock.now())  # cleared: it starts for the first time again
+    # on another host, with a database that knows nothing
+    shutil.rmtree(lab.project.home.path, ignore_errors=True)
+    trained = lab.run(build, "train", first_started_at=lab.clock.now() + timedelta(days=1))
+    assert found == [None, (2, {"rows": 2}, "weights"), (4, {"rows": 2}, "weights")]
+    assert lab.ti.saved_rows == [6, 8, 10]
+    assert trained["saves"]
+    lab.run(build, "train", cleared_at=lab.clock.now() + timedelta(days=365))
     assert found[-1] is None
-    assert (lab.project.home.scratch / "resume" / trained["resume"]).is_dir()
+
+
+def saving(ctx: TrainContext) -> dict[str, float]:
+    ctx.save({"row": 3}, lambda folder: (folder / "w").write_text("weights"), every=0)
+    write(ctx)
+    return {"auc": 0.5}
+
+
+def partials(lab: Any) -> list[Path]:
+    return list((lab.root / "checkpoints" / "model" / "main" / "main" / "partials").glob("*"))
 
 
 def test_commit_clears_what_was_saved_on_the_way(lab: Any, training: Any) -> None:
-    def train(ctx: TrainContext) -> None:
-        with ctx.saving({}):
-            pass
+    build = training(saving)
+    lab.run(build, "train")
+    assert len(partials(lab)) == 1
+    lab.run(build, "commit")
+    assert partials(lab) == []
+    # again: it was killed before it could say so
+    lab.run(build, "commit")
+
+
+def test_what_a_killed_commit_left_is_cleared_by_the_next_one(lab: Any, training: Any) -> None:
+    build = training(saving)
+    lab.run(build, "train")
+    left = partials(lab)[0]
+    copy = lab.root / "copy"
+    shutil.copytree(left, copy)
+    lab.run(build, "commit")
+    shutil.copytree(copy, left)
+    lab.xcoms.clear()
+
+    def goes_on(ctx: TrainContext) -> None:
+        assert ctx.saved is None  # it is of another training
         write(ctx)
 
-    build = training(train)
-    lab.run(build, "train")
-    assert list((lab.project.home.scratch / "resume").iterdir())
+    build = training(goes_on)
+    assert lab.run(build, "train")["saves"]
     lab.run(build, "commit")
-    assert list((lab.project.home.scratch / "resume").iterdir()) == []
+    assert partials(lab) == []
+
+
+def test_what_a_gate_refuses_is_not_gone_on_from(lab: Any, training: Any) -> None:
+    build = training(saving, commit={"gates": ["auc >= 2"]})
+    lab.run(build, "train")
+    with pytest.raises(FailException):
+        lab.run(build, "commit")
+    assert partials(lab) == []
+
+
+@pytest.mark.parametrize("params", [{"depth": 3}, {"depth": 4}])
+def test_with_other_params_the_split_is_begun_anew(lab: Any, training: Any, params: dict[str, Any]) -> None:
+    found: list[bool] = []
+
+    def train(ctx: TrainContext) -> dict[str, float]:
+        found.append(ctx.saved is not None)
+        return saving(ctx)
+
+    lab.run(training(train, params={"depth": 3}), "train")
+    lab.run(training(train, params=params), "train")
+    assert found == [False, params == {"depth": 3}]
+
+
+def test_who_never_saves_leaves_nothing_and_is_interrupted_at_once(lab: Any, training: Any) -> None:
+    trained = lab.run(training(write), "train")
+    assert not trained["saves"]
+    assert partials(lab) == []
+    assert "hold" not in lab.ti.held_stop
+
+
+def test_told_to_stop_it_ends_at_the_next_save_point(lab: Any, training: Any) -> None:
+    def train(ctx: TrainContext) -> None:
+        lab.ti.terminated = True
+        ctx.save({"row": 3}, lambda folder: (folder / "w").write_text("weights"))
+
+    with pytest.raises(TaskPreempted, match="row 3"):
+        lab.run(training(train), "train")
+    assert lab.ti.held_stop == ["hold"]
+    assert len(partials(lab)) == 1
 
 
 @pytest.mark.parametrize(
@@ -266,9 +338,8 @@ ctx = training_task()
 rows = sum(batch.num_rows for batch in ctx.split.batches(seed=ctx.seed))
 ctx.progress(rows, ctx.split.rows, loss=0.5, broken=float("nan"))
 assert ctx.parent is None or (ctx.parent.path / "model").read_text() == "10"
-with ctx.saving({"rows": rows}):
-    pass
-assert ctx.saved.state == {"rows": rows}
+assert ctx.saved is None and ctx.start == (ctx.parent and ctx.parent.path)
+assert ctx.save({"row": rows}, lambda folder: (folder / "w").write_text("weights"), state={"n": rows}, every=0)
 (ctx.output / "model").write_text(str(rows))
 with open(os.environ["TRAINFLOW_METRICS"], "w") as file:
     json.dump({"auc": 0.5, "depth": ctx.params["depth"]}, file)
@@ -359,3 +430,98 @@ def test_told_to_stop_ends_the_program_and_all_it_started(
     pid, saved = (tmp_path / "seen").read_text().split()
     assert saved == "saved"
     assert until_gone(int(pid))
+
+
+SAVING_PROGRAM = r"""
+set -eu
+mkdir "$TRAINFLOW_SAVES/.writing"
+echo "weights $1" > "$TRAINFLOW_SAVES/.writing/w"
+echo '{"position": {"row": '$1'}, "state": {"n": 1}}' > "$TRAINFLOW_SAVES/.writing/save.json"
+mv "$TRAINFLOW_SAVES/.writing" "$TRAINFLOW_SAVES/$1"
+"""
+
+
+def told_to_stop_by_signal(lab: Any) -> Any:
+    """As an attempt is by SIGTERM, here by SIGUSR1."""
+
+    def told(*_: Any) -> None:
+        lab.ti.terminated = True
+        lab.ti.on_stop()
+
+    return signal.signal(signal.SIGUSR1, told)
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_told_to_stop_a_program_may_save_and_is_preempted_however_it_ends(
+    lab: Any, training: Any, tmp_path: Path, code: int
+) -> None:
+    (tmp_path / "save").write_text(SAVING_PROGRAM)
+    script = (
+        f'echo "saved=$TRAINFLOW_SAVED" >> {tmp_path}/seen; '
+        f"trap 'bash {tmp_path}/save 7; touch $TRAINFLOW_OUTPUT/model; exit {code}' TERM; "
+        f"kill -USR1 {os.getpid()}; while true; do sleep 0.01; done"
+    )
+    before = told_to_stop_by_signal(lab)
+    try:
+        with pytest.raises(TaskPreempted, match="'bash' did"):
+            lab.run(training(command=["bash", "-c", script]), "train")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert lab.ti.saved_rows == [7]
+    # the next attempt gets it; another program would not
+    again = training(command=["bash", "-c", script])
+    before = told_to_stop_by_signal(lab)
+    try:
+        with pytest.raises(TaskPreempted):
+            lab.run(again, "train")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    first, second = (tmp_path / "seen").read_text().splitlines()
+    assert first == "saved="
+    assert (Path(second.removeprefix("saved=")) / "w").read_text() == "weights 7\n"
+    assert lab.ti.saved_rows == []  # no further than before
+
+
+def test_saves_of_a_program_are_kept_when_it_fails_afterwards(
+    lab: Any, training: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "save").write_text(SAVING_PROGRAM)
+    saves = f"bash {tmp_path}/save 3; bash {tmp_path}/save 4; mkdir $TRAINFLOW_SAVES/.5"
+    program = ["bash", "-c", f"{saves}; exit 1"]
+    with pytest.raises(TaskError):
+        lab.run(training(command=program), "train")
+    assert lab.ti.saved_rows[-1] == 4
+
+    with pytest.raises(TaskError):
+        lab.run(training(command=["bash", "-c", "mkdir $TRAINFLOW_SAVES/6; exit 1"]), "train")
+    assert "was not kept" in caplog.text
+    assert lab.ti.saved_rows == []
+
+
+def test_python_program_that_is_told_to_stop_saves_at_its_next_point(lab: Any, training: Any) -> None:
+    script = f"""
+import os, signal
+from trainflow.operators import training_task
+
+ctx = training_task()
+batches = ctx.batches(batch_size=2)
+for batch in batches:
+    if ctx.saved is None and batches.position["row"] == 4:
+        assert not ctx.stopping
+        os.kill({os.getpid()}, signal.SIGUSR1)
+        while not ctx.stopping:
+            pass
+    ctx.save(batches.position, lambda folder: (folder / "w").write_text("weights"), state={{"x": 1}})
+row, weights = ctx.saved.position["row"], (ctx.start / "w").read_text()
+(ctx.output / "model").write_text(f"{{row}} {{ctx.saved.state}} {{weights}}")
+"""
+    before = told_to_stop_by_signal(lab)
+    try:
+        with pytest.raises(TaskPreempted):
+            lab.run(training(command=program(script)), "train")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert lab.ti.saved_rows == [4]
+    trained = lab.run(training(command=program(script)), "train")
+    model = lab.root / "checkpoints" / trained["artifacts"]["path"] / "model"
+    assert model.read_text() == "4 {'x': 1} weights"

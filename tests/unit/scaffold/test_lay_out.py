@@ -14,7 +14,6 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.errors import InputError, ProjectError
-from trainflow.operators.resume import SaveFolder
 from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.samples.next_split import SplitFound, next_split
@@ -138,8 +137,7 @@ def test_its_pipeline_trains_on_every_day_and_gets_better(project: Path, example
         common = context(project, dag, split, name)
         if parent:
             errors.append(example.evaluate(EvaluateContext(parent=parent, **common))["rmse"])
-        saves = SaveFolder(project / "saves", name)
-        metrics = example.train(TrainContext(parent=parent, output=output, _saves=saves, **common))
+        metrics = example.train(TrainContext(parent=parent, output=output, **common))
         trained.append(len(split.partitions))
         parent = ParentCheckpoint(id=name, sequence=len(trained), watermark=split.end, path=output)
 

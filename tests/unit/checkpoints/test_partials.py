@@ -1,0 +1,233 @@
+"""What was saved inside a split: whole or not there, the newest one of the newest attempt, in any kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.partials import (
+    Partials,
+    clear_partials,
+    drop_training,
+    sweep_partials,
+    training_name,
+)
+from trainflow.checkpoints.store import Store
+from trainflow.errors import StoreFailure
+from trainflow.testing.chains import attempt_id, day
+from trainflow.testing.faulty_store import FaultyStore, When
+from trainflow.testing.simulation.memory_store import MemoryStore
+
+CHAIN = ChainKey("model")
+NAME = training_name(attempt_id(90), "split")
+
+
+@pytest.fixture(params=["local", "elsewhere"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "store") if request.param == "local" else MemoryStore()
+
+
+@pytest.fixture
+def attempt(store: Store, tmp_path: Path) -> Callable[..., Partials]:
+    """An attempt made on day `number`."""
+
+    def make(number: int, name: str = NAME, not_before: int | None = None, into: Store = store) -> Partials:
+        moment = None if not_before is None else day(not_before)
+        scratch = tmp_path / "scratch" / attempt_id(number)
+        return Partials(into, CHAIN, name, attempt_id(number), scratch, not_before=moment)
+
+    return make
+
+
+Attempt = Callable[..., Partials]
+
+
+def save(partials: Partials, row: int, text: str = "weights") -> None:
+    folder = partials.begin()
+    assert list(folder.iterdir()) == []
+    (folder / "sub").mkdir()
+    (folder / "w").write_text(f"{text} {row}")
+    (folder / "sub" / "manifest.json").write_text("the trainer's own")
+    partials.complete({"row": row}, {"loss": row / 10}, day(0))
+
+
+def found(partials: Partials) -> tuple[int, str] | None:
+    newest = partials.newest()
+    if newest is None:
+        return None
+    partial, folder = newest
+    assert partial.state == {"loss": partial.position["row"] / 10}
+    assert (folder / "sub" / "manifest.json").read_text() == "the trainer's own"
+    return partial.position["row"], (folder / "w").read_text()
+
+
+def names(store: Store) -> list[str]:
+    return store.folders(f"{CHAIN.partials}/{NAME}")
+
+
+def overwrite(store: Store, path: str, data: bytes) -> None:
+    store.delete(path)
+    store.create_exclusive(path, data)
+
+
+def test_what_nobody_saved_costs_one_listing(attempt: Attempt) -> None:
+    store = FaultyStore(MemoryStore())
+    partials = attempt(1, into=store)
+    assert partials.newest() is None
+    assert store.calls == ["folders"]
+    assert not partials.any
+
+
+def test_the_newest_one_is_found_and_two_are_kept(store: Store, attempt: Attempt) -> None:
+    first = attempt(1)
+    for row in (10, 20, 30):
+        save(first, row)
+    assert first.any
+    assert names(store) == [f"{attempt_id(1)}-0000000{number}" for number in (2, 3)]
+    second = attempt(2)
+    assert found(second) == (30, "weights 30")
+    assert second.any
+    save(second, 40)
+    save(second, 50)
+    assert names(store) == [f"{attempt_id(2)}-0000000{number}" for number in (1, 2)]
+    assert found(attempt(3)) == (50, "weights 50")
+
+
+def test_a_training_of_something_else_finds_nothing(attempt: Attempt) -> None:
+    save(attempt(1), 10)
+    other = attempt(2, training_name(attempt_id(90), "another split"))
+    assert found(other) is None
+    # there is something to clear away nevertheless
+    assert other.any
+
+
+def test_a_zombie_does_not_get_before_its_successor(store: Store, attempt: Attempt) -> None:
+    zombie, successor = attempt(1), attempt(2)
+    save(zombie, 10)
+    save(successor, 20)
+    for row in (100, 110, 120):
+        save(zombie, row)
+    assert found(attempt(3)) == (20, "weights 20")
+    save(successor, 30)
+    save(zombie, 130)
+    assert found(attempt(3)) == (30, "weights 30")
+    assert names(store) == [f"{attempt_id(2)}-0000000{number}" for number in (1, 2)]
+
+
+def test_what_was_not_completed_is_not_there(store: Store, attempt: Attempt) -> None:
+    partials = attempt(1)
+    save(partials, 10)
+    (partials.begin() / "w").write_text("torn")
+    assert found(attempt(2)) == (10, "weights 10")
+    partials.abandon()
+    assert names(store) == [f"{attempt_id(1)}-00000001"]
+
+
+@pytest.mark.parametrize("damage", ["file", "manifest", "torn manifest", "position", "missing"])
+def test_a_damaged_one_is_passed_over_for_the_one_before(store: Store, attempt: Attempt, damage: str) -> None:
+    partials = attempt(1)
+    save(partials, 10)
+    save(partials, 20)
+    newest = f"{CHAIN.partials}/{NAME}/{attempt_id(1)}-00000002"
+    manifest = store.read(f"{newest}/manifest.json")
+    match damage:
+        case "file":
+            overwrite(store, f"{newest}/files/w", b"weights 21")
+        case "manifest":
+            overwrite(store, f"{newest}/manifest.json", b"{}")
+        case "torn manifest":
+            overwrite(store, f"{newest}/manifest.json", manifest[: len(manifest) // 2])
+        case "position":
+            overwrite(store, f"{newest}/manifest.json", manifest.replace(b'"row":20', b'"row":21'))
+        case "missing":
+            store.delete(f"{newest}/files/w")
+    assert found(attempt(2)) == (10, "weights 10")
+
+
+def test_when_all_are_damaged_the_split_is_begun_anew(store: Store, attempt: Attempt) -> None:
+    save(attempt(1), 10)
+    overwrite(store, f"{CHAIN.partials}/{NAME}/{attempt_id(1)}-00000001/files/w", b"?")
+    assert found(attempt(2)) is None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_store_that_fails_leaves_no_half_and_the_next_save_succeeds(attempt: Attempt, when: When) -> None:
+    inner = MemoryStore()
+    for call in range(1, 12):
+        failing = FaultyStore(inner, fail_at=call, when=when)
+        partials = attempt(call, into=failing)
+        before, now = found(attempt(100, into=inner)), (call * 10, f"weights {call * 10}")
+        try:
+            save(partials, call * 10)
+        except StoreFailure:
+            # the put that failed may have happened all the same
+            assert found(attempt(100, into=inner)) in (before, now)
+        else:
+            assert found(attempt(100, into=inner)) == now
+        failing.fail_at = None
+        save(partials, call * 10 + 1)
+        assert found(attempt(100, into=inner)) == (call * 10 + 1, f"weights {call * 10 + 1}")
+
+
+def test_what_a_person_cleared_is_gone(store: Store, attempt: Attempt) -> None:
+    save(attempt(1), 10)
+    cleared = attempt(3, not_before=2)
+    assert found(cleared) is None
+    assert names(store) == []
+    # a zombie from before goes on saving
+    save(attempt(1), 20)
+    assert found(attempt(4, not_before=2)) is None
+    save(cleared, 5)
+    assert found(attempt(4, not_before=2)) == (5, "weights 5")
+    # a database that was lost knows of no clear
+    assert found(attempt(5)) == (5, "weights 5")
+
+
+def test_an_attempt_made_in_the_moment_of_the_clear_counts(store: Store, tmp_path: Path) -> None:
+    """Attempt ids know milliseconds only."""
+    cleared = day(2) + timedelta(microseconds=900)
+    partials = Partials(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
+    save(partials, 10)
+    again = Partials(store, CHAIN, NAME, attempt_id(3), tmp_path / "again", not_before=cleared)
+    assert found(again) == (10, "weights 10")
+
+
+def test_a_commit_clears_what_does_not_start_from_the_new_head(store: Store, attempt: Attempt) -> None:
+    next_one = training_name(attempt_id(91), "next split")
+    for name in (NAME, training_name(None, "first split"), next_one):
+        save(attempt(1, name), 10)
+    store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
+    assert clear_partials(store, CHAIN, attempt_id(91)) == 2
+    assert store.folders(CHAIN.partials) == sorted([next_one, "of-somebody-else"])
+    assert clear_partials(store, CHAIN, attempt_id(91)) == 0
+    drop_training(store, CHAIN, attempt_id(91))
+    assert store.folders(CHAIN.partials) == ["of-somebody-else"]
+
+
+def test_a_sweep_finds_what_a_killed_commit_left(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    old, current = training_name(None, "old"), training_name(attempt_id(91), "current")
+    for name in (old, current):
+        save(Partials(store, CHAIN, name, attempt_id(1), tmp_path / "scratch"), 10)
+    store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
+    modified = store.files(f"{CHAIN.partials}/{old}")[0].modified
+    assert modified is not None
+    grace = timedelta(days=7)
+    assert sweep_partials(store, CHAIN, attempt_id(91), modified, grace=grace, dry_run=False) == []
+    later = modified + timedelta(days=8)
+    (found,) = sweep_partials(store, CHAIN, attempt_id(91), later, grace=grace)
+    assert (found.path, found.files) == (f"{CHAIN.partials}/{old}", 3)
+    assert len(store.folders(CHAIN.partials)) == 3
+    assert sweep_partials(store, CHAIN, attempt_id(91), later, grace=grace, dry_run=False) == [found]
+    assert store.folders(CHAIN.partials) == sorted([current, "of-somebody-else"])
+
+
+def test_the_name_is_a_function_of_what_is_trained() -> None:
+    assert training_name("p", "s", {"a": 1, "b": 2}) == training_name("p", "s", {"b": 2, "a": 1})
+    different = [("p", "s"), ("q", "s"), (None, "s"), ("p", "t"), ("p", "s", 1)]
+    assert len({training_name(*parts) for parts in different}) == len(different)

@@ -1,0 +1,271 @@
+"""What an attempt saved inside its split: files, and the exact position they belong to. One atomic unit.
+
+    {chain}/partials/{parent}.{digest}/{attempt}-{number}/files/…
+    {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.json
+
+The middle name is a pure function of what is trained, so whoever trains the same again - on another host, with another
+database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
+files and of itself; one that is torn or damaged is passed over for the one before.
+
+Attempt ids sort by time, so the last name is the newest save: a zombie may go on saving, but its successor's saves are
+what is read from then on. Two of a training are kept. Those of a training whose parent is no longer the head can never
+be committed, and the next commit clears them away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainflow.chaos import passed
+from trainflow.checkpoints.artifacts import differences, take_stock, upload, verify
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import ArtifactFile, Artifacts
+from trainflow.checkpoints.local_store import make_folder
+from trainflow.checkpoints.orphans import attempt_time
+from trainflow.checkpoints.store import Store, failure
+from trainflow.errors import ArtifactCorrupt, StoreFailure
+from trainflow.identifiers import canonical_json, digest
+
+log = logging.getLogger(__name__)
+
+#: how many saves of one training are kept: should the newest be damaged, there is one more
+KEPT = 2
+_MANIFEST = "manifest.json"
+_FILES = "files"
+_NO_PARENT = "start"
+
+
+class Partial(msgspec.Struct, frozen=True):
+    """One save: `position` says which rows its files have learnt from, `state` is what the trainer added."""
+
+    attempt_id: str
+    number: int
+    position: dict[str, Any]
+    state: dict[str, Any]
+    files: list[ArtifactFile]
+    at: datetime
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    digest: str
+    partial: Partial
+
+
+def training_name(parent_id: str | None, *what: object) -> str:
+    """The name that all attempts at one training share: its parent, and a digest of whatever else it depends on."""
+    return f"{parent_id or _NO_PARENT}.{hashlib.sha256(canonical_json(list(what))).hexdigest()[:24]}"
+
+
+class Partials:
+    """The saves of one training (`name`), as one attempt sees them. Its own go below `scratch` first, unless the store
+    is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainKey,
+        name: str,
+        attempt_id: str,
+        scratch: Path,
+        *,
+        not_before: datetime | None = None,
+    ) -> None:
+        #: whether the chain has partials, so that a commit has something to clear away
+        self.any = False
+        self._store = store
+        self._chain = chain
+        self._training = f"{chain.partials}/{name}"
+        self._attempt_id = attempt_id
+        self._scratch = scratch
+        # attempt ids know milliseconds
+        self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
+        self._number = 0
+
+    def newest(self) -> tuple[Partial, Path] | None:
+        """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
+
+        One listing when the chain has no partials. Raises StoreFailure.
+        """
+        names = self._store.folders(self._chain.partials)
+        self.any = bool(names)
+        if self._training.rpartition("/")[2] not in names:
+            return None
+        complete = self._complete()
+        for name in complete:
+            if self._was_cleared(name):
+                self._delete(name)
+        for name in reversed([name for name in complete if not self._was_cleared(name)]):
+            try:
+                partial = self._manifest(name)
+                return partial, self._fetch(name, partial)
+            except (FileNotFoundError, ArtifactCorrupt) as error:
+                log.warning("the save %s cannot be used (%s): the one before is tried", name, error)
+        return None
+
+    def begin(self) -> Path:
+        """An empty folder to write the next save into."""
+        self._number += 1
+        folder = self._folder()
+        try:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            make_folder(folder)
+        except OSError as error:
+            raise failure("create", str(folder), error) from error
+        return folder
+
+    def complete(self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime) -> Partial:
+        """What was written into the folder that `begin` gave is a save from now on. Raises StoreFailure,
+        ArtifactsRefused."""
+        path, folder = self._path(), self._folder()
+        files = take_stock(folder)
+        upload(self._store, f"{path}/{_FILES}", folder, files)
+        partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now)
+        passed("partial: files are in the store")
+        self._store.create_exclusive(f"{path}/{_MANIFEST}", _encode(partial))
+        passed("partial: saved")
+        self.any = True
+        if not self._in_place(folder):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+        self._forget_older()
+        return partial
+
+    def abandon(self) -> None:
+        """Take away what `begin` has begun and nobody completed. Never raises."""
+        shutil.rmtree(self._folder().parent, ignore_errors=True)
+
+    def _path(self) -> str:
+        return f"{self._training}/{self._attempt_id}-{self._number:08d}"
+
+    def _folder(self) -> Path:
+        path = self._path()
+        base = self._store.local_path(path) or self._scratch / path.rpartition("/")[2]
+        return base / _FILES
+
+    def _in_place(self, folder: Path) -> bool:
+        return self._store.local_path(f"{self._path()}/{_FILES}") == folder
+
+    def _complete(self) -> list[str]:
+        """Names of saves that have a manifest, oldest first."""
+        inside = [file.path.removeprefix(f"{self._training}/").split("/") for file in self._store.files(self._training)]
+        # a trainer's own files may have any name; they are one level deeper
+        names = [parts[0] for parts in inside if parts[1:] == [_MANIFEST]]
+        return sorted(name for name in names if _attempt_of(name) is not None)
+
+    def _was_cleared(self, name: str) -> bool:
+        made = _attempt_of(name)
+        return self._not_before is not None and made is not None and made < self._not_before
+
+    def _manifest(self, name: str) -> Partial:
+        data = self._store.read(f"{self._training}/{name}/{_MANIFEST}")
+        try:
+            manifest = msgspec.json.decode(data, type=_Manifest)
+        except msgspec.MsgspecError as error:
+            raise ArtifactCorrupt(f"its manifest cannot be read: {error}", location=name) from None
+        if data != _encode(manifest.partial):
+            raise ArtifactCorrupt("its manifest is not what was written", location=name)
+        return manifest.partial
+
+    def _fetch(self, name: str, partial: Partial) -> Path:
+        artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", partial.files)
+        local = self._store.local_path(artifacts.path)
+        if local is not None:
+            make_folder(local)  # a save without files has none
+            _raise_if(verify(self._store, artifacts), name)
+            return local
+        target = self._scratch / f"{name}-{os.urandom(4).hex()}"
+        target.mkdir(parents=True)
+        for file in partial.files:
+            self._store.get_file(f"{artifacts.path}/{file.path}", target / file.path)
+        _raise_if(differences(target, artifacts), name)
+        return target
+
+    def _forget_older(self) -> None:
+        try:
+            for name in self._complete()[:-KEPT]:
+                self._delete(name)
+        except StoreFailure as error:
+            log.warning("older saves could not be cleared away, the commit will: %s", error)
+
+    def _delete(self, name: str) -> None:
+        """The manifest first: half of a save is none."""
+        self._store.delete(f"{self._training}/{name}/{_MANIFEST}")
+        self._store.delete_folder(f"{self._training}/{name}")
+
+
+def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:
+    """Delete the saves of trainings that start from anything but `head_id`: the fence lets none of them be committed.
+    Returns of how many trainings. Raises StoreFailure; what is left then is found by the next one."""
+    gone = [name for name, parent in _trainings(store, chain) if parent != head_id]
+    for name in gone:
+        store.delete_folder(f"{chain.partials}/{name}")
+    return len(gone)
+
+
+def drop_training(store: Store, chain: ChainKey, parent_id: str | None) -> None:
+    """Delete the saves of trainings that start from `parent_id`: the split is begun anew. Raises StoreFailure."""
+    for name, parent in _trainings(store, chain):
+        if parent == parent_id:
+            store.delete_folder(f"{chain.partials}/{name}")
+
+
+class OldPartials(msgspec.Struct, frozen=True):
+    """The saves of one training that will not be gone on from. `modified` is its newest file's time."""
+
+    path: str
+    files: int
+    size: int
+    modified: datetime
+
+
+def sweep_partials(
+    store: Store, chain: ChainKey, head_id: str | None, now: datetime, *, grace: timedelta, dry_run: bool = True
+) -> list[OldPartials]:
+    """Find (and unless `dry_run` delete) saves that a commit was killed before it cleared away: of trainings that do
+    not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
+    that nobody here gives."""
+    found = []
+    for name, parent in _trainings(store, chain):
+        if parent == head_id:
+            continue
+        files = store.files(f"{chain.partials}/{name}")
+        times = [file.modified for file in files if file.modified is not None]
+        if times and max(times) <= now - grace:
+            size = sum(file.size for file in files)
+            found.append(OldPartials(f"{chain.partials}/{name}", len(files), size, max(times)))
+    if not dry_run:
+        for old in found:
+            store.delete_folder(old.path)
+    return found
+
+
+def _trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:
+    """(name, parent) of the trainings that have saved anything."""
+    for name in store.folders(chain.partials):
+        parent, dot, rest = name.rpartition(".")
+        if dot and len(rest) == 24:
+            yield name, None if parent == _NO_PARENT else parent
+
+
+def _attempt_of(name: str) -> datetime | None:
+    """When the attempt that saved `name` was made; None for what is no save."""
+    attempt, _, number = name.rpartition("-")
+    return attempt_time(attempt) if number.isdigit() else None
+
+
+def _encode(partial: Partial) -> bytes:
+    content = msgspec.to_builtins(partial)
+    return canonical_json({"digest": digest(canonical_json(content)), "partial": content})
+
+
+def _raise_if(problems: list[str], name: str) -> None:
+    if problems:
+        raise ArtifactCorrupt("; ".join(problems), location=name)
