@@ -272,9 +272,11 @@ def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Da
     assert report["republished"] == ["2013-01-02T00:00:00Z"]
     assert [notice.split(" ")[:2] for notice in report["notices"]] == [
         ["partition", "2013-01-02T00:00:00+00:00"],
-        ["the", "hole"],
+        ["1", "partitions"],
         ["1", "partitions"],
     ]
+    assert "of the holes have arrived, the first is 2013-01-05T00:00Z" in report["notices"][1]
+    assert report["arrived"] == ["2013-01-05T00:00:00Z"]
     assert trained.json("audit", "days", "--no-samples")["notices"] == []
 
 

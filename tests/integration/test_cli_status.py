@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -158,9 +158,9 @@ def publish(home: Home, *names: str) -> None:
         (folder / "_SUCCESS").touch()
 
 
-def commit(home: Home, days: int, run_id: str) -> None:
+def commit(home: Home, days: int, run_id: str, **more: Any) -> None:
     store = LocalStore(home.project.root / "checkpoints")
-    ChainWriter(store, home.project.root / "scratch", ChainKey("days")).commit(days=days, run_id=run_id)
+    ChainWriter(store, home.project.root / "scratch", ChainKey("days")).commit(days=days, run_id=run_id, **more)
 
 
 # -- status --------------------------------------------------------------------------------------------------------
@@ -350,12 +350,8 @@ def test_why_of_a_broken_file(home: Home) -> None:
 # -- plan ----------------------------------------------------------------------------------------------------------
 
 
-def test_plan_estimates_from_earlier_runs_without_their_waiting(home: Home) -> None:
-    commit(home, 2, "first")  # 20 rows
-    run = home.start_run("first")
-    started = NOW - timedelta(minutes=4)
-    home.task(run, "samples", "success", started_at=started, ended_at=started + timedelta(seconds=40))
-    home.finish(run, DagRunState.SUCCESS, seconds=50.0)
+def test_plan_estimates_from_what_the_ledger_says_earlier_runs_took(home: Home) -> None:
+    commit(home, 2, "first", seconds=10.0)  # 20 rows
     folder = home.project.root / "data/date=2013-01-03"
     folder.mkdir(parents=True)
     import pyarrow as pa
@@ -368,6 +364,37 @@ def test_plan_estimates_from_earlier_runs_without_their_waiting(home: Home) -> N
 
     assert plan["runs"][0]["rows"] == 4
     assert plan["estimated_seconds"] == pytest.approx(4 * 10.0 / 20)
+    finish = datetime.fromisoformat(plan["finish_at"]) - datetime.now(UTC)
+    assert abs(finish - timedelta(seconds=2)) < timedelta(minutes=1)
+    assert (plan["never_catches_up"], plan["holes_arrived"]) == (False, 0)
+
+
+def test_a_chain_that_is_slower_than_its_samples_says_so_everywhere(home: Home) -> None:
+    publish(home, *(f"2013-01-0{number}" for number in range(3, 8)))
+    commit(home, 2, "first", seconds=2 * 26 * 3600.0)
+
+    [line] = home.json("status", "days")["pipelines"]
+    assert (line["lag"], line["lag_seconds"]) == (5, 5 * 86_400.0)
+    assert (line["never_catches_up"], line["catches_up_in_seconds"]) == (True, None)
+    assert home.why()[1].endswith("at this rate it never catches up: it is 5 days behind")
+    code, said = home.run("plan", "days")
+    assert (code, "at this rate it never catches up" in said) == (1, True)  # and it would fail: no Parquet
+
+
+def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:
+    writer = ChainWriter(LocalStore(home.project.root / "checkpoints"), home.project.root / "scratch", ChainKey("days"))
+    writer.commit(days=3, skip=[1])
+    publish(home, "2013-01-01", "2013-01-02")  # trained with another content; stepped over
+
+    [line] = home.json("status", "days")["pipelines"]
+    assert line["republished"] == ["2013-01-01T00:00:00Z"]
+    assert (line["holes"], line["holes_arrived"]) == (1, 1)
+    shown = home.run("status", "days")[1]
+    assert "1 published again; 1 holes, 1 arrived" in shown
+    sentence = home.why()[1]
+    assert "partition 2013-01-01T00:00Z was published again after being trained on" in sentence
+    assert "1 partition of its holes has arrived: 'trainflow repair pipelines/days.yaml'" in sentence
+    assert home.json("plan", "days")["holes_arrived"] == 1
 
 
 def test_outbox_reason_is_shown(home: Home) -> None:

@@ -43,6 +43,8 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: list[Interval]
     #: stepped over and not trained since
     holes: list[Interval]
+    #: partitions of the holes that are there now; where somebody looked
+    arrived: list[datetime] = []
     #: partitions that were holes once
     filled: int
     #: after the head: the next checkpoint records them as holes
@@ -88,7 +90,7 @@ def audit(
     verify_files: bool = True,
 ) -> AuditReport:
     """Audit a chain. `samples` adds the table's own start and partition length, `fingerprint_now` finds partitions that
-    were published again and holes that have samples now (`root` is for the caller that builds it).
+    were published again (`root` is for the caller that builds it).
 
     `verify_files` reads every file of every kept checkpoint. Raises StoreFailure when the store cannot be read at all.
     """
@@ -106,7 +108,7 @@ def audit(
         _check_alignment(work, partitions, samples)
     if verify_files:
         _verify_files(work)
-    republished = _compare(work, holes, fingerprint_now) if fingerprint_now else []
+    republished = _compare(work, fingerprint_now) if fingerprint_now else []
     problems = work.ledger_problems + work.artifact_problems + work.time_problems
     head = work.line[-1] if work.line else None
     return AuditReport(
@@ -216,7 +218,7 @@ def _verify_files(work: _Audit) -> None:
         work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
 
 
-def _compare(work: _Audit, holes: list[Interval], fingerprint_now: FingerprintNow) -> list[datetime]:
+def _compare(work: _Audit, fingerprint_now: FingerprintNow) -> list[datetime]:
     republished = []
     for entry in work.line:
         for each in entry.split.partitions:
@@ -227,7 +229,4 @@ def _compare(work: _Audit, holes: list[Interval], fingerprint_now: FingerprintNo
                     f"partition {each.start.isoformat()} was published again after checkpoint {entry.id} (sequence "
                     f"{entry.sequence}) trained on it"
                 )
-    for hole in holes:
-        if fingerprint_now(hole.start) is not None:
-            work.notices.append(f"the hole {hole} has samples now: repair the chain to train on them")
     return republished

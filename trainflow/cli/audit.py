@@ -36,9 +36,9 @@ def audit(
 
     JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
     branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
-    reason}), filled (partitions that were holes once), skips, promoted ({alias: checkpoint}), rewinds, start (what it
-    was forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
-    republished, problems, notices, ok.
+    reason}), arrived (starts of partitions of the holes that are there now), filled (partitions that were holes once),
+    skips, promoted ({alias: checkpoint}), rewinds, start (what it was forked or adopted from), entries, checkpoints,
+    head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems, notices, ok.
     """
     from trainflow.clock import SystemClock
     from trainflow.engine.auditing import audit_chain
@@ -90,6 +90,7 @@ def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
         "gap_list": report.gaps,
         "duplicate_list": report.duplicates,
         "hole_list": report.holes,
+        "arrived": report.arrived,
         "filled": report.filled,
         "skips": report.skips,
         "promoted": report.promoted,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.engine.plan import Plan
+    from trainflow.samples.inventory import Inventory
     from trainflow.samples.pace import Pace
-    from trainflow.serialization.document import DagDocument
 
 EXIT_STOPPED = 1
 _COLUMNS = {
@@ -49,13 +50,18 @@ def plan(
 
     JSON: {pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows, bytes,
     holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
-    partitions, rows, bytes, estimated_seconds}. Estimates come from earlier runs
-    in the database, and are null without any.
+    partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived}. Estimates come from how
+    long the runs of the newest checkpoints took, and are null without any; finish_at: when runs follow each other from
+    now on. never_catches_up: samples arrive faster than they are trained on. holes_arrived: partitions that were
+    stepped over and are there now, which 'trainflow repair' trains.
     """
+    from trainflow.checkpoints.recent import experiences
     from trainflow.clock import SystemClock
     from trainflow.engine.plan import begins_at
     from trainflow.engine.plan import plan as make_plan
     from trainflow.samples.inventory import open_inventory
+    from trainflow.samples.pace import limits_for_target, pace_of
+    from trainflow.samples.spec import SplitLimits
 
     file = open_pipeline(pipeline, overrides)
     chain = file.one_chain(stage, branch)
@@ -63,14 +69,16 @@ def plan(
     document = next(each for each in file.documents if each.dag_id == chain.dag_id)
     watermark = begins_at(document, ledger)
     inventory = open_inventory(samples, file.project.root, SystemClock().now())
-    pace = _pace(chain, ledger, document)
-    made = make_plan(samples, chain.document.limits, watermark, inventory, most=runs, pace=pace)
+    history = experiences(ledger, ledger.state())
+    limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
+    made = make_plan(samples, limits, watermark, inventory, most=runs, pace=pace)
     facts = {
         "pipeline": ledger.chain.pipeline,
         "stage": ledger.chain.stage,
         "branch": ledger.chain.branch,
         "head_sequence": ledger.state().head_sequence,
         "watermark": watermark,
+        **_prospects(made, pace, watermark, ledger, inventory),
     }
     if as_json:
         print_json({**facts, **{name: getattr(made, name) for name in made.__struct_fields__}})
@@ -79,21 +87,20 @@ def plan(
     return EXIT_STOPPED if made.outcome == "stopped" else 0
 
 
-def _pace(chain: Chain, ledger: Ledger, document: DagDocument) -> Pace:
-    """How fast the runs were that the database remembers."""
-    from trainflow.cli.databases import existing_database
-    from trainflow.engine.plan import experiences
-    from trainflow.samples.pace import HISTORY, Pace, pace_of
+def _prospects(
+    made: Plan, pace: Pace, watermark: datetime | None, ledger: Ledger, inventory: Inventory
+) -> dict[str, Any]:
+    from trainflow.checkpoints.repairs import open_holes
+    from trainflow.samples.lag import forecast, lag_behind
+    from trainflow.samples.repair import arrived
 
-    with existing_database(chain.project, chain.settings) as database:
-        if database is None:
-            return Pace()
-        from trainflow.metadata.status_queries import run_seconds
-
-        waiting = next((task.task_id for task in document.tasks if task.role == "samples"), None)
-        with database.reading() as connection:
-            seconds = run_seconds(connection, chain.dag_id, waiting, HISTORY * 2)
-    return pace_of(experiences(ledger, seconds))
+    samples, seconds = inventory.samples, made.estimated_seconds
+    lag = lag_behind(samples, watermark, inventory.is_ready, inventory.now)
+    return {
+        "finish_at": None if seconds is None else inventory.now + timedelta(seconds=round(seconds)),
+        "never_catches_up": forecast(samples, lag.partitions, pace.seconds_a_partition, inventory.now).never,
+        "holes_arrived": sum(1 for _ in arrived(samples, open_holes(ledger), inventory)),
+    }
 
 
 def _show(made: Plan, facts: dict[str, Any]) -> None:
@@ -119,6 +126,13 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
     print_rows(rows, _COLUMNS, as_json=False, empty="no run would train anything now")
     if made.runs:
         counted = f", {made.rows:,} rows" if made.rows is not None else ""
-        about = f", about {duration(made.estimated_seconds)}" if made.estimated_seconds is not None else ""
+        about = ""
+        if made.estimated_seconds is not None:
+            about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])} UTC"
         typer.echo(f"{len(made.runs)} runs, {made.partitions:,} partitions{counted}, {made.bytes:,} bytes{about}")
     typer.echo(f"{_WORDS[made.outcome]}: {made.reason}")
+    if facts["never_catches_up"]:
+        typer.secho("at this rate it never catches up: samples arrive faster than they are trained on", fg="yellow")
+    if facts["holes_arrived"]:
+        count = facts["holes_arrived"]
+        typer.echo(f"{count:,} partitions of the chain's holes have arrived: 'trainflow repair' trains them")

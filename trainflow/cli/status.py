@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
 
 if TYPE_CHECKING:
     from trainflow.cli.situations import Look
@@ -18,6 +18,7 @@ _COLUMNS = {
     "head": "HEAD",
     "trained": "TRAINED UP TO",
     "behind": "READY BEYOND",
+    "samples": "SAMPLES",
     "now": "NOW",
     "failed": "LAST FAILURE",
     "undelivered": "TO MLFLOW",
@@ -41,7 +42,11 @@ def status(
     stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
     import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
     last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
-    undelivered}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
+    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished}]}. lag:
+    partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from the
+    watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are trained
+    on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
+    republished: starts of partitions that have other content now than was trained.
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock
@@ -76,6 +81,12 @@ def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
         "watermark": standing.watermark if standing else None,
         "lag": standing.lag if standing else None,
         "lag_is_more": standing.lag_is_more if standing else False,
+        "lag_seconds": standing.lag_seconds if standing else None,
+        "never_catches_up": standing.never_catches_up if standing else False,
+        "catches_up_in_seconds": standing.catches_up_in_seconds if standing else None,
+        "holes": standing.holes if standing else None,
+        "holes_arrived": standing.holes_arrived if standing else None,
+        "republished": standing.republished if standing else [],
         "problem": standing.problem if standing else None,
         "paused": situation.paused,
         "missing_since": situation.missing_since,
@@ -131,6 +142,7 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
             "head": f"checkpoint {line['head_sequence']}" if line["head_sequence"] else "none",
             "trained": label(line["watermark"]) if line["watermark"] else "",
             "behind": _behind(line),
+            "samples": _samples(line),
             "now": _now(line),
             "failed": _failed(line),
             "undelivered": line["undelivered"] or None,
@@ -143,7 +155,20 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
 def _behind(line: dict[str, Any]) -> str:
     if line["lag"] is None:
         return _cut(line["problem"]) if line["problem"] else ""
-    return f"{line['lag']:,}{' or more' if line['lag_is_more'] else ''}"
+    if not line["lag"]:
+        return "0"
+    return f"{line['lag']:,}{' or more' if line['lag_is_more'] else ''} ({duration(line['lag_seconds'])})"
+
+
+def _samples(line: dict[str, Any]) -> str:
+    """What a person should know of the samples, most important first."""
+    parts = ["never catches up at this rate"] if line["never_catches_up"] else []
+    if line["republished"]:
+        parts.append(f"{len(line['republished'])} published again")
+    if line["holes"]:
+        arrived = f", {line['holes_arrived']:,} arrived" if line["holes_arrived"] else ""
+        parts.append(f"{line['holes']:,} holes{arrived}")
+    return "; ".join(parts)
 
 
 def _now(line: dict[str, Any]) -> str:

@@ -30,9 +30,7 @@ def why(
     found = look(pipeline, now)
     answers = []
     for situation in found.situations:
-        idle = not situation.running and situation.queued is None
-        standing = standing_of(situation, found, now) if idle else None
-        answer = explain(situation, standing, now)
+        answer = explain(situation, standing_of(situation, found, now), now)
         answers.append(
             {
                 "dag_id": situation.dag_id,

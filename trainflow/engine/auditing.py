@@ -10,11 +10,14 @@ import msgspec
 
 from trainflow.checkpoints.audit import AuditReport, audit
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.republished import comparable
+from trainflow.checkpoints.timeline import Interval
 from trainflow.errors import InputError, SampleError
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import label
-from trainflow.samples.readiness import Presence
+from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples
+from trainflow.samples.split import Hole
 
 
 def audit_chain(
@@ -23,9 +26,10 @@ def audit_chain(
     """The report, with a notice where samples could not be looked at. Raises StoreFailure."""
     if samples is None or not look_at_samples:
         return audit(ledger, samples, root, now, verify_files=verify_files)
-    present = Present(open_inventory(msgspec.structs.replace(samples, checks=None), root, now))
+    present = Present(open_inventory(comparable(samples), root, now))
     report = audit(ledger, samples, root, now, fingerprint_now=present.fingerprint, verify_files=verify_files)
-    return msgspec.structs.replace(report, notices=[*report.notices, *present.notices()])
+    there = present.arrived(report.holes)
+    return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
 
 
 @dataclass
@@ -39,18 +43,31 @@ class Present:
     def fingerprint(self, start: datetime) -> str | None:
         """See `trainflow.checkpoints.audit.FingerprintNow`. Never raises: an audit is about the ledger."""
         try:
-            state = self.inventory.state(start)
-            if state.presence is Presence.READY:
-                return self.inventory.content(start).fingerprint
+            found = self.inventory.fingerprint(start)
         except (SampleError, InputError) as error:
             self.unreadable[start] = str(error)
             return None
-        self.gone.add(start)
-        return None
+        if found is None:
+            self.gone.add(start)
+        return found
 
-    def notices(self) -> list[str]:
-        """What could not be compared."""
+    def arrived(self, holes: list[Interval]) -> list[datetime]:
+        """The partitions of these holes that are there now. Never raises."""
+        stretches = [Hole(hole.start, hole.end, hole.reason) for hole in holes]
+        try:
+            return list(arrived(self.inventory.samples, stretches, self.inventory))
+        except (SampleError, InputError) as error:
+            self.unreadable[holes[0].start] = str(error)
+            return []
+
+    def notices(self, arrived: list[datetime]) -> list[str]:
+        """What arrived in holes, and what could not be compared."""
         found = []
+        if arrived:
+            found.append(
+                f"{len(arrived)} partitions of the holes have arrived, the first is {label(arrived[0])}: "
+                "'trainflow repair' trains them on top of the head"
+            )
         if self.gone:
             found.append(
                 f"{len(self.gone)} partitions of the chain are not there (any more), the first is "

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.entries import Checkpoint, decode_entry
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.errors import SampleError, TrainflowError
 from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
-from trainflow.samples.pace import HISTORY, Experience, Pace
+from trainflow.samples.pace import Pace
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split
 from trainflow.serialization.document import DagDocument
@@ -89,27 +87,6 @@ def _plan(runs: list[PlannedRun], outcome: Outcome, reason: str) -> Plan:
         bytes=sum(run.bytes for run in runs),
         estimated_seconds=None if None in seconds else sum(each for each in seconds if each is not None),
     )
-
-
-def experiences(ledger: Ledger, seconds_of_runs: Mapping[str, float]) -> list[Experience]:
-    """What the newest checkpoints were trained on, with how long their runs took (run id → seconds)."""
-    return [
-        Experience(seconds_of_runs[entry.by.run_id], len(entry.split.partitions), entry.split.rows)
-        for entry in newest(ledger, HISTORY)
-        if entry.by.run_id in seconds_of_runs
-    ]
-
-
-def newest(ledger: Ledger, count: int) -> list[Checkpoint]:
-    """The checkpoints among the newest `count` entries, those without files any more included."""
-    last = ledger.state().sequence
-    paths = [ledger.chain.entry(number) for number in range(max(1, last - count + 1), last + 1)]
-    entries = [
-        decode_entry(data, location=ledger.store.uri(path))
-        for path, data in zip(paths, ledger.store.read_many(paths), strict=True)
-        if data is not None
-    ]
-    return [entry for entry in entries if isinstance(entry, Checkpoint)]
 
 
 def begins_at(document: DagDocument, ledger: Ledger) -> datetime | None:

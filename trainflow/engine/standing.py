@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.recent import experiences
+from trainflow.checkpoints.republished import republished
 from trainflow.errors import TrainflowError
-from trainflow.samples.inventory import open_inventory
+from trainflow.samples.inventory import Inventory, open_inventory
+from trainflow.samples.lag import forecast, lag_behind
+from trainflow.samples.pace import pace_of
 from trainflow.samples.partitions import after_watermark, length_of
 from trainflow.samples.readiness import Presence
+from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
+from trainflow.samples.split import Hole
 
 #: so many partitions beyond the head are looked at; more are "at least so many"
 MOST = 1000
@@ -29,7 +36,27 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None = None
     #: there are at least `lag`
     lag_is_more: bool = False
+    #: from the watermark to the end of the newest ready partition; None: not known
+    lag_seconds: float | None = None
+    #: samples arrive faster than they are trained on
+    never_catches_up: bool = False
+    #: how long it takes to catch up at the pace of the newest runs; None: never, or not known
+    catches_up_in_seconds: float | None = None
+    #: partitions that the line stepped over and has not trained since, and how many of them are there now
+    holes: int = 0
+    holes_arrived: int = 0
+    #: partitions that were published again after they were trained on, as far back as policy looks
+    republished: list[datetime] = []
     problem: str | None = None
+
+
+class Beyond(msgspec.Struct, frozen=True):
+    """Partitions that are ready after a watermark; `more`: there are others that were not counted. `seconds`: from the
+    watermark to the end of the newest."""
+
+    ready: int
+    more: bool
+    seconds: float
 
 
 def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime) -> Standing:
@@ -44,24 +71,50 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
     if samples is None:
         return known
     try:
-        ready, more = ready_beyond(samples, state.watermark, root, now)
+        inventory = open_inventory(samples, root, now)
+        known = _with_lag(known, ledger, samples, inventory)
+        return _with_changes(known, ledger, samples, inventory, root)
     except TrainflowError as error:
         return msgspec.structs.replace(known, problem=str(error))
-    return msgspec.structs.replace(known, lag=ready, lag_is_more=more)
 
 
-def ready_beyond(
-    samples: Samples, watermark: datetime | None, root: Path, now: datetime, most: int = MOST
-) -> tuple[int, bool]:
-    """How many partitions after the watermark are ready, and whether looking ended before the last one."""
-    inventory = open_inventory(samples, root, now)
-    first = after_watermark(samples, watermark)
-    starts: list[datetime] = []
-    more = False
-    for start in inventory.later(first - length_of(samples)):
-        more = len(starts) == most
-        if more:
-            break
-        if start >= first:
-            starts.append(start)
-    return sum(state.presence is Presence.READY for state in inventory.states(starts)), more
+def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory) -> Standing:
+    state = ledger.state()
+    beyond = ready_beyond(samples, state.watermark, inventory)
+    partitions = max(beyond.ready, round(beyond.seconds / samples.length_seconds)) if beyond.more else beyond.ready
+    pace = pace_of(experiences(ledger, state))
+    ahead = forecast(samples, partitions, pace.seconds_a_partition, inventory.now)
+    return msgspec.structs.replace(
+        known,
+        lag=beyond.ready,
+        lag_is_more=beyond.more,
+        lag_seconds=beyond.seconds,
+        never_catches_up=ahead.never,
+        catches_up_in_seconds=ahead.seconds,
+    )
+
+
+def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path) -> Standing:
+    state, length = ledger.state(), length_of(samples)
+    holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
+    again = republished(ledger, state, samples, root, inventory.now)
+    return msgspec.structs.replace(
+        known,
+        holes=sum(-(-(hole.end - hole.start) // length) for hole in holes),
+        holes_arrived=sum(1 for _ in arrived(samples, holes, inventory)),
+        republished=[each.start for each in again],
+    )
+
+
+def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Inventory, most: int = MOST) -> Beyond:
+    """What after the watermark is ready. Beyond the first `most` partitions it is estimated how far they go."""
+    first, length = after_watermark(samples, watermark), length_of(samples)
+    starts = [start for start in islice(inventory.later(first - length), most + 1) if start >= first]
+    more = len(starts) > most
+    states = inventory.states(starts[:most])
+    ready = [state.start for state in states if state.presence is Presence.READY]
+    if more:
+        seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
+    else:
+        seconds = (ready[-1] + length - first).total_seconds() if ready else 0.0
+    return Beyond(len(ready), more, seconds)

@@ -53,8 +53,8 @@ def explain(situation: Situation, standing: Standing | None, now: datetime) -> A
     for rule in RULES:
         answer = rule(situation, standing, now)
         if answer is not None:
-            return _and_behind(answer, situation)
-    return _never_started(situation, standing)
+            return _and_samples(_and_behind(answer, situation), situation, standing)
+    return _and_samples(_never_started(situation, standing), situation, standing)
 
 
 def _and_behind(answer: Answer, situation: Situation) -> Answer:
@@ -63,6 +63,24 @@ def _and_behind(answer: Answer, situation: Situation) -> Answer:
         return answer
     behind = f"; run {situation.queued.number} is queued behind it (max_active_runs {situation.max_active_runs})"
     return Answer(answer.kind, answer.sentence + behind)
+
+
+def _and_samples(answer: Answer, situation: Situation, standing: Standing | None) -> Answer:
+    """What else is to be known of the chain's samples, whatever goes on."""
+    if standing is None:
+        return answer
+    clauses = []
+    if standing.never_catches_up:
+        clauses.append(f"at this rate it never catches up: it is {_days(standing.lag_seconds)} behind")
+    if standing.republished:
+        first, more = label(standing.republished[0]), len(standing.republished) - 1
+        which = f"partition {first}{f' and {more} more' if more else ''}"
+        clauses.append(f"{which} {'were' if more else 'was'} published again after being trained on")
+    if standing.holes_arrived:
+        count = standing.holes_arrived
+        have = "partition of its holes has" if count == 1 else "partitions of its holes have"
+        clauses.append(f"{count:,} {have} arrived: 'trainflow repair {situation.path}' trains what arrived")
+    return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
 
 
 Rule = Callable[[Situation, Standing | None, datetime], Answer | None]
@@ -277,6 +295,11 @@ def _in(moment: datetime | None, now: datetime) -> str:
     if moment is None or moment <= now:
         return "at once"
     return f"in {_span(moment, now)}"
+
+
+def _days(seconds: float | None) -> str:
+    hours = round((seconds or 0.0) / 3600)
+    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
 
 
 def _span(later: datetime, earlier: datetime) -> str:

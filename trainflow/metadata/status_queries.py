@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -13,7 +12,7 @@ from trainflow.metadata.held_queries import Candidate
 from trainflow.metadata.outbox_queries import OUTBOX
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.task_queries import TASK
-from trainflow.states import HELD, RUN_FINISHED, DagRunState, TaskInstanceState
+from trainflow.states import HELD, RUN_FINISHED, TaskInstanceState
 
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
@@ -110,26 +109,3 @@ def held_in_dag(connection: Connection, dag_id: str, task_id: str) -> int:
         .join(RUN, RUN.c.id == TASK.c.dag_run_id)
         .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(HELD)))
     ).scalar_one()
-
-
-def run_seconds(connection: Connection, dag_id: str, waiting_task_id: str | None, limit: int) -> dict[str, float]:
-    """Run id → seconds that the newest successful runs took, without the task in which a run waits for samples."""
-    rows = connection.execute(
-        select(RUN.c.id, RUN.c.run_id, RUN.c.started_at, RUN.c.ended_at)
-        .where(RUN.c.dag_id == dag_id, RUN.c.state == DagRunState.SUCCESS, RUN.c.ended_at.is_not(None))
-        .order_by(RUN.c.id.desc())
-        .limit(limit)
-    ).all()
-    waits: dict[int, float] = {}
-    if waiting_task_id is not None and rows:
-        found = connection.execute(
-            select(TASK.c.dag_run_id, TASK.c.started_at, TASK.c.ended_at).where(
-                TASK.c.task_id == waiting_task_id, TASK.c.dag_run_id.in_([row.id for row in rows])
-            )
-        )
-        waits = {row.dag_run_id: _seconds(row.started_at, row.ended_at) for row in found}
-    return {row.run_id: _seconds(row.started_at, row.ended_at) - waits.get(row.id, 0.0) for row in rows}
-
-
-def _seconds(started: datetime | None, ended: datetime | None) -> float:
-    return (ended - started).total_seconds() if started is not None and ended is not None else 0.0

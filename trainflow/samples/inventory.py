@@ -116,6 +116,10 @@ class Inventory:
         described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
         return partition_of(start, start + length_of(self.samples), tuple(described))
 
+    def is_ready(self, start: datetime) -> bool:
+        """Whether a partition is ready: one listing, whatever comes after it."""
+        return self.states([start])[0].presence is Presence.READY
+
     def fingerprint(self, start: datetime) -> str | None:
         """Of what a partition holds now, from its listing alone; None when it is not ready."""
         state = self.state(start)

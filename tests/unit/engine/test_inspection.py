@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from trainflow.engine.inspection import PartitionLine, moment_of, partition_at, ranges
-from trainflow.engine.standing import ready_beyond
+from trainflow.engine.standing import Beyond, ready_beyond
 from trainflow.errors import InputError
+from trainflow.samples.inventory import open_inventory
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import day
 
@@ -57,10 +58,12 @@ def test_a_partition_is_named_by_its_start() -> None:
         partition_at(HOURS, "2013-01-02")
 
 
-@pytest.mark.parametrize(("most", "found"), [(100, (3, False)), (4, (3, False)), (3, (2, True)), (1, (1, True))])
-def test_so_many_beyond_the_head_are_counted(tmp_path: Path, most: int, found: tuple[int, bool]) -> None:
+@pytest.mark.parametrize(
+    ("most", "found"), [(100, (3, False, 4)), (4, (3, False, 4)), (3, (2, True, 4)), (1, (1, True, 4))]
+)
+def test_so_many_beyond_the_head_are_counted(tmp_path: Path, most: int, found: tuple[int, bool, int]) -> None:
     """Days 1, 2, 4 are ready, 3 is being written; day 0 is trained."""
-    samples = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0))
+    samples = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(5))
     for number in range(5):
         folder = tmp_path / f"t/{day(number):%Y%m%d}"
         folder.mkdir(parents=True)
@@ -68,4 +71,6 @@ def test_so_many_beyond_the_head_are_counted(tmp_path: Path, most: int, found: t
         if number != 3:
             (folder / "_SUCCESS").touch()
 
-    assert ready_beyond(samples, day(1), tmp_path, NOW, most) == found
+    ready, more, days = found
+    beyond = ready_beyond(samples, day(1), open_inventory(samples, tmp_path, NOW), most)
+    assert beyond == Beyond(ready, more, days * 86_400.0)

@@ -8,9 +8,9 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.engine.plan import begins_at, experiences, plan
+from trainflow.engine.plan import begins_at, plan
 from trainflow.errors import SampleCheckFailed
-from trainflow.samples.pace import Experience, Pace
+from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import SampleFile, SplitPartition
@@ -97,14 +97,6 @@ def test_a_table_that_is_being_written_is_waited_for() -> None:
 
     assert (made.outcome, made.runs) == ("waiting", [])
     assert "_SUCCESS" in made.reason
-
-
-def test_history_is_what_the_newest_checkpoints_were_trained_on(tmp_path: Path) -> None:
-    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
-    writer.commit(days=2, run_id="known")
-    writer.commit(days=3, run_id="forgotten")
-
-    assert experiences(writer.ledger, {"known": 4.0, "other": 9.0}) == [Experience(4.0, 2, 20)]
 
 
 def document(start_from: str | None) -> DagDocument:

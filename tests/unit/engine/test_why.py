@@ -242,6 +242,24 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way",
     ),
     (
+        "what else is to be known of the samples",
+        situation(last=ENDED),
+        Standing(
+            head_sequence=4,
+            watermark=MARK,
+            lag=0,
+            lag_seconds=40 * 3600.0,
+            never_catches_up=True,
+            holes_arrived=2,
+            republished=[MARK, MARK],
+        ),
+        Kind.CAUGHT_UP,
+        "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way; at this rate it never "
+        "catches up: it is 40 h behind; partition 2013-02-01T00:00Z and 1 more were published again after being "
+        "trained on; 2 partitions of its holes have arrived: 'trainflow repair pipelines/days.yaml' trains "
+        "what arrived",
+    ),
+    (
         "the chain cannot be read",
         situation(last=ENDED),
         Standing(problem="ledger entry 3 is torn"),
