@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -16,8 +18,13 @@ def test_a_chain_is_trained_over_postgres(postgres: LocalPostgres, tmp_path: Pat
     url = postgres.new_database()
     project = tiny_project(tmp_path / "tiny", days=9, settings=f'[database]\nurl = "{url}"\n')
     try:
+        planned = json.loads(project.run("plan", FILE, "--json").output)
         ended = project.start(FILE)
         assert ended.code == 0, ended.output
+        # a plan shows exactly what will run
+        assert [
+            (datetime.fromisoformat(run["start"]), datetime.fromisoformat(run["end"])) for run in planned["runs"]
+        ] == project.boundaries(NAME)
         assert project.audit(NAME).partitions == 9
         assert_trained_exactly_once(project, days=9)
         assert not project.home.database.exists()

@@ -82,6 +82,26 @@ with DAG("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
     PythonOperator(task_id="killed", python_callable=killed)
 
+with DAG("swallows"):
+    def swallow():
+        if count("swallow") > 1:
+            return "done"
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except BaseException:
+            return "pretends to be done"
+    PythonOperator(task_id="swallow", python_callable=swallow)
+
+with DAG("large"):
+    def much():
+        return "x" * 10_000_000
+    def measure(given):
+        return len(given)
+    a = PythonOperator(task_id="much", python_callable=much)
+    b = PythonOperator(task_id="measure", python_callable=measure, op_kwargs={"given": a.output})
+    a >> b
+
 with DAG("skips"):
     def skip():
         raise SkipException("not today")
@@ -226,6 +246,20 @@ def test_being_killed_uses_up_no_retry(engine: Embedded) -> None:
     assert [attempt.outcome for attempt in engine.attempts(run, "killed")] == ["lost", "lost", "success"]
     row = engine.tasks(run)["killed"]
     assert (row.failures, row.lost) == (0, 0)
+
+
+def test_told_to_stop_is_never_a_success(engine: Embedded) -> None:
+    """Being told raises in the task; a task that swallows it has not done what it was for, and is not blamed."""
+    run = engine.execute("swallows")
+    assert [attempt.outcome for attempt in engine.attempts(run, "swallow")] == ["preempted", "success"]
+    assert engine.xcoms(run) == {"swallow": "done"}
+    assert engine.tasks(run)["swallow"].failures == 0
+
+
+def test_ten_megabytes_go_from_task_to_task(engine: Embedded) -> None:
+    run = engine.execute("large")
+    assert engine.run(run).state == "success", engine.describe()
+    assert engine.xcoms(run)["measure"] == 10_000_000
 
 
 def test_skips_cascade(engine: Embedded) -> None:

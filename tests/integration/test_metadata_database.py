@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from trainflow.errors import EngineError
-from trainflow.messages.requests import Started
-from trainflow.metadata import pool_queries
+from trainflow.messages.requests import Progress, Started
+from trainflow.metadata import pool_queries, status_queries, task_queries
 from trainflow.metadata.database import CONFLICT_TRIES, Database, is_conflict, retry_conflicts
 from trainflow.metadata.pool_queries import POOL
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
@@ -104,6 +105,21 @@ def test_a_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
         both(lambda: plane.database.write(add_to("first")))
         assert pool_queries.slots(connection) == before
     assert slots(plane.database)["first"] == 2
+
+
+def test_whoever_looks_for_long_holds_up_no_heartbeat(plane: ControlPlane) -> None:
+    """A page that is slow to read everything must not make living tasks look dead."""
+    plane.add_dag("d", empty_task("a"))
+    run = plane.add_run("d")
+    (workload,) = plane.tick()
+    plane.claim(workload)
+    now = plane.clock.advance(timedelta(seconds=5))
+    with plane.database.reading() as connection:
+        assert task_queries.rows_of_run(connection, run)
+        assert status_queries.dags(connection)
+        beat = lambda: plane.database.write(lambda c: task_queries.heartbeat(c, plane.service_id, now))  # noqa: E731
+        assert both(beat, lambda: plane.service.handle(Progress(workload.key, 1))) == []
+    assert plane.task(run, "a").heartbeat_at == now
 
 
 def test_an_error_that_is_nobody_elses_fault_is_raised_at_once(plane: ControlPlane) -> None:

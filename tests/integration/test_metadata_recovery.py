@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import Deferral, OutcomeState
 from trainflow.metadata import run_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
@@ -149,14 +151,21 @@ class TestReconcile:
         reconciler.reconcile()
         assert set(first.executor.terminated) == {workload.key for workload in workloads}
 
-    def test_one_that_has_just_reported_is_left_alone(self, first: ControlPlane) -> None:
+    @pytest.mark.parametrize("deferred", [False, True])
+    def test_one_that_has_just_reported_is_left_alone(self, first: ControlPlane, deferred: bool) -> None:
+        """Its process still ends. Waiting is as legal an end of a stay as success is."""
         first.add_run("d")
         (workload, *_) = first.tick()
         reconciler = self.reconciler(first)
-        first.play(workload)
+        if deferred:
+            first.play(workload, OutcomeState.DEFERRED, deferral=Deferral("m.Trigger", {}, "execute_complete"))
+        else:
+            first.play(workload)
         first.executor.alive.add(workload.key)
         reconciler.reconcile()
         first.executor.alive.discard(workload.key)
+        assert not first.service.exited(workload.key, ProcessExit(code=0))
         reconciler.reconcile()
         reconciler.reconcile()
         assert first.executor.terminated == []
+        assert first.task(1, "a").state == ("deferred" if deferred else "success")

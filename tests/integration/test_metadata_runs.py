@@ -196,6 +196,24 @@ class TestStarting:
         plane.tick()
         assert self.running(plane) == {"busy": 1, "next": 1}
 
+    def test_a_place_that_is_free_is_taken_by_the_oldest_at_once(self, plane: ControlPlane) -> None:
+        """Chronological though several run at a time, and nobody waits for a whole batch to end."""
+        plane.add_dag("three", empty_task("a"), max_active_runs=3)
+        for number in range(6):
+            plane.add_run("three", f"r{number}")
+        first, second, third = plane.tick()
+        assert [workload.run_id for workload in (first, second, third)] == ["r0", "r1", "r2"]
+        for ended, begins in ((second, "r3"), (third, "r4"), (first, "r5")):
+            plane.play(ended)
+            assert [workload.run_id for workload in plane.tick()] == [begins]
+
+    def test_many_runs_may_have_one_logical_date(self, plane: ControlPlane) -> None:
+        """A run of a chain is known by its place in the chain, not by a date."""
+        runs = [plane.add_run("d", f"r{number}", logical_date=START) for number in range(3)]
+        runs.append(plane.add_run("d", "none"))
+        assert [plane.run(run).logical_date for run in runs] == [START, START, START, None]
+        assert len(plane.tick()) == 4
+
     def test_not_before_run_after(self, plane: ControlPlane) -> None:
         run = plane.add_run("d", run_after=plane.clock.now() + timedelta(hours=1))
         plane.tick()

@@ -115,6 +115,17 @@ def test_try_after_a_failed_run_clears_it_and_waits_again(lab: Any, dag: Any) ->
     assert lab.runs.states["other", OURS] == "queued"
 
 
+def test_a_reset_comes_before_the_wait_which_is_on_the_same_run_id(lab: Any, dag: Any) -> None:
+    """A second parent resets the run that the first one triggered: what it waits for is the run from then on."""
+    lab.runs.states["other", "fixed"] = "success"
+    lab.runs.parents["other", "fixed"] = ("somebody", "else", "x")
+    build = trigger(dag, trigger_run_id="fixed", reset_dag_run=True, wait_for_completion=True, deferrable=True)
+    deferred = lab.deferral(build, "t")
+    assert lab.runs.resets == ["fixed"]
+    assert deferred.trigger.run_ids == ["fixed"]
+    assert lab.runs.states["other", "fixed"] == "queued"
+
+
 def test_run_of_somebody_else_is_an_error_or_a_skip(lab: Any, dag: Any) -> None:
     lab.runs.states["other", "taken"] = "success"
     lab.runs.parents["other", "taken"] = ("somebody", "else", "x")
