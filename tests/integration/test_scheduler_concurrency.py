@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,29 @@ def test_two_at_once_keep_order_and_limits_whatever_else_is_going_on(planes: lis
     assert ended["wide"] == {"success": WIDE_RUNS}
     assert sum(ended["stirred"].values()) == STIRRED_RUNS
     assert attempts == CHAIN_RUNS * 3
+
+
+def test_a_chain_advances_although_a_hundred_runs_are_busy(tmp_path: Path) -> None:
+    """Whoever has been waiting longest goes first: a run that began later than a hundred others, each with a long row
+    of tasks, waits for what was ready before it, and not for the end of those runs."""
+    slots, busy_runs = 4, 100
+    with control_plane(tmp_path, settings=Settings(executor=ExecutorSettings(slots=slots))) as plane:
+        row = [empty_task("t0"), *(empty_task(f"t{number}", f"t{number - 1}") for number in range(1, 12))]
+        plane.add_dag("busy", *row, max_active_runs=busy_runs)
+        plane.add_dag("chain", empty_task("a"), empty_task("b", "a"), max_active_runs=1)
+        for number in range(busy_runs):
+            plane.add_run("busy", f"r{number:03d}")
+        workloads = plane.tick()
+        for number in range(4):
+            plane.add_run("chain", f"r{number}")
+        progress: list[int] = []
+        for tick in range(300):
+            for workload in workloads:
+                if workload.dag_id == "chain":
+                    progress.append(tick)
+                plane.play(workload)
+            plane.clock.advance(timedelta(seconds=1))
+            workloads = plane.tick()
+        gaps = [later - earlier for earlier, later in pairwise([0, *progress])]
+        assert len(progress) == 8
+        assert max(gaps) <= busy_runs / slots + 2

@@ -88,8 +88,9 @@ def lock_scheduled(
 ) -> list[Candidate]:
     """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
 
-    Those that resume after a wait go first: they have waited already, and hold what they waited for. Rows that another
-    scheduler is looking at are passed over.
+    Those that resume after a wait go first: they have waited already, and hold what they waited for. Of one priority,
+    who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
+    waiting until they end. Rows that another scheduler is looking at are passed over.
     """
     statement = _SCHEDULED
     if pools := list(without_pools):
@@ -122,7 +123,7 @@ _SCHEDULED = (
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
     .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
     .where(in_states({TaskInstanceState.SCHEDULED}), DAG.c.is_paused.is_(False))
-    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.id)
+    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=TASK)
 )

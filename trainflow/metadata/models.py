@@ -208,7 +208,10 @@ class TaskInstance(TableModel, name="task_instance"):
     constraints = (
         UniqueConstraint("dag_run_id", "task_id", "map_index"),
         # the order in which scheduled tasks are looked at
-        Index("ix_task_instance_queueing", "state", text("resumed DESC"), text("priority_weight DESC"), "id"),
+        Index(
+            "ix_task_instance_queueing",
+            *("state", text("resumed DESC"), text("priority_weight DESC"), "scheduled_at", "id"),
+        ),
         Index("ix_task_instance_attempt_id", "attempt_id"),
     )
 

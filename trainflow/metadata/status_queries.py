@@ -96,7 +96,7 @@ def scheduled(connection: Connection) -> list[Candidate]:
             .join(RUN, RUN.c.id == TASK.c.dag_run_id)
             .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
             .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
-            .order_by(TASK.c.priority_weight.desc(), TASK.c.id)
+            .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
         )
     ]
 
