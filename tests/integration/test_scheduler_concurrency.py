@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from trainflow.errors import LostTransition
-from trainflow.metadata import run_queries, task_queries
-from trainflow.metadata.task_queries import ATTEMPT, TASK
+from trainflow.metadata import held_queries, run_queries
+from trainflow.metadata.attempt_queries import ATTEMPT
+from trainflow.metadata.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
@@ -91,7 +92,7 @@ class Workers:
                 )
 
     def _renew(self, plane: ControlPlane, connection: Connection) -> None:
-        task_queries.heartbeat(connection, self.planes[0].service_id, plane.clock.now())
+        held_queries.heartbeat(connection, self.planes[0].service_id, plane.clock.now())
 
     def guarded(self, work: Callable[[ControlPlane], None], plane: ControlPlane) -> threading.Thread:
         def run() -> None:
