@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from trainflow.errors import PipelineFileError
 from trainflow.pipeline_spec.load import content_of, json_schema
-from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.model import PipelineFile
 from trainflow.pipeline_spec.overrides import apply_overrides
 from trainflow.pipeline_spec.problems import error_of
 from trainflow.pipeline_spec.reading import read_document
@@ -102,4 +102,4 @@ def test_the_examples_of_this_repository_satisfy_the_schema() -> None:
         value = read_document(file.read_text(), file.name).value
         assert not list(checker.iter_errors(value)), file
     assert list(checker.iter_errors({"pipeline": "x"}))
-    assert PipelineSpec.model_fields.keys() == json_schema()["properties"].keys()
+    assert PipelineFile.model_fields.keys() == json_schema()["properties"].keys()

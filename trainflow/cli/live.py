@@ -29,7 +29,7 @@ _MARKS = {
 class Display(Protocol):
     """Shows views as they come."""
 
-    def show(self, view: View, now: datetime) -> None: ...
+    def show(self, views: list[View], now: datetime) -> None: ...
 
     def close(self) -> None: ...
 
@@ -47,15 +47,16 @@ class Lines:
     """One line for each run that ended and for each new thing that is waited for."""
 
     def __init__(self) -> None:
-        self._said: str | None = None
+        self._said: dict[str, str | None] = {}
 
-    def show(self, view: View, now: datetime) -> None:
-        for run in view.new_runs:
-            _say(run_line(run, view))
-        waiting = waiting_line(view.tasks)
-        if waiting and waiting != self._said:
-            _say(f"{view.dag_id}: {waiting}")
-        self._said = waiting
+    def show(self, views: list[View], now: datetime) -> None:
+        for view in views:
+            for run in view.new_runs:
+                _say(run_line(run, view))
+            waiting = waiting_line(view.tasks)
+            if waiting and waiting != self._said.get(view.dag_id):
+                _say(f"{view.dag_id}: {waiting}")
+            self._said[view.dag_id] = waiting
 
     def close(self) -> None:
         return None
@@ -120,11 +121,15 @@ class Panel:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
 
-    def show(self, view: View, now: datetime) -> None:
-        for run in view.new_runs:
-            if run.state == "failed":
-                self._live.console.print(run_line(run, view), style="red")
-        self._live.update(_panel(view, now), refresh=True)
+    def show(self, views: list[View], now: datetime) -> None:
+        from trainflow.cli.live_stages import panel_of_stages
+
+        for view in views:
+            for run in view.new_runs:
+                if run.state == "failed":
+                    self._live.console.print(run_line(run, view), style="red")
+        panel = _panel(views[0], now) if len(views) == 1 else panel_of_stages(views, now)
+        self._live.update(panel, refresh=True)
 
     def close(self) -> None:
         self._live.stop()
@@ -155,12 +160,12 @@ def _panel(view: View, now: datetime) -> RenderableType:
         facts.add_row("prequential", "  ".join(f"{name} {value:.4g}" for name, value in shown_metrics(view.metrics)))
     if view.eta_seconds is not None and not view.finished:
         facts.add_row("ETA", duration(view.eta_seconds))
-    lines = [_task_text(task, now) for task in view.tasks]
+    lines = [task_text(task, now) for task in view.tasks]
     title = f"[bold]{view.dag_id}[/]" + (f" · run {view.current_number}" if view.current_number else "")
     return Box(Group(facts, Text(""), *lines), title=title, title_align="left", width=88)
 
 
-def _task_text(task: TaskLine, now: datetime) -> RenderableType:
+def task_text(task: TaskLine, now: datetime) -> RenderableType:
     from rich.text import Text
 
     mark, style = _MARKS.get(task.state or "", (" ", "dim"))
@@ -179,20 +184,17 @@ def _task_text(task: TaskLine, now: datetime) -> RenderableType:
     return line
 
 
-def summary(view: View, *, seconds: float, store: str | None, mirrored: str | None) -> None:
+def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
     """What is said at the end."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=240)
+    console = console_of_summary()
     last = view.last_run
     table = Table(title=None, box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("pipeline", view.dag_id)
-    table.add_row("outcome", _outcome(last))
+    table.add_row("outcome", outcome(last))
     table.add_row("runs", f"{view.runs} checkpoints committed in {duration(seconds)}")
     if view.total or view.trained:
         table.add_row("partitions", f"{view.trained} of {view.total}" if view.total else f"{view.trained}")
@@ -202,14 +204,22 @@ def summary(view: View, *, seconds: float, store: str | None, mirrored: str | No
         table.add_row("prequential", "  ".join(f"{name} {value:.4f}" for name, value in shown_metrics(view.metrics)))
     if view.watermark:
         table.add_row("watermark", day(view.watermark))
-    if store:
-        table.add_row("checkpoint", store)
+    if view.head_uri:
+        table.add_row("checkpoint", view.head_uri)
     if mirrored:
         table.add_row("MLflow", mirrored)
     console.print(table)
 
 
-def _outcome(last: RunLine | None) -> str:
+def console_of_summary() -> Console:
+    """Wide where output is no terminal: a log is not folded."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=240)
+
+
+def outcome(last: RunLine | None) -> str:
     if last is None:
         return "nothing ran"
     if last.state == "failed":

@@ -57,7 +57,7 @@ def plan(
     """
     from trainflow.checkpoints.recent import experiences
     from trainflow.clock import SystemClock
-    from trainflow.engine.plan import begins_at
+    from trainflow.engine.outlook import outlook
     from trainflow.engine.plan import plan as make_plan
     from trainflow.samples.inventory import open_inventory
     from trainflow.samples.pace import limits_for_target, pace_of
@@ -66,19 +66,18 @@ def plan(
     file = open_pipeline(pipeline, overrides)
     chain = file.one_chain(stage, branch)
     samples, ledger = chain.existing_samples(), chain.ledger()
-    document = next(each for each in file.documents if each.dag_id == chain.dag_id)
-    watermark = begins_at(document, ledger)
+    ahead = outlook(chain.document, ledger)
     inventory = open_inventory(samples, file.project.root, SystemClock().now())
     history = experiences(ledger, ledger.state())
     limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
-    made = make_plan(samples, limits, watermark, inventory, most=runs, pace=pace)
+    made = make_plan(samples, limits, ahead, inventory, most=runs, pace=pace)
     facts = {
         "pipeline": ledger.chain.pipeline,
         "stage": ledger.chain.stage,
         "branch": ledger.chain.branch,
         "head_sequence": ledger.state().head_sequence,
-        "watermark": watermark,
-        **_prospects(made, pace, watermark, ledger, inventory),
+        "watermark": ahead.watermark,
+        **_prospects(made, pace, ahead.watermark, ledger, inventory),
     }
     if as_json:
         print_json({**facts, **{name: getattr(made, name) for name in made.__struct_fields__}})

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
-    from trainflow.metadata.database import Database
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -112,6 +111,7 @@ def _as_engine(
         if settings.executor.isolation == "fork":
             prestarted = spawn(project.root)
             stack.callback(prestarted.discard)
+        from trainflow.engine.beginning import begin
         from trainflow.engine.engine import Engine
         from trainflow.observability.logs import configure_logging
 
@@ -120,7 +120,7 @@ def _as_engine(
         stack.enter_context(engine.stopping_on_signals())
         stack.enter_context(engine.running())
         _read(engine, path, overrides)
-        followings = _begin(engine.database, project, path, clock)
+        followings = begin(engine.database, project, settings, project.relative(path), clock.now())
         engine.reactor.wake()
         _say_ready(ready)
         return _Session(engine, followings, plain=plain).run()
@@ -139,13 +139,6 @@ def _read(engine: Engine, path: Path, overrides: dict[str, str]) -> None:
         raise InputError(answers[0].message)
     # the project's other pipelines are read while this one trains
     engine.reactor.call_later(1.0, engine.scan_files)
-
-
-def _begin(database: Database, project: Project, path: Path, clock: Any) -> list[Following]:
-    """Go on with the runs of the file's DAGs that have not ended, or begin one for each."""
-    from trainflow.engine.beginning import begin
-
-    return database.write(lambda connection: begin(connection, project.relative(path), clock.now()))
 
 
 class _Session:
@@ -177,16 +170,15 @@ class _Session:
             left = self._drain()
             if self._engine.stop_requested or not self._somebody_came():
                 break
-        for view in self._views.values():
-            summarize(view, self._engine.project, seconds, undelivered=left)
+        summarize(list(self._views.values()), seconds, undelivered=left)
         return exit_code(self._views.values())
 
-    def _show(self, view: View, now: datetime) -> None:
+    def _show(self, now: datetime) -> None:
         from trainflow.cli.live import display
 
         if self._display is None:
             self._display = display(interactive=False if self._plain else None)
-        self._display.show(view, now)
+        self._display.show(list(self._views.values()), now)
 
     def _close_display(self) -> None:
         if self._display is not None:
@@ -203,9 +195,8 @@ class _Session:
         now = self._engine.clock.now()
         with self._engine.database.reading() as connection:
             for following in self._followings:
-                view = following.look(connection, now)
-                self._views[following.dag_id] = view
-                self._show(view, now)
+                self._views[following.dag_id] = following.look(connection, now)
+            self._show(now)
             if all(view.finished for view in self._views.values()):
                 self._over = not _others_follow(connection, self._engine, now)
         if again and not self._over:
@@ -270,8 +261,8 @@ def _follow(follower: Follower, followings: list[Following], *, plain: bool) -> 
         while not views or not all(view.finished for view in views.values()):
             for following in followings:
                 view = views[following.dag_id] = follower.look(following)
-                shown.show(view, follower.clock.now())
                 taken_up = taken_up or view.current_number is not None or view.last_run is not None
+            shown.show(list(views.values()), follower.clock.now())
             if not follower.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
                 if not taken_up:
                     return None
@@ -279,10 +270,9 @@ def _follow(follower: Follower, followings: list[Following], *, plain: bool) -> 
                 return EXIT_FAILED
     finally:
         shown.close()
-    for view in views.values():
-        seconds = follower.clock.monotonic() - began
-        undelivered = (0, None) if follower.settings.tracking.enabled else None
-        summarize(view, follower.project, seconds, undelivered=undelivered)
+    seconds = follower.clock.monotonic() - began
+    undelivered = (0, None) if follower.settings.tracking.enabled else None
+    summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
 
 
@@ -300,18 +290,21 @@ def _say_ready(descriptor: int | None) -> None:
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
-def summarize(view: View, project: Project, seconds: float, *, undelivered: tuple[int, str | None] | None) -> None:
+def summarize(views: list[View], seconds: float, *, undelivered: tuple[int, str | None] | None) -> None:
     """The table at the end. `undelivered`: None where nothing is mirrored."""
     from trainflow.cli.live import summary
+    from trainflow.cli.live_stages import summary_of_stages
 
-    checkpoint = view.last_run.checkpoint if view.last_run is not None else None
     count, reason = undelivered or (0, None)
-    mirrored = "trainflow mlflow" if undelivered is not None and (view.total or view.trained) else None
+    trained = any(view.total or view.trained for view in views)
+    mirrored = "trainflow mlflow" if undelivered is not None and trained else None
     if mirrored and count:
         why = reason or "MLflow was not reached in time"
         mirrored += f"  ({count} deliveries wait: {why}; the next start delivers)"
-    where = view.head_uri or (checkpoint["uri"] if checkpoint else None)
-    summary(view, seconds=seconds, store=where, mirrored=mirrored)
+    if len(views) == 1:
+        summary(views[0], seconds=seconds, mirrored=mirrored)
+    else:
+        summary_of_stages(views, seconds=seconds, mirrored=mirrored)
     sys.stdout.flush()
 
 

@@ -61,13 +61,13 @@ class Follower:
         stored = self.project.relative(path)
         now = self.clock.now()
 
-        def store_and_begin(connection: Connection) -> list[Following]:
+        def store(connection: Connection) -> None:
             for dag in parsed.dags:
                 data = bytes(dag.document)
                 dag_queries.store(connection, decode(data), data, DagSource(stored, overrides), now)
-            return begin(connection, stored, now)
 
-        followings = self.database.write(store_and_begin)
+        self.database.write(store)
+        followings = begin(self.database, self.project, self.settings, stored, now)
         nudge(self.project.home.socket_path)
         return followings
 

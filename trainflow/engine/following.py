@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, false, select
 
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.metadata import attempt_queries, xcom_queries
@@ -105,12 +105,28 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Following:
-    """Follows what came of one run that a person started, and of every run that it triggered."""
+    """Follows one DAG in what came of the runs that a person started, `roots`, and of every run these triggered.
 
-    def __init__(self, dag_id: str, root_id: int, chain: ChainDocument | None, now: datetime) -> None:
+    `root_id` is its own (None: its runs are triggered). What that one triggers in DAGs that nobody follows is told here
+    too. It has ended when none of the roots has an open run left: any of them may trigger one of this DAG.
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        root_id: int | None,
+        chain: ChainDocument | None,
+        now: datetime,
+        *,
+        roots: frozenset[int],
+        followed: frozenset[str] = frozenset(),
+    ) -> None:
         self.dag_id = dag_id
-        self.root_id = root_id
         self.chain = chain
+        self._roots = sorted(roots)
+        mine = RUN.c.dag_id == dag_id
+        others = (RUN.c.root_id == root_id) & RUN.c.dag_id.not_in(sorted(followed)) if root_id is not None else false()
+        self._told = RUN.c.root_id.in_(self._roots) & (mine | others)
         self.started_at = now
         self.totals = Totals()
         self.last_run: RunLine | None = None
@@ -123,17 +139,18 @@ class Following:
     def look(self, connection: Connection, now: datetime) -> View:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
         new_runs = self._take_ended(connection)
-        open_runs = self._open(connection)
+        open_runs = self._open(connection, self._told)
         current = next((row for row in open_runs if row.state == DagRunState.RUNNING), None)
         tasks = self._tasks(connection, current) if current is not None else []
         if current is not None:
             self._see_head(connection, current)
-        return self._view(now, new_runs, open_runs, current, tasks)
+        finished = not open_runs and not self._open(connection, RUN.c.root_id.in_(self._roots))
+        return self._view(now, new_runs, current, tasks, finished=finished)
 
     def _take_ended(self, connection: Connection) -> list[RunLine]:
         rows = connection.execute(
             select(RUN)
-            .where(RUN.c.root_id == self.root_id, RUN.c.id > self._cursor, RUN.c.state.in_(sorted(RUN_FINISHED)))
+            .where(self._told, RUN.c.id > self._cursor, RUN.c.state.in_(sorted(RUN_FINISHED)))
             .order_by(RUN.c.id)
         ).all()
         lines = []
@@ -158,7 +175,7 @@ class Following:
         """Everything up to the oldest run that has not ended needs no second look."""
         oldest = connection.execute(
             select(RUN.c.id)
-            .where(RUN.c.root_id == self.root_id, RUN.c.state.not_in(sorted(RUN_FINISHED)))
+            .where(self._told, RUN.c.state.not_in(sorted(RUN_FINISHED)))
             .order_by(RUN.c.id)
             .limit(1)
         ).scalar()
@@ -166,13 +183,13 @@ class Following:
         self._cursor = max(self._cursor, newest if oldest is None else min(newest, oldest - 1))
         self._ended = {number for number in self._ended if number > self._cursor}
 
-    def _open(self, connection: Connection) -> list[Any]:
-        descendants = connection.execute(
-            select(RUN)
-            .where(RUN.c.root_id == self.root_id, RUN.c.state.not_in(sorted(RUN_FINISHED)))
-            .order_by(RUN.c.id)
-        ).all()
-        return list(descendants)
+    @staticmethod
+    def _open(connection: Connection, which: ColumnElement[bool]) -> list[Any]:
+        return list(
+            connection.execute(
+                select(RUN).where(which, RUN.c.state.not_in(sorted(RUN_FINISHED))).order_by(RUN.c.id)
+            )
+        )
 
     def _see_head(self, connection: Connection, run: Any) -> None:
         """The head that the run under way read: where the chain was before it."""
@@ -203,14 +220,14 @@ class Following:
         return [TaskLine(*row) for row in rows]
 
     def _view(
-        self, now: datetime, new_runs: list[RunLine], open_runs: list[Any], current: Any, tasks: list[TaskLine]
+        self, now: datetime, new_runs: list[RunLine], current: Any, tasks: list[TaskLine], *, finished: bool
     ) -> View:
         trained, total = self._partitions()
         elapsed = (now - self.started_at).total_seconds()
         rate = self.totals.rows / elapsed if self.totals.rows and elapsed > 0 else None
         return View(
             dag_id=self.dag_id,
-            finished=not open_runs,
+            finished=finished,
             current_number=current.number if current is not None else None,
             tasks=tasks,
             new_runs=new_runs,

@@ -7,14 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.errors import SampleError, TrainflowError
-from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
+from trainflow.engine.outlook import Outlook
+from trainflow.errors import SampleError
 from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
 from trainflow.samples.pace import Pace
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split
-from trainflow.serialization.document import DagDocument
 
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
 
@@ -46,13 +44,16 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    samples: Samples, limits: SplitLimits | None, watermark: datetime | None, seen: Seen, *, most: int, pace: Pace
+    samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace
 ) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []
+    watermark = ahead.watermark
+    if ahead.waits is not None:
+        return _plan(runs, "waiting", ahead.waits)
     while len(runs) < most:
         try:
-            answer = decide(samples, watermark, limits or SplitLimits(), seen)
+            answer = decide(samples, watermark, limits or SplitLimits(), seen, ahead.bounds)
         except SampleError as error:
             return _plan(runs, "stopped", str(error))
         if not isinstance(answer, SplitFound):
@@ -87,19 +88,3 @@ def _plan(runs: list[PlannedRun], outcome: Outcome, reason: str) -> Plan:
         bytes=sum(run.bytes for run in runs),
         estimated_seconds=None if None in seconds else sum(each for each in seconds if each is not None),
     )
-
-
-def begins_at(document: DagDocument, ledger: Ledger) -> datetime | None:
-    """The watermark that the next run finds: the head's, or for a chain that has none the one it starts from."""
-    state = ledger.state()
-    if state.head is not None:
-        return state.watermark
-    fields = [task.template_fields for task in document.tasks if task.role == "checkpoint"]
-    start = fields[0].get("start_from") if fields else None
-    if not isinstance(start, str) or "{" in start:
-        return None
-    try:
-        origin, checkpoint = origin_of(parse_start_from(start), ledger.store, ledger.chain)
-    except TrainflowError:
-        return None
-    return checkpoint.watermark if is_fork(origin, ledger.chain) else None

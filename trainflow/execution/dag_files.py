@@ -45,8 +45,8 @@ def load(source: DagSource, project: Project) -> LoadedFile:
     if path.suffix in YAML_SUFFIXES:
         from trainflow.pipeline_spec.load import load_pipeline_file
 
-        dag, content, files = load_pipeline_file(path, source.overrides, project)
-        return LoadedFile({dag.dag_id: dag}, content, files)
+        dags, content, files = load_pipeline_file(path, source.overrides, project)
+        return LoadedFile({dag.dag_id: dag for dag in dags}, content, files)
     if path.suffix == ".py":
         return LoadedFile(_load_python(path, source.overrides), "")
     raise PipelineFileError("a pipeline is a .yaml, .yml or .py file", path=str(path))

@@ -1,25 +1,33 @@
-"""CheckpointOperator: where the chain stands."""
+"""CheckpointOperator: where the chain stands, and what its next run starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.xcom_arg import holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
 from trainflow.operators.head import Head, head_to_xcom
+from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
-from trainflow.operators.start_from import is_fork, origin_of, parse_start_from
 from trainflow.operators.storage import open_chain_store, store_url
+from trainflow.operators.weights import forked, from_base
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
-    from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.store import Store
+    from trainflow.checkpoints.init_from import Pin
+    from trainflow.checkpoints.ledger import Ledger
+
+#: the checkpoint of the base that the run was told of, or found: what the stage hands on when it triggers itself again
+XCOM_PIN = "pin"
 
 
 class CheckpointOperator(BaseOperator):
@@ -29,17 +37,27 @@ class CheckpointOperator(BaseOperator):
     project's; an fsspec URL, or a path relative to the project). `storage_options` are for that store, on top of the
     project's; the operators that receive this one's output use them too.
 
-    A chain that has no checkpoint yet may start from one of another chain in the same store: `start_from` is
-    `"pipeline/stage/branch"` (its head), `"pipeline/stage/branch@checkpoint"`, or the output of the CheckpointOperator
-    or CommitCheckpointOperator of that chain; the run's conf may say it too (`{"start_from": …}`). Another branch of
-    the same stage goes on at that checkpoint's watermark; another stage begins with the first of its own samples.
+    `init_from` says that the weights come from another chain in the same store, the *base*:
+
+    * `{"stage": "base"}`: each run starts from the base's next checkpoint that has trained more than this chain, and
+      trains on what lies between (`at: same_watermark`). With `"feedback": True` the base comes after this stage in a
+      circle, and each run starts from the base's checkpoint at this chain's own watermark.
+    * `{"stage": "base", "at": "latest"}` or `"promoted"`: each run starts from the base's newest (promoted) checkpoint.
+    * with `"once": True` only the first run does; the chain then goes on from its own checkpoints.
+    * `"pipeline/stage/branch"` (that chain's head) or `"pipeline/stage/branch@checkpoint"`: once, from that one.
+      Another branch of the same stage goes on at that checkpoint's watermark; another stage begins with the first of
+      its own samples.
+
+    The run's conf may name a checkpoint too (`{"init_from": …}`, text as above or what a CommitCheckpointOperator
+    returned): nothing of the base that is newer than that is used. The XCom `pin` is what to hand on in the conf of the
+    run that this DAG triggers of itself. When there is nothing to start from yet, the samples task ends the run.
 
     Before the first entry of a chain the store is tried: one that cannot create a file only if it is absent is refused.
 
     The ledger is read anew at every try: it is the truth, and nothing else knows what the newest checkpoint is.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store", "start_from")
+    template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store", "init_from")
     ui_color = "#dbe9ff"
     role = "checkpoint"
 
@@ -52,7 +70,7 @@ class CheckpointOperator(BaseOperator):
         branch: str = "main",
         store: str | None = None,
         storage_options: dict[str, Any] | None = None,
-        start_from: Any = None,
+        init_from: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, **kwargs)
@@ -61,21 +79,26 @@ class CheckpointOperator(BaseOperator):
         self.branch = branch
         self.store = _possible(store)
         self.storage_options = storage_options
-        self.start_from = start_from
+        self.init_from = init_from
 
     def chain_facts(self) -> dict[str, Any]:
-        chain = {"stage": self.stage, "branch": self.branch, "store": self.store}
-        return {"pipeline": self.pipeline or self.dag_id, **chain}
+        pipeline = self.pipeline or self.dag_id
+        facts = {"pipeline": pipeline, "stage": self.stage, "branch": self.branch, "store": self.store}
+        written = [pipeline, self.stage, self.branch, *_texts(self.init_from)]
+        if not self.init_from or holds_xcom_arg(self.init_from) or any("{" in text for text in written):
+            return facts  # known only when a run renders it
+        init = parse_init_from(self.init_from, ChainKey(pipeline, self.stage, self.branch))
+        return {**facts, "init_from": msgspec.to_builtins(init)}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns the head (see `trainflow.operators.head`)."""
         try:
-            return self._head(context)
-        except StoreNotExclusive as error:
-            # it will not learn to before the next try
+            return head_to_xcom(self._head(context))
+        except (StoreNotExclusive, InputError) as error:
+            # neither will be another one at the next try
             raise FailException(str(error)) from error
 
-    def _head(self, context: Context) -> dict[str, Any]:
+    def _head(self, context: Context) -> Head:
         from trainflow.checkpoints.ledger import Ledger
 
         ti = context["ti"]
@@ -87,44 +110,73 @@ class CheckpointOperator(BaseOperator):
             store.probe()
         samples = self._samples()
         changed = "" if samples is None else look_back(ledger, samples, ti)
-        state = ledger.state()
-        if state.head is None and (start := self.start_from or context["dag_run"].conf.get("start_from")):
-            return head_to_xcom(self._started_from(start, chain, store, url, ti))
-        newest = state.head
-        note = f"checkpoint {newest.sequence}, trained up to {label(newest.watermark)}" if newest else "none yet"
-        ti.set_note(f"{note}; {changed}" if changed else note)
-        return head_to_xcom(
-            Head(
-                pipeline=chain.pipeline,
-                stage=chain.stage,
-                branch=chain.branch,
-                store=url,
-                id=newest.id if newest else None,
-                sequence=state.head_sequence,
-                watermark=state.watermark,
-                uri=store.uri(newest.artifacts.path) if newest else None,
-                metrics=newest.metrics if newest else {},
-            )
-        )
+        told = context["dag_run"].conf.get("init_from")
+        head = self._with_base(_own(chain, url, ledger), parse_pin(told) if told else None, ledger)
+        if self.init_from or told:
+            ti.xcom_push(XCOM_PIN, told or _found(head))
+        ti.set_note(f"{_note(head)}; {changed}" if changed else _note(head))
+        return head
+
+    def _with_base(self, head: Head, pin: Pin | None, ledger: Ledger) -> Head:
+        if not self.init_from and pin is None:
+            return head
+        init = parse_init_from(self.init_from or pin, head.chain)
+        if pin is not None and pin.chain != init.chain:
+            raise FailException(f"conf names a checkpoint of {pin.chain}, and this stage starts from {init.chain}")
+        if init.once and (head.id is not None or head.bases):
+            again = self.init_from and pin is not None
+            return msgspec.structs.replace(head, waits="it has begun, and triggers itself") if again else head
+        return from_base(head, init, ledger.store, pin, self._samples())
 
     def _samples(self) -> Samples | None:
         """The sample table of the DAG."""
         tables = (getattr(task, "samples", None) for task in self.dag.tasks)
         return next((table for table in tables if isinstance(table, Samples)), None)
 
-    def _started_from(self, start: Any, chain: ChainKey, store: Store, url: str, ti: TaskInstance) -> Head:
-        origin, checkpoint = origin_of(parse_start_from(start), store, chain)
-        ti.set_note(f"none yet, starts from checkpoint {checkpoint.sequence} of {origin.chain}")
-        return Head(
-            pipeline=chain.pipeline,
-            stage=chain.stage,
-            branch=chain.branch,
-            store=url,
-            id=None,
-            sequence=0,
-            watermark=checkpoint.watermark if is_fork(origin, chain) else None,
-            origin=origin,
-        )
+
+def _own(chain: ChainKey, url: str, ledger: Ledger) -> Head:
+    """Where the chain itself stands."""
+    state = ledger.state()
+    newest = state.head
+    head = Head(
+        pipeline=chain.pipeline,
+        stage=chain.stage,
+        branch=chain.branch,
+        store=url,
+        id=newest.id if newest else None,
+        sequence=state.head_sequence,
+        watermark=state.watermark,
+        uri=ledger.store.uri(newest.artifacts.path) if newest else None,
+        metrics=newest.metrics if newest else {},
+        generation=state.generation,
+        skips=state.skips,
+    )
+    return forked(head, state.start) if newest is None and isinstance(state.start, Fork) else head
+
+
+def _found(head: Head) -> dict[str, Any] | None:
+    """The newest checkpoint of the base there was, for who triggers itself. Another pipeline's commits trigger nothing
+    here, so what it commits meanwhile is found at each run."""
+    if head.last is None or head.base is None or head.base.pipeline != head.pipeline:
+        return None
+    return {**msgspec.to_builtins(head.base), **msgspec.to_builtins(head.last)}
+
+
+def _note(head: Head) -> str:
+    own = "none yet"
+    if head.id is not None and head.watermark is not None:
+        own = f"checkpoint {head.sequence}, trained up to {label(head.watermark)}"
+    if head.waits:
+        return f"{own}; {head.waits}"
+    if not head.bases:
+        return own
+    first, last = head.bases[0], head.bases[-1]
+    which = f"checkpoint {first.sequence}" + (f" to {last.sequence}" if first != last else "")
+    return f"{own}, starts from {which} of {head.base}"
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [each for each in dict(value or {}).values() if isinstance(each, str)]
 
 
 def _possible(store: str | None) -> str | None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trainflow.operators.head import Head
     from trainflow.samples.split import Split
 
+XCOM_MORE = "more"
+
 
 class CommitCheckpointOperator(SplitOperator):
     """Commit what TrainOperator trained (`trained`) as the child of the head it was trained from.
@@ -42,6 +44,8 @@ class CommitCheckpointOperator(SplitOperator):
     `retention` (one policy of `trainflow.checkpoints.retention`, or several, of which the union is kept) deletes the
     files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
     checkpoint is committed, and the next commit deletes what is left.
+
+    XCom `more` of a stage that starts from a base: whether there is more to start from, so that it triggers itself.
 
     Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri"}.
     """
@@ -89,6 +93,8 @@ class CommitCheckpointOperator(SplitOperator):
         except ChainMoved as error:
             # its parent will never be the head again, however often this is tried
             raise FailException(str(error)) from error
+        if head.base is not None or head.again_before is not None:
+            ti.xcom_push(XCOM_MORE, head.goes_on(checkpoint.watermark))
         uri = ledger.store.uri(checkpoint.artifacts.path)
         ti.record_checkpoint(
             CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
@@ -123,7 +129,7 @@ class CommitCheckpointOperator(SplitOperator):
             evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
             params=trained.get("params") or {},
             gates=self.gates,
-            origin=head.origin if head.id is None else None,
+            origin=head.origin_of(split.start, split.end),
             fills=is_repair(self.split),
             seconds=seconds_since_handover(self.split, ti.clock.now()),
         )
@@ -138,7 +144,9 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _check_that_it_is_of(self, head: Head, split: Split, trained: dict[str, Any]) -> None:
         """Tasks of a run can be cleared one by one: the ledger must not say of one training what is true of another."""
-        if (trained.get("parent", head.id), trained.get("split", split.digest)) != (head.id, split.digest):
+        origin = msgspec.to_builtins(head.origin_of(split.start, split.end))
+        expected = {"parent": head.id, "origin": origin, "split": split.digest}
+        if any(trained.get(name, value) != value for name, value in expected.items()):
             raise FailException(
                 f"task {self.task_id!r}: what was trained is not of this split and this parent: an earlier task of the "
                 "run was run again and the training was not. Nothing was committed; clear the whole run"

@@ -9,7 +9,7 @@ from trainflow.authoring.context import Context
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
-from trainflow.operators.parent import fetch_parent
+from trainflow.operators.parent import fetch_judged
 from trainflow.operators.seed import seed_of
 from trainflow.operators.tracking import enter_tracking_run, uses_mlflow
 from trainflow.operators.training import EvaluateContext, EvaluateFunction
@@ -19,8 +19,9 @@ class EvaluateOperator(SplitOperator):
     """Let the head of the chain score the new split *before* it is trained on: honest, and free of leakage.
 
     `function` is a callable or `"module.path:name"`; it is called with an EvaluateContext and returns metrics. `params`
-    as in TrainOperator. When the chain has no checkpoint yet there is nobody to score: the task succeeds, returns None
-    and skips nothing.
+    as in TrainOperator. A stage that starts from a base is scored by its own head too: the base has seen the split.
+    When the chain has no checkpoint yet, one of the base that has not is asked; else there is nobody to score: the task
+    succeeds, returns None and skips nothing.
     """
 
     ui_color = "#e6dcf7"
@@ -52,11 +53,11 @@ class EvaluateOperator(SplitOperator):
         """Returns the metrics; None when there is no checkpoint to evaluate."""
         ti = context["ti"]
         head = self.head()
-        parent = fetch_parent(self.open_ledger(head, ti), head, ti)
+        split = self.load_split(ti)
+        parent = fetch_judged(self.open_ledger(head, ti), head, split, ti)
         if parent is None:
             ti.set_note("no checkpoint to evaluate yet")
             return None
-        split = self.load_split(ti)
         function = functions.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
@@ -64,7 +65,7 @@ class EvaluateOperator(SplitOperator):
             split=split,
             parent=parent,
             params=dict(context.get("params") or {}),
-            seed=seed_of(head.chain.prefix, split.digest),
+            seed=seed_of(head.chain.prefix, split.digest, head.generation),
             run_id=ti.run_id,
             attempt_id=ti.attempt_id,
             logger=ti.log,

@@ -1,4 +1,5 @@
-"""What the checkpoint task hands to the others: which chain, and where its head was. JSON, and free of secrets."""
+"""What the checkpoint task hands to the others: which chain, where its head was, what the run starts from. JSON, and
+free of secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef
+from trainflow.checkpoints.entries import CheckpointRef, HoleRecord
+from trainflow.checkpoints.init_from import Base
 from trainflow.errors import FailException
 
 
@@ -27,12 +29,47 @@ class Head(msgspec.Struct, frozen=True):
     watermark: datetime | None
     uri: str | None = None
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
-    #: the checkpoint of an earlier stage that is gone on from while this chain has none of its own
-    origin: CheckpointRef | None = None
+    #: rewinds so far: training a split again is told from training it the first time
+    generation: int = 0
+    #: stretches after the head that the next split steps over and records as holes
+    skips: list[HoleRecord] = msgspec.field(default_factory=list)
+    #: the chain whose checkpoints the weights come from; None: from the head
+    base: ChainKey | None = None
+    #: the checkpoints of `base` that the split may choose between, in the order of their watermarks
+    bases: list[Base] = msgspec.field(default_factory=list)
+    #: the newest checkpoint of `base` that the run may use
+    last: Base | None = None
+    #: a split ends at or before the watermark of the base that it starts from
+    bounded: bool = False
+    #: the stage triggers itself again while its watermark is before this (None: always)
+    again_before: datetime | None = None
+    #: why there is nothing to train on whatever samples there are, for people
+    waits: str | None = None
 
     @property
     def chain(self) -> ChainKey:
         return ChainKey(self.pipeline, self.stage, self.branch)
+
+    @property
+    def bounds(self) -> tuple[datetime, ...]:
+        """A split with bounds never crosses one of them after its first partition, and never passes the last."""
+        return tuple(base.watermark for base in self.bases) if self.bounded else ()
+
+    def base_of(self, start: datetime, end: datetime) -> Base | None:
+        """The checkpoint of the base that training on a split from `start` to `end` begins with; None: it goes on from
+        the head, as it does when it repairs a hole of what the head was trained on."""
+        if self.id is not None and self.watermark is not None and start < self.watermark:
+            return None
+        return next((base for base in self.bases if not self.bounded or base.watermark >= end), None)
+
+    def origin_of(self, start: datetime, end: datetime) -> CheckpointRef | None:
+        """The same as the ledger records it."""
+        base = self.base_of(start, end)
+        return None if base is None or self.base is None else CheckpointRef(self.base, base.id)
+
+    def goes_on(self, watermark: datetime) -> bool:
+        """Whether the stage triggers itself again once it has trained up to `watermark`."""
+        return self.again_before is None or watermark < self.again_before
 
 
 def head_to_xcom(head: Head) -> dict[str, Any]:

@@ -14,24 +14,42 @@ from trainflow.operators.training import ParentCheckpoint
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.ledger import Ledger
+    from trainflow.samples.split import Split
 
 
-def fetch_parent(ledger: Ledger, head: Head, ti: TaskInstance) -> ParentCheckpoint | None:
-    """The checkpoint to go on from: the head that was handed over, else the checkpoint of an earlier stage that the
-    chain starts from, else None. Every digest is checked.
+def fetch_parent(ledger: Ledger, head: Head, split: Split, ti: TaskInstance) -> ParentCheckpoint | None:
+    """The checkpoint to train on from: that of the base where the stage has one, else the head that was handed over,
+    else None. Every digest is checked.
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.artifacts import fetch
+    from trainflow.checkpoints.ledger import Ledger
+
+    origin = head.origin_of(split.start, split.end)
+    if origin is not None:
+        return _fetch(Ledger(ledger.store, origin.chain), origin.checkpoint_id, ti)
+    return None if head.id is None else _fetch(ledger, head.id, ti)
+
+
+def fetch_judged(ledger: Ledger, head: Head, split: Split, ti: TaskInstance) -> ParentCheckpoint | None:
+    """The checkpoint that scores the split before it is trained on: the head, else one of the base that has not seen
+    the split either, else None. A base that has would score its own training data. Raises as `fetch_parent`."""
     from trainflow.checkpoints.ledger import Ledger
 
     if head.id is not None:
-        checkpoint = ledger.checkpoint(head.id)
-    elif head.origin is not None:
-        checkpoint = Ledger(ledger.store, head.origin.chain).checkpoint(head.origin.checkpoint_id)
-    else:
+        return _fetch(ledger, head.id, ti)
+    base = head.base_of(split.start, split.end)
+    if base is None or head.base is None or base.watermark > split.start:
         return None
+    return _fetch(Ledger(ledger.store, head.base), base.id, ti)
+
+
+def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckpoint:
+    from trainflow.checkpoints.artifacts import fetch
+
+    checkpoint = ledger.checkpoint(checkpoint_id)
     return ParentCheckpoint(
+        chain=ledger.chain.prefix,
         id=checkpoint.id,
         sequence=checkpoint.sequence,
         watermark=checkpoint.watermark,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
+import msgspec
+
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError, RescheduleException, SkipException
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 Mode = Literal["backfill", "latest"]
 MODES = ("backfill", "latest")
 XCOM_CAUGHT_UP = "caught_up"
+#: the head of a chain that is caught up, for the stage that begins then; None: it has none, or waits for its base
+XCOM_TRAINED = "trained"
 #: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
 _RESCHEDULE_SECONDS = 5.0
 #: how long a backfill waits before it looks whether there still is something to wait for
@@ -101,15 +105,20 @@ class DataCheckerOperator(ChainOperator):
         conf = context["dag_run"].conf
         if conf.get(CONF_REPAIR):
             return self._repair(ti, head, skipped=bool(conf.get(CONF_SKIPPED)))
+        if head.waits is not None:
+            self._end(ti, head, head.waits)
         limits = self._limits(ti, head)
-        answer = next_split(reachable, head.watermark, limits, ti.clock.now(), ti.project_root)
+        answer = next_split(
+            reachable, head.watermark, limits, ti.clock.now(), ti.project_root, bounds=head.bounds
+        )
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, answer.split)
         if isinstance(answer, Waiting):
             self._wait(ti, answer.partition_start, f"waits: {answer.reason}", answer.check_again_at)
-        if self.mode == "backfill" or answer.finished:
+        if self.mode == "backfill" or answer.finished or answer.bounded:
             self._end(ti, head, answer.reason)
-        return self._wait(ti, after_watermark(self.samples, head.watermark), f"caught up, waits: {answer.reason}")
+        awaited = answer.wait_for or after_watermark(self.samples, head.watermark)
+        return self._wait(ti, awaited, f"caught up, waits: {answer.reason}")
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
@@ -157,6 +166,9 @@ class DataCheckerOperator(ChainOperator):
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.watermark)}: {reason}" if head.watermark else f"caught up: {reason}"
         ti.xcom_push(XCOM_CAUGHT_UP, True)
+        done = head.id is not None and head.waits is None
+        where = {**msgspec.to_builtins(head.chain), "id": head.id, "sequence": head.sequence}
+        ti.xcom_push(XCOM_TRAINED, where if done else None)
         ti.set_note(note)
         raise SkipException(note)
 

@@ -43,7 +43,7 @@ class TrainOperator(SplitOperator):
 
     What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next.
 
-    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "split", "params", "saves"} for the
+    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves"} for the
     CommitCheckpointOperator.
     """
 
@@ -91,7 +91,7 @@ class TrainOperator(SplitOperator):
         head, split = self.head(), self.load_split(ti)
         ledger = self.open_ledger(head, ti)
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.scratch / "attempts")
-        parent = fetch_parent(ledger, head, ti)
+        parent = fetch_parent(ledger, head, split, ti)
         partials = self._partials(context, ledger, head, split, parent)
         saves = StoredSaves(partials, ti)
         training = self._training(context, head, split, output, parent, saves)
@@ -107,6 +107,7 @@ class TrainOperator(SplitOperator):
             "rows": split.rows,
             "attempt_id": ti.attempt_id,
             "parent": head.id,
+            "origin": msgspec.to_builtins(head.origin_of(split.start, split.end)),
             "split": split.digest,
             "params": training.params,
             "saves": partials.any,
@@ -143,7 +144,7 @@ class TrainOperator(SplitOperator):
             split=split,
             parent=parent,
             params=dict(context.get("params") or {}),
-            seed=seed_of(head.chain.prefix, split.digest),
+            seed=seed_of(head.chain.prefix, split.digest, head.generation),
             output=output,
             run_id=ti.run_id,
             attempt_id=ti.attempt_id,

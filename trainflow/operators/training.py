@@ -28,13 +28,15 @@ class ReportProgress(Protocol):
 
 @dataclass(frozen=True)
 class ParentCheckpoint:
-    """The checkpoint that is trained on from. `path`: a local folder with its files; read it, never write into it."""
+    """The checkpoint that is trained on from. `chain` is `pipeline/stage/branch`: another stage's where this one starts
+    from a base. `path`: a local folder with its files; read it, never write into it."""
 
     id: str
     sequence: int
     watermark: datetime
     path: Path
     metrics: dict[str, float] = field(default_factory=dict)
+    chain: str = ""
 
 
 @dataclass(frozen=True)

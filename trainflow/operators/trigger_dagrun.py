@@ -30,7 +30,8 @@ class TriggerDagRunOperator(BaseOperator):
 
     A triggered run has no logical date unless `logical_date` is given (Airflow: the time of triggering): a chain is
     ordered by its ledger, and a date of the clock would be another one at each try. `run_after`: it starts no sooner.
-    `conf` is plain JSON; `carry_conf` names entries of this run's own conf that the triggered run is given, too.
+    `when`: an XCom or a template; what is false or empty ends this task skipped, and nothing is triggered. `conf` is
+    plain JSON; `carry_conf` names entries of this run's own conf that the triggered run is given, too.
     `reset_dag_run`: clear a run of that id that exists. `fail_when_dag_is_paused`: fail rather than leave the run
     waiting. `note` is shown beside the run.
 
@@ -48,6 +49,7 @@ class TriggerDagRunOperator(BaseOperator):
         "logical_date",
         "run_after",
         "conf",
+        "when",
         "wait_for_completion",
         "skip_when_already_exists",
         "note",
@@ -61,6 +63,7 @@ class TriggerDagRunOperator(BaseOperator):
         trigger_run_id: str | None = None,
         conf: dict[str, Any] | None = None,
         carry_conf: Sequence[str] = (),
+        when: Any = True,
         logical_date: str | datetime | ArgNotSet | None = NOTSET,
         run_after: str | datetime | ArgNotSet | None = NOTSET,
         reset_dag_run: bool = False,
@@ -79,6 +82,7 @@ class TriggerDagRunOperator(BaseOperator):
         self.trigger_run_id = trigger_run_id
         self.conf = conf
         self.carry_conf = tuple(carry_conf)
+        self.when = when
         self.logical_date = None if isinstance(logical_date, ArgNotSet) else logical_date
         self.run_after = None if isinstance(run_after, ArgNotSet) else run_after
         self.reset_dag_run = reset_dag_run
@@ -93,6 +97,8 @@ class TriggerDagRunOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         ti = context["ti"]
+        if not _truth(self.when):
+            raise SkipException(f"no run of {self.trigger_dag_id} is due")
         own = context["dag_run"].conf
         run = self._run(ti, {name: own[name] for name in self.carry_conf if name in own})
         ti.xcom_push(XCOM_RUN_ID, run.run_id)

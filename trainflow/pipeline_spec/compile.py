@@ -1,5 +1,5 @@
-"""A pipeline spec → the DAG: `[prepare →] checkpoint → samples → [evaluate →] train → commit → next`, and where another
-stage follows, `samples → next_stage`.
+"""A pipeline spec → its DAGs, one a stage: `[prepare →] checkpoint → samples → [evaluate →] train → commit → next`, and
+for each stage that starts from this one, `commit → next_STAGE` or, where that begins once, `samples → next_STAGE`.
 
 Nothing but operators of `trainflow.operators` with plain arguments: what is written here can be written in Python, and
 `pipelines/flight_delay_dag.py` is that.
@@ -8,64 +8,95 @@ Nothing but operators of `trainflow.operators` with plain arguments: what is wri
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
-from trainflow.operators.checkpoint import CheckpointOperator
-from trainflow.operators.commit import CommitCheckpointOperator
+from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
+from trainflow.operators.commit import XCOM_MORE, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.python import PythonOperator
-from trainflow.operators.samples import DataCheckerOperator
+from trainflow.operators.samples import XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
-from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.circles import base_of, is_feedback
+from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.retention_section import policies_of
 from trainflow.pipeline_spec.samples_section import limits_of, samples_of
 from trainflow.pipeline_spec.section import TaskSection
 from trainflow.states import TriggerRule
 
 
-def compile_pipeline(spec: PipelineSpec) -> DAG:
-    """The DAG of a pipeline. One run at a time: the chain is a line."""
-    dag_id = dag_id_of(spec)
+class _Stage(NamedTuple):
+    """A stage and its place in the pipeline."""
+
+    pipeline: PipelineSpec
+    name: str
+    spec: StageSpec
+
+    @property
+    def dag_id(self) -> str:
+        return dag_id_of(self.pipeline, self.name)
+
+    @property
+    def follows(self) -> bool:
+        """Whether each of its runs starts from a base: then what it commits is not what its next run starts from."""
+        init = self.spec.init_from
+        return init is not None and not init.once and init.checkpoint is None
+
+    @property
+    def followers(self) -> list[_Stage]:
+        """The stages of this file that start from this one."""
+        stages = self.pipeline.stages.items()
+        return [_Stage(self.pipeline, name, spec) for name, spec in stages if base_of(self.pipeline, name) == self.name]
+
+
+def compile_pipeline(spec: PipelineSpec) -> tuple[DAG, ...]:
+    """The DAGs of a pipeline, in the order of its stages."""
+    return tuple(_compile(_Stage(spec, name, stage)) for name, stage in spec.stages.items())
+
+
+def dag_id_of(spec: PipelineSpec, stage: str) -> str:
+    """A DAG trains one chain: that of `main` is named as the pipeline, a stage or branch of it says which."""
+    if spec.branch != "main":
+        return f"{spec.pipeline}.{stage}.{spec.branch}"
+    return spec.pipeline if stage == "main" else f"{spec.pipeline}.{stage}"
+
+
+def _compile(stage: _Stage) -> DAG:
+    """One run at a time: the chain is a line."""
+    spec = stage.spec
     with DAG(
-        dag_id,
+        stage.dag_id,
         description=spec.description,
-        tags=spec.tags,
+        tags=stage.pipeline.tags,
         params=spec.params,
         max_active_runs=1,
     ) as dag:
-        head = _checkpoint(spec)
+        head = _checkpoint(stage)
         split = _samples(spec, head)
         evaluated = _evaluate(spec, head, split)
         trained = _train(spec, head, split, evaluated)
         committed = _commit(spec, head, split, trained, evaluated)
-        committed.operator >> TriggerDagRunOperator(
-            task_id="next", trigger_dag_id=dag_id, carry_conf=(CONF_REPAIR, CONF_SKIPPED), **_attempts(spec)
-        )
-        if spec.next_stage:
-            split.operator >> _next_stage(spec, spec.next_stage)
+        _next(stage, head, committed)
+        for follower in stage.followers:
+            _next_stage(stage, follower, split, committed)
     return dag
 
 
-def dag_id_of(spec: PipelineSpec) -> str:
-    """A DAG trains one chain: that of `main` is named as the pipeline, a stage or branch of it says which."""
-    if spec.branch != "main":
-        return f"{spec.pipeline}.{spec.stage}.{spec.branch}"
-    return spec.pipeline if spec.stage == "main" else f"{spec.pipeline}.{spec.stage}"
-
-
-def _checkpoint(spec: PipelineSpec) -> XComArg:
+def _checkpoint(stage: _Stage) -> XComArg:
+    spec = stage.spec
     operator = CheckpointOperator(
         task_id="checkpoint",
-        pipeline=spec.pipeline,
-        stage=spec.stage,
-        branch=spec.branch,
+        pipeline=stage.pipeline.pipeline,
+        stage=stage.name,
+        branch=stage.pipeline.branch,
         store=spec.store.url if spec.store else None,
         storage_options=spec.store.storage_options if spec.store else None,
-        start_from=spec.start_from,
+        init_from=spec.init_from.as_argument(feedback=is_feedback(stage.pipeline, stage.name))
+        if spec.init_from
+        else None,
         **_attempts(spec),
     )
     if spec.prepare:
@@ -76,7 +107,7 @@ def _checkpoint(spec: PipelineSpec) -> XComArg:
     return operator.output
 
 
-def _samples(spec: PipelineSpec, head: XComArg) -> XComArg:
+def _samples(spec: StageSpec, head: XComArg) -> XComArg:
     section = spec.samples
     return DataCheckerOperator(
         task_id="samples",
@@ -90,7 +121,7 @@ def _samples(spec: PipelineSpec, head: XComArg) -> XComArg:
     ).output
 
 
-def _evaluate(spec: PipelineSpec, head: XComArg, split: XComArg) -> XComArg | None:
+def _evaluate(spec: StageSpec, head: XComArg, split: XComArg) -> XComArg | None:
     if spec.evaluate is None:
         return None
     return EvaluateOperator(
@@ -102,7 +133,7 @@ def _evaluate(spec: PipelineSpec, head: XComArg, split: XComArg) -> XComArg | No
     ).output
 
 
-def _train(spec: PipelineSpec, head: XComArg, split: XComArg, evaluated: XComArg | None) -> XComArg:
+def _train(spec: StageSpec, head: XComArg, split: XComArg, evaluated: XComArg | None) -> XComArg:
     operator = TrainOperator(
         task_id="train",
         function=spec.train.function,
@@ -116,7 +147,7 @@ def _train(spec: PipelineSpec, head: XComArg, split: XComArg, evaluated: XComArg
     return operator.output
 
 
-def _commit(spec: PipelineSpec, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
+def _commit(spec: StageSpec, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
     return CommitCheckpointOperator(
         task_id="commit",
         checkpoint=head,
@@ -129,25 +160,35 @@ def _commit(spec: PipelineSpec, head: XComArg, split: XComArg, trained: XComArg,
     ).output
 
 
-def _next_stage(spec: PipelineSpec, dag_id: str) -> TriggerDagRunOperator:
-    """Runs when there is nothing to train on any more: then, and only then, the samples task ends skipped.
-
-    Naming the checkpoint by a template, and not by `head`, keeps the checkpoint task, which succeeds, from being a
-    second task that `all_skipped` waits for. Where everything was skipped for another reason the template has no value,
-    so the task fails.
-    """
-    checkpoint = "{{ task_instance.xcom_pull(task_ids='checkpoint')['id'] }}"
-    return TriggerDagRunOperator(
-        task_id="next_stage",
-        trigger_dag_id=dag_id,
-        conf={"start_from": f"{spec.pipeline}/{spec.stage}/{spec.branch}@{checkpoint}"},
-        trigger_rule=TriggerRule.ALL_SKIPPED,
-        **_attempts(spec),
+def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:
+    """This stage again. One that follows a base goes on while there is more of it, up to where it was told to."""
+    options: dict[str, Any] = {"carry_conf": (CONF_REPAIR, CONF_SKIPPED)}
+    if stage.follows:
+        options["when"] = committed[XCOM_MORE]
+        if base_of(stage.pipeline, stage.name):
+            options["conf"] = {"init_from": head[XCOM_PIN]}
+    committed.operator >> TriggerDagRunOperator(
+        task_id="next", trigger_dag_id=stage.dag_id, **options, **_attempts(stage.spec)
     )
 
 
-def _attempts(spec: PipelineSpec, section: TaskSection | None = None) -> dict[str, Any]:
-    """Retries and limits of a task: its section's, else the pipeline's."""
+def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XComArg) -> None:
+    """A stage that starts from this one, told from which checkpoint: at each commit, or once this one is caught up.
+
+    Then, and only then, the samples task ends skipped; where it did because of a base of this stage, it names no
+    checkpoint, and nothing is triggered.
+    """
+    options: dict[str, Any] = {"conf": {"init_from": committed}}
+    if not follower.follows:
+        caught_up = split[XCOM_TRAINED]
+        options = {"conf": {"init_from": caught_up}, "when": caught_up, "trigger_rule": TriggerRule.ALL_SKIPPED}
+    TriggerDagRunOperator(
+        task_id=f"next_{follower.name}", trigger_dag_id=follower.dag_id, **options, **_attempts(stage.spec)
+    )
+
+
+def _attempts(spec: StageSpec, section: TaskSection | None = None) -> dict[str, Any]:
+    """Retries and limits of a task: its section's, else the stage's."""
     section = section or TaskSection()
     delay: timedelta = spec.retry_delay if section.retry_delay is None else section.retry_delay
     return {

@@ -17,9 +17,8 @@ from pydantic import (
 )
 
 from trainflow.checkpoints.gates import parse_gate
-from trainflow.errors import FailException, InputError
+from trainflow.errors import InputError
 from trainflow.identifiers import check_name
-from trainflow.operators.start_from import parse_start_from
 from trainflow.pipeline_spec.quantities import (
     format_duration,
     format_moment,
@@ -67,15 +66,6 @@ def _gate(text: str) -> str:
     except InputError as error:
         raise ValueError(str(error)) from None
     return text
-
-
-def _start(written: str) -> str:
-    try:
-        if "{{" not in written:
-            parse_start_from(written)
-    except FailException as error:
-        raise ValueError(str(error)) from None
-    return written
 
 
 def _names_or_types(value: Any) -> Any:
@@ -140,7 +130,6 @@ Function = Annotated[
     AfterValidator(_exists),
     WithJsonSchema({"type": "string", "pattern": r"^[\w.]+:[\w.]+$", "examples": ["operators.model:train"]}),
 ]
-StartFrom = Annotated[str, AfterValidator(_start), WithJsonSchema({"type": "string", "examples": ["model/main/main"]})]
 Gate = Annotated[
     str, AfterValidator(_gate), WithJsonSchema({"type": "string", "examples": ["auc >= 0.6", "loss is finite"]})
 ]

@@ -10,7 +10,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.pipeline_spec.compile import compile_pipeline
-from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec
 from trainflow.pipeline_spec.overrides import apply_overrides
 from trainflow.pipeline_spec.parameters import merge_parameters
 from trainflow.pipeline_spec.problems import Problem, error_of, shown
@@ -20,10 +20,10 @@ from trainflow.settings.project import Project
 
 
 class LoadedPipeline(NamedTuple):
-    """The DAG of a pipeline file, the digest of the resolved file, which is the DAG document's `content`, and the other
-    files it was made from."""
+    """The DAGs of a pipeline file, one a stage; the digest of the resolved file, which is the `content` of the DAGs'
+    documents; and the other files it was made from."""
 
-    dag: DAG
+    dags: tuple[DAG, ...]
     content: str
     files: tuple[Path, ...] = ()
 
@@ -32,15 +32,18 @@ def load_pipeline_file(path: Path, overrides: Mapping[str, str], project: Projec
     """Read, check and compile a pipeline file. Raises PipelineFileError telling every problem, each with its place."""
     spec = load_spec(path, overrides, project)
     try:
-        dag = compile_pipeline(spec)
+        dags = compile_pipeline(spec)
     except InputError as error:  # what an operator refuses and the model does not know of
         raise PipelineFileError(str(error), path=project.relative(path)) from error
-    dag.fileloc = str(path)
-    return LoadedPipeline(dag, content_of(spec), (project.root / spec.config,) if spec.config else ())
+    for dag in dags:
+        dag.fileloc = str(path)
+    configs = dict.fromkeys(stage.config for stage in spec.stages.values() if stage.config)
+    return LoadedPipeline(dags, content_of(spec), tuple(project.root / config for config in configs))
 
 
 def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> PipelineSpec:
-    """The resolved pipeline: the file, `--set` laid over it, the parameters of its `config` underneath.
+    """The resolved pipeline: the file, `--set` laid over it, the parameters of its `config` underneath, and each stage
+    with what it takes from the keys of the file.
 
     Raises PipelineFileError telling every problem, each with its place.
     """
@@ -57,7 +60,11 @@ def content_of(spec: PipelineSpec) -> str:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a pipeline file, for editors."""
-    schema = PipelineSpec.model_json_schema()
+    schema = PipelineFile.model_json_schema()
+    # with stages, what one of them lacks may stand at the top, and the reverse
+    schema["anyOf"] = [{"required": ["pipeline", "samples", "train"]}, {"required": ["pipeline", "stages"]}]
+    for section in (schema, schema["$defs"]["StageSpec"], schema["$defs"]["SamplesSection"]):
+        section.pop("required", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trainflow pipeline"}
 
 

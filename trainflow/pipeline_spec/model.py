@@ -5,36 +5,28 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from trainflow.pipeline_spec.fields import Gate, Name, StartFrom, Wait
+from trainflow.pipeline_spec.fields import Gate, Name, Wait
+from trainflow.pipeline_spec.init_from_section import Base
 from trainflow.pipeline_spec.retention_section import RetentionSection
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
 from trainflow.pipeline_spec.section import FunctionSection, Section, TaskSection, TrainSection
 from trainflow.pipeline_spec.store_section import Store
 
 
-class PipelineSpec(Section):
-    """One model that is trained incrementally: its samples, its training function, its chain of checkpoints."""
+class StageSpec(Section):
+    """One chain that is trained incrementally: its samples, its training function, its checkpoints."""
 
-    pipeline: Name
-    """Name of the pipeline, of its DAG and of its chain: letters, digits, `_`, `-`, `.`"""
     description: str | None = None
     """What it trains, for people."""
-    tags: list[str] = Field(default_factory=list)
-    """Words to find it by."""
-    stage: Name = "main"
-    """Stage of a model that is trained in several."""
-    branch: Name = "main"
-    """Branch of the chain."""
     mode: Literal["backfill", "latest"] = "backfill"
     """When nothing new is there: `backfill` ends the chain, `latest` waits for the next partition."""
     store: Store | None = None
     """Where checkpoints go: an fsspec URL, a path relative to the project, or a section; default: the setting
     `checkpoints.store`."""
-    start_from: StartFrom | None = None
-    """Where a chain without a checkpoint begins: the head of another chain in the same store (`pipeline/stage/branch`),
-    or one checkpoint of it (`pipeline/stage/branch@checkpoint`); default: from nothing."""
+    init_from: Base | None = None
+    """The stage whose checkpoints the runs of this one start from; default: each run starts from the one before it."""
     config: str | None = None
     """File of the model's parameters, relative to the project; laid underneath `params`."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -60,13 +52,41 @@ class PipelineSpec(Section):
     """Retries of the task that commits the checkpoint."""
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
-    next_stage: Name | None = None
-    """Id of a DAG that is triggered when this one has caught up, with the newest checkpoint as its starting point."""
 
-    @field_validator("next_stage")
-    @classmethod
-    def _comes_to_an_end(cls, name: str | None, info: ValidationInfo) -> str | None:
-        samples: SamplesSection | None = info.data.get("samples")
-        if name and info.data.get("mode") == "latest" and samples and samples.end is None:
-            raise ValueError("never triggered: mode is 'latest' and the samples have no 'end'")
-        return name
+
+class PipelineSpec(Section):
+    """A pipeline as it is compiled: each stage with everything it inherits. One chain is one stage."""
+
+    pipeline: Name
+    """Name of the pipeline and of its chains: letters, digits, `_`, `-`, `.`"""
+    tags: list[str] = Field(default_factory=list)
+    """Words to find it by."""
+    branch: Name = "main"
+    """Branch of the chains."""
+    stages: Annotated[dict[Name, StageSpec], Field(min_length=1)]
+    """The stages by name, in the order in which they are declared."""
+
+
+class _Header(Section):
+    """What is said of the pipeline and not of a stage."""
+
+    pipeline: Name
+    """Name of the pipeline, of its DAGs and of its chains: letters, digits, `_`, `-`, `.`"""
+    tags: list[str] = Field(default_factory=list)
+    """Words to find it by."""
+    stage: Name = "main"
+    """Name of the stage, where there is one."""
+    branch: Name = "main"
+    """Branch of the chains."""
+    stages: dict[Name, StageSpec] = Field(default_factory=dict)
+    """Stages by name, each with its own chain and DAG (`pipeline.stage`). A stage takes what it does not say from the
+    keys of the file: sections key by key, anything else whole; `evaluate: null` takes nothing."""
+
+
+#: what is said of the pipeline and not of a stage
+PIPELINE_KEYS = tuple(_Header.model_fields)
+
+
+class PipelineFile(StageSpec, _Header):
+    """A pipeline file as it is written: the keys of one stage and those of the pipeline side by side. With `stages`,
+    the keys of a stage are what every stage has that does not say otherwise."""

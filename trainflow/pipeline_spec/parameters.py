@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainflow.pipeline_spec.problems import Location, Problem, error_of, shown, suggest
+from trainflow.pipeline_spec.problems import Location, Problem, dotted, error_of, shown, suggest
 from trainflow.pipeline_spec.reading import Document, read_document
 
 
 def merge_parameters(document: Document, root: Path) -> None:
-    """Put the parameters of the file that `config` names (relative to the project `root`) underneath `params`.
+    """Put the parameters of the file that `config` names (relative to the project `root`) underneath `params`: those of
+    the document and those of each of its stages.
 
     Sections are merged key by key; anything else that `params` gives, lists included, replaces what the file says.
     Raises PipelineFileError at `config` where the file cannot be read, or at the file's own line.
     """
-    config = document.value.get("config")
+    _merge_into(document, (), document.value, root)
+    stages = document.value.get("stages")
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict):
+            _merge_into(document, ("stages", name), stage, root)
+
+
+def _merge_into(document: Document, at: Location, section: dict[str, Any], root: Path) -> None:
+    config = section.get("config")
     if not isinstance(config, str):
         return  # absent, or something that the model refuses
     path = root / config
@@ -24,16 +33,16 @@ def merge_parameters(document: Document, root: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         near = suggest(path.name, [entry.name for entry in path.parent.glob("*.yaml")])
         reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"config: cannot read {config!r} in {root} ({reason}){near}"
-        raise error_of([Problem(document.place_of(("config",)), message)]) from None
+        message = f"{dotted((*at, 'config'))}: cannot read {config!r} in {root} ({reason}){near}"
+        raise error_of([Problem(document.place_of((*at, "config")), message)]) from None
     below = read_document(text, config)
     if not isinstance(below.value, dict | None):
         message = f"a file of parameters is a section of keys; got {shown(below.value)}"
         raise error_of([Problem(below.place_of(()), message)])
-    above = document.value.get("params")
+    above = section.get("params")
     if above is None or isinstance(above, dict):
-        document.value["params"] = _merge(below.value or {}, above or {})
-        _add_places(document, below)
+        section["params"] = _merge(below.value or {}, above or {})
+        _add_places(document, below, (*at, "params"))
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +53,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _add_places(document: Document, below: Document) -> None:
+def _add_places(document: Document, below: Document, at: Location) -> None:
     for ours, theirs in ((document.places, below.places), (document.key_places, below.key_places)):
         for inner, place in theirs.items():
-            location: Location = ("params", *inner)
-            ours.setdefault(location, place)
+            ours.setdefault((*at, *inner), place)

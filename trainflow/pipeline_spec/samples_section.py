@@ -110,6 +110,9 @@ class SamplesSection(TaskSection):
     republished: Republish = Field(default_factory=RepublishedSection)
     """What to do when a partition that was trained on is published again, or grows: `ignore`, `alert` or `replay`, or
     a section."""
+    lag: Annotated[int, Field(ge=0)] = 0
+    """A partition counts only when the one so many later is ready too: for labels that come late. The last ones of a
+    table with an `end` never count."""
     catch_up: Literal["all"] | CatchUpSection = "all"
     """When the chain is far behind: train on `all` of it, or step over what is too old: `{newer_than: 3d}`."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
@@ -168,6 +171,7 @@ def samples_of(section: SamplesSection) -> Samples:
         checks=Checks(**checks.model_dump()) if checks else None,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
         republished=_republished(section.republished),
+        lag=section.lag,
         catch_up_seconds=None if section.catch_up == "all" else section.catch_up.newer_than.total_seconds(),
         storage_options=section.storage_options,
     )

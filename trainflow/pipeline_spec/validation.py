@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.circles import wrong_bases
+from trainflow.pipeline_spec.inheritance import Expanded, expand
+from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, Problem, dotted, error_of, shown, suggest
 from trainflow.pipeline_spec.reading import Document
 
@@ -30,31 +32,37 @@ def validate(document: Document, root: Path | None, known: Iterable[Problem] = (
 
     Raises PipelineFileError with every problem, those already `known` included.
     """
-    problems = list(known)
+    expanded, problems = expand(document)
+    problems = [*known, *problems]
     try:
-        spec = PipelineSpec.model_validate(document.value, context={"root": root})
+        spec = PipelineSpec.model_validate(expanded.value, context={"root": root})
     except ValidationError as error:
-        found = _without_misspelt(error.errors(include_url=False))
-        raise error_of([*problems, *(_problem(document, item) for item in found)]) from None
+        found = _without_misspelt(expanded, error.errors(include_url=False))
+        raise error_of([*problems, *(_problem(expanded, item) for item in found)]) from None
+    for at, message in wrong_bases(spec):
+        problems.append(Problem(expanded.place_of(at), f"{dotted(expanded.written(at))}: {message}"))
     if problems:
         raise error_of(problems)
     return spec
 
 
-def _without_misspelt(errors: list[Any]) -> list[Any]:
+def _without_misspelt(expanded: Expanded, errors: list[Any]) -> list[Any]:
     """Leave out a missing key whose misspelling is told anyway."""
-    unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    unknown = [expanded.written(_location(error["loc"])) for error in errors if error["type"] == "extra_forbidden"]
 
     def misspelt(location: Location) -> bool:
         return any(suggest(key, [str(location[-1])]) for *section, key in unknown if section == [*location[:-1]])
 
-    return [error for error in errors if error["type"] != "missing" or not misspelt(error["loc"])]
+    def told(error: Any) -> bool:
+        return error["type"] != "missing" or not misspelt(expanded.written(_location(error["loc"])))
+
+    return [error for error in errors if told(error)]
 
 
-def _problem(document: Document, error: Any) -> Problem:
-    location, kind = _location(error["loc"]), error["type"]
+def _problem(expanded: Expanded, error: Any) -> Problem:
+    location, kind = expanded.written(_location(error["loc"])), error["type"]
     at_key = kind in ("extra_forbidden", "missing")
-    return Problem(document.place_of(location, key=at_key), _message(location, kind, error))
+    return Problem(expanded.document.place_of(location, key=at_key), _message(location, kind, error))
 
 
 def _location(reported: tuple[str | int, ...]) -> Location:
@@ -95,10 +103,10 @@ def _choices(expected: str) -> list[str]:
 
 def _model_at(location: Location) -> type[BaseModel]:
     """The section a location leads to."""
-    model: type[BaseModel] = PipelineSpec
-    for part in location:
+    model: type[BaseModel] = PipelineFile
+    for part in location[2:] if location[:1] == ("stages",) else location:
         model = next(_models_in(model.model_fields[str(part)].annotation))
-    return model
+    return StageSpec if location[:1] == ("stages",) and len(location) == 2 else model
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -6,7 +6,7 @@ answer, and every wait is measured from facts of the storage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from trainflow.clock import ensure_utc
-from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
+from trainflow.errors import SampleCheckFailed, SampleError, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, label, length_of, limit, origin
 from trainflow.samples.readiness import PartitionState, Presence
@@ -53,6 +53,10 @@ class CaughtUp(msgspec.Struct, frozen=True):
     reason: str
     #: the table has an end and it is reached: nothing will ever come
     finished: bool = False
+    #: no sample that comes changes that, a new bound does
+    bounded: bool = False
+    #: the partition whose arrival changes that, where it is not the next one
+    wait_for: datetime | None = None
 
 
 NextSplit = SplitFound | Waiting | CaughtUp
@@ -71,19 +75,34 @@ class Seen(Protocol):
 
 
 def next_split(
-    samples: Samples, watermark: datetime | None, limits: SplitLimits | None, now: datetime, root: Path | None
+    samples: Samples,
+    watermark: datetime | None,
+    limits: SplitLimits | None,
+    now: datetime,
+    root: Path | None,
+    *,
+    bounds: Sequence[datetime] = (),
 ) -> NextSplit:
     """The split that comes after `watermark` (None: nothing was trained yet). Relative paths belong to `root`.
 
+    `bounds`, in order: the split ends at or before the first of them that its first partition fits before, so it never
+    crosses one, and nothing is taken that ends after the last.
+
     Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, InputError.
     """
-    return decide(samples, watermark, limits or SplitLimits(), open_inventory(samples, root, now))
+    return decide(samples, watermark, limits or SplitLimits(), open_inventory(samples, root, now), bounds)
 
 
-def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, seen: Seen) -> NextSplit:
+def decide(
+    samples: Samples,
+    watermark: datetime | None,
+    limits: SplitLimits,
+    seen: Seen,
+    bounds: Sequence[datetime] = (),
+) -> NextSplit:
     """The rule. A split ends at the first limit, and before the first partition that is not ready or not good."""
     watermark = None if watermark is None else ensure_utc(watermark)
-    first, end = after_watermark(samples, watermark), limit(samples)
+    first, end = after_watermark(samples, watermark), _limit_with_lag(samples)
     building = Building(samples, watermark if watermark is not None and watermark < first else first)
     if building.start < first:
         building.step_over(building.start, first, f"before the table's start {label(first)}")
@@ -92,31 +111,69 @@ def decide(samples: Samples, watermark: datetime | None, limits: SplitLimits, se
         bound = timedelta(seconds=samples.catch_up_seconds or 0)
         building.step_over(first, cursor, f"older than {bound} when newer samples were ready (catch_up)")
     while (end is None or cursor < end) and not building.full(limits):
-        state = seen.state(cursor)
-        if state.presence is Presence.READY:
-            try:
-                content = seen.content(cursor)
-            except (SampleCheckFailed, SampleUnreadable):
-                if building.taken:  # train on what is good; the next split starts here, and says so
-                    break
-                raise
-            if not building.take(content, limits):
-                break
-            cursor = content.end
+        found = _step(samples, cursor, watermark, limits, seen, bounds, building)
+        if isinstance(found, datetime):
+            cursor = found
             continue
-        gap = judge_gap(samples, state, seen)
-        if isinstance(gap, Hole):
-            building.step_over(gap.start, gap.end, gap.reason)
-            cursor = gap.end
-        elif building.taken:
+        if building.taken:  # train on what is there; the next split starts here, and says what is wrong
             break
-        elif isinstance(gap, SampleGap):
-            raise gap
-        else:
-            return gap if isinstance(gap, Waiting) else CaughtUp(watermark, gap)
+        if isinstance(found, SampleError):
+            raise found
+        return found
     if not building.taken:
         return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
     return SplitFound(building.split())
+
+
+def _step(
+    samples: Samples,
+    cursor: datetime,
+    watermark: datetime | None,
+    limits: SplitLimits,
+    seen: Seen,
+    bounds: Sequence[datetime],
+    building: Building,
+) -> datetime | Waiting | CaughtUp | SampleError:
+    """Take or step over the partition at `cursor`: where it goes on, or why it does not."""
+    if bounds and not building.fits(cursor + length_of(samples), bounds):
+        reason = f"the base has come to {label(bounds[-1])}, and there is nothing more to train on before that"
+        return CaughtUp(watermark, reason, bounded=True)
+    state = seen.state(cursor)
+    if state.presence is not Presence.READY:
+        gap = judge_gap(samples, state, seen)
+        if isinstance(gap, Hole):
+            building.step_over(gap.start, gap.end, gap.reason)
+            return gap.end
+        return CaughtUp(watermark, gap) if isinstance(gap, str) else gap
+    early = _too_early(samples, cursor, watermark, seen)
+    if early is not None:
+        return early
+    try:
+        content = seen.content(cursor)
+    except (SampleCheckFailed, SampleUnreadable) as error:
+        return error
+    return content.end if building.take(content, limits) else CaughtUp(watermark, "a limit is reached")
+
+
+def _limit_with_lag(samples: Samples) -> datetime | None:
+    """The end of what can ever be taken: the last ones of a table have no later ones that they could wait for."""
+    end = limit(samples)
+    return None if end is None else end - samples.lag * length_of(samples)
+
+
+def _too_early(
+    samples: Samples, start: datetime, watermark: datetime | None, seen: Seen
+) -> Waiting | CaughtUp | None:
+    """Of a table with a lag: why a ready partition does not count yet. What comes later than the one that is due counts
+    as well: a gap there is no reason to wait for ever."""
+    if not samples.lag:
+        return None
+    due = start + samples.lag * length_of(samples)
+    first, ready = _later(due - length_of(samples), seen)
+    if ready is not None:
+        return None
+    reason = f"the partition {label(start)} counts when {label(due)} is ready too (lag {samples.lag})"
+    return Waiting(first, reason) if first is not None else CaughtUp(watermark, reason, wait_for=due)
 
 
 def _caught_up_to(samples: Samples, first: datetime, seen: Seen) -> datetime:
@@ -154,6 +211,12 @@ class Building:
             return False
         totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
         return any(most is not None and total >= most for most, total in totals)
+
+    def fits(self, end: datetime, bounds: Sequence[datetime]) -> bool:
+        """Whether a partition that ends then may be added."""
+        anchor = self.taken[0].end if self.taken else end
+        bound = next((bound for bound in bounds if bound >= anchor), None)
+        return bound is not None and end <= bound
 
     def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
         """Add a partition; False, and nothing added, when that would pass a limit and it is not the first."""

@@ -87,6 +87,8 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     checks: Checks | None = None
     gaps: GapPolicy = msgspec.field(default_factory=GapPolicy)
     republished: Republished = msgspec.field(default_factory=Republished)
+    #: a partition counts only when the one so many later is ready too: labels that come late
+    lag: Annotated[int, Meta(ge=0)] = 0
     #: step over what is older than this, counted back from the end of the newest partition that is ready; None: train
     #: on everything
     catch_up_seconds: Annotated[float, Meta(gt=0)] | None = None

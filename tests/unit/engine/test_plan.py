@@ -2,20 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.engine.plan import begins_at, plan
+from trainflow.engine.outlook import Outlook
+from trainflow.engine.plan import plan
 from trainflow.errors import SampleCheckFailed
 from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import SampleFile, SplitPartition
-from trainflow.serialization.document import ChainDocument, DagDocument, TaskDocument
-from trainflow.testing.chains import ChainWriter, day
+from trainflow.testing.chains import day
 
 SAMPLES = Samples(
     path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(10), gaps=GapPolicy(then="skip")
@@ -53,7 +50,8 @@ class Table:
 
 
 def test_the_runs_tile_what_is_left() -> None:
-    made = plan(SAMPLES, SplitLimits(partitions=3), day(2), Table({*range(10)}), most=100, pace=Pace(None, 2.0))
+    table, pace = Table({*range(10)}), Pace(None, 2.0)
+    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(day(2)), table, most=100, pace=pace)
 
     assert [(run.number, run.start, run.end, run.partitions) for run in made.runs] == [
         (1, day(2), day(5), 3),
@@ -65,7 +63,7 @@ def test_the_runs_tile_what_is_left() -> None:
 
 
 def test_holes_are_part_of_the_run_that_steps_over_them() -> None:
-    made = plan(SAMPLES, SplitLimits(partitions=3), None, Table({0, 3, 4}), most=100, pace=Pace())
+    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), Table({0, 3, 4}), most=100, pace=Pace())
 
     assert [(run.start, run.end, len(run.holes)) for run in made.runs] == [(day(0), day(5), 1)]
     assert made.runs[0].holes[0].start == day(1)
@@ -81,7 +79,7 @@ def test_holes_are_part_of_the_run_that_steps_over_them() -> None:
     ],
 )
 def test_what_comes_after_the_last_run(table: Table, most: int, outcome: str, runs: int) -> None:
-    made = plan(SAMPLES, SplitLimits(partitions=3), None, table, most=most, pace=Pace())
+    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), table, most=most, pace=Pace())
 
     assert (made.outcome, len(made.runs)) == (outcome, runs)
     assert made.reason
@@ -93,42 +91,24 @@ def test_a_table_that_is_being_written_is_waited_for() -> None:
         def state(self, start: datetime) -> PartitionState:
             return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS")
 
-    made = plan(SAMPLES, None, None, Writing({0}), most=5, pace=Pace())
+    made = plan(SAMPLES, None, Outlook(None), Writing({0}), most=5, pace=Pace())
 
     assert (made.outcome, made.runs) == ("waiting", [])
     assert "_SUCCESS" in made.reason
 
 
-def document(start_from: str | None) -> DagDocument:
-    fields = {"start_from": start_from} if start_from else {}
-    return DagDocument(
-        dag_id="d",
-        tasks=[TaskDocument("checkpoint", "CheckpointOperator", role="checkpoint", template_fields=fields)],
-        chain=ChainDocument("flights", "main", "b", ""),
+def test_a_split_ends_where_the_base_has_come_to_and_waits_there() -> None:
+    ahead = Outlook(day(1), bounds=(day(3), day(4), day(8)))
+    made = plan(SAMPLES, SplitLimits(partitions=3), ahead, Table({*range(10)}), most=100, pace=Pace())
+
+    assert [run.end for run in made.runs] == [day(3), day(4), day(7), day(8)]
+    assert (made.outcome, made.reason) == (
+        "caught_up",
+        "the base has come to 2013-01-09T00:00Z, and there is nothing more to train on before that",
     )
 
 
-@pytest.mark.parametrize(
-    ("start_from", "begins"),
-    [
-        ("flights/main/main", day(2)),  # another branch of the stage: over the same samples
-        ("other/main/main", None),
-        ("{{ params.start }}", None),
-        ("nowhere/main/main", None),
-        (None, None),
-    ],
-)
-def test_a_fork_begins_where_it_was_forked_off(tmp_path: Path, start_from: str | None, begins: datetime | None) -> None:
-    store = LocalStore(tmp_path / "store")
-    ChainWriter(store, tmp_path / "scratch").commit(days=2)
-    ChainWriter(store, tmp_path / "scratch", ChainKey("other")).commit(days=2)
-    branch = ChainWriter(store, tmp_path / "scratch", ChainKey("flights", "main", "b"))
+def test_a_stage_that_has_nothing_to_start_from_waits() -> None:
+    made = plan(SAMPLES, None, Outlook(None, waits="waits for stage base"), Table({0}), most=5, pace=Pace())
 
-    assert begins_at(document(start_from), branch.ledger) == begins
-
-
-def test_a_chain_with_a_head_goes_on_from_it(tmp_path: Path) -> None:
-    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
-    writer.commit(days=2)
-
-    assert begins_at(document("other/main/main"), writer.ledger) == day(2)
+    assert (made.outcome, made.runs, made.reason) == ("waiting", [], "waits for stage base")

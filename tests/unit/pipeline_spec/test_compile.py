@@ -4,7 +4,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,7 +66,8 @@ train: {function: "json:loads"}
 def compiled(folder: Path, text: str, **overrides: str) -> DAG:
     path = folder / "p.yaml"
     path.write_text(text)
-    return load_pipeline_file(path, overrides, project_at(folder)).dag
+    (dag,) = load_pipeline_file(path, overrides, project_at(folder)).dags
+    return dag
 
 
 def edges(document: DagDocument) -> dict[str, list[str]]:
@@ -161,23 +161,6 @@ def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: st
     assert (dag.dag_id, following.trigger_dag_id) == (dag_id, dag_id)
 
 
-def test_the_next_stage_is_triggered_with_the_head_when_there_are_no_more_samples(tmp_path: Path) -> None:
-    dag = compiled(tmp_path, MINIMAL + "next_stage: tiny.fine\nstart_from: tiny/rough/main\n")
-    stage: Any = dag.get_task("next_stage")
-    assert (stage.trigger_dag_id, stage.trigger_rule) == ("tiny.fine", "all_skipped")
-    assert edges(to_document(dag))["next_stage"] == ["samples"]
-    pulled = SimpleNamespace(xcom_pull=lambda task_ids: {"id": f"id of {task_ids}"})
-    stage.render_template_fields({"task_instance": pulled})
-    assert stage.conf == {"start_from": "tiny/main/main@id of checkpoint"}
-    head: Any = dag.get_task("checkpoint")
-    assert head.start_from == "tiny/rough/main"
-
-
-def test_a_stage_after_one_that_never_ends_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PipelineFileError, match=r"^p\.yaml:5:13: next_stage: never triggered: mode is 'latest'"):
-        compiled(tmp_path, MINIMAL + "mode: latest\nnext_stage: tiny.fine\n")
-
-
 def test_a_gate_that_cannot_be_read_is_told_at_its_line(tmp_path: Path) -> None:
     with pytest.raises(PipelineFileError, match=r"^p\.yaml:4:9: gates\[0\]: gate 'auc > x': expected a number"):
         compiled(tmp_path, MINIMAL + "gates: [auc > x]\n")
@@ -201,7 +184,8 @@ def test_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
         "from trainflow.serialization.from_dag import to_document\n"
         "from trainflow.settings.project import project_at\n"
         "path = Path(sys.argv[1])\n"
-        "sys.stdout.buffer.write(encode(to_document(*load_pipeline_file(path, {}, project_at(path.parent))[:2])))\n"
+        "loaded = load_pipeline_file(path, {}, project_at(path.parent))\n"
+        "sys.stdout.buffer.write(encode(to_document(loaded.dags[0], loaded.content)))\n"
     )
     documents = {
         subprocess.run(

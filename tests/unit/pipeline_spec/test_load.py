@@ -52,10 +52,11 @@ def problems_of(load: Load, *args: Any, **overrides: str) -> list[str]:
 
 def test_a_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
     spec = load()
-    assert (spec.pipeline, spec.stage, spec.branch, spec.mode) == ("tiny", "main", "main", "backfill")
-    assert spec.samples.start == datetime(2013, 1, 1, tzinfo=UTC)
-    assert spec.samples.length == timedelta(days=1)
-    assert spec.train.command == ["python", "train.py"]
+    stage = spec.stages["main"]
+    assert (spec.pipeline, spec.branch, list(spec.stages), stage.mode) == ("tiny", "main", ["main"], "backfill")
+    assert spec.stages["main"].samples.start == datetime(2013, 1, 1, tzinfo=UTC)
+    assert spec.stages["main"].samples.length == timedelta(days=1)
+    assert spec.stages["main"].train.command == ["python", "train.py"]
 
 
 def test_short_forms_mean_the_long_ones(load: Load) -> None:
@@ -63,12 +64,12 @@ def test_short_forms_mean_the_long_ones(load: Load) -> None:
         MINIMAL.replace("  length", "  checks: {columns: [a, b], ranges: {a: [0, null]}}\n  length")
         + "store: s3://bucket/x\nsplit: {bytes: 2GiB}\n"
     )
-    assert spec.store is not None
-    assert spec.store.url == "s3://bucket/x"
-    assert spec.samples.checks is not None
-    assert spec.samples.checks.columns == {"a": None, "b": None}
-    assert spec.samples.checks.ranges == {"a": (0, None)}
-    assert spec.split.bytes == 2 * 2**30
+    assert spec.stages["main"].store is not None
+    assert spec.stages["main"].store.url == "s3://bucket/x"
+    assert spec.stages["main"].samples.checks is not None
+    assert spec.stages["main"].samples.checks.columns == {"a": None, "b": None}
+    assert spec.stages["main"].samples.checks.ranges == {"a": (0, None)}
+    assert spec.stages["main"].split.bytes == 2 * 2**30
 
 
 def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
@@ -107,7 +108,7 @@ def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
         ("branch: a/b", "9:9: branch: 'a/b' cannot name"),
         ("evaluate: {}", "9:1: section 'evaluate' lacks the key 'function'"),
         ("store: {ulr: x}", "9:9: unknown key 'ulr' in section 'store'; did you mean 'url'?; allowed: url, "),
-        ("start_from: a/b/c/d", "9:13: start_from='a/b/c/d' names no checkpoint: write 'pipeline/stage/branch'"),
+        ("init_from: a/b/c/d", "9:12: init_from='a/b/c/d' names no checkpoint: write 'pipeline/stage/branch'"),
         ("retry_delay: -1s", "9:14: retry_delay: '-1s' is not a duration"),
         ("retries: 1.5", "9:10: retries: expected a whole number; got 1.5"),
         ("commit: {timeout: 0s}", "9:19: commit.timeout: must be longer than nothing"),
@@ -167,15 +168,15 @@ def test_overrides_are_read_as_yaml_and_reach_any_depth(load: Load) -> None:
         tags="[a, b]",
         retries="0",
     )
-    assert spec.split.partitions == 7
-    assert spec.params == {"model": {"alpha": 0.1}}
-    assert spec.samples.end == datetime(2013, 2, 1, tzinfo=UTC)
-    assert spec.samples.ready.stable == timedelta(minutes=5)
-    assert (spec.tags, spec.retries) == (["a", "b"], 0)
+    assert spec.stages["main"].split.partitions == 7
+    assert spec.stages["main"].params == {"model": {"alpha": 0.1}}
+    assert spec.stages["main"].samples.end == datetime(2013, 2, 1, tzinfo=UTC)
+    assert spec.stages["main"].samples.ready.stable == timedelta(minutes=5)
+    assert (spec.tags, spec.stages["main"].retries) == (["a", "b"], 0)
 
 
 def test_an_override_with_nothing_is_null(load: Load) -> None:
-    assert load(MINIMAL + "evaluate: {function: 'json:loads'}\n", evaluate="").evaluate is None
+    assert load(MINIMAL + "evaluate: {function: 'json:loads'}\n", evaluate="").stages["main"].evaluate is None
 
 
 @pytest.mark.parametrize(
@@ -206,13 +207,14 @@ def test_a_wrong_override_is_its_own_place(project: Project, overrides: dict[str
 def test_parameters_of_the_config_lie_underneath_those_of_the_pipeline(load: Load, project: Project) -> None:
     (project.root / "configs" / "m.yaml").write_text("model: {alpha: 1, beta: 2}\nseeds: [1, 2]\nsince: 2013-01-01\n")
     spec = load(MINIMAL + "config: configs/m.yaml\nparams: {model: {beta: 3}, seeds: [9]}\n", params__model__gamma="4")
-    assert spec.params == {"model": {"alpha": 1, "beta": 3, "gamma": 4}, "seeds": [9], "since": "2013-01-01"}
+    expected = {"model": {"alpha": 1, "beta": 3, "gamma": 4}, "seeds": [9], "since": "2013-01-01"}
+    assert spec.stages["main"].params == expected
 
 
 def test_an_override_chooses_the_config(load: Load, project: Project) -> None:
     (project.root / "configs" / "a.yaml").write_text("x: 1\n")
     (project.root / "configs" / "b.yaml").write_text("x: 2\n")
-    assert load(MINIMAL + "config: configs/a.yaml\n", config="configs/b.yaml").params == {"x": 2}
+    assert load(MINIMAL + "config: configs/a.yaml\n", config="configs/b.yaml").stages["main"].params == {"x": 2}
 
 
 def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Project) -> None:
@@ -228,7 +230,7 @@ def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Proje
 
 def test_an_empty_config_is_no_parameters(load: Load, project: Project) -> None:
     (project.root / "configs" / "empty.yaml").write_text("# nothing yet\n")
-    assert load(MINIMAL, config="configs/empty.yaml").params == {}
+    assert load(MINIMAL, config="configs/empty.yaml").stages["main"].params == {}
 
 
 # -- content and schema --------------------------------------------------------------------------------------------
@@ -249,4 +251,4 @@ def test_the_schema_describes_every_key_it_allows() -> None:
         assert section.get("description"), section["title"]
         for name, key in section["properties"].items():
             assert key.get("description"), f"{section['title']}.{name}"
-    assert set(schema["required"]) == {"pipeline", "samples", "train"}
+    assert schema["anyOf"] == [{"required": ["pipeline", "samples", "train"]}, {"required": ["pipeline", "stages"]}]

@@ -121,7 +121,7 @@ def context(project: Path, dag: DAG, split: Split, attempt: str) -> dict[str, An
 
 
 def test_its_pipeline_trains_on_every_day_and_gets_better(project: Path, example: Any) -> None:
-    dag = load_pipeline_file(project / "pipelines" / "example.yaml", {}, project_at(project)).dag
+    dag = load_pipeline_file(project / "pipelines" / "example.yaml", {}, project_at(project)).dags[0]
     example.prepare(SimpleNamespace(project_root=project), dag.resolve_params())
     samples: Any = dag.get_task("samples")
     parent, trained, errors = None, [], []

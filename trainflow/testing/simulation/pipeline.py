@@ -83,8 +83,10 @@ def _compiled(written: str) -> Pipeline:
     from trainflow.pipeline_spec.model import PipelineSpec
     from trainflow.serialization.from_dag import to_document
 
-    dag = compile_pipeline(PipelineSpec.model_validate(json.loads(written)))
-    return Pipeline({dag.dag_id: dag}, {dag.dag_id: to_document(dag)})
+    stage = json.loads(written)
+    name = stage.pop("pipeline")
+    dags = compile_pipeline(PipelineSpec.model_validate({"pipeline": name, "stages": {"main": stage}}))
+    return Pipeline({dag.dag_id: dag for dag in dags}, {dag.dag_id: to_document(dag) for dag in dags})
 
 
 class SimulatedFiles(DagFiles):

@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
 from trainflow.clock import ManualClock
-from trainflow.engine.beginning import begin
+from trainflow.engine.beginning import begin_or_follow, documents_of
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
@@ -208,7 +208,12 @@ class World:
     def begin(self) -> str:
         """`trainflow start`."""
         self.begins += 1
-        self.person(lambda connection: begin(connection, SOURCE.path, self.clock.now()))
+
+        def start(connection: Connection) -> None:
+            documents = documents_of(connection, SOURCE.path)
+            begin_or_follow(connection, documents, lambda chain: None, self.clock.now())
+
+        self.person(start)
         return "begins"
 
     def rewind(self, chain: ChainCheck) -> None:

@@ -1,0 +1,199 @@
+"""From which checkpoint of its base does the next run of a stage start, and how far may its split go?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from trainflow.checkpoints.base import MOST, BaseChain, Choice, FromNothing, Refusal, StartFrom, Wait, choose
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.init_from import InitFrom, Pin
+from trainflow.checkpoints.state import CheckpointSummary
+from trainflow.testing.chains import day
+
+BASE = ChainKey("model", "base")
+AHEAD = InitFrom(BASE, "same_watermark")
+BACK = InitFrom(BASE, "same_watermark", feedback=True)
+LATEST = InitFrom(BASE, "latest")
+PROMOTED = InitFrom(BASE, "promoted")
+ONCE = InitFrom(BASE, "latest", once=True)
+
+
+def chain(*days: int, gone: tuple[int, ...] = (), off: tuple[int, ...] = (), promoted: int | None = None) -> BaseChain:
+    """A checkpoint a day, named by the day its watermark is; `gone`: pruned, `off`: rewound."""
+    kept = [
+        CheckpointSummary(
+            id=f"c{number}",
+            sequence=place,
+            parent_id=None,
+            watermark=day(number),
+            run_id="r",
+            number=place,
+            partitions=1,
+            size=1,
+            at=day(number),
+            digest="",
+            on_line=number not in off,
+            metrics={},
+            scores={},
+        )
+        for place, number in enumerate(days, start=1)
+        if number not in gone
+    ]
+    aliases = {} if promoted is None else {"best": f"c{promoted}"}
+    line = [summary.watermark for summary in kept if summary.on_line]
+    return BaseChain(len(days) + len(off), line[-1] if line else None, kept, aliases)
+
+
+def pin(number: int, sequence: int | None = None) -> Pin:
+    return Pin(BASE, f"c{number}", sequence)
+
+
+def at(number: int | None) -> datetime | None:
+    return None if number is None else day(number)
+
+
+def offered(choice: Choice) -> list[str]:
+    assert isinstance(choice, StartFrom), choice
+    return [base.id for base in choice.bases]
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "told", "bases"),
+    [
+        # nothing trained yet: the first one, and those after it if the first is not enough
+        (chain(1, 2, 3), None, None, ["c1", "c2", "c3"]),
+        (chain(1, 2, 3), 1, None, ["c2", "c3"]),
+        (chain(3, 6), 4, None, ["c6"]),
+        # a pin is an upper bound
+        (chain(1, 2, 3), None, pin(2), ["c1", "c2"]),
+        (chain(1, 2, 3), 1, pin(2), ["c2"]),
+        (chain(1, 2, 3), 1, pin(2, 2), ["c2"]),
+        # what was pruned is passed over, also when it is what the run was told
+        (chain(1, 2, 3, gone=(2,)), 1, None, ["c3"]),
+        (chain(1, 2, 3, 4, gone=(3,)), 1, pin(3, 3), ["c2"]),
+        # what was rewound is off the line
+        (chain(1, 2, 3, off=(2, 3)), None, None, ["c1"]),
+    ],
+)
+def test_forwards(base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
+    choice = choose(AHEAD, base, at(own), None, told)
+    assert offered(choice) == bases
+    assert isinstance(choice, StartFrom)
+    assert (choice.bounded, choice.last.id, choice.again_before) == (True, bases[-1], choice.last.watermark)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "told", "says"),
+    [
+        (chain(), None, None, "waits for stage base, which has no checkpoint yet"),
+        (chain(1, 2), 2, None, "which has no checkpoint beyond 2013-01-03T00:00Z yet"),
+        (chain(1, 2, 3), 2, pin(2), "which has no checkpoint beyond"),
+        (chain(1, 2, 3, off=(2, 3)), 2, None, "which has no checkpoint beyond"),
+    ],
+)
+def test_forwards_there_is_nothing_yet(base: BaseChain, own: int | None, told: Pin | None, says: str) -> None:
+    choice = choose(AHEAD, base, at(own), None, told)
+    assert isinstance(choice, Wait)
+    assert says in choice.reason
+
+
+def test_the_base_has_to_reach_the_end_of_the_next_partition() -> None:
+    assert offered(choose(AHEAD, chain(1, 2, 3), day(0), day(2))) == ["c2", "c3"]
+
+
+def test_few_are_offered_and_the_last_one_is_among_them() -> None:
+    choice = choose(AHEAD, chain(*range(1, 101)), None, None)
+    assert len(offered(choice)) == MOST
+    assert offered(choice)[-2:] == [f"c{MOST - 1}", "c100"]
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "told", "expected"),
+    [
+        (chain(), None, None, FromNothing),
+        (chain(1, 2), None, None, FromNothing),
+        (chain(1, 2), 3, None, Wait),
+        (chain(1, 2, 3), 3, pin(2), Wait),
+        (chain(1, 3), 2, None, Refusal),
+        (chain(1, 2, 3, gone=(2,)), 2, None, Refusal),
+    ],
+)
+def test_back(base: BaseChain, own: int | None, told: Pin | None, expected: type[Choice]) -> None:
+    assert isinstance(choose(BACK, base, at(own), None, told), expected)
+
+
+@pytest.mark.parametrize(("own", "again"), [(3, False), (2, True)])
+def test_back_starts_at_the_own_watermark_and_goes_on_while_the_base_has_been_there(own: int, again: bool) -> None:
+    choice = choose(BACK, chain(1, 2, 3), day(own), None)
+    assert offered(choice) == [f"c{own}"]
+    assert isinstance(choice, StartFrom)
+    assert choice.bounded is False
+    assert choice.again_before is not None
+    assert (day(own + 1) < choice.again_before) is again
+
+
+@pytest.mark.parametrize(
+    ("init", "base", "own", "told", "bases"),
+    [
+        (LATEST, chain(1, 2, 3), 9, None, ["c3"]),
+        (LATEST, chain(1, 2, 3), None, pin(3), ["c3"]),
+        (LATEST, chain(1, 2, 3, off=(3,)), None, None, ["c2"]),
+        (PROMOTED, chain(1, 2, 3, promoted=2), None, None, ["c2"]),
+        (PROMOTED, chain(1, 2, 3, promoted=2), None, pin(3), ["c2"]),
+        (InitFrom(BASE, "promoted", alias="best"), chain(1, 2, promoted=1), None, None, ["c1"]),
+        # once: the base may have gone on, and this is what was told
+        (ONCE, chain(1, 2, 3), None, pin(2), ["c2"]),
+        (InitFrom(BASE, once=True, checkpoint_id="c1"), chain(1, 2, 3), None, None, ["c1"]),
+    ],
+)
+def test_the_newest(init: InitFrom, base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
+    choice = choose(init, base, at(own), None, told)
+    assert offered(choice) == bases
+    assert isinstance(choice, StartFrom)
+    assert (choice.bounded, choice.again_before) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("init", "base", "told", "says"),
+    [
+        (LATEST, chain(), None, "has no checkpoint yet"),
+        (PROMOTED, chain(1), None, "has promoted no checkpoint yet"),
+        (InitFrom(BASE, "promoted", alias="other"), chain(1, promoted=1), None, "has promoted no checkpoint yet"),
+        (LATEST, chain(1, 2, 3), pin(2), "checkpoint 3 of stage base is newer"),
+    ],
+)
+def test_the_newest_is_not_there_or_another_runs(init: InitFrom, base: BaseChain, told: Pin | None, says: str) -> None:
+    choice = choose(init, base, None, None, told)
+    assert isinstance(choice, Wait)
+    assert says in choice.reason
+
+
+def test_a_circle_of_the_latest_begins_with_nothing_once() -> None:
+    init = InitFrom(BASE, "latest", feedback=True)
+    assert choose(init, chain(), None, None) == FromNothing()
+    assert isinstance(choose(init, chain(), day(1), None), Wait)
+
+
+@pytest.mark.parametrize("init", [AHEAD, BACK, LATEST, PROMOTED, ONCE])
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (pin(3), "was rewound to before it"),
+        (pin(3, 3), "was rewound to before it"),
+        (pin(9), "never committed in this store, or its files were pruned"),
+        (pin(9, 99), "never committed in this store"),
+    ],
+)
+def test_a_pin_that_cannot_be_used_is_refused(init: InitFrom, told: Pin, says: str) -> None:
+    choice = choose(init, chain(1, 2, 3, off=(3,)), day(1), None, told)
+    assert isinstance(choice, Refusal)
+    assert says in choice.reason
+
+
+def test_a_checkpoint_that_a_pipeline_names_has_to_be_there() -> None:
+    choice = choose(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
+    assert isinstance(choice, Refusal)
+    assert "not on its line" in choice.reason
+

@@ -1,0 +1,222 @@
+"""A file with stages: what they take from each other, and what is wrong with how they start from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.authoring.dag import DAG
+from trainflow.authoring.xcom_arg import XComArg
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.init_from import InitFrom
+from trainflow.errors import PipelineFileError
+from trainflow.pipeline_spec.load import load_pipeline_file, load_spec
+from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.serialization.document import DagDocument
+from trainflow.serialization.from_dag import to_document
+from trainflow.settings.project import project_at
+
+#: nine lines
+SHARED = """\
+pipeline: m
+samples:
+  path: "d/{start:%Y-%m-%d}/"
+  length: 1d
+  start: 2013-01-01
+  end: 2014-01-01
+train: {function: "json:loads", retries: 5}
+params: {a: 1, b: {c: 2, d: 3}}
+evaluate: {function: "json:dumps"}
+"""
+
+Stages = Callable[..., PipelineSpec]
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    def load(text: str, shared: str = SHARED, **overrides: str) -> PipelineSpec:
+        path = tmp_path / "p.yaml"
+        path.write_text(f"{shared}stages:\n{text}")
+        named = {key.replace("__", "."): value for key, value in overrides.items()}
+        return load_spec(path, named, project_at(tmp_path))
+
+    return load
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Callable[[str], dict[str, DAG]]:
+    def load(text: str) -> dict[str, DAG]:
+        path = tmp_path / "p.yaml"
+        path.write_text(f"{SHARED}stages:\n{text}")
+        return {dag.dag_id: dag for dag in load_pipeline_file(path, {}, project_at(tmp_path)).dags}
+
+    return load
+
+
+def test_a_stage_takes_what_it_does_not_say_from_the_file(stages: Stages) -> None:
+    spec = stages(
+        "  base:\n"
+        "  fine:\n"
+        "    init_from: {stage: base}\n"
+        "    samples: {lag: 2, start: 2013-06-01}\n"
+        "    params: {b: {c: 9}}\n"
+        "    train: {command: [x]}\n"
+        "    evaluate:\n"
+    )
+    base, fine = spec.stages["base"], spec.stages["fine"]
+    assert (base.samples.lag, base.params, base.train.function) == (0, {"a": 1, "b": {"c": 2, "d": 3}}, "json:loads")
+    assert (fine.samples.lag, fine.samples.path, fine.samples.start.month) == (2, base.samples.path, 6)
+    assert fine.params == {"a": 1, "b": {"c": 9, "d": 3}}
+    assert (fine.train.command, fine.train.function, fine.train.retries) == (["x"], None, 5)
+    assert base.evaluate is not None
+    assert fine.evaluate is None
+
+
+def test_parameters_of_a_stage_lie_on_those_of_the_file(stages: Stages, tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text("a: 7\nx: 7\n")
+    (tmp_path / "fine.yaml").write_text("x: 8\ny: 8\n")
+    spec = stages("  base:\n  fine: {config: fine.yaml, params: {y: 9}}\n", SHARED + "config: all.yaml\n")
+    assert spec.stages["base"].params == {"a": 1, "x": 7, "b": {"c": 2, "d": 3}}
+    assert spec.stages["fine"].params == {"a": 1, "x": 8, "y": 9, "b": {"c": 2, "d": 3}}
+    loaded = load_pipeline_file(tmp_path / "p.yaml", {}, project_at(tmp_path))
+    assert {path.name for path in loaded.files} == {"all.yaml", "fine.yaml"}
+
+
+def test_a_start_may_override_one_stage(stages: Stages) -> None:
+    spec = stages("  base:\n  fine:\n", stages__fine__split__partitions="3", retries="1")
+    assert [stage.split.partitions for stage in spec.stages.values()] == [None, 3]
+    assert [stage.retries for stage in spec.stages.values()] == [1, 1]
+
+
+def triggers(dag: DAG) -> dict[str, str]:
+    return {task.task_id: task.trigger_dag_id for task in dag.tasks if hasattr(task, "trigger_dag_id")}
+
+
+def test_each_stage_is_a_dag_that_triggers_those_that_start_from_it(dags: Callable[[str], dict[str, DAG]]) -> None:
+    found = dags(
+        "  base:\n"
+        "  fine: {init_from: {stage: base}}\n"
+        "  finer: {init_from: {stage: fine, at: latest}}\n"
+        "  once: {init_from: {stage: base, once: true}}\n"
+    )
+    assert {dag_id: triggers(dag) for dag_id, dag in found.items()} == {
+        "m.base": {"next": "m.base", "next_fine": "m.fine", "next_once": "m.once"},
+        "m.fine": {"next": "m.fine", "next_finer": "m.finer"},
+        "m.finer": {"next": "m.finer"},
+        "m.once": {"next": "m.once"},
+    }
+    edges = {task.task_id: task.upstream for task in to_document(found["m.base"]).tasks}
+    assert (edges["next"], edges["next_fine"], edges["next_once"]) == (["commit"], ["commit"], ["samples"])
+    assert edges["commit"] == ["checkpoint", "evaluate", "samples", "train"]
+
+
+def test_a_stage_is_told_from_which_checkpoint(dags: Callable[[str], dict[str, DAG]]) -> None:
+    found = dags("  base:\n  fine: {init_from: {stage: base}}\n  once: {init_from: {stage: base, once: true}}\n")
+    base: Any = found["m.base"]
+    told = base.get_task("next_fine").conf["init_from"]
+    assert isinstance(told, XComArg)
+    assert (told.operator.task_id, told.key) == ("commit", "return_value")
+    begun = base.get_task("next_once")
+    assert begun.trigger_rule == "all_skipped"
+    assert (begun.when.operator.task_id, begun.when.key) == ("samples", "trained")
+    again: Any = found["m.fine"].get_task("next")
+    assert (again.when.operator.task_id, again.when.key) == ("commit", "more")
+    assert (again.conf["init_from"].operator.task_id, again.conf["init_from"].key) == ("checkpoint", "pin")
+    plain: Any = found["m.once"].get_task("next")
+    assert (plain.conf, plain.when) == (None, True)
+
+
+def document(dag: DAG) -> DagDocument:
+    return to_document(dag)
+
+
+def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[str, DAG]]) -> None:
+    found = dags(
+        "  day: {init_from: {stage: fine}}\n"
+        "  fine: {init_from: {stage: day}}\n"
+        "  other: {init_from: other/main/main@c1}\n"
+    )
+    inits = {dag_id: document(dag).chain.init_from for dag_id, dag in found.items()}  # type: ignore[union-attr]
+    assert inits == {
+        "m.day": InitFrom(ChainKey("m", "fine"), "same_watermark", feedback=True),
+        "m.fine": InitFrom(ChainKey("m", "day"), "same_watermark"),
+        "m.other": InitFrom(ChainKey("other"), once=True, checkpoint_id="c1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "  base:\n  fine: {init_from: {stage: bse}}\n",
+            "12:29: stages.fine.init_from.stage: there is no stage 'bse'; did you mean 'base'?; stages: base, fine",
+        ),
+        ("  fine: {init_from: {stage: fine}}\n", "11:29: stages.fine.init_from.stage: a stage cannot start from"),
+        (
+            "  base: {mode: latest, samples: {end: }}\n  fine: {init_from: {stage: base, once: true}}\n",
+            "12:29: stages.fine.init_from.stage: never begins: 'once' waits until stage 'base' is caught up, and that",
+        ),
+        (
+            "  a:\n  b: {init_from: {stage: a}}\n  c: {init_from: {stage: b, once: true}}\n",
+            "13:26: stages.c.init_from.stage: never begins: 'once' waits until stage 'b' is caught up, and that",
+        ),
+        (
+            "  a: {init_from: {stage: b, once: true}}\n  b: {init_from: {stage: a}}\n",
+            "11:26: stages.a.init_from.stage: stage 'b' starts from this one again: 'once' begins when its base is",
+        ),
+        (
+            "  a: {init_from: {stage: b, at: promoted}}\n  b: {init_from: {stage: a}}\n",
+            "11:26: stages.a.init_from.stage: stage 'b' starts from this one again, so neither could begin",
+        ),
+        (
+            "  a:\n  b: {init_from: {stage: a, once: true, at: same_watermark}}\n",
+            "12:18: stages.b.init_from: 'once' starts from the newest checkpoint: at is latest or promoted",
+        ),
+        ("  a:\n  b: {init_from: a}\n", "12:18: stages.b.init_from: 'a' names a pipeline: for the stage write"),
+        ("  a: {init_from: {}}\n", "11:18: stages.a.init_from: "),
+        ("  a: {init_from: {stage: b, at: newest}}\n  b:\n", "11:33: stages.a.init_from.at: expected same_wat"),
+        ("  a: {init_from: {stag: b}}\n  b:\n", "11:19: unknown key 'stag' in section 'stages.a.init_from'; did you"),
+        ("  a: {trian: {}}\n", "11:7: unknown key 'trian' in section 'stages.a'; did you mean 'train'?; allowed: desc"),
+        ("  a: {samples: {length: 1}}\n", "11:25: stages.a.samples.length: 1 is not a duration"),
+        ("  a: 3\n", "11:6: stages.a: expected a section of keys; got 3 (a number)"),
+        ("  a/b:\n", "11:7: stages.a/b: 'a/b' cannot name"),
+        ("  {}\n", "11:3: stages: expected a section with a key for each stage; got {} (a section)"),
+        (
+            "  b: {mode: latest, init_from: {pipeline: other, stage: base}}\n",
+            "11:57: stages.b.init_from.stage: with mode: latest nothing tells this stage what another pipeline commits",
+        ),
+    ],
+)
+def test_what_cannot_be(stages: Stages, text: str, told: str) -> None:
+    with pytest.raises(PipelineFileError) as caught:
+        stages(text)
+    first, *_ = str(caught.value).splitlines()
+    assert first.startswith(f"p.yaml:{told}")
+
+
+def test_what_is_wrong_with_what_all_take_is_told_once_where_it_is_written(stages: Stages) -> None:
+    with pytest.raises(PipelineFileError) as caught:
+        stages("  a:\n  b:\n", SHARED.replace("length: 1d", "length: 1"))
+    (told,) = str(caught.value).splitlines()
+    assert told.startswith("p.yaml:4:11: samples.length: 1 is not a duration")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("stage: x", "p.yaml:10:1: 'stage' belongs to one stage: with 'stages', each is named by its key"),
+        ("init_from: a/b", "p.yaml:10:1: 'init_from' belongs to one stage: write it into that stage"),
+    ],
+)
+def test_what_belongs_to_one_stage(stages: Stages, line: str, told: str) -> None:
+    with pytest.raises(PipelineFileError) as caught:
+        stages("  a:\n", f"{SHARED}{line}\n")
+    assert str(caught.value).startswith(told)
+
+
+def test_a_stage_that_lacks_a_key_says_which(stages: Stages) -> None:
+    with pytest.raises(PipelineFileError, match=r"p\.yaml:3:3: section 'stages\.a' lacks the key 'samples'"):
+        stages("  a: {train: {function: 'json:loads'}}\n", "pipeline: m\n")

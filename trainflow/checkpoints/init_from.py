@@ -1,0 +1,46 @@
+"""Where a stage's weights come from, as a pipeline says it, and which checkpoint a run was told to start from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+
+At = Literal["same_watermark", "latest", "promoted"]
+
+
+class InitFrom(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stage's base: the chain whose checkpoints its runs start from.
+
+    `once`: only the first run does, and the stage goes on from its own checkpoints. `feedback`: the base comes after
+    this stage in a circle, so that day D starts from the base's day D-1. `checkpoint_id`: this one, and no other.
+    `alias`: the promotion that is meant (None: the newest, whatever its alias).
+    """
+
+    chain: ChainKey
+    at: At = "latest"
+    once: bool = False
+    feedback: bool = False
+    checkpoint_id: str | None = None
+    alias: str | None = None
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """The checkpoint of the base that a run was triggered with: nothing newer is used. `sequence`: its number in the
+    base's ledger, None where only its id was given; `id`: None stands for the head."""
+
+    chain: ChainKey
+    id: str | None
+    sequence: int | None = None
+
+
+class Base(msgspec.Struct, frozen=True):
+    """A checkpoint that may be started from."""
+
+    id: str
+    #: its number in the base's ledger
+    sequence: int
+    watermark: datetime

@@ -1,0 +1,54 @@
+"""What the next run of a chain finds: where it begins, how far it may go, and whether its base lets it go at all.
+
+The rule is that of the runs themselves, asked of the ledgers, so it holds where no database is left.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from trainflow.checkpoints.base import FromNothing, Refusal, Wait, base_chain
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.operators.init_from import is_fork
+from trainflow.operators.weights import choose_for
+from trainflow.serialization.document import ChainDocument
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """`watermark`: where the next split begins (None: with the first partition). `bounds`: see
+    `trainflow.samples.next_split`. `waits`: why there is nothing to start from. `pin`: the newest checkpoint of the
+    base, as a run's conf names it."""
+
+    watermark: datetime | None
+    bounds: tuple[datetime, ...] = ()
+    waits: str | None = None
+    pin: dict[str, Any] | None = None
+    #: a stage that starts from its base once has a checkpoint of its own
+    begun: bool = False
+    #: the run that committed that checkpoint
+    pinned_run: str | None = None
+
+
+def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
+    """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
+    inside a partition."""
+    state, init = ledger.state(), chain.init_from
+    if init is None or (init.once and (state.head or state.start)):
+        return Outlook(state.watermark, begun=True)
+    base = base_chain(Ledger(ledger.store, init.chain), state.watermark)
+    choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
+    if isinstance(choice, Wait | Refusal):
+        return Outlook(state.watermark, waits=choice.reason)
+    if isinstance(choice, FromNothing):
+        return Outlook(None)
+    forked = state.watermark is None and is_fork(init.chain, ledger.chain)
+    found = base.find(choice.last.id)
+    return Outlook(
+        watermark=choice.last.watermark if forked else state.watermark,
+        bounds=tuple(each.watermark for each in choice.bases) if choice.bounded else (),
+        pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
+        pinned_run=found.run_id if found else None,
+    )

@@ -1,0 +1,79 @@
+"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.base`, asked of two ledgers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trainflow.checkpoints.base import BaseChain, Choice, Refusal, StartFrom, Wait, base_chain, choose
+from trainflow.checkpoints.init_from import Base
+from trainflow.errors import CheckpointNotFound, FailException
+from trainflow.operators.init_from import is_fork
+from trainflow.samples.partitions import after_watermark, length_of
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.entries import Fork
+    from trainflow.checkpoints.init_from import InitFrom, Pin
+    from trainflow.checkpoints.store import Store
+    from trainflow.operators.head import Head
+    from trainflow.samples.spec import Samples
+
+#: before every partition
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def from_base(
+    head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None
+) -> Head:
+    """`head` with what its base offers; both chains are in `store`. `samples` is the stage's own table.
+
+    Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose
+    commits trigger nothing here, has no checkpoint yet.
+    """
+    from trainflow.checkpoints.ledger import Ledger
+
+    edge = head.skips[-1].end if head.skips else head.watermark
+    base = base_chain(Ledger(store, init.chain), head.watermark, pin)
+    choice = choose_for(init, base, head.watermark, edge, samples, pin)
+    if isinstance(choice, Refusal):
+        raise FailException(choice.reason)
+    if isinstance(choice, Wait):
+        if init.chain.pipeline != head.pipeline and not base.line:
+            raise CheckpointNotFound(f"chain {init.chain} in {head.store} has no checkpoint yet: train it first")
+        return msgspec.structs.replace(head, waits=choice.reason)
+    if not isinstance(choice, StartFrom):
+        return msgspec.structs.replace(head, again_before=_NEVER)
+    begins_at = head.watermark
+    if begins_at is None and is_fork(init.chain, head.chain):
+        begins_at = choice.last.watermark
+    return msgspec.structs.replace(
+        head,
+        watermark=begins_at,
+        base=init.chain,
+        bases=choice.bases,
+        last=choice.last,
+        bounded=choice.bounded,
+        again_before=None if init.once else choice.again_before,
+    )
+
+
+def forked(head: Head, fork: Fork) -> Head:
+    """`head` of a branch that has no checkpoint of its own yet: it goes on from where it was forked off."""
+    origin = Base(fork.origin.checkpoint_id, 0, fork.watermark)
+    return msgspec.structs.replace(head, base=fork.origin.chain, bases=[origin])
+
+
+def choose_for(
+    init: InitFrom,
+    base: BaseChain,
+    watermark: datetime | None,
+    edge: datetime | None,
+    samples: Samples | None,
+    pin: Pin | None = None,
+) -> Choice:
+    """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
+    `edge`, which is later where something was skipped."""
+    needed = None if samples is None else after_watermark(samples, edge) + length_of(samples)
+    return choose(init, base, watermark, needed, pin)

@@ -1,0 +1,96 @@
+"""What is wrong with how stages start from each other, although each of them could be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainflow.pipeline_spec.init_from_section import InitFromSection
+from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
+from trainflow.pipeline_spec.problems import Location, suggest
+
+
+def base_of(spec: PipelineSpec, name: str) -> str | None:
+    """The stage of this file that a stage starts from; None: none, or a chain of another file."""
+    init = spec.stages[name].init_from
+    if init is None or init.stage is None:
+        return None
+    foreign = init.pipeline not in (None, spec.pipeline) or init.branch not in (None, spec.branch)
+    return None if foreign or init.stage not in spec.stages else init.stage
+
+
+def is_feedback(spec: PipelineSpec, name: str) -> bool:
+    """Whether a stage starts from one that comes after it: day D from that one's day D-1."""
+    base, init = base_of(spec, name), spec.stages[name].init_from
+    if base is None or init is None or init.once or not _comes_later(spec, base, name):
+        return False
+    return init.at in (None, "same_watermark") or name in _bases(spec, base)
+
+
+def wrong_bases(spec: PipelineSpec) -> Iterator[tuple[Location, str]]:
+    """Each thing that is wrong, with its location."""
+    for name, stage in spec.stages.items():
+        init = stage.init_from
+        if init is None:
+            continue
+        at: Location = ("stages", name, "init_from")
+        if init.checkpoint is not None:
+            if init.checkpoint in spec.stages:
+                yield at, f"{init.checkpoint!r} names a pipeline: for the stage write {{stage: {init.checkpoint}}}"
+            continue
+        problem = _unknown(spec, name, init) or _impossible(spec, name, stage, init)
+        if problem:
+            yield (*at, "stage") if init.stage else at, problem
+
+
+def _unknown(spec: PipelineSpec, name: str, init: InitFromSection) -> str | None:
+    if init.pipeline not in (None, spec.pipeline) or init.branch not in (None, spec.branch):
+        return None
+    if init.stage == name:
+        return "a stage cannot start from itself: without init_from, each run starts from the one before it"
+    if init.stage not in spec.stages:
+        return f"there is no stage {init.stage!r}{suggest(init.stage, spec.stages)}; stages: {', '.join(spec.stages)}"
+    return None
+
+
+def _impossible(spec: PipelineSpec, name: str, stage: StageSpec, init: InitFromSection) -> str | None:
+    base = base_of(spec, name)
+    if base is None:
+        if stage.mode == "latest" and not init.once and init.at in (None, "same_watermark"):
+            return "with mode: latest nothing tells this stage what another pipeline commits: at is latest, or once"
+        return None
+    circle = name in _bases(spec, base)
+    if init.once:
+        return _never_begun(spec, base, circle)
+    if circle and init.at == "promoted" and _comes_later(spec, base, name):
+        return (
+            f"stage {base!r} starts from this one again, so neither could begin: before there is anything to promote, "
+            "a circle begins with at: same_watermark or latest"
+        )
+    return None
+
+
+def _never_begun(spec: PipelineSpec, base: str, circle: bool) -> str | None:
+    """Why a stage that begins when its base is caught up never would."""
+    if circle:
+        return f"stage {base!r} starts from this one again: 'once' begins when its base is caught up, so never"
+    found = spec.stages[base]
+    if found.mode == "latest" and found.samples.end is None:
+        return f"never begins: 'once' waits until stage {base!r} is caught up, and that has mode: latest and no 'end'"
+    if found.init_from is not None and not found.init_from.once and found.init_from.checkpoint is None:
+        return f"never begins: 'once' waits until stage {base!r} is caught up, and that follows its base without end"
+    return None
+
+
+def _comes_later(spec: PipelineSpec, base: str, name: str) -> bool:
+    order = list(spec.stages)
+    return order.index(base) > order.index(name)
+
+
+def _bases(spec: PipelineSpec, name: str) -> list[str]:
+    """The base of a stage, the base of that, and so on, until one comes again."""
+    found: list[str] = []
+    base = base_of(spec, name)
+    while base is not None and base not in found:
+        found.append(base)
+        base = base_of(spec, base)
+    return found
