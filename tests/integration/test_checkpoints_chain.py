@@ -14,11 +14,11 @@ from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.commit import CommitRequest, commit
 from trainflow.checkpoints.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.orphans import sweep_orphans
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store, open_store
+from trainflow.checkpoints.sweep import sweep
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day
@@ -53,7 +53,7 @@ def test_a_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
     assert gone == [made[0].id, made[1].id, made[2].id, made[4].id]
     assert (folder / "a" / "model.bin").read_bytes() == b"new weights"
     assert (report.problems, report.partitions, report.head_id, report.entries) == ([], 9, head.id, 8)
-    assert [orphan.path for orphan in sweep_orphans(ledger, day(9_999), dry_run=False)] == [
+    assert [orphan.path for orphan in sweep(ledger, day(9_999))] == [
         writer.chain.attempt(attempt_id(6))
     ]
     assert store.folders(writer.chain.artifacts) == sorted([made[3].id, head.id])

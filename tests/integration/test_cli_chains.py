@@ -30,7 +30,7 @@ from trainflow.messages.workload import ParseFile
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.settings.project import Project
-from trainflow.testing.chains import ChainWriter
+from trainflow.testing.chains import ChainWriter, resealed
 from trainflow.testing.local_s3 import LocalS3
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -143,7 +143,7 @@ class Days:
                 change(raw)
             else:
                 raw["previous"] = previous
-            self.entry(sequence).write_bytes(json.dumps(raw).encode())
+            self.entry(sequence).write_bytes(resealed(raw))
             previous = digest(self.entry(sequence).read_bytes())
             sequence += 1
 

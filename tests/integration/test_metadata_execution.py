@@ -120,6 +120,21 @@ class TestOutcome:
         assert pulled(plane, work) == {"a": {"n": 1}}
         assert [workload.task_id for workload in plane.tick()] == ["b"]
 
+    def test_what_a_task_made_may_be_committed_until_its_run_has_ended(
+        self, plane: ControlPlane, work: ExecuteTask
+    ) -> None:
+        def living() -> set[str]:
+            with plane.database.reading() as connection:
+                return attempt_queries.of_unfinished_runs(connection)
+
+        plane.play(work)
+        assert living() == {work.key.attempt_id}
+        (then,) = plane.tick()
+        assert living() == {work.key.attempt_id, then.key.attempt_id}
+        plane.play(then)
+        plane.tick()
+        assert living() == set()
+
     @pytest.mark.parametrize("state", [O.SUCCESS, O.SKIPPED, O.FAILED, O.DEFERRED, O.RESCHEDULED, O.PREEMPTED])
     def test_told_twice_is_told_once(self, plane: ControlPlane, work: ExecuteTask, state: OutcomeState) -> None:
         """The reply to the first one was lost."""

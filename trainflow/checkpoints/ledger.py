@@ -55,8 +55,19 @@ class Ledger:
 
     def find(self, checkpoint_id: str) -> CheckpointSummary | None:
         """The kept checkpoint of this id."""
-        found = self.state().recently(checkpoint_id)
-        return found or next((each for each in reversed(self.kept()) if each.id == checkpoint_id), None)
+        return next((each for each in self.back() if each.id == checkpoint_id), None)
+
+    def back(self) -> Iterator[CheckpointSummary]:
+        """As `kept`, from the newest back: who stops early has read few pages."""
+        state = self.state()
+        yield from reversed(state.recent)
+        for page in reversed(state.pages):
+            try:
+                older = self._shelf.page(page)
+            except PageLost:
+                yield from (each for each in reversed(self.kept()) if each.sequence <= page.last)
+                return
+            yield from reversed(older)
 
     def _read_on(self) -> ChainState:
         size = NEWS_BATCH if self._known else FIRST_BATCH

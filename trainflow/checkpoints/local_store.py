@@ -51,7 +51,7 @@ class LocalStore(Store):
         with _failures("list", target):
             return sorted(self._files(target), key=lambda file: file.path)
 
-    def _files(self, folder: Path) -> Iterator[StoredFile]:
+    def _files(self, folder: Path, *, temporary: bool = False) -> Iterator[StoredFile]:
         try:
             with os.scandir(folder) as found:
                 entries = list(found)
@@ -60,12 +60,17 @@ class LocalStore(Store):
         below = "" if folder == self.root else f"{folder.relative_to(self.root).as_posix()}/"
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from self._files(Path(entry.path))
-            elif not entry.name.startswith(TEMPORARY_PREFIX):
+                yield from self._files(Path(entry.path), temporary=temporary)
+            elif entry.name.startswith(TEMPORARY_PREFIX) == temporary:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield StoredFile(f"{below}{entry.name}", status.st_size, modified)
+
+    def temporary(self, folder: str) -> list[StoredFile]:
+        target = self._at(folder)
+        with _failures("list", target):
+            return sorted(self._files(target, temporary=True), key=lambda file: file.path)
 
     def folders(self, folder: str) -> list[str]:
         target = self._at(folder)

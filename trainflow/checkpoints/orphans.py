@@ -1,4 +1,4 @@
-"""Orphans: artifacts of attempts that died before they committed, and temporary files of writers that died.
+"""Orphans: artifacts of attempts that died before they committed.
 
 What is swept must be old, of nobody alive, in no ledger entry, and carry a name that an attempt id can be read from.
 Everything else stays, whatever it is.
@@ -21,43 +21,35 @@ _ID_LENGTH = 26
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """A folder that no ledger entry speaks of. `modified` is its newest file's time (or when its attempt was made)."""
+    """A folder of artifacts that nobody needs. `modified` is its newest file's time (or when its attempt was made).
+
+    `pruned`: it was a checkpoint once, and the prune that was to delete it was cut short. Otherwise no entry speaks of
+    it.
+    """
 
     path: str
     files: int
     size: int
     modified: datetime
+    pruned: bool = False
 
 
-def sweep_orphans(
-    ledger: Ledger,
-    now: datetime,
-    *,
-    grace: timedelta = GRACE,
-    living: Collection[str] = (),
-    dry_run: bool = True,
-) -> list[Orphan]:
-    """Find (and unless `dry_run` delete) the artifacts of dead attempts that are older than `grace`.
+def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
+    """The artifacts of dead attempts that nobody has touched since `before`, and of pruned checkpoints whenever.
 
-    `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
-    be read whole.
+    `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole;
+    StoreFailure.
     """
-    if grace < timedelta(0):
-        raise ValueError("grace must not be negative")
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
     kept = {summary.id for summary in ledger.kept()}
-    pruned = spoken_of - kept
     found: list[Orphan] = []
     for name in ledger.store.folders(ledger.chain.artifacts):
         made = attempt_time(name)
         if made is None or name in kept or name in living:
             continue
-        orphan = _orphan(ledger, name, made)
-        if name in pruned or orphan.modified <= now - grace:
+        orphan = _orphan(ledger, name, made, pruned=name in spoken_of)
+        if orphan.pruned or orphan.modified <= before:
             found.append(orphan)
-    if not dry_run:
-        for orphan in found:
-            ledger.store.delete_folder(orphan.path)
     return found
 
 
@@ -74,8 +66,8 @@ def attempt_time(name: str) -> datetime | None:
         return None
 
 
-def _orphan(ledger: Ledger, name: str, made: datetime) -> Orphan:
+def _orphan(ledger: Ledger, name: str, made: datetime, *, pruned: bool) -> Orphan:
     path = ledger.chain.attempt(name)
     files: list[StoredFile] = ledger.store.files(path)
     times = [file.modified for file in files if file.modified is not None]
-    return Orphan(path, len(files), sum(file.size for file in files), max([made, *times]))
+    return Orphan(path, len(files), sum(file.size for file in files), max([made, *times]), pruned)

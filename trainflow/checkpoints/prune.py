@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
+from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
-from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
 
 
@@ -24,12 +25,14 @@ def prune(
     by: Author,
     now: datetime,
     pinned: Collection[str] = (),
+    followers: Collection[Follower] = (),
     reason: str = "retention",
     dry_run: bool = False,
 ) -> list[str]:
     """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
 
     `pinned` are checkpoints to keep besides; those that other chains of the pipeline started from are found here.
+    `followers` are the stages that start from this chain: what they have not passed yet stays.
     Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
     """
     policies = tuple(policies)
@@ -40,7 +43,7 @@ def prune(
         if not dry_run:
             _delete(ledger, state.last_pruned)
         return []
-    keep = {*pinned, *references(ledger.store, ledger.chain)}
+    keep = {*pinned, *references(ledger.store, ledger.chain), *_for(followers, ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)
@@ -60,6 +63,14 @@ def prune(
         return []
     _delete(ledger, going)
     return going
+
+
+def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
+    return {
+        name
+        for follower in followers
+        for name in still_needed(follower, Ledger(ledger.store, follower.chain).state(), kept)
+    }
 
 
 def references(store: Store, chain: ChainKey) -> set[str]:

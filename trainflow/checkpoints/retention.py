@@ -5,7 +5,8 @@ The head is kept whatever a policy says. Checkpoints that a rewind left behind a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, date, timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -61,7 +62,34 @@ class KeepBest(msgspec.Struct, frozen=True, tag="best"):
         return {name for _, _, name in known[-self.count :]}
 
 
-Policy = KeepAll | KeepLatest | KeepEvery | KeepBest
+class KeepDaily(msgspec.Struct, frozen=True, tag="daily"):
+    """One for each of the newest `count` days that were trained: the last of the day, by what it was trained up to."""
+
+    count: Count
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        return _last_of_each(line, self.count, lambda day: (day,))
+
+
+class KeepWeekly(msgspec.Struct, frozen=True, tag="weekly"):
+    """One for each of the newest `count` weeks that were trained (Monday to Sunday, UTC)."""
+
+    count: Count
+
+    def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        return _last_of_each(line, self.count, lambda day: day.isocalendar()[:2])
+
+
+def _last_of_each(
+    line: Sequence[CheckpointSummary], count: int, period: Callable[[date], tuple[object, ...]]
+) -> set[str]:
+    # a watermark is exclusive: midnight is the end of the day before
+    last = {period((each.watermark.astimezone(UTC) - _MOMENT).date()): each.id for each in line}
+    return set(list(last.values())[-count:])
+
+
+_MOMENT = timedelta(microseconds=1)
+Policy = KeepAll | KeepLatest | KeepEvery | KeepBest | KeepDaily | KeepWeekly
 
 
 def keeps_all(policies: Sequence[Policy]) -> bool:

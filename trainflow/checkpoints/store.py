@@ -102,6 +102,10 @@ class Store(ABC):
     def delete_folder(self, folder: str) -> None:
         """Remove a folder and what is in it; nothing happens when it is not there."""
 
+    def temporary(self, folder: str) -> list[StoredFile]:
+        """Files below a folder that a writer has begun and not finished; no other method shows them."""
+        return []
+
     def local_path(self, path: str) -> Path | None:
         """Where the file or folder is on this machine; None when the store is elsewhere."""
         return None

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli import retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
-from trainflow.errors import CheckpointNotFound, InputError
+from trainflow.errors import CheckpointNotFound
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Checkpoint, LedgerEntry
@@ -36,8 +37,8 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_checkpoints)
     group.command("show")(show)
     group.command("verify")(verify)
-    group.command("prune")(prune)
     group.command("ledger")(ledger)
+    retention.register(group)
     app.add_typer(group)
 
 
@@ -209,62 +210,6 @@ def verify(
     if not results:
         typer.echo("no checkpoint yet")
     return 0 if ok else EXIT_BROKEN
-
-
-# -- prune ---------------------------------------------------------------------------------------------------------
-
-
-def prune(
-    pipeline: str = PIPELINE,
-    keep_latest: int | None = typer.Option(
-        None, "--keep-latest", min=1, help="Keep the newest N, instead of what the pipeline's retention says."
-    ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would go."),
-    stage: str | None = STAGE,
-    branch: str | None = BRANCH,
-    as_json: bool = JSON_OPTION,
-) -> int:
-    """Delete the files of checkpoints that the pipeline's retention does not keep.
-
-    Never the head, nor what another chain started from; the ledger keeps what they were trained on.
-
-    JSON: {pruned: [{sequence, id, bytes}], bytes, dry_run}.
-    """
-    from trainflow.checkpoints.prune import prune as delete
-    from trainflow.checkpoints.retention import KeepLatest, Policy
-    from trainflow.clock import SystemClock
-
-    chain = open_pipeline(pipeline).one_chain(stage, branch)
-    policies: list[Policy] = [KeepLatest(keep_latest)] if keep_latest is not None else list(chain.access.retention)
-    if not policies:
-        raise InputError(f"DAG {chain.dag_id!r} has no retention, so everything is kept: say --keep-latest N")
-    found = chain.ledger()
-    before = {each.id: each for each in found.kept()}
-    going = delete(
-        found,
-        policies,
-        by=_me(chain.dag_id),
-        now=SystemClock().now(),
-        reason="trainflow checkpoints prune",
-        dry_run=dry_run,
-    )
-    rows = [{"sequence": before[each].sequence, "id": each, "bytes": before[each].size} for each in going]
-    size = sum(before[each].size for each in going)
-    if as_json:
-        print_json({"pruned": rows, "bytes": size, "dry_run": dry_run})
-        return 0
-    print_rows(rows, {"sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}, as_json=False, empty="nothing to prune")
-    if rows:
-        typer.echo(f"{len(rows)} checkpoints, {size:,} bytes {'would go' if dry_run else 'deleted'}")
-    return 0
-
-
-def _me(dag_id: str) -> Any:
-    import socket
-
-    from trainflow.checkpoints.entries import Author
-
-    return Author(dag_id=dag_id, hostname=socket.gethostname())
 
 
 # -- ledger --------------------------------------------------------------------------------------------------------

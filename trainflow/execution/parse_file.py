@@ -49,6 +49,7 @@ def access_of(dag: DAG) -> ChainAccess:
         store_options=_options(by_role.get("checkpoint")),
         sample_options=_options(samples),
         retention=_list(getattr(by_role.get("commit"), "retention", ())),
+        followers=_list(getattr(by_role.get("commit"), "followers", ())),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.checkpoints.followers import Follower
 from trainflow.checkpoints.retention import Policy
 from trainflow.messages.workload import ParseResult
 
@@ -17,6 +18,8 @@ class ChainAccess(msgspec.Struct, frozen=True):
     sample_options: dict[str, Any] = msgspec.field(default_factory=dict)
     #: what a commit keeps; empty: everything
     retention: list[Policy] = msgspec.field(default_factory=list)
+    #: the stages that start from its checkpoints
+    followers: list[Follower] = msgspec.field(default_factory=list)
 
 
 class ParsedFile(msgspec.Struct, frozen=True):

@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
-from trainflow.metadata.models import Attempt, TaskInstance
-from trainflow.states import HELD, TaskInstanceState
+from trainflow.metadata.models import Attempt, DagRun, TaskInstance
+from trainflow.states import HELD, DagRunState, TaskInstanceState
 
 ATTEMPT = Attempt.table
 TASK = TaskInstance.table
+RUN = DagRun.table
 
 
 def record(
@@ -67,6 +68,18 @@ def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, no
         connection.execute(
             update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts)).values(outcome=outcome, ended_at=now)
         )
+
+
+def of_unfinished_runs(connection: Connection) -> set[str]:
+    """The attempts that runs which have not ended stand on: what they made may still be committed."""
+    return set(connection.execute(_OF_UNFINISHED_RUNS).scalars())
+
+
+_OF_UNFINISHED_RUNS = (
+    select(TASK.c.attempt_id)
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]), TASK.c.attempt_id.is_not(None))
+)
 
 
 def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit import CommitRequest
     from trainflow.checkpoints.entries import Checkpoint
+    from trainflow.checkpoints.followers import Follower
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.retention import Policy
     from trainflow.operators.head import Head
@@ -43,7 +44,8 @@ class CommitCheckpointOperator(SplitOperator):
 
     `retention` (one policy of `trainflow.checkpoints.retention`, or several, of which the union is kept) deletes the
     files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
-    checkpoint is committed, and the next commit deletes what is left.
+    checkpoint is committed, and the next commit deletes what is left. `followers` are the stages that start from
+    checkpoints of this chain: those that one of them has not passed yet are kept.
 
     XCom `more` of a stage that starts from a base: whether there is more to start from, so that it triggers itself.
 
@@ -65,6 +67,7 @@ class CommitCheckpointOperator(SplitOperator):
         evaluated: Any = None,
         gates: Sequence[str] = (),
         retention: Policy | Sequence[Policy] | None = None,
+        followers: Sequence[Follower] = (),
         storage_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +78,7 @@ class CommitCheckpointOperator(SplitOperator):
         self.evaluated = evaluated
         self.gates: tuple[Gate, ...] = tuple(parse_gate(text) for text in gates)
         self.retention: tuple[Policy, ...] = _policies(retention)
+        self.followers: tuple[Follower, ...] = tuple(followers)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns what was committed (see the class)."""
@@ -159,7 +163,9 @@ class CommitCheckpointOperator(SplitOperator):
         from trainflow.checkpoints.prune import prune
 
         try:
-            gone = prune(ledger, self.retention, by=author_of(ti), now=ti.clock.now())
+            gone = prune(
+                ledger, self.retention, by=author_of(ti), now=ti.clock.now(), followers=self.followers
+            )
         except Exception as error:
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
             return "retention could not be applied"

@@ -73,6 +73,9 @@ class FaultyStore(Store):
     def delete_folder(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder))
 
+    def temporary(self, folder: str) -> list[StoredFile]:
+        return self._pass("temporary", folder, lambda: self.inner.temporary(folder))
+
     def local_path(self, path: str) -> Path | None:
         return self.inner.local_path(path)
 

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from trainflow.checkpoints.begin import fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.entries import Author, CheckpointRef, Prune
+from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
+from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune, references
-from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
+from trainflow.checkpoints.retention import (
+    KeepAll,
+    KeepBest,
+    KeepDaily,
+    KeepEvery,
+    KeepLatest,
+    KeepWeekly,
+    Policy,
+    removable,
+)
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.errors import StoreFailure
@@ -63,6 +76,8 @@ AUC = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9, 5: 0.1}
         ([KeepBest("auc", count=3)], "234"),
         ([KeepBest("auc", "min", 2)], "15"),
         ([KeepBest("nothing")], ""),
+        ([KeepDaily(2)], "45"),
+        ([KeepWeekly(1)], "5"),
     ],
 )
 def test_policies_keep_the_union(policies: list[Policy], kept: str) -> None:
@@ -81,7 +96,9 @@ def test_what_is_pinned_stays() -> None:
     assert removable(line(4), line(4).recent, [KeepLatest(1)], pinned={"c2"}) == ["c1", "c3"]
 
 
-@pytest.mark.parametrize("policy", [KeepAll(), KeepLatest(3), KeepEvery(2), KeepBest("auc", "min", 2)])
+@pytest.mark.parametrize(
+    "policy", [KeepAll(), KeepLatest(3), KeepEvery(2), KeepBest("auc", "min", 2), KeepDaily(1), KeepWeekly(2)]
+)
 def test_policies_are_plain_json(policy: Policy) -> None:
     assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
 
@@ -149,3 +166,91 @@ def test_what_another_stage_started_from_stays(writer: ChainWriter, tmp_path: Pa
 
     assert references(writer.store, writer.chain) == {made[1].id}
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0].id, made[2].id]
+
+
+def hourly(hours: int) -> list[CheckpointSummary]:
+    """A checkpoint an hour from 2013-01-01, a Tuesday; `c3` has trained up to 03:00."""
+    return [
+        msgspec.structs.replace(each, watermark=day(0) + timedelta(hours=each.sequence)) for each in line(hours).recent
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        # midnight ends the day before
+        (KeepDaily(9), {"c24", "c48", "c50"}),
+        (KeepDaily(2), {"c48", "c50"}),
+        (KeepWeekly(9), {"c50"}),
+    ],
+)
+def test_one_a_day_is_the_last_of_the_day_that_was_trained(policy: Policy, kept: set[str]) -> None:
+    assert policy.keep(hourly(50)) == kept
+
+
+def test_a_week_goes_from_monday_to_sunday() -> None:
+    # Sunday 2013-01-06 ends after 144 hours, the next one after 312
+    assert KeepWeekly(9).keep(hourly(320)) == {"c144", "c312", "c320"}
+    assert KeepWeekly(2).keep(hourly(320)) == {"c312", "c320"}
+
+
+def after(head: int | None) -> ChainState:
+    """A follower whose head has trained `head` days and was committed on day `head`."""
+    return ChainState() if head is None else line_with_head(head)
+
+
+def line_with_head(count: int) -> ChainState:
+    split = split_of(count - 1)
+    artifacts = Artifacts("x", [ArtifactFile("m", 1, "sha256:0")])
+    head = Checkpoint(
+        sequence=count, previous="", at=day(count), by=ME, id="f", parent_id=None,
+        watermark=split.end, split=split, artifacts=artifacts,
+    )  # fmt: skip
+    return ChainState(sequence=count, head=head)
+
+
+@pytest.mark.parametrize(
+    ("follower", "head", "needed"),
+    [
+        (Follower(ChainKey("f"), "same_watermark"), None, "12345"),
+        (Follower(ChainKey("f"), "same_watermark"), 3, "345"),
+        (Follower(ChainKey("f"), "same_watermark", once=True), None, "12345"),
+        (Follower(ChainKey("f"), "same_watermark", once=True), 3, ""),
+        # its run began after day 3: with what was the newest then, or one that came since
+        (Follower(ChainKey("f"), "latest"), 3, "2345"),
+        (Follower(ChainKey("f"), "promoted"), None, "12345"),
+    ],
+)
+def test_what_a_following_stage_has_not_passed_is_needed(follower: Follower, head: int | None, needed: str) -> None:
+    assert still_needed(follower, after(head), line(5).recent) == {f"c{each}" for each in needed}
+
+
+def test_pruning_keeps_what_a_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
+    made = [each.id for each in writer.commit_many(5)]
+    fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))
+    follower = Follower(fine.chain, "same_watermark")
+
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == []
+    fine.commit(days=3, origin=CheckpointRef(writer.chain, made[2]))
+
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == made[:2]
+
+
+def test_pruning_keeps_fork_points_and_promoted_checkpoints(writer: ChainWriter) -> None:
+    made = writer.commit_many(4)
+    fork(
+        Ledger(writer.store, ChainKey("flights", "main", "deeper")),
+        CheckpointRef(writer.chain, made[1].id),
+        made[1].watermark,
+        by=ME,
+        now=day(9),
+    )
+    promote(writer.ledger, made[2].id, "champion", by=ME, now=day(9))
+
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0].id]
+
+
+def test_the_newest_are_looked_at_first(writer: ChainWriter) -> None:
+    made = [each.id for each in writer.commit_many(3)]
+
+    assert [each.id for each in writer.ledger.back()] == made[::-1]

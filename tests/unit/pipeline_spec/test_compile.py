@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.retention import KeepBest, KeepEvery, KeepLatest
+from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import DagSource
@@ -53,7 +53,8 @@ evaluate: {function: "json:loads", queue: gpu}
 train: {command: [python, train.py], retries: 0, retry_delay: 0s, timeout: 2h, pool: gpus}
 gates: ["auc >= 0.6", loss is finite]
 commit: {retries: 7}
-retention: {keep_latest: 5, keep_every: 10, keep_best: {metric: loss, mode: min, count: 2}}
+retention:
+  {keep_latest: 5, keep_every: 10, keep_daily: 7, keep_weekly: 4, keep_best: {metric: loss, mode: min, count: 2}}
 """
 
 MINIMAL = """\
@@ -123,7 +124,13 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
     assert (tasks["evaluate"].function, tasks["evaluate"].queue) == ("json:loads", "gpu")
     assert (tasks["train"].command, tasks["train"].function) == (["python", "train.py"], None)
     assert [gate.text for gate in tasks["commit"].gates] == ["auc >= 0.6", "loss is finite"]
-    assert tasks["commit"].retention == (KeepLatest(5), KeepEvery(10), KeepBest("loss", "min", 2))
+    assert tasks["commit"].retention == (
+        KeepLatest(5),
+        KeepEvery(10),
+        KeepDaily(7),
+        KeepWeekly(4),
+        KeepBest("loss", "min", 2),
+    )
 
 
 def test_retries_are_the_sections_or_else_the_pipelines(tmp_path: Path) -> None:

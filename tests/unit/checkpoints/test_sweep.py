@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.checkpoints.artifacts import output_folder, verify
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.orphans import attempt_time
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.store import StoredFile
+from trainflow.checkpoints.sweep import sweep
+from trainflow.errors import LedgerCorrupt, StoreFailure
+from trainflow.identifiers import new_attempt_id
+from trainflow.testing.chains import ChainWriter, attempt_id, day
+from trainflow.testing.faulty_store import FaultyStore
+
+NOW = day(100)
+LONG_AGO = day(20)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChainWriter:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    writer.commit_many(3)
+    return writer
+
+
+def leave_behind(writer: ChainWriter, name: str, modified: datetime = LONG_AGO) -> Path:
+    folder = output_folder(writer.store, writer.chain, name, writer.scratch)
+    (folder / "model.bin").write_bytes(b"12345")
+    os.utime(folder / "model.bin", (modified.timestamp(), modified.timestamp()))
+    return folder
+
+
+def test_a_dead_attempts_files_are_found_and_only_then_deleted(writer: ChainWriter) -> None:
+    folder = leave_behind(writer, attempt_id(10))
+
+    (orphan,) = sweep(writer.ledger, NOW, dry_run=True)
+    assert (orphan.path, orphan.files, orphan.size) == (writer.chain.attempt(attempt_id(10)), 1, 5)
+    assert orphan.modified == LONG_AGO
+    assert folder.exists()
+
+    assert sweep(writer.ledger, NOW) == [orphan]
+    assert not folder.exists()
+    assert len(writer.store.folders(writer.chain.artifacts)) == 3
+
+
+@pytest.mark.parametrize("reason", ["young file", "young attempt", "alive", "not parseable", "committed", "empty"])
+def test_what_may_still_be_needed_stays(writer: ChainWriter, reason: str) -> None:
+    living: set[str] = set()
+    match reason:
+        case "young file":
+            leave_behind(writer, attempt_id(10), modified=NOW - timedelta(days=6))
+        case "young attempt":
+            leave_behind(writer, attempt_id(99))
+        case "alive":
+            leave_behind(writer, attempt_id(10))
+            living = {attempt_id(10)}
+        case "not parseable":
+            leave_behind(writer, "keep-this-please")
+            leave_behind(writer, attempt_id(10)[:-1] + "u")
+        case "committed":
+            pass
+        case "empty":
+            output_folder(writer.store, writer.chain, attempt_id(99), writer.scratch)
+
+    before = writer.store.folders(writer.chain.artifacts)
+    assert sweep(writer.ledger, NOW, living=living) == []
+    assert writer.store.folders(writer.chain.artifacts) == before
+
+
+def test_what_a_killed_prune_left_goes_without_grace(writer: ChainWriter) -> None:
+    (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
+    leave_behind(writer, gone, modified=NOW)
+
+    assert [orphan.path for orphan in sweep(writer.ledger, NOW, dry_run=True)] == [writer.chain.attempt(gone)]
+
+
+def test_files_that_a_writer_had_begun_go_after_the_grace(writer: ChainWriter) -> None:
+    store = writer.store
+    left = [f"{writer.chain.ledger}/.tmp-0000000004.json-ab", f"{writer.chain.pages}/.tmp-x.json-cd"]
+    for path, modified in zip(left, (LONG_AGO, NOW), strict=True):
+        store.replace(path.replace(".tmp-", "tmp-"), b"12")
+        file = store.local_path(path)
+        assert file is not None
+        file.with_name(file.name.replace(".tmp-", "tmp-")).rename(file)
+        os.utime(file, (modified.timestamp(), modified.timestamp()))
+    assert all("tmp" not in file.path for file in store.files(""))
+
+    (found,) = sweep(writer.ledger, NOW)
+
+    assert (found.kind, found.path, found.size) == ("temporary", left[0], 2)
+    assert [file.path for file in store.temporary("")] == [left[1]]
+    assert sweep(writer.ledger, NOW, grace=timedelta(0))[0].path == left[1]
+
+
+def test_an_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: ChainWriter) -> None:
+    parent = writer.ledger.checkpoint()
+    late = writer.request(parent=parent)
+    for file in writer.store.files(late.artifacts.path):
+        path = writer.store.local_path(file.path)
+        assert path is not None
+        os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+
+    class Slow(FaultyStore):
+        def temporary(self, folder: str) -> list[StoredFile]:
+            commit(writer.store, late, NOW)
+            return super().temporary(folder)
+
+    (found,) = sweep(Ledger(Slow(writer.store), writer.chain), NOW)
+
+    assert found.path == late.artifacts.path
+    assert verify(writer.store, writer.ledger.checkpoint().artifacts) == []
+    with pytest.raises(ValueError, match="negative"):
+        sweep(writer.ledger, NOW, grace=timedelta(days=-1))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("fail_at", range(1, 16))
+def test_a_sweep_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fail_at: int, when: Any) -> None:
+    (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
+    leave_behind(writer, gone, modified=NOW)
+    leave_behind(writer, attempt_id(10))
+    leave_behind(writer, attempt_id(99), modified=NOW)
+    temporary = writer.store.local_path(f"{writer.chain.ledger}/.tmp-4.json-ab")
+    assert temporary is not None
+    temporary.write_bytes(b"")
+    os.utime(temporary, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+    faulty = FaultyStore(writer.store, fail_at=fail_at, when=when)
+    with suppress(StoreFailure):
+        sweep(Ledger(faulty, writer.chain), NOW)
+
+    sweep(Ledger(writer.store, writer.chain), NOW)
+
+    kept = writer.ledger.checkpoint().id
+    assert writer.store.folders(writer.chain.artifacts) == sorted([kept, attempt_id(99)])
+    assert writer.store.temporary("") == []
+    assert sweep(writer.ledger, NOW) == []
+    assert audit(writer.ledger, None, None, NOW).ok
+    assert len(faulty.calls) <= 15, "raise the range: faults at the last calls are not tried"
+
+
+def test_a_ledger_that_cannot_be_read_stops_the_sweep(writer: ChainWriter) -> None:
+    folder = leave_behind(writer, attempt_id(10))
+    path = writer.store.local_path(writer.chain.entry(2))
+    assert path is not None
+    path.write_text("{")
+
+    with pytest.raises(LedgerCorrupt):
+        sweep(writer.ledger, NOW)
+
+    assert folder.exists()
+
+
+def test_an_attempt_id_tells_when_it_was_made() -> None:
+    moment = datetime(2024, 2, 29, 12, 30, 15, 123000, UTC)
+
+    assert attempt_time(new_attempt_id(moment)) == moment
+    assert [attempt_time(name) for name in ("", "latest", "I" * 26, "z" * 26)] == [None] * 4

@@ -1,0 +1,78 @@
+"""Sweep: take away what the dead left behind. Never what cannot be parsed, and nothing that is young.
+
+- the artifacts of attempts that died before they committed,
+- what a prune had recorded and was killed before it deleted,
+- files that a writer had begun.
+
+Each deletion stands for itself: killed anywhere, the next sweep goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.orphans import GRACE, artifacts_of_the_dead
+
+Kind = Literal["orphan", "pruned", "temporary"]
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """Something nobody needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
+
+    kind: Kind
+    path: str
+    files: int
+    size: int
+    modified: datetime
+
+
+def sweep(
+    ledger: Ledger,
+    now: datetime,
+    *,
+    grace: timedelta = GRACE,
+    living: Collection[str] = (),
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
+
+    `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
+    be read whole; StoreFailure.
+    """
+    if grace < timedelta(0):
+        raise ValueError("grace must not be negative")
+    found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace)]
+    if not dry_run:
+        for leftover in found:
+            _delete(ledger, leftover)
+    return found
+
+
+def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Leftover]:
+    return [
+        Leftover("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
+        for orphan in artifacts_of_the_dead(ledger, before, living)
+    ]
+
+
+def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
+    return [
+        Leftover("temporary", file.path, 1, file.size, file.modified)
+        for file in ledger.store.temporary(ledger.chain.prefix)
+        if file.modified is not None and file.modified <= before
+    ]
+
+
+def _delete(ledger: Ledger, leftover: Leftover) -> None:
+    if leftover.kind == "temporary":
+        ledger.store.delete(leftover.path)
+        return
+    name = leftover.path.rpartition("/")[2]
+    # an attempt that was given up may have committed since the ledger was read
+    if leftover.kind == "pruned" or ledger.state().recently(name) is None:
+        ledger.store.delete_folder(leftover.path)

@@ -1,0 +1,17 @@
+"""Who a command writes into a ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.entries import Author
+
+
+def person(dag_id: str = "") -> Author:
+    """Somebody on this machine: no run, no attempt."""
+    import socket
+
+    from trainflow.checkpoints.entries import Author
+
+    return Author(dag_id=dag_id, hostname=socket.gethostname())

@@ -1,0 +1,158 @@
+"""`trainflow checkpoints prune` and `sweep`: give back the space of what is not needed any more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.activity import living_attempts
+from trainflow.cli.output import JSON_OPTION, print_json, print_rows
+from trainflow.cli.person import person
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, PipelineFile, open_pipeline
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.sweep import Leftover
+
+DRY_RUN = typer.Option(False, "--dry-run", help="Only say what would go.")
+_WHAT = {
+    "orphan": "an attempt that never committed",
+    "pruned": "a pruned checkpoint",
+    "temporary": "a file that was never finished",
+    "partial": "saves inside a split that nobody goes on from",
+}
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("prune")(prune)
+    group.command("sweep")(sweep)
+
+
+def prune(
+    pipeline: str = PIPELINE,
+    keep_latest: int | None = typer.Option(
+        None, "--keep-latest", min=1, help="Keep the newest N, instead of what the pipeline's retention says."
+    ),
+    dry_run: bool = DRY_RUN,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Delete the files of checkpoints that the pipeline's retention does not keep.
+
+    Never the head, a promoted checkpoint, what another chain was forked or started from, or what a following stage has
+    not passed yet; the ledger keeps what they were trained on.
+
+    JSON: {pruned: [{sequence, id, bytes}], bytes, dry_run}.
+    """
+    from trainflow.checkpoints.prune import prune as delete
+    from trainflow.checkpoints.retention import KeepLatest, Policy
+    from trainflow.clock import SystemClock
+
+    chain = open_pipeline(pipeline).one_chain(stage, branch)
+    policies: list[Policy] = [KeepLatest(keep_latest)] if keep_latest is not None else list(chain.access.retention)
+    if not policies:
+        raise InputError(f"DAG {chain.dag_id!r} has no retention, so everything is kept: say --keep-latest N")
+    found = chain.ledger()
+    before = {each.id: each for each in found.kept()}
+    going = delete(
+        found,
+        policies,
+        by=person(chain.dag_id),
+        now=SystemClock().now(),
+        followers=chain.access.followers,
+        reason="trainflow checkpoints prune",
+        dry_run=dry_run,
+    )
+    rows = [{"sequence": before[each].sequence, "id": each, "bytes": before[each].size} for each in going]
+    size = sum(before[each].size for each in going)
+    if as_json:
+        print_json({"pruned": rows, "bytes": size, "dry_run": dry_run})
+        return 0
+    print_rows(rows, {"sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}, as_json=False, empty="nothing to prune")
+    if rows:
+        typer.echo(f"{len(rows)} checkpoints, {size:,} bytes {'would go' if dry_run else 'deleted'}")
+    return 0
+
+
+def sweep(
+    pipeline: str = PIPELINE,
+    grace: str = typer.Option("7d", "--grace", metavar="TIME", help="Leave alone what is younger, e.g. 12h."),
+    dry_run: bool = DRY_RUN,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Delete what dead attempts left behind in the store: artifacts never committed, files never finished.
+
+    In every chain of the pipeline, its branches too, or in the one that --stage and --branch name. What belongs to a
+    run that has not ended stays, however old; what trainflow cannot have written stays too. A sweep that was killed is
+    finished by the next.
+
+    JSON: {swept: [{chain, kind (orphan | pruned | temporary | partial), path, files, size, modified}], bytes, dry_run}.
+    """
+    from trainflow.checkpoints.sweep import sweep as find
+    from trainflow.clock import SystemClock
+
+    file = open_pipeline(pipeline)
+    patience, now = _duration(grace), SystemClock().now()
+    living = living_attempts(file.project, file.settings)
+    rows = [
+        _leftover(ledger, each)
+        for ledger in _ledgers(file, stage, branch)
+        for each in find(ledger, now, grace=patience, living=living, dry_run=dry_run)
+    ]
+    size = sum(row["size"] for row in rows)
+    if as_json:
+        shown = [{name: value for name, value in row.items() if name != "what"} for row in rows]
+        print_json({"swept": shown, "bytes": size, "dry_run": dry_run})
+        return 0
+    print_rows(
+        rows,
+        {"what": "WHAT", "path": "PATH", "files": "FILES", "size": "BYTES", "modified": "LAST TOUCHED"},
+        as_json=False,
+        empty="nothing to sweep",
+    )
+    if rows:
+        typer.echo(f"{len(rows)} leftovers, {size:,} bytes {'would go' if dry_run else 'deleted'}")
+    return 0
+
+
+def _leftover(ledger: Ledger, found: Leftover) -> dict[str, Any]:
+    return {
+        "chain": str(ledger.chain),
+        "kind": found.kind,
+        "what": _WHAT[found.kind],
+        "path": ledger.store.uri(found.path),
+        "files": found.files,
+        "size": found.size,
+        "modified": found.modified,
+    }
+
+
+def _ledgers(file: PipelineFile, stage: str | None, branch: str | None) -> list[Ledger]:
+    """The chain that is meant, or every chain of the file's pipelines that the store has."""
+    from trainflow.checkpoints.prune import chains_of
+
+    if stage or branch:
+        return [file.one_chain(stage, branch).ledger()]
+    found: dict[tuple[str, str], Ledger] = {}
+    for chain in file.some_chains():
+        ledger = chain.ledger()
+        for key in [ledger.chain, *chains_of(ledger.store, ledger.chain.pipeline)]:
+            found.setdefault((ledger.store.url, str(key)), chain.ledger(key))
+    return list(found.values())
+
+
+def _duration(written: str) -> timedelta:
+    from trainflow.pipeline_spec.quantities import parse_duration
+
+    try:
+        found = parse_duration(written)
+    except ValueError as error:
+        raise InputError(f"--grace {written}: {error}") from None
+    return found
