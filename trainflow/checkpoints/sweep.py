@@ -2,7 +2,8 @@
 
 - the artifacts of attempts that died before they committed,
 - what a prune had recorded and was killed before it deleted,
-- files that a writer had begun.
+- files that a writer had begun,
+- saves inside a split that nobody will go on from.
 
 Each deletion stands for itself: killed anywhere, the next sweep goes on.
 """
@@ -17,8 +18,9 @@ import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.orphans import GRACE, artifacts_of_the_dead
+from trainflow.checkpoints.partials import sweep_partials
 
-Kind = Literal["orphan", "pruned", "temporary"]
+Kind = Literal["orphan", "pruned", "temporary", "partial"]
 
 
 class Leftover(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ def sweep(
     if not dry_run:
         for leftover in found:
             _delete(ledger, leftover)
-    return found
+    return [*found, *_partials(ledger, now, grace, dry_run=dry_run)]
 
 
 def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Leftover]:
@@ -66,6 +68,14 @@ def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
         for file in ledger.store.temporary(ledger.chain.prefix)
         if file.modified is not None and file.modified <= before
     ]
+
+
+def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Leftover]:
+    head = ledger.state().head
+    found = sweep_partials(
+        ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run
+    )
+    return [Leftover("partial", each.path, each.files, each.size, each.modified) for each in found]
 
 
 def _delete(ledger: Ledger, leftover: Leftover) -> None:

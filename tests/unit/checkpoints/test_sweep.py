@@ -15,6 +15,7 @@ from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.orphans import attempt_time
+from trainflow.checkpoints.partials import training_name
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.store import StoredFile
@@ -102,6 +103,22 @@ def test_files_that_a_writer_had_begun_go_after_the_grace(writer: ChainWriter) -
     assert (found.kind, found.path, found.size) == ("temporary", left[0], 2)
     assert [file.path for file in store.temporary("")] == [left[1]]
     assert sweep(writer.ledger, NOW, grace=timedelta(0))[0].path == left[1]
+
+
+def test_saves_that_nobody_goes_on_from_go_after_the_grace(writer: ChainWriter) -> None:
+    head = writer.ledger.checkpoint().id
+    names = [training_name(parent, "x") for parent in (head, attempt_id(1))]
+    for name in names:
+        path = writer.store.local_path(f"{writer.chain.partials}/{name}/{attempt_id(9)}-00000001/manifest.json")
+        assert path is not None
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"12")
+        os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
+
+    (found,) = sweep(writer.ledger, NOW)
+
+    assert (found.kind, found.path, found.size) == ("partial", f"{writer.chain.partials}/{names[1]}", 2)
+    assert writer.store.folders(writer.chain.partials) == [names[0]]
 
 
 def test_an_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: ChainWriter) -> None:
