@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from trainflow.metadata import run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
+from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
@@ -78,6 +79,8 @@ def _split(value: Any, chain: ChainDocument) -> SplitSummary | None:
         size_bytes=value["bytes"],
         holes=value["holes"],
         source=chain.samples.path if chain.samples else "",
+        lag_partitions=value.get(LAG_PARTITIONS),
+        lag_seconds=value.get(LAG_SECONDS),
     )
 
 

@@ -1,24 +1,30 @@
-"""What the samples task says beside the split it hands over: when that was, and whether it repairs a hole."""
+"""What the samples task says beside the split it hands over: when that was, how much is ready beyond it, and whether it
+repairs a hole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainflow.samples.lag import Lag
 
 #: in the conf of a run: train the holes that have arrived, not what comes next
 CONF_REPAIR = "repair"
 #: in the conf of such a run: those that a person or a gate skipped, too
 CONF_SKIPPED = "skipped"
-#: XCom of the samples task: the conf of the run that is triggered after this one
-XCOM_NEXT_CONF = "next_conf"
+#: in the XCom: what is ready beyond the split, for the mirror
+LAG_PARTITIONS = "lag_partitions"
+LAG_SECONDS = "lag_seconds"
 _AT = "handed_over_at"
 _REPAIR = "repair"
 
 
-def handover(split: dict[str, Any], now: datetime, *, repair: bool) -> dict[str, Any]:
-    """The XCom of the samples task, from that of the split."""
-    return {**split, _AT: now.isoformat(), **({_REPAIR: True} if repair else {})}
+def handover(split: dict[str, Any], now: datetime, lag: Lag | None, *, repair: bool) -> dict[str, Any]:
+    """The XCom of the samples task, from that of the split. `lag`: what is ready beyond it."""
+    behind = {} if lag is None else {LAG_PARTITIONS: lag.partitions, LAG_SECONDS: lag.seconds}
+    return {**split, _AT: now.isoformat(), **behind, **({_REPAIR: True} if repair else {})}
 
 
 def is_repair(split: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError, RescheduleException, SkipException
+from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, handover
 from trainflow.operators.head import Head
@@ -161,7 +162,10 @@ class DataCheckerOperator(ChainOperator):
         spill = store.uri(f"{head.chain.prefix}/splits")
         xcom = split_to_xcom(split, spill_url=spill, storage_options=self.store_options(ti), root=ti.project_root)
         ti.set_note(f"repairs {sentence_about(split)}" if repair else sentence_about(split))
-        return handover(xcom, ti.clock.now(), repair=repair)
+        beyond = head.watermark if repair and head.watermark is not None else split.end
+        reachable = with_options(self.samples, ti.settings)
+        lag = lag_after(beyond, reachable, head.chain, lambda: self._history(ti, head), ti)
+        return handover(xcom, ti.clock.now(), lag, repair=repair)
 
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.watermark)}: {reason}" if head.watermark else f"caught up: {reason}"

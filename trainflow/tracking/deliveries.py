@@ -51,6 +51,9 @@ class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     holes: int = 0
     #: where the samples are (the pattern)
     source: str = ""
+    #: what was ready beyond it when it was handed over: partitions, and seconds of samples
+    lag_partitions: int | None = None
+    lag_seconds: float | None = None
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -443,6 +443,42 @@ def test_splits_grow_until_a_run_takes_as_long_as_it_should(
     assert chain.report().partitions == 31
 
 
+# -- lag ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_ready_beyond_the_split_is_said(lab: Any, chain: Chain) -> None:
+    for day in range(6):
+        lab.write_day(day)
+    chain.runs += 1
+    chain.task("checkpoint")
+    split = chain.task("samples")
+    assert (split["lag_partitions"], split["lag_seconds"]) == (5, 5 * 86_400.0)
+    assert lab.ti.notices == []  # the table has ended: it will catch up
+
+
+@pytest.mark.parametrize(("hours", "told"), [(26, True), (20, False)])
+def test_somebody_is_told_that_a_chain_never_catches_up(
+    lab: Any, chain: Chain, monkeypatch: pytest.MonkeyPatch, hours: int, told: bool
+) -> None:
+    lab.clock.advance(lab.samples.start + 40 * DAY - lab.clock.now())
+    chain.samples = msgspec.structs.replace(chain.samples, end=None)
+    for day in range(40):
+        lab.write_day(day)
+
+    def slow(ctx: TrainContext) -> None:
+        lab.clock.advance(timedelta(hours=hours))
+        (ctx.output / "model").write_text("")
+
+    monkeypatch.setattr(__name__ + ".train", slow)
+    chain.run()
+    chain.runs += 1
+    chain.task("checkpoint")
+    chain.task("samples")
+    assert [notice.event for notice in lab.ti.notices] == [Event.NEVER_CATCHES_UP] * told
+    if told:
+        assert "one takes 26.0 h and another one arrives every 24.0 h" in lab.ti.notices[0].sentence
+
+
 def test_the_same_head_gives_the_same_bound_whatever_came_after_it(lab: Any, chain: Chain) -> None:
     chain.limits = SplitLimits(target_seconds=1e-9)
     for day in range(6):

@@ -32,7 +32,16 @@ RUN = TrackedRun(
     {"run": "http://me:geheim@x/run/1"},
 )
 SPLIT = SplitSummary(
-    datetime(2013, 1, 1, tzinfo=UTC), WATERMARK, 14, "sha256:" + "ab" * 32, 100, 2000, 1, "s3://id:geheim@data/x"
+    datetime(2013, 1, 1, tzinfo=UTC),
+    WATERMARK,
+    14,
+    "sha256:" + "ab" * 32,
+    100,
+    2000,
+    1,
+    "s3://id:geheim@data/x",
+    lag_partitions=3,
+    lag_seconds=3 * 86_400.0,
 )
 FINISHED = RunFinished(
     RUN,
@@ -94,6 +103,7 @@ def test_the_curve_has_the_sequence_as_step_and_the_watermark_as_time() -> None:
     assert math.isnan(points["prequential/odd"].value)
     assert points["train/loss"].value == 0.3
     assert points["samples/rows"].value == 100
+    assert (points["trainflow.lag_partitions"].value, points["trainflow.lag_seconds"].value) == (3, 3 * 86_400)
     assert points["run/seconds"].value == 90
 
 
