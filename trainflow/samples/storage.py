@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from trainflow.errors import InputError, SampleUnreadable
 
@@ -61,6 +61,10 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes:
         """A whole file."""
+        ...
+
+    def open(self, path: str) -> IO[bytes]:
+        """A file to be read piece by piece."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -119,6 +123,12 @@ class LocalStorage:
     def read(self, path: str) -> bytes:
         try:
             return Path(self.path(path)).read_bytes()
+        except OSError as error:
+            raise unreadable(path, error, {}) from error
+
+    def open(self, path: str) -> IO[bytes]:
+        try:
+            return Path(self.path(path)).open("rb")
         except OSError as error:
             raise unreadable(path, error, {}) from error
 
@@ -188,6 +198,13 @@ class UrlStorage:
     def read(self, path: str) -> bytes:
         try:
             return bytes(self._fs.cat_file(self._fs._strip_protocol(path)))
+        except Exception as error:
+            raise unreadable(path, error, self._options) from _shown(error, self._options)
+
+    def open(self, path: str) -> IO[bytes]:
+        try:
+            opened: IO[bytes] = self._fs.open(self._fs._strip_protocol(path), "rb")
+            return opened
         except Exception as error:
             raise unreadable(path, error, self._options) from _shown(error, self._options)
 

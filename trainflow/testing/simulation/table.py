@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from trainflow.clock import Clock
 from trainflow.samples.storage import StoredFile
@@ -69,6 +69,10 @@ class SampleTable:
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
+        raise AssertionError(path)
+
+    def open(self, path: str) -> IO[bytes]:
+        """See `Storage.open`."""
         raise AssertionError(path)
 
     def write(self, path: str, data: bytes) -> None:
