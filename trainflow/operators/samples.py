@@ -131,6 +131,11 @@ class DataCheckerOperator(ChainOperator):
         from trainflow.samples.inventory import open_inventory
         from trainflow.samples.repair import next_repair
 
+        if head.base is not None or head.waits is not None:
+            # its newest checkpoint would be one that knows nothing but the hole
+            note = f"nothing to repair: each run of stage {head.stage} starts from another stage's checkpoint"
+            ti.set_note(note)
+            raise SkipException(note)
         holes = open_holes(self.open_ledger(head, ti), skipped=skipped)
         seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
         split = next_repair(self.samples, holes, self._limits(ti, head), seen)

@@ -1,8 +1,8 @@
 """What a delivery says in MLflow's words: tags, params, points of metrics, one dataset. Pure.
 
 Metrics are kept apart from what user code logs into the same run by a prefix: `prequential/…` (the head scored the new
-split before training on it), `train/…` (what the training function returned), `samples/…` (how much it was),
-`trainflow.lag_…` (how far behind the samples it left the chain).
+split before training on it), `train/…` (what the training function returned), `samples/…` (how much it was, and
+how far behind the newest it left the chain).
 
 The curve of a chain (parent run):
     step       the checkpoint's sequence in the ledger: grows with every commit, even after a rewind, so MLflow's
@@ -165,8 +165,8 @@ def _amounts(split: SplitSummary | None) -> dict[str, float]:
         "samples/partitions": split.partitions,
         "samples/rows": split.rows,
         "samples/bytes": split.size_bytes,
-        "trainflow.lag_partitions": split.lag_partitions,
-        "trainflow.lag_seconds": split.lag_seconds,
+        "samples/lag_partitions": split.lag_partitions,
+        "samples/lag_seconds": split.lag_seconds,
     }
     return {name: float(amount) for name, amount in amounts.items() if amount is not None}
 

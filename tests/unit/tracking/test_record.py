@@ -103,7 +103,7 @@ def test_the_curve_has_the_sequence_as_step_and_the_watermark_as_time() -> None:
     assert math.isnan(points["prequential/odd"].value)
     assert points["train/loss"].value == 0.3
     assert points["samples/rows"].value == 100
-    assert (points["trainflow.lag_partitions"].value, points["trainflow.lag_seconds"].value) == (3, 3 * 86_400)
+    assert (points["samples/lag_partitions"].value, points["samples/lag_seconds"].value) == (3, 3 * 86_400)
     assert points["run/seconds"].value == 90
 
 
