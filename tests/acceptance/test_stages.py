@@ -6,33 +6,33 @@ The model remembers the ids of the rows it was trained on, those of the checkpoi
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Checkpoint
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.store import open_store
 from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY, tiny_project
+from trainflow.testing.processes import wait_for
+from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 
-Made = Callable[[str], LiveProject]
-DAYS = 6
+Made = Callable[..., LiveProject]
+DAYS = 4
 ONE_A_RUN = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")
+LATEST = ONE_A_RUN.replace("pipeline: tiny", "pipeline: tiny\nmode: latest").replace("  end: 2024-01-31\n", "")
+EVERY_DAY = "  base:\n  fine: {init_from: {stage: base}}\n"
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Made]:
-    """Lay out a project of six days whose pipeline has these stages."""
+    """Lay out a project whose pipeline has these stages."""
     projects: list[LiveProject] = []
 
-    def make(stages: str, shared: str = ONE_A_RUN) -> LiveProject:
-        projects.append(tiny_project(tmp_path / f"p{len(projects)}", days=DAYS, pipeline=f"{shared}stages:\n{stages}"))
+    def make(stages: str, shared: str = ONE_A_RUN, days: int = DAYS) -> LiveProject:
+        projects.append(tiny_project(tmp_path / f"p{len(projects)}", days=days, pipeline=f"{shared}stages:\n{stages}"))
         return projects[-1]
 
     yield make
@@ -40,32 +40,22 @@ def made(tmp_path: Path) -> Iterator[Made]:
         project.close()
 
 
-def ledger(project: LiveProject, stage: str) -> Ledger:
-    return Ledger(open_store("checkpoints", root=project.root), ChainKey("tiny", stage))
-
-
-def checkpoints(project: LiveProject, stage: str) -> list[Checkpoint]:
-    return [entry for entry in ledger(project, stage).entries() if isinstance(entry, Checkpoint)]
-
-
 def trained(project: LiveProject, stage: str, number: int = -1) -> list[int]:
-    """The days that a checkpoint's model has seen, in order, each as often as it has seen it."""
-    store = ledger(project, stage).store
-    folder = store.local_path(checkpoints(project, stage)[number].artifacts.path)
+    """The days that a checkpoint's model has seen, each as often as it has seen it: all of its rows, or none."""
+    store = project.ledger("tiny").store
+    folder = store.local_path(project.checkpoints("tiny", stage)[number].artifacts.path)
     assert folder is not None
-    rows = np.load(folder / "rows.npy")
-    days = rows.reshape(-1, ROWS_A_DAY) // ROWS_A_DAY
-    assert (days == days[:, :1]).all()
-    assert all(len(set(each)) == ROWS_A_DAY for each in rows.reshape(-1, ROWS_A_DAY).tolist())
-    return [int(day) for day in days[:, 0]]
+    times = np.bincount(np.load(folder / "rows.npy")).reshape(-1, ROWS_A_DAY)
+    assert (times == times[:, :1]).all()
+    return [day for day, often in enumerate(times[:, 0].tolist()) for _ in range(often)]
 
 
 def origins(project: LiveProject, stage: str) -> list[str | None]:
-    """Where the weights of each checkpoint came from: `stage number`."""
-    found = []
-    for entry in checkpoints(project, stage):
-        base = entry.origin and ledger(project, entry.origin.chain.stage).checkpoint(entry.origin.checkpoint_id)
-        found.append(f"{entry.origin.chain.stage} {base.sequence}" if entry.origin and base else None)
+    """Where the weights of each checkpoint came from: `stage number`; None: from the one before it, or from nothing."""
+    found: list[str | None] = []
+    for entry in project.checkpoints("tiny", stage):
+        base = entry.origin and project.ledger("tiny", stage=entry.origin.chain.stage).find(entry.origin.checkpoint_id)
+        found.append(f"{entry.origin.chain.stage} {base.number}" if entry.origin and base else None)
     return found
 
 
@@ -76,28 +66,111 @@ def start(project: LiveProject) -> str:
     return ended.output
 
 
-def assert_audit_is_clean(project: LiveProject, chains: int) -> None:
+def assert_audit_is_clean(project: LiveProject, *partitions: int) -> None:
+    """Of every chain, with so many partitions each, in the order of their names."""
     ended = project.run("audit", "tiny", "--json")
     facts = json.loads(ended.output)
-    assert (ended.code, facts["ok"], len(facts["chains"])) == (0, True, chains), ended.output
-    for chain in facts["chains"]:
-        assert (chain["gaps"], chain["duplicates"], chain["problems"]) == (0, 0, [])
+    assert (ended.code, facts["ok"]) == (0, True), ended.output
+    chains = sorted(facts["chains"], key=lambda chain: chain["stage"])
+    found = [(chain["partitions"], chain["gaps"], chain["duplicates"], chain["problems"]) for chain in chains]
+    assert found == [(each, 0, 0, []) for each in partitions]
 
 
 def test_every_day_the_base_and_then_its_fine_tune(made: Made) -> None:
-    project = made("  base:\n  fine: {init_from: {stage: base}}\n")
+    project = made(EVERY_DAY)
     start(project)
-    assert trained(project, "base") == [0, 1, 2, 3, 4, 5]
+    assert trained(project, "base") == [0, 1, 2, 3]
     # each fine-tune is the base of that day, and that day once more
     for number in range(DAYS):
         assert trained(project, "fine", number) == [*range(number + 1), number]
     assert origins(project, "fine") == [f"base {number}" for number in range(1, DAYS + 1)]
-    parents = [entry.parent_id for entry in checkpoints(project, "fine")]
-    assert parents == [None, *(entry.id for entry in checkpoints(project, "fine")[:-1])]
-    assert_audit_is_clean(project, chains=2)
+    fine = project.checkpoints("tiny", "fine")
+    assert [entry.parent_id for entry in fine] == [None, *(entry.id for entry in fine[:-1])]
+    # the fine-tune before it has judged each day, and nobody the first one: the base has seen it
+    assert [bool(entry.evaluation) for entry in fine] == [False] + [True] * (DAYS - 1)
+    assert_audit_is_clean(project, DAYS, DAYS)
 
-    # there is nothing left, also for a database that knows of nothing
+
+def test_pre_train_on_history_and_then_fine_tune_on_recent_data_once(made: Made) -> None:
+    project = made(
+        "  base: {samples: {end: 2024-01-03}}\n"
+        "  fine: {samples: {start: 2024-01-03}, init_from: {stage: base, once: true}}\n"
+    )
     start(project)
-    (project.home.path / "trainflow.db").unlink(missing_ok=True)
+    assert [trained(project, "fine", number) for number in (0, 1)] == [[0, 1, 2], [0, 1, 2, 3]]
+    assert origins(project, "fine") == ["base 2", None]
+    # the base has not seen the recent data, so it may judge the first of it
+    assert all(entry.evaluation for entry in project.checkpoints("tiny", "fine"))
+    assert_audit_is_clean(project, 2, 2)
+    output = start(project)
+    assert "it has begun, and triggers itself" in output
+    assert len(project.checkpoints("tiny", "fine")) == 2
+
+
+def test_one_base_feeds_three_fine_tunes(made: Made) -> None:
+    project = made(
+        "  base: {split: {partitions: 2}}\n"
+        "  one: {init_from: {stage: base}}\n"
+        "  two: {init_from: {stage: base}, split: {partitions: 2}}\n"
+        "  all: {init_from: {stage: base}, split: {partitions: null}}\n"
+    )
     start(project)
-    assert len(checkpoints(project, "fine")) == DAYS
+    assert trained(project, "one") == [0, 1, 2, 3, 3]
+    assert origins(project, "one") == ["base 1", "base 1", "base 2", "base 2"]
+    assert trained(project, "two") == [0, 1, 2, 2, 3, 3]
+    # without a limit of its own it goes as far as each base has come
+    assert origins(project, "two") == origins(project, "all") == ["base 1", "base 2"]
+    assert_audit_is_clean(project, DAYS, DAYS, DAYS, DAYS)
+
+
+def test_each_day_starts_from_what_the_second_stage_made_of_the_day_before(made: Made) -> None:
+    project = made("  day: {init_from: {stage: fine}}\n  fine: {init_from: {stage: day}}\n")
+    start(project)
+    for number in range(DAYS):
+        before = [day for day in range(number) for _ in range(2)]
+        assert trained(project, "day", number) == [*before, number]
+        assert trained(project, "fine", number) == [*before, number, number]
+    assert origins(project, "day") == [None, *(f"fine {number}" for number in range(1, DAYS))]
+    assert origins(project, "fine") == [f"day {number}" for number in range(1, DAYS + 1)]
+    assert_audit_is_clean(project, DAYS, DAYS)
+
+
+def test_a_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:
+    project = made("  base:\n  labelled: {init_from: {stage: base}, samples: {lag: 2}}\n")
+    start(project)
+    assert trained(project, "base") == [0, 1, 2, 3]
+    assert [trained(project, "labelled", number) for number in (0, 1)] == [[0, 0], [0, 1, 1]]
+    assert_audit_is_clean(project, DAYS, DAYS - 2)
+
+
+def test_the_ledgers_alone_know_what_is_left(made: Made) -> None:
+    project = made(EVERY_DAY + "  last: {init_from: {stage: base, once: true}}\n")
+    running = project.begin_start(FILE)
+    wait_for(lambda: running.ended or project.committed("tiny") >= 5, lambda: running.output)
+    for process in project.processes():
+        process.kill()
+    running.wait()
+    shutil.rmtree(project.home.path)
+    start(project)
+    for number in range(DAYS):
+        assert trained(project, "fine", number) == [*range(number + 1), number]
+    assert trained(project, "last") == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert_audit_is_clean(project, DAYS, DAYS, DAYS)
+    # and there is nothing left, also for a database that knows of nothing
+    shutil.rmtree(project.home.path)
+    start(project)
+    assert_audit_is_clean(project, DAYS, DAYS, DAYS)
+
+
+def test_new_days_reach_every_stage_as_they_come(made: Made) -> None:
+    project = made(EVERY_DAY + "  newest: {init_from: {stage: base, at: latest}}\n", LATEST, days=2)
+    running = project.begin_start(FILE)
+    for day in (2, 3):
+        wait_for(lambda: project.committed("tiny") == 3 * day, lambda: running.output)  # noqa: B023
+        publish(project, day)
+    wait_for(lambda: project.committed("tiny") == 12, lambda: running.output)
+    running.control_c()
+    assert running.wait().code == 130
+    assert [trained(project, "fine", number) for number in (2, 3)] == [[0, 1, 2, 2], [0, 1, 2, 3, 3]]
+    assert trained(project, "newest")[-1] == 3
+    assert_audit_is_clean(project, 4, 4, 4)

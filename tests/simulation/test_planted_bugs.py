@@ -76,9 +76,9 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
     """A split begins a partition too early, and everybody believes it."""
     real = next_split.next_split
 
-    def too_early(samples: Any, watermark: Any, *args: Any) -> Any:
+    def too_early(samples: Any, watermark: Any, *args: Any, **named: Any) -> Any:
         again = watermark is not None and watermark > START
-        return real(samples, watermark - LENGTH if again else watermark, *args)
+        return real(samples, watermark - LENGTH if again else watermark, *args, **named)
 
     patch.setattr(next_split, "next_split", too_early)
     patch.setattr(commit, "_raise_if_moved", lambda *_: None)

@@ -183,25 +183,24 @@ class LiveProject:
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    def ledger(self, pipeline: str, store: str = "checkpoints") -> Ledger:
-        """The ledger of a pipeline's main chain, read here and now."""
+    def ledger(self, pipeline: str, store: str = "checkpoints", stage: str = "main") -> Ledger:
+        """The ledger of a chain of a pipeline, read here and now."""
         from trainflow.checkpoints.chain import ChainKey
         from trainflow.checkpoints.store import open_store
 
-        return Ledger(open_store(store, root=self.root), ChainKey(pipeline))
+        return Ledger(open_store(store, root=self.root), ChainKey(pipeline, stage))
 
-    def checkpoints(self, pipeline: str) -> list[Checkpoint]:
+    def checkpoints(self, pipeline: str, stage: str = "main") -> list[Checkpoint]:
         """What was committed, in order."""
-        return [entry for entry in self.ledger(pipeline).entries() if isinstance(entry, Checkpoint)]
+        return [entry for entry in self.ledger(pipeline, stage=stage).entries() if isinstance(entry, Checkpoint)]
 
     def boundaries(self, pipeline: str) -> list[tuple[datetime, datetime]]:
         """(start, end) of the split of each checkpoint."""
         return [(each.split.start, each.split.end) for each in self.checkpoints(pipeline)]
 
     def committed(self, pipeline: str) -> int:
-        """How many checkpoints there are; 0 before the first. Counts files, so that it is cheap to ask often."""
-        folder = self.root / "checkpoints" / pipeline / "main" / "main" / "ledger"
-        return len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+        """How many ledger entries there are in all its chains. Counts files, so that it is cheap to ask often."""
+        return sum(1 for _ in (self.root / "checkpoints" / pipeline).glob("*/*/ledger/*.json"))
 
     def audit(self, pipeline: str, samples: Any = None) -> AuditReport:
         """Audit in this process, reading every file."""
