@@ -14,6 +14,7 @@ import msgspec
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.logs import configure_logging
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -24,7 +25,9 @@ def main() -> int:
     """Read the workload and run it. Returns the exit code."""
     workload = msgspec.json.decode(os.environ.pop(VARIABLE), type=ExecuteTask)
     project = project_at(Path(workload.project_root))
-    return run_attempt(workload, project, load_settings(project), DagFiles(project))
+    settings = load_settings(project)
+    configure_logging(settings.logging.level)
+    return run_attempt(workload, project, settings, DagFiles(project))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import socket
 import sys
 import traceback
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
@@ -33,7 +32,6 @@ from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Start, Started
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -45,11 +43,14 @@ FAILED_EXIT_CODE = 1
 
 
 def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
-    """Run one attempt in this process, from claim to report. Returns the exit code."""
+    """Run one attempt in this process, from claim to report. Returns the exit code.
+
+    Whoever made the process has configured its logging, to stderr.
+    """
     stop = StopSignal(settings.engine.stop_grace_seconds)
     stop.install()
     clock = SystemClock()
-    _log_to(Path(workload.log_path), settings.logging.level)
+    _log_to(workload.log_path)
     connection = Connection(
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
@@ -106,14 +107,13 @@ def _claim(workload: ExecuteTask) -> Start:
     return Start(workload.key, pid, started_at(pid), socket.gethostname())
 
 
-def _log_to(path: Path, level: str) -> None:
+def _log_to(path: str) -> None:
     """What the task prints and logs goes to the attempt's log."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    configure_logging(level)
 
 
 class _Attempt:

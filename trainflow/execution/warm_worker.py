@@ -32,6 +32,7 @@ from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -66,7 +67,7 @@ class WarmWorker:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
         self._rehearse()
-        self._freeze()
+        self._settle()
         while True:
             sources: list[socket.socket | int] = [self._control, self._child_read]
             readable, _, _ = select.select(sources, [], [], self._patience())
@@ -124,7 +125,7 @@ class WarmWorker:
             self._drop_spare()
             with contextlib.suppress(Exception):
                 self._files.get(workload.source)
-            self._freeze()
+            self._settle()
             if request.warm_up:
                 self._to_warm_up.append(workload.source)
         pid = self._give_to_spare(workload)
@@ -166,7 +167,7 @@ class WarmWorker:
                     with contextlib.suppress(Exception):
                         task.warm_up(self._project.root)
         self._files.note_imports()
-        self._freeze()
+        self._settle()
 
     def _rehearse(self) -> None:
         """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
@@ -177,9 +178,10 @@ class WarmWorker:
         started_at(os.getpid())
         str(self._project.home.socket_path)
 
-    @staticmethod
-    def _freeze() -> None:
-        """What is here now stays: children do not touch it when they collect garbage, so its pages stay shared."""
+    def _settle(self) -> None:
+        """Something was imported. Children log as before, whatever that made of logging; and what is here now stays:
+        they do not touch it when they collect garbage, so its pages stay shared."""
+        configure_logging(self._settings.logging.level)
         gc.collect()
         gc.freeze()
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 
@@ -56,7 +57,7 @@ class Home:
     def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
         return self.path / "logs" / _file_name(dag_id) / _file_name(run_id) / _file_name(task_id) / f"{attempt_id}.log"
 
-    @property
+    @cached_property
     def socket_path(self) -> Path:
         """Where the attempts of this home reach its engine.
 
