@@ -133,13 +133,13 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         """End whatever the task started elsewhere; called when the attempt is told to stop or times out."""
 
     def warm_up(self, project_root: Path) -> None:
-        """Import what `execute` will import: called in the warm process, so that each attempt finds it imported."""
+        """Import what `execute` will import and compile its templates: called in the warm process, so that each attempt
+        finds it done."""
         for name in self.warm_modules:
             import_module(name)
-        from trainflow.authoring.templates import holds_template
+        from trainflow.authoring.templates import compile_fields
 
-        if any(holds_template(getattr(self, field, None)) for field in self.template_fields):
-            import_module("trainflow.authoring.jinja")
+        compile_fields(self)
 
     def chain_facts(self) -> Mapping[str, Any]:
         """What this task knows of the chain its DAG trains: some of the fields of `ChainDocument`.

@@ -6,14 +6,16 @@ when a field holds an expression.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import TemplateError
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
     from trainflow.authoring.context import Context
     from trainflow.authoring.dag import DAG
@@ -37,7 +39,6 @@ class Renderer:
     def __init__(self, task: BaseOperator, context: Context) -> None:
         self._task = task
         self._context = context
-        self._environment: Environment | None = None
 
     def render(self, field: str, value: Any) -> Any:
         """`value` with everything in it filled in; lists, tuples and dicts are new ones, other objects the same."""
@@ -60,9 +61,9 @@ class Renderer:
             return text
         import jinja2
 
-        environment = self._jinja()
+        templates = templates_of(self._task.dag if self._task.has_dag() else None)
         try:
-            template = environment.get_template(text) if from_file else environment.from_string(text)
+            template = templates.of_file(text) if from_file else templates.of_text(text)
             return template.render(self._variables())
         except jinja2.TemplateNotFound as error:
             raise self._error(field, text, f"the file {error.name!r} is not beside the DAG file") from error
@@ -77,11 +78,6 @@ class Renderer:
         macros = self._task.dag.user_defined_macros if self._task.has_dag() else {}
         return {**macros, **self._context}
 
-    def _jinja(self) -> Environment:
-        if self._environment is None:
-            self._environment = environment_of(self._task.dag if self._task.has_dag() else None)
-        return self._environment
-
     def _error(self, field: str, expression: str, problem: str) -> TemplateError:
         if len(expression) > _EXPRESSION_CHARACTERS:
             expression = f"{expression[:_EXPRESSION_CHARACTERS]}..."
@@ -93,13 +89,54 @@ class Renderer:
         )
 
 
-def holds_template(value: Any) -> bool:
-    """Whether Jinja has anything to do in a value, or in what it holds."""
+class Templates:
+    """The templates of a DAG. A text is compiled once: that takes longer than rendering it."""
+
+    def __init__(self, dag: DAG | None) -> None:
+        self._environment = environment_of(dag)
+        self._texts: dict[str, Template] = {}
+
+    def of_text(self, text: str) -> Template:
+        """The template that a field holds. Raises TemplateSyntaxError."""
+        if text not in self._texts:
+            self._texts[text] = self._environment.from_string(text)
+        return self._texts[text]
+
+    def of_file(self, name: str) -> Template:
+        """The template in a file, as it is now. Raises TemplateNotFound, TemplateSyntaxError."""
+        return self._environment.get_template(name)
+
+
+_kept: WeakKeyDictionary[DAG, Templates] = WeakKeyDictionary()
+
+
+def templates_of(dag: DAG | None) -> Templates:
+    """The templates of a DAG: made once for each."""
+    if dag is None:
+        return Templates(None)
+    if dag not in _kept:
+        _kept[dag] = Templates(dag)
+    return _kept[dag]
+
+
+def compile_fields(task: BaseOperator) -> None:
+    """Compile what the fields of `task` hold: in a warm process, so that no attempt has to."""
+    values = [getattr(task, field, None) for field in task.template_fields]
+    for text in texts_in(values):
+        if is_template(text):
+            templates_of(task.dag if task.has_dag() else None).of_text(text)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a value, or in what it holds."""
     if isinstance(value, str):
-        return is_template(value)
-    if isinstance(value, dict):
-        return any(holds_template(item) for item in value.values())
-    return isinstance(value, list | tuple) and any(holds_template(item) for item in value)
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
 
 
 def is_template(text: str) -> bool:

@@ -162,6 +162,25 @@ print("jinja2" in sys.modules, "asyncio" in sys.modules)
     assert result.stdout.split() == ["False", "False"]
 
 
+def test_what_was_compiled_ahead_is_not_compiled_again(monkeypatch, tmp_path):
+    from trainflow.authoring.jinja import TextEnvironment
+
+    with DAG("d", user_defined_filters={"twice": lambda text: text * 2}):
+        task = Field(["{{ run_id | twice }}", {"k": "{{ ds }}"}, "plain", 5], task_id="t")
+    task.warm_up(tmp_path)
+    monkeypatch.setattr(TextEnvironment, "compile", lambda *_: pytest.fail("compiled again"))
+    task.render_template_fields(context_of(task))
+    assert task.value == ["r1r1", {"k": "2013-01-31"}, "plain", 5]
+
+
+def test_each_dag_renders_in_its_own_way():
+    for word in ("one", "two"):
+        with DAG("d", user_defined_macros={"word": word}, user_defined_filters={"f": lambda _, word=word: word}):
+            task = Field("{{ word }} {{ ds | f }}", task_id="t")
+        task.render_template_fields(context_of(task))
+        assert task.value == f"{word} {word}"
+
+
 def test_the_current_context_is_there_only_while_a_task_runs():
     with pytest.raises(RuntimeError, match="only while a task runs"):
         get_current_context()
