@@ -26,6 +26,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.artifacts",
     "trainflow.checkpoints.commit",
     "trainflow.checkpoints.ledger",
+    "trainflow.checkpoints.partials",
     "trainflow.checkpoints.prune",
     "trainflow.checkpoints.summary",
     "trainflow.samples.batches",

@@ -1,0 +1,330 @@
+"""Killed, told to stop, failed or cancelled in the middle of a split, with real processes: the next attempt goes on from
+what was saved, and the model has seen each row once, in the order of a training that nobody disturbed.
+
+The trainer meets its fates - files that name a row - and notes at which row it begins. The model is the list of its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject, Running
+from trainflow.testing.processes import Found, wait_for
+
+pytestmark = pytest.mark.slow
+
+NAME = "kept"
+FILE = "pipelines/kept.yaml"
+#: two files of twenty rows in one split, read in batches of eight
+ROWS, BATCH = 40, 8
+ROW_IDS = list(range(ROWS))
+
+PIPELINE = """\
+pipeline: kept
+retry_delay: 0s
+samples: {path: "samples/{start:%Y-%m-%d}/", length: 1d, start: 2024-01-01, end: 2024-01-03}
+split: {partitions: 2}
+train: {function: "operators.kept:train", retries: 2}
+params: {shuffle: true}
+"""
+
+TRAINER = '''\
+"""Train a model that is the list of its rows, and die where it is told to."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def note(*words):
+    with open(ROOT / "journal.txt", "a") as file:
+        file.write(" ".join(map(str, words)) + "\\n")
+
+
+def meet(ctx, row):
+    """What happens at this row: each fate once, but those that are `always`."""
+    for fate in sorted(ROOT.glob(f"fates/*-{row}")):
+        kind = fate.name.split("-")[0]
+        if kind != "always":
+            fate.unlink()
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "killparent":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        if kind in ("fail", "always"):
+            raise ValueError(f"dies at row {row}")
+        if kind == "deaf":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        if kind in ("hold", "deaf"):
+            note("holding", os.getpid())
+            while (ROOT / "hold").exists() and not (kind == "hold" and ctx.stopping):
+                time.sleep(0.005)
+
+
+def train(ctx):
+    model = json.loads((ctx.start / "rows.json").read_text()) if ctx.start else []
+    world_size = 1 + len(list(open(ROOT / "journal.txt")) if (ROOT / "journal.txt").exists() else []) % 3
+    note("begins", len(model), ctx.attempt_id)
+
+    def write(folder):
+        (folder / "rows.json").write_text(json.dumps(model))
+
+    ranks = [
+        ctx.batches(batch_size=8, shuffle=ctx.params["shuffle"], rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    step = True
+    while step:
+        step = [batch for batch in (next(reader, None) for reader in ranks) if batch is not None]
+        for batch in step:
+            for row in batch["row"].to_pylist():
+                meet(ctx, len(model))
+                model.append(row)
+        meet(ctx, len(model))
+        ctx.save(ranks[0].position, write, every=0)
+    write(ctx.output)
+
+
+def program():
+    from trainflow.operators import training_task
+
+    train(training_task())
+
+
+if __name__ == "__main__":
+    program()
+'''
+
+
+@pytest.fixture
+def kept(projects: Callable[..., LiveProject]) -> LiveProject:
+    return lay_out(projects("kept"))
+
+
+def lay_out(project: LiveProject) -> LiveProject:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    project.write(FILE, PIPELINE)
+    project.write("operators/__init__.py", "")
+    project.write("operators/kept.py", TRAINER)
+    for number in range(2):
+        folder = project.root / "samples" / f"2024-01-0{number + 1}"
+        folder.mkdir(parents=True)
+        rows = list(range(number * 20, number * 20 + 20))
+        pq.write_table(pa.table({"row": rows}), folder / "part-0.parquet", row_group_size=7)
+        (folder / "_SUCCESS").touch()
+    return project
+
+
+def fates(project: LiveProject, *names: str) -> None:
+    """`kind-row` each."""
+    for name in names:
+        project.write(f"fates/{name}", "")
+
+
+def beginnings(project: LiveProject) -> list[int]:
+    """How many rows the model had at the beginning of each attempt."""
+    return [int(words[1]) for words in project.journal() if words[0] == "begins"]
+
+
+def model(project: LiveProject) -> list[int]:
+    """Of the one checkpoint there is."""
+    (checkpoint,) = project.checkpoints(NAME)
+    path = project.root / "checkpoints" / checkpoint.artifacts.path / "rows.json"
+    return list(json.loads(path.read_text()))
+
+
+def partials(project: LiveProject) -> Path:
+    return project.root / "checkpoints" / NAME / "main" / "main" / "partials"
+
+
+def attempts(project: LiveProject) -> list[tuple[str, int]]:
+    """(outcome, try) of each attempt of the training task."""
+    ended = project.run("runs", "list", NAME, "--json")
+    run = json.loads(ended.output)[-1]["run_id"]
+    ended = project.run("tasks", "show", NAME, run, "train", "--json")
+    facts: dict[str, Any] = json.loads(ended.output)
+    return [(each["outcome"], each["try_number"]) for each in facts["attempts"]]
+
+
+def holding(project: LiveProject, running: Running) -> Found:
+    """Wait until the trainer is held; its process."""
+
+    def look() -> Found | None:
+        if running.ended:
+            raise AssertionError(f"ended ({running.process.returncode}):\n{running.output}")
+        pids = [int(words[1]) for words in project.journal() if words[0] == "holding"]
+        return next((found for found in project.processes() if pids and found.pid == pids[-1]), None)
+
+    return wait_for(look, lambda: f"an attempt that holds:\n{running.output}\n{project.engine_log()}")
+
+
+def assert_trained_as_if_undisturbed(project: LiveProject, projects: Callable[..., LiveProject], *more: str) -> None:
+    """Each row once, and in the order in which it is trained when nothing happens."""
+    undisturbed = projects("undisturbed")
+    undisturbed.copy_of(project.root, "samples", "pipelines", "operators")
+    ended = undisturbed.start(FILE, *more)
+    assert ended.code == 0, ended.output
+    assert model(project) == model(undisturbed)
+    assert sorted(model(project)) == ROW_IDS
+    report = project.audit(NAME)
+    assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], 2)
+    # nothing of what was saved on the way is left
+    assert list(partials(project).glob("*")) == []
+
+
+@pytest.mark.parametrize("shuffle", ["true", "false"])
+def test_killed_at_every_edge_with_another_number_of_workers_each_time(
+    kept: LiveProject, projects: Callable[..., LiveProject], shuffle: str
+) -> None:
+    """kill -9 before the first row, after it, at the edges of batches and of files, before the last row and after it."""
+    edges = (0, 1, BATCH - 1, BATCH, BATCH + 1, 16, 19, 20, 21, ROWS - 1, ROWS)
+    fates(kept, *(f"kill-{row}" for row in edges))
+    ended = kept.start(FILE, "--set", f"params.shuffle={shuffle}")
+    assert ended.code == 0, ended.output
+    assert len(beginnings(kept)) == len(edges) + 1
+    assert_trained_as_if_undisturbed(kept, projects, "--set", f"params.shuffle={shuffle}")
+    # one that is killed has used up no try
+    assert attempts(kept) == [("lost", 1)] * len(edges) + [("success", 1)]
+
+
+def test_told_to_stop_from_outside_it_saves_and_goes_on_at_once(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    """A spot machine is taken away, a pod evicted: SIGTERM to the attempt alone."""
+    kept.write("hold", "")
+    fates(kept, "hold-11")
+    running = kept.begin_start(FILE)
+    holding(kept, running).kill(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    assert beginnings(kept) == [0, 16]
+    assert attempts(kept) == [("preempted", 1), ("success", 1)]
+    assert_trained_as_if_undisturbed(kept, projects)
+
+
+def test_told_to_stop_the_engine_lets_it_save_and_any_other_host_goes_on(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    kept.write("hold", "")
+    fates(kept, "hold-11")
+    running = kept.begin_start(FILE)
+    attempt = holding(kept, running)
+    running.signal(signal.SIGTERM)
+    ended = running.wait(30)
+    assert ended.code == 130, ended.output
+    assert not attempt.alive
+    kept.wait_until_quiet()
+    # home and database are gone: another host has neither
+    shutil.rmtree(kept.home.path)
+    ended = kept.start(FILE)
+    assert ended.code == 0, ended.output
+    assert beginnings(kept) == [0, 16]
+    assert_trained_as_if_undisturbed(kept, projects)
+
+
+def test_who_does_not_stop_is_killed_and_falls_back_to_its_last_save(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    kept.write("configs/trainflow.toml", WITHOUT_MLFLOW + "[engine]\nstop_grace_seconds = 0.5\n")
+    kept.write("hold", "")
+    fates(kept, "deaf-27")
+    running = kept.begin_start(FILE)
+    attempt = holding(kept, running)
+    running.signal(signal.SIGTERM)
+    ended = running.wait(30)
+    assert ended.code == 130, ended.output
+    assert not attempt.alive
+    assert "did not stop in time: killed" in kept.engine_log()
+    (kept.root / "hold").unlink()
+    ended = kept.start(FILE)
+    assert ended.code == 0, ended.output
+    assert beginnings(kept) == [0, 24]
+    assert_trained_as_if_undisturbed(kept, projects)
+
+
+def test_what_dies_at_the_same_row_each_time_fails_after_its_retries(kept: LiveProject) -> None:
+    fates(kept, "always-20")
+    ended = kept.start(FILE)
+    assert ended.code == 1, ended.output
+    assert "dies at row 20" in ended.output
+    # the first one got further than ever; then three tries did not
+    assert beginnings(kept) == [0, 16, 16, 16]
+    assert attempts(kept) == [("failed", 1), ("failed", 1), ("failed", 2), ("failed", 3)]
+    # what it was trained with is repaired: it goes on from there
+    shutil.rmtree(kept.root / "fates")
+    ended = kept.start(FILE)
+    assert ended.code == 0, ended.output
+    assert beginnings(kept)[4:] == [16]
+    assert sorted(model(kept)) == ROW_IDS
+
+
+def test_what_gets_further_each_time_goes_on_whatever_the_retries(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    fates(kept, *(f"fail-{row}" for row in (11, 18, 30, 39)))
+    ended = kept.start(FILE, "--set", "train.retries=0")
+    assert ended.code == 0, ended.output
+    assert attempts(kept) == [("failed", 1)] * 4 + [("success", 1)]
+    assert_trained_as_if_undisturbed(kept, projects, "--set", "train.retries=0")
+
+
+def test_cancelled_it_saves_nothing_and_cleared_it_begins_the_split_anew(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    kept.write("hold", "")
+    fates(kept, "hold-20")
+    running = kept.begin_start(FILE)
+    attempt = holding(kept, running)
+    saved = sorted(path.name for path in partials(kept).glob("*/*"))
+    run = json.loads(kept.run("runs", "list", NAME, "--json").output)[-1]["run_id"]
+    assert kept.run("runs", "cancel", NAME, run).code == 0
+    ended = running.wait(30)
+    assert ended.code == 1, ended.output
+    kept.wait_until_quiet()
+    assert not attempt.alive
+    assert attempts(kept) == [("cancelled", 1)]
+    assert sorted(path.name for path in partials(kept).glob("*/*")) == saved
+
+    (kept.root / "hold").unlink()
+    assert kept.run("runs", "clear", NAME, run).code == 0
+    ended = kept.start(FILE)
+    assert ended.code == 0, ended.output
+    assert beginnings(kept) == [0, 0]
+    assert_trained_as_if_undisturbed(kept, projects)
+
+
+def test_a_program_goes_on_after_its_attempt_was_killed_and_after_it_was_told_to_stop(
+    kept: LiveProject, projects: Callable[..., LiveProject]
+) -> None:
+    import sys
+
+    program = json.dumps([sys.executable, "-m", "operators.kept"])
+    kept.write(FILE, PIPELINE.replace('{function: "operators.kept:train", retries: 2}', f"{{command: {program}}}"))
+    kept.write("hold", "")
+    fates(kept, "killparent-11", "hold-27")
+    running = kept.begin_start(FILE)
+    program_process = holding(kept, running)
+    attempt = next(found for found in kept.processes() if found.pid == program_process.parent)
+    attempt.kill(signal.SIGTERM)
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    first, second, third = beginnings(kept)
+    # whether the save at row 8 had reached the store when the attempt was killed is a matter of moments
+    assert (first, third) == (0, 32)
+    assert second in (0, 8)
+    assert attempts(kept) == [("lost", 1), ("preempted", 1), ("success", 1)]
+    assert_trained_as_if_undisturbed(kept, projects)

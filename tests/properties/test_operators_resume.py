@@ -1,0 +1,207 @@
+"""Killed and resumed, a training sees the rows that an undisturbed one sees: each once, in the same order.
+
+Wherever it is killed, however often, with whatever number of workers it goes on. What it has seen is asked of the model
+itself, which is the list of the ids of its rows; nobody's word that it resumed counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.partials import Partials, training_name
+from trainflow.checkpoints.store import Store
+from trainflow.clock import ManualClock
+from trainflow.errors import TaskPreempted
+from trainflow.operators.resume import SavePoints, StoredSaves
+from trainflow.operators.training import TrainContext
+from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.testing.chains import attempt_id
+from trainflow.testing.simulation.memory_store import MemoryStore
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+BATCH = 8
+#: row groups of each file
+SHAPES = ((5, 5, 3), (8,), (), (16, 1), (7,))
+ROWS = sum(sum(shape) for shape in SHAPES)
+SEED = 7
+
+
+class Killed(BaseException):
+    """Nothing of the process is left."""
+
+
+class Fate(NamedTuple):
+    """What happens to an attempt: it is killed once the model has so many rows (None: never); while it `writes` a save,
+    or before, or it is told to stop then."""
+
+    row: int | None
+    how: str = "kill"
+    world_size: int = 1
+
+
+@pytest.fixture(scope="module")
+def split() -> Iterator[Split]:
+    with tempfile.TemporaryDirectory() as name:
+        partitions, first = [], 0
+        for number, shape in enumerate(SHAPES):
+            path = Path(name) / f"{number}.parquet"
+            schema = pa.schema([("id", pa.int64())])
+            with pq.ParquetWriter(path, schema) as writer:
+                for rows in shape:
+                    writer.write_table(pa.table({"id": list(range(first, first + rows))}, schema))
+                    first += rows
+            file = SampleFile(str(path), path.stat().st_size, sum(shape), f"f{number}", shape)
+            partitions.append(partition_of(START + number * DAY, START + (number + 1) * DAY, (file,)))
+        yield Split(START, START + len(SHAPES) * DAY, 86400, tuple(partitions))
+
+
+class Training:
+    """Attempts at one training, each a process that forgets everything."""
+
+    def __init__(self, split: Split, store: Store, scratch: Path, shuffle: bool) -> None:
+        self.split = split
+        self.shuffle = shuffle
+        self.saved_rows: list[int] = []
+        self._store = store
+        self._scratch = scratch
+        self._attempts = 0
+
+    def attempt(self, fate: Fate) -> list[int] | None:
+        """The model when it came to the end, None when it did not."""
+        self._attempts += 1
+        told = SimpleNamespace(hold=lambda: None, requested=False)
+        try:
+            return self._train(self._context(told), fate, told)
+        except (Killed, TaskPreempted):
+            return None
+
+    def _context(self, told: SimpleNamespace) -> TrainContext:
+        name, attempt = training_name(None, self.split.digest), attempt_id(self._attempts)
+        partials = Partials(self._store, ChainKey("model"), name, attempt, self._scratch / attempt)
+        clock = ManualClock(START)
+        ti = SimpleNamespace(clock=clock, report_saved=self.saved_rows.append)
+        log = logging.getLogger("resume")
+        return TrainContext(
+            split=self.split,
+            params={},
+            seed=SEED,
+            run_id="run",
+            attempt_id=attempt,
+            logger=log,
+            project_root=self._scratch,
+            _report=lambda *_, **__: None,
+            parent=None,
+            output=self._scratch,
+            _saves=SavePoints(StoredSaves(partials, ti), told, clock, log),  # type: ignore[arg-type]
+        )
+
+    def _train(self, ctx: TrainContext, fate: Fate, told: SimpleNamespace) -> list[int]:
+        model: list[int] = json.loads((ctx.start / "rows.json").read_text()) if ctx.start else []
+
+        def write(folder: Path) -> None:
+            (folder / "rows.json").write_text(json.dumps(model[: len(model) // 2]))
+            if fate.how == "write" and fate.row is not None and len(model) >= fate.row:
+                raise Killed
+            (folder / "rows.json").write_text(json.dumps(model))
+
+        ranks = [
+            ctx.batches(batch_size=BATCH, shuffle=self.shuffle, rank=rank, world_size=fate.world_size)
+            for rank in range(fate.world_size)
+        ]
+        try:
+            while True:
+                # what the ranks do at the same time is one step
+                step = [batch for batch in (next(reader, None) for reader in ranks) if batch is not None]
+                for batch in step:
+                    for row in batch["id"].to_pylist():
+                        self._meet(fate, told, len(model))
+                        model.append(row)
+                self._meet(fate, told, len(model))
+                if not step:
+                    return model
+                ctx.save(ranks[0].position, write, every=0)
+        finally:
+            for reader in ranks:
+                reader.close()
+
+    @staticmethod
+    def _meet(fate: Fate, told: SimpleNamespace, rows: int) -> None:
+        if fate.row == rows and fate.how == "kill":
+            raise Killed
+        if fate.row == rows and fate.how == "stop":
+            told.requested = True
+
+
+def stream(split: Split, shuffle: bool) -> list[int]:
+    seed = SEED if shuffle else None
+    found = [row for batch in split.batches(seed=seed) for row in batch["id"].to_pylist()]
+    assert sorted(found) == list(range(ROWS))
+    assert shuffle == (found != sorted(found))
+    return found
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("how", ["kill", "write", "stop"])
+def test_disturbed_at_any_row_it_ends_as_if_undisturbed(split: Split, tmp_path: Path, how: str, shuffle: bool) -> None:
+    """Row 0, row 1, the edges of batches and of files, the last row but one, the last, and all between."""
+    for row in range(ROWS + 1):
+        store = LocalStore(tmp_path / str(row)) if how == "write" else MemoryStore()
+        training = Training(split, store, tmp_path / "scratch", shuffle)
+        assert training.attempt(Fate(row, how)) is None
+        saved = training.saved_rows[-1] if training.saved_rows else 0
+        # killed, it loses less than what is between two saves; told to stop, nothing
+        assert row <= saved <= row + BATCH if how == "stop" else row - BATCH <= saved <= row
+        assert training.attempt(Fate(None)) == stream(split, shuffle)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_killed_at_each_row_in_turn_it_ends_all_the_same(split: Split, tmp_path: Path, shuffle: bool) -> None:
+    training = Training(split, MemoryStore(), tmp_path, shuffle)
+    for row in range(ROWS + 1):
+        training.attempt(Fate(row))
+    assert training.attempt(Fate(None)) == stream(split, shuffle)
+    assert training.saved_rows == sorted(set(training.saved_rows))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_one_worker_then_two_then_three(split: Split, tmp_path: Path, shuffle: bool) -> None:
+    for row in range(1, ROWS):
+        training = Training(split, MemoryStore(), tmp_path, shuffle)
+        training.attempt(Fate(row // 2, world_size=1))
+        training.attempt(Fate(row, world_size=2))
+        assert training.attempt(Fate(None, world_size=3)) == stream(split, shuffle)
+
+
+fates = st.builds(
+    Fate,
+    row=st.integers(0, ROWS),
+    how=st.sampled_from(["kill", "write", "stop"]),
+    world_size=st.integers(1, 5),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(disturbances=st.lists(fates, max_size=6), last=st.integers(1, 5), shuffle=st.booleans())
+def test_whatever_happens_each_row_is_seen_once_and_in_order(
+    split: Split, tmp_path: Path, disturbances: list[Fate], last: int, shuffle: bool
+) -> None:
+    training = Training(split, MemoryStore(), tmp_path, shuffle)
+    for fate in disturbances:
+        training.attempt(fate)
+    assert training.attempt(Fate(None, world_size=last)) == stream(split, shuffle)
