@@ -402,6 +402,7 @@ class Engine:
     def _close(self) -> None:
         if self._scheduler is not None:
             self._scheduler.draining = True
+            self._end_strays()
         if self.dag_processor is not None:
             self.dag_processor.close()
         if self._executor is not None:
@@ -422,6 +423,14 @@ class Engine:
         self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
         self.database.close()
         self.reactor.close()
+
+
+    def _end_strays(self) -> None:
+        try:
+            self._reconciler.end_strays()
+        except Exception as error:
+            # whatever became of the database, the attempts must be told to stop
+            log.warning("cannot see which attempts nobody waits for: %s", error)
 
 
 def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:

@@ -126,7 +126,8 @@ class TrainOperator(SplitOperator):
 
         ti, params = context["ti"], dict(context.get("params") or {})
         weights = None if parent is None else parent.id
-        name = training_name(head.id, weights, split.digest, ti.task_id, ti.map_index, self._trainer, params)
+        what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
+        name = training_name(head.id, *what)
         scratch = attempt_scratch(ti) / "partials"
         return Partials(ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at)
 

@@ -99,10 +99,7 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """End attempts that nobody waits for any more; put back what the executor does not know."""
-        with self._database.reading() as connection:
-            rows = held_queries.held_by(connection, [self._own])
-        wanted = {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
-        running = self._executor.running()
+        wanted, running = self._wanted(), self._executor.running()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop
         strays = running - wanted
         for key in sorted(strays & self._suspects, key=_by_name):
@@ -110,6 +107,16 @@ class Reconciler:
         self._suspects = frozenset(strays)
         for key in sorted(wanted - running, key=_by_name):
             self._service.exited(key, ProcessExit(reason="the executor does not know the attempt"))
+
+    def end_strays(self) -> None:
+        """The executor is about to end: attempts that nobody waits for any more need no time to save anything."""
+        for key in sorted(self._executor.running() - self._wanted(), key=_by_name):
+            self._executor.terminate(key)
+
+    def _wanted(self) -> set[AttemptKey]:
+        with self._database.reading() as connection:
+            rows = held_queries.held_by(connection, [self._own])
+        return {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
 
 
 def _by_name(key: AttemptKey) -> str:
