@@ -18,6 +18,6 @@ writer refuses (or the reverse), changes the fold without a new `snapshots.FORMA
 Reading order: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling` and `rules` (what may
 follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`), `ledger`, `snapshots`,
 `artifacts`, `gates`, `commit` (the steps), `summary` (from a split), `fence`, `begin`, `skip`, `promote`, `rewind`,
-`retention` and `prune`, `orphans`; the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`,
-`timeline`, `audit`.
+`retention` and `prune`, `partials` (saves inside a split), `orphans`; the audit, which shares no arithmetic with the
+fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.
 """

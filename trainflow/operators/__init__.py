@@ -15,8 +15,8 @@ A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinj
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
 Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `trigger_dagrun`; then what
-they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `resume`, `start_from`, `command`, `process_group`,
-`lifeline`, `triggers/`.
+they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `resume`, `init_from`, `command`, `saves_folder`,
+`process_group`, `lifeline`, `triggers/`.
 
 Names are loaded when they are first asked for.
 """

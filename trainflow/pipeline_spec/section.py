@@ -20,7 +20,7 @@ class TaskSection(Section):
 
     retries: Annotated[int, Field(ge=0)] | None = None
     """How often a failed attempt is tried again; default: the pipeline's `retries`. Attempts lost to infrastructure
-    (a killed worker, a lost pod) do not count."""
+    (a killed worker, a lost pod) do not count, nor does one that saved more of its split than any before it."""
     retry_delay: Wait | None = None
     """Wait before the next try; default: the pipeline's `retry_delay`."""
     timeout: Duration | None = None

@@ -23,7 +23,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: how often a living part says so, and after how long without a word it counts as dead
     heartbeat_seconds: Seconds = 5.0
     dead_after_seconds: Seconds = 30.0
-    #: how long a stopping engine waits for attempts to end after it told them to
+    #: how long an attempt that is told to stop may take to save how far it is, before it is ended by force
     stop_grace_seconds: Seconds = 30.0
     #: how often in a row infrastructure may lose the attempts of one task instance before it fails
     lost_attempts: Count = 10
