@@ -91,7 +91,13 @@ def read_into_database(here: Opened, name: str) -> None:
         overrides = dag_queries.overrides_of(connection, stored)
     result = parse(here.project, here.settings, path, overrides)
     source, now = DagSource(stored, overrides), here.clock.now()
-    here.database.write(lambda connection: dag_queries.store_result(connection, source, result, now))
+    problem = here.database.write(
+        lambda connection: dag_queries.store_result(
+            connection, source, result, now, is_there=lambda other: (here.project.root / other).exists()
+        )
+    )
+    if problem is not None:
+        raise InputError(problem.message)
 
 
 def run_named(connection: Connection, project: Project, dag: str, run: str) -> Row[Any]:

@@ -36,6 +36,8 @@ class Known:
         self.path = path
         self._stamps: dict[Path, Stamp | None] | None = None
         self._failed = False
+        #: another file that defines the same DAG was read before this one was judged
+        self.waited_for_another = False
 
     def read_with(self, stamp_before: Stamp | None, modules: list[str], *, failed: bool) -> None:
         """Remember what it was read from. The file's own stamp is from before it was read: a change meanwhile shows."""

@@ -20,6 +20,7 @@ from trainflow.executors.warm_process import WarmProcess
 from trainflow.messages.warm import Parse
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
 from trainflow.metadata import dag_queries
+from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -172,16 +173,36 @@ class DagProcessor:
             parsing.timer.cancel()
         self._parsing = None
         known = parsing.known
+        problem = self._store(known, result)
         # one that took too long is left alone until it changes: it would keep the others from being read
-        failed = result.problem is not None and not parsing.timed_out
+        failed = problem is not None and not parsing.timed_out
         known.read_with(parsing.before, result.modules, failed=failed)
-        self._store(known, result)
-        self._on_parsed(known.path, result.problem)
+        known.waited_for_another &= problem is not None
+        if isinstance(problem, DefinedTwice) and self._read_first(self._project.root / problem.other, known):
+            self._next()
+            return
+        self._on_parsed(known.path, problem)
         self._next()
 
-    def _store(self, known: Known, result: ParseResult) -> None:
+    def _read_first(self, other: Path, known: Known) -> bool:
+        """Is it known what the other file says now? If not it is read, and then this one again."""
+        if known.waited_for_another:
+            return False
+        known.waited_for_another = True
+        earlier = self._known.setdefault(other, Known(DagSource(self._project.relative(other), {}), other))
+        if not earlier.is_stale:
+            return False
+        self._queue = [earlier, known, *(file for file in self._queue if file not in (earlier, known))]
+        return True
+
+    def _store(self, known: Known, result: ParseResult) -> ParseProblem | None:
         source, now = known.source, self._clock.now()
-        self._database.write(lambda connection: dag_queries.store_result(connection, source, result, now))
+        return self._database.write(
+            lambda connection: dag_queries.store_result(connection, source, result, now, is_there=self._is_there)
+        )
+
+    def _is_there(self, stored: str) -> bool:
+        return (self._project.root / stored).exists()
 
     def close(self) -> None:
         """End the parse that is under way; nothing else is read."""

@@ -320,6 +320,7 @@ class Engine:
 
     def _somebody_wrote(self) -> None:
         """Woken from outside: another process changed the database, or a signal came."""
+        self.versions.forget_sources()
         if self._scheduler is not None:
             self._scheduler.sweep()
         if self._triggerer is not None:
@@ -370,6 +371,7 @@ class Engine:
         )
 
     def _parsed(self, path: Path, problem: ParseProblem | None) -> None:
+        self.versions.forget_sources()
         if self._scheduler is not None:
             self._scheduler.sweep()
         else:

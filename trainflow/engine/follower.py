@@ -15,13 +15,13 @@ from trainflow.clock import SystemClock
 from trainflow.engine.beginning import begin
 from trainflow.engine.following import Following, View
 from trainflow.engine.lock import running_engine
+from trainflow.errors import InputError
 from trainflow.executors.supervision import nudge
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.schema import ensure_schema
 from trainflow.observability.processes import started_at
-from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -62,9 +62,15 @@ class Follower:
         now = self.clock.now()
 
         def store(connection: Connection) -> None:
-            for dag in parsed.dags:
-                data = bytes(dag.document)
-                dag_queries.store(connection, decode(data), data, DagSource(stored, overrides), now)
+            problem = dag_queries.store_result(
+                connection,
+                DagSource(stored, overrides),
+                parsed,
+                now,
+                is_there=lambda other: (self.project.root / other).exists(),
+            )
+            if problem is not None:
+                raise InputError(problem.message)
 
         self.database.write(store)
         followings = begin(self.database, self.project, self.settings, stored, now)

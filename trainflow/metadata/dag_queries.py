@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -74,16 +74,54 @@ def _upsert_dag(
         )
 
 
-def store_result(connection: Connection, source: DagSource, result: ParseResult, now: datetime) -> None:
-    """Keep what came out of a file. A problem leaves the versions that are there: runs under way go on with them."""
-    if result.problem is not None:
-        store_problem(connection, source.path, result.problem, now)
-        return
+def store_result(
+    connection: Connection,
+    source: DagSource,
+    result: ParseResult,
+    now: datetime,
+    *,
+    is_there: Callable[[str], bool],
+) -> ParseProblem | None:
+    """Keep what came out of a file; what is wrong with it. A problem leaves the versions that are there: runs under way
+    go on with them. That another file (of those of which `is_there` is true) defines one of the DAGs is a problem too:
+    the two would take turns.
+    """
+    problem = result.problem
+    if problem is None:
+        for parsed in result.dags:
+            other = defined_by(connection, parsed.dag_id)
+            if other is not None and other != source.path and is_there(other):
+                problem = DefinedTwice(_defined_twice(parsed.dag_id, source.path, other), path=source.path, other=other)
+                break
+    if problem is not None:
+        store_problem(connection, source.path, problem, now)
+        return problem
     forget_problem(connection, source.path)
     for parsed in result.dags:
         data = bytes(parsed.document)
         store(connection, decode(data), data, source, now)
     mark_missing(connection, source.path, [parsed.dag_id for parsed in result.dags], now)
+    return None
+
+
+class DefinedTwice(ParseProblem, frozen=True):
+    """A file defines a DAG that the file `other` defines already."""
+
+    other: str = ""
+
+
+def _defined_twice(dag_id: str, path: str, other: str) -> str:
+    return (
+        f"{path}: DAG '{dag_id}' is defined in {other} already: give it another name in one of the two files, "
+        "or delete one of them"
+    )
+
+
+def defined_by(connection: Connection, dag_id: str) -> str | None:
+    """The file that defines a DAG now."""
+    return connection.execute(
+        select(DAG.c.path).where(DAG.c.dag_id == dag_id, DAG.c.missing_since.is_(None))
+    ).scalar()
 
 
 def forget_file(connection: Connection, path: str, now: datetime) -> None:
@@ -169,19 +207,29 @@ def of_path(connection: Connection, path: str) -> list[str]:
 
 
 class Versions:
-    """Documents and sources by version. A version never changes, so each is decoded once for each owner."""
+    """Documents and sources by version. What a version says never changes, so it is decoded once for each owner; the
+    file that says it may be another one some day."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[DagDocument, DagSource]] = {}
+        self._documents: dict[int, DagDocument] = {}
+        self._sources: dict[int, DagSource] = {}
 
     def get(self, connection: Connection, version_id: int) -> tuple[DagDocument, DagSource]:
         """Document and source of a version."""
-        if version_id not in self._known:
-            row = connection.execute(
-                select(VERSION.c.document, VERSION.c.source).where(VERSION.c.id == version_id)
-            ).one()
-            self._known[version_id] = (decode(row.document), msgspec.convert(row.source, DagSource))
-        return self._known[version_id]
+        if version_id not in self._documents:
+            self._documents[version_id] = decode(connection.execute(_DOCUMENT, {"version": version_id}).scalar_one())
+        if version_id not in self._sources:
+            source = connection.execute(_SOURCE, {"version": version_id}).scalar_one()
+            self._sources[version_id] = msgspec.convert(source, DagSource)
+        return self._documents[version_id], self._sources[version_id]
+
+    def forget_sources(self) -> None:
+        """Files were read: a DAG may have moved to another one."""
+        self._sources.clear()
+
+
+_DOCUMENT = select(VERSION.c.document).where(VERSION.c.id == bindparam("version"))
+_SOURCE = select(VERSION.c.source).where(VERSION.c.id == bindparam("version"))
 
 
 def pause(connection: Connection, dag_id: str, paused: bool) -> None:

@@ -80,11 +80,6 @@ def probe(
     return Probe(False, gap.reason, gap.check_again_at) if isinstance(gap, Waiting) else waiting
 
 
-def is_ready(samples: Samples, partition_start: datetime, root: Path | None, now: datetime) -> bool:
-    """`probe`, only its answer."""
-    return probe(samples, partition_start, root, now).ready
-
-
 class SharedListings:
     """Listings that are as old as `max_age_seconds` at most, for many watchers in many threads."""
 

@@ -1,4 +1,4 @@
-"""What the engine hands to the deliverer and what it hears back. Typed JSON; the payloads are what the outbox stores.
+"""What the engine hands to the deliverer and what it hears back. Typed JSON.
 
 Every delivery says everything it needs: it can be delivered alone, again, or after a later one.
 """
@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-
-from trainflow.identifiers import canonical_json, digest
 
 #: None stands for NaN and the infinities, which JSON has no form for: they are shown as NaN
 Metrics = dict[str, float | None]
@@ -87,7 +85,6 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
 
 #: a further kind (promotion to the registry) is one more member here and one more branch in `mirror.Mirror.apply`
 Delivery = RunStarted | RunFinished
-_DELIVERY: msgspec.json.Decoder[Delivery] = msgspec.json.Decoder(Delivery)
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -135,21 +132,9 @@ def kind(delivery: Delivery) -> str:
     return str(delivery.__struct_config__.tag)
 
 
-def outbox_key(delivery: Delivery) -> str:
-    """Unique for one delivery, the same whenever it is made again. A cleared run starts anew: it has another key."""
-    run = delivery.run
-    name = digest(canonical_json([run.dag_id, run.run_id, run.started_at.isoformat()]))
-    return f"{kind(delivery)}/{name.removeprefix('sha256:')[:32]}"
-
-
 def encode(delivery: Delivery) -> bytes:
-    """The payload the outbox stores: JSON. The same delivery always gives the same bytes."""
+    """JSON. The same delivery always gives the same bytes."""
     return msgspec.json.encode(delivery, order="deterministic")
-
-
-def decode(payload: bytes | str) -> Delivery:
-    """Read a payload. Raises msgspec.DecodeError (ValidationError for a wrong shape)."""
-    return _DELIVERY.decode(payload)
 
 
 def decode_answer(frame: bytes) -> Answer:

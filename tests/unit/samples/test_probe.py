@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from trainflow.samples.probe import SharedListings, is_ready, probe
+from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy
 from trainflow.samples.storage import LocalStorage
 
@@ -40,7 +40,7 @@ def test_missing_then_being_written_then_ready(daily, now) -> None:
     found = probe(daily.samples, START, daily.root, now)
     assert (found.ready, found.reason) == (False, "the partition 2024-01-01T00:00Z is not ready: it has no _SUCCESS")
     daily.write(0)
-    assert is_ready(daily.samples, START, daily.root, now)
+    assert probe(daily.samples, START, daily.root, now).ready
 
 
 def test_one_listing_of_one_folder(daily, now, asked: list[str]) -> None:
