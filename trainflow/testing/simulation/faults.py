@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
 from trainflow.metadata import run_queries
 from trainflow.metadata.dag_queries import Versions
+from trainflow.operators.handover import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
-from trainflow.testing.faulty_store import When
 from trainflow.testing.simulation.database import SimulatedCrash
 from trainflow.testing.simulation.engine import SimulatedEngine
 from trainflow.testing.simulation.plan import Fault, FaultKind
 from trainflow.testing.simulation.process import Process
+from trainflow.testing.simulation.worker import Trouble
 from trainflow.testing.simulation.world import World
 
 _T = TypeVar("_T")
@@ -150,6 +154,18 @@ def _fail(world: World, process: Process, _choice: int) -> None:
     process.meets_next = Process.misfortune
 
 
+def _preempt(_world: World, process: Process, _choice: int) -> None:
+    process.work.told_to_stop = True
+
+
+def _set_clock(by: timedelta) -> Callable[[World, int], bool]:
+    def jump(world: World, _choice: int) -> bool:
+        world.clock.jump(by)
+        return True
+
+    return jump
+
+
 def _silence(_world: World, process: Process, _choice: int) -> None:
     process.meets_next = Process.silence
 
@@ -267,6 +283,14 @@ def _cancel_run(world: World, connection: Connection, run: int, _choice: int) ->
 
 
 def _trigger(world: World, choice: int) -> bool:
+    return _trigger_with(world, choice, {})
+
+
+def _repair(world: World, choice: int) -> bool:
+    return _trigger_with(world, choice, {CONF_REPAIR: True})
+
+
+def _trigger_with(world: World, choice: int, conf: dict[str, Any]) -> bool:
     world.invariants.interfered()
     dag_id = list(world.pipeline.dags)[choice % len(world.pipeline.dags)]
     now, name = world.clock.now(), f"manual__{world.clock.now().isoformat()}_{choice}"
@@ -274,7 +298,7 @@ def _trigger(world: World, choice: int) -> bool:
         manual, person = DagRunType.MANUAL, TriggeredBy.CLI
         world.person(
             lambda connection: run_queries.create(
-                connection, dag_id=dag_id, run_id=name, run_type=manual, triggered_by=person, conf={}, now=now
+                connection, dag_id=dag_id, run_id=name, run_type=manual, triggered_by=person, conf=conf, now=now
             )
         )
     return True
@@ -289,13 +313,48 @@ def _rewind(world: World, choice: int) -> bool:
     return chain is not None
 
 
+def _promote(world: World, choice: int) -> bool:
+    world.invariants.check()
+    chain = _pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
+    if chain is not None:
+        kept = [name for name in (chain.head, *chain.ancestors()) if name and not chain.kept[name].pruned]
+        name = kept[(choice >> 4) % len(kept)]
+        promote(Ledger(world.store, chain.key), name, "champion", by=Author(), now=world.clock.now())
+    return chain is not None
+
+
+# -- the samples -----------------------------------------------------------------------------------------------------
+
+
+def _republish(world: World, choice: int) -> bool:
+    number = _pick(sorted(world.table.arrived), choice)
+    if number is not None:
+        world.invariants.interfered()
+        world.table.arrive(number)
+    return number is not None
+
+
+def _late(world: World, choice: int) -> bool:
+    number = _pick(sorted({*range(world.table.size)} - {*world.table.arrived, *world.arrivals}), choice)
+    if number is not None:
+        world.table.arrive(number)
+    return number is not None
+
+
+def _unreadable(world: World, choice: int) -> bool:
+    world.invariants.expected_errors.add("SampleUnreadable")
+    world.table.unreadable = 1 + choice % 4
+    return True
+
+
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-def _store_fails(when: When) -> Callable[[World, int], bool]:
+def _trouble(kind: str, lasts: int = 1) -> Callable[[World, int], bool]:
     def arm(world: World, choice: int) -> bool:
-        world.invariants.expected_errors.add("StoreFailure")
-        world.store_fault = (1 + choice % 6, when)
+        # a listing that is behind shows no file of an upload, and part of one is damaged
+        world.invariants.expected_errors |= {"StoreFailure", "ArtifactCorrupt"}
+        world.trouble = Trouble(kind, 1 + choice % 8, lasts)
         return True
 
     return arm
@@ -340,9 +399,21 @@ _FAULTS: dict[FaultKind, Callable[[World, int], bool]] = {
     FaultKind.CANCEL_RUN: _to_a_run(_cancel_run, _UNFINISHED),
     FaultKind.TRIGGER: _trigger,
     FaultKind.REWIND: _rewind,
+    FaultKind.REPAIR: _repair,
+    FaultKind.PROMOTE: _promote,
+    FaultKind.REPUBLISH: _republish,
+    FaultKind.LATE: _late,
+    FaultKind.UNREADABLE: _unreadable,
+    FaultKind.CLOCK_FORWARD: _set_clock(timedelta(hours=1)),
+    FaultKind.CLOCK_BACK: _set_clock(-timedelta(minutes=10)),
+    FaultKind.PREEMPT: _to_a_process(_preempt),
     FaultKind.FAIL: _to_a_process(_fail),
     FaultKind.SILENCE: _to_a_process(_silence),
-    FaultKind.STORE_BEFORE: _store_fails("before"),
-    FaultKind.STORE_AFTER: _store_fails("after"),
+    FaultKind.STORE_BEFORE: _trouble("before"),
+    FaultKind.STORE_AFTER: _trouble("after"),
+    FaultKind.STORE_TORN: _trouble("torn"),
+    FaultKind.STORE_THROTTLED: _trouble("throttled", lasts=4),
+    FaultKind.STORE_FULL: _trouble("full", lasts=1000),
+    FaultKind.STORE_STALE: _trouble("stale"),
     FaultKind.TEAR: _tear,
 }

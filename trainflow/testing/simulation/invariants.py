@@ -18,7 +18,7 @@ from trainflow.testing.simulation.violation import Violation
 
 _T = TaskInstanceState
 #: errors of an attempt that only a person or a deleted database can be the cause of
-_AFTER_INTERFERENCE = {"ChainMoved", "CheckpointError", "FailException"}
+_AFTER_INTERFERENCE = {"ChainMoved", "CheckpointError", "CheckpointNotFound", "FailException"}
 #: where an outcome may lead; a failure leads to either of two
 _LEADS_TO = {
     OutcomeState.SUCCESS: {_T.SUCCESS},

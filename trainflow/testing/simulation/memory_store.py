@@ -15,6 +15,8 @@ class MemoryStore(Store):
     def __init__(self, url: str = "simulated:/") -> None:
         self.url = url
         self.contents: dict[str, bytes] = {}
+        #: rises with each change
+        self.version = 0
         self._lock = Lock()
 
     def read(self, path: str) -> bytes:
@@ -45,10 +47,12 @@ class MemoryStore(Store):
             if path in self.contents:
                 raise FileExistsError(self.uri(path))
             self.contents[path] = data
+            self.version += 1
 
     def replace(self, path: str, data: bytes) -> None:
         with self._lock:
             self.contents[path] = data
+            self.version += 1
 
     def put_file(self, source: Path, path: str) -> None:
         self.replace(path, source.read_bytes())
@@ -61,6 +65,7 @@ class MemoryStore(Store):
     def delete(self, path: str) -> None:
         with self._lock:
             self.contents.pop(path, None)
+            self.version += 1
 
     def delete_folder(self, folder: str) -> None:
         for file in self.files(folder):

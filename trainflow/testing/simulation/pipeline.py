@@ -22,8 +22,6 @@ SOURCE = DagSource("pipelines/simulated.yaml")
 STORE = "s3://simulated"
 RETRIES = 2
 MAX_ACTIVE_RUNS = 1
-#: how long a missing partition is waited for while a later one is ready
-GAP_WAIT_SECONDS = 25
 _FUNCTIONS = "trainflow.testing.simulation.training"
 
 
@@ -69,9 +67,13 @@ def _written(scene: Scene) -> dict[str, Any]:
             "start": START.isoformat(),
             "end": (START + scene.partitions * LENGTH).isoformat(),
             "files": "*.bin",
-            "gaps": {"wait": f"{GAP_WAIT_SECONDS}s", "then": "skip"},
+            "gaps": {"wait": f"{scene.gap_seconds}s", "then": "skip"},
+            "republished": scene.republished,
+            "catch_up": {"newer_than": f"{scene.newer_than}h"} if scene.newer_than else "all",
         },
         "split": {"partitions": scene.limit},
+        "params": {"saves": scene.saves},
+        **({"retention": {"keep_latest": scene.keep}} if scene.keep else {}),
         "train": {"function": f"{_FUNCTIONS}:train"},
         **({"evaluate": {"function": f"{_FUNCTIONS}:evaluate"}} if scene.evaluates else {}),
     }

@@ -36,10 +36,22 @@ class FaultKind(StrEnum):
     CANCEL_RUN = "a person cancels a run"
     TRIGGER = "a person triggers another run"
     REWIND = "a person rewinds the chain"
+    REPAIR = "a person has holes repaired"
+    PROMOTE = "a person promotes a checkpoint"
+    REPUBLISH = "a partition is published again"
+    LATE = "a partition comes that nobody expected any more"
+    UNREADABLE = "the samples cannot be read for a while"
+    CLOCK_FORWARD = "the clock is set forward"
+    CLOCK_BACK = "the clock is set back"
+    PREEMPT = "an attempt is told to stop"
     FAIL = "a training function raises"
     SILENCE = "an attempt exits with 0 and says nothing"
     STORE_BEFORE = "the store fails before a call has any effect"
     STORE_AFTER = "the store does what it was asked and fails to say so"
+    STORE_TORN = "the store keeps half of an upload and fails"
+    STORE_THROTTLED = "the store refuses a few calls"
+    STORE_FULL = "the store is full for one process"
+    STORE_STALE = "the store lists nothing that is new"
     TEAR = "a file that is not committed yet is damaged"
 
 
@@ -65,6 +77,16 @@ class Scene(msgspec.Struct, frozen=True):
     #: come later, in this order; those in neither never come
     arrivals: tuple[int, ...]
     engines: int
+    #: how long a missing partition is waited for while a later one is ready
+    gap_seconds: int = 25
+    #: policy for partitions that are published again
+    republished: str = "alert"
+    #: partitions that are older than so many hours are stepped over
+    newer_than: int | None = None
+    #: checkpoints that keep their files
+    keep: int | None = None
+    #: training saves how far it is
+    saves: bool = False
 
 
 #: a fault strikes within so many steps, about as many as two or three runs take
@@ -91,6 +113,11 @@ def scene_of(seed: int) -> Scene:
         present=tuple(number for number in there if number not in late),
         arrivals=tuple(late),
         engines=2 if random.random() < 0.15 else 1,
+        gap_seconds=random.choice((0, 25, 25)),
+        republished=random.choice(("ignore", "alert", "replay", "replay")),
+        newer_than=random.choice((1, 2)) if random.random() < 0.1 else None,
+        keep=random.choice((1, 2)) if random.random() < 0.2 else None,
+        saves=random.random() < 0.3,
     )
 
 
@@ -107,7 +134,15 @@ def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple
 
 
 #: what a scene is plainest with
-_PLAINEST: dict[str, Any] = {"mode": "backfill", "evaluates": False, "engines": 1}
+_PLAINEST: dict[str, Any] = {
+    "mode": "backfill",
+    "evaluates": False,
+    "engines": 1,
+    "republished": "ignore",
+    "newer_than": None,
+    "keep": None,
+    "saves": False,
+}
 
 
 def plainer(scene: Scene) -> Iterator[Scene]:

@@ -7,14 +7,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from trainflow.execution.stop_signal import StopSignal
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved, Start
+from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.execution_service import decode_request
 from trainflow.testing.simulation.training import Misfortune
-from trainflow.testing.simulation.worker import Work, fiber_of
+from trainflow.testing.simulation.worker import SimulatedStop, Work, fiber_of
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 _SIGTERM = 15
@@ -41,7 +40,7 @@ class Process:
         #: what it does instead of its next step
         self.meets_next: Callable[[Process], str] | None = None
         self.loses_reply = False
-        self._stop = StopSignal()
+        self._stop = SimulatedStop()
         self.fiber = fiber_of(work, self._stop)
         self._at: Any = None
         self._advance(self.fiber.run)
@@ -81,7 +80,7 @@ class Process:
         if self.work.told_to_stop and not self._stop.received:
             self._advance(lambda: self.fiber.interrupt(lambda: self._stop._told(_SIGTERM, None)))
             return "is told to stop"
-        if self.meets_next is not None and not isinstance(self._at, Start):
+        if self.meets_next is not None and self._stop._raises:  # not before it has begun, nor when it is over
             meets, self.meets_next = self.meets_next, None
             return meets(self)
         if isinstance(self._at, msgspec.Struct):

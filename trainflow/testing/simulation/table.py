@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 from trainflow.clock import Clock
+from trainflow.errors import SampleUnreadable
 from trainflow.samples.storage import StoredFile
+from trainflow.testing.simulation.fiber import current
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)
@@ -31,6 +33,8 @@ class SampleTable:
         #: those that ever were there
         self.seen: set[int] = set()
         self._folders: dict[str, list[StoredFile]] = {}
+        #: so many listings are refused
+        self.unreadable = 0
         #: rises with each change
         self.version = 0
 
@@ -57,11 +61,18 @@ class SampleTable:
 
     def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
         """See `Storage.files`."""
+        self._refuse(folder)
         return self._folders.get(folder.strip("/").removeprefix(f"{TABLE}/"))
 
     def names(self, folder: str) -> list[str] | None:
         """See `Storage.names`."""
+        self._refuse(folder)
         return list(self._folders)
+
+    def _refuse(self, folder: str) -> None:
+        if self.unreadable and current() is not None:
+            self.unreadable -= 1
+            raise SampleUnreadable(f"{folder} cannot be read: made to fail")
 
     def open_parquet(self, path: str) -> Any:
         """See `Storage.open_parquet`: there is no Parquet file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from trainflow.operators.training import EvaluateContext, TrainContext
@@ -18,16 +19,24 @@ class Misfortune(Exception):
 
 
 def train(ctx: TrainContext) -> dict[str, float]:
-    """Remember the rows of the split after those of the parent."""
-    known: list[str] = [] if ctx.parent is None else read_model(ctx.parent.path)
-    for number, partition in enumerate(ctx.split.partitions, 1):
-        known += rows_of(partition.start)
-        ctx.progress(number, len(ctx.split.partitions), "partitions")
-        pause(f"partition {number} was trained on")
-    (ctx.output / MODEL).write_text(json.dumps(known))
+    """Remember the rows of the split after those of the parent, row by row; save each, where the parameters say so."""
+    known: list[str] = [] if ctx.start is None else read_model(ctx.start)
+    rows = [row for partition in ctx.split.partitions for row in rows_of(partition.start)]
+    begun = ctx.saved.position["row"] if ctx.saved is not None else 0
+    for number, row in enumerate(rows[begun:], begun + 1):
+        known.append(row)
+        ctx.progress(number, len(rows), "rows")
+        pause(f"row {number} was trained on")
+        if ctx.params["saves"]:
+            ctx.save({"row": number}, partial(_write, known), every=0)
+    _write(known, ctx.output)
     pause(f"{MODEL} was written")
     (ctx.output / OPTIMIZER).write_text(json.dumps({"steps": len(known)}))
     return {"loss": 1.0 / len(known)}
+
+
+def _write(known: list[str], folder: Path) -> None:
+    (folder / MODEL).write_text(json.dumps(known))
 
 
 def evaluate(ctx: EvaluateContext) -> dict[str, float]:

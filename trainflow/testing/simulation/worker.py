@@ -4,12 +4,13 @@ stopped at. In between runs what runs in a real one: the product's task runner a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trainflow.checkpoints.store import Store, StoredFile
 from trainflow.clock import Clock
+from trainflow.errors import StoreFailure
 from trainflow.execution.connection import Connection
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_runner import conduct
@@ -19,6 +20,7 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.fiber import Fiber, Killed
+from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import SimulatedFiles
 
 T = TypeVar("T")
@@ -45,10 +47,14 @@ class Work:
     pid: int
     process_started: float
     hostname: str
-    store: Store
+    world_store: MemoryStore
     surroundings: Surroundings
+    #: what it meets in the store
+    trouble: Trouble | None = None
     #: it was told to stop
     told_to_stop: bool = False
+    #: its way to the store
+    store: ProcessStore = field(init=False)
 
 
 def fiber_of(work: Work, stop: StopSignal) -> Fiber:
@@ -68,7 +74,8 @@ def fiber_of(work: Work, stop: StopSignal) -> Fiber:
         ),
         work,
     )
-    work.store = ProcessStore(work.store, fiber)
+    work.store = ProcessStore(work.world_store, fiber)
+    work.store.trouble = work.trouble
     return fiber
 
 
@@ -93,55 +100,108 @@ class SimulatedConnection(Connection):
         """There is nothing to hang up."""
 
 
+@dataclass
+class Trouble:
+    """What one process meets in the store: from its call number `begins` (from 1) on, `lasts` calls long."""
+
+    kind: str
+    begins: int
+    lasts: int = 1
+
+    def strikes(self) -> bool:
+        """Count a call."""
+        self.begins -= 1
+        return self.begins <= 0 and -self.begins < self.lasts
+
+
 class ProcessStore(Store):
     """The store as one process reaches it: it can be killed before each change, and changes nothing once it was."""
 
-    def __init__(self, inner: Store, fiber: Fiber) -> None:
+    def __init__(self, inner: MemoryStore, fiber: Fiber) -> None:
         self.inner = inner
         self.url = inner.url
+        self.trouble: Trouble | None = None
+        #: what was there when this process began: what a listing that is behind shows
+        self._old = frozenset(inner.contents)
         self._fiber = fiber
 
     def read(self, path: str) -> bytes:
-        return self._look(lambda: self.inner.read(path))
+        return self._look(path, lambda: self.inner.read(path))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._look(lambda: self.inner.read_many(paths))
+        return self._look(paths[0] if paths else "", lambda: self.inner.read_many(paths))
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        return self._look(lambda: self.inner.chunks(path))
+        return self._look(path, lambda: self.inner.chunks(path))
 
     def files(self, folder: str) -> list[StoredFile]:
-        return self._look(lambda: self.inner.files(folder))
+        found = self._look(folder, lambda: self.inner.files(folder))
+        return [file for file in found if file.path in self._old] if self._is("stale") else found
 
     def folders(self, folder: str) -> list[str]:
-        return self._look(lambda: self.inner.folders(folder))
+        found = self._look(folder, lambda: self.inner.folders(folder))
+        if not self._is("stale"):
+            return found
+        return [name for name in found if any(path.startswith(f"{folder}/{name}/") for path in self._old)]
 
     def exists(self, path: str) -> bool:
-        return self._look(lambda: self.inner.exists(path))
+        return self._look(path, lambda: self.inner.exists(path))
 
     def create_exclusive(self, path: str, data: bytes) -> None:
-        self._change(f"creates {path}", lambda: self.inner.create_exclusive(path, data))
+        self._change("creates", path, lambda: self.inner.create_exclusive(path, data))
 
     def replace(self, path: str, data: bytes) -> None:
-        self._change(f"writes {path}", lambda: self.inner.replace(path, data))
+        self._change("writes", path, lambda: self.inner.replace(path, data))
 
     def put_file(self, source: Path, path: str) -> None:
-        self._change(f"uploads {path}", lambda: self.inner.put_file(source, path))
+        def torn() -> None:
+            data = source.read_bytes()
+            self.inner.replace(path, data[: len(data) // 2])
+
+        self._change("uploads", path, lambda: self.inner.put_file(source, path), torn)
 
     def get_file(self, path: str, target: Path) -> None:
-        self._look(lambda: self.inner.get_file(path, target))
+        self._look(path, lambda: self.inner.get_file(path, target))
 
     def delete(self, path: str) -> None:
-        self._change(f"deletes {path}", lambda: self.inner.delete(path))
+        self._change("deletes", path, lambda: self.inner.delete(path))
 
     def delete_folder(self, folder: str) -> None:
-        self._change(f"deletes {folder}", lambda: self.inner.delete_folder(folder))
+        self._change("deletes", folder, lambda: self.inner.delete_folder(folder))
 
-    def _look(self, call: Callable[[], T]) -> T:
+    def _look(self, path: str, call: Callable[[], T]) -> T:
         if self._fiber.killed:
             raise Killed
+        if self._is("before", "after", "throttled") and self._strikes():
+            raise _refused(path)
         return call()
 
-    def _change(self, what: str, call: Callable[[], T]) -> T:
-        self._fiber.pause(what)
-        return call()
+    def _change(
+        self, what: str, path: str, call: Callable[[], None], torn: Callable[[], None] | None = None
+    ) -> None:
+        self._fiber.pause(f"{what} {path}")
+        struck = self._is("before", "after", "throttled", "full", "torn") and self._strikes()
+        if struck and torn is not None and self._is("torn"):
+            torn()
+        if struck and not self._is("after") and not (self._is("full") and what == "deletes"):
+            raise _refused(path)
+        call()
+        if struck and self._is("after"):
+            raise _refused(path)
+
+    def _is(self, *kinds: str) -> bool:
+        return self.trouble is not None and self.trouble.kind in kinds
+
+    def _strikes(self) -> bool:
+        return self.trouble is not None and self.trouble.strikes()
+
+
+def _refused(location: str) -> StoreFailure:
+    return StoreFailure(f"{location}: made to fail", location=location)
+
+
+class SimulatedStop(StopSignal):
+    """How a simulated process is told to stop: its grace is over when the world says so."""
+
+    def _limit_patience(self) -> None:
+        """There is no timer."""

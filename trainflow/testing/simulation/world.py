@@ -13,7 +13,6 @@ from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
-from trainflow.clock import ManualClock
 from trainflow.engine.beginning import begin_or_follow, documents_of
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
@@ -22,7 +21,7 @@ from trainflow.metadata import dag_queries
 from trainflow.samples.next_split import NextSplit, SplitFound, next_split
 from trainflow.serialization.document import encode
 from trainflow.settings.project import Project
-from trainflow.testing.faulty_store import FaultyStore, When
+from trainflow.testing.simulation.clock import SettableClock
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
 from trainflow.testing.simulation.executor import SimulatedExecutor
@@ -35,7 +34,7 @@ from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.table import SampleTable
 from trainflow.testing.simulation.trigger_loop import TriggerLoop
-from trainflow.testing.simulation.worker import Work
+from trainflow.testing.simulation.worker import Trouble, Work
 
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -52,7 +51,7 @@ class World:
     """One history in the making."""
 
     def __init__(self, scene: Scene, database: SimulatedDatabase, project: Project) -> None:
-        self.clock = ManualClock(MORNING)
+        self.clock = SettableClock(MORNING)
         self.database = database
         self.project = project
         self.settings = SETTINGS
@@ -60,6 +59,7 @@ class World:
         self.files = SimulatedFiles(self.pipeline)
         self.store = MemoryStore(STORE)
         self.table = SampleTable(self.clock, scene.partitions)
+        self.scene = scene
         self.arrivals = list(scene.arrivals)
         for number in scene.present:
             self.table.arrive(number)
@@ -69,7 +69,8 @@ class World:
         self.processes: dict[int, Process] = {}
         self.spooled: dict[AttemptKey, Outcome] = {}
         self.wanted_engines = scene.engines
-        self.store_fault: tuple[int, When] | None = None
+        #: what the next process meets in the store
+        self.trouble: Trouble | None = None
         #: the next engine does not see what runs
         self.blind_next = False
         self.begins = 0
@@ -147,12 +148,9 @@ class World:
     def launch(self, workload: ExecuteTask) -> Process:
         """See `Host`."""
         pid = len(self.processes) + 100
-        store: Store = self.store
-        if self.store_fault is not None:
-            (fail_at, when), self.store_fault = self.store_fault, None
-            store = FaultyStore(self.store, fail_at=fail_at, when=when)
         self.invariants.workloads[workload.key] = workload
-        work = Work(workload, pid, float(pid), "host-of-processes", store, self)
+        trouble, self.trouble = self.trouble, None
+        work = Work(workload, pid, float(pid), "host-of-processes", self.store, self, trouble)
         process = self.processes[pid] = Process(work)
         return process
 
