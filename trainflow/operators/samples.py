@@ -141,6 +141,7 @@ class DataCheckerOperator(ChainOperator):
         split = next_repair(self.samples, holes, self._limits(ti, head), seen)
         if split is None:
             note = "nothing to repair: no hole has samples" if holes else "nothing to repair: the chain has no holes"
+            ti.xcom_push(XCOM_TRAINED, None)  # a stage that begins once this one is caught up does not begin now
             ti.set_note(note)
             raise SkipException(note)
         return self._hand_over(ti, head, split, repair=True)

@@ -106,7 +106,7 @@ def decide(
     building = Building(samples, watermark if watermark is not None and watermark < first else first)
     if building.start < first:
         building.step_over(building.start, first, f"before the table's start {label(first)}")
-    cursor = _caught_up_to(samples, first, seen)
+    cursor = _caught_up_to(samples, first, seen, bounds)
     if cursor > first:
         bound = timedelta(seconds=samples.catch_up_seconds or 0)
         building.step_over(first, cursor, f"older than {bound} when newer samples were ready (catch_up)")
@@ -176,13 +176,19 @@ def _too_early(
     return Waiting(first, reason) if first is not None else CaughtUp(watermark, reason, wait_for=due)
 
 
-def _caught_up_to(samples: Samples, first: datetime, seen: Seen) -> datetime:
+def _caught_up_to(samples: Samples, first: datetime, seen: Seen, bounds: Sequence[datetime]) -> datetime:
     """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
-    somebody asks must not decide what is trained on."""
+    somebody asks must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
+    a bound: else all that may be could be too old, and nothing would ever be trained."""
     if samples.catch_up_seconds is None:
         return first
     newest = seen.newest()
-    if newest is None or newest <= first:
+    if newest is None:
+        return first
+    newest -= samples.lag * length_of(samples)
+    if bounds:
+        newest = min(newest, bounds[-1] - length_of(samples))
+    if newest <= first:
         return first
     bound = newest + length_of(samples) - timedelta(seconds=samples.catch_up_seconds)
     return min(newest, max(first, at_or_after(samples, bound)))

@@ -341,6 +341,8 @@ def test_a_hole_that_arrived_is_trained_on_top_of_the_head(lab: Any, chain: Chai
     assert lab.ti.triggered[0][0].conf == {"repair": True}
     with pytest.raises(SkipException, match="nothing to repair"):
         chain.run(repair=True)
+    # and says to whoever would begin now that this is not being caught up
+    assert lab.xcoms[lab.ti.run_id, "samples", "trained"] is None
     lab.write_day(5)
     chain.run()
     assert chain.days()[-1] == 5

@@ -61,6 +61,8 @@ def ask(days: str, watermark: int | None = None, now: datetime = NOW, **more: ob
     gaps = more.pop("gaps", GapPolicy())
     end = more.pop("end", None)
     catch_up = more.pop("catch_up", None)
+    lag = more.pop("lag", 0)
+    bounds = [START + bound * DAY for bound in more.pop("bounds", ())]  # type: ignore[attr-defined]
     samples = Samples(
         path="t/{start:%F}",
         length_seconds=86400,
@@ -68,9 +70,10 @@ def ask(days: str, watermark: int | None = None, now: datetime = NOW, **more: ob
         gaps=gaps,  # type: ignore[arg-type]
         catch_up_seconds=None if catch_up is None else catch_up * DAY.total_seconds(),  # type: ignore[operator]
         end=None if end is None else START + end * DAY,  # type: ignore[operator]
+        lag=lag,  # type: ignore[arg-type]
     )
     mark = None if watermark is None else START + watermark * DAY
-    return decide(samples, mark, SplitLimits(**more), Imagined(days, now))  # type: ignore[arg-type]
+    return decide(samples, mark, SplitLimits(**more), Imagined(days, now), bounds)  # type: ignore[arg-type]
 
 
 def shape(found: NextSplit) -> str:
@@ -138,6 +141,19 @@ def test_what_is_too_old_is_stepped_over(days: str, watermark: int | None, bound
 
 def test_what_is_too_old_does_not_depend_on_when_it_is_asked() -> None:
     assert ask("RRRRRRR", 1, catch_up=3) == ask("RRRRRRR", 1, NOW + 100 * DAY, catch_up=3)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"), [((3,), "-PP"), ((3, 5), "---PP"), ((1,), "P"), ((9,), "-----PP")]
+)
+def test_what_is_too_old_for_a_run_that_is_bounded_is_counted_back_from_its_bound(
+    bounds: tuple[int, ...], expected: str
+) -> None:
+    assert shape(ask("RRRRRRR", catch_up=2, bounds=bounds)) == expected
+
+
+def test_what_is_too_old_is_counted_back_from_what_counts_where_there_is_a_lag() -> None:
+    assert shape(ask("RRRRRRR", catch_up=1, lag=2)) == "----P"
 
 
 def test_a_full_split_does_not_look_further() -> None:
