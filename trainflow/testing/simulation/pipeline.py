@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,14 +14,17 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.execution.dag_files import DagFiles, LoadedFile
 from trainflow.messages.workload import DagSource
 from trainflow.operators.samples import DataCheckerOperator
+from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.serialization.document import DagDocument
-from trainflow.testing.simulation.plan import Scene
+from trainflow.testing.simulation.plan import Scene, Shape
 from trainflow.testing.simulation.table import LENGTH, START, TABLE
 
 NAME = "simulated"
 SOURCE = DagSource("pipelines/simulated.yaml")
 STORE = "s3://simulated"
 RETRIES = 2
+#: partitions that the lagging stage is behind
+LAG = 1
 MAX_ACTIVE_RUNS = 1
 _FUNCTIONS = "trainflow.testing.simulation.training"
 
@@ -37,9 +41,21 @@ class Pipeline(NamedTuple):
         facts = {dag_id: document.chain for dag_id, document in self.documents.items()}
         return {dag_id: ChainKey(chain.pipeline, chain.stage, chain.branch) for dag_id, chain in facts.items() if chain}
 
-    def triggering(self, dag_id: str) -> list[str]:
+    def triggering(self, dag_id: str) -> list[TriggerDagRunOperator]:
         """The tasks of a DAG that trigger runs."""
-        return [task.task_id for task in self.documents[dag_id].tasks if "trigger_dag_id" in task.template_fields]
+        return [task for task in self.dags[dag_id].tasks if isinstance(task, TriggerDagRunOperator)]
+
+    def goal(self, dag_id: str) -> datetime:
+        """Where its chain comes to its end."""
+        samples = self.checker(dag_id).samples
+        assert samples.end is not None
+        return samples.end - samples.lag * LENGTH
+
+    @property
+    def roots(self) -> list[str]:
+        """The DAGs that begin by themselves."""
+        documents = self.documents.items()
+        return [dag_id for dag_id, each in documents if each.chain and not each.chain.init_from] or list(self.dags)[:1]
 
     def checker(self, dag_id: str) -> DataCheckerOperator:
         """What decides the splits of a DAG."""
@@ -54,9 +70,15 @@ def pipeline_of(scene: Scene) -> Pipeline:
 
 
 def _written(scene: Scene) -> dict[str, Any]:
-    """As a file says it."""
+    """As a file says it, with everything that stages inherit."""
+    stages = {name: {**_stage(scene), **({"init_from": init} if init else {})} for name, init in _SHAPES[scene.shape]}
+    if scene.shape is Shape.LAGGED:
+        stages["tune"]["samples"] = {**stages["tune"]["samples"], "lag": LAG}
+    return {"pipeline": NAME, "stages": stages}
+
+
+def _stage(scene: Scene) -> dict[str, Any]:
     return {
-        "pipeline": NAME,
         "mode": scene.mode,
         "store": STORE,
         "retries": RETRIES,
@@ -79,15 +101,24 @@ def _written(scene: Scene) -> dict[str, Any]:
     }
 
 
+#: the stages, and what each starts from
+_SHAPES: dict[Shape, list[tuple[str, dict[str, Any] | None]]] = {
+    Shape.ALONE: [("main", None)],
+    Shape.ONCE: [("base", None), ("tune", {"stage": "base", "once": True})],
+    Shape.DAILY: [("base", None), ("tune", {"stage": "base"})],
+    Shape.FAN: [("base", None), ("east", {"stage": "base"}), ("west", {"stage": "base"})],
+    Shape.FEEDBACK: [("first", {"stage": "second"}), ("second", {"stage": "first"})],
+    Shape.LAGGED: [("base", None), ("tune", {"stage": "base", "at": "latest"})],
+}
+
+
 @lru_cache(maxsize=4096)
 def _compiled(written: str) -> Pipeline:
     from trainflow.pipeline_spec.compile import compile_pipeline
     from trainflow.pipeline_spec.model import PipelineSpec
     from trainflow.serialization.from_dag import to_document
 
-    stage = json.loads(written)
-    name = stage.pop("pipeline")
-    dags = compile_pipeline(PipelineSpec.model_validate({"pipeline": name, "stages": {"main": stage}}))
+    dags = compile_pipeline(PipelineSpec.model_validate(json.loads(written)))
     return Pipeline({dag.dag_id: dag for dag in dags}, {dag.dag_id: to_document(dag) for dag in dags})
 
 

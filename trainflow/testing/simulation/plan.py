@@ -64,8 +64,19 @@ class Fault(msgspec.Struct, frozen=True):
     choice: int
 
 
+class Shape(StrEnum):
+    """How the stages of a pipeline start from each other."""
+
+    ALONE = "one stage"
+    ONCE = "pre-train, then fine-tune"
+    DAILY = "every day the base, then a fine-tune"
+    FAN = "one base feeds two fine-tunes"
+    FEEDBACK = "the first stage goes on from the second"
+    LAGGED = "a stage that lags behind goes on from the newest base"
+
+
 class Scene(msgspec.Struct, frozen=True):
-    """What is simulated. Partitions are numbered from 0; the last one always comes."""
+    """What is simulated. Partitions are numbered from 0; the last one of each stage always comes."""
 
     mode: str
     evaluates: bool
@@ -79,6 +90,7 @@ class Scene(msgspec.Struct, frozen=True):
     engines: int
     #: how long a missing partition is waited for while a later one is ready
     gap_seconds: int = 25
+    shape: Shape = Shape.ALONE
     #: policy for partitions that are published again
     republished: str = "alert"
     #: partitions that are older than so many hours are stepped over
@@ -97,11 +109,17 @@ _MOST_FAULTS = 6
 PATIENCE = 60
 
 
+_SHAPES = (*[Shape.ALONE] * 5, *Shape)
+
+
 def scene_of(seed: int) -> Scene:
     """The scene of a seed."""
     random = Random(f"scene {seed}")
-    size = random.choice((1, 2, 2, 3, 3, 4))
-    there = [number for number in range(size) if number == size - 1 or random.random() > 0.12]
+    shape = random.choice(_SHAPES)
+    # whatever a stage ends with comes: what is missing at the end is no hole, there is nothing after it
+    last = 2 if shape is Shape.LAGGED else 1
+    size = max(last, random.choice((1, 2, 2, 3, 3, 4)))
+    there = [number for number in range(size) if number >= size - last or random.random() > 0.12]
     late = [number for number in there if random.random() < 0.3]
     if random.random() < 0.25:
         random.shuffle(late)
@@ -118,6 +136,7 @@ def scene_of(seed: int) -> Scene:
         newer_than=random.choice((1, 2)) if random.random() < 0.1 else None,
         keep=random.choice((1, 2)) if random.random() < 0.2 else None,
         saves=random.random() < 0.3,
+        shape=shape,
     )
 
 
@@ -142,6 +161,7 @@ _PLAINEST: dict[str, Any] = {
     "newer_than": None,
     "keep": None,
     "saves": False,
+    "shape": Shape.ALONE,
 }
 
 
@@ -156,7 +176,8 @@ def plainer(scene: Scene) -> Iterator[Scene]:
     for missing in set(range(scene.partitions)) - {*scene.present, *scene.arrivals}:
         yield msgspec.structs.replace(scene, present=tuple(sorted((*scene.present, missing))))
     last = scene.partitions - 1
-    if last and last - 1 in (*scene.present, *scene.arrivals):
+    there_too = {last - 1, last - 2} if scene.shape is Shape.LAGGED else {last - 1}
+    if last and there_too <= {*scene.present, *scene.arrivals}:
         present, arrivals = (tuple(n for n in numbers if n != last) for numbers in (scene.present, scene.arrivals))
         yield msgspec.structs.replace(scene, partitions=last, present=present, arrivals=arrivals)
 

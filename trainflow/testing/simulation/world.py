@@ -13,7 +13,7 @@ from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
-from trainflow.engine.beginning import begin_or_follow, documents_of
+from trainflow.engine.beginning import begin
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
@@ -199,25 +199,27 @@ class World:
                 does(connection)
         except SimulatedCrash:
             return
-        for engine in self.up:
-            engine.scheduler.sweep()
-            engine.triggerer.sweep()
+        self._wake()
 
     def begin(self) -> str:
         """`trainflow start`."""
         self.begins += 1
-
-        def start(connection: Connection) -> None:
-            documents = documents_of(connection, SOURCE.path)
-            begin_or_follow(connection, documents, lambda chain: None, self.clock.now())
-
-        self.person(start)
+        self.invariants.reports.by_person = True
+        try:
+            begin(self.database, self.project, self.settings, SOURCE.path, self.clock.now())
+        except SimulatedCrash:
+            return "begins, and does not live to see it"
+        self._wake()
         return "begins"
 
+    def _wake(self) -> None:
+        for engine in self.up:
+            engine.scheduler.sweep()
+            engine.triggerer.sweep()
+
     def rewind(self, chain: ChainCheck) -> None:
-        """`trainflow rewind` to the parent of the head."""
-        ancestors = chain.ancestors()
-        to = ancestors[0] if ancestors else None
+        """`trainflow checkpoints rewind` to the newest ancestor of the head that has its files."""
+        to = next((name for name in chain.ancestors() if not chain.kept[name].pruned), None)
         rewind(Ledger(self.store, chain.key), to, expected_head=chain.head, by=Author(), now=self.clock.now())
 
     # -- where the chain is ----------------------------------------------------------------------------------------
@@ -236,7 +238,8 @@ class World:
     @property
     def is_trained(self) -> bool:
         """Every chain has come to the end of the table."""
-        return all(chain.watermark == self.table.end for chain in self.ledger.chains.values())
+        chains = self.pipeline.chains.items()
+        return all(self.ledger.chains[key].watermark == self.pipeline.goal(dag_id) for dag_id, key in chains)
 
     # -- moves -----------------------------------------------------------------------------------------------------
 
@@ -268,9 +271,10 @@ class World:
         """A person sees that nothing is under way although there is something to train on."""
         if self.unfinished_runs:
             return False
-        return any(isinstance(self._next_split(dag_id), SplitFound) for dag_id in self.pipeline.dags) or (
-            not self.arrivals and not self.is_trained
-        )
+        if not self.arrivals:
+            return not self.is_trained
+        # what follows a base is triggered by it
+        return any(isinstance(self._next_split(dag_id), SplitFound) for dag_id in self.pipeline.roots)
 
     def _next_split(self, dag_id: str) -> NextSplit:
         """What `trainflow plan` says."""
