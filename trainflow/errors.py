@@ -23,7 +23,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── LedgerCorrupt               an entry does not parse or breaks the digest chain
     │   ├── ArtifactCorrupt             an artifact is missing or differs from its digest
     │   ├── ArtifactsRefused            what a training function wrote cannot become a checkpoint (nothing, a link, …)
-    │   ├── GateFailed                  metrics refused the commit
+    │   ├── ChainStopped                gates refused a checkpoint, and a person has to decide
     │   ├── StoreNotExclusive           the store cannot create a file only if it is absent
     │   └── StoreFailure                (OSError) the store refused a read or a write
     ├── StateError
@@ -194,12 +194,17 @@ class ArtifactsRefused(CheckpointError):
         self.location = location
 
 
-class GateFailed(CheckpointError):
-    """The metrics did not pass the gate; nothing was committed. Attribute: failures."""
+class ChainStopped(CheckpointError):
+    """Gates refused a checkpoint, and a person has to decide; until then nothing is committed.
 
-    def __init__(self, message: str, *, failures: tuple[str, ...]) -> None:
+    Attributes: reasons, checkpoint_id (that was refused), sequence (of the ledger entry that says so).
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...], checkpoint_id: str, sequence: int) -> None:
         super().__init__(message)
-        self.failures = failures
+        self.reasons = reasons
+        self.checkpoint_id = checkpoint_id
+        self.sequence = sequence
 
 
 class StoreNotExclusive(CheckpointError):

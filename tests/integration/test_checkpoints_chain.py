@@ -11,7 +11,8 @@ import pytest
 
 from trainflow.checkpoints.artifacts import fetch
 from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import CommitRequest, commit
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.prune import prune

@@ -16,7 +16,8 @@ import pytest
 
 from trainflow.checkpoints.artifacts import output_folder, seal
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import CommitRequest, commit
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore

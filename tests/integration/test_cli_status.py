@@ -14,10 +14,12 @@ import pytest
 from sqlalchemy import insert, update
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.cli import main
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
+from trainflow.errors import ChainStopped
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
 from trainflow.metadata import dag_queries, outbox_queries, pool_queries, run_queries, schema, service_queries
@@ -320,9 +322,13 @@ def test_why_after_a_failure_and_after_a_gate(home: Home) -> None:
     assert "failed: task 'train': ValueError: nan" in home.why()[1]
 
     run = home.start_run("second")
-    home.task(run, "commit", "failed", problem="chain days: the metrics of x did not pass: auc 0.1 >= 0.6")
+    with pytest.raises(ChainStopped):
+        commit(home, 1, "second", metrics={"auc": 0.1}, gates=(Gate("auc >= 0.6"),))
+    home.task(run, "commit", "failed", problem="chain days is stopped")
     home.finish(run, DagRunState.FAILED)
-    assert home.why()[0] == "gate"
+    kind, sentence = home.why()
+    assert (kind, "auc >= 0.6: it is 0.1" in sentence) == ("gate", True)
+    assert home.json("status")["pipelines"][0]["stopped"] == ["auc >= 0.6: it is 0.1"]
 
 
 def test_why_after_it_was_caught_up(home: Home) -> None:

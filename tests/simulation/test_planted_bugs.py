@@ -47,7 +47,7 @@ def found_with(kinds: tuple[FaultKind, ...]) -> tuple[int, str] | None:
 
 def skip_the_parent_check(patch: pytest.MonkeyPatch) -> None:
     """Anybody may commit on top of anything."""
-    patch.setattr(commit, "_raise_if_moved", lambda *_: None)
+    patch.setattr(commit, "raise_unless_next", lambda *_: None)
     patch.setattr(fold, "refuses", lambda *_: None)
 
 
@@ -81,7 +81,7 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
         return real(samples, watermark - LENGTH if again else watermark, *args, **named)
 
     patch.setattr(next_split, "next_split", too_early)
-    patch.setattr(commit, "_raise_if_moved", lambda *_: None)
+    patch.setattr(commit, "raise_unless_next", lambda *_: None)
     patch.setattr(fold, "refuses", lambda *_: None)
 
 

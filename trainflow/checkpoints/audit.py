@@ -142,6 +142,9 @@ def _replayed(ledger: Ledger) -> _Audit:
     raw = read_raw(ledger)
     chain = replay(raw.entries)
     line = chain.line()
+    if chain.stopped:
+        reasons = "; ".join(chain.stopped.reasons)
+        raw.notices.append(f"the chain is stopped: gates refused {chain.stopped.id}: {reasons}")
     return _Audit(ledger, len(raw.entries), chain, line, raw.problems + chain.problems, raw.notices)
 
 

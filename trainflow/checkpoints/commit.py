@@ -1,83 +1,77 @@
 """Commit a checkpoint: a list of named steps, of which one creates the ledger entry.
 
-Everything before that step may be repeated and changes nothing; everything after it may be left out. A run that was
-killed anywhere and commits again gets the checkpoint it has committed already.
+Everything before that step may be repeated and changes nothing; what comes after it may be left out, and is made up for
+by whoever commits again. A run that was killed anywhere and commits again gets what it has concluded already.
+
+Gates may have it that another entry is created in place of the checkpoint: one that stops the chain until a person
+decides, one that skips the split, or one that rewinds the chain.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-import msgspec
 
 from trainflow.chaos import passed
 from trainflow.checkpoints.artifacts import verify_uploaded
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Artifacts, Author, Checkpoint, CheckpointRef, HoleFilled, SplitSummary
-from trainflow.checkpoints.gates import Gate, check_gates
+from trainflow.checkpoints.commit_fence import has_moved, raise_unless_next, stopped_error
+from trainflow.checkpoints.commit_request import CommitRequest
+from trainflow.checkpoints.conclusions import Conclusion, entry_of
+from trainflow.checkpoints.entries import Checkpoint, Refusal, Rewind, Skip, Stop
+from trainflow.checkpoints.gates import Pass, RewindBy, Verdict
+from trainflow.checkpoints.gates import Stop as Stops
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.prune import references
+from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
 from trainflow.checkpoints.tiling import split_problem
-from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, GateFailed, InputError
+from trainflow.checkpoints.verdicts import previous_of, verdict_of
+from trainflow.errors import ArtifactCorrupt, ChainMoved, InputError
 
-
-class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run wants to commit.
-
-    `parent_id` is the head it trained from (None: the chain was empty). `evaluation` is the parent's score on this
-    split; None when there was nothing to evaluate. `fills`: the split trains holes of the line that have arrived, the
-    watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
-    """
-
-    chain: ChainKey
-    parent_id: str | None
-    split: SplitSummary
-    artifacts: Artifacts
-    by: Author
-    metrics: Mapping[str, float] = {}
-    evaluation: Mapping[str, float] | None = None
-    params: dict[str, Any] = {}
-    gates: tuple[Gate, ...] = ()
-    origin: CheckpointRef | None = None
-    fills: bool = False
-    #: from when the split was handed over
-    seconds: float | None = None
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The id of the attempt that wrote the artifacts."""
-        return self.artifacts.path.rsplit("/", 1)[-1]
+#: how a commit ends: committed, or what gates had it do in place of that
+Done = Checkpoint | Skip | Rewind
 
 
 @dataclass
 class Commit:
-    """A commit on its way. `done` is set as soon as the checkpoint is in the ledger."""
+    """A commit on its way. `done` is set as soon as its entry is in the ledger."""
 
     ledger: Ledger
     request: CommitRequest
     now: datetime
     state: ChainState = field(default_factory=ChainState)
-    done: Checkpoint | None = None
+    verdict: Verdict = field(default_factory=Pass)
+    #: where the verdict goes back to; None: to before the first checkpoint
+    target: str | None = None
+    done: Done | None = None
 
 
-def commit(store: Store, request: CommitRequest, now: datetime) -> Checkpoint:
-    """Commit, or return what this run committed before.
+def commit(store: Store, request: CommitRequest, now: datetime) -> Done:
+    """Commit, or return what this run concluded before.
 
-    Raises ChainMoved when the parent is no longer the head, GateFailed, ArtifactCorrupt, InputError for what can never
-    be committed, StoreFailure. After a StoreFailure the checkpoint may have been committed: commit again and see.
+    Raises ChainMoved when the parent is no longer the head, ChainStopped, ArtifactCorrupt, InputError for what can
+    never be committed, StoreFailure. After a StoreFailure it may have been committed: commit again and see.
     """
     work = Commit(Ledger(store, request.chain), request, now)
     for name, step in STEPS:
-        if work.done is None:
-            step(work)
-            passed(f"commit: {name}")
+        step(work)
+        passed(f"commit: {name}")
     assert work.done is not None
     return work.done
+
+
+Step = Callable[[Commit], None]
+
+
+def _unless_done(step: Step) -> Step:
+    def run(work: Commit) -> None:
+        if work.done is None:
+            step(work)
+
+    return run
 
 
 def _check_request(work: Commit) -> None:
@@ -105,41 +99,49 @@ def _recognise(work: Commit) -> None:
         if (request.by.run_id and same_work) or summary.id == request.checkpoint_id:
             work.done = work.ledger.checkpoint(summary.id)
             return
+    if has_moved(work.state, request):
+        work.done = _given_up(work)
+
+
+def _given_up(work: Commit) -> Done | None:
+    """The skip or the rewind that was written in place of this very checkpoint."""
+    parent_id = work.request.parent_id
+    parent = work.ledger.find(parent_id) if parent_id else None
+    for entry in work.ledger.since(parent.sequence if parent else 0):
+        match entry:
+            case Skip(refused=Refusal(refused)) | Rewind(refused=Refusal(refused)):
+                if refused == work.request.checkpoint_id:
+                    return entry
+    return None
 
 
 def _check_fence(work: Commit) -> None:
-    _raise_if_moved(work.ledger, work.state, work.request)
+    raise_unless_next(work.ledger, work.state, work.request)
 
 
-def _check_gates(work: Commit) -> None:
-    request, parent = work.request, work.state.head
-    evaluation = request.evaluation or {}
-    current = {**request.metrics, **evaluation}
-    gates = request.gates
-    if parent is None and not evaluation:
-        # the first checkpoint has nobody who could have scored its split beforehand
-        gates = tuple(gate for gate in gates if gate.metric in current)
-    failures = check_gates(gates, current, _previous(current, evaluation, parent))
-    if failures:
-        raise GateFailed(
-            f"chain {request.chain}: the metrics of {request.checkpoint_id} did not pass: {'; '.join(failures)}. "
-            "Nothing was committed, the head is unchanged",
-            failures=failures,
-        )
+def _judge(work: Commit) -> None:
+    work.verdict = verdict_of(work.request, work.state, work.ledger.line)
+    if isinstance(work.verdict, RewindBy):
+        work.verdict = _with_target(work, work.verdict)
 
 
-def _previous(
-    current: Mapping[str, float], evaluation: Mapping[str, float], parent: Checkpoint | None
-) -> dict[str, float]:
-    """An honest score is compared with the parent's honest score, never with what a trainer said of its own data."""
-    if parent is None:
-        return {}
-    sources = {name: parent.evaluation if name in evaluation else parent.metrics for name in current}
-    return {name: source[name] for name, source in sources.items() if name in source}
+def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
+    """Find where it goes back to. What other chains were trained from stays: a person has to say what becomes of
+    them."""
+    target = next((summary for summary in work.ledger.line() if summary.number == verdict.place), None)
+    going = left_behind(work.ledger, target)
+    used = sorted(going & references(work.ledger.store, work.request.chain))
+    if used:
+        why = f"it cannot be rewound: another stage or branch went on from {', '.join(used)}"
+        return Stops((*verdict.reasons, why))
+    work.target = target.id if target else None
+    return verdict
 
 
 def _verify_artifacts(work: Commit) -> None:
     request = work.request
+    if not isinstance(work.verdict, Pass | Stops):
+        return
     problems = verify_uploaded(work.ledger.store, request.artifacts)
     if problems:
         raise ArtifactCorrupt(
@@ -159,80 +161,44 @@ def _append(work: Commit) -> None:
         if work.done is None:
             raise
         return
-    assert isinstance(entry, Checkpoint)
+    assert isinstance(entry, Conclusion)
+    if isinstance(entry, Stop):
+        raise stopped_error(work.ledger, entry)
     work.done = entry
 
 
-def _entry(work: Commit, state: ChainState) -> Checkpoint:
-    request = work.request
-    _raise_if_moved(work.ledger, state, request)
-    metrics, evaluation = request.metrics, request.evaluation or {}
-    filled = state.head if request.fills else None
-    kind = HoleFilled if filled else Checkpoint
-    return kind(
-        sequence=state.sequence + 1,
-        previous=state.digest,
-        at=work.now,
-        by=request.by,
-        id=request.checkpoint_id,
-        parent_id=request.parent_id,
-        watermark=filled.watermark if filled else request.split.end,
-        split=request.split,
-        artifacts=request.artifacts,
-        metrics=_finite(metrics),
-        evaluation=_finite(evaluation),
-        not_finite={name: str(value) for name, value in {**metrics, **evaluation}.items() if not math.isfinite(value)},
-        params=request.params,
-        origin=request.origin,
-        seconds=request.seconds,
-    )
+def _entry(work: Commit, state: ChainState) -> Conclusion:
+    raise_unless_next(work.ledger, state, work.request)
+    return entry_of(work.request, work.verdict, state, work.now, work.target)
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _raise_if_moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> None:
-    head = state.head
-    rewound = state.recently(request.checkpoint_id)
-    if rewound and not rewound.on_line:
-        raise CheckpointError(
-            f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then "
-            "the chain was rewound to before it; nothing was committed. Train the split again"
-        )
-    if request.parent_id == (head.id if head else None):
-        due = None if request.fills else state.watermark
-        if due and request.split.start != due:
-            trained = f"head {head.id} has trained up to" if head else "chain goes on from"
-            raise CheckpointError(
-                f"chain {request.chain}: the split starts at {request.split.start.isoformat()} but the {trained} "
-                f"{due.isoformat()}; nothing was committed"
-            )
-        if request.fills and head is None:
-            raise CheckpointError(f"chain {request.chain}: nothing is trained yet, so there is no hole to fill")
+def _promote(work: Commit) -> None:
+    """Only the head: whoever commits again much later gives no name to what was passed long ago."""
+    done, request = work.done, work.request
+    if not request.promotes or not isinstance(done, Checkpoint):
         return
-    trained_from = f"checkpoint {request.parent_id}" if request.parent_id else "an empty chain"
-    parent = state.recently(request.parent_id) if request.parent_id else None
-    if head is None:
-        now_there = "was rewound to before its first checkpoint"
-    else:
-        run = head.by.run_id or "unknown"
-        now_there = f"has head {head.id} (sequence {head.sequence}, run {run}, {head.at.isoformat()})"
-    raise ChainMoved(
-        f"this attempt trained from {trained_from}, but chain {request.chain} in {ledger.store.url} {now_there}. "
-        "Nothing was changed; the run that owns the head goes on",
-        expected_sequence=parent.sequence if parent else 0,
-        head_sequence=state.head_sequence,
-    )
+    state = work.ledger.state()
+    if state.head is None or state.head.id != done.id:
+        return
+    if done.parent_id and work.ledger.find(done.parent_id) is None:
+        # pruned, which comes after this step
+        return
+    parent = work.ledger.checkpoint(done.parent_id) if done.parent_id else None
+    metrics = {**done.metrics, **done.evaluation}
+    previous = previous_of(done.metrics, done.evaluation, parent)
+    for each in request.promotes:
+        if each.meets(metrics, previous):
+            promote(work.ledger, done.id, each.alias, by=request.by, now=work.now, reason="; ".join(each.when))
 
 
 #: in this order; a test may stop after any prefix and commit again
-STEPS: list[tuple[str, Callable[[Commit], None]]] = [
-    ("check_request", _check_request),
-    ("read_head", _read_head),
-    ("recognise", _recognise),
-    ("check_fence", _check_fence),
-    ("check_gates", _check_gates),
-    ("verify_artifacts", _verify_artifacts),
-    ("append", _append),
+STEPS: list[tuple[str, Step]] = [
+    ("check_request", _unless_done(_check_request)),
+    ("read_head", _unless_done(_read_head)),
+    ("recognise", _unless_done(_recognise)),
+    ("check_fence", _unless_done(_check_fence)),
+    ("judge", _unless_done(_judge)),
+    ("verify_artifacts", _unless_done(_verify_artifacts)),
+    ("append", _unless_done(_append)),
+    ("promote", _promote),
 ]

@@ -71,12 +71,13 @@ class Artifacts(msgspec.Struct, frozen=True):
 
 
 class Author(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who wrote an entry. A person's command has no run."""
+    """Who wrote an entry. A person's command has no run, and names the `person`."""
 
     run_id: str = ""
     attempt_id: str = ""
     dag_id: str = ""
     hostname: str = ""
+    person: str = ""
 
 
 class CheckpointRef(msgspec.Struct, frozen=True):
@@ -84,6 +85,24 @@ class CheckpointRef(msgspec.Struct, frozen=True):
 
     chain: ChainKey
     checkpoint_id: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What gates had against a trained checkpoint that was not committed. `end` is exclusive; they are its split's."""
+
+    checkpoint_id: str
+    start: Moment
+    end: Moment
+    reasons: list[str]
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """A person's decision to commit although gates refused."""
+
+    #: what the gates had against it
+    refused: list[str]
+    person: str
+    reason: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -123,6 +142,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     origin: CheckpointRef | None = None
     #: from when the split was handed over to the commit
     seconds: float | None = None
+    #: it was refused by gates, and accepted by a person
+    accepted: Acceptance | None = None
 
 
 class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
@@ -142,6 +163,38 @@ class Skip(Entry, frozen=True, kw_only=True, tag="skip"):
     start: Moment
     end: Moment
     reason: str
+    #: the training that was given up for it
+    refused: Refusal | None = None
+
+
+class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
+    """Gates refused a trained checkpoint: nothing more is committed until a person decides.
+
+    It holds all that a commit would have recorded, so that the checkpoint can be accepted without training again.
+    What follows is a checkpoint (accepted), a skip or a rewind, or a `Resume`, with which it is trained again.
+    """
+
+    parent_id: str | None
+    #: of the checkpoint that was refused
+    id: str
+    split: SplitSummary
+    artifacts: Artifacts
+    reasons: list[str]
+    metrics: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
+    not_finite: dict[str, str] = {}
+    params: dict[str, object] = {}
+    origin: CheckpointRef | None = None
+    seconds: float | None = None
+    #: the split fills holes
+    fills: bool = False
+
+
+class Resume(Entry, frozen=True, kw_only=True, tag="resume"):
+    """A stopped chain goes on: what was refused is given up, and trained again."""
+
+    parent_id: str | None
+    reason: str = ""
 
 
 class Promotion(Entry, frozen=True, kw_only=True, tag="promotion"):
@@ -179,6 +232,8 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     cause: str = ""
     #: why, where the cause is `replay`
     replayed: list[Replayed] = []
+    #: the training that was given up for it, where gates asked for it
+    refused: Refusal | None = None
 
 
 class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
@@ -199,7 +254,7 @@ class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
     files: list[ArtifactFile]
 
 
-LedgerEntry = Checkpoint | HoleFilled | Skip | Promotion | Prune | Rewind | Fork | Adoption
+LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Resume | Promotion | Prune | Rewind | Fork | Adoption
 
 
 class _Header(msgspec.Struct):
@@ -210,7 +265,9 @@ class _Header(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_Header)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-KINDS = frozenset({"checkpoint", "hole filled", "skip", "promotion", "prune", "rewind", "fork", "adoption"})
+KINDS = frozenset(
+    {"checkpoint", "hole filled", "skip", "stop", "resume", "promotion", "prune", "rewind", "fork", "adoption"}
+)
 
 
 def encode_entry(entry: LedgerEntry) -> bytes:

@@ -18,8 +18,10 @@ from trainflow.checkpoints.entries import (
     LedgerEntry,
     Promotion,
     Prune,
+    Resume,
     Rewind,
     Skip,
+    Stop,
 )
 from trainflow.checkpoints.kept import Kept, Shelf
 from trainflow.checkpoints.rules import refuses
@@ -81,7 +83,12 @@ class _Fold:
             case Checkpoint() as checkpoint:
                 return self._advance(checkpoint, sealed.digest)
             case Skip() as skip:
-                return {"skips": [*self.state.skips, HoleRecord(skip.start, skip.end, skip.reason)]}
+                skips = [*self.state.skips, HoleRecord(skip.start, skip.end, skip.reason)]
+                return {"skips": skips, "stopped": None}
+            case Stop() as stop:
+                return {"stopped": stop}
+            case Resume():
+                return {"stopped": None, "retried": []}
             case Promotion() as promotion:
                 return {"promoted": {**self.state.promoted, promotion.alias: promotion.checkpoint_id}}
             case Prune() as prune:
@@ -127,7 +134,7 @@ class _Fold:
                 scores={},
             )
         )
-        return {"head": entry}
+        return {"head": entry, "stopped": None}
 
     def _drop(self, entry: Prune) -> dict[str, object]:
         for name in entry.checkpoint_ids:
@@ -143,6 +150,8 @@ class _Fold:
             "recorded": [hole for hole in self.state.recorded if hole.sequence <= last],
             "fills": [fill for fill in self.state.fills if fill.sequence <= last],
             "skips": [],
+            "stopped": None,
+            "retried": self._retried(entry, target),
             "promoted": {alias: name for alias, name in self.state.promoted.items() if self._on_line(name)},
             "generation": self.state.generation + 1,
         }
@@ -151,3 +160,10 @@ class _Fold:
         # what is in a page after a rewind came before its target
         found = self.kept.recently(checkpoint_id)
         return found is None or found.on_line
+
+    def _retried(self, entry: Rewind, target: CheckpointSummary | None) -> list[HoleRecord]:
+        if entry.refused and entry.cause == "gate":
+            refused = entry.refused
+            return [*self.state.retried, HoleRecord(refused.start, refused.end, "; ".join(refused.reasons))]
+        # whoever goes back by decision trains all of it anew
+        return [each for each in self.state.retried if target and each.end <= target.watermark]

@@ -1,103 +1,121 @@
-"""Gates: what the metrics must say before a checkpoint may be committed. Pure.
+"""Gates: what the metrics must say before a checkpoint may be committed, and what happens when they do not. Pure.
 
-    auc >= 0.6                    against a number
-    auc >= 0.98 * previous        against the same metric of the parent (passes when the parent has none)
-    loss <= previous + 0.01
-    loss is finite
+    Gate("auc >= 0.6")                                       stop: nothing is committed, a person decides
+    Gate("auc >= 0.98 * previous", otherwise="skip")         leave this split out, record why, go on with the next
+    Gate("loss is finite", otherwise="rewind 2")             go back two checkpoints and train forward again
 
-A metric that is not there fails the gate; the message names those that are.
+Several gates that refuse: the most severe consequence is taken (stop, then the longest rewind, then skip), and all that
+failed is told. A rewind that cannot be, or that was tried at this split before, is a stop.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from trainflow.checkpoints.conditions import parse_condition
 from trainflow.errors import InputError
 
-_EXAMPLES = '"auc >= 0.6", "auc >= 0.98 * previous", "loss <= previous + 0.01", "loss is finite"'
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_METRIC = re.compile(r"\s*([A-Za-z_][\w.@/:\-]*)")
-_COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)")
-_FINITE = re.compile(r"\s+is\s+finite\s*$")
-_PREVIOUS = re.compile(rf"\s*(?:({_NUMBER})\s*\*\s*)?previous\s*(?:([+-])\s*({_NUMBER}))?\s*$")
-_PLAIN = re.compile(rf"\s*({_NUMBER})\s*$")
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+STOP = "stop"
+SKIP = "skip"
+_REWIND = re.compile(r"rewind\s+([1-9]\d{0,5})")
+_ACTIONS = "stop, skip, or rewind N (N checkpoints back, at least 1)"
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """`metric comparison factor · previous + offset`; without `previous` the limit is `offset`."""
+    """A condition (see `trainflow.checkpoints.conditions`) and what to do when the metrics do not meet it: `stop`,
+    `skip`, or `rewind N`. Raises InputError for what cannot be read."""
 
-    text: str
-    metric: str
-    comparison: str
-    against_previous: bool = False
-    factor: float = 1.0
-    offset: float = 0.0
+    require: str
+    otherwise: str = STOP
+
+    def __post_init__(self) -> None:
+        parse_condition(self.require)
+        rewind_of(self.otherwise)
 
     def failure(self, metrics: Mapping[str, float], previous: Mapping[str, float]) -> str | None:
         """Why the metrics do not pass; None when they do."""
-        value = metrics.get(self.metric)
-        if value is None:
-            known = ", ".join(sorted(metrics)) or "none"
-            return f"{self.text}: there is no metric {self.metric!r} (there are: {known})"
-        if self.comparison == "finite":
-            return None if math.isfinite(value) else f"{self.text}: it is {value}"
-        limit = self._limit(previous)
-        if limit is None or _OPERATORS[self.comparison](value, limit):
-            return None
-        if self.against_previous:
-            return f"{self.text}: it is {value:.6g}, the limit is {limit:.6g} (previous: {previous[self.metric]:.6g})"
-        return f"{self.text}: it is {value:.6g}"
+        return parse_condition(self.require).failure(metrics, previous)
 
-    def _limit(self, previous: Mapping[str, float]) -> float | None:
-        if not self.against_previous:
-            return self.offset
-        before = previous.get(self.metric)
-        # a parent that measured nan would otherwise stop the chain for ever: nothing compares with nan
-        if before is None or not math.isfinite(before):
-            return None
-        return self.factor * before + self.offset
+    @property
+    def metric(self) -> str:
+        """The metric it looks at."""
+        return parse_condition(self.require).metric
 
 
-def parse_gate(text: str) -> Gate:
-    """The gate a person wrote. Raises InputError with the column where it stops making sense."""
-    metric = _METRIC.match(text)
-    if not metric:
-        raise _problem(text, 0, "expected the name of a metric")
-    if _FINITE.match(text, metric.end()):
-        return Gate(text.strip(), metric[1], "finite")
-    comparison = _COMPARISON.match(text, metric.end())
-    if not comparison:
-        raise _problem(text, metric.end(), "expected one of >= <= > < == or 'is finite'")
-    against = _PREVIOUS.match(text, comparison.end())
-    if against:
-        offset = float((against[2] or "+") + against[3].lstrip("+")) if against[3] else 0.0
-        return Gate(text.strip(), metric[1], comparison[1], True, float(against[1] or 1), offset)
-    plain = _PLAIN.match(text, comparison.end())
-    if not plain:
-        raise _problem(text, comparison.end(), "expected a number, or '[number *] previous [± number]'")
-    return Gate(text.strip(), metric[1], comparison[1], offset=float(plain[1]))
+def gate_of(given: str | Gate) -> Gate:
+    """A gate; a condition alone stops."""
+    return given if isinstance(given, Gate) else Gate(given)
 
 
-def check_gates(gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float]) -> tuple[str, ...]:
-    """Every failure, in the order of the gates; empty when the metrics pass."""
-    failures = (gate.failure(metrics, previous) for gate in gates)
-    return tuple(failure for failure in failures if failure)
+def rewind_of(action: str) -> int | None:
+    """How many checkpoints an action goes back; None for `stop` and `skip`. Raises InputError for anything else."""
+    if action in (STOP, SKIP):
+        return None
+    found = _REWIND.fullmatch(action) if isinstance(action, str) else None
+    if found is None:
+        raise InputError(f"{action!r} is nothing a gate can do: write {_ACTIONS}")
+    return int(found[1])
 
 
-def _problem(text: str, position: int, expected: str) -> InputError:
-    column = position + len(text[position:]) - len(text[position:].lstrip()) + 1
-    rest = text[column - 1 :].strip()
-    found = f"found {rest!r}" if rest else "it ends there"
-    return InputError(f"gate {text!r}: {expected} at column {column}, {found}; examples: {_EXAMPLES}")
+class Past(msgspec.Struct, frozen=True):
+    """What a gate needs to know of its chain."""
+
+    #: places (counted from 1) of the kept checkpoints on the line, the head's last
+    places: Sequence[int] = ()
+    #: a gate has caused a rewind at this split before
+    rewound: bool = False
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """Commit."""
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Commit nothing, wait for a person."""
+
+    reasons: tuple[str, ...]
+
+
+class SkipSplit(msgspec.Struct, frozen=True):
+    """Leave the split out and go on with the next."""
+
+    reasons: tuple[str, ...]
+
+
+class RewindBy(msgspec.Struct, frozen=True):
+    """Make the checkpoint at `place` of the line the head (0: begin again before the first)."""
+
+    place: int
+    reasons: tuple[str, ...]
+
+
+Verdict = Pass | Stop | SkipSplit | RewindBy
+
+
+def judge(
+    gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float], past: Past
+) -> Verdict:
+    """What to do with a trained checkpoint: `metrics` are its own, `previous` its parent's."""
+    failed = [(gate, why) for gate in gates if (why := gate.failure(metrics, previous))]
+    if not failed:
+        return Pass()
+    reasons = tuple(why for _, why in failed)
+    actions = {gate.otherwise for gate, _ in failed}
+    if STOP in actions:
+        return Stop(reasons)
+    steps = max((rewind_of(action) or 0 for action in actions), default=0)
+    return _rewind(steps, reasons, past) if steps else SkipSplit(reasons)
+
+
+def _rewind(steps: int, reasons: tuple[str, ...], past: Past) -> Verdict:
+    if past.rewound:
+        return Stop((*reasons, "a rewind was tried at this split already"))
+    if not past.places:
+        return Stop((*reasons, f"there is no checkpoint to rewind {steps} from"))
+    place = max(0, past.places[-1] - steps)
+    if place and place not in past.places:
+        return Stop((*reasons, f"the files of the checkpoint {steps} back were pruned, so it cannot be rewound to"))
+    return RewindBy(place, reasons)

@@ -94,6 +94,11 @@ class Ledger:
                 previous = sealed.digest
                 yield sealed.entry
 
+    def since(self, sequence: int) -> Iterator[LedgerEntry]:
+        """The entries after number `sequence`. Raises LedgerCorrupt."""
+        for batch in batches(self.store, self.chain, sequence + 1, NEWS_BATCH):
+            yield from (sealed.entry for sealed in batch)
+
     def checkpoint(self, checkpoint_id: str | None = None) -> Checkpoint:
         """A kept checkpoint in full (None: the head). Raises CheckpointNotFound."""
         state = self.state()

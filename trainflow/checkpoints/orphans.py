@@ -42,6 +42,10 @@ def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[s
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
     kept = {summary.id for summary in ledger.kept()}
+    stop = ledger.state().stopped
+    if stop is not None:
+        # a person may still accept it
+        kept.add(stop.id)
     found: list[Orphan] = []
     for name in ledger.store.folders(ledger.chain.artifacts):
         made = attempt_time(name)

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
+import msgspec
+
+from trainflow.checkpoints.conditions import parse_condition
 from trainflow.checkpoints.entries import Author, Promotion
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.state import ChainState
+from trainflow.errors import InputError
+from trainflow.identifiers import check_name
+
+
+class Promote(msgspec.Struct, frozen=True):
+    """Which checkpoints get an alias: those whose metrics meet every condition of `when` (none: all of them).
+
+    Raises InputError for a condition or an alias that cannot be. MLflow takes letters, digits, `_` and `-`.
+    """
+
+    alias: str
+    when: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_alias(self.alias)
+        for condition in self.when:
+            parse_condition(condition)
+
+    def meets(self, metrics: Mapping[str, float], previous: Mapping[str, float]) -> bool:
+        """Whether a checkpoint with these metrics gets it."""
+        return not any(parse_condition(each).failure(metrics, previous) for each in self.when)
+
+
+def check_alias(alias: str) -> str:
+    """The alias. Raises InputError for one that MLflow would refuse: `latest`, `v1`, a dot."""
+    check_name(alias, "alias")
+    reserved = alias.lower() == "latest" or (alias[:1].lower() == "v" and alias[1:].isdigit())
+    if "." in alias or reserved:
+        raise InputError(f"{alias!r} cannot be an alias: write letters, digits, _ and -; not 'latest', 'v1'")
+    return alias
 
 
 class _PromotedAlready(Exception):

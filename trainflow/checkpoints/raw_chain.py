@@ -26,6 +26,8 @@ class RawChain:
     kept: dict[str, RawCheckpoint] = field(default_factory=dict)
     #: after the head
     skips: list[Interval] = field(default_factory=list)
+    #: gates refused this, and nobody has decided yet
+    stopped: RawEntry | None = None
     promoted: dict[str, str] = field(default_factory=dict)
     #: the fork or adoption it began with
     start: RawEntry | None = None
@@ -57,6 +59,8 @@ def replay(entries: Sequence[Raw]) -> RawChain:
         match entry.kind:
             case "skip":
                 _skip(chain, entry)
+            case "stop" | "resume":
+                _stop(chain, entry)
             case "promotion":
                 _promote(chain, entry)
             case "rewind":
@@ -76,6 +80,7 @@ def _commit(chain: RawChain, entry: RawCheckpoint) -> None:
         )
     if name in chain.committed:
         chain.problems.append(f"checkpoint {name} was committed twice")
+    _check_stop(chain, entry)
     if not entry.fills:
         _check_skips(chain, entry)
         _check_origin(chain, entry)
@@ -83,6 +88,17 @@ def _commit(chain: RawChain, entry: RawCheckpoint) -> None:
     chain.head = name
     chain.on_line.add(name)
     chain.committed[name] = chain.kept[name] = entry
+
+
+def _check_stop(chain: RawChain, entry: RawCheckpoint) -> None:
+    """What follows a stop was accepted by a person, or the stop is over."""
+    refused = chain.stopped.id if chain.stopped else None
+    if refused != (entry.id if entry.accepted else None):
+        chain.problems.append(
+            f"checkpoint {entry.id} (entry {entry.sequence}) "
+            + (f"was committed although the chain was stopped over {refused}" if refused else "was never refused")
+        )
+    chain.stopped = None
 
 
 def _check_skips(chain: RawChain, entry: RawCheckpoint) -> None:
@@ -116,6 +132,17 @@ def _skip(chain: RawChain, entry: RawEntry) -> None:
     if found.start >= found.end or (edge is not None and found.start != edge):
         chain.problems.append(f"entry {entry.sequence} skips {found}, which is not where the chain ended")
     chain.skips.append(found)
+    chain.stopped = None
+
+
+def _stop(chain: RawChain, entry: RawEntry) -> None:
+    stops = entry.kind == "stop"
+    if entry.parent_id != chain.head:
+        chain.problems.append(f"entry {entry.sequence} is about {entry.parent_id}, the head was {chain.head}")
+    if stops == (chain.stopped is not None):
+        again = "stops a chain that is stopped" if stops else "resumes a chain that is not stopped"
+        chain.problems.append(f"entry {entry.sequence} {again}")
+    chain.stopped = entry if stops else None
 
 
 def _edge(chain: RawChain) -> datetime | None:
@@ -145,6 +172,7 @@ def _rewind(chain: RawChain, entry: RawEntry) -> None:
         chain.head = chain.committed[chain.head].parent_id
     chain.head = target
     chain.skips = []
+    chain.stopped = None
     chain.rewinds += 1
     chain.promoted = {alias: name for alias, name in chain.promoted.items() if name in chain.on_line}
 

@@ -79,6 +79,8 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     to_checkpoint_id: str | None = None
     uri: str = ""
     files: list[RawFile] = []
+    reasons: list[str] = []
+    accepted: dict[str, object] | None = None
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
@@ -93,6 +95,8 @@ class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
     origin: RawOrigin | None
     #: it trained what had been holes
     fills: bool
+    #: gates refused it, a person did not
+    accepted: bool
 
 
 Raw = RawCheckpoint | RawEntry
@@ -100,6 +104,8 @@ _DECODER = msgspec.json.Decoder(RawEntry)
 #: what must be there besides the kind and the numbers
 _NEEDED = {
     "skip": ("start", "end"),
+    "stop": ("id", "split", "artifacts", "reasons"),
+    "resume": (),
     "promotion": ("checkpoint_id",),
     "prune": ("checkpoint_ids",),
     "rewind": (),
@@ -200,4 +206,5 @@ def _checkpoint(entry: RawEntry) -> RawCheckpoint:
         artifacts=entry.artifacts,
         origin=entry.origin,
         fills=entry.kind == "hole filled",
+        accepted=entry.accepted is not None,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from trainflow.checkpoints.entries import Author, Replayed, Rewind
 from trainflow.checkpoints.fence import raise_if_moved
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 
 def rewind(
@@ -46,3 +46,9 @@ def rewind(
     entry = ledger.append(make)
     assert isinstance(entry, Rewind)
     return entry
+
+
+def left_behind(ledger: Ledger, target: CheckpointSummary | None) -> set[str]:
+    """The checkpoints that a rewind to `target` (None: to before the first) takes off the line."""
+    last = target.sequence if target else 0
+    return {summary.id for summary in ledger.line() if summary.sequence > last}

@@ -13,8 +13,10 @@ from trainflow.checkpoints.entries import (
     LedgerEntry,
     Promotion,
     Prune,
+    Resume,
     Rewind,
     Skip,
+    Stop,
 )
 from trainflow.checkpoints.kept import Kept
 from trainflow.checkpoints.state import ChainState
@@ -34,6 +36,10 @@ def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
             return _checkpoint(state, entry) or _any_checkpoint(state, kept, entry)
         case Skip():
             return _skip(state, entry)
+        case Stop():
+            return _stop(state, kept, entry)
+        case Resume():
+            return _resume(state, entry)
         case Promotion():
             return _promotion(kept, entry)
         case Prune():
@@ -49,7 +55,17 @@ def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | N
         return f"checkpoint {entry.id} is in the ledger already"
     if not entry.artifacts.files:
         return "it has no artifacts"
-    return split_problem(entry.split)
+    return _stop_problem(state, entry) or split_problem(entry.split)
+
+
+def _stop_problem(state: ChainState, entry: Checkpoint) -> str | None:
+    """Past a stop only what was refused can be committed, and only by a person's decision."""
+    refused = state.stopped.id if state.stopped else None
+    if refused and (entry.accepted is None or entry.id != refused):
+        return f"the chain is stopped: gates refused {refused} and nobody has decided about it"
+    if entry.accepted and refused is None:
+        return "it was accepted, yet the chain is not stopped"
+    return None
 
 
 def _checkpoint(state: ChainState, entry: Checkpoint) -> str | None:
@@ -115,6 +131,22 @@ def _skip(state: ChainState, entry: Skip) -> str | None:
     if state.edge is not None and entry.start != state.edge:
         return f"it skips from {entry.start}, the chain ends at {state.edge}"
     return None
+
+
+def _stop(state: ChainState, kept: Kept, entry: Stop) -> str | None:
+    if state.stopped:
+        return f"the chain is stopped already, over {state.stopped.id}"
+    if not entry.reasons:
+        return "it stops for no reason"
+    if not entry.artifacts.files:
+        return "it has no artifacts"
+    if kept.recently(entry.id):
+        return f"it refuses checkpoint {entry.id}, which is in the ledger already"
+    return _parent_problem(state, entry.parent_id) or split_problem(entry.split)
+
+
+def _resume(state: ChainState, entry: Resume) -> str | None:
+    return _parent_problem(state, entry.parent_id) if state.stopped else "it resumes a chain that is not stopped"
 
 
 def _promotion(kept: Kept, entry: Promotion) -> str | None:

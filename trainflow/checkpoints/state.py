@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.entries import Adoption, Checkpoint, CheckpointRef, Fork, HoleFilled, HoleRecord
+from trainflow.checkpoints.entries import Adoption, Checkpoint, CheckpointRef, Fork, HoleFilled, HoleRecord, Stop
 from trainflow.checkpoints.tiling import without
 
 
@@ -76,6 +76,10 @@ class ChainState(msgspec.Struct, frozen=True):
     fills: list[LineFill] = []
     #: stretches after the head that the next split has to record as holes
     skips: list[HoleRecord] = []
+    #: gates refused a checkpoint, and nobody has decided yet
+    stopped: Stop | None = None
+    #: splits for which gates caused a rewind; it is not tried again, unless a person went back further
+    retried: list[HoleRecord] = []
     #: alias → checkpoint
     promoted: dict[str, str] = {}
     #: how the chain began, when it did not begin with nothing

@@ -22,6 +22,11 @@ def sentence(entry: LedgerEntry) -> str:
             return f"prune {len(entry.checkpoint_ids)} checkpoints ({entry.reason}): {', '.join(entry.checkpoint_ids)}"
         case entries.Skip():
             return f"skip {label(entry.start)} to {label(entry.end)}{_reason(entry.reason)}"
+        case entries.Stop():
+            split = f"{label(entry.split.start)} to {label(entry.split.end)}"
+            return f"stop: gates refused {entry.id}  {split}{_reason('; '.join(entry.reasons))}"
+        case entries.Resume():
+            return f"resume by {entry.by.person or entry.by.hostname}, to train it again{_reason(entry.reason)}"
         case entries.Promotion():
             return f"promotion of {entry.checkpoint_id} to {entry.alias}{_reason(entry.reason)}"
         case entries.Fork():
@@ -39,9 +44,11 @@ def _trained(entry: Checkpoint) -> str:
     split = entry.split
     holes = f", {len(split.holes)} holes" if split.holes else ""
     origin = f"  from {entry.origin.chain}@{entry.origin.checkpoint_id}" if entry.origin else ""
+    accepted = entry.accepted
+    by = f"  accepted by {accepted.person} although {'; '.join(accepted.refused)}" if accepted else ""
     return (
         f"{label(split.start)} to {label(split.end)}, {len(split.partitions)} partitions{holes}{origin}  "
-        f"{entry.by.run_id}"
+        f"{entry.by.run_id}{by}"
     )
 
 

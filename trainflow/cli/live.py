@@ -70,6 +70,8 @@ def _say(line: str) -> None:
 
 def run_line(run: RunLine, view: View) -> str:
     """One ended run in one line."""
+    if run.stopped is not None:
+        return f"{run.dag_id} #{run.number}: stopped: {run.stopped}"
     if run.state == "failed":
         return f"{run.dag_id} #{run.number}: failed: {run.failed_task or 'run'}: {run.problem or run.note or ''}"
     if run.checkpoint is None:
@@ -222,6 +224,8 @@ def console_of_summary() -> Console:
 def outcome(last: RunLine | None) -> str:
     if last is None:
         return "nothing ran"
+    if last.stopped is not None:
+        return f"[red]stopped[/]: {last.stopped}"
     if last.state == "failed":
         where = f" (log: {last.log_path})" if last.log_path else ""
         return f"[red]failed[/] in {last.failed_task or 'the run'}: {last.problem or last.note or ''}{where}"

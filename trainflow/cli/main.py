@@ -18,6 +18,7 @@ from trainflow.cli import (
     parts,
     plan,
     pools,
+    resume,
     runs,
     samples,
     schema,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 
 start_command.register(app)
-for command in (status, why, plan, audit, checkpoints, samples):
+for command in (resume, status, why, plan, audit, checkpoints, samples):
     command.register(app)
 for noun in (dags, runs, tasks, pools, config, db, schema, mlflow, init, parts, stop):
     noun.register(app)

@@ -53,20 +53,26 @@ def start(
 
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
-    from trainflow.settings.load import load_settings
-    from trainflow.settings.project import project_of
-
     path = pipeline_path(pipeline)
-    given = parse_overrides(overrides)
-    project = project_of(path)
-    settings = load_settings(project)
     if chaos is not None:
         from trainflow.cli.chaotic import start_chaotic
+        from trainflow.settings.project import project_of
 
         if detach:
             raise InputError("--chaos is there to be watched: leave out --detach")
         options = [word for item in overrides for word in ("--set", item)]
-        return start_chaotic(project, path, chaos, [*options, "--plain"] if plain else options)
+        return start_chaotic(project_of(path), path, chaos, [*options, "--plain"] if plain else options)
+    return train(path, overrides, detach=detach, plain=plain, ready=ready)
+
+
+def train(path: Path, overrides: list[str], *, detach: bool, plain: bool, ready: int | None = None) -> int:
+    """Train a pipeline file, as the engine of its home or through the one that is alive. Returns the exit code."""
+    from trainflow.settings.load import load_settings
+    from trainflow.settings.project import project_of
+
+    given = parse_overrides(overrides)
+    project = project_of(path)
+    settings = load_settings(project)
     if detach:
         from trainflow.cli.detached import start_detached
 

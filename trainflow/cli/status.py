@@ -42,11 +42,12 @@ def status(
     stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
     import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
     last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
-    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished}]}. lag:
-    partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from the
-    watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are trained
-    on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
-    republished: starts of partitions that have other content now than was trained.
+    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped}]}.
+    lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from
+    the watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are
+    trained on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
+    republished: starts of partitions that have other content now than was trained. stopped: what gates have against
+    the checkpoint that they refused (empty: the chain is not stopped).
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock
@@ -87,6 +88,7 @@ def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
         "holes": standing.holes if standing else None,
         "holes_arrived": standing.holes_arrived if standing else None,
         "republished": standing.republished if standing else [],
+        "stopped": standing.stopped if standing else [],
         "problem": standing.problem if standing else None,
         "paused": situation.paused,
         "missing_since": situation.missing_since,
@@ -177,6 +179,8 @@ def _now(line: dict[str, Any]) -> str:
         parts.append(f"its file is broken: {_cut(line['import_problem'])}")
     if line["missing_since"]:
         parts.append("no file defines it any more")
+    if line["stopped"]:
+        parts.append(f"stopped by a gate: {_cut('; '.join(line['stopped']))}")
     run = line["run"]
     if run is None:
         last = line["last_run"]

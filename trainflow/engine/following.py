@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, false, select
 
 from trainflow.engine.mirrored_run import results_by_role
+from trainflow.messages.notice import XCOM_STOPPED
 from trainflow.metadata import attempt_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.run_queries import RUN
@@ -53,6 +54,8 @@ class RunLine(msgspec.Struct, frozen=True):
     log_path: str | None = None
     failed_task: str | None = None
     caught_up: bool = False
+    #: why it stopped the chain knowingly; a gate, say
+    stopped: str | None = None
 
 
 @dataclass
@@ -273,7 +276,7 @@ def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         run_id=row.run_id,
         number=row.number,
         state=row.state,
-        note=row.note or _note_of_samples(connection, row, document),
+        note=row.note or _note(connection, row, document),
         seconds=((row.ended_at or started) - started).total_seconds(),
         partitions=split["partitions"] if split else 0,
         rows=(split["rows"] or 0) if split else 0,
@@ -289,6 +292,7 @@ def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         else None,
         failed_task=failed.task_id if failed is not None else None,
         caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
+        stopped=_stopped(xcoms) if failed is not None else None,
     )
 
 
@@ -301,10 +305,20 @@ def _first_failure(connection: Connection, row: Any) -> Any:
     ).one_or_none()
 
 
-def _note_of_samples(connection: Connection, row: Any, document: Any) -> str | None:
-    names = [task.task_id for task in document.tasks if task.role == "samples"]
-    if not names:
-        return None
-    return connection.execute(
-        select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
-    ).scalar()
+def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:
+    told = next((value for (_, key), value in xcoms.items() if key == XCOM_STOPPED), None)
+    return str(told["sentence"]) if isinstance(told, dict) and told.get("sentence") else None
+
+
+def _note(connection: Connection, row: Any, document: Any) -> str | None:
+    """What the commit says, where it came to that; otherwise what the samples task says."""
+    for role in ("commit", "samples"):
+        names = [task.task_id for task in document.tasks if task.role == role]
+        if not names:
+            continue
+        note = connection.execute(
+            select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
+        ).scalar()
+        if note:
+            return str(note)
+    return None

@@ -47,6 +47,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     holes_arrived: int = 0
     #: partitions that were published again after they were trained on, as far back as policy looks
     republished: list[datetime] = []
+    #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
+    stopped: list[str] = []
     problem: str | None = None
 
 
@@ -66,7 +68,10 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
     except TrainflowError as error:
         return Standing(problem=str(error))
     known = Standing(
-        head_sequence=state.head_sequence, head_id=state.head.id if state.head else None, watermark=state.watermark
+        head_sequence=state.head_sequence,
+        head_id=state.head.id if state.head else None,
+        watermark=state.watermark,
+        stopped=state.stopped.reasons if state.stopped else [],
     )
     if samples is None:
         return known
@@ -80,7 +85,7 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
 
 def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory) -> Standing:
     state = ledger.state()
-    beyond = ready_beyond(samples, state.watermark, inventory)
+    beyond = ready_beyond(samples, state.edge, inventory)
     partitions = max(beyond.ready, round(beyond.seconds / samples.length_seconds)) if beyond.more else beyond.ready
     pace = pace_of(experiences(ledger, state))
     ahead = forecast(samples, partitions, pace.seconds_a_partition, inventory.now)

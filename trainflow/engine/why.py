@@ -201,6 +201,16 @@ def _queued(situation: Situation, _standing: Standing | None, now: datetime) -> 
     return Answer(Kind.STARTING, f"run {run.number} is about to start")
 
 
+def _stopped(situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
+    if standing is None or not standing.stopped:
+        return None
+    return Answer(
+        Kind.GATE,
+        f"a gate stopped the chain: {_short('; '.join(standing.stopped))}; 'trainflow resume {situation.path}' trains "
+        "the split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
+    )
+
+
 def _failed(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
     last = situation.last
     if last is None or last.state != "failed":
@@ -209,12 +219,6 @@ def _failed(situation: Situation, _standing: Standing | None, _now: datetime) ->
     again = f"'trainflow start {situation.path}' goes on at the head"
     if task is None:
         return Answer(Kind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
-    if task.role == "commit" and "did not pass" in (task.problem or ""):
-        return Answer(
-            Kind.GATE,
-            f"the gate stopped the chain in run {last.number}: {_short(task.problem)}; "
-            f"change the training, the data or the gates, then {again}",
-        )
     return Answer(
         Kind.FAILED,
         f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}; when that is put right, {again}",
@@ -265,6 +269,7 @@ RULES: tuple[Rule, ...] = (
     _paused,
     _under_way,
     _queued,
+    _stopped,
     _failed,
     _ended,
 )

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+#: XCom of a task that stops its chain knowingly: {cause, key, sentence, facts} of the notice
+XCOM_STOPPED = "stopped"
+
 
 class Event(StrEnum):
     """What happened."""

@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, func, select
 
+from trainflow.messages.notice import XCOM_STOPPED
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.task_queries import TASK
 from trainflow.metadata.xcom_queries import XCOM
 from trainflow.states import DagRunState, TaskInstanceState
-
-#: what a task pushes that stops its chain knowingly: {cause, key, sentence, facts}, see `trainflow.messages.notice`
-XCOM_STOPPED = "stopped"
 
 
 class FirstFailure(NamedTuple):

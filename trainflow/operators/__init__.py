@@ -27,6 +27,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.gates import Gate
+    from trainflow.checkpoints.promote import Promote
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
     from trainflow.operators.command import training_task
@@ -50,7 +52,9 @@ __all__ = [
     "EvaluateContext",
     "EvaluateOperator",
     "GapPolicy",
+    "Gate",
     "ParentCheckpoint",
+    "Promote",
     "PythonOperator",
     "Ready",
     "Samples",
@@ -71,7 +75,9 @@ _MODULES = {
     "EvaluateContext": "operators.training",
     "EvaluateOperator": "operators.evaluate",
     "GapPolicy": "samples.spec",
+    "Gate": "checkpoints.gates",
     "ParentCheckpoint": "operators.training",
+    "Promote": "checkpoints.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
     "Samples": "samples.spec",

@@ -14,6 +14,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
+from trainflow.operators.gated import tell_stop
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
@@ -99,6 +100,7 @@ class CheckpointOperator(BaseOperator):
             raise FailException(str(error)) from error
 
     def _head(self, context: Context) -> Head:
+        from trainflow.checkpoints.commit_fence import stopped_error
         from trainflow.checkpoints.ledger import Ledger
 
         ti = context["ti"]
@@ -108,6 +110,9 @@ class CheckpointOperator(BaseOperator):
         ledger = Ledger(store, chain)
         if ledger.state().sequence == 0:
             store.probe()
+        if (stop := ledger.state().stopped) is not None:
+            tell_stop(ti, stop)
+            raise FailException(str(stopped_error(ledger, stop)))
         samples = self._samples()
         changed = "" if samples is None else look_back(ledger, samples, ti)
         told = context["dag_run"].conf.get("init_from")

@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.checkpoints.gates import Gate, parse_gate
-from trainflow.errors import ChainMoved, CheckpointError, FailException, GateFailed, InputError
+from trainflow.checkpoints.gates import Gate, gate_of
+from trainflow.checkpoints.promote import Promote
+from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, InputError
 from trainflow.messages.outcome import CommittedCheckpoint
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.gated import tell_given_up, tell_stop
 from trainflow.operators.handover import is_repair, seconds_since_handover
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
+from trainflow.operators.promotion import promotion_notice
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit import CommitRequest
+    from trainflow.checkpoints.commit import Done
+    from trainflow.checkpoints.commit_request import CommitRequest
     from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.followers import Follower
     from trainflow.checkpoints.ledger import Ledger
@@ -39,8 +45,12 @@ class CommitCheckpointOperator(SplitOperator):
     *is* the commit. A run that was killed anywhere and commits again gets the checkpoint it has committed already.
 
     `gates` are conditions such as "auc >= 0.6", "auc >= 0.98 * previous", "loss is finite"; `evaluated` (the output of
-    an EvaluateOperator) goes before what the trainer says of itself. A gate that refuses fails the task for good: the
-    same files would be measured again.
+    an EvaluateOperator) goes before what the trainer says of itself. What happens when one is not met is for the gate
+    to say: `Gate("auc >= 0.6", "skip")` leaves the split out, `Gate(…, "rewind 2")` goes back two checkpoints and
+    trains forward again, both with success; a condition alone stops the chain: the task fails for good, and nothing is
+    committed until a person has decided (`trainflow resume`).
+
+    `promote` gives the new checkpoint an alias when its metrics are good: `Promote("champion", ("auc >= 0.65",))`.
 
     `retention` (one policy of `trainflow.checkpoints.retention`, or several, of which the union is kept) deletes the
     files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
@@ -49,7 +59,8 @@ class CommitCheckpointOperator(SplitOperator):
 
     XCom `more` of a stage that starts from a base: whether there is more to start from, so that it triggers itself.
 
-    Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri"}.
+    Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri", "promoted"}; None when a gate skipped
+    the split or rewound the chain (XCom `gate` says which).
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "trained", "evaluated")
@@ -65,7 +76,8 @@ class CommitCheckpointOperator(SplitOperator):
         split: Any,
         trained: Any,
         evaluated: Any = None,
-        gates: Sequence[str] = (),
+        gates: Sequence[str | Gate] = (),
+        promote: Promote | Sequence[Promote] = (),
         retention: Policy | Sequence[Policy] | None = None,
         followers: Sequence[Follower] = (),
         storage_options: dict[str, Any] | None = None,
@@ -76,34 +88,52 @@ class CommitCheckpointOperator(SplitOperator):
             raise InputError(f"task {self.task_id!r}: gates is a list of conditions, not one string")
         self.trained = trained
         self.evaluated = evaluated
-        self.gates: tuple[Gate, ...] = tuple(parse_gate(text) for text in gates)
+        self.gates: tuple[Gate, ...] = tuple(gate_of(gate) for gate in gates)
+        self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
         self.followers: tuple[Follower, ...] = tuple(followers)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns what was committed (see the class)."""
-        from trainflow.checkpoints.commit import commit
+        from trainflow.checkpoints.entries import Checkpoint, Skip
 
         ti = context["ti"]
         head = self.head()
         ledger = self.open_ledger(head, ti)
+        done = self._commit(ledger, head, ti)
+        if isinstance(done, Checkpoint):
+            return self._committed(done, ledger, head, ti)
+        tell_given_up(ti, done)
+        # a split that was stepped over is passed; after a rewind there is more in any case
+        self._tell_whether_more(head, done.end if isinstance(done, Skip) else None, ti)
+        clear_run_scratch(ti)
+        self._clear_saves(ledger, head.id, ti, refused=True)
+        return None
+
+    def _commit(self, ledger: Ledger, head: Head, ti: TaskInstance) -> Done:
+        from trainflow.checkpoints.commit import commit
+
         try:
-            checkpoint = commit(ledger.store, self._request(head, ti), ti.clock.now())
-        except GateFailed as error:
-            ti.set_note(f"refused: {'; '.join(error.failures)}")
+            return commit(ledger.store, self._request(head, ti), ti.clock.now())
+        except ChainStopped as error:
+            stop = ledger.state().stopped
+            if stop is not None:
+                tell_stop(ti, stop)
             # whoever trains this split again must not go on from what was refused
             self._clear_saves(ledger, head.id, ti, refused=True)
             raise FailException(str(error)) from error
         except ChainMoved as error:
             # its parent will never be the head again, however often this is tried
             raise FailException(str(error)) from error
-        if head.base is not None or head.again_before is not None:
-            ti.xcom_push(XCOM_MORE, head.goes_on(checkpoint.watermark))
+
+    def _committed(self, checkpoint: Checkpoint, ledger: Ledger, head: Head, ti: TaskInstance) -> dict[str, Any]:
+        self._tell_whether_more(head, checkpoint.watermark, ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
         ti.record_checkpoint(
             CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
         )
-        ti.set_note(self._note(checkpoint, self._prune(ledger, ti)))
+        promoted = self._promoted(checkpoint, uri, ledger, head, ti)
+        ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=False)
         return {
@@ -114,10 +144,27 @@ class CommitCheckpointOperator(SplitOperator):
             "sequence": checkpoint.sequence,
             "watermark": checkpoint.watermark.isoformat(),
             "uri": uri,
+            "promoted": promoted,
         }
 
+    @staticmethod
+    def _tell_whether_more(head: Head, trained: datetime | None, ti: TaskInstance) -> None:
+        if head.base is not None or head.again_before is not None:
+            ti.xcom_push(XCOM_MORE, trained is None or head.goes_on(trained))
+
+    def _promoted(
+        self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance
+    ) -> list[str]:
+        """The aliases that the checkpoint has got; somebody is told of each."""
+        if not self.promote:
+            return []
+        aliases = sorted(alias for alias, name in ledger.state().promoted.items() if name == checkpoint.id)
+        for alias in aliases:
+            ti.notify(promotion_notice(head.chain, checkpoint, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
+        return aliases
+
     def _request(self, head: Head, ti: TaskInstance) -> CommitRequest:
-        from trainflow.checkpoints.commit import CommitRequest
+        from trainflow.checkpoints.commit_request import CommitRequest
         from trainflow.checkpoints.entries import Artifacts
         from trainflow.checkpoints.summary import summary_of
 
@@ -133,6 +180,7 @@ class CommitCheckpointOperator(SplitOperator):
             evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
             params=trained.get("params") or {},
             gates=self.gates,
+            promotes=self.promote,
             origin=head.origin_of(split.start, split.end),
             fills=is_repair(self.split),
             seconds=seconds_since_handover(self.split, ti.clock.now()),
@@ -171,9 +219,10 @@ class CommitCheckpointOperator(SplitOperator):
             return "retention could not be applied"
         return f"{len(gone)} pruned" if gone else None
 
-    def _note(self, checkpoint: Checkpoint, pruned: str | None) -> str:
+    def _note(self, checkpoint: Checkpoint, promoted: Sequence[str], pruned: str | None) -> str:
         note = f"checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}"
-        return f"{note}; {pruned}" if pruned else note
+        aliases = f"promoted to {', '.join(promoted)}" if promoted else None
+        return "; ".join(filter(None, (note, aliases, pruned)))
 
     def _clear_saves(self, ledger: Ledger, parent_id: str | None, ti: TaskInstance, *, refused: bool) -> None:
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""

@@ -51,6 +51,11 @@ class Head(msgspec.Struct, frozen=True):
         return ChainKey(self.pipeline, self.stage, self.branch)
 
     @property
+    def edge(self) -> datetime | None:
+        """The exclusive end of what was trained or skipped; None: nothing yet."""
+        return self.skips[-1].end if self.skips else self.watermark
+
+    @property
     def bounds(self) -> tuple[datetime, ...]:
         """A split with bounds never crosses one of them after its first partition, and never passes the last."""
         return tuple(base.watermark for base in self.bases) if self.bounded else ()

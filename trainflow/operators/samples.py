@@ -15,6 +15,7 @@ from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, handover
 from trainflow.operators.head import Head
+from trainflow.operators.skips import after_skips
 from trainflow.operators.storage import with_options, without_options
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits
@@ -109,16 +110,14 @@ class DataCheckerOperator(ChainOperator):
         if head.waits is not None:
             self._end(ti, head, head.waits)
         limits = self._limits(ti, head)
-        answer = next_split(
-            reachable, head.watermark, limits, ti.clock.now(), ti.project_root, bounds=head.bounds
-        )
+        answer = next_split(reachable, head.edge, limits, ti.clock.now(), ti.project_root, bounds=head.bounds)
         if isinstance(answer, SplitFound):
-            return self._hand_over(ti, head, answer.split)
+            return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):
             self._wait(ti, answer.partition_start, f"waits: {answer.reason}", answer.check_again_at)
         if self.mode == "backfill" or answer.finished or answer.bounded:
             self._end(ti, head, answer.reason)
-        awaited = answer.wait_for or after_watermark(self.samples, head.watermark)
+        awaited = answer.wait_for or after_watermark(self.samples, head.edge)
         return self._wait(ti, awaited, f"caught up, waits: {answer.reason}")
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -174,7 +173,7 @@ class DataCheckerOperator(ChainOperator):
         return handover(xcom, ti.clock.now(), lag, repair=repair)
 
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
-        note = f"caught up at {label(head.watermark)}: {reason}" if head.watermark else f"caught up: {reason}"
+        note = f"caught up at {label(head.edge)}: {reason}" if head.edge else f"caught up: {reason}"
         ti.xcom_push(XCOM_CAUGHT_UP, True)
         done = head.id is not None and head.waits is None
         where = {**msgspec.to_builtins(head.chain), "id": head.id, "sequence": head.sequence}

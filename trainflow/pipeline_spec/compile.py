@@ -21,6 +21,7 @@ from trainflow.operators.samples import XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.circles import base_of, is_feedback
+from trainflow.pipeline_spec.gates_section import gates_of, promotes_of
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.retention_section import policies_of
 from trainflow.pipeline_spec.samples_section import limits_of, samples_of
@@ -154,7 +155,8 @@ def _commit(spec: StageSpec, head: XComArg, split: XComArg, trained: XComArg, ev
         split=split,
         trained=trained,
         evaluated=evaluated,
-        gates=spec.gates,
+        gates=gates_of(spec.gates),
+        promote=promotes_of(spec.promote),
         retention=policies_of(spec.retention),
         **_attempts(spec, spec.commit),
     ).output
@@ -178,7 +180,8 @@ def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XCom
     Then, and only then, the samples task ends skipped; where it did because of a base of this stage, it names no
     checkpoint, and nothing is triggered.
     """
-    options: dict[str, Any] = {"conf": {"init_from": committed}}
+    # a run whose split was skipped, or that rewound its chain, has committed nothing to start from
+    options: dict[str, Any] = {"conf": {"init_from": committed}, "when": committed}
     if not follower.follows:
         caught_up = split[XCOM_TRAINED]
         options = {"conf": {"init_from": caught_up}, "when": caught_up, "trigger_rule": TriggerRule.ALL_SKIPPED}

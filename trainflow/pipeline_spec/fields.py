@@ -16,7 +16,6 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from trainflow.checkpoints.gates import parse_gate
 from trainflow.errors import InputError
 from trainflow.identifiers import check_name
 from trainflow.pipeline_spec.quantities import (
@@ -60,12 +59,6 @@ def _exists(reference: str, info: ValidationInfo) -> str:
     return reference
 
 
-def _gate(text: str) -> str:
-    try:
-        parse_gate(text)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    return text
 
 
 def _names_or_types(value: Any) -> Any:
@@ -129,7 +122,4 @@ Function = Annotated[
     str,
     AfterValidator(_exists),
     WithJsonSchema({"type": "string", "pattern": r"^[\w.]+:[\w.]+$", "examples": ["operators.model:train"]}),
-]
-Gate = Annotated[
-    str, AfterValidator(_gate), WithJsonSchema({"type": "string", "examples": ["auc >= 0.6", "loss is finite"]})
 ]

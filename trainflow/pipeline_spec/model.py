@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trainflow.pipeline_spec.fields import Gate, Name, Wait
+from trainflow.pipeline_spec.fields import Name, Wait
+from trainflow.pipeline_spec.gates_section import Gates, Promotes
 from trainflow.pipeline_spec.init_from_section import Base
 from trainflow.pipeline_spec.retention_section import RetentionSection
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
@@ -46,8 +47,11 @@ class StageSpec(Section):
     """Scores the newest checkpoint on the new split before it is trained on; default: no evaluation."""
     train: TrainSection
     """Trains on the split, starting from the newest checkpoint."""
-    gates: list[Gate] = Field(default_factory=list)
-    """Conditions that metrics must meet for a commit: `auc >= 0.6`, `auc >= 0.98 * previous`, `loss is finite`."""
+    gates: Gates = Field(default_factory=list)
+    """Conditions that metrics must meet for a commit: `auc >= 0.6`, `auc >= 0.98 * previous`, `loss is finite`. One
+    that is not met stops the chain, or what `{require: auc >= 0.6, otherwise: skip}` says."""
+    promote: Promotes = Field(default_factory=list)
+    """Aliases for good checkpoints: `{alias: champion, when: [auc >= 0.65]}`, or a list of such."""
     commit: TaskSection = Field(default_factory=TaskSection)
     """Retries of the task that commits the checkpoint."""
     retention: RetentionSection | None = None

@@ -35,12 +35,16 @@ class Document:
     key_places: dict[Location, Place] = field(default_factory=dict)
 
     def place_of(self, location: Location, *, key: bool = False) -> Place:
-        """The place of a value (or of its key), or of what is nearest around it."""
+        """The place of a value (or of its key), or of what is nearest around it. One entry may stand without the list
+        it is in: `location` numbers it all the same."""
         places = self.places | self.key_places if key else self.places
-        for length in range(len(location), -1, -1):
-            if location[:length] in places:
-                return places[location[:length]]
-        raise LookupError(f"no place for {location}")
+        found: Location = ()
+        for part in location:
+            if (*found, part) in places:
+                found = (*found, part)
+            elif isinstance(part, str):
+                break
+        return places[found]
 
 
 def read_document(text: str, source: str, *, at: Place | None = None) -> Document:

@@ -105,7 +105,8 @@ def _model_at(location: Location) -> type[BaseModel]:
     """The section a location leads to."""
     model: type[BaseModel] = PipelineFile
     for part in location[2:] if location[:1] == ("stages",) else location:
-        model = next(_models_in(model.model_fields[str(part)].annotation))
+        if isinstance(part, str):  # a number counts the entries of a list
+            model = next(_models_in(model.model_fields[part].annotation))
     return StageSpec if location[:1] == ("stages",) and len(location) == 2 else model
 
 

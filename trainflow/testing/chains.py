@@ -12,7 +12,8 @@ from typing import Any
 
 from trainflow.checkpoints.artifacts import output_folder, seal
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import CommitRequest, commit
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.entries import (
     ArtifactFile,
     Artifacts,
@@ -135,7 +136,9 @@ class ChainWriter:
     def commit(self, **request: Any) -> Checkpoint:
         """Commit a child of the head."""
         parent = request.pop("parent", None) or self.ledger.state().head
-        return commit(self.store, self.request(parent=parent, **request), day(self.runs))
+        made = commit(self.store, self.request(parent=parent, **request), day(self.runs))
+        assert isinstance(made, Checkpoint)
+        return made
 
     def commit_many(self, count: int, **request: Any) -> list[Checkpoint]:
         """Commit `count` checkpoints, one after the other."""

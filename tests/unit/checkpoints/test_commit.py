@@ -11,12 +11,14 @@ import pytest
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import STEPS, Commit, commit
 from trainflow.checkpoints.entries import Author, CheckpointRef
-from trainflow.checkpoints.gates import parse_gate
+from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.rewind import rewind
-from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, GateFailed, InputError
+from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
+
+NAMES = [name for name, _ in STEPS]
 
 
 @pytest.fixture
@@ -117,28 +119,28 @@ def test_gates(
 ) -> None:
     writer.commit()
     parent = writer.commit(metrics={"auc": 0.99, "loss": 1.0}, evaluation={"auc": 0.55})
-    request = writer.request(parent=parent, metrics=metrics, evaluation=evaluation, gates=(parse_gate(gate),))
+    request = writer.request(parent=parent, metrics=metrics, evaluation=evaluation, gates=(Gate(gate),))
 
     if passes:
         assert commit(writer.store, request, day(9)).parent_id == parent.id
     else:
-        with pytest.raises(GateFailed, match="the head is unchanged") as caught:
+        with pytest.raises(ChainStopped, match="the head is unchanged") as caught:
             commit(writer.store, request, day(9))
-        assert len(caught.value.failures) == 1
+        assert len(caught.value.reasons) == 1
         assert fresh(writer).state().head == parent
 
 
 def test_nobody_could_score_the_first_split_beforehand(writer: ChainWriter) -> None:
-    gates = (parse_gate("auc >= 0.6"), parse_gate("loss is finite"))
+    gates = (Gate("auc >= 0.6"), Gate("loss is finite"))
 
     assert writer.commit(gates=gates, metrics={"loss": 1.0}).sequence == 1
-    with pytest.raises(GateFailed, match="there is no metric 'auc'"):
+    with pytest.raises(ChainStopped, match="there is no metric 'auc'"):
         writer.commit(gates=gates, metrics={"loss": 1.0})
 
 
 def test_a_first_checkpoint_still_has_to_pass_what_it_measured(writer: ChainWriter) -> None:
-    with pytest.raises(GateFailed, match="it is nan"):
-        writer.commit(gates=(parse_gate("loss is finite"),), metrics={"loss": math.nan})
+    with pytest.raises(ChainStopped, match="it is nan"):
+        writer.commit(gates=(Gate("loss is finite"),), metrics={"loss": math.nan})
 
 
 def test_a_metric_that_json_cannot_hold_is_kept_by_name(writer: ChainWriter) -> None:
@@ -217,7 +219,7 @@ def test_stopping_after_any_step_and_committing_again_commits_once(writer: Chain
 
     assert made.parent_id == parent.id
     assert fresh(writer).state().sequence == 2
-    assert (made == work.done) is (count == len(STEPS))
+    assert (made == work.done) is (count >= NAMES.index("append") + 1)
 
 
 def test_a_commit_to_a_local_store_imports_nothing_heavy() -> None:

@@ -38,7 +38,7 @@ def training(progress: dict[str, Any] | None = None, **facts: Any) -> RunState:
 SKIPPED = run(task("samples", "skipped", note="caught up at 2013-02-01T00:00Z: nothing after it"), state="success")
 ENDED = run(task("samples", "success"), task("train", "success"), state="success")
 REFUSED = run(
-    task("commit", "failed", problem="chain days/main/main: the metrics of x did not pass: auc 0.4 >= 0.6."),
+    task("commit", "failed", problem="chain days/main/main is stopped: gates refused x"),
     state="failed",
 )
 
@@ -192,10 +192,18 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
     (
         "the gate",
         situation(last=REFUSED),
-        None,
+        Standing(head_sequence=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
         Kind.GATE,
-        "the gate stopped the chain in run 5: chain days/main/main: the metrics of x did not pass: auc 0.4 >= 0.6; "
-        "change the training, the data or the gates, then 'trainflow start pipelines/days.yaml' goes on at the head",
+        "a gate stopped the chain: auc >= 0.6: it is 0.4; 'trainflow resume pipelines/days.yaml' trains the split again, "
+        "--accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
+    ),
+    (
+        "the gate, and the database was lost",
+        situation(engine=EngineState()),
+        Standing(head_sequence=4, watermark=MARK, stopped=["loss is finite: it is nan"]),
+        Kind.GATE,
+        "a gate stopped the chain: loss is finite: it is nan; 'trainflow resume pipelines/days.yaml' trains the split "
+        "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "a task failed",

@@ -176,18 +176,6 @@ def test_another_run_on_the_same_head_loses(lab: Any, pipeline: Any) -> None:
     assert ledger_of(lab).checkpoint() == head
 
 
-def test_gate_refuses_for_good_and_says_why(lab: Any, pipeline: Any) -> None:
-    lab.write_day(0)
-    build = pipeline(commit={"gates": ["rows_seen >= 1000"]})
-    for task_id in TASKS[:4]:
-        lab.run(build, task_id)
-    with pytest.raises(FailException, match="rows_seen >= 1000"):
-        lab.run(build, "commit")
-    assert lab.ti.notes[-1].startswith("refused: rows_seen >= 1000")
-    assert lab.ti.checkpoint is None
-    assert ledger_of(lab).state().head is None
-
-
 def test_retention_prunes_after_the_commit(lab: Any, pipeline: Any) -> None:
     for day in range(6):
         lab.write_day(day)

@@ -17,6 +17,8 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.decide import try_again
+from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.store import open_store
 from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskPreempted, TaskTerminated
@@ -136,6 +138,9 @@ def test_nan_reaches_the_gate_and_the_ledger(lab: Any, training: Any) -> None:
     lab.run(build, "train")
     with pytest.raises(FailException, match="loss is finite: it is nan"):
         lab.run(build, "commit")
+    ledger = Ledger(open_store("checkpoints", root=lab.root), ChainKey("model"))
+    refused = ledger.state().stopped
+    try_again(ledger, refused.id, by=Author(), now=lab.clock.now())
 
     build = training(train)
     lab.run(build, "train")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
@@ -51,7 +52,15 @@ samples:
 split: {partitions: 14, rows: 1000, bytes: 2GiB, target: 45m}
 evaluate: {function: "json:loads", queue: gpu}
 train: {command: [python, train.py], retries: 0, retry_delay: 0s, timeout: 2h, pool: gpus}
-gates: ["auc >= 0.6", loss is finite]
+gates:
+  - "auc >= 0.6"
+  - loss is finite
+  - {require: auc >= 0.98 * previous, otherwise: skip}
+  - require: loss < 9
+    otherwise: rewind 2
+promote:
+  - {alias: champion, when: [auc >= 0.65, loss < 1]}
+  - {alias: newest}
 commit: {retries: 7}
 retention:
   {keep_latest: 5, keep_every: 10, keep_daily: 7, keep_weekly: 4, keep_best: {metric: loss, mode: min, count: 2}}
@@ -123,7 +132,13 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
     assert (samples.mode, samples.poke_interval, samples.timeout) == ("latest", 5.0, timedelta(days=2))
     assert (tasks["evaluate"].function, tasks["evaluate"].queue) == ("json:loads", "gpu")
     assert (tasks["train"].command, tasks["train"].function) == (["python", "train.py"], None)
-    assert [gate.text for gate in tasks["commit"].gates] == ["auc >= 0.6", "loss is finite"]
+    assert [(gate.require, gate.otherwise) for gate in tasks["commit"].gates] == [
+        ("auc >= 0.6", "stop"),
+        ("loss is finite", "stop"),
+        ("auc >= 0.98 * previous", "skip"),
+        ("loss < 9", "rewind 2"),
+    ]
+    assert tasks["commit"].promote == (Promote("champion", ("auc >= 0.65", "loss < 1")), Promote("newest"))
     assert tasks["commit"].retention == (
         KeepLatest(5),
         KeepEvery(10),
@@ -168,9 +183,37 @@ def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: st
     assert (dag.dag_id, following.trigger_dag_id) == (dag_id, dag_id)
 
 
-def test_a_gate_that_cannot_be_read_is_told_at_its_line(tmp_path: Path) -> None:
-    with pytest.raises(PipelineFileError, match=r"^p\.yaml:4:9: gates\[0\]: gate 'auc > x': expected a number"):
-        compiled(tmp_path, MINIMAL + "gates: [auc > x]\n")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("gates: [auc > x]\n", r"4:9: gates\[0\]: condition 'auc > x': expected a number"),
+        ("gates: auc\n", "4:8: gates: expected a list; got 'auc'"),
+        ("gates: [3]\n", r"4:9: gates\[0\]: expected a section of keys; got 3"),
+        ("gates: [{otherwise: skip}]\n", r"4:9: section 'gates\[0\]' lacks the key 'require'"),
+        (
+            "gates:\n  - loss < 1\n  - {require: auc > 1, else: skip}\n",
+            r"6:24: unknown key 'else' in section 'gates\[1\]'; allowed: require, otherwise",
+        ),
+        (
+            "gates:\n  - require: auc > 1\n    otherwise: rewind\n",
+            r"6:16: gates\[0\]\.otherwise: 'rewind' is nothing a gate can do: write stop, skip, or rewind N",
+        ),
+        ("gates: [{require: auc}]\n", r"4:19: gates\[0\]\.require: condition 'auc': expected one of"),
+        ("promote: {alias: champion, when: auc}\n", r"4:34: .*condition 'auc': expected one of"),
+        ("promote: {alias: latest}\n", r"4:18: .*'latest' cannot be an alias"),
+        ("promote: [{alias: x, wen: []}]\n", r"4:22: unknown key 'wen' in section 'promote\[0\]'; did you mean 'when'"),
+    ],
+)
+def test_a_gate_that_cannot_be_read_is_told_at_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(PipelineFileError, match=rf"^p\.yaml:{told}"):
+        compiled(tmp_path, MINIMAL + text)
+
+
+def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
+    dag = compiled(tmp_path, MINIMAL + "promote: {alias: champion, when: auc >= 0.65}\n")
+
+    commit: Any = dag.get_task("commit")
+    assert commit.promote == (Promote("champion", ("auc >= 0.65",)),)
 
 
 def test_a_pipeline_outside_a_project_finds_its_functions_beside_it(tmp_path: Path) -> None:
