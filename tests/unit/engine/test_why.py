@@ -194,8 +194,8 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         situation(last=REFUSED),
         Standing(head_sequence=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
         Kind.GATE,
-        "a gate stopped the chain: auc >= 0.6: it is 0.4; 'trainflow resume pipelines/days.yaml' trains the split again, "
-        "--accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
+        "a gate stopped the chain: auc >= 0.6: it is 0.4; 'trainflow resume pipelines/days.yaml' trains the split "
+        "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "the gate, and the database was lost",
