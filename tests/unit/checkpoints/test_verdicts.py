@@ -19,7 +19,7 @@ from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef, Hol
 from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.orphans import sweep_orphans
+from trainflow.checkpoints.orphans import artifacts_of_the_dead
 from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
@@ -178,10 +178,10 @@ def test_what_may_be_accepted_is_not_swept_away(writer: ChainWriter) -> None:
 
     # files are as old as they are, whatever day a checkpoint calls today
     later = datetime(2100, 1, 1, tzinfo=UTC)
-    assert sweep_orphans(writer.ledger, later, dry_run=False) == []
+    assert artifacts_of_the_dead(writer.ledger, later) == []
 
     try_again(writer.ledger, request.checkpoint_id, by=ME, now=day(6))
-    assert [each.path for each in sweep_orphans(writer.ledger, later)] == [request.artifacts.path]
+    assert [each.path for each in artifacts_of_the_dead(writer.ledger, later)] == [request.artifacts.path]
 
 
 def test_trying_again_trains_the_split_again(writer: ChainWriter) -> None:
