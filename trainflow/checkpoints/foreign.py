@@ -15,57 +15,19 @@ from typing import IO, Any
 
 import msgspec
 
+from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.entries import Adoption, ArtifactFile
 from trainflow.checkpoints.store import redact
 from trainflow.clock import ensure_utc
-from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
+from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
 from trainflow.samples.partitions import label
-from trainflow.samples.pattern import PathPattern, path_pattern
+from trainflow.samples.pattern import PathPattern
 from trainflow.samples.readiness import Presence, is_sample, judge
-from trainflow.samples.spec import Ready, Samples
+from trainflow.samples.spec import Samples
 from trainflow.samples.storage import Storage, open_storage
 
 _CHUNK_BYTES = 8 << 20
-#: from the finest date that a name may hold to the coarsest
-_LENGTHS = (1, 60, 3600, 86_400, 31 * 86_400, 366 * 86_400)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-
-
-class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where the checkpoints of an existing model are. `path` is an fsspec URL, or a path relative to the project, with
-    the watermark in it: `s3://models/ranker/{watermark:%Y%m%d}/`. Raises InputError for one that cannot be."""
-
-    path: str
-    #: which one; None: the newest that is ready
-    watermark: datetime | None = None
-    #: added to the date in the name to get the watermark: a day, where folders are named by the last day trained
-    offset_seconds: float = 0.0
-    #: when a folder counts as completely written
-    ready: Ready = msgspec.field(default_factory=lambda: Ready(min_files=1))
-    #: glob of the files that are the checkpoint
-    files: str = "**"
-    storage_options: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if redact(self.path) != self.path:
-            raise InputError(
-                f"adopt.path {redact(self.path)} has credentials in it, and paths are recorded: move them to "
-                "storage_options or to the environment"
-            )
-        self.pattern()
-
-    def pattern(self) -> PathPattern:
-        """The path as a pattern of dates. Raises InputError."""
-        if "{start" in self.path:
-            raise InputError(f"adopt.path {self.path!r}: write {{watermark:%Y%m%d}} where the checkpoint's date goes")
-        problem: InputError | None = None
-        for length in _LENGTHS:
-            try:
-                return path_pattern(self.path.replace("{watermark:", "{start:"), length)
-            except InputError as error:
-                problem = error
-        said = str(problem).replace("samples.path", "adopt.path").replace("{start:", "{watermark:")
-        raise InputError(said.replace("partition's start", "watermark"))
 
 
 class Foreign(msgspec.Struct, frozen=True):

@@ -48,7 +48,15 @@ def audit(
     found = []
     for chain, ledger in _ledgers(file.some_chains(), every=every):
         known = chain.samples if ledger.chain == chain.key else None
-        report = audit_chain(ledger, known, file.project.root, now, verify_files=files, look_at_samples=samples)
+        report = audit_chain(
+            ledger,
+            known,
+            file.project.root,
+            now,
+            verify_files=files,
+            look_at_samples=samples,
+            foreign_options=chain.adopt.storage_options if chain.adopt else None,
+        )
         found.append((facts(ledger.chain, report), report))
     ok = all(report.ok for _, report in found)
     if as_json:

@@ -16,6 +16,7 @@ from trainflow.cli.opened import find_project, pipeline_path
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
@@ -76,6 +77,19 @@ class Chain(NamedTuple):
             return None
         options = sample_options(self.access.sample_options, self.settings)
         return msgspec.structs.replace(self.document.samples, storage_options=options)
+
+    @property
+    def adopt(self) -> Adopt | None:
+        """What it begins with, with what it takes to reach it."""
+        import msgspec
+
+        from trainflow.operators.storage import foreign_options
+
+        if self.document.adopt is None:
+            return None
+        options = foreign_options(self.document.adopt.path, self.access.adopt_options, self.settings)
+        adopt: Adopt = msgspec.structs.replace(self.document.adopt, storage_options=options)
+        return adopt
 
     def existing_samples(self) -> Samples:
         """Its sample table. Raises InputError where it has none."""

@@ -57,7 +57,7 @@ def plan(
     """
     from trainflow.checkpoints.recent import experiences
     from trainflow.clock import SystemClock
-    from trainflow.engine.outlook import outlook
+    from trainflow.engine.outlook import adopting, outlook
     from trainflow.engine.plan import plan as make_plan
     from trainflow.samples.inventory import open_inventory
     from trainflow.samples.pace import limits_for_target, pace_of
@@ -67,6 +67,8 @@ def plan(
     chain = file.one_chain(stage, branch)
     samples, ledger = chain.existing_samples(), chain.ledger()
     ahead = outlook(chain.document, ledger)
+    if not ledger.state().sequence and chain.adopt is not None:
+        ahead = adopting(ahead, chain.adopt, file.project.root, SystemClock().now())
     inventory = open_inventory(samples, file.project.root, SystemClock().now())
     history = experiences(ledger, ledger.state())
     limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from trainflow.checkpoints.audit import AuditReport, audit
+from trainflow.checkpoints.entries import Adoption
+from trainflow.checkpoints.foreign import problems
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.republished import comparable
 from trainflow.checkpoints.timeline import Interval
-from trainflow.errors import InputError, SampleError
+from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import label
 from trainflow.samples.repair import arrived
@@ -21,15 +25,48 @@ from trainflow.samples.split import Hole
 
 
 def audit_chain(
-    ledger: Ledger, samples: Samples | None, root: Path, now: datetime, *, verify_files: bool, look_at_samples: bool
+    ledger: Ledger,
+    samples: Samples | None,
+    root: Path,
+    now: datetime,
+    *,
+    verify_files: bool,
+    look_at_samples: bool,
+    foreign_options: Mapping[str, Any] | None = None,
 ) -> AuditReport:
-    """The report, with a notice where samples could not be looked at. Raises StoreFailure."""
-    if samples is None or not look_at_samples:
+    """The report, with a notice where samples could not be looked at. `foreign_options`: for the folder that the chain
+    adopted. Raises StoreFailure."""
+    report = _with_samples(ledger, samples if look_at_samples else None, samples, root, now, verify_files=verify_files)
+    return _with_adopted(report, ledger, root, foreign_options or {}) if verify_files else report
+
+
+def _with_samples(
+    ledger: Ledger, compared: Samples | None, samples: Samples | None, root: Path, now: datetime, *, verify_files: bool
+) -> AuditReport:
+    if compared is None:
         return audit(ledger, samples, root, now, verify_files=verify_files)
-    present = Present(open_inventory(comparable(samples), root, now))
+    present = Present(open_inventory(comparable(compared), root, now))
     report = audit(ledger, samples, root, now, fingerprint_now=present.fingerprint, verify_files=verify_files)
     there = present.arrived(report.holes)
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
+
+
+def _with_adopted(report: AuditReport, ledger: Ledger, root: Path, options: Mapping[str, Any]) -> AuditReport:
+    """Verify the folder that the chain began with. It is needed as long as nothing was trained on from it; after that
+    only a rewind to the very beginning would miss it."""
+    try:
+        start = ledger.state().start
+        found = problems(start, dict(options), root) if isinstance(start, Adoption) else []
+    except (SampleError, InputError, CheckpointError) as error:
+        return msgspec.structs.replace(report, notices=[*report.notices, f"what was adopted was not verified: {error}"])
+    if found == []:
+        return report
+    assert isinstance(start, Adoption)
+    if found is None:
+        found = [f"the folder {start.uri}, which the chain adopted, has gone"]
+    if report.head_id is not None:
+        return msgspec.structs.replace(report, notices=[*report.notices, *found])
+    return msgspec.structs.replace(report, problems=[*report.problems, *found], artifacts_ok=False, ok=False)
 
 
 @dataclass

@@ -6,12 +6,16 @@ The rule is that of the runs themselves, asked of the ledgers, so it holds where
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.base import FromNothing, Refusal, Wait, base_chain
+from trainflow.checkpoints.foreign import find
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.errors import CheckpointNotFound
 from trainflow.operators.init_from import is_fork
 from trainflow.operators.weights import choose_for
 from trainflow.serialization.document import ChainDocument
@@ -30,6 +34,14 @@ class Outlook(msgspec.Struct, frozen=True):
     begun: bool = False
     #: the run that committed that checkpoint
     pinned_run: str | None = None
+
+
+def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook:
+    """The same for a chain that has not begun, and begins with what it adopts. Raises SampleUnreadable."""
+    try:
+        return msgspec.structs.replace(ahead, watermark=find(adopt, root, now).watermark)
+    except CheckpointNotFound as error:
+        return msgspec.structs.replace(ahead, waits=str(error))
 
 
 def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:

@@ -16,6 +16,8 @@ class ChainAccess(msgspec.Struct, frozen=True):
 
     store_options: dict[str, Any] = msgspec.field(default_factory=dict)
     sample_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: of the folder that the chain adopts
+    adopt_options: dict[str, Any] = msgspec.field(default_factory=dict)
     #: what a commit keeps; empty: everything
     retention: list[Policy] = msgspec.field(default_factory=list)
     #: the stages that start from its checkpoints

@@ -16,7 +16,7 @@ of the ledger and the outcome of its attempt, or when a default depends on the t
 
 Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `trigger_dagrun`; then what
 they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `resume`, `init_from`, `command`, `saves_folder`,
-`process_group`, `lifeline`, `triggers/`.
+`process_group`, `lifeline`, `late_data`, `behind`, `adopting`, `triggers/`.
 
 Names are loaded when they are first asked for.
 """
@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.gates import Gate
     from trainflow.checkpoints.promote import Promote
     from trainflow.operators.bash import BashOperator
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from trainflow.operators.train import TrainOperator
     from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
     from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
-    from trainflow.samples.spec import Checks, GapPolicy, Ready, Samples, SplitLimits
+    from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 
 __all__ = [
+    "Adopt",
     "BashOperator",
     "CheckpointOperator",
     "Checks",
@@ -57,6 +59,7 @@ __all__ = [
     "Promote",
     "PythonOperator",
     "Ready",
+    "Republished",
     "Samples",
     "SplitLimits",
     "TrainContext",
@@ -66,6 +69,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Adopt": "checkpoints.adopt",
     "BashOperator": "operators.bash",
     "CheckpointOperator": "operators.checkpoint",
     "Checks": "samples.spec",
@@ -80,6 +84,7 @@ _MODULES = {
     "Promote": "checkpoints.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
+    "Republished": "samples.spec",
     "Samples": "samples.spec",
     "SplitLimits": "samples.spec",
     "TrainContext": "operators.training",

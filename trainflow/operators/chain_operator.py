@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import FailException
 from trainflow.operators.head import Head, head_from_xcom
-from trainflow.operators.storage import checkpoint_options, open_chain_store, sample_options
+from trainflow.operators.storage import checkpoint_options, foreign_options, open_chain_store, sample_options
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.store import Store
     from trainflow.samples.split import Split
@@ -49,6 +50,7 @@ class ChainOperator(BaseOperator):
         super().__init__(**kwargs)
         self.checkpoint = checkpoint
         self.storage_options = storage_options if storage_options is not None else _options_of(checkpoint)
+        self._adopt: Adopt | None = getattr(checkpoint.operator, "adopt", None) if _is_xcom(checkpoint) else None
 
     def head(self) -> Head:
         """The head that was handed over. Raises FailException for anything else."""
@@ -63,6 +65,11 @@ class ChainOperator(BaseOperator):
         from trainflow.checkpoints.ledger import Ledger
 
         return Ledger(self.open_store(head, ti), head.chain)
+
+    def foreign_options(self, ti: TaskInstance) -> dict[str, Any]:
+        """The options for the folder that the chain began with, where it adopted one."""
+        adopt = self._adopt
+        return {} if adopt is None else foreign_options(adopt.path, adopt.storage_options, ti.settings)
 
     def store_options(self, ti: TaskInstance) -> dict[str, Any]:
         """The options for the checkpoint store."""
@@ -95,8 +102,12 @@ class SplitOperator(ChainOperator):
         return split.reached_by(root=ti.project_root, storage_options=sample_options(self._sample_options, ti.settings))
 
 
+def _is_xcom(value: Any) -> TypeGuard[XComArg]:
+    return isinstance(value, XComArg)
+
+
 def _options_of(checkpoint: Any) -> dict[str, Any] | None:
-    if isinstance(checkpoint, XComArg):
+    if _is_xcom(checkpoint):
         options: dict[str, Any] | None = getattr(checkpoint.operator, "storage_options", None)
         return options
     return None

@@ -14,6 +14,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
+from trainflow.operators.adopting import begin_adopted
 from trainflow.operators.gated import tell_stop
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
@@ -24,6 +25,7 @@ from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.init_from import Pin
     from trainflow.checkpoints.ledger import Ledger
 
@@ -53,6 +55,10 @@ class CheckpointOperator(BaseOperator):
     returned): nothing of the base that is newer than that is used. The XCom `pin` is what to hand on in the conf of the
     run that this DAG triggers of itself. When there is nothing to start from yet, the samples task ends the run.
 
+    `adopt`: a chain without entries begins with a checkpoint that trainflow did not write, the newest (or the one
+    named) in a folder of dated ones. The ledger's first entry says which, with the digest of every file; the first run
+    trains on from it and from its watermark on. Such a folder is only ever read.
+
     Before the first entry of a chain the store is tried: one that cannot create a file only if it is absent is refused.
 
     The ledger is read anew at every try: it is the truth, and nothing else knows what the newest checkpoint is.
@@ -72,6 +78,7 @@ class CheckpointOperator(BaseOperator):
         store: str | None = None,
         storage_options: dict[str, Any] | None = None,
         init_from: Any = None,
+        adopt: Adopt | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, **kwargs)
@@ -81,10 +88,16 @@ class CheckpointOperator(BaseOperator):
         self.store = _possible(store)
         self.storage_options = storage_options
         self.init_from = init_from
+        self.adopt = adopt
+        if adopt is not None and init_from:
+            raise InputError(f"task {self.task_id!r}: give 'adopt' or 'init_from': a chain begins with one of them")
 
     def chain_facts(self) -> dict[str, Any]:
         pipeline = self.pipeline or self.dag_id
-        facts = {"pipeline": pipeline, "stage": self.stage, "branch": self.branch, "store": self.store}
+        facts: dict[str, Any] = {"pipeline": pipeline, "stage": self.stage, "branch": self.branch}
+        facts["store"] = self.store
+        if self.adopt is not None:
+            facts["adopt"] = msgspec.structs.replace(self.adopt, storage_options={})
         written = [pipeline, self.stage, self.branch, *_texts(self.init_from)]
         if not self.init_from or holds_xcom_arg(self.init_from) or any("{" in text for text in written):
             return facts  # known only when a run renders it
@@ -110,6 +123,8 @@ class CheckpointOperator(BaseOperator):
         ledger = Ledger(store, chain)
         if ledger.state().sequence == 0:
             store.probe()
+            if self.adopt is not None:
+                begin_adopted(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:
             tell_stop(ti, stop)
             raise FailException(str(stopped_error(ledger, stop)))
@@ -168,7 +183,7 @@ def _found(head: Head) -> dict[str, Any] | None:
 
 
 def _note(head: Head) -> str:
-    own = "none yet"
+    own = "none yet" if head.watermark is None else f"none yet, begins at {label(head.watermark)}"
     if head.id is not None and head.watermark is not None:
         own = f"checkpoint {head.sequence}, trained up to {label(head.watermark)}"
     if head.waits:

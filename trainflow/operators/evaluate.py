@@ -54,7 +54,7 @@ class EvaluateOperator(SplitOperator):
         ti = context["ti"]
         head = self.head()
         split = self.load_split(ti)
-        parent = fetch_judged(self.open_ledger(head, ti), head, split, ti)
+        parent = fetch_judged(self.open_ledger(head, ti), head, split, ti, self.foreign_options(ti))
         if parent is None:
             ti.set_note("no checkpoint to evaluate yet")
             return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainflow.identifiers import canonical_json
 from trainflow.operators.head import Head
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from trainflow.samples.split import Split
 
 
-def fetch_parent(ledger: Ledger, head: Head, split: Split, ti: TaskInstance) -> ParentCheckpoint | None:
+def fetch_parent(
+    ledger: Ledger, head: Head, split: Split, ti: TaskInstance, foreign: Mapping[str, Any] | None = None
+) -> ParentCheckpoint | None:
     """The checkpoint to train on from: that of the base where the stage has one, else the head that was handed over,
-    else None. Every digest is checked.
+    else what the chain adopted (`foreign`: the options for it), else None. Every digest is checked.
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
@@ -28,20 +31,41 @@ def fetch_parent(ledger: Ledger, head: Head, split: Split, ti: TaskInstance) -> 
     origin = head.origin_of(split.start, split.end)
     if origin is not None:
         return _fetch(Ledger(ledger.store, origin.chain), origin.checkpoint_id, ti)
-    return None if head.id is None else _fetch(ledger, head.id, ti)
+    return _fetch_adopted(ledger, ti, foreign) if head.id is None else _fetch(ledger, head.id, ti)
 
 
-def fetch_judged(ledger: Ledger, head: Head, split: Split, ti: TaskInstance) -> ParentCheckpoint | None:
+def fetch_judged(
+    ledger: Ledger, head: Head, split: Split, ti: TaskInstance, foreign: Mapping[str, Any] | None = None
+) -> ParentCheckpoint | None:
     """The checkpoint that scores the split before it is trained on: the head, else one of the base that has not seen
-    the split either, else None. A base that has would score its own training data. Raises as `fetch_parent`."""
+    the split either, else what the chain adopted, else None. A base that has would score its own training data.
+    Raises as `fetch_parent`."""
     from trainflow.checkpoints.ledger import Ledger
 
     if head.id is not None:
         return _fetch(ledger, head.id, ti)
     base = head.base_of(split.start, split.end)
-    if base is None or head.base is None or base.watermark > split.start:
+    if base is None:
+        return _fetch_adopted(ledger, ti, foreign)
+    if head.base is None or base.watermark > split.start:
         return None
     return _fetch(Ledger(ledger.store, head.base), base.id, ti)
+
+
+def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:
+    from trainflow.checkpoints.entries import Adoption
+    from trainflow.checkpoints.foreign import fetch
+
+    start = ledger.state().start
+    if not isinstance(start, Adoption):
+        return None
+    return ParentCheckpoint(
+        chain=ledger.chain.prefix,
+        id=start.uri,
+        sequence=start.sequence,
+        watermark=start.watermark,
+        path=fetch(start, dict(options or {}), ti.project_root, run_scratch(ti)),
+    )
 
 
 def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckpoint:

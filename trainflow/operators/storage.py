@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainflow.checkpoints.store import Store, open_store, redact
+from trainflow.checkpoints.store import Store, open_store, protocol_of, redact
 from trainflow.errors import InputError
 from trainflow.settings.model import Settings
 
@@ -41,6 +41,13 @@ def open_chain_store(url: str, *, given: Mapping[str, Any] | None, settings: Set
 def checkpoint_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
     """The options for the checkpoint store."""
     return {**settings.checkpoints.storage_options, **(given or {})}
+
+
+def foreign_options(path: str, given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """The options for a folder of checkpoints that trainflow did not write: those given with it, on top of those of the
+    project's store where that is of the same kind."""
+    same = protocol_of(path) == protocol_of(settings.checkpoints.store)
+    return {**(settings.checkpoints.storage_options if same else {}), **(given or {})}
 
 
 def sample_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class TrainOperator(SplitOperator):
         head, split = self.head(), self.load_split(ti)
         ledger = self.open_ledger(head, ti)
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.scratch / "attempts")
-        parent = fetch_parent(ledger, head, split, ti)
+        parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
         saves = StoredSaves(partials, ti)
         training = self._training(context, head, split, output, parent, saves)

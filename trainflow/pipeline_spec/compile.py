@@ -20,6 +20,7 @@ from trainflow.operators.python import PythonOperator
 from trainflow.operators.samples import XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
+from trainflow.pipeline_spec.adopt_section import adopt_of
 from trainflow.pipeline_spec.circles import base_of, is_feedback
 from trainflow.pipeline_spec.gates_section import gates_of, promotes_of
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
@@ -98,6 +99,7 @@ def _checkpoint(stage: _Stage) -> XComArg:
         init_from=spec.init_from.as_argument(feedback=is_feedback(stage.pipeline, stage.name))
         if spec.init_from
         else None,
+        adopt=adopt_of(spec.adopt) if spec.adopt else None,
         **_attempts(spec),
     )
     if spec.prepare:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from trainflow.pipeline_spec.adopt_section import AdoptSection
 from trainflow.pipeline_spec.fields import Name, Wait
 from trainflow.pipeline_spec.gates_section import Gates, Promotes
 from trainflow.pipeline_spec.init_from_section import Base
@@ -28,6 +29,8 @@ class StageSpec(Section):
     `checkpoints.store`."""
     init_from: Base | None = None
     """The stage whose checkpoints the runs of this one start from; default: each run starts from the one before it."""
+    adopt: AdoptSection | None = None
+    """An existing model that the chain begins with: the newest of a folder of dated checkpoints."""
     config: str | None = None
     """File of the model's parameters, relative to the project; laid underneath `params`."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -56,6 +59,15 @@ class StageSpec(Section):
     """Retries of the task that commits the checkpoint."""
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
+
+    @model_validator(mode="after")
+    def _begins_one_way(self) -> StageSpec:
+        if self.adopt is not None and self.init_from is not None:
+            raise ValueError(
+                "a stage that starts from another one adopts nothing: leave out 'adopt', or write 'adopt: null' in the "
+                "stage where the file says it for all of them"
+            )
+        return self
 
 
 class PipelineSpec(Section):

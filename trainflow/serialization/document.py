@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits
@@ -65,6 +66,8 @@ class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     samples: Samples | None = None
     limits: SplitLimits | None = None
     mode: str = "backfill"
+    #: where a chain without entries begins
+    adopt: Adopt | None = None
     #: the chain whose checkpoints its runs start from
     init_from: InitFrom | None = None
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author
-from trainflow.checkpoints.foreign import Adopt, describe, fetch, find, problems
+from trainflow.checkpoints.foreign import describe, fetch, find, problems
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.samples.spec import Ready
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
@@ -31,6 +32,7 @@ branch: try
 mode: latest
 store: {url: "s3://bucket/models", storage_options: {key: k, secret: hush}}
 params: {alpha: 0.1, layers: [3, 4]}
+adopt: {path: "s3://old/{watermark:%Y%m%d}/", watermark: 2013-02-01, offset: 1d, ready: {marker: DONE}, files: "*.pt"}
 retries: 4
 retry_delay: 1m
 prepare: {function: "json:loads", timeout: 5m}
@@ -112,6 +114,9 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
     head = tasks["checkpoint"]
     assert (head.pipeline, head.stage, head.branch, head.store) == ("full", "fine", "try", "s3://bucket/models")
     assert head.storage_options == {"key": "k", "secret": "hush"}
+    assert head.adopt == Adopt(
+        "s3://old/{watermark:%Y%m%d}/", datetime(2013, 2, 1, tzinfo=UTC), 86_400, Ready(marker="DONE"), "*.pt"
+    )
     samples = tasks["samples"]
     assert samples.samples == Samples(
         path="s3://bucket/t/date={start:%Y-%m-%d}/hour={start:%H}/",
@@ -214,6 +219,22 @@ def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
 
     commit: Any = dag.get_task("commit")
     assert commit.promote == (Promote("champion", ("auc >= 0.65",)),)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("adopt: {path: models/latest}", r"adopt.path 'models/latest' has no time pattern, so every checkpoint"),
+        ("adopt: {path: \"m/{watermark:%Y%m%d}\", watermark: oldest}", r"adopt.watermark"),
+        (
+            "adopt: {path: \"m/{watermark:%Y%m%d}\"}\ninit_from: other/main/main",
+            "a stage that starts from another one adopts nothing",
+        ),
+    ],
+)
+def test_what_cannot_be_adopted_is_told(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(PipelineFileError, match=said):
+        compiled(tmp_path, f"{MINIMAL}{line}\n")
 
 
 def test_a_pipeline_outside_a_project_finds_its_functions_beside_it(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""Begin a chain with a checkpoint that trainflow did not write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trainflow.errors import CheckpointError
+from trainflow.operators.author import author_of
+from trainflow.operators.storage import foreign_options
+from trainflow.samples.partitions import label
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.adopt import Adopt
+    from trainflow.checkpoints.ledger import Ledger
+
+
+def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
+    """Write the first entry. Of two engines that do so at once one wins, and both go on from what it adopted.
+
+    Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
+    """
+    from trainflow.checkpoints.begin import adopt
+    from trainflow.checkpoints.foreign import describe, find
+
+    options = foreign_options(spec.path, spec.storage_options, ti.settings)
+    spec = msgspec.structs.replace(spec, storage_options=options)
+    found = find(spec, ti.project_root, ti.clock.now())
+    files = describe(spec, found.folder, ti.project_root)
+    try:
+        adopt(ledger, found.folder, found.watermark, files, by=author_of(ti), now=ti.clock.now())
+    except CheckpointError:
+        if not ledger.state().sequence:
+            raise
+        ti.log.info("the chain was begun by somebody else meanwhile")
+        return
+    ti.log.info("the chain begins with %s, trained up to %s", found.folder, label(found.watermark))
