@@ -14,13 +14,15 @@ import pytest
 
 from trainflow.checkpoints.artifacts import output_folder
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import CheckpointRef
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.cli import main
+from trainflow.cli.branches import overrides_of_branch
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ParseFile
 from trainflow.settings.project import Project
-from trainflow.testing.chains import ChainWriter, attempt_id
+from trainflow.testing.chains import ChainWriter, attempt_id, split_of
 
 YAML = """
 pipeline: flights
@@ -138,3 +140,204 @@ def test_sweep_spares_what_a_run_that_has_not_ended_made(history: History, monke
 
     assert history.json("checkpoints", "sweep", "flights")["swept"] == []
     assert folder.exists()
+
+
+# -- rewind --------------------------------------------------------------------------------------------------------
+
+
+def test_rewind_to_a_number(history: History) -> None:
+    made = history.main.commit_many(4)
+
+    said = history.json("checkpoints", "rewind", "flights", "--to", "2", "--dry-run")
+    assert said == {
+        "rewound": [
+            {
+                "chain": "flights/main/main",
+                "from": 4,
+                "from_id": made[3].id,
+                "to": 2,
+                "to_id": made[1].id,
+                "watermark": "2013-01-03T00:00:00Z",
+                "undone": 2,
+            }
+        ],
+        "dry_run": True,
+    }
+    assert history.ledger.state().head == made[3]
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "2", "--reason", "the table was wrong")
+
+    assert (code, out) == (
+        0,
+        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03 00:00:00: 2 undone\n",
+    )
+    assert history.ledger.state().head == made[1]
+    code, out = history.run("checkpoints", "ledger", "flights")
+    assert f"rewind by person to {made[1].id} (the table was wrong)" in out
+
+
+@pytest.mark.parametrize(
+    ("before", "left"), [("2013-01-03", 2), ("2013-01-03T23:59", 2), ("2013-01-04", 3), ("2013-01-01", 0)]
+)
+def test_rewind_to_before_a_date(history: History, before: str, left: int) -> None:
+    history.main.commit_many(4)
+
+    history.json("checkpoints", "rewind", "flights", "--before", before)
+
+    assert len(history.ledger.line()) == left
+
+
+def test_a_rewind_does_not_pass_what_another_stage_started_from_unless_told(history: History) -> None:
+    base = history.main.commit_many(3)
+    fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
+    fine.commit(origin=CheckpointRef(history.main.chain, base[2].id))
+
+    code, said = history.run("checkpoints", "rewind", "flights", "--to", "1")
+    assert (code, "flights/fine/main (checkpoint 1) went on from checkpoints of flights/main/main" in said) == (2, True)
+    assert history.ledger.state().sequence == 3
+
+    found = history.json("checkpoints", "rewind", "flights", "--to", "1", "--cascade")
+
+    assert [(each["chain"], each["to"]) for each in found["rewound"]] == [
+        ("flights/fine/main", 0),
+        ("flights/main/main", 1),
+    ]
+    assert Ledger(history.store, fine.chain).state().head is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say where to"),
+        (["--to", "1", "--before", "2013-01-01"], "say where to"),
+        (["--before", "soon"], "--before soon:"),
+        (["--to", "9"], "keeps no checkpoint 9"),
+    ],
+)
+def test_a_rewind_to_nowhere_is_wrong_input(history: History, arguments: list[str], said: str) -> None:
+    history.main.commit_many(2)
+
+    code, out = history.run("checkpoints", "rewind", "flights", *arguments)
+
+    assert code in (1, 2)
+    assert said in out
+    assert history.ledger.state().sequence == 2
+
+
+def test_a_rewind_waits_for_the_runs_that_have_not_ended(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    history.main.commit_many(2)
+    asked: list[str] = []
+
+    def active(_project: object, _settings: object, dag_id: str) -> list[str]:
+        asked.append(dag_id)
+        return ["manual__1"]
+
+    monkeypatch.setattr("trainflow.cli.history.active_runs", active)
+
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "1")
+
+    assert (code, asked, history.ledger.state().sequence) == (2, ["flights"], 2)
+    assert "run manual__1 of flights has not ended" in out
+    assert "trainflow runs cancel flights manual__1" in out
+
+
+# -- fork, compare, diet -------------------------------------------------------------------------------------------
+
+
+def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: History) -> None:
+    made = history.main.commit_many(3)
+    command = ["checkpoints", "fork", "flights", "--from", "2", "--branch", "deep", "--set", "split.partitions=2"]
+
+    said = history.json(*command)
+
+    assert said == {
+        "chain": "flights/main/deep",
+        "origin": {"chain": "flights/main/main", "id": made[1].id, "sequence": 2},
+        "watermark": "2013-01-03T00:00:00Z",
+        "overrides": {"split.partitions": "2"},
+    }
+    state = Ledger(history.store, ChainKey("flights", "main", "deep")).state()
+    assert (state.sequence, state.watermark) == (1, made[1].watermark)
+    assert history.json(*command) == said
+    code, out = history.run("checkpoints", "fork", "flights", "--from", "1", "--branch", "deep")
+    assert (code, "has begun already" in out) == (1, True)
+    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "deep", {"split.partitions": "5"}) == {
+        "split.partitions": "5",
+        "branch": "deep",
+    }
+    code, out = history.run("checkpoints", "rewind", "flights", "--branch", "deep", "--to", "beginning")
+    assert (code, "no checkpoint: there is nothing to rewind" in out) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--branch", "main"], "is the branch that would be forked"),
+        (["--branch", "a b"], "cannot name a branch"),
+        (["--branch", "deep", "--set", "splat.partitions=2"], "splat"),
+        (["--branch", "deep", "--from", "7"], "keeps no checkpoint 7"),
+    ],
+)
+def test_a_fork_that_cannot_be_trained_is_not_begun(history: History, arguments: list[str], said: str) -> None:
+    history.main.commit_many(2)
+
+    code, out = history.run("checkpoints", "fork", "flights", *arguments)
+
+    assert (code != 0, said in out) == (True, True), out
+    assert history.store.folders("flights/main") == ["main"]
+
+
+def test_a_branch_that_nobody_began_cannot_be_started(history: History) -> None:
+    code, out = history.run("start", "flights", "--branch", "deep")
+
+    assert (code, "trainflow checkpoints fork flights --branch deep" in out) == (2, True)
+
+
+def forked(history: History) -> ChainWriter:
+    """main: [0, 4); deep: forked after day 1, [2, 5) with day 3 a hole."""
+    made = [history.main.commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
+    history.json("checkpoints", "fork", "flights", "--from", "2", "--branch", "deep")
+    branch = ChainWriter(history.store, history.root / "deep", ChainKey("flights", "main", "deep"))
+    origin = CheckpointRef(history.main.chain, made[1].id)
+    branch.commit(split=split_of(2, 3, [3]), origin=origin, evaluation={"auc": 0.9})
+    return branch
+
+
+def test_compare_two_branches(history: History) -> None:
+    forked(history)
+
+    said = history.json("checkpoints", "compare", "flights", "main", "deep")
+
+    assert (said["a"]["sequence"], said["b"]["sequence"]) == (4, 2)
+    assert said["scores"][-1] == {"watermark": "2013-01-06T00:00:00Z", "a": None, "b": {"auc": 0.9}}
+    assert (said["common"], len(said["only_a"]), len(said["only_b"]), said["changed"]) == (3, 1, 1, [])
+    assert said["only_b"][0]["chain"] == "flights/main/deep"
+    code, out = history.run("checkpoints", "compare", "flights", "main", "deep")
+    assert code == 0
+    assert all(words in out for words in ("A auc", "3 partitions in common", "only A: 1 partitions"))
+
+
+@pytest.mark.parametrize(("a", "b"), [("1", "3"), ("main@1", "main@3")])
+def test_compare_two_checkpoints(history: History, a: str, b: str) -> None:
+    forked(history)
+
+    said = history.json("checkpoints", "compare", "flights", a, b)
+
+    assert (said["a"]["partitions"], said["b"]["partitions"], said["common"]) == (1, 3, 1)
+    code, out = history.run("checkpoints", "compare", "flights", "main", "nobody")
+    assert (code, "never had a checkpoint nobody" in out) == (1, True)
+
+
+def test_a_diet_follows_the_weights_to_where_the_branch_was_forked(history: History) -> None:
+    branch = forked(history)
+
+    said = history.json("audit", "flights", "--branch", "deep", "--diet", "head")
+
+    assert (said["id"], said["rows"], said["began_with"]) == (branch.ledger.checkpoint().id, 40, None)
+    assert [(each["start"][:10], each["chain"], each["run_id"]) for each in said["partitions"]] == [
+        ("2013-01-01", "flights/main/main", "run-1"),
+        ("2013-01-02", "flights/main/main", "run-2"),
+        ("2013-01-03", "flights/main/deep", "run-1"),
+        ("2013-01-05", "flights/main/deep", "run-1"),
+    ]
+    code, out = history.run("audit", "flights", "--diet", "3")
+    assert (code, "3 partitions, 30 rows" in out) == (0, True)

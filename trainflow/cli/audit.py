@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.output import JSON_OPTION, print_json
-from trainflow.cli.pipelines import OVERRIDES, PIPELINE, Chain, open_pipeline
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit import AuditReport
@@ -26,6 +26,14 @@ def audit(
     overrides: list[str] = OVERRIDES,
     every: bool = typer.Option(False, "--all", help="Also stages and branches that only the store knows."),
     files: bool = typer.Option(True, "--files/--no-files", help="Read every file of every kept checkpoint."),
+    diet: str | None = typer.Option(
+        None,
+        "--diet",
+        metavar="SEQUENCE|head|ID",
+        help="Instead: every partition that the weights of this checkpoint ever learnt from.",
+    ),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
     samples: bool = typer.Option(True, "--samples/--no-samples", help="Compare with the samples as they are now."),
     as_json: bool = JSON_OPTION,
 ) -> int:
@@ -39,14 +47,22 @@ def audit(
     reason}), arrived (starts of partitions of the holes that are there now), filled (partitions that were holes once),
     skips, promoted ({alias: checkpoint}), rewinds, start (what it was forked or adopted from), entries, checkpoints,
     head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems, notices, ok.
+
+    JSON with --diet: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
+    [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
     from trainflow.clock import SystemClock
     from trainflow.engine.auditing import audit_chain
 
     file = open_pipeline(pipeline, overrides)
+    if diet is not None:
+        from trainflow.cli.diet import show_diet
+
+        return show_diet(file.one_chain(stage, branch), diet, json=as_json)
     now = SystemClock().now()
     found = []
-    for chain, ledger in _ledgers(file.some_chains(), every=every):
+    chains = [file.one_chain(stage, branch)] if stage or branch else file.some_chains()
+    for chain, ledger in _ledgers(chains, every=every):
         known = chain.samples if ledger.chain == chain.key else None
         report = audit_chain(
             ledger,

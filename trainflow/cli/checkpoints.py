@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli import retention
+from trainflow.cli import compare, history, retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -39,6 +39,8 @@ def register(app: typer.Typer) -> None:
     group.command("verify")(verify)
     group.command("ledger")(ledger)
     retention.register(group)
+    history.register(group)
+    compare.register(group)
     app.add_typer(group)
 
 

@@ -39,6 +39,9 @@ def start(
     overrides: list[str] = typer.Option(
         [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
     ),
+    branch: str | None = typer.Option(
+        None, "--branch", metavar="NAME", help="Train this branch, begun with 'trainflow checkpoints fork'."
+    ),
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
     chaos: int | None = typer.Option(
@@ -54,6 +57,11 @@ def start(
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
     path = pipeline_path(pipeline)
+    if branch is not None:
+        from trainflow.cli.branches import overrides_of_branch
+
+        given = overrides_of_branch(path, branch, parse_overrides(overrides))
+        overrides = [f"{name}={value}" for name, value in given.items()]
     if chaos is not None:
         from trainflow.cli.chaotic import start_chaotic
         from trainflow.settings.project import project_of

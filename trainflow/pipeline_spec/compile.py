@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.followers import Follower
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
@@ -54,6 +56,15 @@ class _Stage(NamedTuple):
         return [_Stage(self.pipeline, name, spec) for name, spec in stages if base_of(self.pipeline, name) == self.name]
 
 
+    @property
+    def as_follower(self) -> Follower:
+        """As the retention of its base knows it."""
+        init = self.spec.init_from
+        assert init is not None
+        chain = ChainKey(self.pipeline.pipeline, self.name, self.pipeline.branch)
+        return Follower(chain, init.at or "same_watermark", init.once)
+
+
 def compile_pipeline(spec: PipelineSpec) -> tuple[DAG, ...]:
     """The DAGs of a pipeline, in the order of its stages."""
     return tuple(_compile(_Stage(spec, name, stage)) for name, stage in spec.stages.items())
@@ -80,7 +91,7 @@ def _compile(stage: _Stage) -> DAG:
         split = _samples(spec, head)
         evaluated = _evaluate(spec, head, split)
         trained = _train(spec, head, split, evaluated)
-        committed = _commit(spec, head, split, trained, evaluated)
+        committed = _commit(stage, head, split, trained, evaluated)
         _next(stage, head, committed)
         for follower in stage.followers:
             _next_stage(stage, follower, split, committed)
@@ -150,7 +161,8 @@ def _train(spec: StageSpec, head: XComArg, split: XComArg, evaluated: XComArg | 
     return operator.output
 
 
-def _commit(spec: StageSpec, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
+def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
+    spec = stage.spec
     return CommitCheckpointOperator(
         task_id="commit",
         checkpoint=head,
@@ -160,6 +172,7 @@ def _commit(spec: StageSpec, head: XComArg, split: XComArg, trained: XComArg, ev
         gates=gates_of(spec.gates),
         promote=promotes_of(spec.promote),
         retention=policies_of(spec.retention),
+        followers=[each.as_follower for each in stage.followers],
         **_attempts(spec, spec.commit),
     ).output
 

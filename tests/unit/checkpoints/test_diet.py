@@ -1,0 +1,227 @@
+"""What weights learnt from, followed through chains; two checkpoints side by side; what a rewind takes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainflow.checkpoints.begin import adopt, fork
+from trainflow.checkpoints.cascade import undoings
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.compare import compare
+from trainflow.checkpoints.diet import Diet, diet
+from trainflow.checkpoints.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.recent import line_back
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.rewind import rewind
+from trainflow.errors import CheckpointNotFound, InputError
+from trainflow.testing.chains import ChainWriter, day, split_of
+
+ME = Author("person")
+
+
+class Chains:
+    """Several chains of one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = LocalStore(folder / "store")
+        self.scratch = folder
+        self._writers: dict[ChainKey, ChainWriter] = {}
+
+    def __getitem__(self, names: str) -> ChainWriter:
+        """`stage` or `stage/branch`."""
+        stage, _, branch = names.partition("/")
+        key = ChainKey("flights", stage, branch or "main")
+        return self._writers.setdefault(key, ChainWriter(self.store, self.scratch / names, key))
+
+    def entries(self, chain: ChainKey) -> list[LedgerEntry]:
+        return list(Ledger(self.store, chain).entries())
+
+    def ref(self, names: str, checkpoint: Checkpoint) -> CheckpointRef:
+        return CheckpointRef(self[names].chain, checkpoint.id)
+
+    def diet(self, names: str, checkpoint: Checkpoint) -> Diet:
+        return diet(self.ref(names, checkpoint), self.entries)
+
+    def line(self, names: str) -> list[Checkpoint]:
+        ledger = Ledger(self.store, self[names].chain)
+        return list(line_back(ledger, ledger.state()))
+
+
+@pytest.fixture
+def chains(tmp_path: Path) -> Chains:
+    return Chains(tmp_path)
+
+
+def days(found: Diet) -> list[int]:
+    return [(meal.start - day(0)).days for meal in found.meals]
+
+
+def test_a_diet_is_every_partition_in_the_order_of_training(chains: Chains) -> None:
+    chains["main"].commit(days=2)
+    chains["main"].commit(days=3, skip=[1])
+    last = chains["main"].commit(fills=True, split=split_of(3))
+
+    found = chains.diet("main", last)
+
+    assert days(found) == [0, 1, 2, 4, 3]
+    assert [meal.filled for meal in found.meals] == [False] * 4 + [True]
+    assert (found.rows, found.meals[0].run_id, found.meals[-1].checkpoint_id) == (50, "run-1", last.id)
+
+
+def test_a_diet_ends_where_the_weights_do_and_not_where_the_chain_does(chains: Chains) -> None:
+    first = chains["main"].commit()
+    second = chains["main"].commit()
+    rewind(chains["main"].ledger, first.id, expected_head=second.id, by=ME, now=day(9))
+    third = chains["main"].commit(days=2)
+    prune(chains["main"].ledger, [KeepLatest(1)], by=ME, now=day(9))
+
+    assert days(chains.diet("main", second)) == [0, 1]
+    assert days(chains.diet("main", third)) == [0, 1, 2]
+    assert {meal.checkpoint_id for meal in chains.diet("main", third).meals} == {first.id, third.id}
+
+
+def test_weights_that_came_from_another_stage_ate_there(chains: Chains) -> None:
+    base = chains["base"].commit_many(3)
+    chains["fine"].commit(origin=chains.ref("base", base[0]))
+    second = chains["fine"].commit(origin=chains.ref("base", base[1]))
+
+    found = chains.diet("fine", second)
+
+    # what the first fine-tune learnt is not in the weights of the second
+    assert [(meal.chain.stage, (meal.start - day(0)).days) for meal in found.meals] == [
+        ("base", 0),
+        ("base", 1),
+        ("fine", 1),
+    ]
+
+
+def test_a_forked_branch_ate_what_its_origin_had(chains: Chains) -> None:
+    made = chains["main"].commit_many(3)
+    origin = chains.ref("main", made[1])
+    fork(chains["main/deep"].ledger, origin, made[1].watermark, by=ME, now=day(9))
+    chains["main/deep"].commit(split=split_of(2, 2), origin=origin)
+    last = chains["main/deep"].commit()
+
+    found = chains.diet("main/deep", last)
+
+    assert days(found) == [0, 1, 2, 3, 4]
+    assert [meal.chain.branch for meal in found.meals] == ["main", "main", "deep", "deep", "deep"]
+
+
+def test_what_an_adopted_chain_began_with_is_named(chains: Chains) -> None:
+    adopt(chains["main"].ledger, "s3://old/1", day(5), [ArtifactFile("m", 1, "x")], by=ME, now=day(9))
+    made = chains["main"].commit(split=split_of(5))
+
+    assert (chains.diet("main", made).began_with, days(chains.diet("main", made))) == ("s3://old/1", [5])
+
+
+def test_a_checkpoint_that_no_ledger_knows_has_no_diet(chains: Chains) -> None:
+    chains["main"].commit()
+    gone = CheckpointRef(ChainKey("flights", "gone"), "x")
+    made = chains["main"].commit(origin=gone)
+
+    with pytest.raises(CheckpointNotFound, match="flights/gone/main has no checkpoint x"):
+        chains.diet("main", made)
+
+
+def test_two_branches_side_by_side(chains: Chains) -> None:
+    made = [chains["main"].commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
+    origin = chains.ref("main", made[1])
+    fork(chains["main/deep"].ledger, origin, made[1].watermark, by=ME, now=day(9))
+    last = chains["main/deep"].commit(split=split_of(2, 3, [3]), origin=origin, evaluation={"auc": 0.9})
+
+    found = compare(
+        chains.line("main"), chains.line("main/deep"), chains.diet("main", made[3]), chains.diet("main/deep", last)
+    )
+
+    assert [(each.watermark, each.a, each.b) for each in found.scores] == [
+        (day(1), {"auc": 0.5}, None),
+        (day(2), {"auc": 0.6}, None),
+        (day(3), {"auc": 0.7}, None),
+        (day(4), {"auc": 0.8}, None),
+        (day(5), None, {"auc": 0.9}),
+    ]
+    assert (found.common, found.changed) == (3, [])
+    assert [meal.start for meal in found.only_a] == [day(3)]
+    assert [meal.start for meal in found.only_b] == [day(4)]
+
+
+def test_a_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
+    one = chains["main"].commit()
+    other = chains["main/deep"].commit(split=split_of(0))
+    found = chains.diet("main/deep", other)
+    changed = Diet(found.of, [type(meal)(**{**as_dict(meal), "fingerprint": "x"}) for meal in found.meals])
+
+    result = compare([one], [other], chains.diet("main", one), changed)
+
+    assert (result.common, result.only_a, result.only_b) == (0, [], [])
+    assert [(each.a.checkpoint_id, each.b.fingerprint) for each in result.changed] == [(one.id, "x")]
+
+
+def as_dict(meal: object) -> dict[str, object]:
+    return {name: getattr(meal, name) for name in meal.__struct_fields__}  # type: ignore[attr-defined]
+
+
+# -- what a rewind takes with it -----------------------------------------------------------------------------------
+
+
+def test_a_rewind_that_nobody_depends_on_is_alone(chains: Chains) -> None:
+    made = chains["main"].commit_many(4)
+
+    (only,) = undoings(chains["main"].ledger, made[1].id)
+
+    assert (only.to_id, only.to_sequence, only.watermark, only.undone) == (made[1].id, 2, day(2), 2)
+    assert (only.head_id, only.head_sequence) == (made[3].id, 4)
+    (all_,) = undoings(chains["main"].ledger, None)
+    assert (all_.to_id, all_.to_sequence, all_.watermark, all_.undone) == (None, 0, None, 4)
+
+
+def test_later_stages_go_back_to_before_they_used_what_is_undone_and_forks_stay(chains: Chains) -> None:
+    base = chains["base"].commit_many(4)
+    fine = [chains["fine"].commit(origin=chains.ref("base", each)) for each in base[:3]]
+    last = [chains["last"].commit(origin=chains.ref("fine", fine[2]))]
+    other = chains["other"].commit(origin=chains.ref("base", base[0]))
+    fork(chains["base/deep"].ledger, chains.ref("base", base[3]), day(4), by=ME, now=day(9))
+    chains["base/deep"].commit(split=split_of(4), origin=chains.ref("base", base[3]))
+
+    plan = undoings(chains["base"].ledger, base[1].id)
+
+    assert [(each.chain.stage, each.to_id, each.undone) for each in plan] == [
+        ("last", None, 1),
+        ("fine", fine[1].id, 1),
+        ("base", base[1].id, 2),
+    ]
+    assert (last[0].sequence, other.sequence) == (1, 1)
+    assert [each.chain.stage for each in undoings(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
+
+
+def test_a_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
+    """a0 → b0 → a1 → b1 → a2: each from the one before."""
+    a = [chains["a"].commit()]
+    b = [chains["b"].commit(origin=chains.ref("a", a[0]))]
+    a.append(chains["a"].commit(origin=chains.ref("b", b[0])))
+    b.append(chains["b"].commit(origin=chains.ref("a", a[1])))
+    a.append(chains["a"].commit(origin=chains.ref("b", b[1])))
+
+    plan = undoings(chains["b"].ledger, None)
+
+    assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 0}
+    plan = undoings(chains["a"].ledger, a[0].id)
+    assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 1}
+
+
+def test_what_cannot_be_rewound_to_is_said(chains: Chains) -> None:
+    with pytest.raises(InputError, match="nothing to rewind"):
+        undoings(chains["main"].ledger, None)
+    made = chains["main"].commit_many(3)
+    prune(chains["main"].ledger, [KeepLatest(2)], by=ME, now=day(9))
+    with pytest.raises(InputError, match="its files were pruned"):
+        undoings(chains["main"].ledger, made[0].id)
+    rewind(chains["main"].ledger, made[1].id, expected_head=made[2].id, by=ME, now=day(9))
+    with pytest.raises(InputError, match="a rewind left it behind"):
+        undoings(chains["main"].ledger, made[2].id)

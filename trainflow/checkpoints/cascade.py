@@ -1,0 +1,110 @@
+"""What a rewind takes with it: later stages whose line holds weights that came from what is undone.
+
+A fork is left alone: it stands on its own line from the moment it was forked, and its fork point is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Checkpoint
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.prune import chains_of
+from trainflow.checkpoints.recent import line_back
+from trainflow.checkpoints.store import Store
+from trainflow.errors import InputError
+
+
+class Undoing(msgspec.Struct, frozen=True):
+    """One chain that is rewound from `head_id` to `to_id` (None: to before its first checkpoint)."""
+
+    chain: ChainKey
+    head_id: str
+    head_sequence: int
+    to_id: str | None
+    #: 0: to before the first checkpoint
+    to_sequence: int
+    #: up to where it is trained then; None: not at all, or to where it was forked or adopted
+    watermark: datetime | None
+    #: checkpoints that leave the line
+    undone: int
+
+
+def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
+    """The rewind of a chain and all that follows from it, in the order to do it: who depends on another goes first.
+
+    Raises InputError where the target is no kept ancestor of the head; LedgerCorrupt, StoreFailure.
+    """
+    lines = {ledger.chain: list(line_back(ledger, ledger.state()))}
+    found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
+    others = [key for key in _all_chains(ledger.store) if key != ledger.chain]
+    ledgers = {key: Ledger(ledger.store, key) for key in others}
+    for key, other in ledgers.items():
+        state = other.state()
+        if state.bases:
+            lines[key] = list(line_back(other, state))
+    moved = True
+    while moved:
+        moved = False
+        for key in lines:
+            undone = _undone_ids(lines, found)
+            first = _first_tainted(key, lines[key], undone, found.get(key))
+            if first is not None:
+                found[key] = _undoing(ledgers.get(key, ledger), lines[key], first.parent_id)
+                moved = True
+    return [found[key] for key in reversed(list(found))]
+
+
+def _first_tainted(
+    chain: ChainKey, line: list[Checkpoint], undone: set[tuple[ChainKey, str]], already: Undoing | None
+) -> Checkpoint | None:
+    """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
+    edge = already.to_sequence if already else None
+    for entry in reversed(line):
+        if edge is not None and entry.sequence > edge:
+            return None
+        origin = entry.origin
+        if origin and origin.chain.stage != chain.stage and (origin.chain, origin.checkpoint_id) in undone:
+            return entry
+    return None
+
+
+def _undone_ids(lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, Undoing]) -> set[tuple[ChainKey, str]]:
+    return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.sequence > each.to_sequence}
+
+
+def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undoing:
+    state = ledger.state()
+    if state.head is None:
+        raise InputError(f"chain {ledger.chain} in {ledger.store.url} has no checkpoint: there is nothing to rewind")
+    summary = ledger.find(target) if target else None
+    if target and (summary is None or not summary.on_line):
+        why = "its files were pruned" if summary is None else "a rewind left it behind"
+        raise InputError(
+            f"chain {ledger.chain} cannot be rewound to checkpoint {target}: {why}; 'trainflow checkpoints list' shows "
+            "what can be rewound to"
+        )
+    sequence = summary.sequence if summary else 0
+    return Undoing(
+        chain=ledger.chain,
+        head_id=state.head.id,
+        head_sequence=state.head.sequence,
+        to_id=target,
+        to_sequence=sequence,
+        watermark=summary.watermark if summary else state.start.watermark if state.start else None,
+        undone=sum(entry.sequence > sequence for entry in line),
+    )
+
+
+def _all_chains(store: Store) -> Iterator[ChainKey]:
+    """Every chain of the store: a stage may start from another pipeline's checkpoints."""
+    for pipeline in store.folders(""):
+        try:
+            yield from chains_of(store, pipeline)
+        except InputError:
+            # a folder that no chain can have
+            continue

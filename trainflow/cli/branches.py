@@ -1,0 +1,39 @@
+"""A branch of a pipeline: the same file, read with another branch's name and what the fork was told to do otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainflow.cli.pipelines import PipelineFile, read_pipeline
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.chain import ChainKey
+
+
+def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[str, str]:
+    """What a file is to be read with to train a branch: its fork's overrides, then `given`. Raises InputError."""
+    from trainflow.checkpoints.entries import Fork
+
+    file = read_pipeline(path, {**given, "branch": branch})
+    states = [chain.ledger().state() for chain in file.some_chains() if chain.key.branch == branch]
+    if not any(state.sequence for state in states):
+        raise InputError(
+            f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
+            f"--branch {branch}'"
+        )
+    forked: dict[str, str] = {}
+    for state in states:
+        if isinstance(state.start, Fork):
+            forked |= state.start.overrides
+    return {**forked, **given, "branch": branch}
+
+
+def dags_of(file: PipelineFile, key: ChainKey) -> list[str]:
+    """Ids of the DAGs of the file that train a chain, be it of a branch."""
+    found = [chain.dag_id for chain in file.chains if chain.key == key]
+    if found or all(chain.key.pipeline != key.pipeline for chain in file.chains):
+        return found
+    branch = read_pipeline(file.path, {"branch": key.branch})
+    return [chain.dag_id for chain in branch.chains if chain.key == key]

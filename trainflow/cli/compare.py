@@ -1,0 +1,171 @@
+"""`trainflow checkpoints compare`: what sets two checkpoints, or two branches, apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, open_pipeline
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.compare import Comparison
+    from trainflow.checkpoints.diet import Diet, Meal
+    from trainflow.checkpoints.entries import Checkpoint, LedgerEntry
+
+_SHOWN = 20
+SIDE = "A branch (its head), a checkpoint's number or id, or BRANCH@NUMBER."
+
+
+class Side(NamedTuple):
+    """One of the two."""
+
+    name: str
+    chain: ChainKey
+    checkpoint: Checkpoint
+    #: those that lead to it
+    line: list[Checkpoint]
+    diet: Diet
+
+
+def register(group: typer.Typer) -> None:
+    """Add the command."""
+    group.command("compare")(compare)
+
+
+def compare(
+    pipeline: str = PIPELINE,
+    a: str = typer.Argument(metavar="A", help=SIDE),
+    b: str = typer.Argument(metavar="B", help=SIDE),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Compare two checkpoints or branches: metrics over the watermark side by side, and what they were trained on.
+
+    Metrics are scores on samples not seen before where there are any, else the trainer's own.
+
+    JSON: {a: {chain, id, sequence, watermark, partitions}, b: {…}, scores: [{watermark, a, b}], common, only_a, only_b
+    (partitions: {start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}), changed:
+    [{a, b}]}.
+    """
+    from trainflow.checkpoints.compare import compare as difference
+
+    chain = open_pipeline(pipeline).one_chain(stage, branch)
+    reader = _Entries(chain)
+    one, other = _side(chain, a, reader), _side(chain, b, reader)
+    found = difference(one.line, other.line, one.diet, other.diet)
+    if as_json:
+        print_json({"a": _facts(one), "b": _facts(other), **_plain(found)})
+    else:
+        _show(one, other, found)
+    return 0
+
+
+class _Entries:
+    """The entries of chains, read once each."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._read: dict[ChainKey, list[LedgerEntry]] = {}
+
+    def __call__(self, key: ChainKey) -> list[LedgerEntry]:
+        if key not in self._read:
+            self._read[key] = list(self._chain.ledger(key).entries())
+        return self._read[key]
+
+
+def _side(chain: Chain, which: str, entries_of: _Entries) -> Side:
+    """Raises CheckpointNotFound, InputError."""
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.diet import diet
+    from trainflow.checkpoints.entries import CheckpointRef
+    from trainflow.checkpoints.prune import chains_of
+    from trainflow.cli.diet import find_ever
+
+    own = chain.key
+    store = chain.ledger().store
+    branches = {key.branch for key in chains_of(store, own.pipeline) if key.stage == own.stage}
+    branch, at, number = which.partition("@")
+    if which in branches:
+        branch, number = which, "head"
+    elif not at:
+        branch, number = own.branch, which
+    key = ChainKey(own.pipeline, own.stage, branch)
+    checkpoint = find_ever(chain.ledger(key), number, entries_of(key))
+    return Side(
+        which, key, checkpoint, _line(checkpoint, entries_of(key)), diet(CheckpointRef(key, checkpoint.id), entries_of)
+    )
+
+
+def _line(checkpoint: Checkpoint, entries: list[LedgerEntry]) -> list[Checkpoint]:
+    from trainflow.checkpoints.entries import Checkpoint as Kind
+
+    by_id = {entry.id: entry for entry in entries if isinstance(entry, Kind)}
+    line: list[Checkpoint] = []
+    place: Checkpoint | None = checkpoint
+    while place is not None:
+        line.append(place)
+        place = by_id.get(place.parent_id or "")
+    return line
+
+
+def _facts(side: Side) -> dict[str, Any]:
+    return {
+        "chain": str(side.chain),
+        "id": side.checkpoint.id,
+        "sequence": side.checkpoint.sequence,
+        "watermark": side.checkpoint.watermark,
+        "partitions": len(side.diet.meals),
+    }
+
+
+def _plain(found: Comparison) -> dict[str, Any]:
+    from trainflow.cli.diet import as_json
+
+    return {
+        "scores": found.scores,
+        "common": found.common,
+        "only_a": [as_json(meal) for meal in found.only_a],
+        "only_b": [as_json(meal) for meal in found.only_b],
+        "changed": [{"a": as_json(each.a), "b": as_json(each.b)} for each in found.changed],
+    }
+
+
+def _show(one: Side, other: Side, found: Comparison) -> None:
+    for name, side in (("A", one), ("B", other)):
+        typer.echo(
+            f"{name}  {side.chain}  checkpoint {side.checkpoint.sequence}, trained up to "
+            f"{text(side.checkpoint.watermark)}, {len(side.diet.meals)} partitions"
+        )
+    names = sorted({name for score in found.scores for name in {**(score.a or {}), **(score.b or {})}})
+    rows = [
+        {
+            "watermark": score.watermark,
+            **{f"a {name}": (score.a or {}).get(name) for name in names},
+            **{f"b {name}": (score.b or {}).get(name) for name in names},
+        }
+        for score in found.scores
+    ]
+    columns = {"watermark": "TRAINED UP TO"}
+    for name in names:
+        columns |= {f"a {name}": f"A {name}", f"b {name}": f"B {name}"}
+    if names:
+        print_rows(rows, columns, as_json=False, empty="")
+    typer.echo(f"{found.common} partitions in common, {len(found.changed)} with another content")
+    _show_meals("only A", found.only_a)
+    _show_meals("only B", found.only_b)
+    _show_meals("another content", [each.a for each in found.changed])
+
+
+def _show_meals(what: str, meals: list[Meal]) -> None:
+    if not meals:
+        return
+    typer.echo(f"{what}: {len(meals)} partitions")
+    for meal in meals[:_SHOWN]:
+        where = f"checkpoint {meal.sequence} of {meal.chain}"
+        typer.echo(f"  {text(meal.start)} to {text(meal.end)}  {where}  {meal.run_id}")
+    if len(meals) > _SHOWN:
+        typer.echo(f"  … and {len(meals) - _SHOWN} more (--json shows all)")

@@ -1,0 +1,213 @@
+"""`trainflow checkpoints rewind` and `fork`: go back in a chain, or go on from there beside it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.activity import active_runs
+from trainflow.cli.branches import dags_of
+from trainflow.cli.output import JSON_OPTION, print_json, text
+from trainflow.cli.person import person
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline, read_pipeline
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.cascade import Undoing
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.state import CheckpointSummary
+
+BEGINNING = "beginning"
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("rewind")(rewind)
+    group.command("fork")(fork)
+
+
+# -- rewind --------------------------------------------------------------------------------------------------------
+
+
+def rewind(
+    pipeline: str = PIPELINE,
+    to: str | None = typer.Option(
+        None, "--to", metavar="SEQUENCE|ID|beginning", help="The checkpoint that becomes the head."
+    ),
+    before: str | None = typer.Option(
+        None, "--before", metavar="DATE", help="To the newest checkpoint that has trained nothing from then on."
+    ),
+    cascade: bool = typer.Option(
+        False, "--cascade", help="Rewind later stages that went on from what is undone, too."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be rewound."),
+    reason: str = typer.Option("", "--reason", help="Why; it is kept in the ledger."),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Move the head of a chain back; training goes forward again from there. Nothing is deleted.
+
+    Refused while a run of the chain has not ended, and where a later stage started from a checkpoint that would be
+    undone: --cascade rewinds that one, too. Skips after the new head are taken back.
+
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone}], dry_run}.
+    """
+    from trainflow.checkpoints.cascade import undoings
+
+    file = open_pipeline(pipeline)
+    chain = file.one_chain(stage, branch)
+    ledger = chain.ledger()
+    plan = undoings(ledger, _target(ledger, to, before))
+    if len(plan) > 1 and not cascade:
+        others = ", ".join(f"{each.chain} (checkpoint {each.head_sequence})" for each in plan[:-1])
+        raise InputError(
+            f"{others} went on from checkpoints of {ledger.chain} that would be undone; nothing was rewound. "
+            "--cascade rewinds them as well, --dry-run shows how far"
+        )
+    if not dry_run:
+        _check_that_nothing_runs(file, plan)
+        _rewind(chain, plan, reason)
+    if as_json:
+        print_json({"rewound": [_undone(each) for each in plan], "dry_run": dry_run})
+        return 0
+    for each in plan:
+        target = f"checkpoint {each.to_sequence}" if each.to_id else "before the first checkpoint"
+        trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
+        would = "would be rewound" if dry_run else "is rewound"
+        typer.echo(
+            f"{each.chain} {would} from checkpoint {each.head_sequence} to {target}{trained}: {each.undone} undone"
+        )
+    return 0
+
+
+def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
+    """The id of the checkpoint to rewind to; None: to before the first. Raises InputError, CheckpointNotFound."""
+    from trainflow.cli.checkpoints import find
+
+    if (to is None) == (before is None):
+        raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
+    if to is not None:
+        return None if to == BEGINNING else find(ledger, to).id
+    limit = _moment(before or "")
+    return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
+
+
+def _ends_by(summary: CheckpointSummary, limit: datetime) -> bool:
+    return summary.watermark <= limit
+
+
+def _moment(written: str) -> datetime:
+    from trainflow.pipeline_spec.quantities import parse_moment
+
+    try:
+        return parse_moment(written)
+    except ValueError as error:
+        raise InputError(f"--before {written}: {error}") from None
+
+
+def _check_that_nothing_runs(file: PipelineFile, plan: list[Undoing]) -> None:
+    for dag_id in sorted({dag_id for each in plan for dag_id in dags_of(file, each.chain)}):
+        runs = active_runs(file.project, file.settings, dag_id)
+        if runs:
+            raise InputError(
+                f"run {runs[0]} of {dag_id} has not ended: what it trains would not fit the chain any more. Nothing "
+                f"was rewound; end it with 'trainflow runs cancel {dag_id} {runs[0]}', or wait for it"
+            )
+
+
+def _rewind(chain: Chain, plan: list[Undoing], reason: str) -> None:
+    """One ledger after the other, who depends on another first: cut short, the command may be given again."""
+    from trainflow.checkpoints.rewind import rewind as move_back
+    from trainflow.clock import SystemClock
+
+    for each in plan:
+        move_back(
+            chain.ledger(each.chain),
+            each.to_id,
+            expected_head=each.head_id,
+            by=person(chain.dag_id),
+            now=SystemClock().now(),
+            reason=reason,
+        )
+
+
+def _undone(each: Undoing) -> dict[str, Any]:
+    return {
+        "chain": str(each.chain),
+        "from": each.head_sequence,
+        "from_id": each.head_id,
+        "to": each.to_sequence,
+        "to_id": each.to_id,
+        "watermark": each.watermark,
+        "undone": each.undone,
+    }
+
+
+# -- fork ----------------------------------------------------------------------------------------------------------
+
+
+def fork(
+    pipeline: str = PIPELINE,
+    origin: str = typer.Option("head", "--from", metavar="SEQUENCE|head|ID", help="The checkpoint to go on from."),
+    name: str = typer.Option(..., "--branch", metavar="NAME", help="The new branch."),
+    overrides: list[str] = typer.Option(
+        [], "--set", metavar="NAME=VALUE", help="What the branch does otherwise, e.g. --set params.rate=0.1."
+    ),
+    stage: str | None = STAGE,
+    source: str | None = typer.Option(None, "--of", metavar="BRANCH", help="The branch to fork; default: the file's."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Begin a branch: a chain beside this one, over the same samples, from one of its checkpoints.
+
+    The checkpoint is kept for as long as the branch is there. `trainflow start PIPELINE --branch NAME` trains it.
+
+    JSON: {chain, origin: {chain, id, sequence}, watermark, overrides}.
+    """
+    from trainflow.checkpoints.begin import fork as begin
+    from trainflow.checkpoints.entries import CheckpointRef
+    from trainflow.cli.checkpoints import find
+    from trainflow.cli.start import parse_overrides
+    from trainflow.clock import SystemClock
+    from trainflow.identifiers import check_name
+
+    given = parse_overrides(overrides)
+    check_name(name, "branch")
+    file = open_pipeline(pipeline)
+    chain = file.one_chain(stage, source)
+    checkpoint = find(chain.ledger(), origin)
+    key = _branch_of(file, chain, name, given)
+    made = begin(
+        chain.ledger(key),
+        CheckpointRef(chain.key, checkpoint.id),
+        checkpoint.watermark,
+        overrides=given,
+        by=person(chain.dag_id),
+        now=SystemClock().now(),
+    )
+    if as_json:
+        there = {"chain": str(chain.key), "id": checkpoint.id, "sequence": checkpoint.sequence}
+        print_json({"chain": str(key), "origin": there, "watermark": made.watermark, "overrides": made.overrides})
+        return 0
+    typer.echo(
+        f"{key} goes on from checkpoint {checkpoint.sequence} of {chain.key}, trained up to {text(made.watermark)}"
+    )
+    typer.echo(f"train it: trainflow start {pipeline} --branch {name}")
+    return 0
+
+
+def _branch_of(file: PipelineFile, chain: Chain, name: str, given: dict[str, str]) -> Any:
+    """The chain of a branch, its file read with the overrides: what is wrong with them is said before it begins."""
+    from trainflow.checkpoints.chain import ChainKey
+
+    key = ChainKey(chain.key.pipeline, chain.key.stage, name)
+    if key == chain.key:
+        raise InputError(f"{name!r} is the branch that would be forked: name another one")
+    if key not in [each.key for each in read_pipeline(file.path, {**given, "branch": name}).some_chains()]:
+        raise InputError(
+            f"{file.name} has no 'branch' that --set can change, so no branch of it can be trained: a Python pipeline "
+            "takes it from its overrides and gives it to CheckpointOperator"
+        )
+    return key
