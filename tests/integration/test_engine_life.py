@@ -16,7 +16,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock, running_engine
 from trainflow.errors import EngineAlreadyRunning, EngineError
-from trainflow.metadata import schema, service_queries, trigger_queries
+from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
 from trainflow.settings.project import Project
@@ -118,6 +118,30 @@ def test_stopping_sends_attempts_back_without_blame(project: Project) -> None:
         go(project)
         assert engine.finish(run) == "success"
         assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["preempted", "success"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "cleared"])
+def test_what_a_person_ends_stops_at_once(project: Project, how: str) -> None:
+    """The engine hears of it, and waits for no heartbeat."""
+    with embedded(project, quiet(engine={"heartbeat_seconds": 3600.0, "poll_seconds": 3600.0})) as engine:
+        assert engine.load() is None
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        pid = pid_of(engine, run)
+        now = engine.engine.clock.now()
+        with engine.engine.database.transaction() as connection:
+            if how == "cancelled":
+                row = run_queries.by_id(connection, run)
+                run_queries.cancel(connection, row, engine.engine.versions, now, note="enough", mirrored=False)
+            else:
+                run_queries.clear(connection, run, now)
+        engine.engine.reactor.wake()
+        engine.until(lambda: not is_alive(pid, 0.0), "the attempt to end")
+        if how == "cancelled":
+            assert engine.states(run) == {"t": "failed", "after": "skipped"}
+        else:
+            go(project)
+            assert engine.finish(run) == "success"
 
 
 def test_stopping_twice_waits_for_nobody(project: Project) -> None:

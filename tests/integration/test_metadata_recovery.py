@@ -151,6 +151,18 @@ class TestReconcile:
         reconciler.reconcile()
         assert set(first.executor.terminated) == {workload.key for workload in workloads}
 
+    def test_what_was_cancelled_is_told_to_stop_at_once(self, first: ControlPlane) -> None:
+        run = first.add_run("d")
+        kept, cleared, reported = first.tick()
+        for workload in (kept, cleared, reported):
+            first.claim(workload)
+        first.report(reported)
+        first.executor.alive.add(reported.key)
+        with first.database.transaction() as connection:
+            run_queries.clear(connection, run, first.clock.now(), [cleared.task_id])
+        self.reconciler(first).end_unwanted()
+        assert first.executor.terminated == [cleared.key]
+
     @pytest.mark.parametrize("deferred", [False, True])
     def test_one_that_has_just_reported_is_left_alone(self, first: ControlPlane, deferred: bool) -> None:
         """Its process still ends. Waiting is as legal an end of a stay as success is."""

@@ -323,6 +323,7 @@ class Engine:
         self.versions.forget_sources()
         if self._scheduler is not None:
             self._scheduler.sweep()
+            self._reconciler.end_unwanted()
         if self._triggerer is not None:
             self._triggerer.sweep()
 

@@ -12,13 +12,16 @@ from sqlalchemy import Connection, Row
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import held_queries, service_queries
+from trainflow.metadata import attempt_queries, held_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.observability.processes import is_alive
 from trainflow.states import TaskInstanceState
 
 log = logging.getLogger(__name__)
+
+#: outcomes of attempts that somebody else ended
+_UNWANTED = frozenset({"cancelled", "cleared"})
 
 
 class DeadServices(NamedTuple):
@@ -111,6 +114,18 @@ class Reconciler:
     def end_strays(self) -> None:
         """The executor is about to end: attempts that nobody waits for any more need no time to save anything."""
         for key in sorted(self._executor.running() - self._wanted(), key=_by_name):
+            self._executor.terminate(key)
+
+    def end_unwanted(self) -> None:
+        """End at once what was cancelled or cleared under way: such an attempt has not reported, and never will."""
+        if not self._executor.running():
+            return
+        strays = self._executor.running() - self._wanted()
+        if not strays:
+            return
+        with self._database.reading() as connection:
+            ended = [key for key in strays if attempt_queries.outcome(connection, key.attempt_id) in _UNWANTED]
+        for key in sorted(ended, key=_by_name):
             self._executor.terminate(key)
 
     def _wanted(self) -> set[AttemptKey]:
