@@ -171,7 +171,7 @@ def commit(home: Home, days: int, run_id: str, **more: Any) -> None:
 def test_status_of_a_project_that_never_ran(home: Home) -> None:
     status = home.json("status")
 
-    assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None}
+    assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None, "triggers": False}
     [line] = status["pipelines"]
     assert (line["dag_id"], line["head_sequence"], line["watermark"], line["lag"]) == ("days", 0, None, 0)
     assert (line["run"], line["last_run"], line["last_failure"]) == (None, None, None)

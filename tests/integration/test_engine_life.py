@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -22,6 +26,7 @@ from trainflow.observability.processes import is_alive
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
 from trainflow.testing.processes import wait_for
+from trainflow.triggerer import triggerer
 
 WriteProject = Callable[[dict[str, str]], Project]
 
@@ -235,6 +240,34 @@ class TestWaits:
             engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
             go(project)
             assert engine.finish(run) == "success"
+
+    def test_survive_event_loops_that_cannot_start(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """They are not started as fast as the machine can, and it is said that nothing is watched."""
+        monkeypatch.setattr(triggerer, "_FIRST_PAUSE_SECONDS", 0.02)
+        started: list[float] = []
+
+        def dies_at_first(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+            if "trainflow.triggerer.event_loop" in command:
+                started.append(clock.monotonic())
+                command = [sys.executable, "-c", "raise SystemExit(3)"] if len(started) <= 3 else command
+            return real(command, **options)
+
+        clock, real = SystemClock(), subprocess.Popen
+        monkeypatch.setattr(subprocess, "Popen", dies_at_first)
+        with embedded(project) as engine:
+            assert engine.load() is None
+            run = engine.trigger("defers")
+            engine.until(lambda: engine.states(run).get("t") == "deferred")
+            go(project)
+            assert engine.finish(run) == "success"
+        said = [record.getMessage() for record in caplog.records if "before it could watch" in record.getMessage()]
+        assert [message.rpartition(" in ")[2] for message in said] == ["0.02 s", "0.04 s", "0.08 s"]
+        assert "(exit code 3)" in said[0]
+        pauses = [later - earlier for earlier, later in pairwise(started)]
+        assert len(pauses) == 3
+        assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08), strict=True))
 
     def test_survive_an_event_loop_that_is_stuck(self, project: Project) -> None:
         settings = quiet(triggerer={"watchdog_seconds": 0.5}, engine={"poll_seconds": 0.1})

@@ -38,7 +38,7 @@ def status(
 ) -> int:
     """Show whether an engine is alive, and for each pipeline its head, its lag, what runs and what failed last.
 
-    JSON: {engine: {alive, pid, hostname, since}, undelivered, undelivered_reason, pipelines: [{dag_id, path, pipeline,
+    JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, pipelines: [{dag_id, path,
     stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
     import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
     last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,

@@ -231,7 +231,7 @@ def _reasons(
     if not any(row.state not in FINISHED or row.state == "upstream_failed" for row in rows):
         return {}
     now = here.clock.now()
-    alive = engine_state(here.project, here.settings, here.database, now).alive
+    engine = engine_state(here.project, here.settings, here.database, now)
     dag = dag_queries.get(connection, run.dag_id)
     running = [each for each in run_queries.unfinished_of(connection, run.dag_id) if each.state == "running"]
     refused = refusals(connection, here.settings)
@@ -244,7 +244,8 @@ def _reasons(
         wait = trigger_queries.of_task(connection, row.id) if row.state == "deferred" else None
         around = Surroundings(
             dag_id=run.dag_id,
-            engine_alive=alive,
+            engine_alive=engine.alive,
+            triggerer_alive=engine.triggers,
             paused=dag.is_paused,
             max_active_runs=dag.max_active_runs,
             running=len(running),

@@ -21,6 +21,7 @@ from trainflow.settings.project import Project
 from trainflow.states import DagRunState
 
 _SCHEDULING = ("engine", "scheduler")
+_TRIGGERING = ("engine", "triggerer")
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -30,6 +31,8 @@ class EngineState(msgspec.Struct, frozen=True):
     pid: int | None = None
     hostname: str | None = None
     since: datetime | None = None
+    #: somebody watches what deferred tasks wait for
+    triggers: bool = False
 
 
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,18 +103,22 @@ def engine_state(project: Project, settings: Settings, database: Database | None
     """The engine of this home, or a scheduler elsewhere that uses its database."""
     pid = running_engine(project.home)
     rows: Sequence[Any] = []
+    living: Sequence[Any] = []
     if database is not None:
         dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
         with database.reading() as connection:
             living = service_queries.living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
+    triggers = any(row.kind in _TRIGGERING and not _died_here(row) for row in living)
     if pid is not None:
         mine = next((row for row in reversed(rows) if row.pid == pid), None)
-        return EngineState(True, pid or None, mine.hostname if mine else None, mine.started_at if mine else None)
+        host, since = (mine.hostname, mine.started_at) if mine else (None, None)
+        # one that has just started has no lease yet
+        return EngineState(True, pid or None, host, since, triggers or mine is None)
     others = [row for row in rows if not _died_here(row)]
     if not others:
         return EngineState()
-    return EngineState(True, others[0].pid, others[0].hostname, others[0].started_at)
+    return EngineState(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
 
 
 def _died_here(row: Any) -> bool:

@@ -23,6 +23,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     dag_id: str
     engine_alive: bool
+    #: somebody watches what deferred tasks wait for
+    triggerer_alive: bool = True
     paused: bool
     max_active_runs: int
     #: running runs of the DAG
@@ -99,8 +101,10 @@ def _deferred(row: Any, around: Surroundings) -> str:
     sentence = row.note or f"waits in the triggerer for {trigger}"
     if around.deadline is not None:
         sentence += f", until {_time(around.deadline)} at the longest"
-    no_engine = _no_engine(around)
-    return f"{sentence}; {no_engine}" if no_engine else sentence
+    nobody = _no_engine(around)
+    if nobody is None and not around.triggerer_alive:
+        nobody = "no triggerer is alive to watch it: start one with 'trainflow triggerer'"
+    return f"{sentence}; {nobody}" if nobody else sentence
 
 
 def _listed(names: list[str], around: Surroundings) -> str:

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     TRAINING = "training"
     WORKING = "working"
     NO_ENGINE = "no_engine"
+    NO_TRIGGERER = "no_triggerer"
     PAUSED = "paused"
     BROKEN_FILE = "broken_file"
     MISSING_FILE = "missing_file"
@@ -136,6 +137,21 @@ def _paused(situation: Situation, _standing: Standing | None, _now: datetime) ->
     return Answer(
         Kind.PAUSED, f"it is paused: 'trainflow dags unpause {situation.dag_id}' lets it go on"
     )
+
+
+def _no_triggerer(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+    """A wait that nobody watches never ends, and does not run out either."""
+    if situation.engine.triggers:
+        return None
+    for run in situation.running:
+        for task in run.tasks:
+            if task.state == _T.DEFERRED:
+                return Answer(
+                    Kind.NO_TRIGGERER,
+                    f"run {run.number}: task '{task.task_id}' waits for its trigger, and no triggerer is alive to "
+                    "watch it: start one with 'trainflow triggerer'",
+                )
+    return None
 
 
 def _under_way(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
@@ -267,6 +283,7 @@ RULES: tuple[Rule, ...] = (
     _broken_file,
     _missing_file,
     _paused,
+    _no_triggerer,
     _under_way,
     _queued,
     _stopped,

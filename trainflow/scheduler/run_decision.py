@@ -114,14 +114,16 @@ def _stop_early(
 
 
 def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunState | None, str | None]:
-    """Is the run over? Airflow's rule: all leaves but teardowns decide."""
+    """Is the run over? Airflow's rule: all leaves but teardowns decide. In a run that trains, so does its commit: what
+    comes after it may have ended well before the commit was cleared alone, and failed."""
     waiting = [state for state in states.values() if state not in FINISHED]
     if waiting and any(state is not None for state in waiting):
         return None, None
     leaves = [states[name] for name in _leaves(document) if name in states]
     if not waiting:
         # after a failure, fail_fast skips the leaves as well: they say nothing then
-        decisive = states.values() if document.fail_fast else leaves
+        commits = [states[task.task_id] for task in document.tasks if task.role == "commit" and task.task_id in states]
+        decisive = states.values() if document.fail_fast else [*leaves, *commits]
         failed = any(state in _BAD for state in decisive)
         return (DagRunState.FAILED if failed else DagRunState.SUCCESS), None
     if any(_held_back(document, states)):

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 #: the error a task resumes with when its wait took longer than its timeout (Airflow's words)
 TRIGGER_TIMEOUT = "Trigger timeout"
 _BATCH = 2000
+#: an event loop that ends before it has said a word is started again after this long, twice as long each time
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Triggerer:
@@ -59,8 +62,12 @@ class Triggerer:
         self._peer: Peer | None = None
         self._watched: set[int] = set()
         self._heard_at = clock.monotonic()
+        self._spoke = False
         self._may_claim = True
         self._next_deadline: datetime | None = None
+        #: event loops in a row that ended before they had said a word; until when none is started
+        self._stillborn = 0
+        self._pausing = False
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -71,7 +78,7 @@ class Triggerer:
     @property
     def busy(self) -> bool:
         """Is there something to do right now?"""
-        return self._may_claim
+        return self._may_claim and not self._pausing
 
     @property
     def next_deadline(self) -> datetime | None:
@@ -81,7 +88,7 @@ class Triggerer:
     def tick(self) -> None:
         """Claim what is new; end what is overdue."""
         now = self._clock.now()
-        if self._may_claim:
+        if self.busy:
             self._claim(now)
         if self._next_deadline is not None and self._next_deadline <= now:
             self._end_overdue(now)
@@ -143,6 +150,8 @@ class Triggerer:
 
     def _heard(self, message: bytes) -> None:
         self._heard_at = self._clock.monotonic()
+        self._stillborn = 0
+        self._spoke = True
         answer = self._decoder.decode(message)
         now = self._clock.now()
         match answer:
@@ -188,20 +197,42 @@ class Triggerer:
                 start_new_session=True,
             )
         self._heard_at = self._clock.monotonic()
+        self._spoke = False
         self._peer = Peer(self._reactor, ours, on_message=self._heard, on_close=self._loop_ended)
 
     def _loop_ended(self) -> None:
         """The process died: what it watched is claimed again, by a new one."""
-        log.warning("the triggers' event loop ended unexpectedly: it is started again")
         self._peer = None
+        code: int | None = None
         if self._process is not None:
             # hung up without ending: not waited for
             self._kill_loop()
-            self._process.wait()
+            code = self._process.wait()
             self._process = None
+        if self._spoke:
+            log.warning("the triggers' event loop ended unexpectedly: it is started again")
+        else:
+            self._pause(code)
         self._watched.clear()
         self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))
         self._may_claim = True
+
+    def _pause(self, code: int | None) -> None:
+        """One that cannot even start would be started again for ever, as fast as the machine can."""
+        self._stillborn += 1
+        seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (self._stillborn - 1), _LONGEST_PAUSE_SECONDS)
+        log.error(
+            "the triggers' event loop ended (exit code %s) before it could watch anything, %d times in a row: nothing "
+            "that is waited for is noticed. What it printed says why. Started again in %g s",
+            code,
+            self._stillborn,
+            seconds,
+        )
+        self._pausing = True
+        self._reactor.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pausing = False
 
     def _kill_loop(self) -> None:
         if self._process is not None:

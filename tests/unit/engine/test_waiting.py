@@ -97,6 +97,10 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
             "waits in the triggerer for Partition, until 2026-01-02 03:05:05 UTC at the longest",
         ),
         (
+            {"state": T.DEFERRED, "note": "waits", "around": {"triggerer_alive": False}},
+            "waits; no triggerer is alive to watch it: start one with 'trainflow triggerer'",
+        ),
+        (
             {"state": T.DEFERRED, "note": "waits", "around": NO_ENGINE},
             "waits; no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it",
         ),

@@ -11,7 +11,7 @@ from trainflow.engine.why import Kind, explain
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MARK = datetime(2013, 2, 1, tzinfo=UTC)
-ALIVE = EngineState(True, 42, "here", NOW)
+ALIVE = EngineState(True, 42, "here", NOW, True)
 
 
 def at(seconds: float) -> datetime:
@@ -44,6 +44,14 @@ REFUSED = run(
 
 CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
     ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
+    (
+        "nobody watches what it waits for",
+        situation(engine=EngineState(True, 42, "here", NOW, False), running=[run(task("samples", "deferred"))]),
+        None,
+        Kind.NO_TRIGGERER,
+        "run 5: task 'samples' waits for its trigger, and no triggerer is alive to watch it: start one with "
+        "'trainflow triggerer'",
+    ),
     (
         "training, with progress",
         situation(running=[training({"done": 250.0, "total": 1000.0, "unit": "rows"})]),

@@ -160,6 +160,28 @@ class TestFailFast:
         assert after(self.document, states) == ({}, None)
 
 
+class TestCommit:
+    """Airflow asks the leaves only. A run that trains has not succeeded while its commit has not."""
+
+    document = dag(task("train"), task("commit", "train", role="commit"), task("next", "commit"))
+
+    @pytest.mark.parametrize(
+        ("state", "ends"),
+        [
+            (T.SUCCESS, DagRunState.SUCCESS),
+            (T.SKIPPED, DagRunState.SUCCESS),
+            (T.FAILED, DagRunState.FAILED),
+            (T.UPSTREAM_FAILED, DagRunState.FAILED),
+        ],
+    )
+    def test_cleared_alone_it_decides_with_the_leaves(self, state: TaskInstanceState, ends: DagRunState) -> None:
+        assert after(self.document, {"train": T.SUCCESS, "commit": state, "next": T.SUCCESS}) == ({}, ends)
+
+    def test_elsewhere_the_leaves_decide(self) -> None:
+        document = dag(task("middle"), task("leaf", "middle"))
+        assert after(document, {"middle": T.FAILED, "leaf": T.SUCCESS}) == ({}, DagRunState.SUCCESS)
+
+
 class TestTimeout:
     document = dag(*DIAMOND.tasks, dagrun_timeout_seconds=60.0)
 
