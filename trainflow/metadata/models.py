@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import SchemaItem
+from sqlalchemy.schema import CreateTable, SchemaItem
 from sqlalchemy.types import TypeEngine
 
 _T = TypeVar("_T")
@@ -46,7 +46,7 @@ class Moment(DateTime):
     """A point in time, to the microsecond."""
 
 
-# said here rather than with a variant: that would import the whole dialect of MySQL
+# said here rather than with variants and options of tables: those would import the whole dialect of MySQL
 @compiles(LongText, "mysql", "mariadb")
 def _long_text(_type: LongText, _compiler: Any, **_: Any) -> str:
     return "LONGTEXT"
@@ -55,6 +55,14 @@ def _long_text(_type: LongText, _compiler: Any, **_: Any) -> str:
 @compiles(Moment, "mysql", "mariadb")
 def _moment(_type: Moment, _compiler: Any, **_: Any) -> str:
     return "DATETIME(6)"
+
+
+@compiles(CreateTable, "mysql", "mariadb")
+def _create_table(create: CreateTable, compiler: Any, **options: Any) -> str:
+    """MySQL takes names for equal that differ in case or accents only, unless it is told not to."""
+    made: str = compiler.visit_create_table(create, **options)
+    ours = create.element.metadata is METADATA
+    return f"{made.rstrip()}CHARSET=utf8mb4 COLLATE utf8mb4_bin\n\n" if ours else made
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -100,14 +108,6 @@ METADATA = MetaData(
 )
 
 
-#: MySQL takes names for equal that differ in case or accents only, unless it is told not to
-BINARY: dict[str, Any] = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
-}
-
-
 class TableModel:
     """A table, written as a class of typed columns."""
 
@@ -121,7 +121,7 @@ class TableModel:
             if isinstance(value, Column):
                 value.name = value.key = attribute
                 columns.append(value)
-        cls.table = Table(name, METADATA, *columns, *cls.constraints, **BINARY, **options)
+        cls.table = Table(name, METADATA, *columns, *cls.constraints, **options)
 
 
 def required(type_: TypeEngine[_T], *constraints: SchemaItem, **options: Any) -> Column[_T]:
