@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.entry import importing
 from trainflow.cli.opened import pipeline_path
 from trainflow.errors import EngineAlreadyRunning, InputError
 
 if TYPE_CHECKING:
     from trainflow.cli.live import Display
+    from trainflow.dag_processor.ahead import Ahead
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
@@ -115,37 +117,40 @@ def _as_engine(
     project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool, ready: int | None
 ) -> int:
     from trainflow.clock import SystemClock
+    from trainflow.dag_processor.ahead import read_ahead
     from trainflow.engine.lock import engine_lock
     from trainflow.executors.warm_spawn import spawn
 
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
-        prestarted = None
+        prestarted = ahead = None
         if settings.executor.isolation == "fork":
             prestarted = spawn(project.root)
             stack.callback(prestarted.discard)
-        from trainflow.engine.beginning import begin
-        from trainflow.engine.engine import Engine
-        from trainflow.observability.logs import configure_logging
+            ahead = read_ahead(prestarted, project, path, overrides)
+        with importing():
+            from trainflow.engine.beginning import begin
+            from trainflow.engine.engine import Engine
+            from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
         engine = Engine(project, settings, clock=clock, prestarted=prestarted)
         stack.enter_context(engine.stopping_on_signals())
         stack.enter_context(engine.running())
-        _read(engine, path, overrides)
+        _read(engine, path, overrides, ahead)
         followings = begin(engine.database, project, settings, project.relative(path), clock.now())
         engine.reactor.wake()
         _say_ready(ready)
         return _Session(engine, followings, plain=plain).run()
 
 
-def _read(engine: Engine, path: Path, overrides: dict[str, str]) -> None:
+def _read(engine: Engine, path: Path, overrides: dict[str, str], ahead: Ahead | None) -> None:
     """Have the pipeline's file read. Raises InputError with what is wrong in it."""
     answers: list[Any] = []
     engine.on_parsed = lambda parsed, problem: answers.append(problem) if parsed == path else None
     assert engine.dag_processor is not None
-    engine.dag_processor.add(path, overrides)
+    engine.dag_processor.add(path, overrides, ahead)
     engine.run(lambda: bool(answers))
     if not answers:
         raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from trainflow.clock import Clock
+from trainflow.dag_processor.ahead import Ahead
 from trainflow.dag_processor.files import Known, Stamp, pipeline_files, stamp
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor, Timer
@@ -70,12 +71,15 @@ class DagProcessor:
         self._on_parsed = on_parsed
         self._known: dict[Path, Known] = {}
         self._queue: list[Known] = []
+        self._ahead: dict[Path, Ahead] = {}
         self._parsing: _Parsing | None = None
         self._closed = False
 
-    def add(self, path: Path, overrides: dict[str, str] | None = None) -> None:
-        """Look after this file, wherever it lies, and read it first."""
+    def add(self, path: Path, overrides: dict[str, str] | None = None, ahead: Ahead | None = None) -> None:
+        """Look after this file, wherever it lies, and read it first; `ahead`: it is being read already."""
         path = path.resolve()
+        if ahead is not None:
+            self._ahead[path] = ahead
         source = DagSource(self._project.relative(path), overrides or {})
         known = self._known.get(path)
         if known is None or known.source != source:
@@ -119,12 +123,21 @@ class DagProcessor:
     def _next(self) -> None:
         if self._parsing is None and self._queue and not self._closed:
             known = self._queue.pop(0)
-            self._parse(_Parsing(known, stamp(known.path), attempt=1))
+            ahead = self._ahead.pop(known.path, None)
+            if ahead is not None and ahead.source == known.source:
+                self._hear(_Parsing(known, ahead.stamp, attempt=1), ahead.answer)
+            else:
+                self._parse(_Parsing(known, stamp(known.path), attempt=1))
 
     def _parse(self, parsing: _Parsing) -> None:
-        self._parsing = parsing
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         request = ParseFile(parsing.known.source, str(self._project.root), str(self._project.home.path))
+        self._hear(parsing, ours)
+        with theirs:
+            self._worker().parse(Parse(request), theirs.fileno())
+
+    def _hear(self, parsing: _Parsing, answer: socket.socket) -> None:
+        self._parsing = parsing
 
         def heard(message: bytes) -> None:
             if parsing.pid is None:
@@ -133,10 +146,8 @@ class DagProcessor:
             peer.hang_up()
             self._ended(parsing, msgspec.json.decode(message, type=ParseResult))
 
-        peer = Peer(self._reactor, ours, on_message=heard, on_close=lambda: self._silent(parsing))
+        peer = Peer(self._reactor, answer, on_message=heard, on_close=lambda: self._silent(parsing))
         parsing.peer = peer
-        with theirs:
-            self._worker().parse(Parse(request), theirs.fileno())
         seconds = self._settings.dag_processor.parse_timeout_seconds
         parsing.timer = self._reactor.call_later(seconds, lambda: self._time_out(parsing, peer))
 

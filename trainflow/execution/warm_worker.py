@@ -39,6 +39,8 @@ from trainflow.settings.project import project_at
 
 #: exit code of a child that broke outside of the task's own code
 _BROKEN = 70
+#: exit code of a child that read a file and has said what is wrong with it
+_NO_DAG = 1
 
 
 class WarmWorker:
@@ -53,8 +55,12 @@ class WarmWorker:
         self._frames = frames.FrameReader()
         self._decoder = msgspec.json.Decoder(ToWorker)
         self._descriptors: list[int] = []
-        #: files whose tasks run, and what those will import is not imported yet
-        self._to_warm_up: list[DagSource] = []
+        #: files of which attempts will follow, by the child that reads them
+        self._read_by: dict[int, DagSource] = {}
+        self._to_load: list[DagSource] = []
+        #: tasks that run for the first time; what they import is to be imported here
+        self._to_warm_up: list[ExecuteTask] = []
+        self._warmed_up: set[tuple[str, str, str]] = set()
         self._spare: Spare | None = None
         self._wants_spare = False
         self._child_read, self._child_write = os.pipe()
@@ -80,14 +86,16 @@ class WarmWorker:
 
     def _patience(self) -> float | None:
         """How long to wait for a request: not at all while there is something to prepare."""
-        if self._to_warm_up or self._wants_spare:
+        if self._to_load or self._to_warm_up or self._wants_spare:
             return 0.0
         return None if self._spare is None else KEEP_SECONDS
 
     def _use_the_pause(self) -> None:
         """Nobody wants anything right now: prepare for what comes."""
-        if self._to_warm_up:
-            self._drop_spare()
+        if self._to_load:
+            self._load(self._to_load.pop(0))
+            self._wants_spare = True
+        elif self._to_warm_up:
             self._warm_up(self._to_warm_up.pop(0))
         elif self._wants_spare:
             self._fork_spare()
@@ -120,14 +128,7 @@ class WarmWorker:
         if changed is not None:
             self._say(Stale(str(changed), workload.key))
             return
-        # loaded here, so that every later child finds it loaded; a child says what is wrong with it
-        if not self._files.has(workload.source):
-            self._drop_spare()
-            with contextlib.suppress(Exception):
-                self._files.get(workload.source)
-            self._settle()
-            if request.warm_up:
-                self._to_warm_up.append(workload.source)
+        self._load(workload.source)
         pid = self._give_to_spare(workload)
         if pid is None:
             pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
@@ -135,6 +136,18 @@ class WarmWorker:
         self._say(Launched(workload.key, pid, _started(pid)))
         passed("worker: said so")
         self._wants_spare = True
+        name = (workload.source.path, workload.dag_id, workload.task_id)
+        if request.warm_up and name not in self._warmed_up:
+            self._warmed_up.add(name)
+            self._to_warm_up.append(workload)
+
+    def _load(self, source: DagSource) -> None:
+        """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
+        if not self._files.has(source):
+            self._drop_spare()
+            with contextlib.suppress(Exception):
+                self._files.get(source)
+            self._settle()
 
     def _give_to_spare(self, workload: ExecuteTask) -> int | None:
         spare, self._spare = self._spare, None
@@ -159,15 +172,19 @@ class WarmWorker:
         if spare is not None:
             spare.drop()
 
-    def _warm_up(self, source: DagSource) -> None:
-        """Import what the tasks of a file will import. Whatever goes wrong is said by the task that needs it."""
+    def _warm_up(self, workload: ExecuteTask) -> None:
+        """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
+        must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
+        before = len(sys.modules)
         with contextlib.suppress(Exception):
-            for dag in self._files.get(source).dags.values():
-                for task in dag.tasks:
-                    with contextlib.suppress(Exception):
-                        task.warm_up(self._project.root)
-        self._files.note_imports()
-        self._settle()
+            task = self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id)
+            task.warm_up(self._project.root)
+        if len(sys.modules) > before:
+            # a child that was forked before would have to import it all by itself
+            self._drop_spare()
+            self._wants_spare = True
+            self._files.note_imports()
+            self._settle()
 
     def _rehearse(self) -> None:
         """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
@@ -200,11 +217,15 @@ class WarmWorker:
             # whoever wanted to know may have ended meanwhile
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(answer_to)) as connection:
                 frames.send(connection, str(os.getpid()).encode())
-                frames.send(connection, msgspec.json.encode(parse(request.request)))
+                result = parse(request.request)
+                frames.send(connection, msgspec.json.encode(result))
+                return 0 if result.problem is None else _NO_DAG
             return 0
 
-        self._fork(child)
+        pid = self._fork(child)
         os.close(answer_to)
+        if request.load:
+            self._read_by[pid] = request.request.source
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -255,6 +276,9 @@ class WarmWorker:
             if self._spare is not None and self._spare.pid == pid:
                 self._drop_spare()
             code = os.waitstatus_to_exitcode(status)
+            source = self._read_by.pop(pid, None)
+            if source is not None and code == 0:
+                self._to_load.append(source)
             self._say(ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None))
 
     def _say(self, message: FromWorker) -> None:

@@ -9,12 +9,27 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from trainflow.messages.frames import pack
+from trainflow.messages.warm import Parse
+from trainflow.messages.workload import ParseFile
+
 
 class Spawned(NamedTuple):
     """A process that imports what every attempt needs, and our end of the line to it."""
 
     process: subprocess.Popen[bytes]
     connection: socket.socket
+
+    def parse(self, request: ParseFile) -> socket.socket:
+        """Have a file read as soon as it can, and loaded for the attempts that will follow. The answer comes on the
+        socket: the process id of the child that reads, then a `ParseResult`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        frame = pack(msgspec.json.encode(Parse(request, load=True)))
+        with theirs:
+            socket.send_fds(self.connection, [frame], [theirs.fileno()])
+        return ours
 
     def discard(self) -> None:
         """Hang up: it ends by itself. Harmless when somebody uses the line: that one has a descriptor of its own."""

@@ -8,17 +8,21 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
 
 
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
-    """Fork a child for this attempt. `warm_up`: then import, while there is nothing else to do, what the tasks of its
-    file will import."""
+    """Fork a child for this attempt. `warm_up`: then import, while there is nothing else to do, what this task imports:
+    its later attempts find it imported."""
 
     workload: ExecuteTask
     warm_up: bool = True
 
 
 class Parse(msgspec.Struct, frozen=True, tag="parse"):
-    """Fork a child that imports this file and writes a `ParseResult` to the descriptor sent along with the frame."""
+    """Fork a child that imports this file and writes a `ParseResult` to the descriptor sent along with the frame.
+
+    `load`: attempts of the file will follow; where the child got through it, load it here as well.
+    """
 
     request: ParseFile
+    load: bool = False
 
 
 class Launched(msgspec.Struct, frozen=True, tag="launched"):
