@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from trainflow.dag_processor.ahead import Ahead
+from trainflow.dag_processor.files import stamp
+from trainflow.execution.parse import parse
+from trainflow.messages import frames
+from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
@@ -174,3 +181,88 @@ def test_without_forking(write_project: WriteProject) -> None:
         write(engine, "pipelines/p.py", pipeline("the second"))
         assert engine.load() is None
         assert engine.xcoms(engine.execute("p")) == {"t": "the second"}
+
+
+class TestAFileThatWasReadAhead:
+    """Whoever starts an engine has the first file read before the engine is there."""
+
+    @staticmethod
+    def _ahead(engine: Embedded, overrides: dict[str, str] | None = None) -> tuple[Ahead, socket.socket]:
+        answer, theirs = socket.socketpair()
+        source = DagSource("pipelines/p.py", overrides or {})
+        return Ahead(source, answer, stamp(engine.project.root / "pipelines/p.py")), theirs
+
+    @staticmethod
+    def _answered(line: socket.socket, engine: Embedded) -> None:
+        """Somebody has read `p.py` when it described a DAG 'ahead'."""
+        path = engine.project.root / "ahead.py"
+        path.write_text(pipeline("ahead", "ahead"))
+        result = parse(ParseFile(DagSource("ahead.py"), str(engine.project.root), str(engine.project.home.path)))
+        frames.send(line, b"1")
+        frames.send(line, msgspec.json.encode(msgspec.structs.replace(result, modules=[])))
+
+    def _add(self, engine: Embedded, ahead: Ahead) -> None:
+        path = engine.project.root / "pipelines/p.py"
+        assert engine.engine.dag_processor is not None
+        before = len(engine.parsed.get(path, []))
+        engine.engine.dag_processor.add(path, None, ahead)
+        engine.until(lambda: len(engine.parsed.get(path, [])) > before)
+
+    @pytest.fixture
+    def engine(self, write_project: WriteProject) -> Iterator[Embedded]:
+        with embedded(write_project({"pipelines/p.py": pipeline("first")}), quiet()) as engine:
+            yield engine
+
+    def test_is_not_read_again(self, engine: Embedded) -> None:
+        ahead, line = self._ahead(engine)
+        with line:
+            self._answered(line, engine)
+            self._add(engine, ahead)
+        assert set(dags(engine)) == {"ahead"}
+
+    def test_is_read_when_the_answer_does_not_come(self, engine: Embedded) -> None:
+        ahead, line = self._ahead(engine)
+        line.close()
+        self._add(engine, ahead)
+        assert set(dags(engine)) == {"p"}
+
+    def test_is_read_when_it_was_read_in_another_way(self, engine: Embedded) -> None:
+        ahead, line = self._ahead(engine, {"params.x": "1"})
+        with line:
+            self._answered(line, engine)
+            self._add(engine, ahead)
+        assert set(dags(engine)) == {"p"}
+
+
+def test_what_a_task_imports_is_imported_for_the_next_once_it_has_run(write_project: WriteProject) -> None:
+    """A chain that is caught up ends before its trainer: nothing of the model is imported for it."""
+    heavy = (
+        "import os, pathlib\n"
+        "with open(pathlib.Path(__file__).with_name('imports.txt'), 'a') as file:\n"
+        "    file.write(f'{os.getpid()}\\n')\n"
+        "def run():\n    pass\n"
+    )
+    text = (
+        "from trainflow import DAG, SkipException\n"
+        "from trainflow.operators import PythonOperator\n"
+        "def look(dag_run):\n"
+        "    if not dag_run.conf.get('new'):\n"
+        "        raise SkipException('caught up')\n"
+        "with DAG('p'):\n"
+        "    look = PythonOperator(task_id='look', python_callable=look)\n"
+        "    look >> PythonOperator(task_id='train', python_callable='operators.heavy:run')\n"
+    )
+    project = write_project({"pipelines/p.py": text, "operators/__init__.py": "", "operators/heavy.py": heavy})
+    imports = project.root / "operators" / "imports.txt"
+    with embedded(project, quiet()) as engine:
+        engine.load()
+        engine.execute("p")
+        engine.execute("p")
+        assert not imports.exists()
+        engine.execute("p", {"new": True})
+        engine.execute("p", {"new": True})
+        assert engine.engine.executor.warm_process is not None  # type: ignore[attr-defined]
+        worker = engine.engine.executor.warm_process.pid  # type: ignore[attr-defined]
+        # once by the task itself, once for all that come after
+        assert imports.read_text().split().count(str(worker)) == 1
+        assert len(imports.read_text().split()) == 2

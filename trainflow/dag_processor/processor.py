@@ -126,8 +126,10 @@ class DagProcessor:
             ahead = self._ahead.pop(known.path, None)
             if ahead is not None and ahead.source == known.source:
                 self._hear(_Parsing(known, ahead.stamp, attempt=1), ahead.answer)
-            else:
-                self._parse(_Parsing(known, stamp(known.path), attempt=1))
+                return
+            if ahead is not None:
+                ahead.answer.close()
+            self._parse(_Parsing(known, stamp(known.path), attempt=1))
 
     def _parse(self, parsing: _Parsing) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -218,6 +220,8 @@ class DagProcessor:
     def close(self) -> None:
         """End the parse that is under way; nothing else is read."""
         self._closed = True
+        for ahead in self._ahead.values():
+            ahead.answer.close()
         parsing, self._parsing = self._parsing, None
         if parsing is None:
             return

@@ -30,6 +30,7 @@ from trainflow.messages.requests import (
     Reply,
     Request,
     RunInfo,
+    Saved,
     Start,
     Started,
     TrackingRun,
@@ -62,6 +63,7 @@ REQUESTS: list[Any] = [
     GetDagRunState(KEY, "d", "r"),
     GetTrackingRun(KEY),
     Progress(KEY, 1.5, 3.0, "rows", {"loss": 0.5, "lost": None}, "half"),
+    Saved(KEY, 5),
     Outcome(KEY, OutcomeState.PREEMPTED),
     Outcome(
         KEY,
