@@ -39,7 +39,7 @@ def status(
     """Show whether an engine is alive, and for each pipeline its head, its lag, what runs and what failed last.
 
     JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, pipelines: [{dag_id, path,
-    stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
+    pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
     import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
     last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
     undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped}]}.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from trainflow.chaos import enter
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
+from trainflow.engine import leftovers
 from trainflow.errors import EngineError
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
@@ -228,6 +229,7 @@ class Engine:
         self._scheduler.on_notice = self._notice_came
         self._reconciler = Reconciler(self.database, executor, self.service, own=self.service_id)
         self._adopt()
+        self._sweep_leftovers()
 
     def _parsing_worker(self) -> WarmProcess:
         """The executor's warm worker where there is one; otherwise one of our own."""
@@ -353,6 +355,10 @@ class Engine:
         self._notice_came()
         pause = max(self.settings.engine.poll_seconds, self._sweep_seconds * 100)
         self.reactor.call_later(pause, self._look_around)
+
+    def _sweep_leftovers(self) -> None:
+        leftovers.sweep(self.project.home, self.database, self.clock.now())
+        self.reactor.call_later(leftovers.OLD.total_seconds(), self._sweep_leftovers)
 
     def scan_files(self) -> None:
         """Look after the project's pipeline files, from now on."""

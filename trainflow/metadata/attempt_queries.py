@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
 
 from trainflow.metadata.models import Attempt, DagRun, TaskInstance
-from trainflow.states import HELD, DagRunState, TaskInstanceState
+from trainflow.states import HELD, UNFINISHED, DagRunState, TaskInstanceState
 
 ATTEMPT = Attempt.table
 TASK = TaskInstance.table
@@ -93,3 +93,9 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
     )
 
 
+
+
+def under_way(connection: Connection) -> set[str]:
+    """Every attempt that has not ended, as far as task instances know."""
+    held = (TASK.c.state.in_(sorted(UNFINISHED)), TASK.c.attempt_id.is_not(None))
+    return set(connection.execute(select(TASK.c.attempt_id).where(*held)).scalars())

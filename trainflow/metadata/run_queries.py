@@ -351,6 +351,14 @@ _UNFINISHED_OF = (
 )
 
 
+def unfinished_names(connection: Connection) -> list[tuple[str, str]]:
+    """(dag id, run id) of every run that has not ended."""
+    statement = select(RUN.c.dag_id, RUN.c.run_id).where(
+        RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
+    )
+    return [(row.dag_id, row.run_id) for row in connection.execute(statement)]
+
+
 def listing(
     connection: Connection, dag_id: str | None = None, limit: int = 100, state: DagRunState | None = None
 ) -> list[Row[Any]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainflow.identifiers import canonical_json
 from trainflow.operators.head import Head
 from trainflow.operators.training import ParentCheckpoint
 
@@ -84,8 +82,7 @@ def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckp
 
 def run_scratch(ti: TaskInstance) -> Path:
     """Where the tasks of this run keep copies of what is in a store elsewhere; its last task clears it."""
-    name = hashlib.sha256(canonical_json([ti.dag_id, ti.run_id])).hexdigest()[:24]
-    return ti.home.scratch / "runs" / name
+    return ti.home.run_scratch(ti.dag_id, ti.run_id)
 
 
 def clear_run_scratch(ti: TaskInstance) -> None:
@@ -95,4 +92,4 @@ def clear_run_scratch(ti: TaskInstance) -> None:
 
 def attempt_scratch(ti: TaskInstance) -> Path:
     """A folder for the working files of this attempt alone; made by whoever needs it."""
-    return ti.home.scratch / "attempts" / ti.attempt_id
+    return ti.home.attempts_scratch / ti.attempt_id

@@ -90,7 +90,7 @@ class TrainOperator(SplitOperator):
         ti = context["ti"]
         head, split = self.head(), self.load_split(ti)
         ledger = self.open_ledger(head, ti)
-        output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.scratch / "attempts")
+        output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
         saves = StoredSaves(partials, ti)

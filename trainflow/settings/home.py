@@ -47,6 +47,19 @@ class Home:
         return self.path / "scratch"
 
     @property
+    def attempts_scratch(self) -> Path:
+        """A working folder for each attempt, called after it."""
+        return self.scratch / "attempts"
+
+    @property
+    def runs_scratch(self) -> Path:
+        """For each run, copies of what is in a store elsewhere."""
+        return self.scratch / "runs"
+
+    def run_scratch(self, dag_id: str, run_id: str) -> Path:
+        return self.runs_scratch / hashlib.sha256(f"{dag_id}\n{run_id}".encode()).hexdigest()[:24]
+
+    @property
     def outcomes(self) -> Path:
         """Outcomes of attempts that ended while no engine was there to hear them."""
         return self.path / "outcomes"

@@ -1,0 +1,83 @@
+"""What is swept from a home, and what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from trainflow.engine.leftovers import OLD, sweep
+from trainflow.messages.outcome import Deferral, OutcomeState
+from trainflow.metadata.database import Database
+from trainflow.settings.home import Home
+from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
+from trainflow.testing.embedded import embedded
+
+NOW = START
+LONG_AGO = NOW - OLD - timedelta(seconds=1)
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("runs"), empty_task("waits"), empty_task("ends"))
+        yield plane
+
+
+def old(path: Path, *, inside: str | None = None) -> Path:
+    """A file, or a folder with a file, that nobody has touched for long."""
+    file = path / inside if inside else path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("x")
+    for each in {file, *([file.parent, path] if inside else [])}:
+        os.utime(each, (LONG_AGO.timestamp(),) * 2)
+    return path
+
+
+def everything(home: Home, attempt: str, run: str = "r1") -> list[Path]:
+    return [
+        old(home.outcome(attempt, 0)),
+        old(home.attempts_scratch / attempt, inside="output/model.bin"),
+        old(home.run_scratch("d", run), inside="parent/model.bin"),
+    ]
+
+
+def test_what_has_ended_goes_and_what_is_under_way_stays(plane: ControlPlane) -> None:
+    home = plane.project.home
+    plane.add_run("d")
+    runs, waits, ends = plane.tick()
+    plane.claim(runs)
+    plane.play(waits, OutcomeState.DEFERRED, deferral=Deferral("m.T", {}, "execute_complete"))
+    plane.play(ends)
+    stays = [*everything(home, runs.key.attempt_id), *everything(home, waits.key.attempt_id)]
+    goes = [*everything(home, ends.key.attempt_id, "over"), *everything(home, "UNKNOWN", "never heard of")]
+    assert sorted(sweep(home, plane.database, NOW)) == sorted(goes)
+    assert [path.exists() for path in stays] == [True] * 6
+    assert [path.exists() for path in goes] == [False] * 6
+    assert sweep(home, plane.database, NOW) == []
+
+
+def test_whatever_was_touched_lately_stays(plane: ControlPlane) -> None:
+    """An attempt whose database was lost goes on training: it is told by its files."""
+    home = plane.project.home
+    paths = everything(home, "ORPHAN")
+    for file in (paths[0], paths[1] / "output/model.bin", paths[2] / "parent/model.bin"):
+        os.utime(file, ((NOW - OLD).timestamp(),) * 2)
+    assert sweep(home, plane.database, NOW) == []
+    assert all(path.exists() for path in paths)
+
+
+def test_a_home_without_leftovers_costs_no_question(plane: ControlPlane) -> None:
+    nowhere = Database("sqlite:////nowhere/at/all.db")
+    assert sweep(plane.project.home, nowhere, NOW) == []
+
+
+def test_an_engine_sweeps_when_it_starts(tmp_path: Path) -> None:
+    with control_plane(tmp_path) as plane:
+        project = plane.project
+    paths = everything(project.home, "UNKNOWN")
+    with embedded(project):
+        assert not any(path.exists() for path in paths)
