@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from trainflow.testing.tiny_project import (
     DAYS,
     FILE,
     NAME,
+    PIPELINE,
     ROWS_A_DAY,
     assert_trained_exactly_once,
     digest,
@@ -115,6 +118,46 @@ def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_p
     finally:
         project.close()
         undisturbed.close()
+
+
+STAGES = """\
+stages:
+  base:
+  fine: {init_from: {stage: base}}
+  once: {init_from: {stage: base, once: true}}
+"""
+
+
+def test_kills_of_everything_in_a_pipeline_with_stages(tmp_path: Path) -> None:
+    """KILLS=100 makes it a storm."""
+    kills = int(os.environ.get("KILLS", "20"))
+    days = max(6, kills // 3)
+    pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
+    undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
+    project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
+    try:
+        killer = Killer(project, NAME, (FILE,), seed=3)
+        kinds = [killer.random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD]) for _ in range(kills)]
+        for number, kind in enumerate(kinds):
+            killer.kill_after(commits=number * 5 * days // (2 * kills), kind=kind)
+        killer.finish()
+        assert undisturbed.start(FILE).code == 0
+
+        for stage in ("base", "fine", "once"):
+            report = project.audit(NAME, stage=stage)
+            assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
+            assert contents(project, stage) == contents(undisturbed, stage)
+    finally:
+        project.close()
+        undisturbed.close()
+
+
+def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:
+    """What each checkpoint of a chain was trained on, and the digests of its files."""
+    return [
+        (each.split.start, each.split.end, each.split.digest, [file.sha256 for file in each.artifacts.files])
+        for each in project.checkpoints(NAME, stage)
+    ]
 
 
 def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:

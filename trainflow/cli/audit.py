@@ -61,8 +61,7 @@ def audit(
         return show_diet(file.one_chain(stage, branch), diet, json=as_json)
     now = SystemClock().now()
     found = []
-    chains = [file.one_chain(stage, branch)] if stage or branch else file.some_chains()
-    for chain, ledger in _ledgers(chains, every=every):
+    for chain, ledger in _ledgers(file.chosen(stage, branch), every=every):
         known = chain.samples if ledger.chain == chain.key else None
         report = audit_chain(
             ledger,

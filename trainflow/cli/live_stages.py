@@ -61,7 +61,7 @@ def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None
             f"{view.rows:,}",
             day(view.watermark),
             "  ".join(f"{name} {value:.4f}" for name, value in metrics),
-            outcome(view.last_run),
+            outcome(view.last_run) if view.last_run else "nothing was due",
         )
     console.print(table)
     console.print(f"{sum(view.runs for view in views)} checkpoints committed in {duration(seconds)}")

@@ -47,11 +47,19 @@ def opened_for(dag: str | None) -> AbstractContextManager[Opened]:
 
 def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
     """The row of the DAG. Raises DagNotFound with near matches; InputError for a file that defines not just one."""
+    rows = dags_named(connection, project, name)
+    if len(rows) > 1:
+        raise InputError(f"{name} defines {len(rows)} DAGs: name one of {', '.join(row.dag_id for row in rows)}")
+    return rows[0]
+
+
+def dags_named(connection: Connection, project: Project, name: str) -> list[Row[Any]]:
+    """The rows of the DAG of an id, or of all DAGs of a file. Raises DagNotFound with near matches, InputError."""
     from trainflow.metadata import dag_queries
 
     if not is_file(name):
         try:
-            return dag_queries.get(connection, name)
+            return [dag_queries.get(connection, name)]
         except DagNotFound as error:
             raise DagNotFound(f"{error}{_unread(project, name)}") from None
     path = project.relative(file_named(name))
@@ -61,9 +69,7 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
             f"no DAG of {path} is known yet: an engine reads it ('trainflow start {path}', or 'trainflow standalone'); "
             f"'trainflow dags test {path}' says what it defines"
         )
-    if len(ids) > 1:
-        raise InputError(f"{path} defines {len(ids)} DAGs: name one of {', '.join(ids)}")
-    return dag_queries.get(connection, ids[0])
+    return [dag_queries.get(connection, dag_id) for dag_id in ids]
 
 
 def _unread(project: Project, name: str) -> str:

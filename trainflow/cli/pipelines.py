@@ -121,6 +121,10 @@ class PipelineFile(NamedTuple):
             )
         return self.chains
 
+    def chosen(self, stage: str | None = None, branch: str | None = None) -> list[Chain]:
+        """The chains that are meant: without a choice all of them. Raises InputError."""
+        return [self.one_chain(stage, branch)] if stage or branch else self.some_chains()
+
     def one_chain(self, stage: str | None = None, branch: str | None = None) -> Chain:
         """The chain that is meant. Raises InputError when it is none or not clear which."""
         chains = self.some_chains()
@@ -131,10 +135,11 @@ class PipelineFile(NamedTuple):
         ]
         if len(found) == 1:
             return found[0]
-        if len(chains) == 1 and not found:
+        of_stage = [chain for chain in chains if stage in (None, chain.document.stage)] or chains
+        if len(of_stage) == 1 and not found:
             # a branch that was forked off is in the store and in no file
-            document = _renamed(chains[0].document, stage, branch)
-            return chains[0]._replace(document=document)
+            document = _renamed(of_stage[0].document, stage, branch)
+            return of_stage[0]._replace(document=document)
         known = ", ".join(f"{chain.dag_id} ({chain.key})" for chain in chains)
         raise InputError(f"{self.path} trains several chains: {known}; choose with --stage, --branch or by DAG id")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, open_pipeline
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
@@ -46,34 +46,46 @@ def plan(
 ) -> int:
     """Show the runs that would train what is ready now, from the head on. Nothing is changed.
 
-    Exit codes: 0, 1 when a run would fail (the gap policy or a check refuses a partition), 2 wrong input.
+    A stage that starts from another one goes as far as that one has come. Exit codes: 0, 1 when a run would fail (the
+    gap policy or a check refuses a partition), 2 wrong input.
 
-    JSON: {pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows, bytes,
-    holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
-    partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived}. Estimates come from how
-    long the runs of the newest checkpoints took, and are null without any; finish_at: when runs follow each other from
-    now on. never_catches_up: samples arrive faster than they are trained on. holes_arrived: partitions that were
-    stepped over and are there now, which 'trainflow repair' trains.
+    JSON: {chains: [{pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows,
+    bytes, holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
+    partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived}]}; of one chain the keys
+    also stand at the top. Estimates come from how long the runs of the newest checkpoints took, and are null without
+    any; finish_at: when runs follow each other from now on. never_catches_up: samples arrive faster than they are
+    trained on. holes_arrived: partitions that were stepped over and are there now, which 'trainflow repair' trains.
     """
-    from trainflow.checkpoints.recent import experiences
     from trainflow.clock import SystemClock
+
+    now = SystemClock().now()
+    found = [_of_chain(chain, runs, now) for chain in open_pipeline(pipeline, overrides).chosen(stage, branch)]
+    if as_json:
+        each = [{**facts, **{name: getattr(made, name) for name in made.__struct_fields__}} for made, facts in found]
+        print_json({**(each[0] if len(each) == 1 else {}), "chains": each})
+    else:
+        for made, facts in found:
+            _show(made, facts)
+    return EXIT_STOPPED if any(made.outcome == "stopped" for made, _ in found) else 0
+
+
+def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, Any]]:
+    from trainflow.checkpoints.recent import experiences
     from trainflow.engine.outlook import adopting, outlook
     from trainflow.engine.plan import plan as make_plan
     from trainflow.samples.inventory import open_inventory
     from trainflow.samples.pace import limits_for_target, pace_of
     from trainflow.samples.spec import SplitLimits
 
-    file = open_pipeline(pipeline, overrides)
-    chain = file.one_chain(stage, branch)
     samples, ledger = chain.existing_samples(), chain.ledger()
     ahead = outlook(chain.document, ledger)
     if not ledger.state().sequence and chain.adopt is not None:
-        ahead = adopting(ahead, chain.adopt, file.project.root, SystemClock().now())
-    inventory = open_inventory(samples, file.project.root, SystemClock().now())
+        ahead = adopting(ahead, chain.adopt, chain.project.root, now)
+    inventory = open_inventory(samples, chain.project.root, now)
     history = experiences(ledger, ledger.state())
     limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
     made = make_plan(samples, limits, ahead, inventory, most=runs, pace=pace)
-    facts = {
+    return made, {
         "pipeline": ledger.chain.pipeline,
         "stage": ledger.chain.stage,
         "branch": ledger.chain.branch,
@@ -81,11 +93,6 @@ def plan(
         "watermark": ahead.watermark,
         **_prospects(made, pace, ahead.watermark, ledger, inventory),
     }
-    if as_json:
-        print_json({**facts, **{name: getattr(made, name) for name in made.__struct_fields__}})
-    else:
-        _show(made, facts)
-    return EXIT_STOPPED if made.outcome == "stopped" else 0
 
 
 def _prospects(

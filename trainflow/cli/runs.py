@@ -11,6 +11,7 @@ from trainflow.cli.names import (
     RUN_ARGUMENT,
     check_tasks,
     dag_named,
+    dags_named,
     is_file,
     json_object,
     moment,
@@ -62,9 +63,9 @@ def list_runs(
 
     wanted = _state(state)
     with opened_for(dag) as here, here.database.reading() as connection:
-        dag_id = dag_named(connection, here.project, dag).dag_id if dag is not None else None
-        rows = [run_facts(row, here) for row in run_queries.listing(connection, dag_id, limit, wanted)]
-    empty = "no run" + (f" of {dag_id}" if dag_id else "") + (f" is {state}" if state else " yet")
+        dag_ids = [row.dag_id for row in dags_named(connection, here.project, dag)] if dag is not None else None
+        rows = [run_facts(row, here) for row in run_queries.listing(connection, dag_ids, limit, wanted)]
+    empty = "no run" + (f" of {', '.join(dag_ids)}" if dag_ids else "") + (f" is {state}" if state else " yet")
     print_rows(rows if as_json else _shown(rows), _COLUMNS, as_json=as_json, empty=empty)
 
 

@@ -112,14 +112,14 @@ def standing_of(situation: Situation, found: Look, now: datetime) -> Standing | 
 
 
 def _standing(chain: Chain, now: datetime) -> Standing:
-    from trainflow.engine.standing import Standing, standing
+    from trainflow.engine.standing import Standing, standing, with_base
     from trainflow.errors import TrainflowError
 
     try:
         ledger = chain.ledger()
     except TrainflowError as error:
         return Standing(problem=str(error))
-    return standing(ledger, chain.samples, chain.project.root, now)
+    return with_base(standing(ledger, chain.samples, chain.project.root, now), chain.document, ledger)
 
 
 def _access(situation: Situation, project: Project) -> ChainAccess | None:

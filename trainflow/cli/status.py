@@ -89,6 +89,7 @@ def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
         "holes_arrived": standing.holes_arrived if standing else None,
         "republished": standing.republished if standing else [],
         "stopped": standing.stopped if standing else [],
+        "waits": standing.waits if standing else None,
         "problem": standing.problem if standing else None,
         "paused": situation.paused,
         "missing_since": situation.missing_since,

@@ -59,10 +59,24 @@ def begin_or_follow(
     followed = frozenset(document.dag_id for document in documents)
     every = frozenset(roots.values())
     return [
-        Following(each.dag_id, roots.get(each.dag_id), each.chain, now, roots=every, followed=followed)
+        Following(
+            each.dag_id,
+            roots.get(each.dag_id),
+            each.chain,
+            now,
+            roots=every,
+            followed=followed,
+            watermark=_watermark(each.chain, look),
+        )
         for each in documents
         if each.dag_id in roots or (each.chain and each.chain.init_from)
     ]
+
+
+def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:
+    """Where a stage that nothing may be begun for stands; the runs of the others say it."""
+    ahead = look(chain) if chain is not None and chain.init_from is not None else None
+    return ahead.watermark if ahead is not None else None
 
 
 def _due(

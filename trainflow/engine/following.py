@@ -123,6 +123,7 @@ class Following:
         *,
         roots: frozenset[int],
         followed: frozenset[str] = frozenset(),
+        watermark: datetime | None = None,
     ) -> None:
         self.dag_id = dag_id
         self.chain = chain
@@ -136,7 +137,7 @@ class Following:
         self._versions = Versions()
         self._ended: set[int] = set()
         self._cursor = 0
-        self._watermark: datetime | None = None
+        self._watermark = watermark
         self._head_uri: str | None = None
 
     def look(self, connection: Connection, now: datetime) -> View:

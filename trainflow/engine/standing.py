@@ -11,6 +11,7 @@ import msgspec
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import experiences
 from trainflow.checkpoints.republished import republished
+from trainflow.engine.outlook import outlook
 from trainflow.errors import TrainflowError
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.lag import forecast, lag_behind
@@ -20,6 +21,7 @@ from trainflow.samples.readiness import Presence
 from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Hole
+from trainflow.serialization.document import ChainDocument
 
 #: so many partitions beyond the head are looked at; more are "at least so many"
 MOST = 1000
@@ -49,7 +51,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     republished: list[datetime] = []
     #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
     stopped: list[str] = []
+    #: why there is nothing to start from yet; only of a stage that starts from another one
+    waits: str | None = None
     problem: str | None = None
+
+
+def with_base(known: Standing, chain: ChainDocument, ledger: Ledger) -> Standing:
+    """The same, with what the stage's base says."""
+    if chain.init_from is None or known.problem is not None:
+        return known
+    try:
+        return msgspec.structs.replace(known, waits=outlook(chain, ledger).waits)
+    except TrainflowError as error:
+        return msgspec.structs.replace(known, problem=str(error))
 
 
 class Beyond(msgspec.Struct, frozen=True):

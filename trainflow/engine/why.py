@@ -248,6 +248,9 @@ def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> A
     start = f"'trainflow start {situation.path}'"
     samples = next((task for task in last.tasks if task.role == "samples"), None)
     note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
+    if standing is not None and standing.waits:
+        at = f" at {label(standing.watermark)}" if standing.watermark else ""
+        return Answer(Kind.CAUGHT_UP, f"caught up{at}: {standing.waits}")
     if standing is not None and standing.lag:
         more = "at least " if standing.lag_is_more else ""
         there = "partition is" if standing.lag == 1 else "partitions are"
@@ -270,6 +273,8 @@ def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> A
 def _never_started(situation: Situation, standing: Standing | None) -> Answer:
     start = f"'trainflow start {situation.path}'"
     where = ""
+    if standing is not None and standing.waits:
+        return Answer(Kind.NEVER_STARTED, f"no run of it is in this home: it {standing.waits}")
     if standing is not None and standing.watermark is not None:
         where = f", its chain stands at checkpoint {standing.head_sequence} ({label(standing.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"

@@ -207,7 +207,7 @@ def get(connection: Connection, dag_id: str, run_id: str) -> Row[Any]:
 def _unknown_run(connection: Connection, dag_id: str, run_id: str) -> str:
     import difflib
 
-    known = [row.run_id for row in listing(connection, dag_id, limit=500)]
+    known = [row.run_id for row in listing(connection, [dag_id], limit=500)]
     close = difflib.get_close_matches(run_id, known, n=1)
     see = f"; did you mean '{close[0]}'?" if close else f": see 'trainflow runs list {dag_id}'"
     return f"DAG '{dag_id}' has no run '{run_id}'" + (see if known else ", and no other run either")
@@ -360,12 +360,15 @@ def unfinished_names(connection: Connection) -> list[tuple[str, str]]:
 
 
 def listing(
-    connection: Connection, dag_id: str | None = None, limit: int = 100, state: DagRunState | None = None
+    connection: Connection,
+    dag_ids: Collection[str] | None = None,
+    limit: int = 100,
+    state: DagRunState | None = None,
 ) -> list[Row[Any]]:
-    """The newest runs, newest first."""
+    """The newest runs, newest first; of these DAGs, or of all."""
     statement = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
-    if dag_id is not None:
-        statement = statement.where(RUN.c.dag_id == dag_id)
+    if dag_ids is not None:
+        statement = statement.where(RUN.c.dag_id.in_(sorted(dag_ids)))
     if state is not None:
         statement = statement.where(RUN.c.state == state)
     return list(connection.execute(statement))

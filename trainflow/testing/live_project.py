@@ -202,12 +202,12 @@ class LiveProject:
         """How many ledger entries there are in all its chains. Counts files, so that it is cheap to ask often."""
         return sum(1 for _ in (self.root / "checkpoints" / pipeline).glob("*/*/ledger/*.json"))
 
-    def audit(self, pipeline: str, samples: Any = None) -> AuditReport:
+    def audit(self, pipeline: str, samples: Any = None, stage: str = "main") -> AuditReport:
         """Audit in this process, reading every file."""
         from trainflow.checkpoints.audit import audit
         from trainflow.clock import SystemClock
 
-        return audit(self.ledger(pipeline), samples, self.root, SystemClock().now())
+        return audit(self.ledger(pipeline, stage=stage), samples, self.root, SystemClock().now())
 
     def audit_command(self, pipeline: str) -> dict[str, Any]:
         """What `trainflow audit --json` says."""
