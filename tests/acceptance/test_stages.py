@@ -89,6 +89,8 @@ def test_every_day_the_base_and_then_its_fine_tune(made: Made) -> None:
     # the fine-tune before it has judged each day, and nobody the first one: the base has seen it
     assert [bool(entry.evaluation) for entry in fine] == [False] + [True] * (DAYS - 1)
     assert_audit_is_clean(project, DAYS, DAYS)
+    runs = json.loads(project.run("runs", "list", FILE, "--json").output)
+    assert {run["dag_id"] for run in runs} == {"tiny.base", "tiny.fine"}
 
 
 def test_pre_train_on_history_and_then_fine_tune_on_recent_data_once(made: Made) -> None:

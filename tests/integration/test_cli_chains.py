@@ -326,7 +326,7 @@ def test_overrides_name_another_chain(trained: Days) -> None:
         (["audit", "dyas"], "pipelines/days.yaml"),
         (["audit", "days", "--set", "nonsense"], "--set nonsense: write"),
         (["audit", "plain.py"], "trains no chain"),
-        (["plan", "both.py"], "choose with --stage, --branch or by DAG id"),
+        (["checkpoints", "list", "both.py"], "choose with --stage, --branch or by DAG id"),
         (["audit", "broken.py"], "broken.py:1: "),
     ],
 )

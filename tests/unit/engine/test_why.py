@@ -43,6 +43,20 @@ REFUSED = run(
 )
 
 CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
+    (
+        "a stage whose base has not come further, whatever samples there are",
+        situation(last=ENDED),
+        Standing(head_sequence=3, watermark=MARK, lag=7, waits="waits for stage base"),
+        Kind.CAUGHT_UP,
+        "caught up at 2013-02-01T00:00Z: waits for stage base",
+    ),
+    (
+        "a stage of which no run is known, and its base has nothing for it",
+        situation(),
+        Standing(waits="waits for stage base"),
+        Kind.NEVER_STARTED,
+        "no run of it is in this home: it waits for stage base",
+    ),
     ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
     (
         "nobody watches what it waits for",

@@ -13,6 +13,8 @@ from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.init_from import InitFrom
 from trainflow.errors import PipelineFileError
+from trainflow.execution import dag_files
+from trainflow.messages.workload import DagSource
 from trainflow.pipeline_spec.load import load_pipeline_file, load_spec
 from trainflow.pipeline_spec.model import PipelineSpec
 from trainflow.serialization.document import DagDocument
@@ -220,3 +222,82 @@ def test_what_belongs_to_one_stage(stages: Stages, line: str, told: str) -> None
 def test_a_stage_that_lacks_a_key_says_which(stages: Stages) -> None:
     with pytest.raises(PipelineFileError, match=r"p\.yaml:3:3: section 'stages\.a' lacks the key 'samples'"):
         stages("  a: {train: {function: 'json:loads'}}\n", "pipeline: m\n")
+
+
+# -- nothing the YAML can do is closed to Python -------------------------------------------------------------------
+
+IN_PYTHON = """\
+from datetime import UTC, datetime, timedelta
+
+from trainflow import DAG
+from trainflow.operators import *
+
+DAYS = Samples(
+    path="d/{start:%Y-%m-%d}/", length_seconds=86_400,
+    start=datetime(2013, 1, 1, tzinfo=UTC), end=datetime(2014, 1, 1, tzinfo=UTC),
+)
+OPTIONS = {"max_active_runs": 1, "default_args": {"retries": 2, "retry_delay": timedelta(seconds=10)}}
+
+
+def chain(stage, init_from=None):
+    head = CheckpointOperator(pipeline="m", stage=stage, init_from=init_from).output
+    split = DataCheckerOperator(samples=DAYS, checkpoint=head).output
+    trained = TrainOperator(function="json:loads", checkpoint=head, split=split).output
+    return head, split, CommitCheckpointOperator(checkpoint=head, split=split, trained=trained).output
+
+
+def again(stage, head, committed):
+    TriggerDagRunOperator(
+        task_id="next", trigger_dag_id=f"m.{stage}", conf={"init_from": head["pin"]}, when=committed["more"],
+        carry_conf=("repair", "skipped"),
+    )
+
+
+with DAG("m.base", **OPTIONS):
+    head, split, committed = chain("base")
+    committed >> TriggerDagRunOperator(task_id="next", trigger_dag_id="m.base", carry_conf=("repair", "skipped"))
+    for stage in ("day", "newest"):
+        TriggerDagRunOperator(task_id=f"next_{stage}", trigger_dag_id=f"m.{stage}", conf={"init_from": committed})
+    TriggerDagRunOperator(
+        task_id="next_once", trigger_dag_id="m.once", conf={"init_from": split["trained"]}, when=split["trained"],
+        trigger_rule="all_skipped",
+    )
+
+for stage, init_from in {
+    "day": {"stage": "base"},
+    "newest": {"stage": "base", "at": "latest"},
+    "back": {"stage": "forth", "feedback": True},
+    "forth": {"stage": "back"},
+}.items():
+    with DAG(f"m.{stage}", **OPTIONS):
+        head, split, committed = chain(stage, init_from)
+        again(stage, head, committed)
+        other = {"back": "forth", "forth": "back"}.get(stage)
+        if other:
+            TriggerDagRunOperator(task_id=f"next_{other}", trigger_dag_id=f"m.{other}", conf={"init_from": committed})
+
+with DAG("m.once", **OPTIONS):
+    head, split, committed = chain("once", {"stage": "base", "once": True})
+    committed >> TriggerDagRunOperator(task_id="next", trigger_dag_id="m.once", carry_conf=("repair", "skipped"))
+"""
+IN_YAML = """\
+pipeline: m
+samples: {path: "d/{start:%Y-%m-%d}/", length: 1d, start: 2013-01-01, end: 2014-01-01}
+train: {function: "json:loads"}
+stages:
+  base:
+  day: {init_from: {stage: base}}
+  newest: {init_from: {stage: base, at: latest}}
+  back: {init_from: {stage: forth}}
+  forth: {init_from: {stage: back}}
+  once: {init_from: {stage: base, once: true}}
+"""
+
+
+def test_stages_written_in_python_are_the_same_dags(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(IN_YAML)
+    (tmp_path / "p.py").write_text(IN_PYTHON)
+    yaml, python = (dag_files.load(DagSource(f"p.{suffix}"), project_at(tmp_path)).dags for suffix in ("yaml", "py"))
+    assert yaml.keys() == python.keys()
+    for dag_id in yaml:
+        assert to_document(yaml[dag_id]) == to_document(python[dag_id])

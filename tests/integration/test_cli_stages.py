@@ -1,0 +1,128 @@
+"""The commands about chains, where a file trains several: all of them, or the one that is chosen."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.cli import main
+from trainflow.execution.parse_file import parse_file
+from trainflow.messages.workload import ParseFile
+from trainflow.settings.project import Project, project_at
+from trainflow.testing.chains import START, ChainWriter
+
+YAML = """
+pipeline: p
+samples:
+  {path: "d/{start:%Y-%m-%d}/", length: 1d, start: 2013-01-01, end: 2014-01-01, ready: {min_files: 1}, files: "*"}
+split: {partitions: 2}
+train: {command: ["true"]}
+stages:
+  base:
+  fine: {init_from: {stage: base}}
+"""
+
+
+class Stages:
+    """Six days, a base that has trained four of them and a fine-tune that has trained one."""
+
+    def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.root = project.root
+        (project.root / "pipelines" / "p.yaml").write_text(YAML)
+        for number in range(6):
+            folder = project.root / "d" / f"{START + timedelta(days=number):%Y-%m-%d}"
+            folder.mkdir(parents=True)
+            (folder / "samples").write_text("x")
+        store = LocalStore(project.root / "checkpoints")
+        self.base = ChainWriter(store, project.root / "scratch" / "b", ChainKey("p", "base"))
+        self.fine = ChainWriter(store, project.root / "scratch" / "f", ChainKey("p", "fine"))
+        self.base.commit(days=1)
+        self.base.commit(days=3)
+        self.fine.commit(days=1)
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        found = main.run(list(arguments))
+        said = self._capsys.readouterr()
+        assert found == code, said
+        return said.out or said.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code))
+
+
+def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
+    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stages:
+    for name in ("configs", "pipelines"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "configs" / "trainflow.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
+    return Stages(project_at(tmp_path), capsys)
+
+
+def test_plan_shows_what_each_stage_would_train_as_far_as_its_base_has_come(stages: Stages) -> None:
+    base, fine = stages.json("plan", "p")["chains"]
+    assert [(run["start"][:10], run["end"][:10]) for run in base["runs"]] == [("2013-01-05", "2013-01-07")]
+    assert [(run["start"][:10], run["end"][:10]) for run in fine["runs"]] == [
+        ("2013-01-02", "2013-01-04"),
+        ("2013-01-04", "2013-01-05"),
+    ]
+    assert "the base has come to 2013-01-05T00:00Z" in fine["reason"]
+    one = stages.json("plan", "p", "--stage", "fine")
+    assert (one["stage"], one["chains"]) == ("fine", [fine | {"finish_at": one["finish_at"]}])
+    assert "p/base/main" in stages.run("plan", "p")
+
+
+def test_plan_of_a_stage_that_waits(stages: Stages) -> None:
+    stages.fine.commit(days=3)
+    fine = stages.json("plan", "p", "--stage", "fine")
+    assert (fine["outcome"], fine["runs"]) == ("waiting", [])
+    assert fine["reason"].startswith("waits for stage base, which has no checkpoint beyond 2013-01-05T00:00Z")
+
+
+def test_audit_proves_every_chain_and_fails_when_one_is_wrong(stages: Stages) -> None:
+    assert [chain["stage"] for chain in stages.json("audit", "p", "--no-samples")["chains"]] == ["base", "fine"]
+    file = next((stages.root / "checkpoints/p/fine/main/artifacts").rglob("*.bin"))
+    file.write_bytes(b"something else")
+    report = stages.json("audit", "p", "--no-samples", code=1)
+    assert [(chain["stage"], chain["ok"]) for chain in report["chains"]] == [("base", True), ("fine", False)]
+    assert stages.json("audit", "p", "--no-samples", "--stage", "base")["ok"] is True
+    stages.json("audit", "p", "--no-samples", "--stage", "fine", code=1)
+
+
+def test_lists_of_one_chain_ask_which(stages: Stages) -> None:
+    for command in (["checkpoints", "list"], ["samples", "list"]):
+        said = stages.run(*command, "p", code=2)
+        assert "p.base (p/base/main), p.fine (p/fine/main); choose with --stage" in said
+    assert len(stages.json("checkpoints", "list", "p", "--stage", "base")) == 2
+    assert len(stages.json("checkpoints", "list", "p.fine")) == 1
+    assert len(stages.json("samples", "list", "p", "--stage", "fine", "--to", "2013-01-07")) == 6
+
+
+def test_a_branch_of_a_stage_that_only_the_store_knows(stages: Stages) -> None:
+    ChainWriter(stages.base.store, stages.root / "scratch" / "x", ChainKey("p", "fine", "trial")).commit(days=1)
+    assert len(stages.json("checkpoints", "list", "p", "--stage", "fine", "--branch", "trial")) == 1
+
+
+def test_status_and_why_say_what_a_stage_waits_for(stages: Stages) -> None:
+    base, fine = stages.json("status", "p")["pipelines"]
+    assert (base["stage"], base["waits"], base["lag"]) == ("base", None, 2)
+    assert (fine["stage"], fine["waits"], fine["lag"]) == ("fine", None, 5)
+    stages.fine.commit(days=3)
+    _, fine = stages.json("status", "p")["pipelines"]
+    assert fine["waits"].startswith("waits for stage base")
+    said = stages.run("why", "p.fine")
+    assert said.startswith("p.fine: no run of it is in this home: it waits for stage base, which has no checkpoint")
+

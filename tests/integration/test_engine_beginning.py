@@ -1,0 +1,210 @@
+"""What `trainflow start` begins of a pipeline with stages: the ledgers decide, whatever the database knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.rewind import rewind
+from trainflow.engine.beginning import begin
+from trainflow.execution.parse_file import parse_file
+from trainflow.messages.outcome import TriggeredRun
+from trainflow.messages.workload import DagSource, ParseFile
+from trainflow.metadata import dag_queries, run_queries, schema
+from trainflow.metadata.database import Database
+from trainflow.serialization.document import decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project, project_at
+from trainflow.states import DagRunState, DagRunType, TriggeredBy
+from trainflow.testing.chains import ChainWriter, day
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FILE = "pipelines/p.yaml"
+YAML = """\
+pipeline: p
+samples: {path: "d/{start:%Y-%m-%d}/", length: 1d, start: 2013-01-01, end: 2014-01-01}
+train: {command: ["true"]}
+stages:
+"""
+LINE = "  base:\n  fine: {init_from: {stage: base}}\n"
+
+
+class Home:
+    """A project with a database, and chains that are as long as a test wants them."""
+
+    def __init__(self, project: Project, database: Database) -> None:
+        self.project = project
+        self.database = database
+        self.store = LocalStore(project.root / "checkpoints")
+        self._writers: dict[str, ChainWriter] = {}
+
+    def read(self, stages: str) -> None:
+        (self.project.root / FILE).write_text(YAML + stages)
+        source = DagSource(FILE)
+        request = ParseFile(source, str(self.project.root), str(self.project.home.path))
+        with self.database.transaction() as connection:
+            for dag in parse_file(request).result.dags:
+                data = bytes(dag.document)
+                dag_queries.store(connection, decode(data), data, source, NOW)
+
+    def writer(self, stage: str) -> ChainWriter:
+        scratch = self.project.root / "scratch" / stage
+        return self._writers.setdefault(stage, ChainWriter(self.store, scratch, ChainKey("p", stage)))
+
+    def commit(self, stage: str, days: int = 1, run_id: str | None = None) -> Checkpoint:
+        return self.writer(stage).commit(days=days, **({"run_id": run_id} if run_id else {}))
+
+    def begin(self) -> dict[str, dict[str, Any]]:
+        """DAG → conf of the run that was begun."""
+        before = {row.id for row in self.runs()}
+        self.followings = begin(self.database, self.project, Settings(), FILE, NOW)
+        return {row.dag_id: row.conf for row in reversed(self.runs()) if row.id not in before}
+
+    def runs(self) -> list[Any]:
+        with self.database.reading() as connection:
+            return run_queries.listing(connection)
+
+    def run(self, dag_id: str, run_id: str, *, end: bool = False) -> int:
+        """A run that is under way, or has ended."""
+        with self.database.transaction() as connection:
+            key = run_queries.create(
+                connection,
+                dag_id=dag_id,
+                run_id=run_id,
+                run_type=DagRunType.MANUAL,
+                triggered_by=TriggeredBy.TEST,
+                conf={},
+                now=NOW,
+            )
+            row = run_queries.by_id(connection, key)
+            run_queries.start(connection, row, dag_queries.Versions(), NOW, mirrored=False)
+        if end:
+            self.end(key)
+        return key
+
+    def end(self, key: int) -> None:
+        with self.database.transaction() as connection:
+            row = run_queries.by_id(connection, key)
+            run_queries.finish(connection, row, to=DagRunState.SUCCESS, now=NOW, note=None, mirrored=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "configs" / "trainflow.toml").write_text("")
+    project = project_at(tmp_path)
+    database = Database.of(project.home, Settings())
+    schema.ensure_schema(database)
+    yield Home(project, database)
+    database.close()
+
+
+def test_only_what_nothing_else_triggers_is_begun_at_first(home: Home) -> None:
+    more = "  once: {init_from: {stage: base, once: true}}\n  newest: {init_from: {stage: base, at: latest}}\n"
+    home.read(LINE + more)
+    assert home.begin() == {"p.base": {}}
+    # all of them are followed, the base first; they have ended when no run is left of any
+    assert [following.dag_id for following in home.followings] == ["p.base", "p.fine", "p.newest", "p.once"]
+    with home.database.reading() as connection:
+        views = [following.look(connection, NOW) for following in home.followings]
+    assert [view.finished for view in views] == [False] * 4
+
+
+def test_a_stage_that_is_behind_is_begun_from_the_newest_checkpoint_of_its_base(home: Home) -> None:
+    home.read(LINE)
+    for _ in range(3):
+        newest = home.commit("base")
+    pinned = {"pipeline": "p", "stage": "base", "branch": "main", "id": newest.id, "sequence": 3}
+    assert home.begin() == {"p.base": {}, "p.fine": {"init_from": pinned}}
+    # what is begun is not begun again
+    assert home.begin() == {}
+
+
+def test_a_stage_that_is_not_behind_is_not_begun(home: Home) -> None:
+    home.read(LINE)
+    home.commit("base")
+    home.commit("fine")
+    assert home.begin() == {"p.base": {}}
+    with home.database.reading() as connection:
+        fine = home.followings[1].look(connection, NOW)
+    assert (fine.dag_id, fine.watermark, fine.last_run) == ("p.fine", day(1), None)
+
+
+def test_the_run_that_committed_triggers_the_stage_itself(home: Home) -> None:
+    home.read(LINE)
+    key = home.run("p.base", "r1")
+    home.commit("base", run_id="r1")
+    assert home.begin() == {}
+    home.end(key)
+    # it has ended, and what it triggered is not there
+    assert list(home.begin()) == ["p.base", "p.fine"]
+
+
+def test_what_a_stage_failed_at_is_begun_again_while_its_base_goes_on(home: Home) -> None:
+    home.read(LINE)
+    home.commit("base", run_id="r1")
+    key = home.run("p.base", "r1")
+    with home.database.transaction() as connection:
+        parent = run_queries.Parent(key, key, "next_fine", -1)
+        child = run_queries.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
+        run_queries.cancel(
+            connection, run_queries.by_id(connection, child), dag_queries.Versions(), NOW, note="", mirrored=False
+        )
+    assert list(home.begin()) == ["p.fine"]
+
+
+def test_a_stage_that_starts_once_goes_on_by_itself_when_it_has_begun(home: Home) -> None:
+    home.read("  base:\n  fine: {init_from: {stage: base, once: true}}\n")
+    home.commit("base")
+    assert home.begin() == {"p.base": {}}
+    home.commit("fine")
+    assert home.begin() == {"p.fine": {}}
+
+
+@pytest.mark.parametrize(
+    ("commits", "begun"),
+    [
+        ([], ["p.day"]),
+        (["day"], ["p.fine"]),
+        (["day", "fine"], ["p.day"]),
+        (["day", "fine", "day"], ["p.fine"]),
+    ],
+)
+def test_a_circle_goes_on_where_it_was_left(home: Home, commits: list[str], begun: list[str]) -> None:
+    home.read("  day: {init_from: {stage: fine}}\n  fine: {init_from: {stage: day}}\n")
+    for stage in commits:
+        home.commit(stage)
+    assert list(home.begin()) == begun
+
+
+def test_a_stage_of_another_pipeline_finds_out_by_itself(home: Home) -> None:
+    home.read("  fine: {init_from: {pipeline: other, stage: base}}\n")
+    assert home.begin() == {"p.fine": {}}
+
+
+def test_a_base_that_was_rewound_is_waited_for(home: Home) -> None:
+    home.read(LINE)
+    first, *_ = [home.commit("base") for _ in range(3)]
+    for _ in range(3):
+        home.commit("fine")
+    ledger = home.writer("base").ledger
+    rewind(ledger, first.id, expected_head=ledger.checkpoint().id, by=Author(), now=NOW)
+    assert home.begin() == {"p.base": {}}
+
+
+
+def test_runs_of_before_are_not_part_of_what_is_followed(home: Home) -> None:
+    home.read(LINE)
+    home.run("p.fine", "before", end=True)
+    home.begin()
+    with home.database.reading() as connection:
+        views = [following.look(connection, NOW + timedelta(seconds=1)) for following in home.followings]
+    assert [view.new_runs for view in views] == [[], []]
