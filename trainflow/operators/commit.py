@@ -104,8 +104,8 @@ class CommitCheckpointOperator(SplitOperator):
         if isinstance(done, Checkpoint):
             return self._committed(done, ledger, head, ti)
         tell_given_up(ti, done)
-        # a split that was stepped over is passed; after a rewind there is more in any case
-        self._tell_whether_more(head, done.end if isinstance(done, Skip) else None, ti)
+        # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
+        self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=True)
         return None

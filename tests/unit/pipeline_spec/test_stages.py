@@ -253,11 +253,17 @@ def again(stage, head, committed):
     )
 
 
+def tell(stage, committed):
+    TriggerDagRunOperator(
+        task_id=f"next_{stage}", trigger_dag_id=f"m.{stage}", conf={"init_from": committed}, when=committed
+    )
+
+
 with DAG("m.base", **OPTIONS):
     head, split, committed = chain("base")
     committed >> TriggerDagRunOperator(task_id="next", trigger_dag_id="m.base", carry_conf=("repair", "skipped"))
     for stage in ("day", "newest"):
-        TriggerDagRunOperator(task_id=f"next_{stage}", trigger_dag_id=f"m.{stage}", conf={"init_from": committed})
+        tell(stage, committed)
     TriggerDagRunOperator(
         task_id="next_once", trigger_dag_id="m.once", conf={"init_from": split["trained"]}, when=split["trained"],
         trigger_rule="all_skipped",
@@ -274,7 +280,7 @@ for stage, init_from in {
         again(stage, head, committed)
         other = {"back": "forth", "forth": "back"}.get(stage)
         if other:
-            TriggerDagRunOperator(task_id=f"next_{other}", trigger_dag_id=f"m.{other}", conf={"init_from": committed})
+            tell(other, committed)
 
 with DAG("m.once", **OPTIONS):
     head, split, committed = chain("once", {"stage": "base", "once": True})
