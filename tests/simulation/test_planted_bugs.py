@@ -13,7 +13,7 @@ from trainflow.checkpoints import commit, fold, ledger
 from trainflow.errors import LostTransition
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import attempt_queries, execution_service, run_queries, run_queue, task_queries, trigger_queries
+from trainflow.metadata import attempt_ends, attempt_queries, run_queries, run_queue, task_queries, trigger_queries
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.operators import trigger_dagrun
@@ -191,13 +191,13 @@ def count_losses_as_failures(patch: pytest.MonkeyPatch) -> None:
     def loss(standing: Standing, limit: int) -> Verdict:
         return after_loss(standing, limit)._replace(failures=standing.failures + 1)
 
-    patch.setattr(execution_service.aftermath, "after_loss", loss)
+    patch.setattr(attempt_ends.aftermath, "after_loss", loss)
 
 
 def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
     """A killed worker fails its task."""
     patch.setattr(
-        execution_service.aftermath,
+        attempt_ends.aftermath,
         "after_loss",
         lambda standing, _limit: Verdict(TaskInstanceState.FAILED, standing.failures, 1),
     )

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError
@@ -35,15 +35,13 @@ from trainflow.messages.requests import (
 )
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
-    aftermath,
     attempt_queries,
-    notification_queries,
     run_queries,
     task_queries,
-    trigger_queries,
     xcom_queries,
 )
-from trainflow.metadata.aftermath import Standing, Verdict
+from trainflow.metadata.aftermath import judge_exit
+from trainflow.metadata.attempt_ends import AttemptEnds, parent_of
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database, retry_conflicts
 from trainflow.states import TaskInstanceState
@@ -89,8 +87,7 @@ class ExecutionService:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._versions = versions
-        self._lost_attempts = lost_attempts
+        self._ends = AttemptEnds(versions, lost_attempts)
         self._on_change = on_change
         #: attempts that said here how they ended and whose process has not ended yet; only saves asking the database
         self._reported: set[AttemptKey] = set()
@@ -219,7 +216,7 @@ class ExecutionService:
         with self._database.transaction() as connection:
             row = self._running(connection, request.key)
             try:
-                run_queries.trigger(connection, request.run, self._parent(connection, row), now)
+                run_queries.trigger(connection, request.run, parent_of(connection, row), now)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
         self._on_change(Change(row.dag_run_id, triggered=True))
@@ -249,11 +246,6 @@ class ExecutionService:
             raise _not_running(key)
         return row
 
-    @staticmethod
-    def _parent(connection: Connection, row: Row[Any]) -> run_queries.Parent:
-        run = run_queries.by_id(connection, row.dag_run_id)
-        return run_queries.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
-
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _outcome(self, outcome: Outcome) -> Reply:
@@ -269,11 +261,11 @@ class ExecutionService:
             try:
                 # only a triggered run can be refused: nothing else needs to be taken back on its own
                 with connection.begin_nested() if outcome.triggered_runs else nullcontext():
-                    self._apply(connection, row, outcome)
+                    self._ends.apply(connection, row, outcome, now)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
                 outcome = _refused_trigger(outcome.key, error)
-                self._apply(connection, row, outcome)
+                self._ends.apply(connection, row, outcome, now)
             attempt_queries.note(
                 connection,
                 outcome.key.attempt_id,
@@ -295,118 +287,6 @@ class ExecutionService:
         )
         return Done()
 
-    def _apply(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
-        now = self._clock.now()
-        xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
-        for notice in outcome.notices:
-            notification_queries.add(connection, notice, now)
-        for run in outcome.triggered_runs:
-            run_queries.trigger(connection, run, self._parent(connection, row), now)
-        note = {"note": outcome.note} if outcome.note is not None else {}
-        match outcome.state:
-            case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
-                task_queries.move(
-                    connection,
-                    row.id,
-                    leaving={_T.RUNNING},
-                    to=_T(outcome.state.value),
-                    key=outcome.key,
-                    ended_at=now,
-                    lost=0,
-                    **note,
-                )
-            case OutcomeState.FAILED:
-                problem = outcome.problem or Problem("failed without saying why")
-                self._fail(connection, row, outcome.key, problem, saved_rows=outcome.saved_rows)
-            case OutcomeState.DEFERRED:
-                self._defer(connection, row, outcome)
-            case OutcomeState.RESCHEDULED:
-                task_queries.move(
-                    connection,
-                    row.id,
-                    leaving={_T.RUNNING},
-                    to=_T.UP_FOR_RESCHEDULE,
-                    key=outcome.key,
-                    retry_at=outcome.reschedule_at or now,
-                    reschedules=row.reschedules + 1,
-                    **note,
-                )
-            case OutcomeState.PREEMPTED:
-                saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
-                verdict = aftermath.after_preemption(_standing(row, saved_rows))
-                message = outcome.problem.message if outcome.problem else "was told to stop"
-                self._settle(connection, row, outcome.key, verdict, message, saved_rows)
-
-    def _defer(self, connection: Connection, row: Row[Any], outcome: Outcome) -> None:
-        assert outcome.deferral is not None
-        now = self._clock.now()
-        task_queries.move(
-            connection,
-            row.id,
-            leaving={_T.RUNNING},
-            to=_T.DEFERRED,
-            key=outcome.key,
-            next_method=outcome.deferral.method_name,
-            next_kwargs=outcome.deferral.kwargs,
-            pid=None,
-            lost=0,
-            note=outcome.note,
-        )
-        trigger_queries.add(connection, row.id, outcome.key, outcome.deferral, now)
-
-    def _fail(
-        self,
-        connection: Connection,
-        row: Row[Any],
-        key: AttemptKey,
-        problem: Problem,
-        *,
-        saved_rows: int | None = None,
-    ) -> None:
-        document, _ = self._versions.get(connection, row.version_id)
-        task = document.task(row.task_id)
-        assert task is not None
-        saved_rows = _furthest(row.saved_rows, saved_rows)
-        verdict = aftermath.after_failure(
-            _standing(row, saved_rows),
-            task.retry,
-            retryable=problem.retryable,
-            now=self._clock.now(),
-            identity=f"{row.dag_id}#{row.task_id}#{row.run_id}",
-        )
-        self._settle(connection, row, key, verdict, problem.message, saved_rows)
-
-    def _settle(
-        self,
-        connection: Connection,
-        row: Row[Any],
-        key: AttemptKey,
-        verdict: Verdict,
-        message: str,
-        saved_rows: int | None,
-    ) -> None:
-        """Carry out a verdict. Whatever comes next is a new attempt: it knows nothing but what was saved."""
-        now = self._clock.now()
-        task_queries.move(
-            connection,
-            row.id,
-            leaving={_T.QUEUED, _T.RUNNING},
-            to=verdict.state,
-            key=key,
-            failures=verdict.failures,
-            lost=verdict.lost,
-            retry_at=verdict.retry_at,
-            ended_at=now if verdict.state is _T.FAILED else None,
-            scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
-            next_method=None,
-            next_kwargs=None,
-            pid=None,
-            progress=None,
-            problem=message,
-            saved_rows=saved_rows,
-            credited_rows=saved_rows,
-        )
-
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         """The process of an attempt ended. Where its outcome was reported before, nothing is left to do.
 
@@ -423,39 +303,21 @@ class ExecutionService:
             return False
 
     def _exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
-        judgement = aftermath.judge_exit(exit)
+        judgement, now = judge_exit(exit), self._clock.now()
         with self._database.transaction() as connection:
             row = task_queries.by_key(connection, key)
             if row is None or row.state not in (_T.QUEUED, _T.RUNNING):
                 return False
-            # one that had not claimed itself yet ran no code of the task, however it ended
-            lost = judgement.lost or row.state == _T.QUEUED
-            if lost:
-                verdict = aftermath.after_loss(_standing(row, row.saved_rows), self._lost_attempts)
-                message = judgement.message
-                if verdict.state is _T.FAILED:
-                    message = f"lost {verdict.lost} times in a row, given up: {message}"
-                self._settle(connection, row, key, verdict, message, row.saved_rows)
-            else:
-                self._fail(connection, row, key, Problem(judgement.message))
+            lost = self._ends.without_outcome(connection, row, key, judgement, now)
             attempt_queries.note(
                 connection,
                 key.attempt_id,
                 outcome="lost" if lost else "failed",
-                ended_at=self._clock.now(),
+                ended_at=now,
                 problem=judgement.message,
             )
         self._on_change(Change(row.dag_run_id, ended=True, later=True))
         return True
-
-
-def _standing(row: Row[Any], saved_rows: int | None) -> Standing:
-    advanced = aftermath.has_advanced(saved_rows, row.credited_rows)
-    return Standing(row.failures, row.max_tries, row.lost, advanced)
-
-
-def _furthest(one: int | None, other: int | None) -> int | None:
-    return max((rows for rows in (one, other) if rows is not None), default=None)
 
 
 def _not_running(key: AttemptKey) -> LostTransition:

@@ -95,12 +95,14 @@ class TrainOperator(SplitOperator):
         partials = self._partials(context, ledger, head, split, parent)
         saves = StoredSaves(partials, ti)
         training = self._training(context, head, split, output, parent, saves)
-        if self.function is not None:
-            metrics = self._run_function(training, ti)
-        else:
-            metrics = self._run_command(training, saves, ti)
-        artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
-        shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
+        try:
+            if self.function is not None:
+                metrics = self._run_function(training, ti)
+            else:
+                metrics = self._run_command(training, saves, ti)
+            artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
+        finally:
+            shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
         return {
             "artifacts": msgspec.to_builtins(artifacts),
             "metrics": metrics_to_xcom(metrics),
