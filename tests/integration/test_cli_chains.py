@@ -402,6 +402,27 @@ def test_checkpoints_list(trained: Days) -> None:
     assert (code, out.count("\n")) == (0, 3)
 
 
+def test_a_person_promotes_a_checkpoint(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+    for which in ("1", "head", "1"):
+        told = trained.json("checkpoints", "promote", "days", which, "--alias", "champion", "--reason", "a good one")
+        assert (told["alias"], told["promoted"]) == ("champion", True)
+    assert trained.json("checkpoints", "promote", "days", "1", "--alias", "champion")["promoted"] is False
+
+    assert [line["aliases"] for line in trained.json("checkpoints", "list", "days")] == [["champion"], []]
+    assert "champion" in trained.run("checkpoints", "list", "days")[1]
+    entries = [line["entry"] for line in trained.json("checkpoints", "ledger", "days")][2:]
+    assert [entry["checkpoint_id"] for entry in entries] == [first["id"], second["id"], first["id"]]
+    assert all("@" in entry["by"]["person"] for entry in entries)
+    # it needs no database, and makes none
+    assert not (trained.root / ".trainflow").exists()
+
+
+def test_an_alias_that_cannot_be(trained: Days) -> None:
+    code, said = trained.run("checkpoints", "promote", "days", "1", "--alias", "latest")
+    assert (code, "cannot be an alias" in said) == (2, True)
+
+
 def test_a_rewound_checkpoint_is_off_the_line(trained: Days) -> None:
     first, second = trained.json("checkpoints", "list", "days")
     rewind(trained.ledger, first["id"], expected_head=second["id"], by=Author(), now=NOW)

@@ -14,6 +14,7 @@ import pytest
 
 from trainflow.tracking.deliveries import (
     CheckpointSummary,
+    Promoted,
     RunFinished,
     RunStarted,
     SplitSummary,
@@ -320,3 +321,62 @@ def _closed(client: MlflowClient) -> Iterator[None]:
     """Give the connections back: an unclosed one is a warning, and warnings are errors."""
     yield
     client._tracking_client.store.engine.dispose()
+
+
+# -- the model registry --------------------------------------------------------------------------------------------
+
+
+def promoted_of(run: TrackedRun, alias: str = "champion") -> Promoted:
+    checkpoint = finish_of(run).checkpoint
+    assert checkpoint is not None
+    return Promoted(run, alias, checkpoint)
+
+
+def test_a_promotion_is_a_version_of_the_chains_model_with_the_alias(
+    mirror: Mirror, client: MlflowClient, pipeline: str
+) -> None:
+    run = run_of(pipeline, 1)
+    mirror.apply(finish_of(run, promoted=["champion"]))
+
+    mirrored = mirror.apply(promoted_of(run))
+
+    version = client.get_model_version_by_alias(pipeline, "champion")
+    assert (version.source, version.run_id) == ("file:///c/1", mirrored.run_id)
+    assert version.tags["trainflow.checkpoint_id"] == "c1"
+    assert version.tags["trainflow.watermark"] == "2013-01-02T00:00:00Z"
+    assert client.get_run(mirrored.run_id).data.tags["trainflow.promoted"] == "champion"
+
+
+def test_promoting_again_makes_no_second_version(
+    new_mirror: Callable[[], Mirror], client: MlflowClient, pipeline: str
+) -> None:
+    run = run_of(pipeline, 1)
+    for _ in range(2):
+        mirror = new_mirror()
+        mirror.apply(finish_of(run))
+        mirror.apply(promoted_of(run))
+    mirror.apply(promoted_of(run, "newest"))
+
+    (version,) = client.search_model_versions(f"name = '{pipeline}'")
+    aliases = client.get_registered_model(pipeline).aliases
+    assert aliases == {"champion": version.version, "newest": version.version}
+
+
+def test_an_alias_moves_and_may_come_back(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    runs = [run_of(pipeline, number) for number in (1, 2)]
+    for run in (*runs, runs[0]):
+        mirror.apply(promoted_of(run))
+
+    version = client.get_model_version_by_alias(pipeline, "champion")
+    assert version.tags["trainflow.checkpoint_id"] == "c1"
+    # MLflow never had a run of it
+    assert not version.run_id
+
+
+def test_a_stage_is_a_model_of_its_own(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    chains = [TrackedChain(pipeline, "fine"), TrackedChain(pipeline, "fine", "b"), TrackedChain(pipeline, "main", "b")]
+    for chain in chains:
+        mirror.apply(promoted_of(run_of(pipeline, 1, chain=chain)))
+
+    names = {model.name for model in client.search_registered_models(f"name LIKE '{pipeline}.%'")}
+    assert names == {f"{pipeline}.fine", f"{pipeline}.fine.b", f"{pipeline}.main.b"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli import compare, history, retention
+from trainflow.cli import compare, history, promotion, retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("verify")(verify)
     group.command("ledger")(ledger)
+    promotion.register(group)
     retention.register(group)
     history.register(group)
     compare.register(group)
@@ -57,7 +58,7 @@ def list_checkpoints(
     """List the checkpoints whose files are kept, oldest first.
 
     JSON: [{sequence, id, parent_id, watermark, partitions (trained from the root up to it), size, at, run_id, metrics,
-    scores (of samples it had not seen), on_line (false: left behind by a rewind), head}].
+    scores (of samples it had not seen), on_line (false: left behind by a rewind), head, aliases}].
     """
     from trainflow.samples.partitions import label
 
@@ -66,7 +67,7 @@ def list_checkpoints(
     rows = [
         {
             **_line(summary, state),
-            "place": "head" if _is_head(summary, state) else "" if summary.on_line else "rewound",
+            "place": _place(summary, state),
             "trained": label(summary.watermark),
             "shown": _metrics(summary.scores or summary.metrics),
         }
@@ -85,7 +86,17 @@ def _line(summary: CheckpointSummary, state: ChainState) -> dict[str, Any]:
         **{name: getattr(summary, name) for name in names},
         "on_line": summary.on_line,
         "head": _is_head(summary, state),
+        "aliases": _aliases(summary, state),
     }
+
+
+def _place(summary: CheckpointSummary, state: ChainState) -> str:
+    where = ["head"] if _is_head(summary, state) else [] if summary.on_line else ["rewound"]
+    return ", ".join([*where, *_aliases(summary, state)])
+
+
+def _aliases(summary: CheckpointSummary, state: ChainState) -> list[str]:
+    return sorted(alias for alias, checkpoint_id in state.promoted.items() if checkpoint_id == summary.id)
 
 
 def _is_head(summary: CheckpointSummary, state: ChainState) -> bool:

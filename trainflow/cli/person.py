@@ -10,8 +10,14 @@ if TYPE_CHECKING:
 
 def person(dag_id: str = "") -> Author:
     """Somebody on this machine: no run, no attempt."""
+    import getpass
     import socket
 
     from trainflow.checkpoints.entries import Author
 
-    return Author(dag_id=dag_id, hostname=socket.gethostname())
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container with a user id that has no name
+        user = "unknown"
+    return Author(dag_id=dag_id, hostname=host, person=f"{user}@{host}")

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.entries import Author, LedgerEntry, Stop
+    from trainflow.checkpoints.entries import LedgerEntry, Stop
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.cli.pipelines import Chain, PipelineFile
 
@@ -102,7 +103,7 @@ def _decide(stopped: _Stopped, *, accept: bool, skip: bool, rewind: int | None, 
     from trainflow.samples.partitions import label
 
     ledger, refused, now = stopped.ledger, stopped.stop.id, SystemClock().now()
-    by, split = _me(stopped.chain.dag_id), stopped.stop.split
+    by, split = person(stopped.chain.dag_id), stopped.stop.split
     against = "; ".join(stopped.stop.reasons)
     if accept:
         made = decide.accept(ledger, refused, person=by.person, now=now, reason=reason)
@@ -119,20 +120,6 @@ def _decide(stopped: _Stopped, *, accept: bool, skip: bool, rewind: int | None, 
     again = decide.try_again(ledger, refused, by=by, now=now, reason=reason)
     what = f"{label(split.start)} to {label(split.end)} is trained again, after: {against}"
     return _Decision(again, what, "again")
-
-
-def _me(dag_id: str) -> Author:
-    import getpass
-    import socket
-
-    from trainflow.checkpoints.entries import Author
-
-    host = socket.gethostname()
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container with a user id that has no name
-        user = "unknown"
-    return Author(dag_id=dag_id, hostname=host, person=f"{user}@{host}")
 
 
 def _pass_on(stopped: _Stopped, decision: _Decision) -> None:
@@ -179,7 +166,7 @@ def _notice(stopped: _Stopped, decision: _Decision) -> Any:
         dag_id=stopped.chain.dag_id,
         facts={
             "decision": decision.kind,
-            "person": _me(stopped.chain.dag_id).person,
+            "person": person(stopped.chain.dag_id).person,
             "checkpoint_id": stopped.stop.id,
             "reasons": stopped.stop.reasons,
         },

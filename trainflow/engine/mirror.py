@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.engine.mirrored_run import delivery_of
+from trainflow.engine.mirrored_run import delivery_of, promotions_in, put_off
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata import outbox_queries, run_queries
@@ -35,7 +35,8 @@ IDLE_SECONDS = 10.0
 
 class _Job(NamedTuple):
     outbox_id: int
-    dag_run_id: int
+    #: None: it is about no run of this database
+    dag_run_id: int | None
     delivery: Delivery
 
 
@@ -115,13 +116,16 @@ class Mirror:
             case Delivered():
                 outbox_queries.delivered(connection, job.outbox_id, now)
                 uri = ui.tracking_uri(self._settings.tracking, self._project.home)
-                run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
+                if job.dag_run_id is not None:
+                    run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
+                for promoted in promotions_in(job.delivery):
+                    put_off(connection, promoted, now)
             case NotDelivered(_, reason, True):
                 failures = outbox_queries.failures(connection, job.outbox_id) + 1
                 delay = timedelta(seconds=backoff_seconds(failures))
                 outbox_queries.failed(connection, [job.outbox_id], reason=reason, delay=delay, now=now)
             case NotDelivered(_, reason, _):
-                log.error("MLflow refuses what run %d is to show: %s", job.dag_run_id, reason)
+                log.error("MLflow refuses delivery %d: %s", job.outbox_id, reason)
                 outbox_queries.given_up(connection, job.outbox_id, reason, now)
 
     # -- the thread ------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
-from trainflow.metadata import run_queries, xcom_queries
+from trainflow.identifiers import canonical_json, digest
+from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS
 from trainflow.serialization.document import ChainDocument, DagDocument
@@ -17,16 +19,21 @@ from trainflow.tracking.deliveries import (
     CheckpointSummary,
     Delivery,
     Metrics,
+    Promoted,
     RunFinished,
     RunStarted,
     SplitSummary,
     TrackedChain,
     TrackedRun,
+    kind,
 )
 
 
 def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, project: Project) -> Delivery:
     """The delivery that a row of the outbox stands for."""
+    if outbox_row.payload is not None:
+        delivery: Delivery = msgspec.convert(outbox_row.payload, Delivery)
+        return delivery
     row = run_queries.by_id(connection, outbox_row.dag_run_id)
     document, source = versions.get(connection, row.version_id)
     assert document.chain is not None
@@ -51,7 +58,23 @@ def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, pro
         training=_metrics((results.get("train") or {}).get("metrics")),
         checkpoint=_checkpoint(results.get("commit")),
         note=row.note or "",
+        promoted=(results.get("commit") or {}).get("promoted", []),
     )
+
+
+def promotions_in(delivery: Delivery) -> list[Promoted]:
+    """What is to be delivered once a run is: a promotion that MLflow refuses must not cost the run's metrics."""
+    if not isinstance(delivery, RunFinished) or delivery.checkpoint is None:
+        return []
+    return [Promoted(delivery.run, alias, delivery.checkpoint) for alias in delivery.promoted]
+
+
+def put_off(connection: Connection, promoted: Promoted, now: datetime, *, by_hand: bool = False) -> None:
+    """Have a promotion delivered: of a run once; one `by_hand` each time, since an alias may come back."""
+    run, when = promoted.run, [now.isoformat()] if by_hand else []
+    fact = digest(canonical_json([run.dag_id, run.run_id, promoted.alias, promoted.checkpoint.checkpoint_id, *when]))
+    payload = msgspec.to_builtins(promoted)
+    outbox_queries.add_payload(connection, key=f"promoted {fact}", kind=kind(promoted), payload=payload, now=now)
 
 
 def results_by_role(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, Any]:

@@ -21,6 +21,14 @@ def add(connection: Connection, *, kind: str, dag_run_id: int, clear_number: int
         connection.execute(_INSERT, row)
 
 
+def add_payload(connection: Connection, *, key: str, kind: str, payload: dict[str, Any], now: datetime) -> None:
+    """A delivery that says all there is to say, and is about no run of this database. The same `key` is told once."""
+    if connection.execute(_BY_KEY, {"key": key}).one_or_none() is None:
+        connection.execute(
+            _INSERT, {"key": key, "kind": kind, "payload": payload, "created_at": now, "next_attempt_at": now}
+        )
+
+
 _BY_KEY = select(OUTBOX.c.id).where(OUTBOX.c.key == bindparam("key"))
 _INSERT = insert(OUTBOX)
 

@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
 
 def promotion_notice(
-    chain: ChainKey, checkpoint: Checkpoint, alias: str, uri: str, *, dag_id: str, run_id: str = ""
+    chain: ChainKey,
+    checkpoint: Checkpoint,
+    alias: str,
+    uri: str,
+    *,
+    dag_id: str,
+    run_id: str = "",
+    entry: int | None = None,
 ) -> Notice:
-    """The notice: the same for the same checkpoint and alias."""
+    """The notice: the same for the same checkpoint and alias; and `entry`, where a person promoted it, since an alias
+    may come back."""
     return Notice(
         event=Event.PROMOTED,
-        key=f"{alias} {checkpoint.id}",
+        key=f"{alias} {checkpoint.id}" + (f" {entry}" if entry is not None else ""),
         sentence=(
             f"{chain}: checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}, "
             f"is promoted to {alias!r}"

@@ -10,11 +10,12 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
-from trainflow.errors import InputError, RescheduleException, SkipException
+from trainflow.errors import InputError, RescheduleException, SampleCheckFailed, SampleGap, SkipException
 from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, handover
 from trainflow.operators.head import Head
+from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
 from trainflow.operators.storage import with_options, without_options
 from trainflow.samples.partitions import after_watermark, label
@@ -110,7 +111,11 @@ class DataCheckerOperator(ChainOperator):
         if head.waits is not None:
             self._end(ti, head, head.waits)
         limits = self._limits(ti, head)
-        answer = next_split(reachable, head.edge, limits, ti.clock.now(), ti.project_root, bounds=head.bounds)
+        try:
+            answer = next_split(reachable, head.edge, limits, ti.clock.now(), ti.project_root, bounds=head.bounds)
+        except (SampleGap, SampleCheckFailed) as error:
+            tell_bad_samples(ti, error)
+            raise
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):

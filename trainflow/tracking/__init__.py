@@ -7,11 +7,13 @@ calls), `deliverer` (the process), `courier` (the engine's end of it), `backoff`
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split) and tags.
+A chain is a registered model too; a promotion is a version of it and the alias on that version.
 
 Invariants:
 - A delivery is self-contained and idempotent: again, late, after another one, after a kill between any two calls, after
   the metadata database was lost: one MLflow run a DagRun, no point twice, no param written twice, heads never go back.
-- Only `mirror` and the process of `deliverer` import MLflow. The deliverer never sees the metadata database.
+- Only `mirror`, `registry` and the process of `deliverer` import MLflow. The deliverer never sees the metadata
+  database.
 - A failure is an answer with a reason, never an exception in the engine.
 - What user code logs through MLFLOW_RUN_ID stays: our metrics have prefixes, params that exist are left alone.
 

@@ -81,10 +81,20 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
     checkpoint: CheckpointSummary | None = None
     #: one sentence ("caught up: …")
     note: str = ""
+    #: aliases that the checkpoint got
+    promoted: list[str] = msgspec.field(default_factory=list)
 
 
-#: a further kind (promotion to the registry) is one more member here and one more branch in `mirror.Mirror.apply`
-Delivery = RunStarted | RunFinished
+class Promoted(msgspec.Struct, frozen=True, tag="promoted", omit_defaults=True):
+    """A checkpoint got an alias. `run` is the one that trained it."""
+
+    run: TrackedRun
+    alias: str
+    checkpoint: CheckpointSummary
+
+
+#: a further kind is one more member here and one more branch in `mirror.Mirror.apply`
+Delivery = RunStarted | RunFinished | Promoted
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):

@@ -19,9 +19,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.client import MlflowClient
 
 from trainflow.tracking import record
-from trainflow.tracking.deliveries import Delivery, RunFinished, RunStarted, TrackedChain, TrackedRun
+from trainflow.tracking.deliveries import Delivery, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, iso, milliseconds, run_key
 from trainflow.tracking.record import Point, Tags
+from trainflow.tracking.registry import Registry
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class Mirror:
     def __init__(self, client: MlflowClient, artifact_root: str | None = None) -> None:
         self._client = client
         self._artifact_root = artifact_root
+        self._registry = Registry(client)
         self._experiments: dict[str, str] = {}
         self._chains: dict[TrackedChain, _Chain] = {}
 
@@ -67,6 +69,9 @@ class Mirror:
         experiment_id = self._experiment(run.chain.pipeline)
         chain = self._chain(experiment_id, run)
         child = self._find(experiment_id, run_key(run))
+        if isinstance(delivery, Promoted):
+            self._registry.promote(delivery, child.info.run_id if child else None)
+            return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
         if child is None:
             child = self._create(experiment_id, _run_name(run), record.run_tags(run), run, parent=chain.id)
         if child.data.tags.get(DELIVERED) != record.delivered_mark(delivery):

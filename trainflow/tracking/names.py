@@ -28,6 +28,13 @@ def chain_key(chain: TrackedChain) -> str:
     return _key("chain", [chain.store, chain.pipeline, chain.stage, chain.branch])
 
 
+def model_name(chain: TrackedChain) -> str:
+    """The registered model of a chain: named as its DAG is."""
+    if chain.branch != "main":
+        return f"{chain.pipeline}.{chain.stage}.{chain.branch}"
+    return chain.pipeline if chain.stage == "main" else f"{chain.pipeline}.{chain.stage}"
+
+
 def run_key(run: TrackedRun) -> str:
     """The run key of a DagRun. The first start is not part of it: a cleared run goes on in the same MLflow run."""
     chain = run.chain

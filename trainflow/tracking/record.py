@@ -115,6 +115,7 @@ def finished_tags(finished: RunFinished) -> Tags:
         tags["trainflow.checkpoint_uri"] = checkpoint.uri
         tags["trainflow.sequence"] = str(checkpoint.sequence)
         tags["trainflow.watermark"] = iso(checkpoint.watermark)
+    tags["trainflow.promoted"] = " ".join(finished.promoted)
     return _clean(tags)
 
 

@@ -123,6 +123,13 @@ def test_gap_fails_when_policy_says_so(lab: Any, checker: Any) -> None:
     touched(lab, 1)
     with pytest.raises(SampleGap, match="2013-01-01"):
         lab.run(checker(), "samples")
+    assert stopped(lab) == ("gap", "gap 2013-01-01T00:00:00+00:00")
+
+
+def stopped(lab: Any) -> tuple[str, str]:
+    """What whoever is notified is told when the run fails of it."""
+    told = lab.ti.xcom_pull("samples", key="stopped")
+    return told["cause"], told["key"]
 
 
 def test_check_that_refuses_fails_the_task(lab: Any, checker: Any) -> None:
@@ -130,6 +137,7 @@ def test_check_that_refuses_fails_the_task(lab: Any, checker: Any) -> None:
     build = checker(samples=msgspec.structs.replace(lab.samples, checks=Checks(min_rows=5)))
     with pytest.raises(SampleCheckFailed, match="2013-01-01"):
         lab.run(build, "samples")
+    assert stopped(lab) == ("check", "check 2013-01-01T00:00:00+00:00")
 
 
 def test_trigger_travels_without_options(lab: Any, checker: Any) -> None:

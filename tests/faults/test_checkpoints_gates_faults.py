@@ -1,0 +1,129 @@
+"""What gates do to a chain, over a store that fails at any call and in a process that is killed at any step: once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.commit_request import CommitRequest
+from trainflow.checkpoints.gates import Gate
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.promote import Promote
+from trainflow.errors import ChainStopped, StoreFailure
+from trainflow.testing.chains import ChainWriter, day
+from trainflow.testing.faulty_store import FaultyStore
+
+#: what is trained → the kinds of the entries that come of it
+OUTCOMES = {
+    "stop": ["Stop"],
+    "skip": ["Skip"],
+    "rewind 1": ["Rewind"],
+    "promote": ["Checkpoint", "Promotion", "Promotion"],
+}
+MOST_CALLS = 24
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChainWriter:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    writer.commit_many(2, metrics={"auc": 0.7})
+    return writer
+
+
+def trained(writer: ChainWriter, what: str) -> CommitRequest:
+    head = Ledger(writer.store, writer.chain).state().head
+    if what == "promote":
+        promotes = (Promote("champion", ("auc >= previous",)), Promote("newest"))
+        return writer.request(parent=head, metrics={"auc": 0.8}, promotes=promotes)
+    return writer.request(parent=head, metrics={"auc": 0.5}, gates=(Gate("auc >= 0.6", what),))
+
+
+def concluded(writer: ChainWriter, what: str) -> None:
+    entries = list(Ledger(writer.store, writer.chain).entries())
+    assert [type(entry).__name__ for entry in entries] == ["Checkpoint", "Checkpoint", *OUTCOMES[what]]
+    assert audit(Ledger(writer.store, writer.chain), None, None, day(99)).problems == []
+
+
+def commit_again(writer: ChainWriter, request: CommitRequest, number: int) -> None:
+    with contextlib.suppress(ChainStopped):
+        commit(writer.store, request, day(number))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", OUTCOMES)
+def test_a_store_that_fails_at_any_call(tmp_path: Path, what: str, when: str) -> None:
+    for fail_at in range(1, MOST_CALLS):
+        folder = tmp_path / str(fail_at)
+        writer = ChainWriter(LocalStore(folder / "store"), folder / "scratch")
+        writer.commit_many(2, metrics={"auc": 0.7})
+        request = trained(writer, what)
+        faulty = FaultyStore(writer.store, fail_at=fail_at, when=when)  # type: ignore[arg-type]
+        with contextlib.suppress(StoreFailure, ChainStopped):
+            commit(faulty, request, day(8))
+
+        for number in (9, 10):
+            commit_again(writer, request, number)
+
+        concluded(writer, what)
+        if len(faulty.calls) < fail_at:
+            return
+    raise AssertionError(f"it makes more than {MOST_CALLS} calls: not every one was tried")
+
+
+WORKER = """
+import os, signal, sys
+import msgspec
+from pathlib import Path
+from trainflow.checkpoints.commit import STEPS, Commit
+from trainflow.checkpoints.commit_request import CommitRequest
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.errors import ChainStopped
+from trainflow.testing.chains import day
+
+store, request, last = LocalStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if last == "before link":
+    os.link = die
+if last == "after link":
+    Path.unlink = die
+work = Commit(Ledger(store, (found := msgspec.json.decode(request, type=CommitRequest)).chain), found, day(5))
+for name, step in STEPS:
+    try:
+        step(work)
+    except ChainStopped:
+        die()
+    if name == last:
+        die()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["before link", "append"])
+@pytest.mark.parametrize("what", OUTCOMES)
+def test_a_process_killed_at_any_step(writer: ChainWriter, tmp_path: Path, what: str, last: str) -> None:
+    request = trained(writer, what)
+    file = tmp_path / "request.json"
+    file.write_bytes(msgspec.json.encode(request))
+    store = str(tmp_path / "store")
+
+    worker = subprocess.run(
+        [sys.executable, "-c", WORKER, store, str(file), last], capture_output=True, check=False, timeout=60
+    )
+
+    assert worker.returncode == -signal.SIGKILL, worker.stderr.decode()
+    for number in (6, 7):
+        commit_again(writer, request, number)
+    concluded(writer, what)

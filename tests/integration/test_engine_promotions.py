@@ -1,0 +1,55 @@
+"""A promotion's way into the outbox: after its run, once; by hand as often as it is made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.engine.mirrored_run import delivery_of, promotions_in, put_off
+from trainflow.metadata import outbox_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.settings.project import project_at
+from trainflow.testing.control_plane import ControlPlane, control_plane
+from trainflow.tracking.deliveries import CheckpointSummary, Promoted, RunFinished, TrackedChain, TrackedRun
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+RUN = TrackedRun(TrackedChain("flights"), "flights", "r1", AT)
+CHECKPOINT = CheckpointSummary("c1", 3, "file:///c/1", AT)
+FINISHED = RunFinished(RUN, "success", AT, checkpoint=CHECKPOINT, promoted=["champion", "newest"])
+
+
+@pytest.mark.parametrize(
+    ("delivery", "aliases"),
+    [
+        (FINISHED, ["champion", "newest"]),
+        (msgspec.structs.replace(FINISHED, promoted=[]), []),
+        (msgspec.structs.replace(FINISHED, checkpoint=None), []),
+        (Promoted(RUN, "champion", CHECKPOINT), []),
+    ],
+)
+def test_what_follows_a_delivery(delivery: RunFinished | Promoted, aliases: list[str]) -> None:
+    assert promotions_in(delivery) == [Promoted(RUN, alias, CHECKPOINT) for alias in aliases]
+
+
+def pending(plane: ControlPlane, root: Path) -> list[object]:
+    with plane.database.reading() as connection:
+        rows = outbox_queries.pending(connection, plane.clock.now())
+        return [delivery_of(connection, row, Versions(), project_at(root)) for row in rows]
+
+
+def test_of_a_run_it_is_delivered_once_and_by_hand_each_time(tmp_path: Path) -> None:
+    promoted = Promoted(RUN, "champion", CHECKPOINT)
+    with control_plane(tmp_path) as plane:
+        for _ in range(2):
+            plane.database.write(lambda connection: put_off(connection, promoted, AT))
+        assert pending(plane, tmp_path) == [promoted]
+
+        for second in (1, 2):
+            when = AT.replace(second=second)
+            plane.database.write(lambda connection, when=when: put_off(connection, promoted, when, by_hand=True))
+        plane.clock.advance(AT.replace(second=5) - AT)
+
+        assert pending(plane, tmp_path) == [promoted] * 3

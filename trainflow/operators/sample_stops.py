@@ -1,0 +1,24 @@
+"""What a run says when its samples stop the chain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainflow.errors import SampleCheckFailed, SampleGap
+from trainflow.messages.notice import XCOM_STOPPED, Cause
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+
+
+def tell_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed) -> None:
+    """Leave word for whoever is notified, should the run fail of it: of the same partition the same word."""
+    cause = Cause.GAP if isinstance(error, SampleGap) else Cause.CHECK
+    partition = error.partition.isoformat()
+    told = {
+        "cause": cause.value,
+        "key": f"{cause.value} {partition}",
+        "sentence": str(error),
+        "facts": {"partition": partition},
+    }
+    ti.xcom_push(XCOM_STOPPED, told)
