@@ -41,6 +41,10 @@ def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parqu
         (Ready(min_files=2), (DATA, MORE), Presence.READY, ""),
         (Ready(min_files=2), (DATA, MARKER), Presence.NOT_READY, "1 of at least 2 files"),
         (Ready(marker="_SUCCESS", min_files=2), (DATA, MORE), Presence.NOT_READY, "it has no _SUCCESS"),
+        # a copy in which the marker came before the rest of the data
+        (Ready(marker="_SUCCESS", min_files=2), (MARKER, DATA), Presence.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER, DATA), Presence.NOT_READY, "10 of at least 11 rows"),
+        (Ready(marker="_SUCCESS", stable_seconds=60), (MARKER, MORE), Presence.NOT_READY, "less than 60 s ago"),
         (Ready(min_bytes=150), (DATA,), Presence.NOT_READY, "100 of at least 150 bytes"),
         (Ready(min_bytes=150), (DATA, MORE), Presence.READY, ""),
         (Ready(min_rows=11), (DATA,), Presence.NOT_READY, "10 of at least 11 rows"),
