@@ -51,8 +51,12 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
 
 
 def take_stock(folder: Path) -> list[ArtifactFile]:
-    """The files of a folder with their digests, durable from now on. Raises ArtifactsRefused for links and the like."""
-    return [_describe(folder, path) for path in sorted(_regular_files(folder))]
+    """The files of a folder with their digests, durable from now on. Raises ArtifactsRefused for links and the like,
+    StoreFailure."""
+    try:
+        return [_describe(folder, path) for path in sorted(_regular_files(folder))]
+    except OSError as error:
+        raise failure("write", str(folder), error) from error
 
 
 def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> None:
@@ -90,7 +94,8 @@ def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
     for file in artifacts.files:
         path = f"{artifacts.path}/{file.path}"
         if path not in sizes:
-            problems.append(f"{store.uri(path)} is missing")
+            # a listing may be late: what it does not show is asked for
+            problems += verify(store, Artifacts(artifacts.path, [file]))
         elif sizes[path] != file.size:
             problems.append(f"{store.uri(path)} has {sizes[path]} bytes, {file.size} were written")
     return problems

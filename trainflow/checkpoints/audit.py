@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 
 from trainflow.checkpoints.artifacts import verify
-from trainflow.checkpoints.entries import Artifacts
+from trainflow.checkpoints.entries import Artifacts, Prune
+from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.raw_chain import RawChain, replay
 from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
-from trainflow.errors import StoreFailure
+from trainflow.errors import CheckpointError, StoreFailure
 from trainflow.samples.spec import Samples
 
 #: the fingerprint a partition has now, by its start; None: it is not there (or not ready)
@@ -71,6 +72,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 class _Audit:
     ledger: Ledger
     entries: int
+    last_sequence: int
     chain: RawChain
     #: from the root to the head
     line: list[RawCheckpoint]
@@ -145,7 +147,8 @@ def _replayed(ledger: Ledger) -> _Audit:
     if chain.stopped:
         reasons = "; ".join(chain.stopped.reasons)
         raw.notices.append(f"the chain is stopped: gates refused {chain.stopped.id}: {reasons}")
-    return _Audit(ledger, len(raw.entries), chain, line, raw.problems + chain.problems, raw.notices)
+    last = raw.entries[-1].sequence if raw.entries else 0
+    return _Audit(ledger, len(raw.entries), last, chain, line, raw.problems + chain.problems, raw.notices)
 
 
 def _begin(work: _Audit, samples: Samples | None) -> datetime | None:
@@ -218,7 +221,21 @@ def _verify_files(work: _Audit) -> None:
             problems = verify(work.ledger.store, msgspec.convert(entry.artifacts, Artifacts, from_attributes=True))
         except StoreFailure as error:
             problems = [str(error)]
-        work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
+        if problems and not _was_pruned_meanwhile(work, name):
+            work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
+
+
+def _was_pruned_meanwhile(work: _Audit, name: str) -> bool:
+    """An audit takes its time, and the chain goes on."""
+    store, chain = work.ledger.store, work.ledger.chain
+    try:
+        return any(
+            isinstance(each.entry, Prune) and name in each.entry.checkpoint_ids
+            for batch in batches(store, chain, work.last_sequence + 1)
+            for each in batch
+        )
+    except CheckpointError:
+        return False
 
 
 def _compare(work: _Audit, fingerprint_now: FingerprintNow) -> list[datetime]:

@@ -124,7 +124,7 @@ class Ledger:
             if problem:
                 raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
             data, entry = self._encode(entry)
-            if self._create(entry.sequence, data):
+            if self.store.created(self.chain.entry(entry.sequence), data):
                 self._follow(state, entry, data)
                 return entry
         raise StoreFailure(
@@ -146,18 +146,6 @@ class Ledger:
         except LedgerCorrupt as error:
             # what cannot be read back would stop the chain for ever
             raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write {error}") from None
-
-    def _create(self, sequence: int, data: bytes) -> bool:
-        """Whether the entry is ours now. The reply may be lost although the file was created: the bytes decide."""
-        path = self.chain.entry(sequence)
-        try:
-            self.store.create_exclusive(path, data)
-        except (FileExistsError, StoreFailure) as error:
-            [there] = self.store.read_many([path])
-            if there is None and isinstance(error, StoreFailure):
-                raise
-            return there == data
-        return True
 
     def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))

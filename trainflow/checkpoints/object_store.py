@@ -7,53 +7,71 @@ cache: another process may have written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from trainflow.checkpoints.patience import persist
 from trainflow.checkpoints.store import Store, StoredFile, failure
+from trainflow.errors import StoreFailure
 
+T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
 #: fsspec's memory file system looks first and writes then, and its readers share one cursor
 _MEMORY_LOCK = threading.RLock()
 
 
 class ObjectStore(Store):
-    """Objects below a prefix."""
+    """Objects below a prefix. `sleep` is for a store that asks for fewer requests."""
 
-    def __init__(self, filesystem: Any, base: str, *, url: str, in_memory: bool) -> None:
+    def __init__(
+        self,
+        filesystem: Any,
+        base: str,
+        *,
+        url: str,
+        in_memory: bool,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._filesystem = filesystem
         self._base = base.rstrip("/")
         self._lock: AbstractContextManager[Any] = _MEMORY_LOCK if in_memory else nullcontext()
+        self._sleep = sleep
         self.url = url
 
     def read(self, path: str) -> bytes:
-        with self._call("read", path):
-            return bytes(self._filesystem.cat_file(self._at(path)))
+        return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path))))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        if not paths:
-            return []
-        with self._call("read", paths[0]):
-            found = self._filesystem.cat([self._at(path) for path in paths], on_error="return")
-            return [_content(found[self._at(path)]) for path in paths]
+        return self._ask("read", paths[0], lambda: self._read_many(paths)) if paths else []
+
+    def _read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        found = self._filesystem.cat([self._at(path) for path in paths], on_error="return")
+        return [_content(found[self._at(path)]) for path in paths]
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        with self._call("read", path), self._filesystem.open(self._at(path), "rb", cache_type="none") as file:
+        with self._failures("read", path), self._ask("read", path, lambda: self._open(path)) as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield bytes(chunk)
 
+    def _open(self, path: str) -> Any:
+        return self._filesystem.open(self._at(path), "rb", cache_type="none")
+
     def files(self, folder: str) -> list[StoredFile]:
-        with self._call("list", folder):
-            self._filesystem.invalidate_cache()
-            try:
-                found = self._filesystem.find(self._at(folder) + "/", detail=True)
-            except FileNotFoundError:
-                return []
-            files = [info for info in found.values() if info["type"] == "file"]
+        found = self._ask("list", folder, lambda: self._find(folder))
+        files = [info for info in found.values() if info["type"] == "file"]
         return sorted((self._stored(info) for info in files), key=lambda file: file.path)
+
+    def _find(self, folder: str) -> dict[str, Any]:
+        self._filesystem.invalidate_cache()
+        try:
+            found: dict[str, Any] = self._filesystem.find(self._at(folder) + "/", detail=True)
+        except FileNotFoundError:
+            return {}
+        return found
 
     def _stored(self, info: dict[str, Any]) -> StoredFile:
         path = str(info["name"])[len(self._base) + 1 :]
@@ -61,64 +79,65 @@ class ObjectStore(Store):
         return StoredFile(path, int(info["size"]), _moment(modified))
 
     def folders(self, folder: str) -> list[str]:
-        with self._call("list", folder):
-            self._filesystem.invalidate_cache()
-            try:
-                found = self._filesystem.ls(self._at(folder), detail=True)
-            except FileNotFoundError:
-                return []
+        found = self._ask("list", folder, lambda: self._list(folder))
         return sorted(str(info["name"]).rstrip("/").rsplit("/", 1)[-1] for info in found if info["type"] == "directory")
 
+    def _list(self, folder: str) -> list[dict[str, Any]]:
+        self._filesystem.invalidate_cache()
+        try:
+            return list(self._filesystem.ls(self._at(folder), detail=True))
+        except FileNotFoundError:
+            return []
+
     def exists(self, path: str) -> bool:
-        with self._call("read", path):
-            self._filesystem.invalidate_cache()
-            return bool(self._filesystem.isfile(self._at(path)))
+        return self._ask("read", path, lambda: self._is_file(path))
+
+    def _is_file(self, path: str) -> bool:
+        self._filesystem.invalidate_cache()
+        return bool(self._filesystem.isfile(self._at(path)))
 
     def create_exclusive(self, path: str, data: bytes) -> None:
-        with self._call("create", path):
-            self._filesystem.pipe_file(self._at(path), data, mode="create")
+        self._ask("create", path, lambda: self._filesystem.pipe_file(self._at(path), data, mode="create"))
 
     def replace(self, path: str, data: bytes) -> None:
-        with self._call("write", path):
-            self._filesystem.pipe_file(self._at(path), data)
+        self._ask("write", path, lambda: self._filesystem.pipe_file(self._at(path), data))
 
     def put_file(self, source: Path, path: str) -> None:
-        with self._call("write", path):
-            self._filesystem.put_file(str(source), self._at(path))
+        self._ask("write", path, lambda: self._filesystem.put_file(str(source), self._at(path)))
 
     def get_file(self, path: str, target: Path) -> None:
-        with self._call("read", path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._filesystem.get_file(self._at(path), str(target))
+        self._ask("read", path, lambda: self._get_file(path, target))
+
+    def _get_file(self, path: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._filesystem.get_file(self._at(path), str(target))
 
     def delete(self, path: str) -> None:
-        with self._call("delete", path):
-            try:
-                self._filesystem.rm_file(self._at(path))
-            except (FileNotFoundError, KeyError):  # the memory file system raises the latter
-                return
+        # the memory file system raises a KeyError for a file that is not there
+        with suppress(FileNotFoundError, KeyError):
+            self._ask("delete", path, lambda: self._filesystem.rm_file(self._at(path)))
 
     def delete_folder(self, folder: str) -> None:
-        with self._call("delete", folder):
-            try:
-                self._filesystem.rm(self._at(folder), recursive=True)
-            except FileNotFoundError:
-                return
+        with suppress(FileNotFoundError):
+            self._ask("delete", folder, lambda: self._filesystem.rm(self._at(folder), recursive=True))
 
     def _at(self, path: str) -> str:
         return f"{self._base}/{path}" if path else self._base
 
+    def _ask(self, doing: str, path: str, call: Callable[[], T]) -> T:
+        with self._failures(doing, path), self._lock:
+            return persist(call, self._sleep)
+
     @contextmanager
-    def _call(self, doing: str, path: str) -> Iterator[None]:
+    def _failures(self, doing: str, path: str) -> Iterator[None]:
         # drivers raise what they like (botocore's errors are no OSError), so everything else counts as a failure
         try:
-            with self._lock:
-                yield
-        except FileExistsError:
+            yield
+        except (FileExistsError, StoreFailure):
             raise
         except Exception as error:
-            # nothing to be found is an answer when reading; when writing it means that the bucket is not there
-            if isinstance(error, FileNotFoundError) and doing == "read":
+            # nothing to be found is an answer when reading or deleting; when writing the bucket is not there
+            if isinstance(error, FileNotFoundError | KeyError) and doing in ("read", "delete"):
                 raise
             raise failure(doing, self.uri(path), error) from error
 

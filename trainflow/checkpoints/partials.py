@@ -130,7 +130,9 @@ class Partials:
         upload(self._store, f"{path}/{_FILES}", folder, files)
         partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now)
         passed("partial: files are in the store")
-        self._store.create_exclusive(f"{path}/{_MANIFEST}", _encode(partial))
+        manifest = f"{path}/{_MANIFEST}"
+        if not self._store.created(manifest, _encode(partial)):
+            raise StoreFailure(f"{self._store.uri(manifest)}: somebody else has written it", location=manifest)
         passed("partial: saved")
         self.any = True
         if not self._in_place(folder):

@@ -6,6 +6,7 @@ What is wrong is collected, not raised. Many entries are read at once, and littl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
@@ -17,6 +18,7 @@ from trainflow.checkpoints.timeline import Interval
 from trainflow.identifiers import digest
 
 _AT_ONCE = 1024
+_NEWS_AT_ONCE = 4
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -125,14 +127,18 @@ class RawLedger:
 
 
 def read_raw(ledger: Ledger) -> RawLedger:
-    """Every entry there is, the digest chain computed again. A bad one is reported and the next is looked at."""
+    """Every entry there is, the digest chain computed again. A bad one is reported and the next is looked at.
+
+    A listing may be late: what it leaves out between two entries or after the last is asked for by its number.
+    """
     found = RawLedger(ledger)
     reader = _Reader(found)
-    paths = _paths(found)
-    for first in range(0, len(paths), _AT_ONCE):
-        some = paths[first : first + _AT_ONCE]
-        for (number, path), data in zip(some, ledger.store.read_many([path for _, path in some]), strict=True):
-            reader.take(number, path, data)
+    numbers = _with_gaps(_listed(found))
+    for first in range(0, len(numbers), _AT_ONCE):
+        reader.read(numbers[first : first + _AT_ONCE])
+    news = _NEWS_AT_ONCE
+    while reader.read(range(reader.last + 1, reader.last + 1 + news)) == news:
+        news = _AT_ONCE
     return found
 
 
@@ -145,11 +151,17 @@ class _Reader:
     previous: str = ""
     sealed: bool = False
 
-    def take(self, number: int, path: str, data: bytes | None) -> None:
-        if data is None:
-            # listed and not there: the number is missed at the next one
-            return
-        place = self.found.ledger.store.uri(path)
+    def read(self, numbers: Sequence[int]) -> int:
+        """Take the entries of these numbers; returns how many there were."""
+        ledger = self.found.ledger
+        contents = ledger.store.read_many([ledger.chain.entry(number) for number in numbers])
+        there = [(number, data) for number, data in zip(numbers, contents, strict=True) if data is not None]
+        for number, data in there:
+            self.take(number, data)
+        return len(there)
+
+    def take(self, number: int, data: bytes) -> None:
+        place = self.found.ledger.store.uri(self.found.ledger.chain.entry(number))
         if number != self.last + 1:
             missing = f"{self.last + 1}" if number == self.last + 2 else f"{self.last + 1} to {number - 1}"
             self.found.problems.append(f"entry {missing} is missing, entry {number} is there ({place})")
@@ -173,15 +185,26 @@ class _Reader:
         self.sealed = self.sealed or bool(entry.seal)
 
 
-def _paths(found: RawLedger) -> list[tuple[int, str]]:
-    ledger, paths = found.ledger, []
+def _listed(found: RawLedger) -> list[int]:
+    ledger, numbers = found.ledger, []
     for file in ledger.store.files(ledger.chain.ledger):
         name = file.path.rsplit("/", 1)[-1].removesuffix(".json")
         if name.isdecimal() and file.path == ledger.chain.entry(int(name)):
-            paths.append((int(name), file.path))
+            numbers.append(int(name))
         else:
             found.notices.append(f"{ledger.store.uri(file.path)} is no ledger entry")
-    return sorted(paths)
+    return sorted(numbers)
+
+
+def _with_gaps(listed: list[int]) -> list[int]:
+    """The numbers, and those of narrow gaps between them."""
+    numbers: list[int] = []
+    for number in listed:
+        last = numbers[-1] if numbers else 0
+        if number - last <= _AT_ONCE:
+            numbers += range(last + 1, number)
+        numbers.append(number)
+    return numbers
 
 
 def _checked(entry: RawEntry) -> Raw:

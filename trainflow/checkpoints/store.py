@@ -82,6 +82,18 @@ class Store(ABC):
         there or not: the reply may have been lost.
         """
 
+    def created(self, path: str, data: bytes) -> bool:
+        """Create a file if it is absent; whether what is there now is `data`. Where the reply was lost, or a driver
+        asked again after that, the bytes decide whose file it is. Raises StoreFailure when nothing is there."""
+        try:
+            self.create_exclusive(path, data)
+        except (FileExistsError, StoreFailure) as error:
+            [there] = self.read_many([path])
+            if there is None and isinstance(error, StoreFailure):
+                raise
+            return there == data
+        return True
+
     @abstractmethod
     def replace(self, path: str, data: bytes) -> None:
         """Write a file, over what was there; readers see the old or the new content. Need not be durable."""
@@ -120,7 +132,8 @@ class Store(ABC):
         Raises StoreNotExclusive when the second creation of a name succeeds, StoreFailure when nothing can be written.
         """
         path = f".trainflow-probe-{os.urandom(8).hex()}"
-        self.create_exclusive(path, b"first")
+        if not self.created(path, b"first"):
+            raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=self.url, how="changed a file that was there"))
         try:
             self._create_again(path)
             if self.read(path) != b"first":
@@ -202,6 +215,8 @@ def failure(doing: str, location: str, error: BaseException) -> StoreFailure:
 def _advice(error: BaseException) -> str:
     import errno
 
+    from trainflow.checkpoints.patience import is_throttled
+
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "the store is full: free space (trainflow prunes with a retention policy) and try again"
@@ -209,6 +224,11 @@ def _advice(error: BaseException) -> str:
         return "the store is mounted read-only: remount it or name another store"
     if isinstance(error, PermissionError):
         return "give this user (or these credentials) the right to read, create and delete there"
+    if is_throttled(error):
+        return (
+            "the store asks for fewer requests, and went on asking: try again later, and let fewer chains use it at "
+            "the same time"
+        )
     if isinstance(error, NotADirectoryError):
         return "a part of the path is a file: move it away or name another store"
     return "check that the store exists and can be reached from here, then try again"

@@ -1,4 +1,8 @@
-"""A store that fails when told to: before a call has any effect, or after it had all of it (the reply is lost)."""
+"""Stores that fail when told to, and a store whose listings come late.
+
+A call fails before it has any effect, after it had all of it (the reply is lost), or in the middle: of a file that may
+be written in pieces, half is there then. A file that is created exclusively is there whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from trainflow.checkpoints.store import Store, StoredFile
 from trainflow.errors import StoreFailure
 
 T = TypeVar("T")
-When = Literal["before", "after"]
+When = Literal["before", "half", "after"]
 
 
 class FaultyStore(Store):
@@ -59,10 +63,15 @@ class FaultyStore(Store):
         self._pass("create_exclusive", path, lambda: self.inner.create_exclusive(path, data))
 
     def replace(self, path: str, data: bytes) -> None:
-        self._pass("replace", path, lambda: self.inner.replace(path, data))
+        self._pass(
+            "replace",
+            path,
+            lambda: self.inner.replace(path, data),
+            lambda: self.inner.replace(path, data[: len(data) // 2]),
+        )
 
     def put_file(self, source: Path, path: str) -> None:
-        self._pass("put_file", path, lambda: self.inner.put_file(source, path))
+        self._pass("put_file", path, lambda: self.inner.put_file(source, path), lambda: self._put_half(source, path))
 
     def get_file(self, path: str, target: Path) -> None:
         self._pass("get_file", path, lambda: self.inner.get_file(path, target))
@@ -71,7 +80,9 @@ class FaultyStore(Store):
         self._pass("delete", path, lambda: self.inner.delete(path))
 
     def delete_folder(self, folder: str) -> None:
-        self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder))
+        self._pass(
+            "delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder)
+        )
 
     def temporary(self, folder: str) -> list[StoredFile]:
         return self._pass("temporary", folder, lambda: self.inner.temporary(folder))
@@ -82,10 +93,21 @@ class FaultyStore(Store):
     def uri(self, path: str) -> str:
         return self.inner.uri(path)
 
-    def _pass(self, name: str, path: str, call: Callable[[], T]) -> T:
+    def _put_half(self, source: Path, path: str) -> None:
+        data = source.read_bytes()
+        self.inner.replace(path, data[: len(data) // 2])
+
+    def _delete_half(self, folder: str) -> None:
+        files = self.inner.files(folder)
+        for file in files[: (len(files) + 1) // 2]:
+            self.inner.delete(file.path)
+
+    def _pass(self, name: str, path: str, call: Callable[[], T], half: Callable[[], None] | None = None) -> T:
         self.calls.append(name)
         fails = len(self.calls) == self.fail_at
-        if fails and self.when == "before":
+        if fails and self.when != "after":
+            if self.when == "half" and half is not None:
+                half()
             raise self._error(self.uri(path))
         result = call()
         if fails:
@@ -95,3 +117,35 @@ class FaultyStore(Store):
 
 def _store_failure(location: str) -> BaseException:
     return StoreFailure(f"{location}: made to fail", location=location)
+
+
+class LateListings(FaultyStore):
+    """Reads see every write at once; listings do not show what was written since `settle`."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self._young: set[str] = set()
+
+    def settle(self) -> None:
+        """Show everything from now on."""
+        self._young.clear()
+
+    def files(self, folder: str) -> list[StoredFile]:
+        return [file for file in super().files(folder) if file.path not in self._young]
+
+    def folders(self, folder: str) -> list[str]:
+        prefix = f"{folder}/" if folder else ""
+        shown = {file.path.removeprefix(prefix).partition("/")[0] for file in self.files(folder)}
+        return [name for name in super().folders(folder) if name in shown]
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        super().create_exclusive(path, data)
+        self._young.add(path)
+
+    def replace(self, path: str, data: bytes) -> None:
+        super().replace(path, data)
+        self._young.add(path)
+
+    def put_file(self, source: Path, path: str) -> None:
+        super().put_file(source, path)
+        self._young.add(path)
