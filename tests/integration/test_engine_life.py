@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from trainflow.clock import SystemClock
-from trainflow.engine.engine import Engine
+from trainflow.engine.engine import Engine, Part
 from trainflow.engine.lock import engine_lock, running_engine
 from trainflow.errors import EngineAlreadyRunning, EngineError
 from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
@@ -279,6 +279,17 @@ class TestWaits:
             engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
             go(project)
             assert engine.finish(run) == "success"
+
+    def test_have_a_deadline_though_no_triggerer_is_alive(self, project: Project) -> None:
+        parts = frozenset({Part.SCHEDULER, Part.DAG_PROCESSOR})
+        with embedded(project, quiet(engine={"poll_seconds": 0.05}), parts=parts) as engine:
+            assert engine.load() is None
+            run = engine.trigger("defers")
+            engine.until(lambda: engine.states(run).get("t") == "deferred")
+            with engine.engine.database.transaction() as connection:
+                connection.execute(trigger_queries.TRIGGER.update().values(deadline=engine.engine.clock.now()))
+            assert engine.finish(run) == "failed"
+            assert "the wait took longer than its timeout" in engine.tasks(run)["t"].problem
 
     def test_of_a_cleared_run_are_forgotten(self, project: Project) -> None:
         from trainflow.metadata import run_queries

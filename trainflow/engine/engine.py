@@ -28,7 +28,7 @@ from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import FromWorker, Stale
 from trainflow.messages.workload import AttemptKey, ParseProblem
-from trainflow.metadata import held_queries, schema, service_queries
+from trainflow.metadata import held_queries, schema, service_queries, trigger_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -37,7 +37,7 @@ from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.triggerer.triggerer import Triggerer
+from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -328,6 +328,10 @@ class Engine:
             self._reconciler.end_unwanted()
         if self._triggerer is not None:
             self._triggerer.sweep()
+        elif self._scheduler is not None:
+            # the triggerer is another process, or there is none: a deadline holds all the same
+            now = self.clock.now()
+            self.database.write(lambda connection: trigger_queries.fail_overdue(connection, TRIGGER_TIMEOUT, now))
 
     # -- from time to time -----------------------------------------------------------------------------------------
 

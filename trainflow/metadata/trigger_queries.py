@@ -141,6 +141,11 @@ def overdue(connection: Connection, now: datetime) -> list[int]:
     )
 
 
+def fail_overdue(connection: Connection, message: str, now: datetime) -> list[tuple[int, int | None]]:
+    """End the waits whose deadline has passed: (wait, its run), None where nobody waited any more."""
+    return [(trigger_id, fail(connection, trigger_id, message, now)) for trigger_id in overdue(connection, now)]
+
+
 def next_deadline(connection: Connection) -> datetime | None:
     """The first deadline."""
     return connection.execute(select(func.min(TRIGGER.c.deadline))).scalar()

@@ -141,10 +141,7 @@ class Triggerer:
             self._send(Unwatch(trigger_id))
 
     def _fail_overdue(self, connection: Connection, now: datetime) -> list[tuple[int, int | None]]:
-        overdue = [
-            (trigger_id, trigger_queries.fail(connection, trigger_id, TRIGGER_TIMEOUT, now))
-            for trigger_id in trigger_queries.overdue(connection, now)
-        ]
+        overdue = trigger_queries.fail_overdue(connection, TRIGGER_TIMEOUT, now)
         self._next_deadline = trigger_queries.next_deadline(connection)
         return overdue
 
