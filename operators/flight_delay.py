@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
 # Imported once by the warm process and then forked: an attempt does not pay the second it takes.
@@ -48,7 +49,7 @@ FEATURES: list[tuple[str, ...]] = [
     ("carrier", "dest"),
     ("carrier", "origin", "dest"),
 ]
-#: weights: 2 ** bits
+#: weights: 2 ** bits. Besides, `origin` may name the airport from which the flights leave that a model is for
 DEFAULTS: dict[str, Any] = {"bits": 14, "alpha": 1e-6, "eta0": 0.002, "batch_rows": 2048}
 
 
@@ -62,16 +63,18 @@ def train(ctx: TrainContext) -> dict[str, float]:
     so_far: dict[str, Any] = ctx.saved.state if ctx.saved else {"rows": 0, "trained": 0, "loss": 0.0}
     batches = ctx.batches(columns=[*COLUMNS, LABEL], batch_size=params["batch_rows"])
     for batch in batches:
-        so_far = learn(model, batch, params["bits"], so_far)
+        so_far = learn(model, batch, params, so_far)
         ctx.progress(so_far["rows"], ctx.split.rows, loss=metrics(so_far)["loss"])
         ctx.save(batches.position, lambda folder: save(model, folder), state=so_far)
     save(model, ctx.output)
     return metrics(so_far)
 
 
-def learn(model: SGDClassifier, batch: pa.RecordBatch, bits: int, so_far: dict[str, Any]) -> dict[str, Any]:
+def learn(
+    model: SGDClassifier, batch: pa.RecordBatch, params: dict[str, Any], so_far: dict[str, Any]
+) -> dict[str, Any]:
     """Train on one batch; the sums with it. Its loss is that of the model before it learnt from the batch."""
-    features, late = examples(batch, bits)
+    features, late = examples(batch, params["bits"], params.get("origin"))
     loss = so_far["loss"]
     if len(late):
         loss += log_loss(probabilities(model, features), late) * len(late)
@@ -90,7 +93,7 @@ def evaluate(ctx: EvaluateContext) -> dict[str, float]:
     model = load(ctx.parent.path, params)
     found, expected = [], []
     for batch in ctx.split.batches(columns=[*COLUMNS, LABEL]):
-        features, late = examples(batch, params["bits"])
+        features, late = examples(batch, params["bits"], params.get("origin"))
         found.append(probabilities(model, features))
         expected.append(late)
     return scores(np.concatenate(found), np.concatenate(expected))
@@ -99,9 +102,11 @@ def evaluate(ctx: EvaluateContext) -> dict[str, float]:
 # -- features ------------------------------------------------------------------------------------------------------
 
 
-def examples(batch: pa.RecordBatch, bits: int) -> tuple[csr_matrix, Array]:
-    """The flights that arrived: hashed features, one row each, and whether they were late (0 or 1)."""
+def examples(batch: pa.RecordBatch, bits: int, origin: str | None = None) -> tuple[csr_matrix, Array]:
+    """The flights (from `origin`) that arrived: hashed features, one row each, and whether they were late (0 or 1)."""
     batch = batch.filter(batch[LABEL].is_valid())
+    if origin is not None:
+        batch = batch.filter(pc.equal(batch["origin"], origin))
     late = (batch[LABEL].to_numpy() > LATE_MINUTES).astype(np.int64)
     values = {name: _hashes(values) for name, values in _columns(batch).items()}
     indices = np.stack([_crossing(number, values, names) for number, names in enumerate(FEATURES)], axis=1)

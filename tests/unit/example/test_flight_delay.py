@@ -138,6 +138,20 @@ def test_it_learns_something_about_days_it_has_not_seen(bench: Bench) -> None:
     assert bench.reported[-1] == first.rows
 
 
+def test_a_model_for_one_airport_learns_from_its_flights_only(bench: Bench) -> None:
+    split = split_of(bench.project, 2)
+    origins = [origin for batch in split.batches(columns=["origin"]) for origin in batch["origin"].to_pylist()]
+    everywhere = bench.train(split, "all")
+    counts = {}
+    for airport in ("EWR", "JFK", "LGA"):
+        bench.params = {"origin": airport}
+        counts[airport] = bench.train(split, airport, bench.folder / "all")["trained_rows"]
+        assert 0 < counts[airport] <= origins.count(airport)
+        assert bench.evaluate(split, bench.folder / airport)["rows"] == counts[airport]
+        assert bench.reported[-1] == split.rows
+    assert sum(counts.values()) == everywhere["trained_rows"]
+
+
 def test_a_checkpoint_is_one_file_without_pickle(bench: Bench) -> None:
     bench.train(split_of(bench.project, 1), "a")
     assert [file.name for file in (bench.folder / "a").iterdir()] == ["model.npz"]

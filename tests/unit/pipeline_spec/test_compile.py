@@ -10,6 +10,8 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.adopt import Adopt
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.init_from import InitFrom
 from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
@@ -310,6 +312,18 @@ def test_the_yaml_and_the_python_example_are_the_same_dag() -> None:
     assert python.chain is not None
     assert (yaml.chain.limits, yaml.chain.mode) == (python.chain.limits, python.chain.mode)
     assert yaml.dag_id != python.dag_id
+
+
+def test_the_example_with_stages_has_a_base_and_a_fine_tune_for_each_airport() -> None:
+    loaded = dag_files.load(DagSource("pipelines/flight_delay_stages.yaml"), project_at(ROOT))
+    documents = {dag_id: to_document(dag) for dag_id, dag in loaded.dags.items()}
+    base = documents.pop("flight_delay_stages.base")
+    triggers = {task.template_fields.get("trigger_dag_id") for task in base.tasks} - {None, base.dag_id}
+    assert triggers == documents.keys()
+    for document in documents.values():
+        assert document.chain is not None
+        assert document.chain.init_from == InitFrom(ChainKey("flight_delay_stages", "base"), "same_watermark")
+        assert document.params["origin"]["default"] == document.chain.stage.upper()
 
 
 def test_the_latest_example_never_ends() -> None:
