@@ -251,7 +251,7 @@ def test_flights_that_never_arrived_are_left_out(day: pa.RecordBatch) -> None:
 def test_a_day_on_which_nothing_arrived_changes_nothing(day: pa.RecordBatch) -> None:
     model = flight_delay.new_model(flight_delay.DEFAULTS)
     cancelled = day.filter(day["arr_delay"].is_null())
-    so_far = flight_delay.learn(model, cancelled, 14, {"rows": 5, "trained": 5, "loss": 1.0})
+    so_far = flight_delay.learn(model, cancelled, flight_delay.DEFAULTS, {"rows": 5, "trained": 5, "loss": 1.0})
     assert so_far == {"rows": 5 + cancelled.num_rows, "trained": 5, "loss": 1.0}
     assert not model.coef_.any()
     assert flight_delay.scores(np.array([]), np.array([])) == {"rows": 0.0}
