@@ -210,7 +210,7 @@ def test_a_ledger_or_a_checkpoint_that_was_tampered_with(quick: LiveProject) -> 
     rows = quick.root / "checkpoints" / head.artifacts.path / "rows.npy"
     contents = {file: file.read_bytes() for file in (first, newest, rows)}
     for file, broken, named in [
-        (first, contents[first].replace(b'"loss":', b'"lost":'), newest.name),  # the next one holds another digest
+        (first, contents[first].replace(b'"loss":', b'"lost":'), first.name),  # every entry is sealed
         (newest, contents[newest][:-20], newest.name),
         (rows, contents[rows][:-1] + bytes([contents[rows][-1] ^ 1]), "rows.npy"),
     ]:
