@@ -8,6 +8,9 @@ Invariants
 - An entry is there whole or not at all; it holds the digest of the entry before it; it is never changed or deleted.
 - The state is a pure fold of the entries. The rules that refuse an entry when it is written are those that call a
   ledger corrupt when it is read. Snapshots are rebuildable and never believed without the entry they end with.
+- Reading the head takes a few reads however long the ledger is: what grows with the chain lies in pages that only those
+  read who ask for old checkpoints. Which pages there are depends on the entries alone.
+- A chain is registered with its base before the first entry that speaks of it, so that the base keeps what it needs.
 - A checkpoint's files are durable before its entry is created; only a prune entry allows them to be deleted, and it
   comes first. What a sweep cannot parse stays.
 - Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.
@@ -15,9 +18,15 @@ Invariants
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
 writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
 
-Reading order: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling` and `rules` (what may
-follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`), `ledger`, `snapshots`,
-`artifacts`, `gates`, `commit` (the steps), `summary` (from a split), `fence`, `begin`, `skip`, `promote`, `rewind`,
-`retention` and `prune`, `partials` (saves inside a split), `orphans`; the audit, which shares no arithmetic with the
-fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.
+Reading order
+- the ledger: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling`, `kept` and `rules` (what
+  may follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`, `patience`),
+  `entry_files`, `ledger`, `shelf`, `snapshots`;
+- committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
+  `conclusions`, `decide` (about a stop), `summary` (from a split), `partials` (saves inside a split);
+- what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
+- stages: `init_from`, `base`, `followers`, `registry`;
+- giving back space: `retention` and `prune`, `orphans` and `sweep`;
+- looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along);
+- the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.
 """

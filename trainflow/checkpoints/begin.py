@@ -7,6 +7,7 @@ from datetime import datetime
 
 from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author, CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.state import ChainState
 from trainflow.errors import CheckpointError
 
@@ -43,6 +44,7 @@ def fork(
             dict(overrides or {}),
         )
 
+    register(ledger.store, origin.chain, ledger.chain)
     entry = _begin(ledger, make, same)
     assert isinstance(entry, Fork)
     return entry

@@ -68,9 +68,13 @@ def _first_tainted(
         if edge is not None and entry.sequence > edge:
             return None
         origin = entry.origin
-        if origin and origin.chain.stage != chain.stage and (origin.chain, origin.checkpoint_id) in undone:
+        if origin and not _is_fork(origin.chain, chain) and (origin.chain, origin.checkpoint_id) in undone:
             return entry
     return None
+
+
+def _is_fork(origin: ChainKey, chain: ChainKey) -> bool:
+    return (origin.pipeline, origin.stage) == (chain.pipeline, chain.stage)
 
 
 def _undone_ids(lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, Undoing]) -> set[tuple[ChainKey, str]]:

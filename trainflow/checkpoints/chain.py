@@ -58,6 +58,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         """Where attempts save inside their split."""
         return f"{self.prefix}/partials"
 
+    @property
+    def dependents(self) -> str:
+        """Where the chains that go on from checkpoints of this one are registered."""
+        return f"{self.prefix}/dependents"
+
     def attempt(self, attempt_id: str) -> str:
         """The folder of what one attempt wrote; no other attempt ever uses it."""
         return f"{self.artifacts}/{check_name(attempt_id, 'attempt')}"

@@ -23,7 +23,7 @@ from trainflow.checkpoints.gates import Pass, RewindBy, Verdict
 from trainflow.checkpoints.gates import Stop as Stops
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import references
+from trainflow.checkpoints.registry import references, register
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
@@ -151,6 +151,13 @@ def _verify_artifacts(work: Commit) -> None:
         )
 
 
+def _register(work: Commit) -> None:
+    """Its base keeps what this chain last went on from: it has to know of the chain before it is too late."""
+    origin = work.request.origin
+    if origin and origin.chain not in {base.chain for base in work.state.bases}:
+        register(work.ledger.store, origin.chain, work.request.chain)
+
+
 def _append(work: Commit) -> None:
     """The commit. Whoever loses the race looks once more: the winner may have been itself, an attempt earlier."""
     try:
@@ -199,6 +206,7 @@ STEPS: list[tuple[str, Step]] = [
     ("check_fence", _unless_done(_check_fence)),
     ("judge", _unless_done(_judge)),
     ("verify_artifacts", _unless_done(_verify_artifacts)),
+    ("register", _unless_done(_register)),
     ("append", _unless_done(_append)),
     ("promote", _promote),
 ]

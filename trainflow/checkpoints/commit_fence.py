@@ -11,7 +11,11 @@ from trainflow.errors import ChainMoved, ChainStopped, CheckpointError
 
 def has_moved(state: ChainState, request: CommitRequest) -> bool:
     """Whether the chain is elsewhere than when the request was made."""
-    return request.parent_id != (state.head.id if state.head else None) or _stepped_over(state, request)
+    return (
+        request.parent_id != (state.head.id if state.head else None)
+        or request.generation not in (None, state.generation)
+        or _stepped_over(state, request)
+    )
 
 
 def _stepped_over(state: ChainState, request: CommitRequest) -> bool:
@@ -58,6 +62,8 @@ def _moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> ChainMo
 
 def _now_there(state: ChainState, request: CommitRequest) -> str:
     head = state.head
+    if request.parent_id == (head.id if head else None) and request.generation not in (None, state.generation):
+        return "was rewound since this run began, and is to be trained anew from there"
     if request.parent_id == (head.id if head else None):
         return f"has stepped over what it trained on, up to {state.skips[-1].end.isoformat()}"
     if head is None:

@@ -19,6 +19,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`parent_id` is the head it trained from (None: the chain was empty). `evaluation` is the parent's score on this
     split; None when there was nothing to evaluate. `fills`: the split trains holes of the line that have arrived, the
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
+    `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
+    date although its parent is the head again. None: not known.
     """
 
     chain: ChainKey
@@ -35,6 +37,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     fills: bool = False
     #: from when the split was handed over
     seconds: float | None = None
+    generation: int | None = None
 
     @property
     def checkpoint_id(self) -> str:

@@ -23,7 +23,7 @@ from trainflow.checkpoints.entries import (
     Stop,
 )
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.prune import references
+from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError

@@ -9,6 +9,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
 from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
@@ -31,7 +32,7 @@ def prune(
 ) -> list[str]:
     """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
 
-    `pinned` are checkpoints to keep besides; those that other chains of the pipeline started from are found here.
+    `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here.
     `followers` are the stages that start from this chain: what they have not passed yet stays.
     Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
     """
@@ -71,29 +72,6 @@ def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[Checkpo
         for follower in followers
         for name in still_needed(follower, Ledger(ledger.store, follower.chain).state(), kept)
     }
-
-
-def references(store: Store, chain: ChainKey) -> set[str]:
-    """Checkpoints of `chain` that another stage or branch of its pipeline began with or last went on from."""
-    return {
-        origin.checkpoint_id
-        for other in chains_of(store, chain.pipeline)
-        if other != chain
-        for origin in Ledger(store, other).state().bases
-        if origin.chain == chain
-    }
-
-
-def dependents(store: Store, chain: ChainKey, checkpoint_ids: Collection[str]) -> list[ChainKey]:
-    """The other chains of the pipeline that began with one of these checkpoints of `chain`, or last went on from it."""
-    return [
-        other
-        for other in chains_of(store, chain.pipeline)
-        if other != chain
-        and any(
-            base.chain == chain and base.checkpoint_id in checkpoint_ids for base in Ledger(store, other).state().bases
-        )
-    ]
 
 
 def chains_of(store: Store, pipeline: str) -> list[ChainKey]:

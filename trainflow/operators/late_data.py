@@ -124,8 +124,8 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
 
 
 def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> Replay | Refused:
-    from trainflow.checkpoints.prune import dependents
     from trainflow.checkpoints.recent import line_back, rewinds_back
+    from trainflow.checkpoints.registry import dependents
     from trainflow.checkpoints.republished import replay_of
 
     def parent_of(checkpoint_id: str) -> str | None:

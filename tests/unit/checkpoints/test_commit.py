@@ -77,6 +77,21 @@ def test_only_a_child_of_the_head_is_committed(writer: ChainWriter, parent: str)
     assert fresh(writer).state().head == made[1]
 
 
+def test_what_was_trained_before_a_rewind_is_out_of_date_though_its_parent_is_the_head_again(
+    writer: ChainWriter,
+) -> None:
+    parent = writer.commit()
+    late = writer.request(parent=parent, generation=0)
+    faster = writer.commit(generation=0)
+    rewind(writer.ledger, parent.id, expected_head=faster.id, by=Author("person"), now=day(3))
+
+    with pytest.raises(ChainMoved, match="was rewound since this run began"):
+        commit(writer.store, late, day(9))
+
+    assert fresh(writer).checkpoint() == parent
+    assert writer.commit(generation=1).parent_id == parent.id
+
+
 def test_a_split_that_does_not_start_at_the_watermark_is_refused(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = msgspec.structs.replace(writer.request(parent=parent), split=split_of(3))

@@ -200,6 +200,17 @@ def test_later_stages_go_back_to_before_they_used_what_is_undone_and_forks_stay(
     assert [each.chain.stage for each in undoings(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
 
 
+def test_a_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path: Path) -> None:
+    made = chains["main"].commit_many(2)
+    nights = ChainWriter(chains.store, tmp_path / "nights", ChainKey("nights"))
+    nights.commit(origin=chains.ref("main", made[1]))
+
+    assert [str(each.chain) for each in undoings(chains["main"].ledger, made[0].id)] == [
+        "nights/main/main",
+        "flights/main/main",
+    ]
+
+
 def test_a_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
     """a0 → b0 → a1 → b1 → a2: each from the one before."""
     a = [chains["a"].commit()]

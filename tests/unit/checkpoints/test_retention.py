@@ -14,7 +14,8 @@ from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune, references
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.registry import dependents, references
 from trainflow.checkpoints.retention import (
     KeepAll,
     KeepBest,
@@ -234,6 +235,19 @@ def test_pruning_keeps_what_a_follower_has_not_passed(writer: ChainWriter, tmp_p
     fine.commit(days=3, origin=CheckpointRef(writer.chain, made[2]))
 
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == made[:2]
+
+
+def test_pruning_keeps_what_a_chain_of_another_pipeline_goes_on_from(writer: ChainWriter, tmp_path: Path) -> None:
+    made = [each.id for each in writer.commit_many(4)]
+    nights = ChainWriter(writer.store, tmp_path / "nights", ChainKey("nights"))
+    nights.commit(origin=CheckpointRef(writer.chain, made[0]))
+    nights.commit(origin=CheckpointRef(writer.chain, made[2]))
+    # what nobody can have registered is passed over
+    writer.store.replace(f"{writer.chain.dependents}/README", b"")
+
+    assert references(writer.store, writer.chain) == {made[0], made[2]}
+    assert dependents(writer.store, writer.chain, {made[2]}) == [nights.chain]
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[1]]
 
 
 def test_pruning_keeps_fork_points_and_promoted_checkpoints(writer: ChainWriter) -> None:
