@@ -33,6 +33,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── ProtocolError                   a frame or a message that cannot be understood
     ├── EngineError                     a part of the control plane cannot go on
     │   ├── EngineAlreadyRunning        another engine owns this home
+    │   ├── DatabaseAway                the metadata database could not be used for a minute
     │   ├── DelivererLost               the process that writes to MLflow died; delivering again is safe
     │   └── NoticeNotTaken              a webhook or a command did not take a notification
     └── TaskError                       raised by or into task code
@@ -260,6 +261,10 @@ class EngineAlreadyRunning(EngineError):
     def __init__(self, message: str, *, pid: int) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class DatabaseAway(EngineError):
+    """The metadata database could not be used for longer than anybody waits. Nothing was half written."""
 
 
 class DelivererLost(EngineError):

@@ -7,19 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine, Part
 from trainflow.engine.lock import engine_lock, running_engine
-from trainflow.errors import EngineAlreadyRunning, EngineError
+from trainflow.errors import DatabaseAway, EngineAlreadyRunning, EngineError
 from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
@@ -108,6 +108,72 @@ def vanish(engine: Embedded) -> None:
     with inner.database.transaction() as connection:
         # another process had this lease
         connection.execute(service_queries.SERVICE.update().values(process_started=1.0, heartbeat_at=inner.clock.now()))
+
+
+class TestADatabaseThatIsAway:
+    """SQLite refuses to write, as on a disk that is full."""
+
+    @pytest.fixture
+    def engine(self, project: Project) -> Iterator[Embedded]:
+        self.refuses = False
+        with embedded(project) as engine:
+            self._may_refuse(engine.engine.database)
+            assert engine.load() is None
+            yield engine
+            self.refuses = False
+
+    def _may_refuse(self, database: Database) -> None:
+        connect = database._connect
+
+        @contextmanager
+        def refusing() -> Iterator[Connection]:
+            with connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute(f"PRAGMA query_only={'ON' if self.refuses else 'OFF'}")
+                yield connection
+
+        database._connect = refusing  # type: ignore[method-assign]
+
+    def _running(self, engine: Embedded) -> int:
+        run = engine.trigger("waits")
+        engine.until(lambda: engine.states(run).get("t") == "running")
+        return run
+
+    def test_for_a_moment_holds_everything_up_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
+        run = self._running(engine)
+        waited: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            self.refuses = len(waited) < 5
+
+        engine.engine.database.sleep = sleep
+        self.refuses = True
+        # the outcome arrives when nothing can be written
+        go(project)
+        assert engine.finish(run) == "success"
+        assert len(waited) >= 5
+        assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["success"]
+        assert engine.xcoms(run) == {"t": "went on"}
+
+    def test_for_long_ends_the_engine_clearly_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
+        self._running(engine)
+        inner = engine.engine
+        inner.database.patience_seconds = 0.0
+        self.refuses = True
+        go(project)
+        inner.reactor.call_later(0.0, inner._heartbeat)
+        with pytest.raises(DatabaseAway, match="Nothing is lost"):
+            engine.until(lambda: False)
+
+    @pytest.fixture(autouse=True)
+    def _the_next_engine_ends_what_this_one_began(self, project: Project) -> Iterator[None]:
+        yield
+        with embedded(project) as engine:
+            (run,) = engine.runs("waits")
+            assert engine.finish(run.id) == "success"
+            assert [attempt.outcome for attempt in engine.attempts(run.id, "t")][-1] == "success"
 
 
 def test_stopping_sends_attempts_back_without_blame(project: Project) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
-from trainflow.errors import EngineError
+from trainflow.errors import DatabaseAway, EngineError
 from trainflow.messages.requests import Progress, Started
 from trainflow.metadata import held_queries, pool_queries, status_queries, task_queries
-from trainflow.metadata.database import CONFLICT_TRIES, Database, is_conflict, retry_conflicts
+from trainflow.metadata.database import CONFLICT_TRIES, Database
+from trainflow.metadata.failures import is_conflict, is_outage
 from trainflow.metadata.pool_queries import POOL
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
@@ -93,10 +97,143 @@ class TestOnSqlite:
                 with other.transaction() as connection:
                     add_to("default_pool")(connection)
 
-            retry_conflicts(begin)
+            other.retrying(begin)
         assert calls == [0, 1, 2]
         assert slots(other) == {"default_pool": 129}
         other.close()
+
+
+class TestADatabaseThatIsAway:
+    """SQLite refuses to write, as on a disk that is full or was mounted anew."""
+
+    @pytest.fixture
+    def database(self, on_sqlite: ControlPlane) -> Database:
+        self.refuses = True
+        self.now = 0.0
+        self.slept: list[float] = []
+        database = on_sqlite.database
+        database.monotonic = lambda: self.now
+        database.sleep = self._sleep
+        self._may_refuse(database)
+        return database
+
+    def _may_refuse(self, database: Database) -> None:
+        connect = database._connect
+
+        @contextmanager
+        def refusing() -> Iterator[Connection]:
+            with connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute(f"PRAGMA query_only={'ON' if self.refuses else 'OFF'}")
+                yield connection
+
+        database._connect = refusing  # type: ignore[method-assign]
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def test_is_waited_for(self, database: Database) -> None:
+        def sleep(seconds: float) -> None:
+            self._sleep(seconds)
+            self.refuses = len(self.slept) < 4
+
+        database.sleep = sleep
+        database.write(add_to("default_pool"))
+        assert self.slept == [0.1, 0.2, 0.4, 0.8]
+        assert slots(database)["default_pool"] == 129
+
+    def test_is_given_up_after_a_minute(self, database: Database) -> None:
+        with pytest.raises(DatabaseAway, match=r"readonly.*Nothing is lost"):
+            database.write(add_to("default_pool"))
+        assert 60 <= sum(self.slept) < 63
+        self.refuses = False
+        assert slots(database)["default_pool"] == 128
+
+    def test_is_given_up_once_not_for_each_who_asked(self, database: Database) -> None:
+        with pytest.raises(DatabaseAway):
+            database.retrying(lambda: database.write(add_to("default_pool")))
+        assert sum(self.slept) < 63
+
+    def test_is_given_up_when_nobody_waits(self, database: Database) -> None:
+        database.give_up = lambda: len(self.slept) == 2
+        with pytest.raises(DatabaseAway):
+            database.write(add_to("default_pool"))
+        assert len(self.slept) == 2
+
+    def test_what_was_changed_besides_is_taken_back_each_time(self, database: Database) -> None:
+        calls: list[str] = []
+
+        def work() -> None:
+            calls.append("work")
+            self.refuses = calls.count("work") < 3
+            with database.transaction() as connection:
+                add_to("default_pool")(connection)
+
+        database.retrying(work, before_again=lambda: calls.append("taken back"))
+        assert calls == ["work", "taken back", "work", "taken back", "work"]
+
+
+def _sqlite(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("x")
+    error.sqlite_errorcode = code
+    return error
+
+
+def _wrapped(error: Exception) -> DBAPIError:
+    return DBAPIError("SELECT 1", None, error)
+
+
+def _begun(error: Exception) -> EngineError:
+    """As where a transaction begins."""
+    try:
+        raise EngineError("cannot begin") from error
+    except EngineError as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    ("error", "conflict", "outage"),
+    [
+        (_wrapped(_sqlite(sqlite3.SQLITE_BUSY)), True, False),
+        (_begun(_sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT)), True, False),
+        (_wrapped(_sqlite(sqlite3.SQLITE_FULL)), False, True),
+        (_begun(_sqlite(sqlite3.SQLITE_IOERR_FSYNC)), False, True),
+        (_begun(_wrapped(_sqlite(sqlite3.SQLITE_CANTOPEN))), False, True),
+        # no such table, a row that is there already: something is wrong, and waiting mends nothing
+        (_wrapped(_sqlite(sqlite3.SQLITE_ERROR)), False, False),
+        (_wrapped(_sqlite(sqlite3.SQLITE_CONSTRAINT_UNIQUE)), False, False),
+        (_wrapped(sqlite3.ProgrammingError("closed")), False, False),
+        (EngineError("no"), False, False),
+    ],
+)
+def test_what_a_failure_means(error: Exception, conflict: bool, outage: bool) -> None:
+    assert (is_conflict(error), is_outage(error)) == (conflict, outage)
+
+
+@pytest.mark.parametrize(
+    ("state", "conflict", "outage"),
+    [
+        ("40P01", True, False),
+        ("40001", True, False),
+        ("08006", False, True),
+        ("57P01", False, True),
+        ("53100", False, True),
+        ("42P01", False, False),
+    ],
+)
+def test_what_postgresql_means(state: str, conflict: bool, outage: bool) -> None:
+    error = _wrapped(type("Error", (Exception,), {"sqlstate": state, "__module__": "psycopg.errors"})("x"))
+    assert (is_conflict(error), is_outage(error)) == (conflict, outage)
+
+
+@pytest.mark.parametrize(
+    ("code", "conflict", "outage"), [(1213, True, False), (2006, False, True), (1146, False, False)]
+)
+def test_what_mysql_means(code: int, conflict: bool, outage: bool) -> None:
+    error = _wrapped(type("OperationalError", (Exception,), {"__module__": "pymysql.err"})(code, "x"))
+    assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
 
 def test_a_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
@@ -130,7 +267,7 @@ def test_an_error_that_is_nobody_elses_fault_is_raised_at_once(plane: ControlPla
         raise EngineError("no")
 
     with pytest.raises(EngineError, match="no"):
-        retry_conflicts(wrong)
+        plane.database.retrying(wrong)
     assert len(calls) == 1
 
 

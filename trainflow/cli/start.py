@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from trainflow.cli.opened import pipeline_path
 from trainflow.errors import EngineAlreadyRunning, InputError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from trainflow.cli.live import Display
     from trainflow.dag_processor.ahead import Ahead
     from trainflow.engine.engine import Engine
@@ -206,20 +209,23 @@ class _Session:
 
     def _somebody_came(self) -> bool:
         """Did another terminal come to follow while the last deliveries were made?"""
-        with self._engine.database.reading() as connection:
-            return _others_follow(connection, self._engine, self._engine.clock.now())
+        now = self._engine.clock.now()
+        return self._engine.database.read(lambda connection: _others_follow(connection, self._engine, now))
 
     def _look(self, *, again: bool = True) -> None:
         """Show what is new; the session is over when nothing that is followed here or elsewhere is left."""
         now = self._engine.clock.now()
-        with self._engine.database.reading() as connection:
-            for following in self._followings:
-                self._views[following.dag_id] = following.look(connection, now)
-            self._show(now)
-            if all(view.finished for view in self._views.values()):
-                self._over = not _others_follow(connection, self._engine, now)
+        self._over = self._engine.database.read(partial(self._look_at, now))
+        self._show(now)
         if again and not self._over:
             self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
+
+    def _look_at(self, now: datetime, connection: Connection) -> bool:
+        """Take the views anew. Returns whether nothing is left."""
+        for following in self._followings:
+            self._views[following.dag_id] = following.look(connection, now)
+        finished = all(view.finished for view in self._views.values())
+        return finished and not _others_follow(connection, self._engine, now)
 
     def _drain(self) -> tuple[int, str | None] | None:
         settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)

@@ -107,8 +107,8 @@ class DagProcessor:
 
     def _overrides(self, path: Path) -> dict[str, str]:
         """The `--set` of whoever started the pipeline last: it holds until it is started otherwise."""
-        with self._database.reading() as connection:
-            return dag_queries.overrides_of(connection, self._project.relative(path))
+        relative = self._project.relative(path)
+        return self._database.read(lambda connection: dag_queries.overrides_of(connection, relative))
 
     def _is_under_way(self, known: Known) -> bool:
         return known in self._queue or (self._parsing is not None and self._parsing.known is known)

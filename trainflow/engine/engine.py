@@ -18,7 +18,7 @@ from trainflow.chaos import enter
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
 from trainflow.engine import leftovers
-from trainflow.errors import EngineError
+from trainflow.errors import DatabaseAway, EngineError
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor, Timer
@@ -127,6 +127,8 @@ class Engine:
         """Everything is set up inside; on the way out attempts are stopped in good order and leases given back."""
         self.project.home.create()
         self.database = self._given_database or Database.of(self.project.home, self.settings)
+        # whoever asked to stop does not wait for a database that is away
+        self.database.give_up = lambda: self.stop_requested > 0
         with ExitStack() as on_failure:
             on_failure.callback(self.reactor.close)
             on_failure.callback(self.database.close)
@@ -413,6 +415,8 @@ class Engine:
                 signal.signal(number, handler)
 
     def _close(self) -> None:
+        # an outcome that cannot be written now is written down by its attempt
+        self.database.patience_seconds = 0.0
         if self._scheduler is not None:
             self._scheduler.draining = True
             self._end_strays()
@@ -423,7 +427,8 @@ class Engine:
             grace = 0.0 if at_once else self.settings.engine.stop_grace_seconds
             self._executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
-            self._triggerer.close()
+            with _unless_away("give its waits back"):
+                self._triggerer.close()
         if self._parser is not None:
             self._parser.close()
         if self.mirror is not None:
@@ -432,11 +437,11 @@ class Engine:
             self.notifier.close()
         if self._supervision is not None:
             self._supervision.close()
-        now = self.clock.now()
-        self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
+        with _unless_away("say that this process has ended"):
+            now = self.clock.now()
+            self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
         self.database.close()
         self.reactor.close()
-
 
     def _end_strays(self) -> None:
         try:
@@ -444,6 +449,15 @@ class Engine:
         except Exception as error:
             # whatever became of the database, the attempts must be told to stop
             log.warning("cannot see which attempts nobody waits for: %s", error)
+
+
+@contextmanager
+def _unless_away(what: str) -> Iterator[None]:
+    """A step on the way out that the next engine makes up for."""
+    try:
+        yield
+    except DatabaseAway as error:
+        log.warning("could not %s: %s", what, error)
 
 
 def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:

@@ -86,18 +86,20 @@ class Mirror:
         if self._under_way or not (self._may_look or due):
             return
         self._may_look = False
-        with self._database.reading() as connection:
-            rows = outbox_queries.pending(connection, now)
-            jobs = [
-                _Job(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
-                for row in rows
-            ]
-            self._due = None if jobs else outbox_queries.next_attempt_at(connection)
+        jobs = self._database.read(partial(self._find_jobs, now))
         for job in jobs:
             self._jobs.put(job)
         self._under_way += len(jobs)
         if jobs:
             self._start_thread()
+
+    def _find_jobs(self, now: datetime, connection: Connection) -> list[_Job]:
+        rows = outbox_queries.pending(connection, now)
+        jobs = [
+            _Job(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project)) for row in rows
+        ]
+        self._due = None if jobs else outbox_queries.next_attempt_at(connection)
+        return jobs
 
     def _forgive(self, now: datetime) -> None:
         """An engine that has just started does not wait because its predecessor failed: MLflow may be back."""
@@ -174,8 +176,7 @@ class Mirror:
 
     def pending(self) -> tuple[int, str | None]:
         """How much is not in MLflow yet, and why the first of it is not, if that is known."""
-        with self._database.reading() as connection:
-            return outbox_queries.undelivered(connection)
+        return self._database.read(outbox_queries.undelivered)
 
     def drain(self, seconds: float, enough: Callable[[], bool]) -> int:
         """Give the last deliveries a chance; returns how many are left for the next engine.

@@ -8,9 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.errors import NoticeNotTaken
@@ -83,9 +85,7 @@ class Notifier:
         if self._under_way or not (self._may_look or due):
             return
         self._may_look = False
-        with self._database.reading() as connection:
-            jobs = [self._job(row) for row in notification_queries.pending(connection, now)]
-            self._due = None if jobs else notification_queries.next_attempt_at(connection)
+        jobs = self._database.read(partial(self._find_jobs, now))
         if not self._targets:
             self._nobody_to_tell(jobs, now)
             return
@@ -95,6 +95,11 @@ class Notifier:
         if jobs:
             self._start_thread()
 
+    def _find_jobs(self, now: datetime, connection: Connection) -> list[_Job]:
+        jobs = [self._job(row) for row in notification_queries.pending(connection, now)]
+        self._due = None if jobs else notification_queries.next_attempt_at(connection)
+        return jobs
+
     def _job(self, row: Any) -> _Job:
         notice = msgspec.convert(row.notice, Notice)
         message = payload(notice, at=row.created_at, project=self._project.root.name)
@@ -103,16 +108,19 @@ class Notifier:
     def _forgive(self, now: datetime) -> None:
         """An engine that has just started does not wait because its predecessor failed."""
         self._fresh = False
-        with self._database.transaction() as connection:
-            notification_queries.make_due(connection, now)
+        self._database.write(lambda connection: notification_queries.make_due(connection, now))
 
     def _nobody_to_tell(self, jobs: list[_Job], now: datetime) -> None:
         """What nobody wanted to know when it happened is not told when somebody does, weeks later."""
         if not jobs:
             return
-        with self._database.transaction() as connection:
+
+
+        def keep(connection: Connection) -> None:
             for job in jobs:
                 notification_queries.taken(connection, job.id, job.taken_by, now, "nobody to tell")
+
+        self._database.write(keep)
 
     def _take_answers(self, now: datetime) -> None:
         while self._answers:
@@ -120,15 +128,21 @@ class Notifier:
             self._under_way.discard(job.id)
             self._may_look = True
             failures = job.failures + 1
-            with self._database.transaction() as connection:
-                if reason is None or failures >= MOST_FAILURES:
-                    notification_queries.taken(connection, job.id, taken_by, now, reason)
-                else:
-                    delay = timedelta(seconds=backoff_seconds(failures))
-                    notification_queries.failed(connection, job.id, taken_by, reason=reason, delay=delay, now=now)
+            self._database.write(partial(self._keep_answer, job, taken_by, reason, now))
             if reason is not None:
                 given_up = "; given up" if failures >= MOST_FAILURES else ""
                 log.warning("notification '%s' was not taken: %s%s", job.message["event"], reason, given_up)
+
+    @staticmethod
+    def _keep_answer(
+        job: _Job, taken_by: frozenset[str], reason: str | None, now: datetime, connection: Connection
+    ) -> None:
+        failures = job.failures + 1
+        if reason is None or failures >= MOST_FAILURES:
+            notification_queries.taken(connection, job.id, taken_by, now, reason)
+        else:
+            delay = timedelta(seconds=backoff_seconds(failures))
+            notification_queries.failed(connection, job.id, taken_by, reason=reason, delay=delay, now=now)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
@@ -171,8 +185,7 @@ class Notifier:
 
     def untold(self) -> tuple[int, str | None]:
         """How many were not taken yet, and why the first of them was not."""
-        with self._database.reading() as connection:
-            return notification_queries.untold(connection)
+        return self._database.read(notification_queries.untold)
 
     def close(self) -> None:
         """End the thread; a delivery under way is left to itself, and made again by the next engine."""

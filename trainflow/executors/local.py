@@ -19,7 +19,7 @@ from datetime import timedelta
 
 import msgspec
 
-from trainflow.errors import EngineError, StateError
+from trainflow.errors import DatabaseAway, EngineError, StateError
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
 from trainflow.executors.reactor import Timer
 from trainflow.executors.warm_process import WarmProcess
@@ -152,8 +152,10 @@ class LocalExecutor(Executor):
                 self._stop(key, signal.SIGTERM)
         deadline = self._host.clock.monotonic() + grace.total_seconds()
         while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
-            self._host.reactor.turn(min(left, 0.5))
-            self.sync()
+            # whatever becomes of the database: they are being waited for, and write down what nobody hears
+            with contextlib.suppress(DatabaseAway):
+                self._host.reactor.turn(min(left, 0.5))
+                self.sync()
         for key, held in list(self._held.items()):
             self._kill(key)
             if held.process is not None:

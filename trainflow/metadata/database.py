@@ -2,7 +2,8 @@
 
 Where several write at once a transaction can lose against another one: a deadlock is broken by ending one of the two,
 a row that was looked for in vain is there when it is inserted. Nothing of a transaction that lost has happened, and
-what it looks at is different the next time: `retry_conflicts` does it again.
+what it looks at is different the next time: `Database.retrying` does it again. It also waits for a database that is
+away for a moment: one that is restarted, a disk that is full.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trainflow.chaos import passed
-from trainflow.errors import EngineError, SettingsError
+from trainflow.errors import DatabaseAway, EngineError, SettingsError
+from trainflow.metadata.failures import is_conflict, is_outage
 from trainflow.metadata.straight import Plans, StraightConnection
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -28,10 +31,10 @@ from trainflow.settings.model import Settings
 BUSY_TIMEOUT_SECONDS = 30
 #: a transaction that has lost this often in a row is not unlucky: something is wrong
 CONFLICT_TRIES = 5
-#: PostgreSQL: deadlock, serialization failure, unique violation
-_POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
-#: MySQL and MariaDB: deadlock, lock wait timeout, duplicate entry
-_MYSQL_CONFLICTS = frozenset({1213, 1205, 1062})
+#: so long a database may be away: what it is asked then waits
+OUTAGE_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,11 @@ class Database:
                 "pip install 'trainflow[postgres]' or 'trainflow[mysql]', with a URL that begins with "
                 "postgresql+psycopg:// or mysql+pymysql://"
             ) from None
+        #: how long to wait for a database that is away, how, and whether anybody still does
+        self.patience_seconds = OUTAGE_SECONDS
+        self.sleep: Callable[[float], None] = time.sleep
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.give_up: Callable[[], bool] = _never
         self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
@@ -76,7 +84,7 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """A transaction that may write: all of it or nothing. On SQLite it holds the write lock from its beginning,
         so that what it has read is still true when it writes. On a server others write at the same time: what must
-        stay true is locked or guarded, and it may lose (see `retry_conflicts`)."""
+        stay true is locked or guarded, and it may lose (see `retrying`)."""
         options = self._kind(sqlite="BEGIN IMMEDIATE", server="READ COMMITTED")
         with self._connect() as connection:
             with connection.execution_options(**options).begin():
@@ -91,7 +99,54 @@ class Database:
             with self.transaction() as connection:
                 return work(connection)
 
-        return retry_conflicts(once)
+        return self.retrying(once)
+
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """`work` in a consistent view for reading; again when the database was away."""
+
+        def once() -> _T:
+            with self.reading() as connection:
+                return work(connection)
+
+        return self.retrying(once)
+
+    def retrying(self, work: Callable[[], _T], *, before_again: Callable[[], None] | None = None) -> _T:
+        """Call `work`, which opens its transactions itself, again when one of them lost against another one, or when
+        the database is away: for a minute at most, and no longer than somebody waits (`give_up`).
+
+        What it changes outside of the database it changes after its commit, or `before_again` takes it back. When a
+        transaction loses for the fifth time, its error is raised. Raises DatabaseAway when a minute was not enough.
+        """
+        conflicts, deadline, pause = 0, None, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return work()
+            except DatabaseAway:
+                raise
+            except (DBAPIError, EngineError) as error:
+                if is_conflict(error):
+                    conflicts += 1
+                    if conflicts == CONFLICT_TRIES:
+                        raise
+                    log.info("a transaction lost against another one and is done again: %s", error)
+                elif is_outage(error):
+                    deadline = self.monotonic() + self.patience_seconds if deadline is None else deadline
+                    if self.monotonic() >= deadline or self.give_up():
+                        raise self._away(error) from error
+                    log.warning("the metadata database is away, asking again in %.1f s: %s", pause, error)
+                    self.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                else:
+                    raise
+            if before_again is not None:
+                before_again()
+
+    def _away(self, error: DBAPIError | EngineError) -> DatabaseAway:
+        where = self.url.render_as_string(hide_password=True)
+        return DatabaseAway(
+            f"the metadata database {where} cannot be used: {getattr(error, 'orig', None) or error}. Nothing is lost: "
+            "attempts that run go on, and report to the next engine. Start again when it is back"
+        )
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -139,33 +194,8 @@ class Database:
         self.engine.dispose()
 
 
-def retry_conflicts(work: Callable[[], _T], *, before_again: Callable[[], None] | None = None) -> _T:
-    """Call `work`, which opens its transactions itself, again when one of them lost against another one.
-
-    What it changes outside of the database it changes after its commit, or `before_again` takes it back. The fifth time
-    in a row the error is raised.
-    """
-    for _ in range(CONFLICT_TRIES - 1):
-        try:
-            return work()
-        except (DBAPIError, EngineError) as error:
-            if not is_conflict(error):
-                raise
-            log.info("a transaction lost against another one and is done again: %s", error)
-            if before_again is not None:
-                before_again()
-    return work()
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Did a transaction fail only because of another one?"""
-    driver: Any = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    if isinstance(driver, sqlite3.OperationalError):
-        return driver.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    if getattr(driver, "sqlstate", None) is not None:
-        return driver.sqlstate in _POSTGRESQL_CONFLICTS
-    code = next(iter(getattr(driver, "args", ())), None)
-    return isinstance(driver, Exception) and type(driver).__module__.startswith("pymysql") and code in _MYSQL_CONFLICTS
+def _never() -> bool:
+    return False
 
 
 def _engine(url: str) -> Engine:

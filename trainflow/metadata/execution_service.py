@@ -43,7 +43,7 @@ from trainflow.metadata import (
 from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.attempt_ends import AttemptEnds, parent_of
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database, retry_conflicts
+from trainflow.metadata.database import Database
 from trainflow.states import TaskInstanceState
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ExecutionService:
     def handle(self, request: Request) -> Reply:
         """See `trainflow.messages.execution_api.ExecutionApi`."""
         try:
-            return retry_conflicts(lambda: self._answer(request))
+            return self._database.retrying(lambda: self._answer(request))
         except LostTransition as error:
             return Refused(str(error))
 
@@ -296,7 +296,7 @@ class ExecutionService:
             self._reported.discard(key)
             return False
         try:
-            return retry_conflicts(lambda: self._exited(key, exit))
+            return self._database.retrying(lambda: self._exited(key, exit))
         except LostTransition as lost:
             # cleared or cancelled at this very moment
             log.info("%s", lost)

@@ -31,7 +31,7 @@ from trainflow.metadata import (
     task_queries,
 )
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database, retry_conflicts
+from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change
 from trainflow.metadata.held_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
@@ -106,8 +106,7 @@ class Scheduler:
 
     def sweep(self) -> None:
         """Look at everything in the next tick: the safety net, and what is due after somebody else wrote."""
-        with self._database.reading() as connection:
-            self._look_at.update(row.id for row in run_queries.running(connection))
+        self._look_at.update(row.id for row in self._database.read(run_queries.running))
         self._may_start = self._may_queue = True
         self._next_due = None
 
@@ -129,7 +128,7 @@ class Scheduler:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
         now = self._clock.now()
         for phase in self.phases:
-            retry_conflicts(partial(phase.run, now), before_again=self._start_over)
+            self._database.retrying(partial(phase.run, now), before_again=self._start_over)
             passed(f"scheduler: {phase.name}")
 
     def _start_over(self) -> None:

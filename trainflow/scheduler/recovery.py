@@ -60,11 +60,10 @@ def adopt_orphans(
     dead_after: timedelta,
 ) -> None:
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
-    with database.reading() as connection:
-        dead = dead_services(connection, own=own, now=now, dead_after=dead_after)
-        services = [*dead.stopped, *dead.vanished]
-        if not dead.vanished and not held_queries.held_by(connection, services):
-            return
+    dead = database.read(lambda connection: dead_services(connection, own=own, now=now, dead_after=dead_after))
+    services = [*dead.stopped, *dead.vanished]
+    if not dead.vanished and not database.read(lambda connection: held_queries.held_by(connection, services)):
+        return
     rows = database.write(lambda connection: _take_over(connection, dead, own, now))
     attempts = [
         HeldAttempt(
@@ -123,14 +122,14 @@ class Reconciler:
         strays = self._executor.running() - self._wanted()
         if not strays:
             return
-        with self._database.reading() as connection:
-            ended = [key for key in strays if attempt_queries.outcome(connection, key.attempt_id) in _UNWANTED]
-        for key in sorted(ended, key=_by_name):
+        outcomes = self._database.read(
+            lambda connection: {key: attempt_queries.outcome(connection, key.attempt_id) for key in strays}
+        )
+        for key in sorted((key for key in strays if outcomes[key] in _UNWANTED), key=_by_name):
             self._executor.terminate(key)
 
     def _wanted(self) -> set[AttemptKey]:
-        with self._database.reading() as connection:
-            rows = held_queries.held_by(connection, [self._own])
+        rows = self._database.read(lambda connection: held_queries.held_by(connection, [self._own]))
         return {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
 
 

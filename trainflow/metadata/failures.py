@@ -1,0 +1,65 @@
+"""What a failed transaction means: it lost against another one, its database is away for a while, or neither."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+#: PostgreSQL: deadlock, serialization failure, unique violation
+_POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
+#: PostgreSQL: connection lost, resources used up (disk, memory, connections), shut down or starting, failed disk
+_POSTGRESQL_OUTAGES = ("08", "53", "57P", "58")
+#: MySQL and MariaDB: deadlock, lock wait timeout, duplicate entry
+_MYSQL_CONFLICTS = frozenset({1213, 1205, 1062})
+#: MySQL and MariaDB: disk full, too many connections, shutting down, cannot connect, gone away, lost
+_MYSQL_OUTAGES = frozenset({0, 1021, 1040, 1053, 2002, 2003, 2006, 2013, 2055})
+_SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_SQLITE_OUTAGES = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
+)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Did a transaction fail only because of another one?"""
+    driver = _driver_error(error)
+    if isinstance(driver, sqlite3.Error):
+        return _sqlite_code(driver) in _SQLITE_CONFLICTS
+    if getattr(driver, "sqlstate", None) is not None:
+        return driver.sqlstate in _POSTGRESQL_CONFLICTS
+    return _is_mysql(driver) and _mysql_code(driver) in _MYSQL_CONFLICTS
+
+
+def is_outage(error: BaseException) -> bool:
+    """Did it fail because the database is away or cannot write now: a full disk, a lost connection, a restart?"""
+    driver = _driver_error(error)
+    if isinstance(driver, sqlite3.Error):
+        return _sqlite_code(driver) in _SQLITE_OUTAGES
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if getattr(driver, "sqlstate", None) is not None:
+        return str(driver.sqlstate).startswith(_POSTGRESQL_OUTAGES)
+    if _is_mysql(driver):
+        return _mysql_code(driver) in _MYSQL_OUTAGES
+    # psycopg says nothing more of a server that cannot be reached
+    return type(driver).__module__.startswith("psycopg") and type(driver).__name__ == "OperationalError"
+
+
+def _driver_error(error: BaseException) -> Any:
+    while not isinstance(error, DBAPIError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _sqlite_code(error: sqlite3.Error) -> int:
+    # an extended code says more in its upper bits; errors of the driver itself have none
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_mysql(error: Any) -> bool:
+    return isinstance(error, Exception) and type(error).__module__.startswith("pymysql")
+
+
+def _mysql_code(error: Any) -> Any:
+    return next(iter(error.args), None)
