@@ -94,7 +94,7 @@ class Embedded:
     def runs(self, dag_id: str) -> list[Row[Any]]:
         """The runs of a DAG in order."""
         with self.engine.database.reading() as connection:
-            return list(reversed(run_queries.listing(connection, dag_id, limit=10_000)))
+            return list(reversed(run_queries.listing(connection, [dag_id], limit=10_000)))
 
     def tasks(self, dag_run_id: int) -> dict[str, Row[Any]]:
         """Task id → row."""
