@@ -80,12 +80,12 @@ class Workers:
             plane.database.write(partial(self._renew, plane))
 
     def _clear(self, plane: ControlPlane, connection: Connection) -> None:
-        for row in run_queries.listing(connection, "stirred"):
+        for row in run_queries.listing(connection, ["stirred"]):
             with suppress(LostTransition):
                 run_queries.clear(connection, row.id, plane.clock.now())
 
     def _cancel(self, plane: ControlPlane, connection: Connection) -> None:
-        for row in run_queries.listing(connection, "stirred"):
+        for row in run_queries.listing(connection, ["stirred"]):
             with suppress(LostTransition):
                 run_queries.cancel(
                     connection, row, plane.versions, plane.clock.now(), note="stirred", mirrored=False
@@ -133,7 +133,7 @@ def test_two_at_once_keep_order_and_limits_whatever_else_is_going_on(planes: lis
         attempts = connection.execute(
             select(func.count())
             .select_from(ATTEMPT.join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id))
-            .where(TASK.c.dag_run_id.in_([row.id for row in run_queries.listing(connection, "chain")]))
+            .where(TASK.c.dag_run_id.in_([row.id for row in run_queries.listing(connection, ["chain"])]))
         ).scalar_one()
     assert ended["chain"] == {"success": CHAIN_RUNS}
     assert ended["wide"] == {"success": WIDE_RUNS}
