@@ -93,6 +93,62 @@ def test_every_day_the_base_and_then_its_fine_tune(made: Made) -> None:
     assert {run["dag_id"] for run in runs} == {"tiny.base", "tiny.fine"}
 
 
+IN_PYTHON = """\
+from datetime import UTC, datetime
+
+from trainflow import DAG
+from trainflow.operators import (
+    CheckpointOperator, CommitCheckpointOperator, DataCheckerOperator, EvaluateOperator, Samples, SplitLimits,
+    TrainOperator, TriggerDagRunOperator,
+)
+
+DAYS = Samples(
+    path="samples/{start:%Y-%m-%d}/", length_seconds=86_400,
+    start=datetime(2024, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 5, tzinfo=UTC),
+)
+
+
+def chain(stage, init_from=None):
+    checkpoint = CheckpointOperator(pipeline="tiny", stage=stage, init_from=init_from)
+    split = DataCheckerOperator(samples=DAYS, limits=SplitLimits(partitions=1), checkpoint=checkpoint.output)
+    given = {"checkpoint": checkpoint.output, "split": split.output}
+    evaluate = EvaluateOperator(function="operators.tiny:evaluate", **given)
+    train = TrainOperator(function="operators.tiny:train", **given)
+    evaluate >> train
+    return checkpoint.output, CommitCheckpointOperator(**given, trained=train.output, evaluated=evaluate.output)
+
+
+with DAG("base", max_active_runs=1):
+    _, commit = chain("base")
+    commit >> TriggerDagRunOperator(task_id="next", trigger_dag_id="base")
+    TriggerDagRunOperator(
+        task_id="next_fine", trigger_dag_id="fine", conf={"init_from": commit.output}, when=commit.output
+    )
+
+with DAG("fine", max_active_runs=1):
+    checkpoint, commit = chain("fine", {"stage": "base"})
+    TriggerDagRunOperator(
+        task_id="next", trigger_dag_id="fine", conf={"init_from": checkpoint["pin"]}, when=commit.output["more"]
+    )
+"""
+
+
+def test_the_same_written_in_python_trains_the_same_models(tmp_path: Path, made: Made) -> None:
+    in_yaml = made(EVERY_DAY)
+    start(in_yaml)
+    project = tiny_project(tmp_path / "python", days=DAYS, samples_of=in_yaml)
+    try:
+        project.write("pipelines/stages.py", IN_PYTHON)
+        ended = project.start("pipelines/stages.py")
+        assert ended.code == 0, ended.output
+        for stage in ("base", "fine"):
+            files = [[each.artifacts.files for each in one.checkpoints("tiny", stage)] for one in (project, in_yaml)]
+            assert files[0] == files[1]
+            assert len(files[0]) == DAYS
+    finally:
+        project.close()
+
+
 def test_pre_train_on_history_and_then_fine_tune_on_recent_data_once(made: Made) -> None:
     project = made(
         "  base: {samples: {end: 2024-01-03}}\n"

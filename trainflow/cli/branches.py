@@ -17,11 +17,18 @@ def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[
     from trainflow.checkpoints.entries import Fork
 
     file = read_pipeline(path, {**given, "branch": branch})
-    states = [chain.ledger().state() for chain in file.some_chains() if chain.key.branch == branch]
+    chains = [chain for chain in file.some_chains() if chain.key.branch == branch]
+    states = [chain.ledger().state() for chain in chains]
     if not any(state.sequence for state in states):
         raise InputError(
             f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
             f"--branch {branch}'"
+        )
+    missing = [chain.key.stage for chain, state in zip(chains, states, strict=True) if not state.sequence]
+    if missing:
+        raise InputError(
+            f"branch {branch!r} of {file.name} lacks {', '.join(missing)}, which would begin with nothing: "
+            f"'trainflow checkpoints fork {path.stem} --stage {missing[0]} --branch {branch}'"
         )
     forked: dict[str, str] = {}
     for state in states:

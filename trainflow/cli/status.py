@@ -42,12 +42,13 @@ def status(
     pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
     import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
     last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
-    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped}]}.
-    lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from
-    the watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are
-    trained on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
-    republished: starts of partitions that have other content now than was trained. stopped: what gates have against
-    the checkpoint that they refused (empty: the chain is not stopped).
+    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped,
+    waits}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
+    lag_seconds: from the watermark to the end of the newest ready partition; never_catches_up: samples arrive
+    faster than they are trained on. holes: partitions stepped over and not trained since, holes_arrived: those of
+    them that are there now. republished: starts of partitions that have other content now than was trained.
+    stopped: what gates have against the checkpoint that they refused (empty: the chain is not stopped). waits:
+    why a stage has nothing to start from yet (null: it has, or it starts from no other stage).
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock

@@ -15,7 +15,8 @@ A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinj
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
 Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `trigger_dagrun`; then what
-they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `resume`, `init_from`, `command`, `saves_folder`,
+they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `init_from` and `weights` (what a stage starts
+from), `command`, `saves_folder`,
 `process_group`, `lifeline`, `late_data`, `behind`, `adopting`, `triggers/`.
 
 Names are loaded when they are first asked for.

@@ -18,5 +18,6 @@ lives in `compile` and not in `model`, or when a key is renamed without its name
 
 Reading order: `model` (every key, unit and default; the sections are in `section`, `samples_section`, `store_section`,
 `retention_section`, each with what it becomes), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`,
-`overrides`, `parameters`, `references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
+`overrides`, `parameters`, `inheritance` (what a stage takes from the file), `circles` (which stages start from which),
+`references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
 """

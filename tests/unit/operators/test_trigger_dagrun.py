@@ -34,6 +34,19 @@ def test_fire_and_forget_goes_out_with_the_outcome(lab: Any, dag: Any) -> None:
     assert lab.runs.states == {}
 
 
+@pytest.mark.parametrize("when", [False, None, "", {}, "False", "{{ run_id == 'another' }}"])
+def test_nothing_is_triggered_when_it_says_no(lab: Any, dag: Any, when: Any) -> None:
+    with pytest.raises(SkipException, match="no run of other is due"):
+        lab.run(trigger(dag, when=when), "t")
+    assert lab.ti.triggered == []
+
+
+@pytest.mark.parametrize("when", [True, {"id": "x"}, "{{ run_id }}"])
+def test_it_is_triggered_when_it_says_so(lab: Any, dag: Any, when: Any) -> None:
+    lab.run(trigger(dag, when=when), "t")
+    assert len(lab.ti.triggered) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

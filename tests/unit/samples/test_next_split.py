@@ -92,6 +92,62 @@ SKIP = GapPolicy(0, "skip")
 
 
 @pytest.mark.parametrize(
+    ("days", "watermark", "bounds", "expected"),
+    [
+        ("RRRRR", None, (2, 4), "PP"),
+        ("RRRRR", 2, (2, 4), "PP"),
+        ("RRRRR", 1, (2, 4), "P"),
+        ("RRRRR", 1, (5,), "PPPP"),
+        # what has no partition before a bound is no reason to stop there
+        (".RRRR", None, (1, 3), "-PP"),
+        ("..R.R", None, (1, 2, 4), "--P"),
+    ],
+)
+def test_a_split_ends_at_the_first_bound_it_can(
+    days: str, watermark: int | None, bounds: tuple[int, ...], expected: str
+) -> None:
+    assert shape(ask(days, watermark, bounds=bounds, gaps=SKIP)) == expected
+
+
+@pytest.mark.parametrize(("watermark", "bounds"), [(2, (2,)), (3, (1, 2)), (0, (0,))])
+def test_nothing_is_taken_beyond_the_last_bound(watermark: int, bounds: tuple[int, ...]) -> None:
+    found = ask("RRRRR", watermark, bounds=bounds)
+    assert isinstance(found, CaughtUp)
+    assert (found.bounded, found.finished) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("days", "lag", "expected"),
+    [
+        ("RRRRR", 2, "PPP"),
+        ("RRRwR", 2, "PPP"),
+        # what comes later than the one that is due counts as well
+        ("RR.RR", 1, "PP"),
+        ("RRR.R", 1, "PPP"),
+    ],
+)
+def test_a_partition_counts_when_a_later_one_is_ready_too(days: str, lag: int, expected: str) -> None:
+    assert shape(ask(days, lag=lag)) == expected
+
+
+def test_a_partition_that_is_too_early_is_waited_for_where_the_later_one_comes() -> None:
+    nothing = ask("RRR", 1, lag=2)
+    assert isinstance(nothing, CaughtUp)
+    assert (nothing.wait_for, nothing.finished) == (START + 3 * DAY, False)
+    assert "counts when 2024-01-04T00:00Z is ready too (lag 2)" in nothing.reason
+    writing = ask("RRRw", 1, lag=2)
+    assert isinstance(writing, Waiting)
+    assert writing.partition_start == START + 3 * DAY
+
+
+def test_the_last_partitions_of_a_table_with_a_lag_never_count() -> None:
+    assert shape(ask("RRRRR", end=5, lag=2)) == "PPP"
+    done = ask("RRRRR", 3, end=5, lag=2)
+    assert isinstance(done, CaughtUp)
+    assert done.finished
+
+
+@pytest.mark.parametrize(
     ("days", "limits", "expected"),
     [
         ("RRRRR", {}, "PPPPP"),

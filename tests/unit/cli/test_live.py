@@ -1,0 +1,77 @@
+"""What is shown while a pipeline trains: one line an event, and stages beside each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from trainflow.cli.live import Lines
+from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
+from trainflow.engine.following import RunLine, TaskLine, View
+
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def view(dag_id: str, **facts: Any) -> View:
+    given: dict[str, Any] = {
+        "finished": False,
+        "current_number": 1,
+        "tasks": [],
+        "new_runs": [],
+        "last_run": None,
+        "runs": 0,
+        "rows": 0,
+        "metrics": {},
+        "trained": None,
+        "total": None,
+        "watermark": None,
+        "rows_per_second": None,
+        "eta_seconds": None,
+    }
+    return View(dag_id=dag_id, **{**given, **facts})
+
+
+def run(dag_id: str, **facts: Any) -> RunLine:
+    given: dict[str, Any] = {"number": 1, "state": "success", "note": "caught up", "seconds": 1.0, "partitions": 0}
+    given |= {"rows": 0, "start": None, "end": None, "metrics": {}, "checkpoint": None, "problem": None}
+    return RunLine(dag_id=dag_id, run_id="r", **{**given, **facts})
+
+
+def task(task_id: str, state: str, note: str | None = None) -> TaskLine:
+    return TaskLine(task_id, state, NOW, None, None, note, None, None)
+
+
+STAGES = [
+    view("m.base", trained=3, total=4, tasks=[task("train", "running")], last_run=run("m.base")),
+    view("m.fine", trained=2, total=4, last_run=run("m.fine", note="waits for stage base")),
+    view("m.other", tasks=[task("samples", "deferred", "waits for 2024-01-05")]),
+    view("m.last", total=4),
+]
+
+
+def test_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for _ in range(2):
+        lines.show(STAGES, NOW)
+    assert capsys.readouterr().out == "m.other: waits for 2024-01-05\n"
+
+
+def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    Console(width=100).print(panel_of_stages(STAGES, NOW))
+    _, base, fine, other, last, _ = capsys.readouterr().out.splitlines()
+    assert ("m.base" in base, "3/4" in base, "train" in base) == (True, True, True)
+    assert ("2/4" in fine, "waits for stage base" in fine) == (True, True)
+    assert "waits for 2024-01-05" in other
+    assert ("0/4" in last, "not begun yet" in last) == (True, True)
+
+
+def test_the_summary_has_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    summary_of_stages(STAGES, seconds=2.0, mirrored=None)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["stage", "checkpoints", "partitions", "rows", "watermark", "prequential", "outcome"]
+    assert [line.split()[0] for line in lines] == ["m.base", "m.fine", "m.other", "m.last", "0"]
+    assert "nothing was due" in lines[3]
