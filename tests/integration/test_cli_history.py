@@ -249,12 +249,13 @@ def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: H
 
     said = history.json(*command)
 
-    assert said == {
+    forked = {
         "chain": "flights/main/deep",
         "origin": {"chain": "flights/main/main", "id": made[1].id, "sequence": 2},
         "watermark": "2013-01-03T00:00:00Z",
         "overrides": {"split.partitions": "2"},
     }
+    assert said == {"forked": [forked]}
     state = Ledger(history.store, ChainKey("flights", "main", "deep")).state()
     assert (state.sequence, state.watermark) == (1, made[1].watermark)
     assert history.json(*command) == said
@@ -341,3 +342,38 @@ def test_a_diet_follows_the_weights_to_where_the_branch_was_forked(history: Hist
     ]
     code, out = history.run("audit", "flights", "--diet", "3")
     assert (code, "3 partitions, 30 rows" in out) == (0, True)
+
+
+STAGES = """
+pipeline: flights
+samples: {path: "data/date={start:%Y-%m-%d}/", length: 1d, start: 2013-01-01}
+train: {command: ["true"]}
+retention: {keep_latest: 1}
+stages:
+  base: {}
+  fine: {init_from: {stage: base}}
+"""
+
+
+def test_every_stage_is_forked_at_its_head_and_a_base_keeps_what_a_stage_has_not_passed(history: History) -> None:
+    (history.root / "pipelines/flights.yaml").write_text(STAGES)
+    base = ChainWriter(history.store, history.root / "base", ChainKey("flights", "base"))
+    fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
+    made = base.commit_many(3)
+    fine.commit(origin=CheckpointRef(base.chain, made[0].id))
+
+    pruned = history.json("checkpoints", "prune", "flights", "--stage", "base", "--dry-run")
+    assert pruned["pruned"] == []
+    for each in made[1:]:
+        fine.commit(origin=CheckpointRef(base.chain, each.id))
+    pruned = history.json("checkpoints", "prune", "flights", "--stage", "base", "--dry-run")
+    # the first is what the stage would begin with again
+    assert [each["sequence"] for each in pruned["pruned"]] == [2]
+
+    said = history.json("checkpoints", "fork", "flights", "--branch", "deep")
+    assert [(each["chain"], each["origin"]["sequence"]) for each in said["forked"]] == [
+        ("flights/base/deep", 3),
+        ("flights/fine/deep", 3),
+    ]
+    code, out = history.run("checkpoints", "fork", "flights", "--branch", "other", "--from", "1")
+    assert (code, "choose with --stage" in out) == (2, True)

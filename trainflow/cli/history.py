@@ -16,6 +16,8 @@ from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.cascade import Undoing
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.state import CheckpointSummary
 
@@ -162,23 +164,48 @@ def fork(
 ) -> int:
     """Begin a branch: a chain beside this one, over the same samples, from one of its checkpoints.
 
-    The checkpoint is kept for as long as the branch is there. `trainflow start PIPELINE --branch NAME` trains it.
+    Of a file with several stages each begins the branch at its head, or the one that --stage names. The checkpoint is
+    kept for as long as the branch is there. `trainflow start PIPELINE --branch NAME` trains it.
 
-    JSON: {chain, origin: {chain, id, sequence}, watermark, overrides}.
+    JSON: {forked: [{chain, origin: {chain, id, sequence}, watermark, overrides}]}.
     """
-    from trainflow.checkpoints.begin import fork as begin
-    from trainflow.checkpoints.entries import CheckpointRef
-    from trainflow.cli.checkpoints import find
     from trainflow.cli.start import parse_overrides
-    from trainflow.clock import SystemClock
     from trainflow.identifiers import check_name
 
     given = parse_overrides(overrides)
     check_name(name, "branch")
     file = open_pipeline(pipeline)
-    chain = file.one_chain(stage, source)
-    checkpoint = find(chain.ledger(), origin)
-    key = _branch_of(file, chain, name, given)
+    every = stage is None and source is None and origin == "head"
+    chains = file.some_chains() if every else [file.one_chain(stage, source)]
+    found = [_origin(file, chain, origin, name, given) for chain in chains]
+    forked = [_begin(chain, key, checkpoint, given) for chain, (key, checkpoint) in zip(chains, found, strict=True)]
+    if as_json:
+        print_json({"forked": forked})
+        return 0
+    for each in forked:
+        there = each["origin"]
+        typer.echo(
+            f"{each['chain']} goes on from checkpoint {there['sequence']} of {there['chain']}, trained up to "
+            f"{text(each['watermark'])}"
+        )
+    typer.echo(f"train it: trainflow start {pipeline} --branch {name}")
+    return 0
+
+
+def _origin(
+    file: PipelineFile, chain: Chain, which: str, name: str, given: dict[str, str]
+) -> tuple[ChainKey, Checkpoint]:
+    """The new chain, and what it goes on from. Raises InputError, CheckpointNotFound before anything is begun."""
+    from trainflow.cli.checkpoints import find
+
+    return _branch_of(file, chain, name, given), find(chain.ledger(), which)
+
+
+def _begin(chain: Chain, key: ChainKey, checkpoint: Checkpoint, given: dict[str, str]) -> dict[str, Any]:
+    from trainflow.checkpoints.begin import fork as begin
+    from trainflow.checkpoints.entries import CheckpointRef
+    from trainflow.clock import SystemClock
+
     made = begin(
         chain.ledger(key),
         CheckpointRef(chain.key, checkpoint.id),
@@ -187,18 +214,15 @@ def fork(
         by=person(chain.dag_id),
         now=SystemClock().now(),
     )
-    if as_json:
-        there = {"chain": str(chain.key), "id": checkpoint.id, "sequence": checkpoint.sequence}
-        print_json({"chain": str(key), "origin": there, "watermark": made.watermark, "overrides": made.overrides})
-        return 0
-    typer.echo(
-        f"{key} goes on from checkpoint {checkpoint.sequence} of {chain.key}, trained up to {text(made.watermark)}"
-    )
-    typer.echo(f"train it: trainflow start {pipeline} --branch {name}")
-    return 0
+    return {
+        "chain": str(key),
+        "origin": {"chain": str(chain.key), "id": checkpoint.id, "sequence": checkpoint.sequence},
+        "watermark": made.watermark,
+        "overrides": made.overrides,
+    }
 
 
-def _branch_of(file: PipelineFile, chain: Chain, name: str, given: dict[str, str]) -> Any:
+def _branch_of(file: PipelineFile, chain: Chain, name: str, given: dict[str, str]) -> ChainKey:
     """The chain of a branch, its file read with the overrides: what is wrong with them is said before it begins."""
     from trainflow.checkpoints.chain import ChainKey
 
