@@ -67,7 +67,7 @@ def rewind(
         others = ", ".join(f"{each.chain} (checkpoint {each.head_sequence})" for each in plan[:-1])
         raise InputError(
             f"{others} went on from checkpoints of {ledger.chain} that would be undone; nothing was rewound. "
-            "--cascade rewinds them as well, --dry-run shows how far"
+            "--cascade rewinds them as well, --cascade --dry-run shows how far"
         )
     if not dry_run:
         _check_that_nothing_runs(file, plan)
