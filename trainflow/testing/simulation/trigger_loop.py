@@ -110,3 +110,6 @@ class SimulatedTriggerer(Triggerer):
         """The loop's process ends."""
         self.loop = None
         self._loop_ended()
+
+    def _pause(self, code: int | None) -> None:
+        """A simulated one can always start: it is not waited with the next."""
