@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,6 +124,23 @@ def test_a_chain_that_a_gate_stopped(project: Callable[[str], LiveProject], rece
     audited(tiny)
     ended = tiny.run("resume", FILE, "--skip")
     assert (ended.code, "is stopped by a gate" in ended.output) == (2, True)
+
+
+def test_a_stop_outlives_the_database(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
+    tiny = project("auc >= 0.6")
+    assert tiny.start(FILE).code == 1
+    shutil.rmtree(tiny.root / ".trainflow")
+
+    ended = tiny.start(FILE)
+    assert (ended.code, "auc >= 0.6: it is 0.5" in ended.output) == (1, True)
+    shutil.rmtree(tiny.root / ".trainflow")
+    ended = tiny.run("resume", FILE, "--accept")
+
+    assert ended.code == 0, ended.output
+    assert trained(tiny) == ["1", "2", "3", "4"]
+    # whoever is told twice can tell
+    assert len({message["id"] for message in receiver.messages if message["event"] == "stopped"}) == 1
+    audited(tiny)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Invariants
 - Reading the head takes a few reads however long the ledger is: what grows with the chain lies in pages that only those
   read who ask for old checkpoints. Which pages there are depends on the entries alone.
 - A chain is registered with its base before the first entry that speaks of it, so that the base keeps what it needs.
+- Past a stop only a person goes: the checkpoint that gates refused, a skip, a rewind, or a resume.
 - A checkpoint's files are durable before its entry is created; only a prune entry allows them to be deleted, and it
   comes first. What a sweep cannot parse stays.
 - Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.

@@ -152,6 +152,6 @@ def _target(ledger: Ledger, count: int) -> str | None:
     if used:
         raise InputError(
             f"chain {ledger.chain} cannot be rewound by {count} checkpoints: another stage or branch went on from "
-            f"{', '.join(sorted(used))}. Rewind that one first"
+            f"{', '.join(sorted(used))}; 'trainflow checkpoints rewind --cascade' rewinds them as well"
         )
     return target.id if target else None

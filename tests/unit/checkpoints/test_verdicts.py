@@ -403,7 +403,7 @@ def test_nor_by_a_person(writer: ChainWriter, tmp_path: Path) -> None:
     with pytest.raises(ChainStopped):
         commit(writer.store, refused(writer, "stop"), day(5))
 
-    with pytest.raises(InputError, match="Rewind that one first"):
+    with pytest.raises(InputError, match="rewind --cascade"):
         rewind_refused(writer.ledger, stopped_over(writer), 1, by=ME, now=day(6))
 
 
