@@ -125,3 +125,8 @@ RUN_MOVES: dict[DagRunState, frozenset[DagRunState]] = {
     _R.SUCCESS: frozenset({_R.QUEUED}),
     _R.FAILED: frozenset({_R.QUEUED}),
 }
+
+#: role of a task that works on what its run has committed: the next run does not wait for it
+AFTER_COMMIT = "after_commit"
+#: so many runs may begin after one that has nothing left to do but such tasks, and has not ended
+MOST_AHEAD = 2

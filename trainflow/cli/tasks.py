@@ -233,7 +233,8 @@ def _reasons(
     now = here.clock.now()
     engine = engine_state(here.project, here.settings, here.database, now)
     dag = dag_queries.get(connection, run.dag_id)
-    running = [each for each in run_queries.unfinished_of(connection, run.dag_id) if each.state == "running"]
+    unfinished = run_queries.unfinished_of(connection, run.dag_id)
+    running = [each for each in unfinished if each.state == "running" and each.released_at is None]
     refused = refusals(connection, here.settings)
     states = {row.task_id: row.state for row in rows}
     reasons = {}

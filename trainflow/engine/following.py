@@ -144,7 +144,9 @@ class Following:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
         new_runs = self._take_ended(connection)
         open_runs = self._open(connection, self._told)
-        current = next((row for row in open_runs if row.state == DagRunState.RUNNING), None)
+        running = [row for row in open_runs if row.state == DagRunState.RUNNING]
+        # one that was released goes on beside the one that trains
+        current = next((row for row in running if row.released_at is None), running[0] if running else None)
         tasks = self._tasks(connection, current) if current is not None else []
         if current is not None:
             self._see_head(connection, current)

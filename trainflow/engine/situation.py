@@ -63,6 +63,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     note: str | None = None
+    #: the next run does not wait for it: only tasks after the commit are left
+    released: bool = False
     tasks: list[TaskState] = []
 
 
@@ -88,7 +90,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     missing_since: datetime | None = None
     paused: bool = False
     max_active_runs: int = 16
-    #: running, oldest first
+    #: running, oldest first; those that the next run does not wait for come last
     running: list[RunState] = []
     #: the queued run that starts next
     queued: RunState | None = None
@@ -152,6 +154,8 @@ def _situation(
     unfinished = run_queries.unfinished_of(connection, row.dag_id)
     queued = [run for run in unfinished if run.state == DagRunState.QUEUED]
     running = [run for run in unfinished if run.state == DagRunState.RUNNING]
+    # those that were released go on beside the one that trains
+    running.sort(key=lambda run: (run.released_at is not None, run.number))
     last = status_queries.last_finished(connection, row.dag_id)
     failure = status_queries.last_failure(connection, row.dag_id)
     return Situation(
@@ -182,6 +186,7 @@ def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[
         started_at=row.started_at,
         ended_at=row.ended_at,
         note=row.note,
+        released=row.released_at is not None,
         tasks=[_task(task, document, refused) for task in status_queries.tasks_of(connection, row.id)],
     )
 

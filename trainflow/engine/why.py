@@ -60,7 +60,8 @@ def explain(situation: Situation, standing: Standing | None, now: datetime) -> A
 
 def _and_behind(answer: Answer, situation: Situation) -> Answer:
     """Who waits for the run the sentence is about."""
-    if situation.queued is None or len(situation.running) < situation.max_active_runs:
+    active = sum(not run.released for run in situation.running)
+    if situation.queued is None or active < situation.max_active_runs:
         return answer
     behind = f"; run {situation.queued.number} is queued behind it (max_active_runs {situation.max_active_runs})"
     return Answer(answer.kind, answer.sentence + behind)

@@ -22,6 +22,8 @@ class Event(StrEnum):
     PROMOTED = "promoted"
     #: a partition that was trained on was published again
     REPUBLISHED = "republished"
+    #: a task after the commit failed for good; the chain goes on
+    AFTER_COMMIT_FAILED = "after_commit_failed"
     #: samples arrive faster than they are trained on
     NEVER_CATCHES_UP = "never_catches_up"
 

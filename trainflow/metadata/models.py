@@ -200,6 +200,8 @@ class DagRun(TableModel, name="dag_run", sqlite_autoincrement=True):
     note = optional(Text())
     mlflow_uri = optional(String(500))
     mlflow_run_id = optional(String(64))
+    #: since when it has nothing left to do but tasks that the next run does not wait for
+    released_at = optional(UtcDateTime())
 
 
 class TaskInstance(TableModel, name="task_instance"):

@@ -254,6 +254,19 @@ def start(
         outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
 
 
+def release(connection: Connection, dag_run_id: int, now: datetime) -> bool:
+    """The next run need not wait for a running one any more; False when that was so already."""
+    released = connection.execute(_RELEASE, {"run": dag_run_id, "now": now})
+    return released.rowcount == 1
+
+
+_RELEASE = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("run"), RUN.c.state == DagRunState.RUNNING, RUN.c.released_at.is_(None))
+    .values(released_at=bindparam("now"))
+)
+
+
 def finish(
     connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
 ) -> None:
@@ -302,6 +315,7 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
             ended_at=None,
             note=None,
             clear_number=row.clear_number + 1,
+            released_at=None,
         )
     return cleared
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, literal_column, select
+from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select
 
 from trainflow.metadata.models import Dag, DagRun
-from trainflow.states import DagRunState
+from trainflow.states import MOST_AHEAD, DagRunState
 
 RUN = DagRun.table
 DAG = Dag.table
@@ -16,6 +16,8 @@ DAG = Dag.table
 
 def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
+
+    A run that was released does not count; but only MOST_AHEAD others begin before it has ended.
 
     The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
     cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
@@ -25,12 +27,14 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
         return []
     # after the lock: what others have started meanwhile counts
     counted = connection.execute(_RUNNING_OF, {"dags": [dag.dag_id for dag in dags]})
-    active: dict[str, int] = {row[0]: row[1] for row in counted}
+    active: dict[str, tuple[int, int | None]] = {row[0]: (row[1] - row[2], row[3]) for row in counted}
     chosen: list[Row[Any]] = []
     for dag in dags:
-        places = dag.max_active_runs - active.get(dag.dag_id, 0)
+        running, released = active.get(dag.dag_id, (0, None))
+        places = dag.max_active_runs - running
         if places > 0:
-            chosen.extend(connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places}))
+            rows = connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places})
+            chosen.extend(row for row in rows if released is None or row.number - released <= MOST_AHEAD)
     return chosen
 
 
@@ -42,7 +46,12 @@ _WITH_QUEUED = (
     .with_for_update()
 )
 _RUNNING_OF = (
-    select(RUN.c.dag_id, func.count())
+    select(
+        RUN.c.dag_id,
+        func.count(),
+        func.count(RUN.c.released_at),
+        func.min(case((RUN.c.released_at.is_not(None), RUN.c.number))),
+    )
     .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
     .group_by(RUN.c.dag_id)
 )

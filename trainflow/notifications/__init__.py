@@ -11,7 +11,7 @@ standard input of `[notifications] command`.
 
     format      1; raised when a key changes its meaning
     id          the same for the same fact
-    event       stopped | resumed | promoted | republished | never_catches_up
+    event       stopped | resumed | promoted | after_commit_failed | republished | never_catches_up
     cause       of `stopped`: gate | gap | check | task; otherwise null
     at          when it happened (ISO 8601, UTC)
     project     name of the project's folder

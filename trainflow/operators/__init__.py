@@ -14,10 +14,10 @@ Invariants
 A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinja2, when an operator keeps state outside
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
-Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `trigger_dagrun`; then what
-they stand on: `chain_operator`, `storage`, `functions`, `metrics`, `init_from` and `weights` (what a stage starts
-from), `command`, `saves_folder`,
-`process_group`, `lifeline`, `late_data`, `behind`, `adopting`, `triggers/`.
+Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `gated` (what gates do),
+`after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage`, `functions`, `metrics`,
+`init_from` and `weights` (what a stage starts from), `command`, `saves_folder`, `process_group`, `lifeline`,
+`late_data`, `behind`, `adopting`, `triggers/`.
 
 Names are loaded when they are first asked for.
 """
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.gates import Gate
     from trainflow.checkpoints.promote import Promote
+    from trainflow.operators.after_commit import AfterCommitContext, AfterCommitOperator
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
     from trainflow.operators.command import training_task
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adopt",
+    "AfterCommitContext",
+    "AfterCommitOperator",
     "BashOperator",
     "CheckpointOperator",
     "Checks",
@@ -71,6 +74,8 @@ __all__ = [
 
 _MODULES = {
     "Adopt": "checkpoints.adopt",
+    "AfterCommitContext": "operators.after_commit",
+    "AfterCommitOperator": "operators.after_commit",
     "BashOperator": "operators.bash",
     "CheckpointOperator": "operators.checkpoint",
     "Checks": "samples.spec",

@@ -20,6 +20,7 @@ from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.operators.promotion import promotion_notice
 from trainflow.samples.partitions import label
+from trainflow.states import AFTER_COMMIT, MOST_AHEAD
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -210,10 +211,15 @@ class CommitCheckpointOperator(SplitOperator):
         if not self.retention:
             return None
         from trainflow.checkpoints.prune import prune
+        from trainflow.checkpoints.retention import KeepLatest
+
+        # what tasks after the commit work on, this run's and those of runs that are still at it
+        tails = any(task.role == AFTER_COMMIT for task in self.dag.tasks)
+        kept = (*self.retention, KeepLatest(MOST_AHEAD + 1)) if tails else self.retention
 
         try:
             gone = prune(
-                ledger, self.retention, by=author_of(ti), now=ti.clock.now(), followers=self.followers
+                ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers
             )
         except Exception as error:
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error)

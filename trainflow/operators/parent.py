@@ -67,6 +67,14 @@ def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] 
 
 
 def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckpoint:
+    return fetch_committed(ledger, checkpoint_id, run_scratch(ti))
+
+
+def fetch_committed(ledger: Ledger, checkpoint_id: str, into: Path) -> ParentCheckpoint:
+    """A checkpoint's files: where they are when the store is on this machine, else a copy below `into`.
+
+    Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
+    """
     from trainflow.checkpoints.artifacts import fetch
 
     checkpoint = ledger.checkpoint(checkpoint_id)
@@ -75,7 +83,7 @@ def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckp
         id=checkpoint.id,
         sequence=checkpoint.sequence,
         watermark=checkpoint.watermark,
-        path=fetch(ledger.store, checkpoint, run_scratch(ti)),
+        path=fetch(ledger.store, checkpoint, into),
         metrics=dict(checkpoint.metrics),
     )
 

@@ -14,6 +14,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.followers import Follower
+from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
@@ -93,6 +94,7 @@ def _compile(stage: _Stage) -> DAG:
         trained = _train(spec, head, split, evaluated)
         committed = _commit(stage, head, split, trained, evaluated)
         _next(stage, head, committed)
+        _after_commit(spec, head, committed)
         for follower in stage.followers:
             _next_stage(stage, follower, split, committed)
     return dag
@@ -187,6 +189,19 @@ def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:
     committed.operator >> TriggerDagRunOperator(
         task_id="next", trigger_dag_id=stage.dag_id, **options, **_attempts(stage.spec)
     )
+
+
+def _after_commit(spec: StageSpec, head: XComArg, committed: XComArg) -> None:
+    """What the next run does not wait for."""
+    for section in spec.after_commit:
+        AfterCommitOperator(
+            task_id=section.name,
+            function=section.function,
+            command=section.command,
+            checkpoint=head,
+            committed=committed,
+            **_attempts(spec, section),
+        )
 
 
 def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XComArg) -> None:

@@ -13,7 +13,7 @@ from trainflow.pipeline_spec.gates_section import Gates, Promotes
 from trainflow.pipeline_spec.init_from_section import Base
 from trainflow.pipeline_spec.retention_section import RetentionSection
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
-from trainflow.pipeline_spec.section import FunctionSection, Section, TaskSection, TrainSection
+from trainflow.pipeline_spec.section import AfterCommitSection, FunctionSection, Section, TaskSection, TrainSection
 from trainflow.pipeline_spec.store_section import Store
 
 
@@ -57,6 +57,8 @@ class StageSpec(Section):
     """Aliases for good checkpoints: `{alias: champion, when: [auc >= 0.65]}`, or a list of such."""
     commit: TaskSection = Field(default_factory=TaskSection)
     """Retries of the task that commits the checkpoint."""
+    after_commit: list[AfterCommitSection] = Field(default_factory=list)
+    """Tasks that work on the committed checkpoint, an export or a report: the next run does not wait for them."""
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
 

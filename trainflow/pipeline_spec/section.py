@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainflow.pipeline_spec.fields import Duration, Function, Wait
+from trainflow.pipeline_spec.fields import Duration, Function, Name, Wait
 
 
 class Section(BaseModel):
@@ -49,6 +49,23 @@ class TrainSection(TaskSection):
 
     @model_validator(mode="after")
     def _one_of(self) -> TrainSection:
+        if (self.function is None) == (self.command is None):
+            raise ValueError("give either 'function' or 'command'")
+        return self
+
+
+class AfterCommitSection(TaskSection):
+    """A task after the commit, which the next run does not wait for: a function or a command, exactly one of them."""
+
+    name: Name
+    """Id of the task."""
+    function: Function | None = None
+    """`module.path:name` of a function that takes an AfterCommitContext."""
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    """Program and arguments. The variable TRAINFLOW_CHECKPOINT names the folder with the checkpoint's files."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> AfterCommitSection:
         if (self.function is None) == (self.command is None):
             raise ValueError("give either 'function' or 'command'")
         return self

@@ -213,6 +213,9 @@ class Scheduler:
             task_queries.move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **ended)
             if step.to is _T.SCHEDULED:
                 self._may_queue = True
+        if decision.released and row.released_at is None and run_queries.release(connection, row.id, now):
+            log.info("run %s of %s: only tasks after the commit are left", row.run_id, row.dag_id)
+            self._may_start = True
         if decision.ends is None:
             return
         run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from trainflow.metadata.task_queries import TaskState
 from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
 from trainflow.serialization.document import DagDocument, TaskDocument
-from trainflow.states import FINISHED, HELD, SUCCESSFUL, UNFINISHED, DagRunState, TaskInstanceState
+from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, UNFINISHED, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 State = TaskInstanceState | None
@@ -27,11 +27,13 @@ class Step(NamedTuple):
 
 
 class RunDecision(NamedTuple):
-    """What to do about a run. `ends`: the state it ends in, None while it goes on."""
+    """What to do about a run. `ends`: the state it ends in, None while it goes on. `released`: the next run need not
+    wait for what is left of it."""
 
     steps: tuple[Step, ...]
     ends: DagRunState | None = None
     note: str | None = None
+    released: bool = False
 
 
 def decide(
@@ -65,7 +67,7 @@ def decide(
             moves.setdefault((None, to), []).append(instance.id)
     steps = tuple(Step(source, to, tuple(ids)) for (source, to), ids in moves.items())
     ends, note = _end(document, states)
-    return RunDecision(steps, ends, note)
+    return RunDecision(steps, ends, note, released=ends is None and _released(document, states))
 
 
 def _fate(
@@ -130,6 +132,16 @@ def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunStat
         # waits for the previous run's tasks, not for its own
         return None, None
     return DagRunState.FAILED, "all tasks deadlocked: nothing is running and nothing can be scheduled"
+
+
+def _released(document: DagDocument, states: Mapping[str, State]) -> bool:
+    """Whether it has committed, and only tasks after the commit, and what waits for them, are left."""
+    tails = {task.task_id for task in document.tasks if task.role == AFTER_COMMIT}
+    if not tails:
+        return False
+    committed = any(task.role == "commit" and states.get(task.task_id) == _T.SUCCESS for task in document.tasks)
+    left = {task_id for task_id, state in states.items() if state not in FINISHED}
+    return committed and left <= document.with_downstream(tails)
 
 
 def _held_back(document: DagDocument, states: Mapping[str, State]) -> list[str]:

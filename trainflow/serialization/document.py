@@ -31,7 +31,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: str
     operator: str
-    #: what the task does for its chain: "checkpoint", "samples", "evaluate", "train", "commit"; None: nothing of these
+    #: what the task does for its chain: "checkpoint", "samples", "evaluate", "train", "commit", "after_commit"; None:
+    #: nothing of these
     role: str | None = None
     upstream: list[str] = msgspec.field(default_factory=list)
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS

@@ -216,6 +216,22 @@ def test_a_gate_that_cannot_be_read_is_told_at_its_place(tmp_path: Path, text: s
         compiled(tmp_path, MINIMAL + text)
 
 
+def test_tasks_after_the_commit(tmp_path: Path) -> None:
+    dag = compiled(
+        tmp_path,
+        MINIMAL + 'after_commit:\n  - {name: export, function: "json:loads", retries: 5}\n'
+        "  - {name: report, command: [python, report.py]}\n",
+    )
+
+    export, report = (dag.get_task(name) for name in ("export", "report"))
+    assert (export.function, export.retries, report.command) == ("json:loads", 5, ["python", "report.py"])  # type: ignore[attr-defined]
+    after = {task.task_id for task in to_document(dag).tasks if "commit" in task.upstream}
+    assert after == {"export", "report", "next"}
+    assert to_document(dag).task("export").role == "after_commit"  # type: ignore[union-attr]
+    with pytest.raises(PipelineFileError, match=r"after_commit\[0\]: give either 'function' or 'command'"):
+        compiled(tmp_path, MINIMAL + "after_commit: [{name: x}]\n")
+
+
 def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
     dag = compiled(tmp_path, MINIMAL + "promote: {alias: champion, when: auc >= 0.65}\n")
 

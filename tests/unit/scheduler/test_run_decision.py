@@ -228,3 +228,42 @@ def test_a_task_that_left_the_dag_is_removed() -> None:
 
 def test_a_task_that_left_while_it_runs_is_waited_for() -> None:
     assert after(dag(task("a")), {"a": T.SUCCESS, "gone": T.RUNNING}) == ({}, None)
+
+
+TAILED = dag(
+    task("train", role="train"),
+    task("commit", "train", role="commit"),
+    task("next", "commit"),
+    task("export", "commit", role="after_commit"),
+    task("publish", "export"),
+)
+DONE = {"train": T.SUCCESS, "commit": T.SUCCESS, "next": T.SUCCESS, "export": T.RUNNING, "publish": None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "released"),
+    [
+        ({}, True),
+        ({"export": T.SUCCESS, "publish": T.UP_FOR_RETRY}, True),
+        ({"export": T.QUEUED}, True),
+        ({"next": T.SKIPPED}, True),
+        ({"next": T.FAILED}, True),
+        ({"next": T.RUNNING}, False),
+        ({"next": None}, False),
+        ({"commit": T.SKIPPED, "next": T.SKIPPED}, False),
+        ({"commit": T.RUNNING, "next": None, "export": None}, False),
+        # it is over, which says more
+        ({"export": T.SUCCESS, "publish": T.SUCCESS}, False),
+        ({"export": T.FAILED, "publish": T.UPSTREAM_FAILED}, False),
+    ],
+)
+def test_the_next_run_need_not_wait_for_what_comes_after_the_commit(
+    changed: dict[str, TaskInstanceState | None], released: bool
+) -> None:
+    assert decided(TAILED, DONE | changed).released is released
+
+
+def test_a_run_without_such_tasks_is_never_released() -> None:
+    plain = dag(task("commit", role="commit"), task("export", "commit"))
+
+    assert decided(plain, {"commit": T.SUCCESS, "export": T.RUNNING}).released is False

@@ -10,8 +10,9 @@ from trainflow.serialization.document import ChainDocument
 CHAIN = ChainDocument("flights", "base", "main", "checkpoints")
 
 
-def run(number: int) -> SimpleNamespace:
-    return SimpleNamespace(dag_id="flights.base", run_id=f"run-{number}", number=number)
+def run(number: int, **more: object) -> SimpleNamespace:
+    facts = {"dag_id": "flights.base", "run_id": f"run-{number}", "number": number, "released_at": None}
+    return SimpleNamespace(**facts | more)
 
 
 def test_a_task_that_failed_for_good() -> None:
@@ -51,3 +52,16 @@ def test_a_run_that_no_task_failed_in() -> None:
 
     assert notice.sentence.endswith("dagrun_timeout: the run took longer than 5 s")
     assert notice.cause is Cause.TASK
+
+
+def test_a_task_after_the_commit_stops_no_chain() -> None:
+    failure = FirstFailure("export", "no space left", None)
+    first, second = (
+        stop_notice(CHAIN, run(number, released_at="then"), failure, last_success=3, note=None) for number in (7, 8)
+    )
+
+    assert (first.event, first.cause) == (Event.AFTER_COMMIT_FAILED, None)
+    assert first.sentence == (
+        "flights.base: after the commit of run 7: task 'export' failed: no space left; the chain goes on"
+    )
+    assert first.key != second.key
