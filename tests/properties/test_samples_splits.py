@@ -13,9 +13,9 @@ from trainflow.samples.next_split import SplitFound, Waiting, decide
 from trainflow.samples.partitions import at_or_after, containing, count_between, partitions_between
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.readiness import PartitionState, Presence
-from trainflow.samples.repair import arrived, next_repair
+from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Hole, SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import SampleFile, Split, SplitPartition, partition_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -116,19 +116,12 @@ def test_what_was_stepped_over_is_trained_once_it_has_come(
         assert [start + HOUR for start in starts] == [*starts[1:], repair.end]
         assert not trained & set(starts)
         trained |= set(starts)
-        holes = [left for hole in holes for left in minus(hole, repair)]
+        holes = without_stretch(holes, repair.start, repair.end)
     assert not set(arrived(samples, holes, grown))
     assert due <= trained
     end = splits[-1].end if splits else START
     pieces = sorted([*((start, start + HOUR) for start in trained), *((hole.start, hole.end) for hole in holes)])
     assert [START, *(stop for _, stop in pieces)] == [*(start for start, _ in pieces), end]
-
-
-def minus(hole: Hole, split: Split) -> list[Hole]:
-    if split.end <= hole.start or split.start >= hole.end:
-        return [hole]
-    parts = [(hole.start, min(hole.end, split.start)), (max(hole.start, split.end), hole.end)]
-    return [Hole(start, end, hole.reason) for start, end in parts if start < end]
 
 
 @given(hours, limits)

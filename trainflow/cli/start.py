@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from trainflow.cli.live import Display
     from trainflow.dag_processor.ahead import Ahead
+    from trainflow.engine.beginning import Begin
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
@@ -78,8 +79,17 @@ def start(
     return train(path, overrides, detach=detach, plain=plain, ready=ready)
 
 
-def train(path: Path, overrides: list[str], *, detach: bool, plain: bool, ready: int | None = None) -> int:
-    """Train a pipeline file, as the engine of its home or through the one that is alive. Returns the exit code."""
+def train(
+    path: Path,
+    overrides: list[str],
+    *,
+    plain: bool,
+    detach: bool = False,
+    ready: int | None = None,
+    begin: Begin | None = None,
+) -> int:
+    """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
+    by default what `trainflow start` begins. Returns the exit code."""
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_of
 
@@ -93,12 +103,12 @@ def train(path: Path, overrides: list[str], *, detach: bool, plain: bool, ready:
     code = None
     while code is None:
         try:
-            code = _as_engine(project, settings, path, given, plain=plain, ready=ready)
+            code = _as_engine(project, settings, path, given, begin, plain=plain, ready=ready)
         except EngineAlreadyRunning as other:
             if not other.pid:
                 raise
             typer.echo(f"an engine is alive (pid {other.pid}): following it")
-            code = _as_follower(project, settings, path, given, plain=plain, ready=ready)
+            code = _as_follower(project, settings, path, given, begin, plain=plain, ready=ready)
     return code
 
 
@@ -117,7 +127,14 @@ def parse_overrides(given: list[str]) -> dict[str, str]:
 
 
 def _as_engine(
-    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool, ready: int | None
+    project: Project,
+    settings: Settings,
+    path: Path,
+    overrides: dict[str, str],
+    begin: Begin | None,
+    *,
+    plain: bool,
+    ready: int | None,
 ) -> int:
     from trainflow.clock import SystemClock
     from trainflow.dag_processor.ahead import read_ahead
@@ -133,7 +150,7 @@ def _as_engine(
             stack.callback(prestarted.discard)
             ahead = read_ahead(prestarted, project, path, overrides)
         with importing():
-            from trainflow.engine.beginning import begin
+            from trainflow.engine.beginning import begin as begin_training
             from trainflow.engine.engine import Engine
             from trainflow.observability.logs import configure_logging
 
@@ -142,6 +159,7 @@ def _as_engine(
         stack.enter_context(engine.stopping_on_signals())
         stack.enter_context(engine.running())
         _read(engine, path, overrides, ahead)
+        begin = begin or begin_training
         followings = begin(engine.database, project, settings, project.relative(path), clock.now())
         engine.reactor.wake()
         _say_ready(ready)
@@ -257,7 +275,14 @@ def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
 
 
 def _as_follower(
-    project: Project, settings: Settings, path: Path, overrides: dict[str, str], *, plain: bool, ready: int | None
+    project: Project,
+    settings: Settings,
+    path: Path,
+    overrides: dict[str, str],
+    begin: Begin | None,
+    *,
+    plain: bool,
+    ready: int | None,
 ) -> int | None:
     """The exit code; None when the engine was about to end and has not taken up what was begun here."""
     from trainflow.cli.parsed import parse
@@ -266,7 +291,7 @@ def _as_follower(
     try:
         parsed = parse(project, settings, path, overrides)
         with Follower(project, settings) as follower:
-            followings = follower.begin(path, overrides, parsed)
+            followings = follower.begin(path, overrides, parsed, begin)
             _say_ready(ready)
             return _follow(follower, followings, plain=plain)
     except KeyboardInterrupt:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: how a chain of the file stands with its base; None: it cannot be known from here
 Look = Callable[[ChainDocument], "Outlook | None"]
 
+#: begins or finds the runs to follow: database, project, settings, path of the file in the project, now
+Begin = Callable[[Database, Project, Settings, str, datetime], list[Following]]
+
 
 def begin(database: Database, project: Project, settings: Settings, stored_path: str, now: datetime) -> list[Following]:
     """For each DAG of the file: follow its unfinished run, or queue a new one if it has something to do that nothing

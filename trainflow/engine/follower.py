@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from trainflow.clock import SystemClock
-from trainflow.engine.beginning import begin
+from trainflow.engine.beginning import Begin, begin
 from trainflow.engine.following import Following, View
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
@@ -56,7 +56,9 @@ class Follower:
             service_queries.stop(connection, self._service_id, self.clock.now())
         self.database.close()
 
-    def begin(self, path: Path, overrides: dict[str, str], parsed: ParseResult) -> list[Following]:
+    def begin(
+        self, path: Path, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
+    ) -> list[Following]:
         """Make what was parsed current, begin or find the runs, and wake the engine."""
         stored = self.project.relative(path)
         now = self.clock.now()
@@ -73,7 +75,7 @@ class Follower:
                 raise InputError(problem.message)
 
         self.database.write(store)
-        followings = begin(self.database, self.project, self.settings, stored, now)
+        followings = (how or begin)(self.database, self.project, self.settings, stored, now)
         nudge(self.project.home.socket_path)
         return followings
 

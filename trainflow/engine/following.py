@@ -140,6 +140,10 @@ class Following:
         self._watermark = watermark
         self._head_uri: str | None = None
 
+    def begins_after(self, dag_run_id: int) -> None:
+        """Leave out what came before: the root's runs up to this one."""
+        self._cursor = max(self._cursor, dag_run_id)
+
     def look(self, connection: Connection, now: datetime) -> View:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
         new_runs = self._take_ended(connection)

@@ -229,9 +229,9 @@ class _Attempt:
             self._workload.key,
             state,
             xcoms=list(self._ti.xcoms.values()),
-            # what a task wants to have triggered happens when it succeeds, or while it waits for it
+            # what a task wants to have triggered happens when it ends well, or while it waits for it
             triggered_runs=self._ti.triggered_runs
-            if state in (OutcomeState.SUCCESS, OutcomeState.DEFERRED)
+            if state in (OutcomeState.SUCCESS, OutcomeState.SKIPPED, OutcomeState.DEFERRED)
             else [],
             checkpoint=self._ti.checkpoint,
             saved_rows=self._ti.saved_rows,

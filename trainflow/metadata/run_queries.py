@@ -320,6 +320,15 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
     return cleared
 
 
+def add_conf(connection: Connection, dag_run_id: int, entries: dict[str, Any]) -> None:
+    """Tell a run that has not ended something more. Tasks that begin from now on see it. Raises LostTransition."""
+    conf = {**by_id(connection, dag_run_id).conf, **entries}
+    open_states = [DagRunState.QUEUED, DagRunState.RUNNING]
+    statement = update(RUN).where(RUN.c.id == dag_run_id, RUN.c.state.in_(open_states)).values(conf=conf)
+    if connection.execute(statement).rowcount != 1:
+        raise LostTransition(f"run {dag_run_id} has ended: nothing was changed")
+
+
 def running(connection: Connection) -> list[Row[Any]]:
     """Every running run, oldest first."""
     return list(connection.execute(_RUNNING))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: in the conf of a run: train the holes that have arrived, not what comes next
 CONF_REPAIR = "repair"
+#: its value where the run does so instead of its own work: when nothing is left, it triggers an ordinary run
+REPAIR_FIRST = "first"
 #: in the conf of such a run: those that a person or a gate skipped, too
 CONF_SKIPPED = "skipped"
 #: in the XCom: what is ready beyond the split, for the mirror

@@ -11,9 +11,11 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError, RescheduleException, SampleCheckFailed, SampleGap, SkipException
+from trainflow.identifiers import triggered_run_id
+from trainflow.messages.outcome import TriggeredRun
 from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
-from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, handover
+from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST, handover
 from trainflow.operators.head import Head
 from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
@@ -107,7 +109,7 @@ class DataCheckerOperator(ChainOperator):
         reachable = with_options(self.samples, ti.settings)
         conf = context["dag_run"].conf
         if conf.get(CONF_REPAIR):
-            return self._repair(ti, head, skipped=bool(conf.get(CONF_SKIPPED)))
+            return self._repair(ti, head, conf)
         if head.waits is not None:
             self._end(ti, head, head.waits)
         limits = self._limits(ti, head)
@@ -129,7 +131,7 @@ class DataCheckerOperator(ChainOperator):
         """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
         return self.execute(context)
 
-    def _repair(self, ti: TaskInstance, head: Head, *, skipped: bool) -> dict[str, Any]:
+    def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""
         from trainflow.checkpoints.repairs import open_holes
         from trainflow.samples.inventory import open_inventory
@@ -137,18 +139,25 @@ class DataCheckerOperator(ChainOperator):
 
         if head.base is not None or head.waits is not None:
             # its newest checkpoint would be one that knows nothing but the hole
-            note = f"nothing to repair: each run of stage {head.stage} starts from another stage's checkpoint"
-            ti.set_note(note)
-            raise SkipException(note)
-        holes = open_holes(self.open_ledger(head, ti), skipped=skipped)
+            why = f"each run of stage {head.stage} starts from another stage's checkpoint"
+            self._end_repair(ti, conf, f"nothing is left to repair: {why}")
+        holes = open_holes(self.open_ledger(head, ti), skipped=bool(conf.get(CONF_SKIPPED)))
         seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
         split = next_repair(self.samples, holes, self._limits(ti, head), seen)
         if split is None:
-            note = "nothing to repair: no hole has samples" if holes else "nothing to repair: the chain has no holes"
-            ti.xcom_push(XCOM_TRAINED, None)  # a stage that begins once this one is caught up does not begin now
-            ti.set_note(note)
-            raise SkipException(note)
+            why = "none of its holes has samples" if holes else "the chain has no holes"
+            self._end_repair(ti, conf, f"nothing is left to repair: {why}")
         return self._hand_over(ti, head, split, repair=True)
+
+    def _end_repair(self, ti: TaskInstance, conf: dict[str, Any], note: str) -> NoReturn:
+        """Nothing is left. A run that repaired instead of its own work is followed by one that does that."""
+        if conf[CONF_REPAIR] == REPAIR_FIRST:
+            run_id = triggered_run_id(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+            own = {name: value for name, value in conf.items() if name not in (CONF_REPAIR, CONF_SKIPPED)}
+            ti.trigger_dag_run(TriggeredRun(ti.dag_id, run_id, conf=own))
+        ti.xcom_push(XCOM_TRAINED, None)  # a stage that begins once this one is caught up does not begin now
+        ti.set_note(note)
+        raise SkipException(note)
 
     def _limits(self, ti: TaskInstance, head: Head) -> SplitLimits:
         """The limits, with a target duration turned into a bound by what earlier runs took. The same at every try: it

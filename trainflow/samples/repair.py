@@ -50,6 +50,15 @@ def next_repair(samples: Samples, holes: Iterable[Hole], limits: SplitLimits, se
     return building.split() if building is not None else None
 
 
+def without_stretch(holes: Iterable[Hole], start: datetime, end: datetime) -> list[Hole]:
+    """What is left of the holes when a stretch is trained."""
+    left: list[Hole] = []
+    for hole in holes:
+        parts = ((hole.start, min(hole.end, start)), (max(hole.start, end), hole.end))
+        left += (Hole(first, last, hole.reason) for first, last in parts if first < last)
+    return left
+
+
 def merged(holes: Iterable[Hole]) -> list[Hole]:
     """Holes in order of time, neighbours made one: a partition knows nothing of why each was stepped over."""
     found: list[Hole] = []

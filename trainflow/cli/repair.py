@@ -1,0 +1,151 @@
+"""`trainflow repair`: train the holes of a chain that have arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from trainflow.engine.repairing import PlannedRepair
+    from trainflow.samples.split import Hole
+
+_COLUMNS = {"number": "RUN", "start": "FROM", "end": "TO", "partitions": "PARTITIONS", "rows": "ROWS", "about": "ABOUT"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("repair")(repair)
+
+
+def repair(
+    pipeline: str = PIPELINE,
+    skipped: bool = typer.Option(False, "--skipped", help="Also what a gate or a person skipped on purpose."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would be trained."),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    overrides: list[str] = OVERRIDES,
+    plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Train what a chain stepped over and what has arrived since, on top of its head; the ledger records it.
+
+    The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
+    as before then.
+
+    Exit codes: 0 done (also when there is nothing to repair), 1 a task failed, 2 wrong input, 130 interrupted.
+
+    JSON: {pipeline, stage, branch, dry_run, repairs: [{number, start, end, partitions, rows, bytes, estimated_seconds}]
+    (what was found to be repaired), repaired (partitions that are trained now), holes (partitions still stepped over),
+    head_sequence, watermark}.
+    """
+    file = open_pipeline(pipeline, overrides)
+    chain = file.one_chain(stage, branch)
+    found, before = _look(chain, skipped=skipped), _open_partitions(chain)
+    code = 0
+    if not as_json:
+        _show(chain, found, skipped=skipped)
+    if found and not dry_run:
+        # what is shown on the way must not get into the document
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            code = _train(chain, file.path, overrides, skipped=skipped, plain=plain or as_json)
+    if as_json or (found and not dry_run):
+        _report(chain, found, before, dry_run=dry_run, as_json=as_json)
+    return code
+
+
+def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
+    from trainflow.checkpoints.recent import experiences
+    from trainflow.checkpoints.repairs import open_holes
+    from trainflow.clock import SystemClock
+    from trainflow.engine.repairing import planned
+    from trainflow.samples.inventory import open_inventory
+    from trainflow.samples.pace import limits_for_target, pace_of
+    from trainflow.samples.spec import SplitLimits
+
+    init = chain.document.init_from
+    if init is not None and not init.once and init.checkpoint_id is None:
+        raise InputError(
+            f"{chain.key} cannot be repaired: each of its runs starts from {init.chain}, so what one of them stepped "
+            "over is in none of the others"
+        )
+    samples, ledger = chain.existing_samples(), chain.ledger()
+    history = experiences(ledger, ledger.state())
+    limits = limits_for_target(chain.document.limits or SplitLimits(), history)
+    seen = open_inventory(samples, chain.project.root, SystemClock().now())
+    return planned(samples, open_holes(ledger, skipped=skipped), limits, seen, pace_of(history))
+
+
+def _open_partitions(chain: Chain) -> int:
+    from trainflow.samples.partitions import length_of
+    from trainflow.samples.repair import merged
+
+    samples = chain.existing_samples()
+    return sum(-(-(hole.end - hole.start) // length_of(samples)) for hole in merged(_holes(chain)))
+
+
+def _holes(chain: Chain, *, skipped: bool = True) -> list[Hole]:
+    from trainflow.checkpoints.repairs import open_holes
+
+    return open_holes(chain.ledger(), skipped=skipped)
+
+
+def _show(chain: Chain, found: list[PlannedRepair], *, skipped: bool) -> None:
+    from trainflow.samples.partitions import label
+
+    rows = [
+        {
+            "number": each.number,
+            "start": label(each.start),
+            "end": label(each.end),
+            "partitions": each.partitions,
+            "rows": each.rows,
+            "about": duration(each.estimated_seconds),
+        }
+        for each in found
+    ]
+    print_rows(rows, _COLUMNS, as_json=False, empty=_nothing(chain, skipped=skipped))
+
+
+def _nothing(chain: Chain, *, skipped: bool) -> str:
+    holes = _open_partitions(chain)
+    if not holes:
+        return f"{chain.key} has no holes: nothing to repair"
+    left_out = not skipped and len(_holes(chain, skipped=False)) < len(_holes(chain))
+    hint = "; --skipped trains what a gate or a person skipped, too" if left_out else ""
+    return f"nothing to repair: none of the {holes:,} partitions that {chain.key} stepped over can be trained now{hint}"
+
+
+def _train(chain: Chain, path: Any, overrides: list[str], *, skipped: bool, plain: bool) -> int:
+    from trainflow.cli.start import train
+    from trainflow.engine.repairing import repairing
+
+    return train(path, overrides, plain=plain, begin=repairing(chain.dag_id, skipped=skipped))
+
+
+def _report(chain: Chain, found: list[PlannedRepair], before: int, *, dry_run: bool, as_json: bool) -> None:
+    state, holes = chain.ledger().state(), _open_partitions(chain)
+    if as_json:
+        key = chain.key
+        print_json(
+            {
+                "pipeline": key.pipeline,
+                "stage": key.stage,
+                "branch": key.branch,
+                "dry_run": dry_run,
+                "repairs": found,
+                "repaired": before - holes,
+                "holes": holes,
+                "head_sequence": state.head_sequence,
+                "watermark": state.watermark,
+            }
+        )
+        return
+    left = f", {holes:,} are still stepped over" if holes else ", no hole is left"
+    typer.echo(f"{chain.key}: {before - holes:,} partitions repaired{left}")
