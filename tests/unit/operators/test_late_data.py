@@ -339,7 +339,7 @@ def test_a_hole_that_arrived_is_trained_on_top_of_the_head(lab: Any, chain: Chai
     report = chain.report()
     assert (report.partitions, report.holes, report.watermark) == (5, [], lab.samples.start + 5 * DAY)
     assert lab.ti.triggered[0][0].conf == {"repair": True}
-    with pytest.raises(SkipException, match="nothing to repair"):
+    with pytest.raises(SkipException, match="nothing is left to repair"):
         chain.run(repair=True)
     # and says to whoever would begin now that this is not being caught up
     assert lab.xcoms[lab.ti.run_id, "samples", "trained"] is None
@@ -379,7 +379,7 @@ def test_what_was_skipped_on_purpose_is_repaired_only_when_asked(lab: Any, chain
     lab.root.joinpath("data/away").rename(lab.root / "data/date=2013-01-02")
     lab.write_day(2)
     chain.run(repair=True)
-    with pytest.raises(SkipException, match="nothing to repair"):
+    with pytest.raises(SkipException, match="nothing is left to repair"):
         chain.run(repair=True)
     assert chain.days() == [0, 3, 2]
     chain.run(repair=True, skipped=True)
