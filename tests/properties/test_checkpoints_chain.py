@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.commit import STEPS, Commit, commit
-from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.diet import diet
+from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger import Ledger
@@ -125,8 +126,12 @@ def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history:
         ledger = Ledger(writer.store, writer.chain)
         state, line = ledger.state(), ledger.line()
         report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(0))
+        head, entries = state.head, list(ledger.entries())
+        eaten = diet(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
 
     assert report.problems == []
+    meals = [(meal.start, meal.end) for meal in eaten.meals] if eaten else []
+    assert len(set(meals)) == len(meals) == report.partitions
     assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
     missing = sum((each.end - each.start) // timedelta(days=1) for each in report.holes)
     covered = report.partitions + missing
