@@ -36,3 +36,21 @@ def test_the_python_form_trains_the_same_model_as_the_yaml_form(example: LivePro
 
     assert (example.boundaries("flight_delay"), digest(example, "flight_delay")) == in_yaml
     assert example.audit("flight_delay").ok
+
+
+def test_the_example_with_stages_trains_a_model_for_each_airport(example: LiveProject) -> None:
+    ended = example.start("pipelines/flight_delay_stages.yaml", "--set", "samples.end=2013-02-26")
+    assert ended.code == 0, ended.output
+    name = "flight_delay_stages"
+    ends = [each.watermark for each in example.checkpoints(name, "base")]
+    rows: dict[str, float] = {}
+    for airport in ("ewr", "jfk", "lga"):
+        made = example.checkpoints(name, airport)
+        assert [each.watermark for each in made] == ends
+        assert [each.origin.checkpoint_id for each in made if each.origin] == [
+            each.id for each in example.checkpoints(name, "base")
+        ]
+        assert example.audit(name, stage=airport).ok
+        rows[airport] = made[-1].metrics["trained_rows"]
+    # every flight of the last split is some airport's
+    assert sum(rows.values()) == example.checkpoints(name, "base")[-1].metrics["trained_rows"]

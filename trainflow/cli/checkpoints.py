@@ -157,7 +157,8 @@ def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
     rows = f", {split.rows:,} rows" if split.rows is not None else ""
     facts = {
         "checkpoint": f"{checkpoint.sequence}  {checkpoint.id}",
-        "parent": checkpoint.parent_id or (f"{checkpoint.origin.chain} (origin)" if checkpoint.origin else "none"),
+        "parent": checkpoint.parent_id or "none",
+        "weights from": f"{checkpoint.origin.chain}@{checkpoint.origin.checkpoint_id}" if checkpoint.origin else "",
         "trained up to": label(checkpoint.watermark),
         "split": f"{label(split.start)} to {label(split.end)}: {len(split.partitions)} partitions{rows}",
         "holes": ", ".join(f"{label(hole.start)} to {label(hole.end)}" for hole in split.holes),

@@ -22,14 +22,27 @@ def panel_of_stages(views: list[View], now: datetime) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
+    title, names = _names(views)
     rows = Table.grid(padding=(0, 2))
-    for _ in range(4):
-        rows.add_column(no_wrap=True)
-    for view in views:
+    for width in (max(map(len, names)), 20, max(len(_trained(view)) for view in views)):
+        rows.add_column(no_wrap=True, min_width=width)
+    rows.add_column(no_wrap=True, overflow="ellipsis")
+    for name, view in zip(names, views, strict=True):
         bar = ProgressBar(view.total, view.trained or 0, width=20) if view.total else ""
-        trained = f"{view.trained or 0}/{view.total}" if view.total else f"{view.trained or 0}"
-        rows.add_row(f"[bold]{view.dag_id}[/]", bar, trained, _now(view, now))
-    return Box(rows, title="stages", title_align="left", width=100)
+        rows.add_row(f"[bold]{name}[/]", bar, _trained(view), _now(view, now))
+    return Box(rows, title=f"[bold]{title}[/]", title_align="left", width=100)
+
+
+def _names(views: list[View]) -> tuple[str, list[str]]:
+    """A title, and what to call each: its stage, where they are stages of one pipeline."""
+    pipelines = {view.dag_id.partition(".")[0] for view in views}
+    if len(pipelines) > 1:
+        return "stages", [view.dag_id for view in views]
+    return pipelines.pop(), [view.dag_id.partition(".")[2] or view.dag_id for view in views]
+
+
+def _trained(view: View) -> str:
+    return f"{view.trained or 0}/{view.total}" if view.total else f"{view.trained or 0}"
 
 
 def _now(view: View, now: datetime) -> RenderableType:
@@ -49,21 +62,23 @@ def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None
     from rich.table import Table
 
     console = console_of_summary()
+    title, names = _names(views)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("stage", "checkpoints", "partitions", "rows", "watermark", "prequential", "outcome"):
-        table.add_column(title, overflow="fold")
-    for view in views:
-        metrics = shown_metrics(view.metrics)[:2]
+    for column in (title, "committed", "partitions", "rows", "watermark", "prequential"):
+        table.add_column(column, overflow="fold")
+    for name, view in zip(names, views, strict=True):
+        metrics = shown_metrics(view.metrics)[:1]
         table.add_row(
-            view.dag_id,
+            name,
             str(view.runs),
-            f"{view.trained or 0} of {view.total}" if view.total else f"{view.trained or 0}",
+            _trained(view),
             f"{view.rows:,}",
             day(view.watermark),
-            "  ".join(f"{name} {value:.4f}" for name, value in metrics),
-            outcome(view.last_run) if view.last_run else "nothing was due",
+            "  ".join(f"{metric} {value:.4f}" for metric, value in metrics),
         )
     console.print(table)
+    for name, view in zip(names, views, strict=True):
+        console.print(f"{name}: {outcome(view.last_run) if view.last_run else 'nothing was due'}")
     console.print(f"{sum(view.runs for view in views)} checkpoints committed in {duration(seconds)}")
     if mirrored:
         console.print(f"MLflow: {mirrored}")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from trainflow.identifiers import canonical_json, digest
 from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS
+from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS, params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
@@ -44,7 +44,7 @@ def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, pro
         run_id=row.run_id,
         run_number=row.number,
         started_at=row.started_at or row.queued_at,
-        params={**(results.get("train") or {}).get("params", {}), **row.conf},
+        params={**(results.get("train") or {}).get("params", {}), **params_of(row.conf)},
         links={"project": str(project.root), "pipeline": source.path},
     )
     if outbox_row.kind == "run_started":

@@ -16,6 +16,7 @@ from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
 from trainflow.operators.adopting import begin_adopted
 from trainflow.operators.gated import tell_stop
+from trainflow.operators.handover import CONF_INIT_FROM
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
@@ -130,7 +131,7 @@ class CheckpointOperator(BaseOperator):
             raise FailException(str(stopped_error(ledger, stop)))
         samples = self._samples()
         changed = "" if samples is None else look_back(ledger, samples, ti)
-        told = context["dag_run"].conf.get("init_from")
+        told = context["dag_run"].conf.get(CONF_INIT_FROM)
         head = self._with_base(_own(chain, url, ledger), parse_pin(told) if told else None, ledger)
         if self.init_from or told:
             ti.xcom_push(XCOM_PIN, told or _found(head))

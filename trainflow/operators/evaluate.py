@@ -8,6 +8,7 @@ from typing import Any
 from trainflow.authoring.context import Context
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.handover import params_of
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import fetch_judged
 from trainflow.operators.seed import seed_of
@@ -64,7 +65,7 @@ class EvaluateOperator(SplitOperator):
         evaluation = EvaluateContext(
             split=split,
             parent=parent,
-            params=dict(context.get("params") or {}),
+            params=params_of(context.get("params")),
             seed=seed_of(head.chain.prefix, split.digest, head.generation),
             run_id=ti.run_id,
             attempt_id=ti.attempt_id,

@@ -16,11 +16,19 @@ CONF_REPAIR = "repair"
 REPAIR_FIRST = "first"
 #: in the conf of such a run: those that a person or a gate skipped, too
 CONF_SKIPPED = "skipped"
+#: in the conf of a run: the checkpoint of its base that it was triggered with
+CONF_INIT_FROM = "init_from"
+_NO_PARAMS = (CONF_REPAIR, CONF_SKIPPED, CONF_INIT_FROM)
 #: in the XCom: what is ready beyond the split, for the mirror
 LAG_PARTITIONS = "lag_partitions"
 LAG_SECONDS = "lag_seconds"
 _AT = "handed_over_at"
 _REPAIR = "repair"
+
+
+def params_of(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a function is given of a run's params or conf: without what only tells the run where to begin."""
+    return {name: value for name, value in (values or {}).items() if name not in _NO_PARAMS}
 
 
 def handover(split: dict[str, Any], now: datetime, lag: Lag | None, *, repair: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from trainflow.authoring.context import Context
 from trainflow.errors import InputError
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
+from trainflow.operators.handover import params_of
 from trainflow.operators.head import Head
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import attempt_scratch, fetch_parent
@@ -126,7 +127,7 @@ class TrainOperator(SplitOperator):
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
         from trainflow.checkpoints.partials import Partials, training_name
 
-        ti, params = context["ti"], dict(context.get("params") or {})
+        ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id
         what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
         name = training_name(head.id, *what)
@@ -146,7 +147,7 @@ class TrainOperator(SplitOperator):
         return TrainContext(
             split=split,
             parent=parent,
-            params=dict(context.get("params") or {}),
+            params=params_of(context.get("params")),
             seed=seed_of(head.chain.prefix, split.digest, head.generation),
             output=output,
             run_id=ti.run_id,

@@ -62,8 +62,9 @@ def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[s
     from rich.console import Console
 
     Console(width=100).print(panel_of_stages(STAGES, NOW))
-    _, base, fine, other, last, _ = capsys.readouterr().out.splitlines()
-    assert ("m.base" in base, "3/4" in base, "train" in base) == (True, True, True)
+    title, base, fine, other, last, _ = capsys.readouterr().out.splitlines()
+    assert title.startswith("╭─ m ─")
+    assert ("base" in base, "3/4" in base, "train" in base) == (True, True, True)
     assert ("2/4" in fine, "waits for stage base" in fine) == (True, True)
     assert "waits for 2024-01-05" in other
     assert ("0/4" in last, "not begun yet" in last) == (True, True)
@@ -72,6 +73,17 @@ def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[s
 def test_the_summary_has_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
     summary_of_stages(STAGES, seconds=2.0, mirrored=None)
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["stage", "checkpoints", "partitions", "rows", "watermark", "prequential", "outcome"]
-    assert [line.split()[0] for line in lines] == ["m.base", "m.fine", "m.other", "m.last", "0"]
-    assert "nothing was due" in lines[3]
+    assert head.split() == ["m", "committed", "partitions", "rows", "watermark", "prequential"]
+    assert [line.split()[0] for line in lines[:4]] == ["base", "fine", "other", "last"]
+    assert lines[4:] == [
+        "base: caught up",
+        "fine: waits for stage base",
+        "other: nothing was due",
+        "last: nothing was due",
+        "0 checkpoints committed in 2.0s",
+    ]
+
+
+def test_dags_of_several_pipelines_are_told_by_their_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
+    summary_of_stages([view("one"), view("two.fine")], seconds=1.0, mirrored=None)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["one", "two.fine"]

@@ -114,6 +114,12 @@ def test_it_triggers_itself_up_to_what_it_was_told(lab: Any, told: int | None, m
     assert pin["id"] == committed[2 if told is None else told]["id"]
 
 
+def test_what_tells_a_run_where_to_begin_is_no_parameter(lab: Any) -> None:
+    [committed] = base(lab, 1)
+    run_all(lab, chain(lab, "fine", BASE), "fine-0", conf={"init_from": committed, "name": "x"})
+    assert ledger(lab, "fine").checkpoint().params == {"name": "x"}
+
+
 def test_a_base_that_has_nothing_more_ends_the_run(lab: Any) -> None:
     base(lab, 1)
     build = chain(lab, "fine", BASE)
