@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
 from trainflow.checkpoints import commit, fold, ledger
 from trainflow.errors import LostTransition
+from trainflow.execution import task_runner
 from trainflow.messages.exits import ProcessExit
+from trainflow.messages.outcome import OutcomeState
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import attempt_ends, attempt_queries, run_queries, run_queue, task_queries, trigger_queries
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.operators import trigger_dagrun
+from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import HELD, DagRunState, TaskInstanceState
 from trainflow.testing.simulation import engine
-from trainflow.testing.simulation.plan import FaultKind, faults_of
+from trainflow.testing.simulation.database import SimulatedDatabase
+from trainflow.testing.simulation.plan import FaultKind, Shape
 from trainflow.testing.simulation.plan import FaultKind as F
-from trainflow.testing.simulation.run import simulate
+from trainflow.testing.simulation.run import first_found
 from trainflow.testing.simulation.table import LENGTH, START
+from trainflow.testing.simulation.world import World
 from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-_SEEDS = 150
+_SEEDS = range(150)
+#: the plainest of scenes
+PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None}
+#: partitions come late, and are waited for
+WAITING: dict[str, Any] = {
+    **PLAIN,
+    "mode": "latest",
+    "partitions": 3,
+    "present": (0,),
+    "arrivals": (1, 2),
+}
 
 
-def found_with(kinds: tuple[FaultKind, ...]) -> tuple[int, str] | None:
-    """The first seed that finds something with faults of these kinds, and what."""
-    for seed in range(_SEEDS):
-        history = simulate(seed, faults=faults_of(seed, kinds) if kinds else ())
-        if history.invariant is not None:
-            return seed, history.invariant
-    return None
+class Planted(NamedTuple):
+    """A bug, what brings it to light, and the invariants that it violates."""
+
+    plant: Plant
+    kinds: tuple[FaultKind, ...]
+    invariants: set[str]
+    scene: dict[str, Any] = PLAIN
 
 
 # -- exactly once, atomic, fenced ------------------------------------------------------------------------------------
@@ -182,6 +197,20 @@ def end_a_run_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run_decision, "_end", end)
 
 
+def say_that_all_is_done_when_told_to_stop(patch: pytest.MonkeyPatch) -> None:
+    """Being told to stop is taken for having finished."""
+    patch.setattr(task_runner._Attempt, "_judged", lambda self, _error: self._ended(OutcomeState.SUCCESS))
+    patch.setattr(task_runner._Attempt, "outcome", _believed)
+
+
+def _believed(self: Any, files: Any) -> Any:
+    try:
+        with self._stop.interrupting():
+            return self._executed(files)
+    except BaseException as error:
+        return self._judged(error)
+
+
 # -- infrastructure is not your fault --------------------------------------------------------------------------------
 
 
@@ -201,6 +230,31 @@ def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
         "after_loss",
         lambda standing, _limit: Verdict(TaskInstanceState.FAILED, standing.failures, 1),
     )
+
+
+# -- the ledger outlives the database --------------------------------------------------------------------------------
+
+
+def begin_anew_with_a_new_database(patch: pytest.MonkeyPatch) -> None:
+    """Where the chain stands is forgotten with the database."""
+    wiped: list[int] = []
+    wipe, own = SimulatedDatabase.wipe, checkpoint._own
+    patch.setattr(World, "__init__", _then(World.__init__, wiped.clear))
+    patch.setattr(SimulatedDatabase, "wipe", lambda self: (wiped.append(1), wipe(self))[1])
+
+    def nothing_is_known(*given: Any) -> Any:
+        head = own(*given)
+        return msgspec.structs.replace(head, id=None, watermark=None) if wiped else head
+
+    patch.setattr(checkpoint, "_own", nothing_is_known)
+
+
+def _then(first: Callable[..., None], second: Callable[[], None]) -> Callable[..., None]:
+    def both(*given: Any) -> None:
+        first(*given)
+        second()
+
+    return both
 
 
 # -- limits and order ------------------------------------------------------------------------------------------------
@@ -262,42 +316,42 @@ def never_look_for_what_is_due(patch: pytest.MonkeyPatch) -> None:
 RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
 LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
 
-PLANTED: list[tuple[Plant, tuple[FaultKind, ...], set[str]]] = [
-    (skip_the_parent_check, RACES, {"fenced", "exactly once"}),
-    (recognise_nothing, LOSSES, {"nothing fails without a cause"}),
-    (advance_the_watermark_without_a_commit, (), {"success means done"}),
-    (look_at_no_file, (F.TEAR,), {"atomic"}),
-    (train_a_partition_twice, (), {"exactly once"}),
-    (move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
-    (schedule_what_has_ended, (), {"legal moves only"}),
-    (claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
-    (name_successors_at_random, (), {"one successor"}),
-    (trigger_nothing, (), {"one successor"}),
-    (believe_exit_codes, (F.SILENCE,), {"success means done"}),
-    (end_a_run_too_early, (), {"success means done"}),
-    (count_losses_as_failures, LOSSES, {"infrastructure consumes no tries"}),
-    (give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
-    (start_every_run, (F.TRIGGER,), {"max_active_runs"}),
-    (start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
-    (adopt_nothing, (F.CRASH,), {"progress"}),
-    (reconcile_nothing, (F.SWALLOW,), {"progress"}),
-    (sweep_nothing, (F.CRASH,), {"progress"}),
-    (watch_no_wait_of_others, (F.CRASH,), {"progress"}),
-    (forget_what_is_heard, (), {"progress"}),
-    (never_look_for_what_is_due, (F.FAIL,), {"progress"}),
+PLANTED = [
+    Planted(skip_the_parent_check, RACES, {"fenced", "exactly once"}),
+    Planted(recognise_nothing, LOSSES, {"nothing fails without a cause"}),
+    Planted(advance_the_watermark_without_a_commit, (), {"success means done"}),
+    Planted(look_at_no_file, (F.TEAR,), {"atomic"}),
+    Planted(train_a_partition_twice, (), {"exactly once"}),
+    Planted(move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
+    Planted(schedule_what_has_ended, (), {"legal moves only"}),
+    Planted(claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
+    Planted(name_successors_at_random, (), {"one successor"}),
+    Planted(trigger_nothing, (), {"one successor"}),
+    Planted(believe_exit_codes, (F.SILENCE,), {"success means done"}),
+    Planted(end_a_run_too_early, (), {"success means done"}),
+    Planted(count_losses_as_failures, LOSSES, {"infrastructure consumes no tries"}),
+    Planted(give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
+    Planted(start_every_run, (F.TRIGGER,), {"max_active_runs"}),
+    Planted(start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
+    Planted(adopt_nothing, (F.CRASH,), {"progress"}),
+    Planted(reconcile_nothing, (F.SWALLOW,), {"progress"}),
+    Planted(sweep_nothing, (F.CRASH,), {"progress"}),
+    Planted(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
+    Planted(forget_what_is_heard, (), {"progress"}, WAITING),
+    Planted(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
+    Planted(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done"}),
+    Planted(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
 ]
 
 
-@pytest.mark.parametrize(("plant", "kinds", "invariants"), PLANTED, ids=[plant.__name__ for plant, _, _ in PLANTED])
-def test_a_planted_bug_is_found(
-    plant: Plant, kinds: tuple[FaultKind, ...], invariants: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
+@pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
+def test_a_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted.plant(monkeypatch)
 
-    found = found_with(kinds)
+    found = first_found(_SEEDS, planted.kinds, **planted.scene)
 
-    assert found is not None, f"{_SEEDS} seeds did not find: {plant.__doc__}"
-    assert found[1] in invariants, f"seed {found[0]}"
+    assert found is not None, f"{len(_SEEDS)} seeds did not find: {planted.plant.__doc__}"
+    assert found.invariant in planted.invariants, f"seed {found.seed}: {found.problem}"
 
 
 def _nothing(_work: Any) -> None:

@@ -14,9 +14,11 @@ import msgspec
 
 from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.samples.inventory import open_inventory
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
-from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
+from trainflow.testing.simulation.ledger_check import ChainCheck
+from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene, Shape
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
 from trainflow.testing.simulation.world import World
@@ -30,6 +32,10 @@ MOST_BEGINS = 10
 _TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05
 #: below it, an engine stops after each of its steps, also where nothing has changed
 _CLOSE = 0.4
+
+
+#: a partition that is written more often is not replayed for ever
+_FEW = 3
 
 
 class History(msgspec.Struct, frozen=True):
@@ -101,12 +107,14 @@ class Driver:
             self._note(world.arrive())
         elif chance < _TIME + _ARRIVAL + _PERSON and world.person_could_begin():
             self._begin()
+        elif chance < _TIME + _ARRIVAL + _PERSON and world.stopped:
+            self._note(world.decide(choice))
         elif moves := world.moves(far=chance > _CLOSE):
             who, run = moves[int(choice * len(moves))]
             self._note(f"{who}: {run()}")
         elif world.arrivals and chance > 0.5:
             self._note(world.arrive())
-        elif self._faults and not world.unfinished_runs and not world.person_could_begin():
+        elif self._faults and not world.unfinished_runs and not world.person_could_begin() and not world.stopped:
             # nothing is left to do but what the faults will make
             self.steps = max(self.steps, self._faults[0].at)
         else:
@@ -125,6 +133,22 @@ class Driver:
             report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples, None, world.clock.now())
             if not report.ok:
                 raise Violation("audit", "; ".join(report.problems))
+            self._check_replayed(dag_id, world.ledger.chains[chain])
+
+    def _check_replayed(self, dag_id: str, chain: ChainCheck) -> None:
+        """What was published again before the newest run looked was trained again, where policy says so."""
+        world, scene = self._world, self._scene
+        possible = scene.republished == "replay" and scene.shape is Shape.ALONE and scene.keep is None
+        if not possible or "SampleUnreadable" in world.invariants.expected_errors:
+            return
+        now = open_inventory(world.pipeline.checker(dag_id).samples, None, world.clock.now())
+        for number, trained in chain.fingerprints().items():
+            written_at, times = world.table.written[number]
+            start = world.table.moment(number)
+            now.states([start])
+            seen = written_at < world.invariants.looked_at.get(dag_id, 0.0) and times <= _FEW
+            if seen and now.fingerprint(start) != trained:
+                raise Violation("replay", f"partition {number} was published again, and never trained again")
 
     def _note(self, step: str) -> None:
         self._told.append((self.steps, self._world.clock.now(), step))

@@ -22,7 +22,7 @@ from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings,
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.executor import SimulatedExecutor
-from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, TriggerLoop
+from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
 
 SLOTS = 2
 SETTINGS = Settings(
@@ -92,6 +92,7 @@ class SimulatedEngine:
         #: the loops of triggers it has had
         self.loops: list[TriggerLoop] = []
         self._new_loop = make_loop
+        self.timers = Timers(clock)
         self._steps: deque[Step] = deque([Step("register", self._register)])
         self._heartbeat_at = self._look_at = clock.now()
 
@@ -135,7 +136,7 @@ class SimulatedEngine:
             )
         self.triggerer = SimulatedTriggerer(
             self.database,
-            cast("Reactor", None),
+            cast("Reactor", self.timers),
             self.service,
             clock=self.clock,
             project=self.project,
@@ -188,13 +189,16 @@ class SimulatedEngine:
     def next_moment(self) -> datetime:
         """When there is something to do if nothing happens."""
         moments = [self.scheduler.next_due, self.triggerer.next_deadline, self._heartbeat_at, self._look_at]
+        if (left := self.timers.seconds_left) is not None:
+            moments.append(self.clock.now() + timedelta(seconds=left))
         return min(moment for moment in moments if moment is not None)
 
     @property
     def _busy(self) -> bool:
         deadline = self.triggerer.next_deadline
         overdue = deadline is not None and deadline <= self.clock.now()
-        return self.scheduler.busy or self.triggerer.busy or overdue
+        timer = self.timers.seconds_left
+        return self.scheduler.busy or self.triggerer.busy or overdue or (timer is not None and timer <= 0)
 
     def step(self, *, far: bool = False) -> str:
         """Do the next step; with `far` the next one that changes something, if one of those that are planned does.
@@ -226,6 +230,7 @@ class SimulatedEngine:
             self._steps.append(Step("sweep triggers", self.triggerer.sweep))
         else:
             self._steps.extend(Step(phase.name, _at(phase.run, now)) for phase in self.scheduler.phases)
+            self._steps.append(Step("timers", self.timers.run))
             self._steps.append(Step("triggerer", self.triggerer.tick))
 
     def _heartbeat(self) -> None:

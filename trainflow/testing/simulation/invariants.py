@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from trainflow.clock import Clock
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState
-from trainflow.messages.requests import Done, Reply, Request, Start, Started
+from trainflow.messages.requests import Done, Reply, Request, Saved, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 from trainflow.testing.simulation.database import Observed, SimulatedDatabase
@@ -42,8 +43,11 @@ class Reports:
 class Invariants:
     """Checks each step of one history. Raises Violation."""
 
-    def __init__(self, database: SimulatedDatabase, ledger: LedgerCheck, pipeline: Pipeline) -> None:
+    def __init__(
+        self, database: SimulatedDatabase, ledger: LedgerCheck, pipeline: Pipeline, clock: Clock
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._pipeline = pipeline
         self._ledger = ledger
         self.reports = Reports()
@@ -53,6 +57,11 @@ class Invariants:
         self.partly_cleared: set[str] = set()
         self.workloads: dict[AttemptKey, ExecuteTask] = {}
         self._claims: dict[AttemptKey, int] = {}
+        #: attempts that have said how far they are
+        self._saved: set[AttemptKey] = set()
+        self._claimed_at: dict[AttemptKey, float] = {}
+        #: DAG → since when its newest checkpoint task that succeeded had been running
+        self.looked_at: dict[str, float] = {}
 
     def interfered(self) -> None:
         """A person or a deleted database came between: attempts may lose races from now on."""
@@ -64,11 +73,22 @@ class Invariants:
         """See `Witness`."""
         if isinstance(request, Outcome) and isinstance(reply, Done):
             self.reports.outcomes[request.key] = request
+            workload = self.workloads[request.key]
+            if workload.task_id == "checkpoint" and request.state is OutcomeState.SUCCESS:
+                self.looked_at[workload.dag_id] = self._claimed_at[request.key]
             self._check_error(request)
+        if isinstance(request, Saved):
+            self._saved.add(request.key)
         if isinstance(request, Start) and isinstance(reply, Started):
+            self._claimed_at.setdefault(request.key, self._clock.monotonic())
             holder = self._claims.setdefault(request.key, request.pid)
             if holder != request.pid:
                 raise Violation("one claim", f"{request.key} is run by process {holder} and by process {request.pid}")
+
+    def saw_stop(self, told: bool, request: Request, reply: Reply) -> None:
+        """What a process says that was told to stop, or was not."""
+        if told and isinstance(request, Outcome) and request.state is OutcomeState.SUCCESS and isinstance(reply, Done):
+            raise Violation("success means done", f"{request.key} was told to stop, and ends as a success")
 
     def saw_exit(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `Witness`."""
@@ -122,7 +142,9 @@ class Invariants:
         own_fault = outcome is not None and outcome.state is OutcomeState.FAILED
         own_fault = own_fault or (exit is not None and exit.reason is None and exit.signal is None)
         once = (change.failures or 0) == (change.old_failures or 0) + 1
-        if not (own_fault and once) and not (self.reports.by_person and change.failures == 0):
+        # who has come further begins to count anew
+        anew = change.failures in ((0, 1) if own_fault else (0,)) and (self.reports.by_person or key in self._saved)
+        if not (own_fault and once) and not anew:
             raise Violation("infrastructure consumes no tries", f"{_describe(change)}: {change.failures} failures")
 
     def _check_failed(self, change: Observed) -> None:
@@ -163,7 +185,7 @@ class Invariants:
             return
         if any(states[name] != "success" for name in ("checkpoint", "samples", "train", "commit")):
             raise Violation("success means done", f"{_describe(change)}: {states}")
-        if change.name not in self._ledger.runs:
+        if not self._ledger.has_concluded(change.name):
             raise Violation("success means done", f"{_describe(change)}, and nothing of it is in the ledger")
 
     def _check_successors(self, change: Observed, states: dict[str, str | None]) -> None:
@@ -172,8 +194,9 @@ class Invariants:
             rows = self._database.rows(
                 "SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?", change.id, task.task_id
             )
-            # what depends on nothing but the commit happens with each
-            is_due = task.when is True and task.trigger_rule == "all_success" and states["commit"] == "success"
+            # each checkpoint is followed by the next run, and by those of the stages that start from it
+            always = task.when is True or (task.task_id != "next" and task.trigger_rule == "all_success")
+            is_due = always and self._ledger.has_committed(change.name) and states["commit"] == "success"
             state = states[task.task_id]
             # one that was cleared may have triggered before
             wrong = rows != [(1,)] if state == "success" else rows not in ([(0,)], [(1,)])

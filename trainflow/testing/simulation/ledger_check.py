@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.testing.simulation.expected import BaseRule, Expected
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.table import START, SampleTable, rows_of, tiles
 from trainflow.testing.simulation.training import MODEL
@@ -39,6 +40,7 @@ class Kept:
     line: Line
     rows: list[str]
     pruned: bool = False
+    promoted: bool = False
 
     @property
     def origin(self) -> str | None:
@@ -49,8 +51,16 @@ class Kept:
 class ChainCheck:
     """Follows one chain's ledger. Raises Violation for the first entry that must not be there."""
 
-    def __init__(self, key: ChainKey, store: MemoryStore, table: SampleTable, everybody: Mapping[str, Kept]) -> None:
+    def __init__(
+        self,
+        key: ChainKey,
+        store: MemoryStore,
+        table: SampleTable,
+        everybody: Mapping[str, Kept],
+        expected: Expected,
+    ) -> None:
         self.key = key
+        self._expected = expected
         self._store = store
         self._table = table
         #: the checkpoints of all chains
@@ -64,10 +74,11 @@ class ChainCheck:
         #: partitions that a skip after the head stepped over
         self._skipped: list[int] = []
         self.promoted: dict[str, str] = {}
-        #: runs that have committed
+        #: the checkpoint that gates refused, about which nobody has decided yet
+        self.stopped: str | None = None
+        #: runs that have committed, and those that have come to another conclusion
         self.runs: set[str] = set()
-        self.kinds: set[str] = set()
-        self.rewinds = 0
+        self.concluded: set[str] = set()
 
     @property
     def line(self) -> Line:
@@ -79,6 +90,11 @@ class ChainCheck:
         """The exclusive end of what the head was trained on."""
         return self.line.watermark
 
+    @property
+    def edge(self) -> datetime | None:
+        """The exclusive end of what was trained or stepped over."""
+        return self._table.moment(self._skipped[-1] + 1) if self._skipped else self.watermark
+
     def ancestors(self) -> list[str]:
         """Checkpoints from the head's parent back to the root."""
         found, each = [], self.head
@@ -86,18 +102,26 @@ class ChainCheck:
             found.append(each)
         return found
 
+    def fingerprints(self) -> dict[int, str]:
+        """Partition → the fingerprint of what the line was trained on."""
+        line = [self.kept[name].entry for name in (self.head, *self.ancestors()) if name is not None]
+        trained = [each for entry in line for each in entry["split"]["partitions"]]
+        return {tiles(_time(each["start"]), _time(each["end"]))[0]: each["fingerprint"] for each in trained}
+
     def follow(self) -> list[str]:
         """Check the entries that are new. Returns the ids of checkpoints that are."""
         new = []
+        if self.sequence and _digest(self._store.contents.get(self.key.entry(self.sequence), b"")) != self._previous:
+            raise Violation("fenced", f"entry {self.sequence} of {self.key} was written over")
         while (data := self._store.contents.get(self.key.entry(self.sequence + 1))) is not None:
             entry = json.loads(data)
             if entry["sequence"] != self.sequence + 1 or entry["previous"] != self._previous:
                 raise Violation("fenced", f"entry {entry['sequence']} of {self.key} does not follow the one before it")
             _KINDS[entry["kind"]](self, entry)
-            self.kinds.add(entry["kind"])
-            self._previous = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            self.concluded.add(entry["by"].get("run_id", ""))
+            self._previous = _digest(data)
             self.sequence += 1
-            if "artifacts" in entry:
+            if entry.get("id") in self.kept:
                 new.append(entry["id"])
         return new
 
@@ -120,6 +144,9 @@ class ChainCheck:
             raise Violation("exactly once", f"{entry['id']} says it ends at {entry['watermark']}, not {split['end']}")
         if unrecorded := set(self._skipped) - holes:
             raise Violation("skips are holes", f"{entry['id']} does not record {sorted(unrecorded)}, which was skipped")
+        if unreasonable := holes & self._expected.no_holes:
+            raise Violation("holes have a reason", f"{entry['id']} steps over {sorted(unreasonable)}")
+        self._check_base(entry)
         line = Line(before.trained | trained, before.holes | holes, _time(entry["watermark"]))
         self._commit(entry, trained, line)
         self._skipped = []
@@ -139,6 +166,7 @@ class ChainCheck:
             raise Violation("exactly once", f"{entry['id']} trains {sorted(twice)} again")
         if unknown := trained - self._table.seen:
             raise Violation("exactly once", f"{entry['id']} was trained on {sorted(unknown)}, which never were there")
+        self._check_gates(entry)
         self._check_files(entry)
         self.kept[entry["id"]] = Kept(entry, line, self._check_model(entry))
         self.head = entry["id"]
@@ -146,7 +174,8 @@ class ChainCheck:
 
     def _skip(self, entry: Entry) -> None:
         self._check_head(entry, entry.get("parent_id"))
-        edge = self._table.moment(self._skipped[-1] + 1) if self._skipped else self.watermark or START
+        self._check_decided(entry)
+        edge = self.edge or START
         if _time(entry["start"]) != edge:
             raise Violation("skips are holes", f"a skip starts at {entry['start']}, the chain ends at {edge}")
         self._skipped += sorted(tiles(_time(entry["start"]), _time(entry["end"])))
@@ -161,13 +190,65 @@ class ChainCheck:
                     what = f"{name} is pruned, {kept.entry['id']} began there"
                     raise Violation("retention keeps what is needed", what)
 
+    def _stop(self, entry: Entry) -> None:
+        self._check_head(entry, entry["parent_id"])
+        if self.stopped is not None:
+            raise Violation("gates", f"{self.key} is stopped over {entry['id']}, and already was over {self.stopped}")
+        self.stopped = entry["id"]
+
+    def _resume(self, entry: Entry) -> None:
+        self._check_head(entry, entry.get("parent_id"))
+        if self.stopped is None:
+            raise Violation("gates", f"{self.key} is resumed, and nothing had stopped it")
+        self.stopped = None
+
+    def _check_gates(self, entry: Entry) -> None:
+        """What gates refuse, a person has accepted."""
+        accepted = entry.get("accepted") is not None
+        if self.stopped is not None and not (accepted and entry["id"] == self.stopped):
+            raise Violation("gates", f"{entry['id']} is committed to {self.key}, which is stopped over {self.stopped}")
+        least = self._expected.least_quality
+        if least is not None and entry["metrics"]["quality"] < least and not accepted:
+            raise Violation("gates", f"{entry['id']} is committed with quality {entry['metrics']['quality']}")
+        self.stopped = None
+
+    def _check_base(self, entry: Entry) -> None:
+        """The weights come from where the pipeline says."""
+        origin, rule = _origin(entry), self._expected.base
+        base = self._everybody.get(origin) if origin is not None else None
+        start, end = _time(entry["split"]["start"]), _time(entry["split"]["end"])
+        match rule:
+            case None:
+                right = origin is None
+            case BaseRule.FIRST_ONLY:
+                right = (origin is None) == (entry["parent_id"] is not None)
+            case BaseRule.AT_BEGINNING:
+                right = origin is None if self.watermark is None else base is not None and base.line.watermark == start
+            case BaseRule.REACHES_END:
+                right = base is not None and base.line.watermark is not None and base.line.watermark >= end
+                before = self._everybody.get(base.entry["parent_id"] or "") if base is not None else None
+                right = right and (before is None or before.line.watermark is None or before.line.watermark < end)
+            case BaseRule.PROMOTED:
+                right = base is not None and base.promoted
+            case BaseRule.ANY:
+                right = base is not None
+        if not right:
+            raise Violation("the base is the right one", f"{entry['id']} of {self.key}: {origin} is not '{rule}'")
+
+    def _check_decided(self, entry: Entry) -> None:
+        refused = (entry.get("refused") or {}).get("checkpoint_id")
+        if self.stopped is not None and refused != self.stopped:
+            raise Violation("gates", f"{entry['kind']} of {refused}, and {self.key} is stopped over {self.stopped}")
+        self.stopped = None
+
     def _rewind(self, entry: Entry) -> None:
+        if entry.get("cause") == "replay" and not self._expected.replays:
+            raise Violation("replay", f"{self.key} is rewound because of {entry.get('reason')}, policy says no")
         to = entry["to_checkpoint_id"]
         back_to_head = to == self.head and bool(self._skipped)
         if to is not None and not back_to_head and (to not in self.ancestors() or self.kept[to].pruned):
             raise Violation("fenced", f"rewound to {to}, which is no kept ancestor of {self.head}")
-        self.head, self._skipped = to, []
-        self.rewinds += 1
+        self.head, self._skipped, self.stopped = to, [], None
         line = [] if to is None else [to, *self.ancestors()]
         self.promoted = {alias: name for alias, name in self.promoted.items() if name in line}
 
@@ -176,14 +257,12 @@ class ChainCheck:
         if name not in (self.head, *self.ancestors()) or self.kept[name].pruned:
             raise Violation("promotion", f"{name} is promoted, and is no kept checkpoint of the line")
         self.promoted[entry["alias"]] = name
+        self.kept[name].promoted = True
 
     def _begin(self, entry: Entry) -> None:
         if entry["sequence"] != 1:
             raise Violation("fenced", f"{self.key} begins a second time")
         self._beginning = Line(watermark=_time(entry["watermark"]))
-
-    def _decision(self, entry: Entry) -> None:
-        self._check_head(entry, entry.get("parent_id", self.head))
 
     # -- what is looked at -----------------------------------------------------------------------------------------
 
@@ -200,7 +279,7 @@ class ChainCheck:
     def _check_files(self, entry: Entry) -> None:
         for file in entry["artifacts"]["files"]:
             data = self._store.contents.get(f"{entry['artifacts']['path']}/{file['path']}")
-            if data is None or f"sha256:{hashlib.sha256(data).hexdigest()}" != file["sha256"]:
+            if data is None or _digest(data) != file["sha256"]:
                 what = "gone" if data is None else "different"
                 raise Violation("atomic", f"{file['path']} of {entry['id']} is {what}")
 
@@ -232,6 +311,8 @@ _KINDS = {
     "checkpoint": ChainCheck._checkpoint,
     "hole filled": ChainCheck._hole_filled,
     "skip": ChainCheck._skip,
+    "stop": ChainCheck._stop,
+    "resume": ChainCheck._resume,
     "prune": ChainCheck._prune,
     "rewind": ChainCheck._rewind,
     "promotion": ChainCheck._promotion,
@@ -240,22 +321,21 @@ _KINDS = {
 }
 
 
-@dataclass
 class LedgerCheck:
     """Follows the ledgers of all chains of a store."""
 
-    store: MemoryStore
-    table: SampleTable
-    keys: list[ChainKey]
-    chains: dict[ChainKey, ChainCheck] = field(init=False)
-    #: the checkpoints of all chains
-    kept: dict[str, Kept] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.chains = {key: ChainCheck(key, self.store, self.table, self.kept) for key in self.keys}
+    def __init__(self, store: MemoryStore, table: SampleTable, expected: Mapping[ChainKey, Expected]) -> None:
+        self._store = store
+        self._followed = -1
+        #: the checkpoints of all chains
+        self.kept: dict[str, Kept] = {}
+        self.chains = {key: ChainCheck(key, store, table, self.kept, each) for key, each in expected.items()}
 
     def follow(self) -> None:
         """Check the entries that are new."""
+        if self._store.version == self._followed:
+            return
+        self._followed = self._store.version
         for chain in self.chains.values():
             for name in chain.follow():
                 self.kept[name] = chain.kept[name]
@@ -265,10 +345,13 @@ class LedgerCheck:
         for chain in self.chains.values():
             chain.check_everything_is_there()
 
-    @property
-    def runs(self) -> set[str]:
-        """Runs that have committed."""
-        return {run for chain in self.chains.values() for run in chain.runs}
+    def has_committed(self, run_id: str) -> bool:
+        """Is there a checkpoint of this run?"""
+        return any(run_id in chain.runs for chain in self.chains.values())
+
+    def has_concluded(self, run_id: str) -> bool:
+        """Has this run written an entry?"""
+        return any(run_id in chain.concluded for chain in self.chains.values())
 
     def is_committed(self, path: str) -> bool:
         """Is this file part of a checkpoint?"""
@@ -283,6 +366,10 @@ def _origin(entry: Entry) -> str | None:
 def _numbers(stretches: list[dict[str, str]]) -> list[int]:
     """The numbers of the partitions in them."""
     return [number for each in stretches for number in tiles(_time(each["start"]), _time(each["end"]))]
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _time(text: str) -> datetime:

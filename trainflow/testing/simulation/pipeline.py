@@ -16,6 +16,7 @@ from trainflow.messages.workload import DagSource
 from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.serialization.document import DagDocument
+from trainflow.testing.simulation.expected import BaseRule, Expected
 from trainflow.testing.simulation.plan import Scene, Shape
 from trainflow.testing.simulation.table import LENGTH, START, TABLE
 
@@ -25,6 +26,8 @@ STORE = "s3://simulated"
 RETRIES = 2
 #: partitions that the lagging stage is behind
 LAG = 1
+#: what gates demand
+LEAST_QUALITY = 0.5
 MAX_ACTIVE_RUNS = 1
 _FUNCTIONS = "trainflow.testing.simulation.training"
 
@@ -56,6 +59,20 @@ class Pipeline(NamedTuple):
         """The DAGs that begin by themselves."""
         documents = self.documents.items()
         return [dag_id for dag_id, each in documents if each.chain and not each.chain.init_from] or list(self.dags)[:1]
+
+    def expected(self, scene: Scene) -> dict[ChainKey, Expected]:
+        """What is expected of each chain."""
+        # of what was there from the beginning, nothing is missing; what is old or bad may be stepped over
+        steps_over = scene.newer_than is not None or scene.gate is not None
+        return {
+            key: Expected(
+                least_quality=LEAST_QUALITY if scene.gate else None,
+                base=_BASES.get(scene.shape, {}).get(key.stage),
+                no_holes=frozenset(() if steps_over else scene.present),
+                replays=scene.republished == "replay",
+            )
+            for key in self.chains.values()
+        }
 
     def checker(self, dag_id: str) -> DataCheckerOperator:
         """What decides the splits of a DAG."""
@@ -94,13 +111,24 @@ def _stage(scene: Scene) -> dict[str, Any]:
             "catch_up": {"newer_than": f"{scene.newer_than}h"} if scene.newer_than else "all",
         },
         "split": {"partitions": scene.limit},
-        "params": {"saves": scene.saves},
+        "params": {"saves": scene.saves, "bad": list(scene.bad)},
+        **({"gates": [{"require": f"quality >= {LEAST_QUALITY}", "otherwise": scene.gate}]} if scene.gate else {}),
+        **({"promote": [{"alias": "champion", "when": []}]} if scene.shape is Shape.PROMOTED else {}),
         **({"retention": {"keep_latest": scene.keep}} if scene.keep else {}),
         "train": {"function": f"{_FUNCTIONS}:train"},
         **({"evaluate": {"function": f"{_FUNCTIONS}:evaluate"}} if scene.evaluates else {}),
     }
 
 
+#: how the base of each stage is chosen, as `ledger_check` looks at it
+_BASES: dict[Shape, dict[str, BaseRule]] = {
+    Shape.ONCE: {"tune": BaseRule.FIRST_ONLY},
+    Shape.DAILY: {"tune": BaseRule.REACHES_END},
+    Shape.FAN: {"east": BaseRule.REACHES_END, "west": BaseRule.REACHES_END},
+    Shape.FEEDBACK: {"first": BaseRule.AT_BEGINNING, "second": BaseRule.REACHES_END},
+    Shape.LAGGED: {"tune": BaseRule.ANY},
+    Shape.PROMOTED: {"tune": BaseRule.PROMOTED},
+}
 #: the stages, and what each starts from
 _SHAPES: dict[Shape, list[tuple[str, dict[str, Any] | None]]] = {
     Shape.ALONE: [("main", None)],
@@ -109,6 +137,7 @@ _SHAPES: dict[Shape, list[tuple[str, dict[str, Any] | None]]] = {
     Shape.FAN: [("base", None), ("east", {"stage": "base"}), ("west", {"stage": "base"})],
     Shape.FEEDBACK: [("first", {"stage": "second"}), ("second", {"stage": "first"})],
     Shape.LAGGED: [("base", None), ("tune", {"stage": "base", "at": "latest"})],
+    Shape.PROMOTED: [("base", None), ("tune", {"stage": "base", "at": "promoted"})],
 }
 
 

@@ -73,6 +73,7 @@ class Shape(StrEnum):
     FAN = "one base feeds two fine-tunes"
     FEEDBACK = "the first stage goes on from the second"
     LAGGED = "a stage that lags behind goes on from the newest base"
+    PROMOTED = "a fine-tune goes on from what was promoted"
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -99,6 +100,10 @@ class Scene(msgspec.Struct, frozen=True):
     keep: int | None = None
     #: training saves how far it is
     saves: bool = False
+    #: what gates do about bad partitions; None: there are no gates
+    gate: str | None = None
+    #: partitions that spoil what is trained on them
+    bad: tuple[int, ...] = ()
 
 
 #: a fault strikes within so many steps, about as many as two or three runs take
@@ -116,6 +121,9 @@ def scene_of(seed: int) -> Scene:
     """The scene of a seed."""
     random = Random(f"scene {seed}")
     shape = random.choice(_SHAPES)
+    # a stage that goes on from the one after it has nowhere to go when that skips what it has trained
+    gates = ("stop", "rewind 1") if shape is Shape.FEEDBACK else ("stop", "skip", "rewind 1")
+    gate = random.choice(gates) if random.random() < 0.2 else None
     # whatever a stage ends with comes: what is missing at the end is no hole, there is nothing after it
     last = 2 if shape is Shape.LAGGED else 1
     size = max(last, random.choice((1, 2, 2, 3, 3, 4)))
@@ -137,6 +145,8 @@ def scene_of(seed: int) -> Scene:
         keep=random.choice((1, 2)) if random.random() < 0.2 else None,
         saves=random.random() < 0.3,
         shape=shape,
+        gate=gate,
+        bad=tuple(number for number in range(size) if random.random() < 0.3) if gate else (),
     )
 
 
@@ -162,6 +172,8 @@ _PLAINEST: dict[str, Any] = {
     "keep": None,
     "saves": False,
     "shape": Shape.ALONE,
+    "gate": None,
+    "bad": (),
 }
 
 

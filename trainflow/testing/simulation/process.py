@@ -40,6 +40,8 @@ class Process:
         #: what it does instead of its next step
         self.meets_next: Callable[[Process], str] | None = None
         self.loses_reply = False
+        #: before its task was over
+        self.was_told_to_stop = False
         self._stop = SimulatedStop()
         self.fiber = fiber_of(work, self._stop)
         self._at: Any = None
@@ -78,6 +80,7 @@ class Process:
         if isinstance(self._at, Outcome):
             return self._conclude(self._at, control)
         if self.work.told_to_stop and not self._stop.received:
+            self.was_told_to_stop = self._stop._raises
             self._advance(lambda: self.fiber.interrupt(lambda: self._stop._told(_SIGTERM, None)))
             return "is told to stop"
         if self.meets_next is not None and self._stop._raises:  # not before it has begun, nor when it is over

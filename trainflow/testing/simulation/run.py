@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
+
+import msgspec
 
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.driver import Driver, History, uncollected
-from trainflow.testing.simulation.plan import Fault, Scene, complexity, faults_of, plainer, scene_of
+from trainflow.testing.simulation.plan import Fault, FaultKind, Scene, complexity, faults_of, plainer, scene_of
 from trainflow.testing.simulation.violation import Violation
 
 
@@ -31,6 +34,17 @@ def simulate(
     except Exception as error:
         return _failed(seed, scene, faults, driver, type(error).__name__, traceback.format_exc())
     return History(seed, scene, faults, driver.steps, driver.digest)
+
+
+def first_found(seeds: range, kinds: Sequence[FaultKind] = (), **scene: Any) -> History | None:
+    """The first of these seeds that violates something, with faults of these kinds only, in scenes that are as told;
+    None: none does. For bugs that somebody planted."""
+    for seed in seeds:
+        faults = faults_of(seed, kinds) if kinds else ()
+        history = simulate(seed, scene=msgspec.structs.replace(scene_of(seed), **scene), faults=faults)
+        if history.invariant is not None:
+            return history
+    return None
 
 
 def shrink(history: History) -> History:

@@ -30,6 +30,8 @@ class SampleTable:
         self.size = size
         #: partition number → when it was written last
         self.arrived: dict[int, datetime] = {}
+        #: the same, by what the clock has measured, and how often
+        self.written: dict[int, tuple[float, int]] = {}
         #: those that ever were there
         self.seen: set[int] = set()
         self._folders: dict[str, list[StoredFile]] = {}
@@ -52,6 +54,7 @@ class SampleTable:
         now = self._clock.now()
         self.arrived[number] = now
         self.seen.add(number)
+        self.written[number] = (self._clock.monotonic(), self.written.get(number, (0.0, 0))[1] + 1)
         self.version += 1
         content = f"{now.isoformat()} {self.version}"
         files = [StoredFile(name, 100, now, content) for name in _FILES]

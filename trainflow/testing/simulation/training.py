@@ -11,6 +11,8 @@ from trainflow.testing.simulation.fiber import current
 from trainflow.testing.simulation.table import rows_of
 
 MODEL = "model.json"
+#: quality of what was trained on bad partitions, and of anything else
+BAD, GOOD = 0.0, 1.0
 OPTIMIZER = "optimizer.json"
 
 
@@ -32,7 +34,8 @@ def train(ctx: TrainContext) -> dict[str, float]:
     _write(known, ctx.output)
     pause(f"{MODEL} was written")
     (ctx.output / OPTIMIZER).write_text(json.dumps({"steps": len(known)}))
-    return {"loss": 1.0 / len(known)}
+    bad = any(partition.start.hour in ctx.params["bad"] for partition in ctx.split.partitions)
+    return {"loss": 1.0 / len(known), "quality": BAD if bad else GOOD}
 
 
 def _write(known: list[str], folder: Path) -> None:

@@ -92,6 +92,32 @@ class TriggerLoop:
         return self.sent[-1]
 
 
+class Timers:
+    """The part of a reactor that a triggerer needs where there are no file descriptors."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """See `Reactor.call_later`."""
+        self._waiting.append((self._clock.monotonic() + seconds, callback))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the next call; None: there is none."""
+        moments = [at for at, _ in self._waiting]
+        return min(moments) - self._clock.monotonic() if moments else None
+
+    def run(self) -> None:
+        """Make the calls that are due."""
+        now = self._clock.monotonic()
+        due = [callback for at, callback in self._waiting if at <= now]
+        self._waiting = [(at, callback) for at, callback in self._waiting if at > now]
+        for callback in due:
+            callback()
+
+
 class SimulatedTriggerer(Triggerer):
     """The triggerer; only the process it starts is simulated."""
 
@@ -99,6 +125,7 @@ class SimulatedTriggerer(Triggerer):
     loop: TriggerLoop | None = None
 
     def _start_loop(self) -> None:
+        self._spoke = False
         self.loop = self.make_loop()
         self._peer = cast("Peer", self.loop)
 

@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
 from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
 from trainflow.engine.beginning import begin
+from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
@@ -30,12 +34,14 @@ from trainflow.testing.simulation.invariants import Invariants
 from trainflow.testing.simulation.ledger_check import ChainCheck, LedgerCheck
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
-from trainflow.testing.simulation.plan import Scene
+from trainflow.testing.simulation.plan import Scene, Shape
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.table import SampleTable
 from trainflow.testing.simulation.trigger_loop import TriggerLoop
 from trainflow.testing.simulation.worker import Trouble, Work
 
+#: so often a person tries things before accepting what was refused
+MOST_DECISIONS = 6
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -63,8 +69,11 @@ class World:
         self.arrivals = list(scene.arrivals)
         for number in scene.present:
             self.table.arrive(number)
-        self.ledger = LedgerCheck(self.store, self.table, list(self.pipeline.chains.values()))
-        self.invariants = Invariants(database, self.ledger, self.pipeline)
+        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scene))
+        self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock)
+        if scene.gate:
+            # a run whose checkpoint was refused fails, once for all
+            self.invariants.expected_errors.add("FailException")
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
         self.spooled: dict[AttemptKey, Outcome] = {}
@@ -74,6 +83,7 @@ class World:
         #: the next engine does not see what runs
         self.blind_next = False
         self.begins = 0
+        self.decisions = 0
         #: so many steps until a process goes on
         self._stalled: dict[int, int] = {}
         self._frozen: dict[int, datetime] = {}
@@ -180,10 +190,12 @@ class World:
                 return None
             owner = self._owners[process.work.pid] = self.up[0]
         try:
-            return owner.service.handle(request)
+            reply = owner.service.handle(request)
         except SimulatedCrash:
             self.crash(owner)
             return None
+        self.invariants.saw_stop(process.was_told_to_stop, request, reply)
+        return reply
 
     def spool(self, outcome: Outcome) -> None:
         """See `ControlPlane`."""
@@ -238,8 +250,52 @@ class World:
     @property
     def is_trained(self) -> bool:
         """Every chain has come to the end of the table."""
-        chains = self.pipeline.chains.items()
-        return all(self.ledger.chains[key].watermark == self.pipeline.goal(dag_id) for dag_id, key in chains)
+        chains = self.ledger.chains
+        return all(
+            chains[key].edge == self.pipeline.goal(dag_id) or self._goes_no_further(key)
+            for dag_id, key in self.pipeline.chains.items()
+        )
+
+    def _goes_no_further(self, key: ChainKey) -> bool:
+        """Whether a chain is where its base is, which has stepped over the rest."""
+        chain = self.ledger.chains[key]
+        for document in self.pipeline.documents.values():
+            facts = document.chain
+            if facts and facts.init_from and ChainKey(facts.pipeline, facts.stage, facts.branch) == key:
+                base = self.ledger.chains[facts.init_from.chain]
+                return base.edge == self.table.end and base.watermark in (None, chain.edge)
+        return False
+
+    @property
+    def stopped(self) -> list[ChainCheck]:
+        """Chains that wait for a person's decision."""
+        return [chain for chain in self.ledger.chains.values() if chain.stopped is not None]
+
+    def decide(self, choice: float) -> str:
+        """`trainflow resume`."""
+        self.decisions += 1
+        chain = self.stopped[0]
+        ledger, refused, now = Ledger(self.store, chain.key), chain.stopped or "", self.clock.now()
+        # who always tries again never comes to an end
+        decision = 0 if self.decisions > MOST_DECISIONS else int(choice * 4)
+        if self.scene.shape is Shape.FEEDBACK and decision in (1, 2):
+            decision = 0  # a circle comes to a halt where one of its stages steps aside
+        try:
+            if decision == 1:
+                skip_refused(ledger, refused, by=Author(), now=now)
+            elif decision == 2 and chain.head is not None:
+                rewind_refused(ledger, refused, 1, by=Author(), now=now)
+            elif decision == 3:
+                try_again(ledger, refused, by=Author(), now=now)
+            else:
+                accept(ledger, refused, person="somebody", now=now)
+                if self.scene.shape is Shape.PROMOTED:
+                    # what gates refused is not promoted by itself
+                    promote(ledger, refused, "champion", by=Author(), now=now)
+        except (ArtifactCorrupt, InputError):
+            # its files were damaged, or another stage went on from there
+            try_again(ledger, refused, by=Author(), now=now)
+        return f"decides ({decision})"
 
     # -- moves -----------------------------------------------------------------------------------------------------
 
@@ -269,7 +325,7 @@ class World:
 
     def person_could_begin(self) -> bool:
         """A person sees that nothing is under way although there is something to train on."""
-        if self.unfinished_runs:
+        if self.unfinished_runs or self.stopped:
             return False
         if not self.arrivals:
             return not self.is_trained

@@ -1,0 +1,232 @@
+"""The simulation can fail: for each rule of a chain - stages, partials, retention, gates, repair, replay - a bug is
+planted, and must be found within a few seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints import commit, fold, partials, prune, repairs, retention, rules
+from trainflow.checkpoints.gates import Pass
+from trainflow.operators import checkpoint, late_data, resume, samples, trigger_dagrun
+from trainflow.samples import next_split
+from trainflow.samples.split import Hole
+from trainflow.testing.simulation.memory_store import MemoryStore
+from trainflow.testing.simulation.plan import FaultKind, Shape
+from trainflow.testing.simulation.plan import FaultKind as F
+from trainflow.testing.simulation.run import first_found
+from trainflow.testing.simulation.table import LENGTH, START
+from trainflow.testing.simulation.worker import ProcessStore
+
+pytestmark = pytest.mark.slow
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+_SEEDS = range(120)
+THREE: dict[str, Any] = {
+    "shape": Shape.ALONE,
+    "gate": None,
+    "bad": (),
+    "newer_than": None,
+    "keep": None,
+    "partitions": 3,
+    "present": (0, 1, 2),
+    "arrivals": (),
+    "limit": 1,
+}
+
+
+class Planted(NamedTuple):
+    """A bug, what brings it to light, and the invariants that it violates."""
+
+    plant: Plant
+    scene: dict[str, Any]
+    invariants: set[str]
+    kinds: tuple[FaultKind, ...] = ()
+
+
+# -- the ledger ------------------------------------------------------------------------------------------------------
+
+
+def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
+    """The store does not create exclusively."""
+    patch.setattr(MemoryStore, "create_exclusive", MemoryStore.replace)
+    patch.setattr(ProcessStore, "probe", lambda _: None)
+
+
+def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
+    """A split leaves the first partition out although it is ready."""
+    patch.setattr(next_split, "_caught_up_to", lambda _samples, first, *_: max(first, START + LENGTH))
+
+
+# -- stages ----------------------------------------------------------------------------------------------------------
+
+
+def start_from_the_base_again(patch: pytest.MonkeyPatch) -> None:
+    """A stage that starts from its base once starts from it at each run."""
+    real = checkpoint.parse_init_from
+    patch.setattr(
+        checkpoint, "parse_init_from", lambda *given: msgspec.structs.replace(real(*given), once=False)
+    )
+
+
+def forget_the_base(patch: pytest.MonkeyPatch) -> None:
+    """A stage goes on from its own checkpoints."""
+    patch.setattr(checkpoint, "from_base", lambda head, *_: head)
+
+
+def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
+    """A split goes on after what the base has trained on."""
+    patch.setattr(samples.Head, "bounds", ())
+    patch.setattr(samples.Head, "base_of", lambda self, *_: self.bases[0] if self.bases else None)
+
+
+def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
+    """What is committed starts no other stage."""
+    real = trigger_dagrun.TriggerDagRunOperator.execute
+
+    def execute(self: Any, context: Any) -> None:
+        if self.task_id == "next":
+            real(self, context)
+
+    patch.setattr(trigger_dagrun.TriggerDagRunOperator, "execute", execute)
+
+
+# -- inside a split --------------------------------------------------------------------------------------------------
+
+
+def _resume(patch: pytest.MonkeyPatch, by: int) -> None:
+    real = resume.StoredSaves.newest
+
+    def newest(self: Any) -> Any:
+        saved = real(self)
+        return saved and resume.Saved({"row": saved.position["row"] + by}, saved.path, saved.state)
+
+    patch.setattr(resume.StoredSaves, "newest", newest)
+
+
+def resume_a_row_too_early(patch: pytest.MonkeyPatch) -> None:
+    """The row that was trained on last is trained on again."""
+    _resume(patch, -1)
+
+
+def resume_a_row_too_late(patch: pytest.MonkeyPatch) -> None:
+    """A row is left out."""
+    _resume(patch, 1)
+
+
+def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
+    """What was saved in one split is gone on from in another."""
+    patch.setattr(partials, "training_name", lambda *_: "all")
+
+
+# -- retention -------------------------------------------------------------------------------------------------------
+
+
+def forget_who_follows(patch: pytest.MonkeyPatch) -> None:
+    """The checkpoint that another stage is to start from is deleted."""
+    patch.setattr(prune, "_for", lambda *_: set())
+    patch.setattr(prune, "references", lambda *_: set())
+
+
+def delete_what_is_promoted(patch: pytest.MonkeyPatch) -> None:
+    """A name does not keep a checkpoint."""
+    real = retention.removable
+
+    def removable(state: Any, *given: Any) -> Any:
+        return real(msgspec.structs.replace(state, promoted={}), *given)
+
+    patch.setattr(prune, "removable", removable)
+    patch.setattr(rules, "_prune", lambda *_: None)
+
+
+# -- gates -----------------------------------------------------------------------------------------------------------
+
+
+def pass_everything(patch: pytest.MonkeyPatch) -> None:
+    """Gates refuse nothing."""
+    patch.setattr(commit, "verdict_of", lambda *_: Pass())
+
+
+def forget_a_stop(patch: pytest.MonkeyPatch) -> None:
+    """The run after the one that was stopped goes on as if nothing had happened."""
+    real = fold._Fold._changes
+    patch.setattr(fold._Fold, "_changes", lambda self, sealed: {**real(self, sealed), "stopped": None})
+
+
+def forget_what_was_skipped(patch: pytest.MonkeyPatch) -> None:
+    """The split after a skip does not record it."""
+    patch.setattr(samples, "after_skips", lambda split, *_: split)
+    patch.setattr(commit, "raise_unless_next", lambda *_: None)
+    patch.setattr(fold, "refuses", lambda *_: None)
+
+
+# -- repair and replay -----------------------------------------------------------------------------------------------
+
+
+def repair_what_is_no_hole(patch: pytest.MonkeyPatch) -> None:
+    """A partition that was trained on is taken for a hole."""
+    patch.setattr(repairs, "open_holes", lambda *_, **__: [Hole(START, START + LENGTH, "")])
+    patch.setattr(rules, "_fill", lambda *_: None)
+
+
+def replay_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What was published again is noticed, and nothing is done about it."""
+    patch.setattr(late_data, "_replayed", lambda *_: "not today")
+
+
+def replay_to_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
+    """A rewind goes back to the partition's own checkpoint, and not to the one before."""
+    real = late_data._decide
+
+    def decide(ledger: Any, state: Any, found: Any, ti: Any) -> Any:
+        decision = real(ledger, state, found, ti)
+        if not hasattr(decision, "to") or found[0].checkpoint_id == state.head.id:
+            return decision
+        return msgspec.structs.replace(decision, to=found[0].checkpoint_id)
+
+    patch.setattr(late_data, "_decide", decide)
+
+
+#: what comes after the first partition comes while it is trained on
+LATE = {**THREE, "mode": "latest", "present": (0,), "arrivals": (1, 2), "limit": 3}
+KILLS = (F.KILL, F.REBOOT)
+
+PLANTED = [
+    Planted(create_over_what_is_there, THREE, {"fenced"}, (F.PROMOTE,)),
+    Planted(step_over_what_is_there, THREE, {"holes have a reason"}),
+    Planted(start_from_the_base_again, {**THREE, "shape": Shape.ONCE}, {"the base is the right one"}),
+    Planted(forget_the_base, {**THREE, "shape": Shape.DAILY}, {"the base is the right one"}),
+    Planted(train_beyond_the_base, {**LATE, "shape": Shape.FAN}, {"the base is the right one"}),
+    Planted(trigger_no_stage, {**THREE, "shape": Shape.FAN}, {"one successor"}),
+    Planted(resume_a_row_too_early, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),
+    Planted(resume_a_row_too_late, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),
+    Planted(mix_trainings_up, {**THREE, "saves": True}, {"exactly once"}),
+    Planted(
+        forget_who_follows,
+        {**THREE, "shape": Shape.FAN, "keep": 1},
+        {"nothing fails without a cause", "retention keeps what is needed", "exactly once"},
+    ),
+    Planted(delete_what_is_promoted, {**THREE, "keep": 1}, {"retention keeps what is needed"}, (F.PROMOTE,)),
+    Planted(pass_everything, {**THREE, "gate": "stop", "bad": (1,)}, {"gates"}),
+    # either the next run commits, or a person is told that there is nothing to decide
+    Planted(forget_a_stop, {**THREE, "gate": "stop", "bad": (1,)}, {"gates", "ChainMoved"}, (F.TRIGGER,)),
+    Planted(
+        forget_what_was_skipped, {**THREE, "gate": "skip", "bad": (1,)}, {"skips are holes", "exactly once"}
+    ),
+    Planted(repair_what_is_no_hole, THREE, {"repair"}, (F.REPAIR,)),
+    Planted(replay_nothing, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),
+    Planted(replay_to_the_wrong_place, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),
+]
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
+def test_a_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted.plant(monkeypatch)
+
+    found = first_found(_SEEDS, planted.kinds, **planted.scene)
+
+    assert found is not None, f"{len(_SEEDS)} seeds did not find: {planted.plant.__doc__}"
+    assert found.invariant in planted.invariants, f"seed {found.seed}: {found.problem}"

@@ -1,0 +1,30 @@
+"""What is expected of a chain: what its pipeline says, in the words of whoever checks it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class BaseRule(StrEnum):
+    """Which checkpoint of another chain the weights of a checkpoint come from."""
+
+    FIRST_ONLY = "only the first one has a base"
+    REACHES_END = "the first of the base's that has trained as far"
+    AT_BEGINNING = "the base's at the beginning of the split; none at the beginning of all"
+    PROMOTED = "one that was promoted"
+    ANY = "any"
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What is expected of a chain."""
+
+    #: what its gates demand; None: it has none
+    least_quality: float | None = None
+    #: None: it has no base
+    base: BaseRule | None = None
+    #: partitions that are never stepped over
+    no_holes: frozenset[int] = frozenset()
+    #: what is published again is trained again
+    replays: bool = False
