@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from trainflow.metadata.models import Service
 
@@ -42,15 +42,23 @@ def stop(connection: Connection, service_id: int, now: datetime) -> None:
 
 def living(connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None) -> list[Row[Any]]:
     """The parts that said so lately."""
-    statement = select(SERVICE).where(SERVICE.c.stopped_at.is_(None), SERVICE.c.heartbeat_at > now - dead_after)
-    if kind is not None:
-        statement = statement.where(SERVICE.c.kind == kind)
-    return list(connection.execute(statement.order_by(SERVICE.c.id)))
+    rows = connection.execute(_LIVING, {"since": now - dead_after})
+    return [row for row in rows if kind is None or row.kind == kind]
+
+
+_LIVING = (
+    select(SERVICE)
+    .where(SERVICE.c.stopped_at.is_(None), SERVICE.c.heartbeat_at > bindparam("since"))
+    .order_by(SERVICE.c.id)
+)
 
 
 def everyone(connection: Connection) -> list[Row[Any]]:
     """Every part that is remembered: living, ended, or dead without a word."""
-    return list(connection.execute(select(SERVICE).order_by(SERVICE.c.id)))
+    return list(connection.execute(_EVERYONE))
+
+
+_EVERYONE = select(SERVICE).order_by(SERVICE.c.id)
 
 
 def forget_stopped(connection: Connection, before: datetime) -> None:

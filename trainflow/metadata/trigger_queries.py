@@ -44,24 +44,28 @@ _ADD = insert(TRIGGER)
 
 def claim(connection: Connection, service_id: int, living: Collection[int], limit: int) -> list[Any]:
     """Take waits that nobody living watches, oldest first."""
-    rows = connection.execute(
-        select(TRIGGER.c.id, TRIGGER.c.trigger_class, TRIGGER.c.kwargs)
-        .where(or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(list(living))))
-        .order_by(TRIGGER.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    ids = [row.id for row in rows]
-    for start in range(0, len(ids), 500):
-        connection.execute(
-            update(TRIGGER).where(TRIGGER.c.id.in_(ids[start : start + 500])).values(service_id=service_id)
-        )
+    rows = connection.execute(_UNWATCHED, {"living": list(living), "most": limit}).all()
+    if rows:
+        connection.execute(_WATCH, [{"trigger": row.id, "b_service": service_id} for row in rows])
     return list(rows)
+
+
+_UNWATCHED = (
+    select(TRIGGER.c.id, TRIGGER.c.trigger_class, TRIGGER.c.kwargs)
+    .where(or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(bindparam("living", expanding=True))))
+    .order_by(TRIGGER.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_WATCH = update(TRIGGER).where(TRIGGER.c.id == bindparam("trigger")).values(service_id=bindparam("b_service"))
 
 
 def watched_ids(connection: Connection, service_id: int) -> set[int]:
     """The waits this triggerer is to watch."""
-    return set(connection.execute(select(TRIGGER.c.id).where(TRIGGER.c.service_id == service_id)).scalars())
+    return set(connection.execute(_WATCHED, {"service": service_id}).scalars())
+
+
+_WATCHED = select(TRIGGER.c.id).where(TRIGGER.c.service_id == bindparam("service"))
 
 
 def release(connection: Connection, service_id: int) -> None:
@@ -89,27 +93,31 @@ def fail(connection: Connection, trigger_id: int, message: str, now: datetime) -
 
 
 def _take(connection: Connection, trigger_id: int) -> Any | None:
-    row = connection.execute(
-        select(
-            TRIGGER.c.attempt_id,
-            TRIGGER.c.deferral_number,
-            TASK.c.id,
-            TASK.c.dag_run_id,
-            TASK.c.next_method,
-            TASK.c.next_kwargs,
-        )
-        .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
-        .where(
-            TRIGGER.c.id == trigger_id,
-            TASK.c.state == TaskInstanceState.DEFERRED,
-            TASK.c.attempt_id == TRIGGER.c.attempt_id,
-            TASK.c.deferral_number == TRIGGER.c.deferral_number,
-        )
-        # whoever clears or cancels it at this moment is waited for, and then nobody waits for the event
-        .with_for_update(of=TASK)
-    ).one_or_none()
-    connection.execute(delete(TRIGGER).where(TRIGGER.c.id == trigger_id))
+    row = connection.execute(_WAITING, {"trigger": trigger_id}).one_or_none()
+    connection.execute(_FORGET, {"trigger": trigger_id})
     return row
+
+
+_WAITING = (
+    select(
+        TRIGGER.c.attempt_id,
+        TRIGGER.c.deferral_number,
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.next_method,
+        TASK.c.next_kwargs,
+    )
+    .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
+    .where(
+        TRIGGER.c.id == bindparam("trigger"),
+        TASK.c.state == TaskInstanceState.DEFERRED,
+        TASK.c.attempt_id == TRIGGER.c.attempt_id,
+        TASK.c.deferral_number == TRIGGER.c.deferral_number,
+    )
+    # whoever clears or cancels it at this moment is waited for, and then nobody waits for the event
+    .with_for_update(of=TASK)
+)
+_FORGET = delete(TRIGGER).where(TRIGGER.c.id == bindparam("trigger"))
 
 
 def _resume(connection: Connection, row: Row[Any], now: datetime, **values: Any) -> None:
@@ -148,7 +156,10 @@ def fail_overdue(connection: Connection, message: str, now: datetime) -> list[tu
 
 def next_deadline(connection: Connection) -> datetime | None:
     """The first deadline."""
-    return connection.execute(select(func.min(TRIGGER.c.deadline))).scalar()
+    return connection.execute(_NEXT_DEADLINE).scalar()
+
+
+_NEXT_DEADLINE = select(func.min(TRIGGER.c.deadline))
 
 
 def abandoned(connection: Connection) -> list[int]:

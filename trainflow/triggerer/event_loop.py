@@ -63,9 +63,11 @@ class EventLoop:
         alive = asyncio.create_task(self._say_alive())
         frames = FrameReader()
         try:
-            while data := await reader.read(1 << 16):
-                for message in frames.feed(data):
-                    self._told(self._decoder.decode(message))
+            # one that is killed hangs up without having read what it was told last
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(1 << 16):
+                    for message in frames.feed(data):
+                        self._told(self._decoder.decode(message))
         finally:
             alive.cancel()
             await self._stop_all()

@@ -121,11 +121,8 @@ class Triggerer:
 
     def _take_unwatched(self, connection: Connection, now: datetime) -> list[Any]:
         dead_after = timedelta(seconds=self._settings.engine.dead_after_seconds)
-        living = [
-            row.id
-            for kind in ("engine", "triggerer")
-            for row in service_queries.living(connection, now, dead_after, kind)
-        ]
+        services = service_queries.living(connection, now, dead_after)
+        living = [service.id for service in services if service.kind in ("engine", "triggerer")]
         rows = trigger_queries.claim(connection, self._service_id, living, _BATCH)
         self._next_deadline = trigger_queries.next_deadline(connection)
         return rows
