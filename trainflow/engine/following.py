@@ -21,6 +21,8 @@ from trainflow.metadata.task_queries import TASK
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
+_OPEN = sorted(set(DagRunState) - RUN_FINISHED)
+
 
 class TaskLine(msgspec.Struct, frozen=True):
     """One task of the run under way."""
@@ -131,6 +133,9 @@ class Following:
         mine = RUN.c.dag_id == dag_id
         others = (RUN.c.root_id == root_id) & RUN.c.dag_id.not_in(sorted(followed)) if root_id is not None else false()
         self._told = RUN.c.root_id.in_(self._roots) & (mine | others)
+        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
+        self._of_roots = (RUN.c.root_id + 0).in_(self._roots)
+        self._told_open = self._of_roots & (mine | others)
         self.started_at = now
         self.totals = Totals()
         self.last_run: RunLine | None = None
@@ -147,14 +152,14 @@ class Following:
     def look(self, connection: Connection, now: datetime) -> View:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
         new_runs = self._take_ended(connection)
-        open_runs = self._open(connection, self._told)
+        open_runs = self._open(connection, self._told_open)
         running = [row for row in open_runs if row.state == DagRunState.RUNNING]
         # one that was released goes on beside the one that trains
         current = next((row for row in running if row.released_at is None), running[0] if running else None)
         tasks = self._tasks(connection, current) if current is not None else []
         if current is not None:
             self._see_head(connection, current)
-        finished = not open_runs and not self._open(connection, RUN.c.root_id.in_(self._roots))
+        finished = not open_runs and not self._open(connection, self._of_roots)
         return self._view(now, new_runs, current, tasks, finished=finished)
 
     def _take_ended(self, connection: Connection) -> list[RunLine]:
@@ -185,7 +190,7 @@ class Following:
         """Everything up to the oldest run that has not ended needs no second look."""
         oldest = connection.execute(
             select(RUN.c.id)
-            .where(self._told, RUN.c.state.not_in(sorted(RUN_FINISHED)))
+            .where(self._told_open, RUN.c.state.in_(_OPEN))
             .order_by(RUN.c.id)
             .limit(1)
         ).scalar()
@@ -197,7 +202,7 @@ class Following:
     def _open(connection: Connection, which: ColumnElement[bool]) -> list[Any]:
         return list(
             connection.execute(
-                select(RUN).where(which, RUN.c.state.not_in(sorted(RUN_FINISHED))).order_by(RUN.c.id)
+                select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)
             )
         )
 
