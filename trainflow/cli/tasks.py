@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli import task_logs
 from trainflow.cli.names import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT, check_tasks, opened_for, run_named
 from trainflow.cli.output import JSON_OPTION
 
@@ -35,7 +35,6 @@ _ATTEMPT_COLUMNS = {
     "duration": "took",
     "problem": "problem",
 }
-_FOLLOW_SECONDS = 0.25
 
 
 def register(app: typer.Typer) -> None:
@@ -101,16 +100,16 @@ def logs(
         with here.database.reading() as connection:
             found = run_named(connection, here.project, dag, run)
             task_instance = task_row(connection, found, task)
-            chosen = _choose(connection, task_instance, attempt)
+            chosen = task_logs.choose_attempt(connection, task_instance, attempt)
         path = Path(chosen.log_path)
-        position = _print_from(path, 0)
+        position = task_logs.print_from(path, 0)
         while follow:
             # in this order: what was written before the attempt ended has been printed then
-            ended = _has_ended(here, task_instance.id, chosen.attempt_id)
-            position = _print_from(path, position)
+            ended = task_logs.has_ended(here, task_instance.id, chosen.attempt_id)
+            position = task_logs.print_from(path, position)
             if ended:
                 break
-            _pause()
+            task_logs.pause()
     if not path.exists():
         typer.echo(f"nothing was written yet: {path}", err=True)
 
@@ -345,62 +344,3 @@ def _clip(value: Any) -> str:
 
     shown = msgspec.json.encode(value).decode()
     return shown if len(shown) <= 400 else f"{shown[:400]}… ({len(shown):,} characters; --json shows all)"
-
-
-# -- logs ----------------------------------------------------------------------------------------------------------
-
-
-def _choose(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:
-    from trainflow.errors import InputError
-    from trainflow.metadata import attempt_queries
-
-    attempts = attempt_queries.of_task(connection, row.id)
-    if not attempts:
-        raise InputError(f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show' says what it waits for")
-    if wanted is None:
-        return attempts[-1]
-    for attempt in attempts:
-        if attempt.attempt_id == wanted:
-            return attempt
-    if wanted.removeprefix("-").isdigit() and len(wanted) < 6:
-        number = int(wanted)
-        if number and -len(attempts) <= number <= len(attempts):
-            return attempts[number - 1 if number > 0 else number]
-        raise InputError(f"--attempt {wanted}: task '{row.task_id}' has had {len(attempts)} attempts")
-    found = [attempt for attempt in attempts if attempt.attempt_id.startswith(wanted)]
-    if len(found) != 1:
-        known = ", ".join(attempt.attempt_id for attempt in attempts)
-        raise InputError(f"--attempt {wanted}: {'no' if not found else 'more than one'} attempt begins so; {known}")
-    return found[0]
-
-
-def _print_from(path: Path, position: int) -> int:
-    """Print what was written after `position`; returns where it ends now."""
-    if not path.exists():
-        return position
-    sys.stdout.flush()
-    with path.open("rb") as file:
-        file.seek(position)
-        while data := file.read(1 << 16):
-            position += len(data)
-            sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-    return position
-
-
-def _has_ended(here: Opened, task_instance_id: int, attempt_id: str) -> bool:
-    """A wait is no end: the attempt goes on in the same log."""
-    from trainflow.metadata import task_queries
-
-    with here.database.reading() as connection:
-        row = task_queries.row(connection, task_instance_id)
-    if row is None or row.attempt_id != attempt_id:
-        return True
-    resumes = row.state == "scheduled" and row.next_method is not None
-    return not resumes and row.state not in ("queued", "running", "deferred")
-
-
-def _pause() -> None:
-    import time
-
-    time.sleep(_FOLLOW_SECONDS)

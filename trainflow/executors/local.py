@@ -19,13 +19,14 @@ from datetime import timedelta
 
 import msgspec
 
-from trainflow.errors import DatabaseAway, EngineError, StateError
+from trainflow.errors import DatabaseAway, EngineError
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
+from trainflow.executors.pid_watch import PidWatch
 from trainflow.executors.reactor import Timer
+from trainflow.executors.spooled import apply_spooled
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
-from trainflow.messages.outcome import Outcome
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
@@ -48,7 +49,7 @@ class _Held:
         self.worker: WarmProcess | None = None
         self.pid: int | None = None
         self.process: subprocess.Popen[bytes] | None = None
-        self.watch: int | None = None
+        self.watch: PidWatch | None = None
         #: the signal that told it to stop, or is to as soon as it is there
         self.told: signal.Signals | None = None
         self.kill_timer: Timer | None = None
@@ -311,16 +312,12 @@ class LocalExecutor(Executor):
 
     def _watch_pid(self, key: AttemptKey, held: _Held, pid: int) -> None:
         """Be called when the process ends, where the system can do that; otherwise `sync` looks."""
-        if held.watch is not None or not hasattr(os, "pidfd_open"):
-            return
-        try:
-            held.watch = os.pidfd_open(pid)
-        except OSError:
-            return
-        self._host.reactor.watch(held.watch, lambda: self._pid_ended(key, held))
+        if held.watch is None:
+            watch = PidWatch(self._host.reactor, pid, lambda: self._pid_ended(key, held))
+            held.watch = watch if watch.works else None
 
     def _pid_ended(self, key: AttemptKey, held: _Held) -> None:
-        self._unwatch(held)
+        _unwatch(held)
         if held.process is not None:
             held.process.wait()
             self._reap_spawned(key, held)
@@ -342,20 +339,7 @@ class LocalExecutor(Executor):
         return any(pid in worker.children for worker in self._workers)
 
     def _apply_spooled(self, key: AttemptKey) -> bool:
-        """Apply the outcome that an attempt wrote to disk because no engine was there to hear it."""
-        path = self._host.project.home.outcome(key.attempt_id, key.deferral_number)
-        try:
-            outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
-        except FileNotFoundError:
-            return False
-        except (OSError, msgspec.DecodeError) as error:
-            log.warning("%s cannot be read (%s): the attempt counts as lost", path, error)
-            path.unlink(missing_ok=True)
-            return False
-        with contextlib.suppress(StateError):
-            self._host.api.handle(outcome)
-        path.unlink(missing_ok=True)
-        return True
+        return apply_spooled(self._host.project.home, self._host.api, key)
 
     # -- the end of an attempt -------------------------------------------------------------------------------------
 
@@ -380,15 +364,9 @@ class LocalExecutor(Executor):
     def _forget(self, key: AttemptKey) -> None:
         held = self._held.pop(key, None)
         if held is not None:
-            self._unwatch(held)
+            _unwatch(held)
             _cancel(held.kill_timer)
             _cancel(held.launch_timer)
-
-    def _unwatch(self, held: _Held) -> None:
-        if held.watch is not None:
-            self._host.reactor.unwatch(held.watch)
-            os.close(held.watch)
-            held.watch = None
 
     def _kill(self, key: AttemptKey) -> None:
         held = self._held.get(key)
@@ -411,3 +389,9 @@ def _signal_group(pid: int) -> None:
 def _cancel(timer: Timer | None) -> None:
     if timer is not None:
         timer.cancel()
+
+
+def _unwatch(held: _Held) -> None:
+    if held.watch is not None:
+        held.watch.close()
+        held.watch = None

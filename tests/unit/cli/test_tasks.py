@@ -169,7 +169,7 @@ class TestLogs:
         assert "nothing was written yet" in said.err
 
     def test_follows_until_the_attempt_has_ended(self, plane, cli, monkeypatch):
-        from trainflow.cli import tasks
+        from trainflow.cli import task_logs
 
         plane.add_run("d", "first")
         (workload,) = plane.tick()
@@ -182,7 +182,7 @@ class TestLogs:
             log.write_text(log.read_text() + "two\n")
             plane.report(workload)
 
-        monkeypatch.setattr(tasks, "_pause", meanwhile)
+        monkeypatch.setattr(task_logs, "pause", meanwhile)
         assert cli("tasks", "logs", "d", "first", "a", "-f").out == "one\ntwo\n"
 
 
