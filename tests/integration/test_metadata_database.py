@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import DatabaseAway, EngineError
@@ -81,6 +81,36 @@ class TestOnSqlite:
         with database.transaction(), other.reading() as connection:
             assert pool_queries.slots(connection)["default_pool"].slots == 128
         other.close()
+
+    def test_a_new_one_waits_for_whoever_makes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """SQLite's own time-out does not hold while the file is switched to a write-ahead log."""
+        maker = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+        maker.execute("BEGIN IMMEDIATE")
+        maker.execute("CREATE TABLE made (number INTEGER)")
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                maker.execute("COMMIT")
+
+        monkeypatch.setattr("trainflow.metadata.database.time.sleep", pause)
+        database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+        with database.reading() as connection:
+            assert connection.execute(text("SELECT count(*) FROM made")).scalar() == 0
+            assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert len(pauses) == 3
+        database.close()
+        maker.close()
+
+    def test_a_new_one_is_not_waited_for_forever(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
+        maker = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+        maker.execute("BEGIN EXCLUSIVE")
+        database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+        with pytest.raises(EngineError, match=r"cannot open the metadata database .*new\.db: database is locked"):
+            database.reading().__enter__()
+        maker.close()
 
     def test_one_that_waited_in_vain_waits_again(
         self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch

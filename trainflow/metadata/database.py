@@ -35,6 +35,7 @@ CONFLICT_TRIES = 5
 OUTAGE_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+_SWITCH_PAUSE_SECONDS = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -211,12 +212,25 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # the driver must not open transactions behind our back: BEGIN is ours
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     # a commit survives a killed process; after a power cut the ledger is the truth, not this database
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    # the busy timeout does not hold for the switch: while another process makes the same one, SQLite refuses at once
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_conflict(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_SWITCH_PAUSE_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:
