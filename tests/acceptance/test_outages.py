@@ -111,6 +111,7 @@ def test_an_mlflow_that_never_answers_delays_nobody_who_has_had_enough(mirrored:
         running = mirrored.begin_start(FILE, environ={"TRAINFLOW__TRACKING__URI": uri})
         running.wait_for_output("caught up")
         assert_trained_exactly_once(mirrored, days=6)
+        running.wait_for_output("deliveries to MLflow")
         running.control_c()
         ended = running.wait(30)
     assert "deliveries wait" in ended.output

@@ -114,6 +114,8 @@ def test_what_is_not_there_and_what_cannot_be_set(quick: LiveProject) -> None:
     ]:
         ended = quick.start(*arguments)
         assert (ended.code, bool(re.search(message, ended.output))) == (2, True), ended
+    # what was wrong is the command, not the file
+    assert "never started" in quick.run("why", FILE).output
     quick.write("configs/trainflow.toml", "[engine]\nlost_atempts = 3\n")
     ended = quick.start(FILE)
     assert ended.code == 2, ended.output

@@ -450,7 +450,7 @@ def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
 def test_a_checkpoint_that_is_not_there(trained: Days) -> None:
     code, out = trained.run("checkpoints", "show", "days", "7")
 
-    assert code == 1
+    assert code == 2
     assert "keeps no checkpoint 7: kept are 1, 2" in out
 
 

@@ -10,7 +10,7 @@ from trainflow.cli import compare, history, promotion, retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
-from trainflow.errors import CheckpointNotFound
+from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Checkpoint, LedgerEntry
@@ -134,7 +134,7 @@ def show(
 
 
 def find(ledger: Ledger, which: str) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head. Raises CheckpointNotFound that names what there is."""
+    """The checkpoint of a number, an id, or the head. Raises InputError that names what there is."""
     if which == "head":
         return ledger.checkpoint()
     summary = ledger.find(which)
@@ -143,7 +143,7 @@ def find(ledger: Ledger, which: str) -> Checkpoint:
         summary = next((each for each in kept if each.sequence == int(which)), None)
     if summary is None:
         there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
-        raise CheckpointNotFound(
+        raise InputError(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
             "(what was pruned is in 'trainflow checkpoints ledger')"
         )

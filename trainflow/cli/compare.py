@@ -78,7 +78,7 @@ class _Entries:
 
 
 def _side(chain: Chain, which: str, entries_of: _Entries) -> Side:
-    """Raises CheckpointNotFound, InputError."""
+    """Raises InputError."""
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.diet import diet
     from trainflow.checkpoints.entries import CheckpointRef

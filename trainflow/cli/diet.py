@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.output import print_json, print_rows, text
-from trainflow.errors import CheckpointNotFound
+from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.diet import Meal
@@ -28,7 +28,7 @@ _COLUMNS = {
 
 
 def show_diet(chain: Chain, which: str, *, json: bool) -> int:
-    """Print it. Raises CheckpointNotFound, LedgerCorrupt, StoreFailure."""
+    """Print it. Raises InputError, LedgerCorrupt, StoreFailure."""
     from trainflow.checkpoints.diet import diet
     from trainflow.checkpoints.entries import CheckpointRef
 
@@ -66,7 +66,7 @@ def show_diet(chain: Chain, which: str, *, json: bool) -> int:
 
 
 def find_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises CheckpointNotFound."""
+    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises InputError."""
     from trainflow.checkpoints.entries import Checkpoint as Kind
 
     if which == "head":
@@ -74,7 +74,7 @@ def find_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> Checkpo
     for entry in entries:
         if isinstance(entry, Kind) and (entry.id == which or (which.isdecimal() and entry.sequence == int(which))):
             return entry
-    raise CheckpointNotFound(
+    raise InputError(
         f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger' "
         "shows all that it had"
     )

@@ -86,7 +86,7 @@ def rewind(
 
 
 def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
-    """The id of the checkpoint to rewind to; None: to before the first. Raises InputError, CheckpointNotFound."""
+    """The id of the checkpoint to rewind to; None: to before the first. Raises InputError."""
     from trainflow.cli.checkpoints import find
 
     if (to is None) == (before is None):
@@ -195,7 +195,7 @@ def fork(
 def _origin(
     file: PipelineFile, chain: Chain, which: str, name: str, given: dict[str, str]
 ) -> tuple[ChainKey, Checkpoint]:
-    """The new chain, and what it goes on from. Raises InputError, CheckpointNotFound before anything is begun."""
+    """The new chain, and what it goes on from. Raises InputError before anything is begun."""
     from trainflow.cli.checkpoints import find
 
     return _branch_of(file, chain, name, given), find(chain.ledger(), which)

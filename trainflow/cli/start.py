@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
     from trainflow.engine.following import Following, View
+    from trainflow.engine.mirror import Mirror
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -33,6 +34,8 @@ EXIT_INTERRUPTED = 130
 _FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
 _LOOK_SECONDS_WAITING = 1.0
+#: deliveries that take longer are announced: the chain has ended, and the terminal does not come back
+_SILENT_SECONDS = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -251,8 +254,15 @@ class _Session:
             self._engine.notifier.drain(settings.notifications.drain_seconds, stopped)
         if self._engine.mirror is None:
             return None
-        self._engine.mirror.drain(settings.tracking.drain_seconds, stopped)
+        self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
         return self._engine.mirror.pending()
+
+    def _drain_mirror(self, mirror: Mirror, seconds: float, stopped: Callable[[], bool]) -> None:
+        """MLflow makes its store when it is first written to, which takes longer than some trainings."""
+        left = mirror.drain(min(_SILENT_SECONDS, seconds), stopped)
+        if mirror.under_way and not stopped() and seconds > _SILENT_SECONDS:
+            typer.echo(f"handing {left} deliveries to MLflow … (Ctrl-C: leave them to the next start)", err=True)
+            mirror.drain(seconds - _SILENT_SECONDS, stopped)
 
 
 def _look_again_in(views: Iterable[View]) -> float:

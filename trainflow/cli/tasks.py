@@ -110,8 +110,8 @@ def logs(
             if ended:
                 break
             task_logs.pause()
-    if not path.exists():
-        typer.echo(f"nothing was written yet: {path}", err=True)
+    if not position:
+        typer.echo(f"nothing was printed or logged: {path}", err=True)
 
 
 @tasks.command("clear")

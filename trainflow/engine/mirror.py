@@ -76,6 +76,11 @@ class Mirror:
         """When the next delivery is due."""
         return self._due
 
+    @property
+    def under_way(self) -> int:
+        """How many deliveries have been handed over and not been answered."""
+        return self._under_way
+
     def tick(self) -> None:
         """Take answers; hand over what is due."""
         now = self._clock.now()

@@ -84,7 +84,8 @@ def store_result(
 ) -> ParseProblem | None:
     """Keep what came out of a file; what is wrong with it. A problem leaves the versions that are there: runs under way
     go on with them. That another file (of those of which `is_there` is true) defines one of the DAGs is a problem too:
-    the two would take turns.
+    the two would take turns. A problem with overrides that are not in force is for whoever gave them: the file itself
+    may be good.
     """
     problem = result.problem
     if problem is None:
@@ -94,7 +95,8 @@ def store_result(
                 problem = DefinedTwice(_defined_twice(parsed.dag_id, source.path, other), path=source.path, other=other)
                 break
     if problem is not None:
-        store_problem(connection, source.path, problem, now)
+        if not source.overrides or source.overrides == overrides_of(connection, source.path):
+            store_problem(connection, source.path, problem, now)
         return problem
     forget_problem(connection, source.path)
     for parsed in result.dags:

@@ -72,6 +72,7 @@ class EventLoop:
             alive.cancel()
             await self._stop_all()
             self._pool.shutdown(wait=False, cancel_futures=True)
+            self._writer.close()
 
     def _told(self, message: ToLoop) -> None:
         match message:
@@ -109,8 +110,7 @@ class EventLoop:
         finally:
             self._watching.pop(watch.trigger_id, None)
             if trigger is not None:
-                with contextlib.suppress(Exception):
-                    await trigger.cleanup()
+                await _clean_up(trigger)
 
     async def _stop_all(self) -> None:
         tasks = [task for task, _ in self._watching.values()]
@@ -149,6 +149,13 @@ async def _first_event(trigger: BaseTrigger) -> TriggerEvent:
             raise TypeError(f"{type(trigger).__name__} yielded {event!r}, which is no TriggerEvent")
         return event
     raise RuntimeError(f"{type(trigger).__name__} ended without an event")
+
+
+async def _clean_up(trigger: BaseTrigger) -> None:
+    try:
+        await trigger.cleanup()
+    except Exception:
+        log.exception("cleanup of %s failed", type(trigger).__name__)
 
 
 async def _kill(trigger: BaseTrigger, task: asyncio.Task[None]) -> None:

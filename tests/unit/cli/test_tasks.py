@@ -166,7 +166,7 @@ class TestLogs:
     def test_an_attempt_that_wrote_nothing(self, retrying, cli):
         said = cli("tasks", "logs", "r", "r1", "x")
         assert (said.code, said.out) == (0, "")
-        assert "nothing was written yet" in said.err
+        assert "nothing was printed or logged" in said.err
 
     def test_follows_until_the_attempt_has_ended(self, plane, cli, monkeypatch):
         from trainflow.cli import task_logs
