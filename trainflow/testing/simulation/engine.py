@@ -26,7 +26,7 @@ from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Timers
 
 SLOTS = 2
 SETTINGS = Settings(
-    engine=EngineSettings(lost_attempts=50, heartbeat_seconds=10.0, poll_seconds=10.0),
+    engine=EngineSettings(lost_attempts=50, heartbeat_seconds=30.0, dead_after_seconds=90.0, poll_seconds=30.0),
     executor=ExecutorSettings(slots=SLOTS),
     tracking=TrackingSettings(enabled=False),
 )

@@ -126,7 +126,7 @@ def scene_of(seed: int) -> Scene:
     gate = random.choice(gates) if random.random() < 0.2 else None
     # whatever a stage ends with comes: what is missing at the end is no hole, there is nothing after it
     last = 2 if shape is Shape.LAGGED else 1
-    size = max(last, random.choice((1, 2, 2, 3, 3, 4)))
+    size = max(last, random.choice((1, 1, 2, 2, 2, 3, 3, 4)))
     there = [number for number in range(size) if number >= size - last or random.random() > 0.12]
     late = [number for number in there if random.random() < 0.3]
     if random.random() < 0.25:

@@ -76,6 +76,8 @@ class World:
             self.invariants.expected_errors.add("FailException")
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
+        #: some of them have ended
+        self._living: list[Process] = []
         self.spooled: dict[AttemptKey, Outcome] = {}
         self.wanted_engines = scene.engines
         #: what the next process meets in the store
@@ -162,6 +164,7 @@ class World:
         trouble, self.trouble = self.trouble, None
         work = Work(workload, pid, float(pid), "host-of-processes", self.store, self, trouble)
         process = self.processes[pid] = Process(work)
+        self._living.append(process)
         return process
 
     def store_of(self, fiber: Fiber | None) -> Store:
@@ -180,7 +183,8 @@ class World:
     @property
     def running(self) -> list[Process]:
         """Processes that live."""
-        return [process for process in self.processes.values() if process.alive]
+        self._living = [process for process in self._living if process.alive]
+        return self._living
 
     def answer(self, process: Process, request: Request) -> Reply | None:
         """See `ControlPlane`: by the engine it has spoken with before, or by any that is there."""
@@ -245,7 +249,7 @@ class World:
     @property
     def complete(self) -> bool:
         """Everything was trained on, and everybody is done."""
-        return not self.arrivals and self.is_trained and not self.running and not self.unfinished_runs
+        return not self.arrivals and not self.running and self.is_trained and not self.unfinished_runs
 
     @property
     def is_trained(self) -> bool:
@@ -302,9 +306,10 @@ class World:
     def moves(self, *, far: bool) -> list[Move]:
         """What could happen now, time aside. `far`: engines do not stop where nothing has changed."""
         moves: list[Move] = []
-        if len(self.living) < self.wanted_engines:
+        living = self.living
+        if len(living) < self.wanted_engines:
             moves.append(Move("world", self.start_engine))
-        for engine in self.living:
+        for engine in living:
             if not self.is_frozen(engine):
                 moves += self._moves_of(engine, far)
         nobody = not self.up
