@@ -1,5 +1,4 @@
-"""How many seeds, or which one: `--seed N`, or TRAINFLOW_SIMULATION_SEED=N, replays one; TRAINFLOW_SIMULATION_SEEDS=N
-runs so many."""
+"""How many seeds: TRAINFLOW_SIMULATION_SEEDS. `python -m trainflow.testing.simulation SEED` replays one."""
 
 from __future__ import annotations
 
@@ -8,18 +7,10 @@ import os
 import pytest
 
 #: read here: the tests themselves see no variable of ours
-_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "1000"))
-_SEED = os.environ.get("TRAINFLOW_SIMULATION_SEED")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, default=None, help="replay one simulation")
+_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "10000"))
 
 
 @pytest.fixture
-def seeds(request: pytest.FixtureRequest) -> range:
+def seeds() -> range:
     """The seeds to run."""
-    # the option is known only when this folder is named on the command line
-    seed = request.config.getoption("--seed", default=None)
-    seed = _SEED if seed is None else seed
-    return range(_SEEDS) if seed is None else range(int(seed), int(seed) + 1)
+    return range(_SEEDS)

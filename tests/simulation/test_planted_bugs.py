@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 Plant = Callable[[pytest.MonkeyPatch], None]
 _SEEDS = range(150)
 #: the plainest of scenes
-PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None}
+PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
 #: partitions come late, and are waited for
 WAITING: dict[str, Any] = {
     **PLAIN,

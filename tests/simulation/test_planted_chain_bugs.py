@@ -31,6 +31,7 @@ THREE: dict[str, Any] = {
     "bad": (),
     "newer_than": None,
     "keep": None,
+    "homes": 1,
     "partitions": 3,
     "present": (0, 1, 2),
     "arrivals": (),
@@ -207,7 +208,7 @@ PLANTED = [
     Planted(
         forget_who_follows,
         {**THREE, "shape": Shape.FAN, "keep": 1},
-        {"nothing fails without a cause", "retention keeps what is needed", "exactly once"},
+        {"nothing fails without a cause", "retention keeps what is needed", "the base is the right one"},
     ),
     Planted(delete_what_is_promoted, {**THREE, "keep": 1}, {"retention keeps what is needed"}, (F.PROMOTE,)),
     Planted(pass_everything, {**THREE, "gate": "stop", "bad": (1,)}, {"gates"}),

@@ -12,7 +12,7 @@ from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
-from trainflow.testing.simulation.world import World
+from trainflow.testing.simulation.world import Surface, World
 
 SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
 
@@ -34,7 +34,7 @@ def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Pro
 @pytest.fixture
 def world() -> Iterator[World]:
     with surrounded(0) as project:
-        world = World(SCENE, SimulatedDatabase(), project)
+        world = World(Surface(SCENE), SimulatedDatabase(), project)
         with reached_by_processes(world):
             world.begin()
             yield world

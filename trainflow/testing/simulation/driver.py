@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from random import Random
@@ -21,11 +21,11 @@ from trainflow.testing.simulation.ledger_check import ChainCheck
 from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene, Shape
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
-from trainflow.testing.simulation.world import World
+from trainflow.testing.simulation.world import Move, Surface, World
 
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
 #: needs a quarter of it
-MOST_CALM_STEPS = 2000
+MOST_CALM_STEPS = 4000
 #: nobody should have to begin more often than for each partition that comes late, and after each fault
 MOST_BEGINS = 10
 #: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
@@ -54,13 +54,15 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Driver:
-    """Drives one world. All that is random comes from the seed, a constant amount of it at each step."""
+    """Drives the worlds of a history. All that is random comes from the seed, a constant amount of it at each step."""
 
-    def __init__(self, seed: int, scene: Scene, faults: tuple[Fault, ...], database: SimulatedDatabase) -> None:
+    def __init__(
+        self, seed: int, scene: Scene, faults: tuple[Fault, ...], databases: Sequence[SimulatedDatabase]
+    ) -> None:
         self._seed = seed
         self._random = Random(f"driver {seed}")
         self._faults = deque(faults)
-        self._database = database
+        self._databases = databases
         self._scene = scene
         self.steps = 0
         self._told: list[tuple[int, datetime, str]] = []
@@ -68,39 +70,52 @@ class Driver:
     def drive(self) -> None:
         """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
         with surrounded(self._seed) as project:
-            world = self._world = World(self._scene, self._database, project)
+            surface = Surface(self._scene)
+            self._worlds = [World(surface, database, project) for database in self._databases[: self._scene.homes]]
+            self._world = self._worlds[0]
             try:
-                with reached_by_processes(world):
-                    self._until_complete(world)
+                with reached_by_processes(self._world):
+                    self._until_complete()
             finally:
-                world.kill_everything()
+                for world in self._worlds:
+                    world.kill_everything()
 
-    def _until_complete(self, world: World) -> None:
+    def _until_complete(self) -> None:
+        if len(self._worlds) > 1:
+            for world in self._worlds:
+                world.invariants.interfered()
         calm = 0
-        while self._faults or not world.complete:
+        while self._faults or not all(world.complete for world in self._worlds):
             self._strike()
             self._step()
-            world.invariants.check()
+            self._check()
             calm = 0 if self._faults else calm + 1
             if calm == 1:
-                world.thaw()
-            if calm > MOST_CALM_STEPS:
+                for world in self._worlds:
+                    world.thaw()
+            if calm > MOST_CALM_STEPS * len(self._worlds):
                 raise Violation("progress", f"not complete after {calm} steps without a fault: {self._situation()}")
         self._check_the_end()
+
+    def _check(self) -> None:
+        for world in self._worlds:
+            world.invariants.check()
 
     def _strike(self) -> None:
         while self._faults and self._faults[0].at <= self.steps:
             fault = self._faults[0]
+            self._world = self._worlds[fault.choice % len(self._worlds)]
             if strike(self._world, fault):
                 self._note(f"!! {fault.kind}")
             elif self.steps < fault.at + PATIENCE:
                 return
             self._faults.popleft()
-            self._world.invariants.check()
+            self._check()
 
     def _step(self) -> None:
-        world, chance, choice = self._world, self._random.random(), self._random.random()
+        chance, choice = self._random.random(), self._random.random()
         self.steps += 1
+        world = self._world = self._worlds[int(choice * 1000) % len(self._worlds)]
         if chance < _TIME:
             self._note(world.pass_time(choice))
         elif chance < _TIME + _ARRIVAL and world.arrivals:
@@ -109,20 +124,30 @@ class Driver:
             self._begin()
         elif chance < _TIME + _ARRIVAL + _PERSON and world.stopped:
             self._note(world.decide(choice))
-        elif moves := world.moves(far=chance > _CLOSE):
+        elif moves := self._moves(far=chance > _CLOSE):
             who, run = moves[int(choice * len(moves))]
             self._note(f"{who}: {run()}")
         elif world.arrivals and chance > 0.5:
             self._note(world.arrive())
-        elif self._faults and not world.unfinished_runs and not world.person_could_begin() and not world.stopped:
+        elif self._faults and self._is_at_rest():
             # nothing is left to do but what the faults will make
             self.steps = max(self.steps, self._faults[0].at)
         else:
-            self._note(world.skip_time())
+            self._note(world.skip_time(self._worlds))
+
+    def _moves(self, *, far: bool) -> list[Move]:
+        """What could happen in this world; when that is nothing, in the others."""
+        others = [world for world in self._worlds if world is not self._world]
+        return next((moves for world in (self._world, *others) if (moves := world.moves(far=far))), [])
+
+    def _is_at_rest(self) -> bool:
+        return not any(
+            world.unfinished_runs or world.person_could_begin() or world.stopped for world in self._worlds
+        )
 
     def _begin(self) -> None:
         world = self._world
-        if world.begins > world.table.size + MOST_BEGINS:
+        if world.begins > (world.table.size + MOST_BEGINS) * len(self._worlds):
             raise Violation("progress", f"begun {world.begins} times: {self._situation()}")
         self._note(world.begin())
 
@@ -139,7 +164,7 @@ class Driver:
         """What was published again before the newest run looked was trained again, where policy says so."""
         world, scene = self._world, self._scene
         possible = scene.republished == "replay" and scene.shape is Shape.ALONE and scene.keep is None
-        if not possible or "SampleUnreadable" in world.invariants.expected_errors:
+        if not possible or scene.homes > 1 or "SampleUnreadable" in world.invariants.expected_errors:
             return
         now = open_inventory(world.pipeline.checker(dag_id).samples, None, world.clock.now())
         for number, trained in chain.fingerprints().items():
@@ -151,7 +176,8 @@ class Driver:
                 raise Violation("replay", f"partition {number} was published again, and never trained again")
 
     def _note(self, step: str) -> None:
-        self._told.append((self.steps, self._world.clock.now(), step))
+        home = f"home {self._worlds.index(self._world) + 1}: " if len(self._worlds) > 1 else ""
+        self._told.append((self.steps, self._world.clock.now(), f"{home}{step}"))
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -164,8 +190,9 @@ class Driver:
         return hashlib.sha256(repr(self._told).encode()).hexdigest()
 
     def _situation(self) -> str:
-        runs = self._database.rows("SELECT number, state FROM dag_run ORDER BY id")
-        tasks = self._database.rows(
+        database = self._world.database
+        runs = database.rows("SELECT number, state FROM dag_run ORDER BY id")
+        tasks = database.rows(
             "SELECT dag_run_id, task_id, state FROM task_instance WHERE state IS NOT 'success' ORDER BY id"
         )
         watermarks = [f"{chain.watermark:%H}" for chain in self._world.ledger.chains.values() if chain.watermark]

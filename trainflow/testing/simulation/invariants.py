@@ -44,7 +44,12 @@ class Invariants:
     """Checks each step of one history. Raises Violation."""
 
     def __init__(
-        self, database: SimulatedDatabase, ledger: LedgerCheck, pipeline: Pipeline, clock: Clock
+        self,
+        database: SimulatedDatabase,
+        ledger: LedgerCheck,
+        pipeline: Pipeline,
+        clock: Clock,
+        expected_errors: set[str],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -52,7 +57,7 @@ class Invariants:
         self._ledger = ledger
         self.reports = Reports()
         #: errors that attempts may fail with, because the plan has caused them
-        self.expected_errors: set[str] = set()
+        self.expected_errors = expected_errors
         #: runs of which a person let one task run again and nothing after it: how they end says little
         self.partly_cleared: set[str] = set()
         self.workloads: dict[AttemptKey, ExecuteTask] = {}
@@ -169,8 +174,8 @@ class Invariants:
     def _check_started(self, change: Observed) -> None:
         rows = self._database.rows(
             "SELECT other.state, other.number FROM dag_run JOIN dag_run AS other ON other.dag_id = dag_run.dag_id "
-            "WHERE dag_run.id = ? AND other.state IN ('running', 'queued')",
-            change.id,
+            "WHERE dag_run.id = ? AND (other.state = 'running' OR other.state = 'queued' AND other.run_after <= ?)",
+            *(change.id, f"{self._clock.now():%Y-%m-%d %H:%M:%S.%f}"),
         )
         running = [number for state, number in rows if state == "running"]
         if len(running) > MAX_ACTIVE_RUNS:

@@ -104,6 +104,8 @@ class Scene(msgspec.Struct, frozen=True):
     gate: str | None = None
     #: partitions that spoil what is trained on them
     bad: tuple[int, ...] = ()
+    #: homes, each with its own database and engines, that train the same chains in the same store
+    homes: int = 1
 
 
 #: a fault strikes within so many steps, about as many as two or three runs take
@@ -146,6 +148,7 @@ def scene_of(seed: int) -> Scene:
         saves=random.random() < 0.3,
         shape=shape,
         gate=gate,
+        homes=2 if random.random() < 0.08 else 1,
         bad=tuple(number for number in range(size) if random.random() < 0.3) if gate else (),
     )
 
@@ -174,6 +177,7 @@ _PLAINEST: dict[str, Any] = {
     "shape": Shape.ALONE,
     "gate": None,
     "bad": (),
+    "homes": 1,
 }
 
 

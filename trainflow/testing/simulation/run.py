@@ -25,7 +25,7 @@ def simulate(
     """The history of a seed; with `scene` or `faults`, what would happen there instead. Never raises."""
     scene = scene_of(seed) if scene is None else scene
     faults = faults_of(seed) if faults is None else faults
-    driver = Driver(seed, scene, faults, database or _database())
+    driver = Driver(seed, scene, faults, [database or _database(1), _database(2)])
     try:
         with uncollected():
             driver.drive()
@@ -95,5 +95,5 @@ def _failed(
 
 
 @cache
-def _database() -> SimulatedDatabase:
+def _database(_number: int) -> SimulatedDatabase:
     return SimulatedDatabase()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -41,7 +41,7 @@ from trainflow.testing.simulation.trigger_loop import TriggerLoop
 from trainflow.testing.simulation.worker import Trouble, Work
 
 #: so often a person tries things before accepting what was refused
-MOST_DECISIONS = 6
+MOST_DECISIONS = 3
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -53,27 +53,39 @@ class Move(NamedTuple):
     run: Callable[[], str]
 
 
-class World:
-    """One history in the making."""
+class Surface:
+    """What everybody shares who trains the same chains: the store, the samples, the time."""
 
-    def __init__(self, scene: Scene, database: SimulatedDatabase, project: Project) -> None:
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
         self.clock = SettableClock(MORNING)
-        self.database = database
-        self.project = project
-        self.settings = SETTINGS
         self.pipeline = pipeline_of(scene)
         self.files = SimulatedFiles(self.pipeline)
         self.store = MemoryStore(STORE)
         self.table = SampleTable(self.clock, scene.partitions)
-        self.scene = scene
         self.arrivals = list(scene.arrivals)
         for number in scene.present:
             self.table.arrive(number)
         self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scene))
-        self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock)
+        #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for everybody
+        self.expected_errors: set[str] = set()
         if scene.gate:
             # a run whose checkpoint was refused fails, once for all
-            self.invariants.expected_errors.add("FailException")
+            self.expected_errors.add("FailException")
+
+
+class World:
+    """One home with its database, its engines and its processes, on a surface that others may share."""
+
+    def __init__(self, surface: Surface, database: SimulatedDatabase, project: Project) -> None:
+        scene = self.scene = surface.scene
+        self.clock, self.table, self.store = surface.clock, surface.table, surface.store
+        self.pipeline, self.files, self.ledger = surface.pipeline, surface.files, surface.ledger
+        self.arrivals = surface.arrivals
+        self.database = database
+        self.project = project
+        self.settings = SETTINGS
+        self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock, surface.expected_errors)
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
         #: some of them have ended
@@ -354,15 +366,20 @@ class World:
         self.clock.advance(timedelta(seconds=seconds))
         return f"{seconds:.1f} s go by"
 
-    def skip_time(self) -> str:
-        """Go to the next moment at which something is due."""
-        moments = [engine.next_moment for engine in self.up]
-        loops = [engine.triggerer.loop for engine in self.up]
-        moments += [loop.next_moment for loop in loops if loop is not None and loop.next_moment is not None]
-        moments += [moment for moment in self._frozen.values() if moment > self.clock.now()]
+    def skip_time(self, beside: Sequence[World] = ()) -> str:
+        """Go to the next moment at which something is due, here or beside."""
+        moments = [moment for world in (self, *beside) for moment in world.next_moments]
         wait = min(moments, default=self.clock.now() + timedelta(seconds=1)) - self.clock.now()
         self.clock.advance(max(wait, timedelta(milliseconds=1)))
         return f"until {self.clock.now():%H:%M:%S}"
+
+    @property
+    def next_moments(self) -> list[datetime]:
+        """Moments at which something is due."""
+        moments = [engine.next_moment for engine in self.up]
+        loops = [engine.triggerer.loop for engine in self.up]
+        moments += [loop.next_moment for loop in loops if loop is not None and loop.next_moment is not None]
+        return moments + [moment for moment in self._frozen.values() if moment > self.clock.now()]
 
     def _notice(self, engine: SimulatedEngine, key: AttemptKey) -> str:
         engine.executor.notice(key)
