@@ -272,7 +272,7 @@ def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Da
 
     assert report["republished"] == ["2013-01-02T00:00:00Z"]
     assert [notice.split(" ")[:2] for notice in report["notices"]] == [
-        ["partition", "2013-01-02T00:00:00+00:00"],
+        ["partition", "2013-01-02T00:00Z"],
         ["1", "partitions"],
         ["1", "partitions"],
     ]

@@ -168,7 +168,7 @@ def test_rewind_to_a_number(history: History) -> None:
 
     assert (code, out) == (
         0,
-        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03 00:00:00: 2 undone\n",
+        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: 2 undone\n",
     )
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
@@ -307,13 +307,14 @@ def test_compare_two_branches(history: History) -> None:
 
     said = history.json("checkpoints", "compare", "flights", "main", "deep")
 
-    assert (said["a"]["sequence"], said["b"]["sequence"]) == (4, 2)
+    assert (said["a"]["sequence"], said["b"]["sequence"], said["measured"]) == (4, 2, "evaluation")
     assert said["scores"][-1] == {"watermark": "2013-01-06T00:00:00Z", "a": None, "b": {"auc": 0.9}}
     assert (said["common"], len(said["only_a"]), len(said["only_b"]), said["changed"]) == (3, 1, 1, [])
     assert said["only_b"][0]["chain"] == "flights/main/deep"
     code, out = history.run("checkpoints", "compare", "flights", "main", "deep")
     assert code == 0
-    assert all(words in out for words in ("A auc", "3 partitions in common", "only A: 1 partitions"))
+    shown = ("scores on samples not seen before", "2013-01-06T00:00Z", "A auc", "3 partitions in common")
+    assert all(words in out for words in (*shown, "only A: 1 partitions"))
 
 
 @pytest.mark.parametrize(("a", "b"), [("1", "3"), ("main@1", "main@3")])

@@ -255,6 +255,38 @@ def test_a_dag_whose_file_is_gone_can_be_asked_for_by_name(home: Home) -> None:
     assert home.run("why", "nothing")[0] == 2
 
 
+def test_a_branch_and_its_chain_are_shown_side_by_side_whichever_was_started_last(home: Home) -> None:
+    def read(moment: datetime, **overrides: str) -> None:
+        source = DagSource("pipelines/days.yaml", overrides)
+        request = ParseFile(source, str(home.project.root), str(home.project.home.path))
+        with home.database.transaction() as connection:
+            result = parse_file(request).result
+            assert dag_queries.store_result(connection, source, result, moment, is_there=lambda _: True) is None
+
+    read(NOW)
+    read(NOW + timedelta(seconds=1), branch="deep")
+    with home.database.reading() as connection:
+        # what is begun, and what the file is read with when it changes, is what was asked for last
+        assert dag_queries.of_path(connection, "pipelines/days.yaml") == ["days.main.deep"]
+        assert dag_queries.overrides_of(connection, "pipelines/days.yaml") == {"branch": "deep"}
+    assert [line["dag_id"] for line in home.json("status")["pipelines"]] == ["days", "days.main.deep"]
+    home.start_run()
+    assert [run["dag_id"] for run in home.json("runs", "list", "pipelines/days.yaml")] == ["days"]
+
+    # a DAG that the file does not give for its own branch any more is gone
+    (home.project.root / "pipelines/days.yaml").write_text(YAML.replace("pipeline: days", "pipeline: weeks"))
+    read(NOW + timedelta(seconds=2))
+    assert [line["dag_id"] for line in home.json("status")["pipelines"]] == ["days.main.deep", "weeks"]
+
+
+def test_the_runs_of_a_pipeline_may_be_asked_for_by_the_name_of_its_file(home: Home) -> None:
+    (home.project.root / "pipelines/days.yaml").rename(home.project.root / "pipelines/calendar.yaml")
+    home.read("calendar.yaml")
+    home.start_run()
+    assert [run["dag_id"] for run in home.json("runs", "list", "calendar")] == ["days"]
+    assert home.run("runs", "list", "nothing")[0] == 2
+
+
 @pytest.mark.parametrize(("hostname", "alive"), [(socket.gethostname(), False), ("elsewhere", True)])
 def test_a_lease_outlives_its_process_and_is_not_believed_where_that_can_be_seen(
     home: Home, hostname: str, alive: bool

@@ -22,6 +22,7 @@ from trainflow.checkpoints.raw_chain import RawChain, replay
 from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.errors import CheckpointError, StoreFailure
+from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 #: the fingerprint a partition has now, by its start; None: it is not there (or not ready)
@@ -182,12 +183,12 @@ def _check_joints(work: _Audit) -> None:
             continue
         if max((each.end for each in entry.split.partitions), default=None) != entry.watermark:
             work.ledger_problems.append(
-                f"{name}: its watermark {entry.watermark.isoformat()} is not the end of its last partition"
+                f"{name}: its watermark {label(entry.watermark)} is not the end of its last partition"
             )
         if edge is not None and entry.split.start != edge:
             work.ledger_problems.append(
-                f"{name} begins at {entry.split.start.isoformat()}, before it the chain had trained up to "
-                f"{edge.isoformat()}"
+                f"{name} begins at {label(entry.split.start)}, before it the chain had trained up to "
+                f"{label(edge)}"
             )
         edge = entry.watermark
 
@@ -211,7 +212,7 @@ def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples)
     if odd:
         work.time_problems.append(
             f"{len(odd)} trained partitions are no partitions of these samples (length {length}, from "
-            f"{samples.start.isoformat()}), the first is {odd[0]}: were the samples' start or length changed?"
+            f"{label(samples.start)}), the first is {odd[0]}: were the samples' start or length changed?"
         )
 
 
@@ -246,7 +247,7 @@ def _compare(work: _Audit, fingerprint_now: FingerprintNow) -> list[datetime]:
             if found is not None and found != each.fingerprint:
                 republished.append(each.start)
                 work.notices.append(
-                    f"partition {each.start.isoformat()} was published again after checkpoint {entry.id} (sequence "
+                    f"partition {label(each.start)} was published again after checkpoint {entry.id} (sequence "
                     f"{entry.sequence}) trained on it"
                 )
     return republished

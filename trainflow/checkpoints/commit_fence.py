@@ -7,6 +7,7 @@ from trainflow.checkpoints.entries import Stop
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.state import ChainState
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError
+from trainflow.samples.partitions import label
 
 
 def has_moved(state: ChainState, request: CommitRequest) -> bool:
@@ -40,8 +41,8 @@ def raise_unless_next(ledger: Ledger, state: ChainState, request: CommitRequest)
     if due and request.split.start != due:
         trained = f"head {head.id} has trained up to" if head else "chain goes on from"
         raise CheckpointError(
-            f"chain {request.chain}: the split starts at {request.split.start.isoformat()} but the {trained} "
-            f"{due.isoformat()}; nothing was committed"
+            f"chain {request.chain}: the split starts at {label(request.split.start)} but the {trained} "
+            f"{label(due)}; nothing was committed"
         )
     if request.fills and head is None:
         raise CheckpointError(f"chain {request.chain}: nothing is trained yet, so there is no hole to fill")
@@ -65,10 +66,10 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
     if request.parent_id == (head.id if head else None) and request.generation not in (None, state.generation):
         return "was rewound since this run began, and is to be trained anew from there"
     if request.parent_id == (head.id if head else None):
-        return f"has stepped over what it trained on, up to {state.skips[-1].end.isoformat()}"
+        return f"has stepped over what it trained on, up to {label(state.skips[-1].end)}"
     if head is None:
         return "was rewound to before its first checkpoint"
-    return f"has head {head.id} (sequence {head.sequence}, run {head.by.run_id or 'unknown'}, {head.at.isoformat()})"
+    return f"has head {head.id} (sequence {head.sequence}, run {head.by.run_id or 'unknown'}, {label(head.at)})"
 
 
 def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -12,10 +13,7 @@ from trainflow.checkpoints.entries import Checkpoint, HoleFilled
 
 
 class Score(msgspec.Struct, frozen=True):
-    """The metrics of both at one watermark; None: that line has no checkpoint there.
-
-    Those on samples not seen before where there are any, else the trainer's own.
-    """
+    """What both were measured at one watermark; None: that line has no checkpoint there, or it was not scored."""
 
     watermark: datetime
     a: dict[str, float] | None
@@ -30,9 +28,15 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What sets two checkpoints apart. `common` counts partitions with the same content."""
+    """What sets two checkpoints apart. `common` counts partitions with the same content.
+
+    `measured` says what the scores are, the same for both and for all of them: by `evaluation`, each line's checkpoint
+    before, on the samples that end at the watermark and that it had not seen; or, where nothing ever was evaluated, by
+    `training`: the trainer's own metrics.
+    """
 
     scores: list[Score]
+    measured: Literal["evaluation", "training"]
     only_a: list[Meal]
     only_b: list[Meal]
     changed: list[Changed]
@@ -41,7 +45,11 @@ class Comparison(msgspec.Struct, frozen=True):
 
 def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Diet, b: Diet) -> Comparison:
     """Compare; the lines are those that lead to the two checkpoints, in any order."""
-    scores_a, scores_b = _scores(line_a), _scores(line_b)
+    first, second = list(line_a), list(line_b)
+    measured: Literal["evaluation", "training"] = (
+        "evaluation" if any(entry.evaluation for entry in (*first, *second)) else "training"
+    )
+    scores_a, scores_b = _scores(first, measured), _scores(second, measured)
     meals_a, meals_b = _by_time(a.meals), _by_time(b.meals)
     both = [(meals_a[time], meals_b[time]) for time in sorted(meals_a.keys() & meals_b.keys())]
     return Comparison(
@@ -49,6 +57,7 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Diet,
             Score(watermark, scores_a.get(watermark), scores_b.get(watermark))
             for watermark in sorted(scores_a.keys() | scores_b.keys())
         ],
+        measured=measured,
         only_a=[meals_a[time] for time in sorted(meals_a.keys() - meals_b.keys())],
         only_b=[meals_b[time] for time in sorted(meals_b.keys() - meals_a.keys())],
         changed=[Changed(one, other) for one, other in both if one.fingerprint != other.fingerprint],
@@ -56,11 +65,15 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Diet,
     )
 
 
-def _scores(line: Iterable[Checkpoint]) -> dict[datetime, dict[str, float]]:
-    """A filled hole says nothing about its watermark, which was there before."""
-    return {
-        entry.watermark: dict(entry.evaluation or entry.metrics) for entry in line if not isinstance(entry, HoleFilled)
+def _scores(line: Iterable[Checkpoint], measured: str) -> dict[datetime, dict[str, float]]:
+    """A filled hole says nothing about its watermark, which was there before; an evaluation that was skipped, nothing
+    at all."""
+    found = {
+        entry.watermark: dict(entry.evaluation if measured == "evaluation" else entry.metrics)
+        for entry in line
+        if not isinstance(entry, HoleFilled)
     }
+    return {watermark: metrics for watermark, metrics in found.items() if metrics}
 
 
 def _by_time(meals: Sequence[Meal]) -> dict[tuple[datetime, datetime], Meal]:

@@ -21,6 +21,7 @@ from trainflow.checkpoints.entries import (
 from trainflow.checkpoints.kept import Kept
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.tiling import span, split_problem, without
+from trainflow.samples.partitions import label
 
 
 def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
@@ -81,9 +82,9 @@ def _begin_problem(state: ChainState, entry: Checkpoint) -> str | None:
     due = state.watermark or (state.skips[0].start if state.skips else None)
     if due is not None and entry.split.start != due:
         whose = "the head's watermark" if state.head else "the chain's beginning"
-        return f"its split starts at {entry.split.start}, {whose} is {due}"
+        return f"its split starts at {label(entry.split.start)}, {whose} is {label(due)}"
     if entry.watermark != entry.split.end:
-        return f"its watermark {entry.watermark} is not the end of its split {entry.split.end}"
+        return f"its watermark {label(entry.watermark)} is not the end of its split {label(entry.split.end)}"
     return None
 
 
@@ -111,7 +112,8 @@ def _fill(state: ChainState, entry: HoleFilled) -> str | None:
     if problem:
         return problem
     if entry.watermark != state.head.watermark:
-        return f"it fills a hole, yet its watermark {entry.watermark} is not the head's {state.head.watermark}"
+        own, due = label(entry.watermark), label(state.head.watermark)
+        return f"it fills a hole, yet its watermark {own} is not the head's {due}"
     holes = [(each.hole.start, each.hole.end) for each in state.holes]
     left = without((entry.split.start, entry.split.end), holes)
     return f"it fills {span(*left[0])}, which is no hole of the line" if left else None
@@ -129,7 +131,8 @@ def _skip(state: ChainState, entry: Skip) -> str | None:
     if entry.start >= entry.end:
         return f"{span(entry.start, entry.end)} is empty or ends before it starts"
     if state.edge is not None and entry.start != state.edge:
-        return f"it skips from {entry.start}, the chain ends at {state.edge}"
+        edge = label(state.edge) if state.edge else "nothing"
+        return f"it skips from {label(entry.start)}, the chain ends at {edge}"
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from trainflow.checkpoints.entries import HoleRecord, SplitSummary, TrainedPartition
+from trainflow.samples.partitions import label
 
 #: [start, end)
 Stretch = tuple[datetime, datetime]
@@ -24,10 +25,10 @@ def split_problem(split: SplitSummary) -> str | None:
             return f"{span(tile.start, tile.end)} in the split is empty or ends before it starts"
         if tile.start != edge:
             what = "overlaps what comes before" if tile.start < edge else "leaves a gap that no hole records"
-            return f"{span(tile.start, tile.end)} in the split {what} (expected start {edge.isoformat()})"
+            return f"{span(tile.start, tile.end)} in the split {what} (expected start {label(edge)})"
         edge = tile.end
     if edge != split.end:
-        return f"the split says it ends at {split.end.isoformat()}, its last piece ends at {edge.isoformat()}"
+        return f"the split says it ends at {label(split.end)}, its last piece ends at {label(edge)}"
     if tiles[-1] in split.holes:
         return "the split ends with a hole: a watermark may only pass a hole together with a partition after it"
     return None
@@ -61,4 +62,4 @@ def trained_stretches(split: SplitSummary) -> list[Stretch]:
 
 def span(start: datetime, end: datetime) -> str:
     """A stretch for people."""
-    return f"[{start.isoformat()}, {end.isoformat()})"
+    return f"[{label(start)}, {label(end)})"

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from trainflow.samples.partitions import label
+
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -20,7 +22,7 @@ class Interval(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+        return f"[{label(self.start)}, {label(self.end)})"
 
 
 def by_time(interval: Interval) -> tuple[datetime, datetime]:

@@ -165,7 +165,7 @@ def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
         "metrics": _all(checkpoint.metrics),
         "parent's score": _all(checkpoint.evaluation),
         "params": ", ".join(f"{name}={value}" for name, value in checkpoint.params.items()),
-        "committed": f"{text(checkpoint.at)} UTC",
+        "committed": f"{text(checkpoint.at)}",
         "by": " ".join(filter(None, (checkpoint.by.dag_id, checkpoint.by.run_id, checkpoint.by.hostname))),
         "files": ledger.store.uri(checkpoint.artifacts.path),
     }

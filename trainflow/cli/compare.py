@@ -45,11 +45,12 @@ def compare(
 ) -> int:
     """Compare two checkpoints or branches: metrics over the watermark side by side, and what they were trained on.
 
-    Metrics are scores on samples not seen before where there are any, else the trainer's own.
+    Metrics are scores on samples not seen before, one row for the end of what was scored; or, where nothing was ever
+    evaluated, the trainer's own.
 
-    JSON: {a: {chain, id, sequence, watermark, partitions}, b: {…}, scores: [{watermark, a, b}], common, only_a, only_b
-    (partitions: {start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}), changed:
-    [{a, b}]}.
+    JSON: {a: {chain, id, sequence, watermark, partitions}, b: {…}, measured (evaluation | training), scores:
+    [{watermark, a, b}] (null: none there), common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
+    checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
     """
     from trainflow.checkpoints.compare import compare as difference
 
@@ -126,6 +127,7 @@ def _plain(found: Comparison) -> dict[str, Any]:
     from trainflow.cli.diet import as_json
 
     return {
+        "measured": found.measured,
         "scores": found.scores,
         "common": found.common,
         "only_a": [as_json(meal) for meal in found.only_a],
@@ -149,10 +151,12 @@ def _show(one: Side, other: Side, found: Comparison) -> None:
         }
         for score in found.scores
     ]
-    columns = {"watermark": "TRAINED UP TO"}
+    scored = found.measured == "evaluation"
+    columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
     for name in names:
         columns |= {f"a {name}": f"A {name}", f"b {name}": f"B {name}"}
     if names:
+        typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
         print_rows(rows, columns, as_json=False, empty="")
     typer.echo(f"{found.common} partitions in common, {len(found.changed)} with another content")
     _show_meals("only A", found.only_a)

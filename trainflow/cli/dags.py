@@ -111,7 +111,7 @@ def errors(
     elif not rows:
         typer.echo("every pipeline file that was read is fine")
     for row in [] if as_json else rows:
-        typer.echo(f"{row['message']}  (since {text(row['at'])} UTC)")
+        typer.echo(f"{row['message']}  (since {text(row['at'])})")
         if with_traceback and row["traceback"]:
             typer.echo(row["traceback"])
     return EXIT_FAILED if rows else 0
@@ -262,7 +262,7 @@ def _print_dag(facts: dict[str, Any]) -> None:
         "file": facts["path"],
         "version": f"{facts['version'] or 'not read by an engine'} ({facts['digest'][:19]}…)",
         "state": "paused" if facts["is_paused"] else "",
-        "missing": f"its file does not define it any more, since {text(facts['missing_since'])} UTC"
+        "missing": f"its file does not define it any more, since {text(facts['missing_since'])}"
         if facts["missing_since"]
         else "",
         "tags": ", ".join(document.get("tags", [])),

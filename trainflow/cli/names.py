@@ -46,24 +46,36 @@ def opened_for(dag: str | None) -> AbstractContextManager[Opened]:
 
 
 def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
-    """The row of the DAG. Raises DagNotFound with near matches; InputError for a file that defines not just one."""
+    """The row of the DAG. Raises DagNotFound with near matches; InputError for a file that defines not just one, as it
+    was read last."""
     rows = dags_named(connection, project, name)
+    if len(rows) > 1:
+        from trainflow.metadata import dag_queries
+
+        current = dag_queries.of_path(connection, rows[0].path)
+        rows = [row for row in rows if row.dag_id in current]
     if len(rows) > 1:
         raise InputError(f"{name} defines {len(rows)} DAGs: name one of {', '.join(row.dag_id for row in rows)}")
     return rows[0]
 
 
 def dags_named(connection: Connection, project: Project, name: str) -> list[Row[Any]]:
-    """The rows of the DAG of an id, or of all DAGs of a file. Raises DagNotFound with near matches, InputError."""
+    """The rows of the DAG of an id, or of all DAGs of a file or of the name of one in pipelines/, those of its branches
+    too. Raises DagNotFound with near matches, InputError."""
     from trainflow.metadata import dag_queries
 
     if not is_file(name):
         try:
             return [dag_queries.get(connection, name)]
         except DagNotFound as error:
-            raise DagNotFound(f"{error}{_unread(project, name)}") from None
+            stored = _stored(project, name)
+            ids = dag_queries.of_every_branch(connection, stored) if stored else []
+            if not ids:
+                hint = f". {stored} is there: 'trainflow dags test {stored}' says what it defines" if stored else ""
+                raise DagNotFound(f"{error}{hint}") from None
+            return [dag_queries.get(connection, dag_id) for dag_id in ids]
     path = project.relative(file_named(name))
-    ids = dag_queries.of_path(connection, path)
+    ids = dag_queries.of_every_branch(connection, path)
     if not ids:
         raise InputError(
             f"no DAG of {path} is known yet: an engine reads it ('trainflow start {path}', or 'trainflow standalone'); "
@@ -72,14 +84,13 @@ def dags_named(connection: Connection, project: Project, name: str) -> list[Row[
     return [dag_queries.get(connection, dag_id) for dag_id in ids]
 
 
-def _unread(project: Project, name: str) -> str:
-    """A hint where a file of that name is there and was never read."""
+def _stored(project: Project, name: str) -> str | None:
+    """The file of that name in pipelines/, as the database knows it."""
     for suffix in SUFFIXES:
         path = project.root / "pipelines" / f"{name}{suffix}"
         if path.is_file():
-            stored = project.relative(path)
-            return f". {stored} is there: 'trainflow dags test {stored}' says what it defines"
-    return ""
+            return project.relative(path)
+    return None
 
 
 def read_into_database(here: Opened, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -48,7 +48,9 @@ def text(value: Any) -> str:
         case None:
             return ""
         case datetime():
-            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+            from trainflow.samples.partitions import label
+
+            return label(value)
         case bool():
             return "yes" if value else "no"
         case float():

@@ -136,7 +136,7 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
         counted = f", {made.rows:,} rows" if made.rows is not None else ""
         about = ""
         if made.estimated_seconds is not None:
-            about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])} UTC"
+            about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])}"
         typer.echo(f"{len(made.runs)} runs, {made.partitions:,} partitions{counted}, {made.bytes:,} bytes{about}")
     typer.echo(f"{_WORDS[made.outcome]}: {made.reason}")
     if facts["never_catches_up"]:

@@ -155,6 +155,6 @@ def _show(report: PartitionReport) -> None:
     if trained is None:
         typer.echo("  not trained")
         return
-    typer.echo(f"  trained by checkpoint {trained.sequence} ({trained.checkpoint_id}) at {text(trained.at)} UTC")
+    typer.echo(f"  trained by checkpoint {trained.sequence} ({trained.checkpoint_id}) at {text(trained.at)}")
     if report.republished:
         typer.secho("  published again since: it was trained with other content", fg=typer.colors.YELLOW)

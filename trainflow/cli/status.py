@@ -133,7 +133,7 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
     engine = found.engine
     if engine.alive:
         where = f" on {engine.hostname}" if engine.hostname else ""
-        since = f", since {text(engine.since)} UTC" if engine.since else ""
+        since = f", since {text(engine.since)}" if engine.since else ""
         typer.echo(f"engine: alive (pid {engine.pid}{where}{since})")
     else:
         typer.echo("engine: none is alive")

@@ -17,6 +17,8 @@ from trainflow.serialization.document import DagDocument, decode, version_of
 DAG = Dag.table
 VERSION = DagVersion.table
 PROBLEM = ImportProblem.table
+#: the override that makes a file give the DAGs of another branch
+BRANCH = "branch"
 
 
 def store(connection: Connection, document: DagDocument, data: bytes, source: DagSource, now: datetime) -> int:
@@ -102,8 +104,20 @@ def store_result(
     for parsed in result.dags:
         data = bytes(parsed.document)
         store(connection, decode(data), data, source, now)
-    mark_missing(connection, source.path, [parsed.dag_id for parsed in result.dags], now)
+    present = {parsed.dag_id for parsed in result.dags}
+    mark_missing(connection, source.path, present | _of_other_branches(connection, source), now)
     return None
+
+
+def _of_other_branches(connection: Connection, source: DagSource) -> set[str]:
+    """The DAGs that this file gives when it is read for another branch: this time it was not asked for them."""
+    branch = source.overrides.get(BRANCH)
+    rows = connection.execute(
+        select(DAG.c.dag_id, VERSION.c.source)
+        .join(VERSION, VERSION.c.id == DAG.c.version_id)
+        .where(DAG.c.path == source.path, DAG.c.missing_since.is_(None))
+    )
+    return {row.dag_id for row in rows if row.source.get("overrides", {}).get(BRANCH) != branch}
 
 
 class DefinedTwice(ParseProblem, frozen=True):
@@ -200,7 +214,19 @@ def everything(connection: Connection) -> list[Row[Any]]:
 
 
 def of_path(connection: Connection, path: str) -> list[str]:
-    """Ids of the DAGs a file defines."""
+    """Ids of the DAGs a file gave when it was read last: for one branch."""
+    last = select(func.max(DAG.c.parsed_at)).where(DAG.c.path == path, DAG.c.missing_since.is_(None))
+    return list(
+        connection.execute(
+            select(DAG.c.dag_id)
+            .where(DAG.c.path == path, DAG.c.missing_since.is_(None), DAG.c.parsed_at == last.scalar_subquery())
+            .order_by(DAG.c.dag_id)
+        ).scalars()
+    )
+
+
+def of_every_branch(connection: Connection, path: str) -> list[str]:
+    """Ids of the DAGs a file gives, for whichever branch it is read."""
     return list(
         connection.execute(
             select(DAG.c.dag_id).where(DAG.c.path == path, DAG.c.missing_since.is_(None)).order_by(DAG.c.dag_id)
@@ -266,11 +292,12 @@ def problems(connection: Connection) -> list[Row[Any]]:
 
 
 def overrides_of(connection: Connection, path: str) -> dict[str, str]:
-    """The overrides in force for a file: those of the current version of its DAG."""
+    """The overrides in force for a file: those that it was read with last."""
     source = connection.execute(
         select(VERSION.c.source)
         .join(DAG, DAG.c.version_id == VERSION.c.id)
         .where(DAG.c.path == path, DAG.c.missing_since.is_(None))
+        .order_by(DAG.c.parsed_at.desc())
         .limit(1)
     ).scalar()
     return {} if source is None else dict(source.get("overrides", {}))

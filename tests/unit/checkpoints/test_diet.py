@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from trainflow.checkpoints.begin import adopt, fork
 from trainflow.checkpoints.cascade import undoings
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.compare import compare
+from trainflow.checkpoints.compare import Score, compare
 from trainflow.checkpoints.diet import Diet, diet
 from trainflow.checkpoints.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
 from trainflow.checkpoints.ledger import Ledger
@@ -149,6 +150,19 @@ def test_two_branches_side_by_side(chains: Chains) -> None:
     assert (found.common, found.changed) == (3, [])
     assert [meal.start for meal in found.only_a] == [day(3)]
     assert [meal.start for meal in found.only_b] == [day(4)]
+
+
+def test_scores_and_the_trainers_own_metrics_are_never_mixed(chains: Chains) -> None:
+    """The first checkpoint of a chain was not evaluated: there is nothing to say of it where others were."""
+    one = [replace(each, metrics={"loss": 2.0}, evaluation={}) for each in chains["main"].commit_many(2)]
+    scored = [one[0], replace(one[1], evaluation={"auc": 0.4})]
+    nothing = Diet(CheckpointRef(chains["main"].chain, one[1].id), [])
+
+    trained = compare(one, one[:1], nothing, nothing)
+    found = compare(scored, one[:1], nothing, nothing)
+
+    assert (trained.measured, [each.watermark for each in trained.scores]) == ("training", [day(1), day(2)])
+    assert (found.measured, found.scores) == ("evaluation", [Score(day(2), {"auc": 0.4}, None)])
 
 
 def test_a_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
