@@ -2,7 +2,8 @@
 
 `main` registers commands and turns errors into messages and exit codes: 0 done, 1 the chain or task failed (or an
 audit found something), 2 wrong input, 130 interrupted. `opened` finds the project and opens its database, `output`
-prints tables for people and JSON (stable keys) for programs.
+prints tables for people and JSON (stable keys) for programs. What a person names is looked up in `pipelines` (chains)
+and `names` (DAGs, runs, tasks); `parsed` has a pipeline file read by another process.
 
 Nothing heavy is imported at module level: `trainflow --help` must answer at once.
 """

@@ -100,11 +100,6 @@ class DagProcessor:
                 self._queue.append(known)
         self._next()
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is being read, nothing waits."""
-        return self._parsing is None and not self._queue
-
     def _overrides(self, path: Path) -> dict[str, str]:
         """The `--set` of whoever started the pipeline last: it holds until it is started otherwise."""
         relative = self._project.relative(path)

@@ -1,9 +1,10 @@
 """The engine: the one place that composes scheduler, executor, triggerer, DAG processor and mirror into a process.
 
-Reading order: `lock` (one engine a home), `parts` (what each needs), `engine` (the loop), `mirror` (outbox → MLflow),
-`beginning`, `following`, `follower` (who starts and watches), `situation`, `standing`, `why` (what is going on, and the
-sentence about it), `outlook` (what the next run finds), `plan` (what comes), `trained`, `inspection`, `auditing`
-(chain and samples side by side).
+Reading order: `lock` (one engine a home), `engine` (its parts, and the loop), `leftovers` (what is swept from the
+home), `mirrored_run`, `mirror` (outbox → MLflow), `notifier` (notices → webhook and command), `beginning`, `following`,
+`follower` (who starts and watches), `situation`, `standing`, `waiting`, `why` (what is going on, and the sentence about
+it), `outlook` (what the next run finds), `plan` (what comes), `repairing` (holes that have arrived), `trained`,
+`inspection`, `auditing` (chain and samples side by side).
 
-Everything turns on one reactor in one thread; only the courier to MLflow has a thread of its own.
+Everything turns on one reactor in one thread; only what talks to MLflow and to webhooks has a thread of its own.
 """

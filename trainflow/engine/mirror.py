@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: the deliverer holds about 200 MiB: it ends when there was nothing to deliver for this long
 IDLE_SECONDS = 10.0
+#: an engine that ends waits so long for the delivery in hand; the deliverer finishes it in any case, and a delivery
+#: that is made again changes nothing
+LAST_SECONDS = 1.0
 
 
 class _Job(NamedTuple):
@@ -200,4 +203,4 @@ class Mirror:
         """End the thread and its process."""
         if self._thread is not None:
             self._jobs.put(None)
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=LAST_SECONDS)

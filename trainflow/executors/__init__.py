@@ -1,7 +1,8 @@
 """Executors: hand a workload to where it runs, say how its process ended.
 
-Reading order: `executor` (the contract), `reactor` (how the control plane waits), `supervision` (the socket on which
-attempts of this host reach the execution API), `warm_process` and `local` (the local executor).
+Reading order: `executor` (the contract), `reactor` and `peer` (how the control plane waits and talks), `supervision`
+(the socket on which attempts of this host reach the execution API), `spooled` (what they said while there was none),
+`warm_spawn`, `warm_process`, `pid_watch` and `local` (the local executor).
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

@@ -190,11 +190,6 @@ class StraightResult:
         """The first value of the first row."""
         return self._rows[0][0] if self._rows else None
 
-    def scalar_one_or_none(self) -> Any:
-        """The value. Raises MultipleResultsFound."""
-        row = self.one_or_none()
-        return None if row is None else row[0]
-
     def scalar_one(self) -> Any:
         """The value. Raises NoResultFound, MultipleResultsFound."""
         return self.one()[0]

@@ -17,7 +17,8 @@ A change breaks this when it checks something only while the pipeline runs that 
 lives in `compile` and not in `model`, or when a key is renamed without its name in `trainflow.samples.spec` following.
 
 Reading order: `model` (every key, unit and default; the sections are in `section`, `samples_section`, `store_section`,
-`retention_section`, each with what it becomes), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`,
-`overrides`, `parameters`, `inheritance` (what a stage takes from the file), `circles` (which stages start from which),
-`references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
+`retention_section`, `gates_section`, `adopt_section`, `init_from_section`, each with what it becomes; single values in
+`fields`), `quantities` (what "1h30m" and "2013-01-01" mean), `reading`, `validation`, `overrides`, `parameters`,
+`inheritance` (what a stage takes from the file), `circles` (which stages start from which), `references`, `problems`
+(how wrong input is told), `load` (all of it in order), `compile`.
 """

@@ -1,11 +1,11 @@
-"""Where MLflow is: its URI for this project, the command that serves its web page, the address of a run. No MLflow
-import: the command line uses it."""
+"""Where MLflow is: its URI for this project, the command that serves its web page. No MLflow import: the command line
+uses it."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
@@ -63,13 +63,3 @@ def server_url(host: str, port: int) -> str:
     """The address to open in a browser; a server that listens everywhere is reached on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def experiment_url(server: str, experiment_id: str) -> str:
-    """The page of a pipeline."""
-    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id, safe='')}"
-
-
-def run_url(server: str, experiment_id: str, mlflow_run_id: str) -> str:
-    """The page of a run (of a DagRun, or of a whole chain)."""
-    return f"{experiment_url(server, experiment_id)}/runs/{quote(mlflow_run_id, safe='')}"

@@ -9,7 +9,7 @@ import pytest
 from trainflow.errors import InputError
 from trainflow.settings.home import Home
 from trainflow.settings.model import TrackingSettings
-from trainflow.tracking.ui import experiment_url, run_url, server_command, server_url, target, tracking_uri
+from trainflow.tracking.ui import server_command, server_url, target, tracking_uri
 
 POSTGRES = "postgresql://me:geheim@db/mlflow"
 
@@ -47,11 +47,6 @@ def test_a_server_is_not_served_again(tmp_path: Path) -> None:
 )
 def test_the_address_is_one_a_browser_can_open(host: str, url: str) -> None:
     assert server_url(host, 5000) == url
-
-
-def test_pages_of_experiments_and_runs() -> None:
-    assert experiment_url("http://h:1/", "3") == "http://h:1/#/experiments/3"
-    assert run_url("http://h:1", "3", "abc") == "http://h:1/#/experiments/3/runs/abc"
 
 
 def test_the_engines_side_does_not_import_mlflow() -> None:
