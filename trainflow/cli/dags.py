@@ -260,7 +260,7 @@ def _print_dag(facts: dict[str, Any]) -> None:
         "DAG": facts["dag_id"],
         "description": document.get("description") or "",
         "file": facts["path"],
-        "version": f"{facts['version'] or 'not read by an engine'} ({facts['digest'][:19]}…)",
+        "version": f"{facts['version'] or 'as the file is now'} ({facts['digest'][:19]}…)",
         "state": "paused" if facts["is_paused"] else "",
         "missing": f"its file does not define it any more, since {text(facts['missing_since'])}"
         if facts["missing_since"]
