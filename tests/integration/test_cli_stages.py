@@ -90,6 +90,7 @@ def test_plan_of_a_stage_that_waits(stages: Stages) -> None:
     fine = stages.json("plan", "p", "--stage", "fine")
     assert (fine["outcome"], fine["runs"]) == ("waiting", [])
     assert fine["reason"].startswith("waits for stage base, which has no checkpoint beyond 2013-01-05T00:00Z")
+    assert "then waits: for stage base, which has no checkpoint" in stages.run("plan", "p", "--stage", "fine")
 
 
 def test_audit_proves_every_chain_and_fails_when_one_is_wrong(stages: Stages) -> None:

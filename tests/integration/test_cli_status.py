@@ -361,6 +361,8 @@ def test_why_after_a_failure_and_after_a_gate(home: Home) -> None:
     kind, sentence = home.why()
     assert (kind, "auc >= 0.6: it is 0.1" in sentence) == ("gate", True)
     assert home.json("status")["pipelines"][0]["stopped"] == ["auc >= 0.6: it is 0.1"]
+    assert home.json("plan", "days")["stopped"] == ["auc >= 0.6: it is 0.1"]
+    assert "a gate stopped it: auc >= 0.6: it is 0.1; after 'trainflow resume':" in home.run("plan", "days")[1]
 
 
 def test_why_after_it_was_caught_up(home: Home) -> None:

@@ -124,7 +124,10 @@ def replay_of(
     undone = {each.id for each in kept if each.on_line and (base is None or each.sequence > base.sequence)}
     others = dependents(undone)
     if others:
-        return Refused(f"{', '.join(map(str, others))} started from a checkpoint after {_named([first])}")
+        return Refused(
+            f"{', '.join(map(str, others))} started from a checkpoint after {_named([first])}: replay it by hand with "
+            f"'trainflow checkpoints rewind --before {label(first.start)} --cascade'"
+        )
     return Replay(target, news)
 
 

@@ -75,16 +75,17 @@ def run_line(run: RunLine, view: View) -> str:
     if run.state == "failed":
         return f"{run.dag_id} #{run.number}: failed: {run.failed_task or 'run'}: {run.problem or run.note or ''}"
     if run.checkpoint is None:
-        return f"{run.dag_id} #{run.number}: {run.note or run.state}"
+        return "; ".join(filter(None, (f"{run.dag_id} #{run.number}: {run.note or run.state}", run.late)))
     parts = [
         f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
         f"{day(run.start)} … {day(run.end)}",
-        f"{run.partitions} partitions, {run.rows:,} rows",
+        f"{run.partitions} partitions, {f'{run.holes} holes, ' if run.holes else ''}{run.rows:,} rows",
         " ".join(f"{name} {value:.4g}" for name, value in shown_metrics(run.metrics)[:3]),
         duration(run.seconds),
     ]
     if view.total and run.dag_id == view.dag_id and run is view.new_runs[-1]:
         parts.append(f"{view.trained}/{view.total}")
+    parts.append(run.late or "")
     return " · ".join(part for part in parts if part)
 
 

@@ -29,6 +29,7 @@ _COLUMNS = {
 }
 
 _WORDS = {"caught_up": "then caught up", "waiting": "then waits", "more": "there may be more", "stopped": "then fails"}
+_WAITS = "waits "
 
 
 def register(app: typer.Typer) -> None:
@@ -51,10 +52,11 @@ def plan(
 
     JSON: {chains: [{pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows,
     bytes, holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
-    partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived}]}; of one chain the keys
-    also stand at the top. Estimates come from how long the runs of the newest checkpoints took, and are null without
-    any; finish_at: when runs follow each other from now on. never_catches_up: samples arrive faster than they are
-    trained on. holes_arrived: partitions that were stepped over and are there now, which 'trainflow repair' trains.
+    partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived, stopped}]}; of one chain
+    the keys also stand at the top. Estimates come from how long the runs of the newest checkpoints took, and are null
+    without any; finish_at: when runs follow each other from now on. never_catches_up: samples arrive faster than they
+    are trained on. holes_arrived: partitions that were stepped over and are there now, which 'trainflow repair' trains.
+    stopped: what gates have against the checkpoint that they refused: the runs come after 'trainflow resume'.
     """
     from trainflow.clock import SystemClock
 
@@ -91,6 +93,7 @@ def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, A
         "branch": ledger.chain.branch,
         "head_sequence": ledger.state().head_sequence,
         "watermark": ahead.watermark,
+        "stopped": stop.reasons if (stop := ledger.state().stopped) else [],
         **_prospects(made, pace, ahead.watermark, ledger, inventory),
     }
 
@@ -118,6 +121,8 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
     chain = f"{facts['pipeline']}/{facts['stage']}/{facts['branch']}"
     stands = f"checkpoint {facts['head_sequence']}" if facts["head_sequence"] else "no checkpoint yet"
     typer.echo(f"{chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
+    if facts["stopped"]:
+        typer.secho(f"a gate stopped it: {'; '.join(facts['stopped'])}; after 'trainflow resume':", fg="yellow")
     rows = [
         {
             "number": run.number,
@@ -138,7 +143,7 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
         if made.estimated_seconds is not None:
             about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])}"
         typer.echo(f"{len(made.runs)} runs, {made.partitions:,} partitions{counted}, {made.bytes:,} bytes{about}")
-    typer.echo(f"{_WORDS[made.outcome]}: {made.reason}")
+    typer.echo(f"{_WORDS[made.outcome]}: {made.reason.removeprefix(_WAITS)}")
     if facts["never_catches_up"]:
         typer.secho("at this rate it never catches up: samples arrive faster than they are trained on", fg="yellow")
     if facts["holes_arrived"]:

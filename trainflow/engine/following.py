@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, false, select
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.messages.notice import XCOM_STOPPED
+from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
 from trainflow.metadata import attempt_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.run_queries import RUN
@@ -58,6 +58,10 @@ class RunLine(msgspec.Struct, frozen=True):
     caught_up: bool = False
     #: why it stopped the chain knowingly; a gate, say
     stopped: str | None = None
+    #: partitions that its split stepped over
+    holes: int = 0
+    #: what it found changed behind the chain, and what it did about it
+    late: str | None = None
 
 
 @dataclass
@@ -305,6 +309,8 @@ def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         failed_task=failed.task_id if failed is not None else None,
         caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
         stopped=_stopped(xcoms) if failed is not None else None,
+        holes=split.get("holes", 0) if split else 0,
+        late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
     )
 
 

@@ -9,6 +9,8 @@ import msgspec
 
 #: XCom of a task that stops its chain knowingly: {cause, key, sentence, facts} of the notice
 XCOM_STOPPED = "stopped"
+#: what a run found changed behind its chain, and what it did about it: a sentence for who follows it
+XCOM_LATE_DATA = "late_data"
 
 
 class Event(StrEnum):

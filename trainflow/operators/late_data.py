@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.errors import ChainMoved, CheckpointError, SampleError
+from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import with_options
 from trainflow.samples.partitions import label
@@ -37,7 +38,10 @@ def look_back(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     except SampleError as error:
         ti.log.warning("what was trained on is not compared with what is there now: %s", error)
         return ""
-    return "; ".join(clause for clause in clauses if clause)
+    said = "; ".join(clause for clause in clauses if clause)
+    if said:
+        ti.xcom_push(XCOM_LATE_DATA, said)
+    return said
 
 
 def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.cli.live import Lines
+from trainflow.cli.live import Lines, run_line
 from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
 from trainflow.engine.following import RunLine, TaskLine, View
 
@@ -87,3 +87,11 @@ def test_the_summary_has_a_line_for_each_stage(capsys: pytest.CaptureFixture[str
 def test_dags_of_several_pipelines_are_told_by_their_whole_names(capsys: pytest.CaptureFixture[str]) -> None:
     summary_of_stages([view("one"), view("two.fine")], seconds=1.0, mirrored=None)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["one", "two.fine"]
+
+
+def test_a_line_says_what_was_stepped_over_and_what_changed_behind_the_chain() -> None:
+    made: dict[str, Any] = {"start": NOW, "end": NOW, "partitions": 2, "rows": 80, "checkpoint": {"sequence": 3}}
+    assert run_line(run("m", **made), view("m")).split(" · ")[2:] == ["2 partitions, 80 rows", "1.0s"]
+    line = run_line(run("m", **made, holes=1, late="partition x was published again"), view("m"))
+    assert line.split(" · ")[2:] == ["2 partitions, 1 holes, 80 rows", "1.0s", "partition x was published again"]
+    assert run_line(run("m", late="not replayed"), view("m")) == "m #1: caught up; not replayed"

@@ -305,6 +305,8 @@ def test_a_replay_is_refused_when_another_chain_stands_on_what_it_would_undo(lab
     chain.task("checkpoint")
     assert rewinds(chain) == []
     assert "not replayed: model/main/try started from a checkpoint after" in lab.ti.notes[-1]
+    [told] = [value for (_, task_id, key), value in lab.xcoms.items() if (task_id, key) == ("checkpoint", "late_data")]
+    assert "replay it by hand with 'trainflow checkpoints rewind --before" in told
 
 
 def test_a_partition_that_is_being_written_again_is_not_compared_yet(lab: Any, chain: Chain) -> None:
