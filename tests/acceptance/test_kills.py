@@ -152,6 +152,43 @@ def test_kills_of_everything_in_a_pipeline_with_stages(tmp_path: Path) -> None:
         undisturbed.close()
 
 
+CIRCLE = "stages:\n  first: {init_from: {stage: second}}\n  second: {init_from: {stage: first}}\n"
+#: what the base commits is promoted
+NEWEST = """\
+stages:
+  base: {promote: {alias: champion, when: loss is finite}}
+  newest: {init_from: {stage: base, at: latest}}
+  champion: {init_from: {stage: base, at: promoted}}
+"""
+
+
+@pytest.mark.parametrize(("stages", "names"), [(CIRCLE, "first second"), (NEWEST, "base newest champion")])
+def test_kills_of_everything_in_stages_that_go_on_from_each_other(tmp_path: Path, stages: str, names: str) -> None:
+    """KILLS=100 makes it a storm."""
+    kills = int(os.environ.get("KILLS", "5"))
+    days = max(4, kills // 3)
+    chains = names.split()
+    pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + stages
+    undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
+    project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
+    try:
+        killer = Killer(project, NAME, (FILE,), seed=5)
+        kinds = [killer.random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD]) for _ in range(kills)]
+        for number, kind in enumerate(kinds):
+            # the base may be far ahead of the others, and done
+            killer.kill_after(commits=number * days // kills, kind=kind)
+        killer.finish()
+        for stage in chains:
+            report = project.audit(NAME, stage=stage)
+            assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
+        if stages == CIRCLE:  # the others go on from what is the newest when they get to it
+            assert undisturbed.start(FILE).code == 0
+            assert [contents(project, stage) for stage in chains] == [contents(undisturbed, stage) for stage in chains]
+    finally:
+        project.close()
+        undisturbed.close()
+
+
 def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:
     """What each checkpoint of a chain was trained on, and the digests of its files."""
     return [

@@ -193,6 +193,80 @@ def test_each_day_starts_from_what_the_second_stage_made_of_the_day_before(made:
     assert_audit_is_clean(project, DAYS, DAYS)
 
 
+CIRCLE = {
+    "first": "  first: {init_from: {stage: second}, gates: [GATE]}\n  second: {init_from: {stage: first}}\n",
+    "second": "  first: {init_from: {stage: second}}\n  second: {init_from: {stage: first}, gates: [GATE]}\n",
+}
+
+
+def circle(made: Made, where: str, otherwise: str) -> LiveProject:
+    """Two stages in a circle, of which one does not like what it makes of the second day."""
+    gate = f"{{require: bad < 1, otherwise: {otherwise}}}"
+    project = made(CIRCLE[where].replace("GATE", gate))
+    source = (project.root / "operators/tiny.py").read_text()
+    bad = '"bad": float(ctx.split.partitions[0].start.day == 2)'
+    project.write("operators/tiny.py", source.replace('{"loss": abs(weight)}', f'{{"loss": abs(weight), {bad}}}'))
+    return project
+
+
+def assert_circle_stepped_over_the_second_day(project: LiveProject, where: str) -> None:
+    """The day is in no weights that come after it, and the other stage has trained every day once."""
+    assert origins(project, "first")[:2] == [None, "second 1"]
+    if where == "second":
+        assert [trained(project, "first", number) for number in range(4)] == [
+            [0],
+            [0, 0, 1],
+            [0, 0, 2],
+            [0, 0, 2, 2, 3],
+        ]
+        assert [trained(project, "second", number) for number in range(3)] == [
+            [0, 0],
+            [0, 0, 2, 2],
+            [0, 0, 2, 2, 3, 3],
+        ]
+        assert_audit_is_clean(project, 4, 3)
+    else:
+        assert [trained(project, "first", number) for number in range(3)] == [[0], [0, 0, 2], [0, 0, 2, 2, 3]]
+        # it begins each day with what the first has made of that or the next one
+        assert [trained(project, "second", number) for number in range(4)] == [
+            [0, 0],
+            [0, 0, 1, 2],
+            [0, 0, 2, 2],
+            [0, 0, 2, 2, 3, 3],
+        ]
+        assert_audit_is_clean(project, 3, 4)
+
+
+@pytest.mark.parametrize("where", ["first", "second"])
+def test_a_circle_goes_on_after_a_gate_that_skips(made: Made, where: str) -> None:
+    project = circle(made, where, "skip")
+    start(project)
+    assert_circle_stepped_over_the_second_day(project, where)
+
+
+@pytest.mark.parametrize(("where", "entries"), [("first", 3), ("second", 4)])
+def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(
+    made: Made, where: str, entries: int
+) -> None:
+    project = circle(made, where, "skip")
+    running = project.begin_start(FILE)
+    wait_for(lambda: project.committed("tiny") >= entries, lambda: running.output)
+    for process in project.processes():
+        process.kill()
+    running.wait()
+    shutil.rmtree(project.home.path)
+    start(project)
+    assert_circle_stepped_over_the_second_day(project, where)
+
+
+def test_a_circle_goes_on_after_a_person_skips(made: Made) -> None:
+    project = circle(made, "second", "stop")
+    assert project.start(FILE).code == 1
+    ended = project.run("resume", FILE, "--skip")
+    assert ended.code == 0, ended.output
+    assert_circle_stepped_over_the_second_day(project, "second")
+
+
 def test_a_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:
     project = made("  base:\n  labelled: {init_from: {stage: base}, samples: {lag: 2}}\n")
     start(project)
@@ -231,4 +305,27 @@ def test_new_days_reach_every_stage_as_they_come(made: Made) -> None:
     assert running.wait().code == 130
     assert [trained(project, "fine", number) for number in (2, 3)] == [[0, 1, 2, 2], [0, 1, 2, 3, 3]]
     assert trained(project, "newest")[-1] == 3
-    assert_audit_is_clean(project, 4, 4, 4)
+    # and so they do when it is started again, with a day that came meanwhile
+    publish(project, 4)
+    running = project.begin_start(FILE)
+    wait_for(lambda: project.committed("tiny") == 15, lambda: running.output)
+    running.control_c()
+    assert running.wait().code == 130
+    assert trained(project, "fine") == [0, 1, 2, 3, 4, 4]
+    assert_audit_is_clean(project, 5, 5, 5)
+
+
+def test_what_a_person_promotes_gets_a_stage_going_that_waited_for_it(made: Made) -> None:
+    project = made("  base:\n  tune: {init_from: {stage: base, at: promoted}}\n", days=3)
+    assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
+    assert project.checkpoints("tiny", "tune") == []
+    promote = ("checkpoints", "promote", FILE, "2", "--alias", "champion", "--stage", "base")
+    assert project.run(*promote).code == 0
+    # not the newest one, and nothing comes that could trigger it
+    start(project)
+    assert origins(project, "tune") == ["base 2"] * 3
+    assert [trained(project, "tune", number) for number in range(3)] == [[0, 0, 1], [0, 1, 1], [0, 1, 2]]
+    rewind = ("checkpoints", "rewind", FILE, "--to", "1", "--stage", "base", "--cascade")
+    assert project.run(*rewind).code == 0
+    assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
+    assert_audit_is_clean(project, 3, 0)

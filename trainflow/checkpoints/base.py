@@ -2,8 +2,8 @@
 
 `same_watermark`, forwards: the base has trained up to W, and the stage trains, from that checkpoint, on what lies
 between its own watermark and W. With feedback: the base comes after the stage in a circle, and the stage goes on from
-the base's checkpoint at its own watermark. `latest`, `promoted`: the newest (promoted) one; the split is the stage's
-own business.
+the base's checkpoint at its own watermark, or, where the base has stepped over what led there, from the one before.
+`latest`, `promoted`: the newest (promoted) one; the split is the stage's own business.
 
 A pin is an upper bound: what the base has committed after it is the business of the run that *that* commit triggers.
 Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless somebody
@@ -34,7 +34,8 @@ class BaseChain(msgspec.Struct, frozen=True):
 
     #: the number of its newest entry
     sequence: int
-    watermark: datetime | None
+    #: the exclusive end of what was trained or skipped; None: nothing yet
+    edge: datetime | None
     #: not pruned, in the order of their sequence; those a rewind left behind included
     kept: list[CheckpointSummary]
     #: alias → checkpoint
@@ -60,15 +61,16 @@ def base_chain(ledger: Ledger, watermark: datetime | None, pin: Pin | None = Non
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
     kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept()
-    return BaseChain(state.sequence, state.watermark, kept, state.promoted)
+    return BaseChain(state.sequence, state.edge, kept, state.promoted)
 
 
 class StartFrom(msgspec.Struct, frozen=True):
     """The run starts from one of `bases`, in the order of their watermarks.
 
     `bounded`: it is the first of them that has reached the end of the split, and no split goes beyond the last one.
-    Otherwise there is one, and it bounds nothing. `last`: the newest one the pin allows; `again_before`: as long as the
-    stage's own watermark is before this moment, there is more to start from (None: always).
+    Otherwise there is one, and it bounds nothing. `last`: the newest one the pin allows, promoted or not;
+    `again_before`: as long as the stage's own watermark is before this moment, there is more to start from (None:
+    always).
     """
 
     bases: list[Base]
@@ -78,7 +80,10 @@ class StartFrom(msgspec.Struct, frozen=True):
 
 
 class FromNothing(msgspec.Struct, frozen=True):
-    """The first run of a stage that begins a circle: there is nothing to start from."""
+    """A stage that begins a circle, and nothing to start from: its first run, or all that its base was to train on up
+    to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
+
+    again_before: datetime | None = None
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -155,12 +160,13 @@ def _newest(
     newer = base.line[-1].sequence if base.line else 0
     if pin is not None and not init.once and allowed and newer > allowed[-1].sequence:
         return Wait(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
+    newest = allowed[-1:]
     if init.at == "promoted":
         names = {init.alias: base.promoted.get(init.alias)} if init.alias else base.promoted
         allowed = [summary for summary in allowed if summary.id in names.values()]
     if allowed:
-        return StartFrom([_base(allowed[-1])], _base(allowed[-1]))
-    if init.feedback and watermark is None:
+        return StartFrom([_base(allowed[-1])], _base(newest[0]))
+    if init.feedback and (watermark is None or (base.edge is not None and not base.line)):
         return FromNothing()
     what = "has promoted no checkpoint" if init.at == "promoted" else "has no checkpoint"
     return Wait(f"waits for {_who(init)}, which {what} yet")
@@ -169,18 +175,38 @@ def _newest(
 def _one_round_back(
     init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary], watermark: datetime | None
 ) -> Choice:
+    reached = _reached(base, allowed)
+    # a round that ends where the base has been already may be followed by the next one at once
+    again_before = None if reached is None else reached + _A_MOMENT
     if watermark is None:
-        return FromNothing()
-    found = [summary for summary in allowed if summary.watermark == watermark]
-    if found:
-        # a round that ends where the base has been already may be followed by the next one at once
-        return StartFrom([_base(found[-1])], _base(allowed[-1]), again_before=allowed[-1].watermark + _A_MOMENT)
-    if base.watermark is not None and base.watermark > watermark and base.line == allowed:
+        return FromNothing(again_before)
+    if reached is None or reached < watermark:
+        return Wait(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
+    found = [summary for summary in allowed if summary.watermark <= watermark][-1:]
+    if not _is_last_before(watermark, found, allowed):
         return Refusal(
-            f"{_who(init)} has no checkpoint at {label(watermark)} (any more) and has gone on to "
-            f"{label(base.watermark)}: rewind it to a checkpoint at a watermark of this stage, or rewind this one"
+            f"the checkpoint of {_who(init)} at {label(watermark)} was pruned, and it has gone on to {label(reached)}: "
+            "rewind it to a checkpoint at a watermark of this stage, or rewind this one"
         )
-    return Wait(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
+    if not found:
+        return FromNothing(again_before)
+    return StartFrom([_base(found[0])], _base(allowed[-1]), again_before=again_before)
+
+
+def _reached(base: BaseChain, allowed: list[CheckpointSummary]) -> datetime | None:
+    """How far the base has come. What it skipped after its head counts, unless a pin says that this is later news."""
+    if allowed == base.line:
+        return base.edge
+    return allowed[-1].watermark if allowed else None
+
+
+def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed: list[CheckpointSummary]) -> bool:
+    """Whether the base has committed nothing between `found` (the last one kept, if any) and `watermark`: it stepped
+    over what is there. Else that was pruned."""
+    if found and found[0].watermark == watermark:
+        return True
+    later = next((summary for summary in allowed if summary.watermark > watermark), None)
+    return later is None or later.number == (found[0].number if found else 0) + 1
 
 
 def _ahead(

@@ -55,11 +55,11 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     if isinstance(choice, Wait | Refusal):
         return Outlook(state.watermark, waits=choice.reason)
     if isinstance(choice, FromNothing):
-        return Outlook(None)
+        return Outlook(state.watermark)
     forked = state.watermark is None and is_fork(init.chain, ledger.chain)
     found = base.find(choice.last.id)
     return Outlook(
-        watermark=choice.last.watermark if forked else state.watermark,
+        watermark=choice.bases[-1].watermark if forked else state.watermark,
         bounds=tuple(each.watermark for each in choice.bases) if choice.bounded else (),
         pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
         pinned_run=found.run_id if found else None,

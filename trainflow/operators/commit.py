@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from trainflow.samples.split import Split
 
 XCOM_MORE = "more"
+#: the head once this run's split is passed: committed, or stepped over
+XCOM_PASSED = "passed"
 
 
 class CommitCheckpointOperator(SplitOperator):
@@ -58,7 +60,9 @@ class CommitCheckpointOperator(SplitOperator):
     checkpoint is committed, and the next commit deletes what is left. `followers` are the stages that start from
     checkpoints of this chain: those that one of them has not passed yet are kept.
 
-    XCom `more` of a stage that starts from a base: whether there is more to start from, so that it triggers itself.
+    XComs of a stage that starts from a base: `more` says whether there is more to start from, so that it triggers
+    itself; `passed` names the head, also when the split was skipped (None: the chain was rewound), and in a circle the
+    stage that waits for this one is triggered with it.
 
     Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri", "promoted"}; None when a gate skipped
     the split or rewound the chain (XCom `gate` says which).
@@ -107,6 +111,7 @@ class CommitCheckpointOperator(SplitOperator):
         tell_given_up(ti, done)
         # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
         self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
+        self._tell_passed(head, (head.id, head.sequence) if isinstance(done, Skip) else None, ti)
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=True)
         return None
@@ -129,6 +134,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _committed(self, checkpoint: Checkpoint, ledger: Ledger, head: Head, ti: TaskInstance) -> dict[str, Any]:
         self._tell_whether_more(head, checkpoint.watermark, ti)
+        self._tell_passed(head, (checkpoint.id, checkpoint.sequence), ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
         ti.record_checkpoint(
             CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
@@ -152,6 +158,12 @@ class CommitCheckpointOperator(SplitOperator):
     def _tell_whether_more(head: Head, trained: datetime | None, ti: TaskInstance) -> None:
         if head.base is not None or head.again_before is not None:
             ti.xcom_push(XCOM_MORE, trained is None or head.goes_on(trained))
+
+    @staticmethod
+    def _tell_passed(head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance) -> None:
+        if head.base is not None or head.again_before is not None:
+            named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
+            ti.xcom_push(XCOM_PASSED, named)
 
     def _promoted(
         self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance

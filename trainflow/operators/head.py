@@ -37,7 +37,7 @@ class Head(msgspec.Struct, frozen=True):
     base: ChainKey | None = None
     #: the checkpoints of `base` that the split may choose between, in the order of their watermarks
     bases: list[Base] = msgspec.field(default_factory=list)
-    #: the newest checkpoint of `base` that the run may use
+    #: the newest checkpoint of `base` that the run knows of: newer ones are the business of the runs they trigger
     last: Base | None = None
     #: a split ends at or before the watermark of the base that it starts from
     bounded: bool = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainflow.checkpoints.base import BaseChain, Choice, Refusal, StartFrom, Wait, base_chain, choose
+from trainflow.checkpoints.base import BaseChain, Choice, FromNothing, Refusal, Wait, base_chain, choose
 from trainflow.checkpoints.init_from import Base
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators.init_from import is_fork
@@ -43,11 +43,11 @@ def from_base(
         if init.chain.pipeline != head.pipeline and not base.line:
             raise CheckpointNotFound(f"chain {init.chain} in {head.store} has no checkpoint yet: train it first")
         return msgspec.structs.replace(head, waits=choice.reason)
-    if not isinstance(choice, StartFrom):
-        return msgspec.structs.replace(head, again_before=_NEVER)
+    if isinstance(choice, FromNothing):
+        return msgspec.structs.replace(head, again_before=choice.again_before or _NEVER)
     begins_at = head.watermark
     if begins_at is None and is_fork(init.chain, head.chain):
-        begins_at = choice.last.watermark
+        begins_at = choice.bases[-1].watermark
     return msgspec.structs.replace(
         head,
         watermark=begins_at,

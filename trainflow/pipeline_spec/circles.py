@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainflow.checkpoints.gates import SKIP
 from trainflow.pipeline_spec.init_from_section import InitFromSection
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, suggest
@@ -40,6 +41,8 @@ def wrong_bases(spec: PipelineSpec) -> Iterator[tuple[Location, str]]:
         problem = _unknown(spec, name, init) or _impossible(spec, name, stage, init)
         if problem:
             yield (*at, "stage") if init.stage else at, problem
+        elif is_feedback(spec, name):
+            yield from _wrong_rounds(spec, name)
 
 
 def _unknown(spec: PipelineSpec, name: str, init: InitFromSection) -> str | None:
@@ -67,6 +70,36 @@ def _impossible(spec: PipelineSpec, name: str, stage: StageSpec, init: InitFromS
             "a circle begins with at: same_watermark or latest"
         )
     return None
+
+
+def _wrong_rounds(spec: PipelineSpec, first: str) -> Iterator[tuple[Location, str]]:
+    """Why a circle would come to a halt: the stage that begins it goes on once the others have passed its watermark,
+    and they never would."""
+    others = _bases(spec, first)
+    for name in others[: others.index(first)] if first in others else ():
+        init, at = spec.stages[name].init_from, ("stages", name)
+        if init is None or init.at not in (None, "same_watermark"):
+            continue
+        for key, problem in _wrong_samples(spec, first, name):
+            yield (*at, "samples", key), problem
+        skips = [number for number, gate in enumerate(spec.stages[name].gates) if gate.otherwise == SKIP]
+        if skips and name != others[0]:
+            yield (*at, "gates", skips[0], "otherwise"), (
+                f"stages {first}, {', '.join(reversed(others[: others.index(first)]))} are a circle: in the middle of "
+                "one a split cannot be skipped, what comes after it would wait for ever; gate it in the first stage or "
+                "in the last"
+            )
+
+
+def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[str, str]]:
+    begins, own = spec.stages[first].samples, spec.stages[name].samples
+    waits = f"stage {first!r}, which starts from it one round later, would wait for ever"
+    if own.start > begins.start:
+        yield "start", f"after the start of stage {first!r}: nothing here would be trained up to there, and {waits}"
+    elif begins.length % own.length or (begins.start - own.start) % own.length:
+        yield "length", f"a partition of stage {first!r} may end inside one of stage {name!r}, and {waits}"
+    if own.gaps.then == SKIP and own.path != begins.path:
+        yield "gaps", f"other samples than those of stage {first!r}: where only these have a gap, {waits}; then: fail"
 
 
 def _never_begun(spec: PipelineSpec, base: str, circle: bool) -> str | None:

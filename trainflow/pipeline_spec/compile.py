@@ -16,7 +16,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.followers import Follower
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
-from trainflow.operators.commit import XCOM_MORE, CommitCheckpointOperator
+from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.python import PythonOperator
@@ -63,7 +63,8 @@ class _Stage(NamedTuple):
         init = self.spec.init_from
         assert init is not None
         chain = ChainKey(self.pipeline.pipeline, self.name, self.pipeline.branch)
-        return Follower(chain, init.at or "same_watermark", init.once)
+        feedback = is_feedback(self.pipeline, self.name)
+        return Follower(chain, init.at or "same_watermark", init.once, feedback)
 
 
 def compile_pipeline(spec: PipelineSpec) -> tuple[DAG, ...]:
@@ -210,8 +211,10 @@ def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XCom
     Then, and only then, the samples task ends skipped; where it did because of a base of this stage, it names no
     checkpoint, and nothing is triggered.
     """
-    # a run whose split was skipped, or that rewound its chain, has committed nothing to start from
-    options: dict[str, Any] = {"conf": {"init_from": committed}, "when": committed}
+    # a run whose split was skipped, or that rewound its chain, has committed nothing to start from; in a circle the
+    # stage that begins it is waiting all the same
+    passed = committed[XCOM_PASSED] if is_feedback(stage.pipeline, follower.name) else committed
+    options: dict[str, Any] = {"conf": {"init_from": passed}, "when": passed}
     if not follower.follows:
         caught_up = split[XCOM_TRAINED]
         options = {"conf": {"init_from": caught_up}, "when": caught_up, "trigger_rule": TriggerRule.ALL_SKIPPED}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -20,8 +20,14 @@ PROMOTED = InitFrom(BASE, "promoted")
 ONCE = InitFrom(BASE, "latest", once=True)
 
 
-def chain(*days: int, gone: tuple[int, ...] = (), off: tuple[int, ...] = (), promoted: int | None = None) -> BaseChain:
-    """A checkpoint a day, named by the day its watermark is; `gone`: pruned, `off`: rewound."""
+def chain(
+    *days: int,
+    gone: tuple[int, ...] = (),
+    off: tuple[int, ...] = (),
+    promoted: int | None = None,
+    skipped: int | None = None,
+) -> BaseChain:
+    """A checkpoint a day, named by the day its watermark is; `gone`: pruned, `off`: rewound, `skipped`: up to there."""
     kept = [
         CheckpointSummary(
             id=f"c{number}",
@@ -43,7 +49,8 @@ def chain(*days: int, gone: tuple[int, ...] = (), off: tuple[int, ...] = (), pro
     ]
     aliases = {} if promoted is None else {"best": f"c{promoted}"}
     line = [summary.watermark for summary in kept if summary.on_line]
-    return BaseChain(len(days) + len(off), line[-1] if line else None, kept, aliases)
+    edge = line[-1] if line else None
+    return BaseChain(len(days) + len(off), at(skipped) if skipped else edge, kept, aliases)
 
 
 def pin(number: int, sequence: int | None = None) -> Pin:
@@ -116,12 +123,47 @@ def test_few_are_offered_and_the_last_one_is_among_them() -> None:
         (chain(1, 2), None, None, FromNothing),
         (chain(1, 2), 3, None, Wait),
         (chain(1, 2, 3), 3, pin(2), Wait),
-        (chain(1, 3), 2, None, Refusal),
+        (chain(1, 2, skipped=3), 4, None, Wait),
+        # what was skipped after the pinned one and the one before is later news
+        (chain(1, 2, skipped=3), 3, pin(1), Wait),
         (chain(1, 2, 3, gone=(2,)), 2, None, Refusal),
+        (chain(1, 2, 3, 4, gone=(2,)), 3, None, StartFrom),
+        (chain(1, 2, 4, gone=(2,)), 3, None, Refusal),
+        (chain(1, 2, gone=(1,)), 1, None, Refusal),
+        # the base has skipped all there was: the stage goes on by itself
+        (chain(skipped=2), 3, None, Wait),
+        (chain(skipped=2), 2, None, FromNothing),
+        (chain(3), 2, None, FromNothing),
     ],
 )
 def test_back(base: BaseChain, own: int | None, told: Pin | None, expected: type[Choice]) -> None:
     assert isinstance(choose(BACK, base, at(own), None, told), expected)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "told", "expected"),
+    [
+        (chain(1, 2, skipped=3), 3, None, "c2"),
+        (chain(1, 2, skipped=3), 3, pin(2), "c2"),
+        # and afterwards the same
+        (chain(1, 2, 4), 3, None, "c2"),
+        (chain(1, 2, 4, gone=(1,)), 3, None, "c2"),
+    ],
+)
+def test_back_to_the_one_before_what_the_base_stepped_over(
+    base: BaseChain, own: int, told: Pin | None, expected: str
+) -> None:
+    assert offered(choose(BACK, base, at(own), None, told)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "until"),
+    [(chain(1, 2, 3), None, 3), (chain(1, skipped=3), 1, 3), (chain(skipped=3), 2, 3), (chain(), None, None)],
+)
+def test_back_goes_on_as_far_as_the_base_has_been(base: BaseChain, own: int | None, until: int | None) -> None:
+    choice = choose(BACK, base, at(own), None)
+    assert isinstance(choice, StartFrom | FromNothing)
+    assert choice.again_before == (None if until is None else day(until) + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("own", "again"), [(3, False), (2, True)])
@@ -170,10 +212,21 @@ def test_the_newest_is_not_there_or_another_runs(init: InitFrom, base: BaseChain
     assert says in choice.reason
 
 
+@pytest.mark.parametrize("told", [None, pin(3)])
+def test_a_promoted_one_that_is_not_the_newest_leaves_nothing_to_wait_for(told: Pin | None) -> None:
+    base = chain(1, 2, 3, promoted=2)
+    choice = choose(PROMOTED, base, None, None, told)
+    assert isinstance(choice, StartFrom)
+    assert (offered(choice), choice.last.id) == (["c2"], "c3")
+    # what the run hands on when it triggers itself is as good
+    assert choose(PROMOTED, base, day(1), None, pin(3, choice.last.sequence)) == choice
+
+
 def test_a_circle_of_the_latest_begins_with_nothing_once() -> None:
     init = InitFrom(BASE, "latest", feedback=True)
     assert choose(init, chain(), None, None) == FromNothing()
     assert isinstance(choose(init, chain(), day(1), None), Wait)
+    assert choose(init, chain(skipped=1), day(1), None) == FromNothing()
 
 
 @pytest.mark.parametrize("init", [AHEAD, BACK, LATEST, PROMOTED, ONCE])

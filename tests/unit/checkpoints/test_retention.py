@@ -226,6 +226,13 @@ def test_what_a_following_stage_has_not_passed_is_needed(follower: Follower, hea
     assert still_needed(follower, after(head), line(5).recent) == {f"c{each}" for each in needed}
 
 
+def test_the_stage_that_begins_a_circle_needs_the_one_before_what_was_stepped_over() -> None:
+    kept = [each for each in line(5).recent if each.id != "c3"]
+    for feedback, needed in ((True, {"c2", "c4", "c5"}), (False, {"c4", "c5"})):
+        follower = Follower(ChainKey("f"), "same_watermark", feedback=feedback)
+        assert still_needed(follower, after(3), kept) == needed
+
+
 def test_pruning_keeps_what_a_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
     made = [each.id for each in writer.commit_many(5)]
     fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))

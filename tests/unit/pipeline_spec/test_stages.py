@@ -190,6 +190,25 @@ def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[
             "  b: {mode: latest, init_from: {pipeline: other, stage: base}}\n",
             "11:57: stages.b.init_from.stage: with mode: latest nothing tells this stage what another pipeline commits",
         ),
+        (
+            "  a: {init_from: {stage: b}}\n  b: {init_from: {stage: a}, samples: {start: 2013-01-02}}\n",
+            "12:47: stages.b.samples.start: after the start of stage 'a': nothing here would be trained up to there",
+        ),
+        (
+            "  a: {init_from: {stage: b}, samples: {length: 6h, path: '{start:%Y-%m-%dT%H}'}}\n"
+            "  b: {init_from: {stage: a}}\n",
+            "4:11: samples.length: a partition of stage 'a' may end inside one of stage 'b', and stage 'a', which",
+        ),
+        (
+            "  a: {init_from: {stage: b}}\n  b: {init_from: {stage: a}, samples: {path: 'b/{start:%Y-%m-%d}', "
+            "gaps: {then: skip}}}\n",
+            "12:74: stages.b.samples.gaps: other samples than those of stage 'a': where only these have a gap, stage",
+        ),
+        (
+            "  a: {init_from: {stage: c}}\n  b: {init_from: {stage: a}, gates: [{require: x > 0, otherwise: skip}]}\n"
+            "  c: {init_from: {stage: b}}\n",
+            "12:66: stages.b.gates[0].otherwise: stages a, b, c are a circle: in the middle of one a split cannot be",
+        ),
     ],
 )
 def test_what_cannot_be(stages: Stages, text: str, told: str) -> None:
@@ -253,10 +272,8 @@ def again(stage, head, committed):
     )
 
 
-def tell(stage, committed):
-    TriggerDagRunOperator(
-        task_id=f"next_{stage}", trigger_dag_id=f"m.{stage}", conf={"init_from": committed}, when=committed
-    )
+def tell(stage, told):
+    TriggerDagRunOperator(task_id=f"next_{stage}", trigger_dag_id=f"m.{stage}", conf={"init_from": told}, when=told)
 
 
 with DAG("m.base", **OPTIONS):
@@ -280,7 +297,7 @@ for stage, init_from in {
         again(stage, head, committed)
         other = {"back": "forth", "forth": "back"}.get(stage)
         if other:
-            tell(other, committed)
+            tell(other, committed["passed"] if other == "back" else committed)
 
 with DAG("m.once", **OPTIONS):
     head, split, committed = chain("once", {"stage": "base", "once": True})

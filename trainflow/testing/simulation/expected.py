@@ -12,7 +12,7 @@ class BaseRule(StrEnum):
 
     FIRST_ONLY = "only the first one has a base"
     REACHES_END = "the first of the base's that has trained as far"
-    AT_BEGINNING = "the base's at the beginning of the split; none at the beginning of all"
+    AT_BEGINNING = "the base's last one up to the beginning of the split, if there is one"
     PROMOTED = "one that was promoted"
     ANY = "any"
 

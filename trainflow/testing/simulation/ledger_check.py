@@ -223,7 +223,7 @@ class ChainCheck:
             case BaseRule.FIRST_ONLY:
                 right = (origin is None) == (entry["parent_id"] is not None)
             case BaseRule.AT_BEGINNING:
-                right = origin is None if self.watermark is None else base is not None and base.line.watermark == start
+                right = self._is_last_before(start, base)
             case BaseRule.REACHES_END:
                 right = base is not None and base.line.watermark is not None and base.line.watermark >= end
                 before = self._everybody.get(base.entry["parent_id"] or "") if base is not None else None
@@ -234,6 +234,15 @@ class ChainCheck:
                 right = base is not None
         if not right:
             raise Violation("the base is the right one", f"{entry['id']} of {self.key}: {origin} is not '{rule}'")
+
+    def _is_last_before(self, start: datetime, base: Kept | None) -> bool:
+        """Whether the base's chain went on from `base` (None: from nothing) to beyond `start`, or did not go on."""
+        if base is not None and (base.line.watermark is None or base.line.watermark > start):
+            return False
+        parent = base.entry["id"] if base is not None else None
+        others = [each for each in self._everybody.values() if each.entry["id"] not in self.kept]
+        after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
+        return self.watermark is None or all(moment is not None and moment > start for moment in after)
 
     def _check_decided(self, entry: Entry) -> None:
         refused = (entry.get("refused") or {}).get("checkpoint_id")

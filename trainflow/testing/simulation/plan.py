@@ -123,9 +123,7 @@ def scene_of(seed: int) -> Scene:
     """The scene of a seed."""
     random = Random(f"scene {seed}")
     shape = random.choice(_SHAPES)
-    # a stage that goes on from the one after it has nowhere to go when that skips what it has trained
-    gates = ("stop", "rewind 1") if shape is Shape.FEEDBACK else ("stop", "skip", "rewind 1")
-    gate = random.choice(gates) if random.random() < 0.2 else None
+    gate = random.choice(("stop", "skip", "rewind 1")) if random.random() < 0.2 else None
     # whatever a stage ends with comes: what is missing at the end is no hole, there is nothing after it
     last = 2 if shape is Shape.LAGGED else 1
     size = max(last, random.choice((1, 1, 2, 2, 2, 3, 3, 4)))

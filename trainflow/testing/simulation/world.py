@@ -273,13 +273,14 @@ class World:
         )
 
     def _goes_no_further(self, key: ChainKey) -> bool:
-        """Whether a chain is where its base is, which has stepped over the rest."""
+        """Whether a chain has passed its base, which has stepped over the rest."""
         chain = self.ledger.chains[key]
         for document in self.pipeline.documents.values():
             facts = document.chain
             if facts and facts.init_from and ChainKey(facts.pipeline, facts.stage, facts.branch) == key:
                 base = self.ledger.chains[facts.init_from.chain]
-                return base.edge == self.table.end and base.watermark in (None, chain.edge)
+                behind = base.watermark is None or (chain.edge is not None and base.watermark <= chain.edge)
+                return base.edge == self.table.end and behind
         return False
 
     @property
@@ -294,8 +295,6 @@ class World:
         ledger, refused, now = Ledger(self.store, chain.key), chain.stopped or "", self.clock.now()
         # who always tries again never comes to an end
         decision = 0 if self.decisions > MOST_DECISIONS else int(choice * 4)
-        if self.scene.shape is Shape.FEEDBACK and decision in (1, 2):
-            decision = 0  # a circle comes to a halt where one of its stages steps aside
         try:
             if decision == 1:
                 skip_refused(ledger, refused, by=Author(), now=now)
