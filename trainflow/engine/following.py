@@ -179,7 +179,7 @@ class Following:
             self._ended.add(row.id)
             line = _run_line(connection, row, self._versions)
             self.totals.add(line)
-            self.last_run = line
+            self.last_run = last_of(self.last_run, line)
             if line.checkpoint is not None and row.dag_id == self.dag_id:
                 self._watermark = datetime.fromisoformat(line.checkpoint["watermark"])
                 self._head_uri = line.checkpoint["uri"]
@@ -276,6 +276,13 @@ class Following:
         if not self.totals.partitions or total is None or trained is None:
             return None
         return max(0, total - trained) * elapsed / self.totals.partitions
+
+
+def last_of(before: RunLine | None, ended: RunLine) -> RunLine:
+    """The run that says how it ended: the newest, whichever ended last; or one that failed."""
+    if before is None or ended.state == DagRunState.FAILED or ended.dag_id != before.dag_id:
+        return ended
+    return ended if ended.number > before.number else before
 
 
 def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:

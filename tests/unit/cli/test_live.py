@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.cli.live import Lines, run_line
 from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
-from trainflow.engine.following import RunLine, TaskLine, View
+from trainflow.engine.following import RunLine, TaskLine, View, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -95,3 +95,11 @@ def test_a_line_says_what_was_stepped_over_and_what_changed_behind_the_chain() -
     line = run_line(run("m", **made, holes=1, late="partition x was published again"), view("m"))
     assert line.split(" · ")[2:] == ["2 partitions, 1 holes, 80 rows", "1.0s", "partition x was published again"]
     assert run_line(run("m", late="not replayed"), view("m")) == "m #1: caught up; not replayed"
+
+
+def test_a_run_that_ends_after_its_successor_is_not_the_last_one_unless_it_failed() -> None:
+    late, caught_up = run("m", number=4), run("m", number=5)
+    assert last_of(None, late) == last_of(late, late) == late
+    assert last_of(late, caught_up) == last_of(caught_up, late) == caught_up
+    failed, other = run("m", number=4, state="failed"), run("m.fine", number=1)
+    assert (last_of(caught_up, failed), last_of(caught_up, other)) == (failed, other)
