@@ -84,7 +84,7 @@ def run_line(run: RunLine, view: View) -> str:
         duration(run.seconds),
     ]
     if view.total and run.dag_id == view.dag_id and run is view.new_runs[-1]:
-        parts.append(f"{view.trained}/{view.total}")
+        parts.append(f"{view.trained or 0}/{view.total}")
     parts.append(run.late or "")
     return " · ".join(part for part in parts if part)
 
@@ -149,8 +149,8 @@ def _panel(view: View, now: datetime) -> RenderableType:
     facts.add_column(style="dim")
     facts.add_column()
     if view.total:
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(view.total, view.trained or 0, width=40), f"{view.trained}/{view.total} partitions")
+        bar, reached = Table.grid(padding=(0, 1)), view.trained or 0
+        bar.add_row(ProgressBar(view.total, reached, width=40), f"{reached}/{view.total} partitions")
         facts.add_row("trained", bar)
     elif view.trained is not None:
         facts.add_row("trained", f"{view.trained} partitions")
@@ -199,7 +199,7 @@ def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
     table.add_row("pipeline", view.dag_id)
     table.add_row("outcome", outcome(last))
     table.add_row("runs", f"{view.runs} checkpoints committed in {duration(seconds)}")
-    if view.total or view.trained:
+    if view.trained is not None and (view.total or view.trained):
         table.add_row("partitions", f"{view.trained} of {view.total}" if view.total else f"{view.trained}")
     if view.rows:
         table.add_row("rows", f"{view.rows:,} ({view.rows / seconds:,.0f} rows/s)" if seconds else f"{view.rows:,}")

@@ -147,6 +147,8 @@ class Following:
         self._ended: set[int] = set()
         self._cursor = 0
         self._watermark = watermark
+        #: whether anything has said where the chain is
+        self._knows_head = watermark is not None
         self._head_uri: str | None = None
 
     def begins_after(self, dag_run_id: int) -> None:
@@ -182,6 +184,7 @@ class Following:
             self.last_run = last_of(self.last_run, line)
             if line.checkpoint is not None and row.dag_id == self.dag_id:
                 self._watermark = datetime.fromisoformat(line.checkpoint["watermark"])
+                self._knows_head = True
                 self._head_uri = line.checkpoint["uri"]
             elif row.dag_id == self.dag_id:
                 # a run that committed nothing still says where the chain is
@@ -216,6 +219,8 @@ class Following:
             return
         document, _ = self._versions.get(connection, run.version_id)
         head = results_by_role(document, xcom_queries.of_run(connection, run.id)).get("checkpoint")
+        if isinstance(head, dict):
+            self._knows_head = True
         if isinstance(head, dict) and head.get("watermark"):
             self._watermark = datetime.fromisoformat(head["watermark"])
             self._head_uri = head["uri"]
@@ -269,6 +274,8 @@ class Following:
             return None, None
         length = timedelta(seconds=samples.length_seconds)
         total = (samples.end - samples.start) // length if samples.end else None
+        if not self._knows_head:
+            return None, total
         trained = (self._watermark - samples.start) // length if self._watermark else 0
         return max(0, trained), total
 

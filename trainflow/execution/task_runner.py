@@ -20,6 +20,7 @@ from trainflow.errors import (
     EngineError,
     FailException,
     InputError,
+    LedgerCorrupt,
     RescheduleException,
     SkipException,
     TaskDeferred,
@@ -40,6 +41,8 @@ log = logging.getLogger("trainflow.task")
 
 #: exit code of an attempt that reported a failure; the report decides, the code is for whoever looks at processes
 FAILED_EXIT_CODE = 1
+#: what no further try could get over: a ledger that was edited stays so until a person restores it
+_FOR_GOOD = (FailException, LedgerCorrupt)
 
 
 def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
@@ -197,7 +200,7 @@ class _Attempt:
         if isinstance(error, TimeoutError):
             self._kill()
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return self._failed(error, message, retryable=not isinstance(error, FailException))
+        return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
         log.error("the task failed: %s", message, exc_info=error)

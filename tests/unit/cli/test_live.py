@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.cli.live import Lines, run_line
+from trainflow.cli.live import Lines, run_line, summary
 from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
 from trainflow.engine.following import RunLine, TaskLine, View, last_of
 
@@ -103,3 +103,11 @@ def test_a_run_that_ends_after_its_successor_is_not_the_last_one_unless_it_faile
     assert last_of(late, caught_up) == last_of(caught_up, late) == caught_up
     failed, other = run("m", number=4, state="failed"), run("m.fine", number=1)
     assert (last_of(caught_up, failed), last_of(caught_up, other)) == (failed, other)
+
+
+def test_a_summary_says_nothing_of_partitions_that_nobody_could_count(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that fails before it has read the ledger has not trained 0 partitions."""
+    summary(view("flights", trained=None, total=365), seconds=1.0, mirrored=None)
+    assert "partitions" not in capsys.readouterr().out
+    summary(view("flights", trained=0, total=365), seconds=1.0, mirrored=None)
+    assert "0 of 365" in capsys.readouterr().out
