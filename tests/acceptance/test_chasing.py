@@ -98,9 +98,12 @@ def test_new_days_are_trained_on_as_they_come_through_stops_and_kills(chasing: L
     assert ended.code == 130, ended.output
     chasing.wait_until_quiet()
     publish(chasing, 6)
-    running = chasing.begin_start(FILE)
+    # the run that waits keeps the pipeline it began with, and that is said
+    running = chasing.begin_start(FILE, "--set", "description=changed")
     wait_for_commits(chasing, 5, running)
     assert_rows_of_days(chasing, 7)
+    assert "tiny: goes on with run " in running.output
+    assert "began before the pipeline was changed" in running.output
 
     # the engine is killed while it waits
     wait_for(lambda: deferred(chasing) == 1, "the next wait")

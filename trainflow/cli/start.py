@@ -164,6 +164,7 @@ def _as_engine(
         _read(engine, path, overrides, ahead)
         begin = begin or begin_training
         followings = begin(engine.database, project, settings, project.relative(path), clock.now())
+        _say_what_goes_on(followings)
         engine.reactor.wake()
         _say_ready(ready)
         return _Session(engine, followings, plain=plain).run()
@@ -302,6 +303,7 @@ def _as_follower(
         parsed = parse(project, settings, path, overrides)
         with Follower(project, settings) as follower:
             followings = follower.begin(path, overrides, parsed, begin)
+            _say_what_goes_on(followings)
             _say_ready(ready)
             return _follow(follower, followings, plain=plain)
     except KeyboardInterrupt:
@@ -334,6 +336,17 @@ def _follow(follower: Follower, followings: list[Following], *, plain: bool) -> 
     undelivered = (0, None) if follower.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
+
+
+def _say_what_goes_on(followings: list[Following]) -> None:
+    """A run keeps the version of the pipeline it began with: nobody should wonder why a change does nothing yet."""
+    for each in followings:
+        if each.outdated is not None:
+            typer.echo(
+                f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed and "
+                "keeps what it began with; the run after it has the change. To have it now: 'trainflow runs cancel "
+                f"{each.dag_id} {each.outdated}', then start again"
+            )
 
 
 def _say_ready(descriptor: int | None) -> None:

@@ -51,10 +51,13 @@ def begin_or_follow(
     by_chain = {_key(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
     roots: dict[str, int] = {}
+    outdated: dict[str, str] = {}
     for document in documents:
         unfinished = run_queries.unfinished_of(connection, document.dag_id)
         if unfinished:
             roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
+            if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
+                outdated[document.dag_id] = unfinished[0].run_id
             continue
         conf = _due(connection, document, by_chain, triggered, look)
         if conf is not None:
@@ -70,6 +73,7 @@ def begin_or_follow(
             roots=every,
             followed=followed,
             watermark=_watermark(each.chain, look),
+            outdated=outdated.get(each.dag_id),
         )
         for each in documents
         if each.dag_id in roots or (each.chain and each.chain.init_from)

@@ -130,8 +130,11 @@ class Following:
         roots: frozenset[int],
         followed: frozenset[str] = frozenset(),
         watermark: datetime | None = None,
+        outdated: str | None = None,
     ) -> None:
         self.dag_id = dag_id
+        #: the run that is gone on with, where the pipeline was changed since it began
+        self.outdated = outdated
         self.chain = chain
         self._roots = sorted(roots)
         mine = RUN.c.dag_id == dag_id
