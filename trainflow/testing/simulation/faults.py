@@ -364,7 +364,8 @@ def _trouble(kind: str, lasts: int = 1) -> Callable[[World, int], bool]:
 
 def _tear(world: World, choice: int) -> bool:
     """Only when training is over, and nobody commits: between the look at the files and the entry nobody can notice."""
-    if any(process.work.workload.task_id in ("train", "commit") for process in world.running):
+    running = [process for home in world.homes for process in home.running]
+    if any(process.work.workload.task_id in ("train", "commit") for process in running):
         return False
     world.ledger.follow()
     written = [file.path for key in world.ledger.chains for file in world.store.files(key.artifacts)]

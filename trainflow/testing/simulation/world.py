@@ -72,6 +72,7 @@ class Surface:
         if scene.gate:
             # a run whose checkpoint was refused fails, once for all
             self.expected_errors.add("FailException")
+        self.homes: list[World] = []
 
 
 class World:
@@ -79,6 +80,9 @@ class World:
 
     def __init__(self, surface: Surface, database: SimulatedDatabase, project: Project) -> None:
         scene = self.scene = surface.scene
+        surface.homes.append(self)
+        #: those beside it on the surface, and it
+        self.homes = surface.homes
         self.clock, self.table, self.store = surface.clock, surface.table, surface.store
         self.pipeline, self.files, self.ledger = surface.pipeline, surface.files, surface.ledger
         self.arrivals = surface.arrivals
