@@ -169,7 +169,7 @@ def test_bad_samples_stop_the_chain_before_them(quick: LiveProject) -> None:
     pq.write_table(pa.table({"row": [160]}), bad)
     ended = quick.start(FILE)
     assert ended.code == 1, ended.output
-    assert re.search(r"samples: .*2024-01-05.*'?x'?", ended.output), ended.output
+    assert re.search(r"stopped: .*2024-01-05.*'?x'?", ended.output), ended.output
     before = quick.committed(NAME)
 
     bad.write_bytes(b"PAR1 this is no Parquet file")
@@ -181,7 +181,7 @@ def test_bad_samples_stop_the_chain_before_them(quick: LiveProject) -> None:
     shutil.rmtree(folder_of(quick, 4))
     ended = quick.start(FILE)
     assert ended.code == 1, ended.output
-    assert re.search(r"samples: .*2024-01-05.*missing", ended.output), ended.output
+    assert re.search(r"stopped: .*2024-01-05.*missing", ended.output), ended.output
 
     publish(quick, 4)
     quick.wait_until_quiet()
