@@ -75,9 +75,10 @@ def test_a_killed_warm_worker_takes_nobody_with_it(host: Host, executor: LocalEx
     waiting = [workload(host, "waits", number) for number in range(2)]
     for each in waiting:
         executor.queue_workload(each)
-    host.until(lambda: len(host.api.claims) == 2)
     worker = executor.warm_process
     assert worker is not None
+    # a child may claim before its worker has said that it was launched
+    host.until(lambda: len(host.api.claims) == len(worker.children) == 2)
     os.kill(worker.pid, signal.SIGKILL)
     host.until(lambda: executor.warm_process is not worker)
     assert host.exits == []
@@ -93,9 +94,9 @@ def test_a_killed_warm_worker_takes_nobody_with_it(host: Host, executor: LocalEx
 def test_an_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor) -> None:
     waiting = workload(host, "waits")
     executor.queue_workload(waiting)
-    host.until(lambda: host.api.claims)
     worker = executor.warm_process
     assert worker is not None
+    host.until(lambda: host.api.claims and worker.children)
     os.kill(worker.pid, signal.SIGKILL)
     host.until(lambda: executor.warm_process is not worker)
     os.kill(host.api.claims[waiting.key].pid, signal.SIGKILL)
