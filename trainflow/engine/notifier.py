@@ -115,7 +115,6 @@ class Notifier:
         if not jobs:
             return
 
-
         def keep(connection: Connection) -> None:
             for job in jobs:
                 notification_queries.taken(connection, job.id, job.taken_by, now, "nobody to tell")
