@@ -26,7 +26,7 @@ promote: {alias: champion, when: auc >= 0.85}
 """
 
 #: as good as `quality.json` says of the day; a training of the same day with another seed is as good as `again` says
-GOOD = '''\
+GOOD = """\
 import json
 from operators import tiny
 
@@ -39,7 +39,7 @@ def train(ctx):
     again = before.exists() and before.read_text() != str(ctx.seed)
     before.write_text(str(ctx.seed))
     return {"auc": known["again" if again else day]}
-'''
+"""
 BAD_DAY = {"1": 0.7, "2": 0.8, "3": 0.5, "4": 0.9, "again": 0.75}
 
 

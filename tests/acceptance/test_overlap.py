@@ -21,12 +21,12 @@ from trainflow.testing.tiny_project import (
 
 pytestmark = pytest.mark.slow
 
-EXPORT = '''
+EXPORT = """
 
 def export(ctx):
     hold("hold-export")
     note("exported", ctx.checkpoint.sequence, len(np.load(ctx.checkpoint.path / "rows.npy")))
-'''
+"""
 TAIL = 'after_commit:\n  - {name: export, function: "operators.tiny:export"}\n'
 
 

@@ -245,9 +245,7 @@ def test_a_circle_goes_on_after_a_gate_that_skips(made: Made, where: str) -> Non
 
 
 @pytest.mark.parametrize(("where", "entries"), [("first", 3), ("second", 4)])
-def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(
-    made: Made, where: str, entries: int
-) -> None:
+def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(made: Made, where: str, entries: int) -> None:
     project = circle(made, where, "skip")
     running = project.begin_start(FILE)
     wait_for(lambda: project.committed("tiny") >= entries, lambda: running.output)

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.slow
 #: of the project `tiny`
 DAYS = 9
 
-IGNORES_BEING_STOPPED = '''
+IGNORES_BEING_STOPPED = """
 
 def train_stubbornly(ctx):
     import signal
 
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     return train(ctx)
-'''
+"""
 
 
 def hold(project: LiveProject, name: str = "hold") -> None:

@@ -47,6 +47,7 @@ SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
 ME = Author("person")
 FAR = day(9_999)
 
+
 class Work:
     """All that is ever done to a chain, in steps that may each be done again."""
 

@@ -621,9 +621,7 @@ def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
     url = f"s3://{s3.make_bucket()}/store"
     store = json.dumps({"url": url, "storage_options": s3.storage_options})
     (days.root / "pipelines/remote.yaml").write_text(YAML.replace("days", "remote") + f"store: {store}\n")
-    writer = ChainWriter(
-        open_store(url, storage_options=s3.storage_options), days.root / "scratch", ChainKey("remote")
-    )
+    writer = ChainWriter(open_store(url, storage_options=s3.storage_options), days.root / "scratch", ChainKey("remote"))
     writer.commit(days=3)
 
     assert days.json("audit", "remote")["partitions"] == 3

@@ -133,4 +133,3 @@ def test_status_and_why_say_what_a_stage_waits_for(stages: Stages) -> None:
     assert fine["waits"].startswith("waits for stage base")
     said = stages.run("why", "p.fine")
     assert said.startswith("p.fine: no run of it is in this home: it waits for stage base, which has no checkpoint")
-

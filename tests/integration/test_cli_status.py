@@ -75,22 +75,16 @@ class Home:
             )
             if start:
                 row = run_queries.by_id(connection, key)
-                run_queries.start(
-                    connection, row, dag_queries.Versions(), NOW - timedelta(minutes=4), mirrored=True
-                )
+                run_queries.start(connection, row, dag_queries.Versions(), NOW - timedelta(minutes=4), mirrored=True)
         return key
 
     def task(self, run: int, task_id: str, state: str, **values: Any) -> int:
         """Put a task where its attempts would have brought it."""
         with self.database.transaction() as connection:
             connection.execute(
-                update(TASK)
-                .where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)
-                .values(state=state, **values)
+                update(TASK).where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id).values(state=state, **values)
             )
-            rows = connection.execute(
-                TASK.select().where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)
-            ).all()
+            rows = connection.execute(TASK.select().where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)).all()
         return int(rows[0].id)
 
     def finish(self, run: int, to: DagRunState, note: str | None = None, seconds: float = 60.0) -> None:

@@ -200,7 +200,6 @@ def test_a_base_that_was_rewound_is_waited_for(home: Home) -> None:
     assert home.begin() == {"p.base": {}}
 
 
-
 def test_runs_of_before_are_not_part_of_what_is_followed(home: Home) -> None:
     home.read(LINE)
     home.run("p.fine", "before", end=True)

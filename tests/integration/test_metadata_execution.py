@@ -80,8 +80,7 @@ def everything(plane: ControlPlane) -> dict[str, list[Any]]:
 
     with plane.database.reading() as connection:
         return {
-            table.name: [tuple(row) for row in connection.execute(select(table))]
-            for table in METADATA.sorted_tables
+            table.name: [tuple(row) for row in connection.execute(select(table))] for table in METADATA.sorted_tables
         }
 
 

@@ -68,9 +68,7 @@ def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def start_from_the_base_again(patch: pytest.MonkeyPatch) -> None:
     """A stage that starts from its base once starts from it at each run."""
     real = checkpoint.parse_init_from
-    patch.setattr(
-        checkpoint, "parse_init_from", lambda *given: msgspec.structs.replace(real(*given), once=False)
-    )
+    patch.setattr(checkpoint, "parse_init_from", lambda *given: msgspec.structs.replace(real(*given), once=False))
 
 
 def forget_the_base(patch: pytest.MonkeyPatch) -> None:
@@ -214,9 +212,7 @@ PLANTED = [
     Planted(pass_everything, {**THREE, "gate": "stop", "bad": (1,)}, {"gates"}),
     # either the next run commits, or a person is told that there is nothing to decide
     Planted(forget_a_stop, {**THREE, "gate": "stop", "bad": (1,)}, {"gates", "ChainMoved"}, (F.TRIGGER,)),
-    Planted(
-        forget_what_was_skipped, {**THREE, "gate": "skip", "bad": (1,)}, {"skips are holes", "exactly once"}
-    ),
+    Planted(forget_what_was_skipped, {**THREE, "gate": "skip", "bad": (1,)}, {"skips are holes", "exactly once"}),
     Planted(repair_what_is_no_hole, THREE, {"repair"}, (F.REPAIR,)),
     Planted(replay_nothing, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),
     Planted(replay_to_the_wrong_place, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),

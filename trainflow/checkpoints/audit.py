@@ -187,8 +187,7 @@ def _check_joints(work: _Audit) -> None:
             )
         if edge is not None and entry.split.start != edge:
             work.ledger_problems.append(
-                f"{name} begins at {label(entry.split.start)}, before it the chain had trained up to "
-                f"{label(edge)}"
+                f"{name} begins at {label(entry.split.start)}, before it the chain had trained up to {label(edge)}"
             )
         edge = entry.watermark
 

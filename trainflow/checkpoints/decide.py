@@ -74,9 +74,7 @@ def skip_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, rea
     return entry
 
 
-def rewind_refused(
-    ledger: Ledger, refused: str, count: int, *, by: Author, now: datetime, reason: str = ""
-) -> Rewind:
+def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now: datetime, reason: str = "") -> Rewind:
     """Go back `count` checkpoints and train forward again from there.
 
     Raises ChainMoved, InputError when there are not so many, or when another stage or branch went on from one of them.

@@ -95,9 +95,7 @@ class RewindBy(msgspec.Struct, frozen=True):
 Verdict = Pass | Stop | SkipSplit | RewindBy
 
 
-def judge(
-    gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float], past: Past
-) -> Verdict:
+def judge(gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float], past: Past) -> Verdict:
     """What to do with a trained checkpoint: `metrics` are its own, `previous` its parent's."""
     failed = [(gate, why) for gate in gates if (why := gate.failure(metrics, previous))]
     if not failed:

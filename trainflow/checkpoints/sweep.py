@@ -72,9 +72,7 @@ def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
 
 def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Leftover]:
     head = ledger.state().head
-    found = sweep_partials(
-        ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run
-    )
+    found = sweep_partials(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
     return [Leftover("partial", each.path, each.files, each.size, each.modified) for each in found]
 
 

@@ -10,9 +10,7 @@ from trainflow.checkpoints.gates import Pass, Past, RewindBy, SkipSplit, Stop, V
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 
-def verdict_of(
-    request: CommitRequest, state: ChainState, line: Callable[[], Sequence[CheckpointSummary]]
-) -> Verdict:
+def verdict_of(request: CommitRequest, state: ChainState, line: Callable[[], Sequence[CheckpointSummary]]) -> Verdict:
     """Commit it, or what else. `state` is that of the chain before; `line` is read when a gate refuses."""
     parent, evaluation = state.head, request.evaluation or {}
     current = {**request.metrics, **evaluation}

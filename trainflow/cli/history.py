@@ -41,9 +41,7 @@ def rewind(
     before: str | None = typer.Option(
         None, "--before", metavar="DATE", help="To the newest checkpoint that has trained nothing from then on."
     ),
-    cascade: bool = typer.Option(
-        False, "--cascade", help="Rewind later stages that went on from what is undone, too."
-    ),
+    cascade: bool = typer.Option(False, "--cascade", help="Rewind later stages that went on from what is undone, too."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be rewound."),
     reason: str = typer.Option("", "--reason", help="Why; it is kept in the ledger."),
     stage: str | None = STAGE,

@@ -61,9 +61,7 @@ class Chain(NamedTuple):
         from trainflow.operators.storage import open_chain_store, store_url
 
         url = store_url(self.document.store or None, self.settings)
-        store = open_chain_store(
-            url, given=self.access.store_options, settings=self.settings, root=self.project.root
-        )
+        store = open_chain_store(url, given=self.access.store_options, settings=self.settings, root=self.project.root)
         return Ledger(store, key or self.key)
 
     @property

@@ -58,9 +58,7 @@ def status(
     lines = [facts(situation, standing_of(situation, found, now)) for situation in found.situations]
     if as_json:
         count, reason = found.undelivered
-        print_json(
-            {"engine": found.engine, "undelivered": count, "undelivered_reason": reason, "pipelines": lines}
-        )
+        print_json({"engine": found.engine, "undelivered": count, "undelivered_reason": reason, "pipelines": lines})
     else:
         _show(found, lines)
     return 0

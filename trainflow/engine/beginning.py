@@ -44,9 +44,7 @@ def begin(database: Database, project: Project, settings: Settings, stored_path:
     return database.write(lambda connection: begin_or_follow(connection, documents, look, now))
 
 
-def begin_or_follow(
-    connection: Connection, documents: list[DagDocument], look: Look, now: datetime
-) -> list[Following]:
+def begin_or_follow(connection: Connection, documents: list[DagDocument], look: Look, now: datetime) -> list[Following]:
     """What is followed, one a DAG, in the order of the file's stages."""
     by_chain = {_key(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}

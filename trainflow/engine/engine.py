@@ -462,5 +462,3 @@ def _unless_away(what: str) -> Iterator[None]:
 
 def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:
     return None
-
-

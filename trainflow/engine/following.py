@@ -199,10 +199,7 @@ class Following:
     def _move_cursor(self, connection: Connection) -> None:
         """Everything up to the oldest run that has not ended needs no second look."""
         oldest = connection.execute(
-            select(RUN.c.id)
-            .where(self._told_open, RUN.c.state.in_(_OPEN))
-            .order_by(RUN.c.id)
-            .limit(1)
+            select(RUN.c.id).where(self._told_open, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id).limit(1)
         ).scalar()
         newest = max(self._ended, default=self._cursor)
         self._cursor = max(self._cursor, newest if oldest is None else min(newest, oldest - 1))
@@ -210,11 +207,7 @@ class Following:
 
     @staticmethod
     def _open(connection: Connection, which: ColumnElement[bool]) -> list[Any]:
-        return list(
-            connection.execute(
-                select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)
-            )
-        )
+        return list(connection.execute(select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)))
 
     def _see_head(self, connection: Connection, run: Any) -> None:
         """The head that the run under way read: where the chain was before it."""

@@ -43,9 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     estimated_seconds: float | None
 
 
-def plan(
-    samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace
-) -> Plan:
+def plan(samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []
     watermark = ahead.watermark

@@ -135,9 +135,7 @@ def _missing_file(situation: Situation, _standing: Standing | None, _now: dateti
 def _paused(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
     if not situation.paused:
         return None
-    return Answer(
-        Kind.PAUSED, f"it is paused: 'trainflow dags unpause {situation.dag_id}' lets it go on"
-    )
+    return Answer(Kind.PAUSED, f"it is paused: 'trainflow dags unpause {situation.dag_id}' lets it go on")
 
 
 def _no_triggerer(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:

@@ -33,9 +33,7 @@ _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 class Connection:
     """The attempt's line to the engine of its home."""
 
-    def __init__(
-        self, home: Home, *, outage_seconds: float, clock: Clock, sleep: Callable[[float], None]
-    ) -> None:
+    def __init__(self, home: Home, *, outage_seconds: float, clock: Clock, sleep: Callable[[float], None]) -> None:
         self._home = home
         self._outage_seconds = outage_seconds
         self._clock = clock

@@ -30,13 +30,10 @@ def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], Non
     try:
         loaded = dag_files.load(request.source, project)
         dags = [
-            ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content))))
-            for dag in loaded.dags.values()
+            ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content)))) for dag in loaded.dags.values()
         ]
     except PipelineFileError as error:
-        return ParseResult(
-            problem=ParseProblem(str(error), _traceback(error), error.path, error.line, error.column)
-        )
+        return ParseResult(problem=ParseProblem(str(error), _traceback(error), error.path, error.line, error.column))
     except InputError as error:
         path = str(project.absolute(request.source.path))
         return ParseResult(problem=ParseProblem(f"{path}: {error}", _traceback(error), path))

@@ -95,5 +95,3 @@ class WarmProcess:
 
 def _nothing(_process: WarmProcess) -> None:
     return None
-
-

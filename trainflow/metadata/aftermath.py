@@ -118,9 +118,7 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
     if exit.signal is not None:
         name = signal.Signals(exit.signal).name if exit.signal in set(signal.Signals) else f"signal {exit.signal}"
         if exit.signal in _FROM_OUTSIDE:
-            return ExitJudgement(
-                lost=True, message=f"the process was killed ({name}) before it reported an outcome"
-            )
+            return ExitJudgement(lost=True, message=f"the process was killed ({name}) before it reported an outcome")
         return ExitJudgement(
             lost=False, message=f"the process crashed ({name}) before it reported an outcome: see the log"
         )

@@ -93,8 +93,6 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
     )
 
 
-
-
 def under_way(connection: Connection) -> set[str]:
     """Every attempt that has not ended, as far as task instances know."""
     held = (TASK.c.state.in_(sorted(UNFINISHED)), TASK.c.attempt_id.is_not(None))

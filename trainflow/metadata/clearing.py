@@ -62,5 +62,3 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
     for row in rows.all():
         xcom_queries.forget(connection, row.dag_run_id, row.task_id, row.map_index)
     return moved
-
-

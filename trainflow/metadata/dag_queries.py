@@ -25,9 +25,7 @@ def store(connection: Connection, document: DagDocument, data: bytes, source: Da
     """Make `document` the current version of its DAG; the same content is the same version. Returns its id."""
     digest = version_of(data)
     version = connection.execute(
-        select(VERSION.c.id, VERSION.c.source).where(
-            VERSION.c.dag_id == document.dag_id, VERSION.c.digest == digest
-        )
+        select(VERSION.c.id, VERSION.c.source).where(VERSION.c.dag_id == document.dag_id, VERSION.c.digest == digest)
     ).one_or_none()
     source_value = msgspec.to_builtins(source)
     if version is None:
@@ -135,9 +133,7 @@ def _defined_twice(dag_id: str, path: str, other: str) -> str:
 
 def defined_by(connection: Connection, dag_id: str) -> str | None:
     """The file that defines a DAG now."""
-    return connection.execute(
-        select(DAG.c.path).where(DAG.c.dag_id == dag_id, DAG.c.missing_since.is_(None))
-    ).scalar()
+    return connection.execute(select(DAG.c.path).where(DAG.c.dag_id == dag_id, DAG.c.missing_since.is_(None))).scalar()
 
 
 def forget_file(connection: Connection, path: str, now: datetime) -> None:

@@ -142,9 +142,7 @@ def take_over(connection: Connection, service_ids: Collection[int], service_id: 
     rows = list(connection.execute(_HELD_BY_LOCKED, {"services": list(service_ids)}))
     ids = [row.id for row in rows]
     for start in range(0, len(ids), 500):
-        connection.execute(
-            update(TASK).where(TASK.c.id.in_(ids[start : start + 500])).values(service_id=service_id)
-        )
+        connection.execute(update(TASK).where(TASK.c.id.in_(ids[start : start + 500])).values(service_id=service_id))
     return rows
 
 
@@ -168,5 +166,3 @@ def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
     connection.execute(
         update(TASK).where(TASK.c.service_id == service_id, TASK.c.state.in_(sorted(HELD))).values(heartbeat_at=now)
     )
-
-

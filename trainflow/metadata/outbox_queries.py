@@ -51,9 +51,7 @@ def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row
 
 def delivered(connection: Connection, outbox_id: int, now: datetime) -> None:
     """It is in the mirror."""
-    connection.execute(
-        update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=None)
-    )
+    connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=None))
 
 
 def failed(connection: Connection, ids: Collection[int], *, reason: str, delay: timedelta, now: datetime) -> None:

@@ -53,9 +53,7 @@ def _move_statement(leaving: frozenset[DagRunState], to: DagRunState, columns: t
         if to not in RUN_MOVES[source]:
             raise IllegalTransition(f"a run never goes from {source} to {to}")
     bound = {name: bindparam(f"b_{name}", type_=RUN.c[name].type) for name in columns}
-    return (
-        update(RUN).where(RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving))).values(state=to, **bound)
-    )
+    return update(RUN).where(RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving))).values(state=to, **bound)
 
 
 def create(
@@ -274,9 +272,7 @@ def finish(
     values = {"note": note} if note is not None else {}
     move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
     if mirrored:
-        outbox_queries.add(
-            connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now
-        )
+        outbox_queries.add(connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now)
 
 
 def cancel(
@@ -376,9 +372,7 @@ _UNFINISHED_OF = (
 
 def unfinished_names(connection: Connection) -> list[tuple[str, str]]:
     """(dag id, run id) of every run that has not ended."""
-    statement = select(RUN.c.dag_id, RUN.c.run_id).where(
-        RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING])
-    )
+    statement = select(RUN.c.dag_id, RUN.c.run_id).where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
     return [(row.dag_id, row.run_id) for row in connection.execute(statement)]
 
 
@@ -418,6 +412,4 @@ def descendants(connection: Connection, root_id: int) -> list[Row[Any]]:
 
 def remember_mlflow(connection: Connection, dag_run_id: int, uri: str, mlflow_run_id: str) -> None:
     """Where the mirror shows this run."""
-    connection.execute(
-        update(RUN).where(RUN.c.id == dag_run_id).values(mlflow_uri=uri, mlflow_run_id=mlflow_run_id)
-    )
+    connection.execute(update(RUN).where(RUN.c.id == dag_run_id).values(mlflow_uri=uri, mlflow_run_id=mlflow_run_id))

@@ -56,8 +56,5 @@ _RUNNING_OF = (
     .group_by(RUN.c.dag_id)
 )
 _OLDEST_QUEUED = (
-    select(RUN)
-    .where(RUN.c.dag_id == bindparam("dag"), *_QUEUED)
-    .order_by(RUN.c.number)
-    .limit(bindparam("most"))
+    select(RUN).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
 )

@@ -170,12 +170,7 @@ def next_due_at(connection: Connection) -> datetime | None:
     return connection.execute(_NEXT_DUE).scalar()
 
 
-_NEXT_DUE = (
-    select(TASK.c.retry_at)
-    .where(_WAITS_FOR_ITS_TIME)
-    .order_by(TASK.c.retry_at)
-    .limit(1)
-)
+_NEXT_DUE = select(TASK.c.retry_at).where(_WAITS_FOR_ITS_TIME).order_by(TASK.c.retry_at).limit(1)
 
 
 def by_key(connection: Connection, key: AttemptKey) -> Any | None:
@@ -237,9 +232,7 @@ _UPDATE_PROGRESS = (
 
 def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> None:
     """Remember how much of its split a running attempt has saved, where that is more than before."""
-    connection.execute(
-        _UPDATE_SAVED_ROWS, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_rows": rows}
-    )
+    connection.execute(_UPDATE_SAVED_ROWS, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_rows": rows})
 
 
 _UPDATE_SAVED_ROWS = (

@@ -88,9 +88,7 @@ def _values_statement(one_index: bool, some_tasks: bool) -> Select[Any]:
     statement = (
         select(XCOM.c.task_id, XCOM.c.value)
         .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
-        .where(
-            RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"), XCOM.c.key == bindparam("key")
-        )
+        .where(RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"), XCOM.c.key == bindparam("key"))
         .order_by(XCOM.c.created_at)
     )
     if one_index:
@@ -117,7 +115,5 @@ def prior_values(
 
 def of_run(connection: Connection, dag_run_id: int) -> dict[tuple[str, str], Any]:
     """(task id, key) → value, for a whole run."""
-    rows = connection.execute(
-        select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value).where(XCOM.c.dag_run_id == dag_run_id)
-    )
+    rows = connection.execute(select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value).where(XCOM.c.dag_run_id == dag_run_id))
     return {(task_id, key): msgspec.json.decode(value) for task_id, key, value in rows}

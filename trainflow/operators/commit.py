@@ -165,9 +165,7 @@ class CommitCheckpointOperator(SplitOperator):
             named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
             ti.xcom_push(XCOM_PASSED, named)
 
-    def _promoted(
-        self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance
-    ) -> list[str]:
+    def _promoted(self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance) -> list[str]:
         """The aliases that the checkpoint has got; somebody is told of each."""
         if not self.promote:
             return []
@@ -230,9 +228,7 @@ class CommitCheckpointOperator(SplitOperator):
         kept = (*self.retention, KeepLatest(MOST_AHEAD + 1)) if tails else self.retention
 
         try:
-            gone = prune(
-                ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers
-            )
+            gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers)
         except Exception as error:
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
             return "retention could not be applied"

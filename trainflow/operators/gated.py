@@ -50,6 +50,4 @@ def tell_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:
         start, end, target = refused.start, refused.end, entry.to_checkpoint_id
         ti.set_note(f"rewound to {f'checkpoint {target}' if target else 'before the first checkpoint'}: {reasons}")
         facts = {"action": "rewind", "to": target}
-    ti.xcom_push(
-        XCOM_GATE, {**facts, "reasons": refused.reasons, "start": start.isoformat(), "end": end.isoformat()}
-    )
+    ti.xcom_push(XCOM_GATE, {**facts, "reasons": refused.reasons, "start": start.isoformat(), "end": end.isoformat()})

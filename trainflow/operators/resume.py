@@ -94,9 +94,7 @@ class SavePoints:
         self._hold()
         return self._stop.requested
 
-    def save(
-        self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float
-    ) -> bool:
+    def save(self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float) -> bool:
         """See `TrainContext.save`."""
         rows = rows_of(position)
         if not self._held:
@@ -182,9 +180,7 @@ class NoSaves:
     saved: Saved | None = None
     stopping = False
 
-    def save(
-        self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float
-    ) -> bool:
+    def save(self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float) -> bool:
         """Check what is given, and do nothing."""
         rows_of(position)
         _encoded(position, state or {})

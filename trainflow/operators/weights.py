@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def from_base(
-    head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None
-) -> Head:
+def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None) -> Head:
     """`head` with what its base offers; both chains are in `store`. `samples` is the stage's own table.
 
     Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose

@@ -84,11 +84,12 @@ def _wrong_rounds(spec: PipelineSpec, first: str) -> Iterator[tuple[Location, st
             yield (*at, "samples", key), problem
         skips = [number for number, gate in enumerate(spec.stages[name].gates) if gate.otherwise == SKIP]
         if skips and name != others[0]:
-            yield (*at, "gates", skips[0], "otherwise"), (
-                f"stages {first}, {', '.join(reversed(others[: others.index(first)]))} are a circle: in the middle of "
-                "one a split cannot be skipped, what comes after it would wait for ever; gate it in the first stage or "
-                "in the last"
+            circle = ", ".join((first, *reversed(others[: others.index(first)])))
+            problem = (
+                f"stages {circle} are a circle: in the middle of one a split cannot be skipped, what comes after it "
+                "would wait for ever; gate it in the first stage or in the last"
             )
+            yield (*at, "gates", skips[0], "otherwise"), problem
 
 
 def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[str, str]]:

@@ -56,7 +56,6 @@ class _Stage(NamedTuple):
         stages = self.pipeline.stages.items()
         return [_Stage(self.pipeline, name, spec) for name, spec in stages if base_of(self.pipeline, name) == self.name]
 
-
     @property
     def as_follower(self) -> Follower:
         """As the retention of its base knows it."""

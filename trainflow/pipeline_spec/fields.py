@@ -59,8 +59,6 @@ def _exists(reference: str, info: ValidationInfo) -> str:
     return reference
 
 
-
-
 def _names_or_types(value: Any) -> Any:
     return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
 

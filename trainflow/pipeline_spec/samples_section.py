@@ -73,9 +73,7 @@ def _policy_alone(value: Any) -> Any:
 
 Republish = Annotated[
     RepublishedSection,
-    BeforeValidator(
-        _policy_alone, json_schema_input_type=Literal["ignore", "alert", "replay"] | RepublishedSection
-    ),
+    BeforeValidator(_policy_alone, json_schema_input_type=Literal["ignore", "alert", "replay"] | RepublishedSection),
 ]
 
 

@@ -161,9 +161,7 @@ def _limit_with_lag(samples: Samples) -> datetime | None:
     return None if end is None else end - samples.lag * length_of(samples)
 
 
-def _too_early(
-    samples: Samples, start: datetime, watermark: datetime | None, seen: Seen
-) -> Waiting | CaughtUp | None:
+def _too_early(samples: Samples, start: datetime, watermark: datetime | None, seen: Seen) -> Waiting | CaughtUp | None:
     """Of a table with a lag: why a ready partition does not count yet. What comes later than the one that is due counts
     as well: a gap there is no reason to wait for ever."""
     if not samples.lag:

@@ -158,9 +158,7 @@ class Scheduler:
             due = task_queries.due(connection, now)
             waiting = {_T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE}
             ids = [row.id for row in due]
-            task_queries.move_all(
-                connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None
-            )
+            task_queries.move_all(connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None)
             self._next_due = None
         self._may_queue = True
 
@@ -291,9 +289,7 @@ class Scheduler:
         document, source = self._versions.get(connection, candidate.version_id)
         task = document.task(candidate.task_id)
         log_path = str(
-            self._project.home.attempt_log(
-                candidate.dag_id, candidate.run_id, candidate.task_id, key.attempt_id
-            )
+            self._project.home.attempt_log(candidate.dag_id, candidate.run_id, candidate.task_id, key.attempt_id)
         )
         task_queries.move(
             connection,
@@ -358,5 +354,3 @@ def _active_in_dag(connection: Connection, candidate: Candidate) -> int:
             task.c.state.in_(sorted(HELD)),
         )
     ).scalar_one()
-
-

@@ -153,9 +153,7 @@ def _leaves(document: DagDocument) -> list[str]:
     teardowns = {task.task_id for task in document.tasks if task.is_teardown}
     has_followers = {name for task in document.tasks if task.task_id not in teardowns for name in task.upstream}
     return [
-        task.task_id
-        for task in document.tasks
-        if task.task_id not in has_followers and task.task_id not in teardowns
+        task.task_id for task in document.tasks if task.task_id not in has_followers and task.task_id not in teardowns
     ]
 
 

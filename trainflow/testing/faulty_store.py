@@ -80,9 +80,7 @@ class FaultyStore(Store):
         self._pass("delete", path, lambda: self.inner.delete(path))
 
     def delete_folder(self, folder: str) -> None:
-        self._pass(
-            "delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder)
-        )
+        self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder))
 
     def temporary(self, folder: str) -> list[StoredFile]:
         return self._pass("temporary", folder, lambda: self.inner.temporary(folder))

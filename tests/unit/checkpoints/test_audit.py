@@ -152,9 +152,7 @@ def test_a_forged_gap_is_found(writer: ChainWriter) -> None:
 
     assert report.ledger_ok
     assert report.gaps == [Interval(day(3), day(4))]
-    assert report.problems == [
-        "nothing was trained on [2013-01-04T00:00Z, 2013-01-05T00:00Z) and no hole records why"
-    ]
+    assert report.problems == ["nothing was trained on [2013-01-04T00:00Z, 2013-01-05T00:00Z) and no hole records why"]
 
 
 def test_a_forged_duplicate_is_found(writer: ChainWriter) -> None:

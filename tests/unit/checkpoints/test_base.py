@@ -249,4 +249,3 @@ def test_a_checkpoint_that_a_pipeline_names_has_to_be_there() -> None:
     choice = choose(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
     assert isinstance(choice, Refusal)
     assert "not on its line" in choice.reason
-

@@ -91,9 +91,7 @@ def test_a_path_that_cannot_be(path: str, said: str) -> None:
 
 def adoption(root: Path) -> Adoption:
     files = describe(Adopt(PATH), "models/20240104", root)
-    return Adoption(
-        sequence=1, previous="", at=NOW, by=Author(), uri="models/20240104", watermark=day(4), files=files
-    )
+    return Adoption(sequence=1, previous="", at=NOW, by=Author(), uri="models/20240104", watermark=day(4), files=files)
 
 
 def test_every_file_is_described_and_markers_are_none(tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ def gates(*actions: str) -> list[Gate]:
         (["rewind 1"], Past(places=(1,)), RewindBy(0, (AUC,))),
         # what cannot be rewound to is a stop
         (["rewind 1"], Past(), Stop((AUC, "there is no checkpoint to rewind 1 from"))),
-        (["rewind 1"], Past(places=(3, 5)), Stop((AUC, "the files of the checkpoint 1 back were pruned, so "
-                                                  "it cannot be rewound to"))),
+        (
+            ["rewind 1"],
+            Past(places=(3, 5)),
+            Stop((AUC, "the files of the checkpoint 1 back were pruned, so it cannot be rewound to")),
+        ),
         (["rewind 2"], Past(places=(3, 5)), RewindBy(3, (AUC,))),
         (["rewind 5"], Past(places=(5,)), RewindBy(0, (AUC,))),
         # once is enough

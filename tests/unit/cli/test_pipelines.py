@@ -13,9 +13,7 @@ from trainflow.settings.project import Project, project_at
 
 
 def file_of(project: Project, *names: tuple[str, str, str]) -> PipelineFile:
-    chains = [
-        Chain("/".join(name), ChainDocument(*name, ""), ChainAccess(), project, Settings()) for name in names
-    ]
+    chains = [Chain("/".join(name), ChainDocument(*name, ""), ChainAccess(), project, Settings()) for name in names]
     return PipelineFile(project.root / "p.py", project, Settings(), [], chains)
 
 

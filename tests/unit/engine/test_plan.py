@@ -48,7 +48,6 @@ class Table:
         return True
 
 
-
 def test_the_runs_tile_what_is_left() -> None:
     table, pace = Table({*range(10)}), Pace(None, 2.0)
     made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(day(2)), table, most=100, pace=pace)

@@ -78,9 +78,7 @@ class Adopting:
 
     def audit(self) -> Any:
         now = self.lab.clock.now()
-        return audit_chain(
-            self.ledger, self.lab.samples, self.lab.root, now, verify_files=True, look_at_samples=False
-        )
+        return audit_chain(self.ledger, self.lab.samples, self.lab.root, now, verify_files=True, look_at_samples=False)
 
 
 @pytest.fixture

@@ -67,9 +67,7 @@ class Chain:
             split = DataCheckerOperator(samples=self.samples, limits=self.limits, checkpoint=head).output
             trained = TrainOperator(function=train, checkpoint=head, split=split).output
             commit = CommitCheckpointOperator(checkpoint=head, split=split, trained=trained, retention=self.retention)
-            commit >> TriggerDagRunOperator(
-                task_id="next", trigger_dag_id="model", carry_conf=("repair", "skipped")
-            )
+            commit >> TriggerDagRunOperator(task_id="next", trigger_dag_id="model", carry_conf=("repair", "skipped"))
         return dag
 
     def task(self, task_id: str, **facts: Any) -> Any:
@@ -140,7 +138,9 @@ def test_an_alert_names_the_partition_and_changes_nothing(
     assert "2013-01-02T00:00Z was published again" in lab.ti.notes[-1]
     (notice,) = lab.ti.notices
     assert (notice.event, notice.pipeline, notice.facts["partitions"][0]["checkpoint"]) == (
-        Event.REPUBLISHED, "model", 2
+        Event.REPUBLISHED,
+        "model",
+        2,
     )
     first = notice.key
     chain.task("checkpoint")

@@ -243,9 +243,9 @@ def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("adopt: {path: models/latest}", r"adopt.path 'models/latest' has no time pattern, so every checkpoint"),
-        ("adopt: {path: \"m/{watermark:%Y%m%d}\", watermark: oldest}", r"adopt.watermark"),
+        ('adopt: {path: "m/{watermark:%Y%m%d}", watermark: oldest}', r"adopt.watermark"),
         (
-            "adopt: {path: \"m/{watermark:%Y%m%d}\"}\ninit_from: other/main/main",
+            'adopt: {path: "m/{watermark:%Y%m%d}"}\ninit_from: other/main/main',
             "a stage that starts from another one adopts nothing",
         ),
     ],

@@ -199,9 +199,7 @@ def test_what_is_too_old_does_not_depend_on_when_it_is_asked() -> None:
     assert ask("RRRRRRR", 1, catch_up=3) == ask("RRRRRRR", 1, NOW + 100 * DAY, catch_up=3)
 
 
-@pytest.mark.parametrize(
-    ("bounds", "expected"), [((3,), "-PP"), ((3, 5), "---PP"), ((1,), "P"), ((9,), "-----PP")]
-)
+@pytest.mark.parametrize(("bounds", "expected"), [((3,), "-PP"), ((3, 5), "---PP"), ((1,), "P"), ((9,), "-----PP")])
 def test_what_is_too_old_for_a_run_that_is_bounded_is_counted_back_from_its_bound(
     bounds: tuple[int, ...], expected: str
 ) -> None:

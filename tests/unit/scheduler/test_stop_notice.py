@@ -23,9 +23,7 @@ def test_a_task_that_failed_for_good() -> None:
     assert (notice.event, notice.cause, notice.key) == (Event.STOPPED, Cause.TASK, "flights.base:6:train")
     assert (notice.pipeline, notice.stage, notice.branch) == ("flights", "base", "main")
     assert (notice.dag_id, notice.run_id, notice.facts) == ("flights.base", "run-7", {"task_id": "train"})
-    assert notice.sentence == (
-        "flights.base: the chain stopped in run 7: task 'train': ValueError: no such column"
-    )
+    assert notice.sentence == ("flights.base: the chain stopped in run 7: task 'train': ValueError: no such column")
 
 
 def test_starting_it_again_and_again_is_the_same_notice_until_a_run_succeeds() -> None:

@@ -141,9 +141,7 @@ class Driver:
         return next((moves for world in (self._world, *others) if (moves := world.moves(far=far))), [])
 
     def _is_at_rest(self) -> bool:
-        return not any(
-            world.unfinished_runs or world.person_could_begin() or world.stopped for world in self._worlds
-        )
+        return not any(world.unfinished_runs or world.person_could_begin() or world.stopped for world in self._worlds)
 
     def _begin(self) -> None:
         world = self._world

@@ -176,9 +176,7 @@ class ProcessStore(Store):
             raise _refused(path)
         return call()
 
-    def _change(
-        self, what: str, path: str, call: Callable[[], None], torn: Callable[[], None] | None = None
-    ) -> None:
+    def _change(self, what: str, path: str, call: Callable[[], None], torn: Callable[[], None] | None = None) -> None:
         self._fiber.pause(f"{what} {path}")
         struck = self._is("before", "after", "throttled", "full", "torn") and self._strikes()
         if struck and torn is not None and self._is("torn"):
