@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
+
+import msgspec
 
 from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author, CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.state import ChainState
 from trainflow.errors import CheckpointError
+
+_Beginning = TypeVar("_Beginning", Fork, Adoption)
 
 
 def fork(
@@ -26,28 +31,11 @@ def fork(
     Asking for the same fork again returns it. Raises CheckpointError when the branch has begun otherwise.
     """
 
-    def make(state: ChainState) -> Fork:
-        return Fork(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
-            origin=origin,
-            watermark=watermark,
-            overrides=dict(overrides or {}),
-        )
-
-    def same(start: Fork | Adoption | None) -> bool:
-        return isinstance(start, Fork) and (start.origin, start.watermark, start.overrides) == (
-            origin,
-            watermark,
-            dict(overrides or {}),
-        )
+    def first(state: ChainState) -> Fork:
+        return Fork(**state.header(by, now), origin=origin, watermark=watermark, overrides=dict(overrides or {}))
 
     register(ledger.store, origin.chain, ledger.chain)
-    entry = _begin(ledger, make, same)
-    assert isinstance(entry, Fork)
-    return entry
+    return _begin(ledger, first)
 
 
 def adopt(
@@ -58,54 +46,31 @@ def adopt(
     Asking for the same adoption again returns it. Raises CheckpointError when the chain has begun otherwise.
     """
 
-    def make(state: ChainState) -> Adoption:
-        return Adoption(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
-            uri=uri,
-            watermark=watermark,
-            files=list(files),
-        )
+    def first(state: ChainState) -> Adoption:
+        return Adoption(**state.header(by, now), uri=uri, watermark=watermark, files=list(files))
 
-    def same(start: Fork | Adoption | None) -> bool:
-        return isinstance(start, Adoption) and (start.uri, start.watermark, start.files) == (
-            uri,
-            watermark,
-            list(files),
-        )
-
-    entry = _begin(ledger, make, same)
-    assert isinstance(entry, Adoption)
-    return entry
+    return _begin(ledger, first)
 
 
-def _begin(
-    ledger: Ledger,
-    make: Callable[[ChainState], Fork | Adoption],
-    same: Callable[[Fork | Adoption | None], bool],
-) -> Fork | Adoption:
-    begun: list[Fork | Adoption] = []
+def _begin(ledger: Ledger, first: Callable[[ChainState], _Beginning]) -> _Beginning:
+    begun: list[_Beginning] = []
 
-    def first(state: ChainState) -> Fork | Adoption:
-        if state.start and same(state.start):
+    def make(state: ChainState) -> _Beginning | None:
+        entry = first(state)
+        if isinstance(state.start, type(entry)) and _says_the_same(state.start, entry):
             begun.append(state.start)
-            raise _Begun
+            return None
         if state.sequence:
             raise CheckpointError(
                 f"chain {ledger.chain} in {ledger.store.url} has begun already ({state.sequence} entries): only an "
                 "empty chain can be forked or adopted into; name another branch"
             )
-        return make(state)
+        return entry
 
-    try:
-        entry = ledger.append(first)
-    except _Begun:
-        return begun[0]
-    assert isinstance(entry, Fork | Adoption)
-    return entry
+    return ledger.append(make) or begun[0]
 
 
-class _Begun(Exception):
-    pass
+def _says_the_same(there: _Beginning, wanted: _Beginning) -> bool:
+    """Whoever asked for it, and whenever."""
+    placed = {name: getattr(there, name) for name in ("sequence", "previous", "at", "by", "format", "seal")}
+    return msgspec.structs.replace(wanted, **placed) == there

@@ -168,7 +168,6 @@ def _append(work: Commit) -> None:
         if work.done is None:
             raise
         return
-    assert isinstance(entry, Conclusion)
     if isinstance(entry, Stop):
         raise stopped_error(work.ledger, entry)
     work.done = entry

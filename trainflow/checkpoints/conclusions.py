@@ -29,10 +29,7 @@ def entry_of(
             return checkpoint_of(_facts(request), state, request.fills, by=request.by, now=now)
         case SkipSplit(reasons):
             return Skip(
-                sequence=state.sequence + 1,
-                previous=state.digest,
-                at=now,
-                by=request.by,
+                **state.header(request.by, now),
                 parent_id=request.parent_id,
                 start=state.edge or request.split.start,
                 end=request.split.end,
@@ -41,10 +38,7 @@ def entry_of(
             )
         case RewindBy(_, reasons):
             return Rewind(
-                sequence=state.sequence + 1,
-                previous=state.digest,
-                at=now,
-                by=request.by,
+                **state.header(request.by, now),
                 to_checkpoint_id=target,
                 reason="; ".join(reasons),
                 cause="gate",
@@ -52,10 +46,7 @@ def entry_of(
             )
     facts = _facts(request)
     return Stop(
-        sequence=state.sequence + 1,
-        previous=state.digest,
-        at=now,
-        by=request.by,
+        **state.header(request.by, now),
         reasons=list(verdict.reasons),
         fills=request.fills,
         **facts,
@@ -81,10 +72,7 @@ def checkpoint_of(
     filled = state.head if fills else None
     kind = HoleFilled if filled else Checkpoint
     return kind(
-        sequence=state.sequence + 1,
-        previous=state.digest,
-        at=now,
-        by=by,
+        **state.header(by, now),
         watermark=filled.watermark if filled else facts["split"].end,
         accepted=accepted,
         **facts,

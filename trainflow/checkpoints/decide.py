@@ -15,14 +15,13 @@ from trainflow.checkpoints.entries import (
     Acceptance,
     Author,
     Checkpoint,
-    LedgerEntry,
     Refusal,
     Resume,
     Rewind,
     Skip,
     Stop,
 )
-from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.ledger import Addition, Ledger
 from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
@@ -42,13 +41,11 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
             "'trainflow resume' without an option",
             location=stop.artifacts.path,
         )
-    entry = _append(
+    return _append(
         ledger,
         refused,
         lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason), now),
     )
-    assert isinstance(entry, Checkpoint)
-    return entry
 
 
 def skip_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason: str = "") -> Skip:
@@ -58,10 +55,7 @@ def skip_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, rea
         if stop.fills:
             raise InputError(f"chain {ledger.chain}: {stop.id} fills a hole, which stays one without it: resume")
         return Skip(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             parent_id=stop.parent_id,
             start=state.edge or stop.split.start,
             end=stop.split.end,
@@ -69,9 +63,7 @@ def skip_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, rea
             refused=_refusal(stop),
         )
 
-    entry = _append(ledger, refused, make)
-    assert isinstance(entry, Skip)
-    return entry
+    return _append(ledger, refused, make)
 
 
 def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now: datetime, reason: str = "") -> Rewind:
@@ -85,19 +77,14 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
 
     def make(state: ChainState, stop: Stop) -> Rewind:
         return Rewind(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             to_checkpoint_id=target,
             reason=reason or "; ".join(stop.reasons),
             cause="person",
             refused=_refusal(stop),
         )
 
-    entry = _append(ledger, refused, make)
-    assert isinstance(entry, Rewind)
-    return entry
+    return _append(ledger, refused, make)
 
 
 def try_again(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason: str = "") -> Resume:
@@ -105,20 +92,15 @@ def try_again(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason
 
     def make(state: ChainState, stop: Stop) -> Resume:
         return Resume(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             parent_id=stop.parent_id,
             reason=reason,
         )
 
-    entry = _append(ledger, refused, make)
-    assert isinstance(entry, Resume)
-    return entry
+    return _append(ledger, refused, make)
 
 
-def _append(ledger: Ledger, refused: str, make: Callable[[ChainState, Stop], LedgerEntry]) -> LedgerEntry:
+def _append(ledger: Ledger, refused: str, make: Callable[[ChainState, Stop], Addition]) -> Addition:
     return ledger.append(lambda state: make(state, _stop_of(ledger, state, refused)))
 
 

@@ -8,7 +8,7 @@ ever added, with a default.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import msgspec
 
@@ -119,6 +119,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     by: Author
     format: int = FORMAT
     seal: str = ""
+
+
+class Header(TypedDict):
+    """What every entry is made with: its place behind the entry before, when and by whom."""
+
+    sequence: int
+    previous: str
+    at: datetime
+    by: Author
 
 
 class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):

@@ -6,6 +6,7 @@ Creating entry N+1 is the commit and the fence, both: exactly one writer can, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 from trainflow.checkpoints import snapshots
 from trainflow.checkpoints.chain import ChainKey
@@ -18,6 +19,8 @@ from trainflow.checkpoints.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 
+#: what a writer adds; None where it finds that there is nothing to add
+Addition = TypeVar("Addition", bound=LedgerEntry | None)
 #: how many lost races in a row are believable before something else must be wrong
 _APPEND_TRIES = 100
 
@@ -112,21 +115,24 @@ class Ledger:
             )
         return self._shelf.checkpoint(summary)
 
-    def append(self, make: Callable[[ChainState], LedgerEntry]) -> LedgerEntry:
+    def append(self, make: Callable[[ChainState], Addition]) -> Addition:
         """Add the entry that `make` builds for the state it is given; called again when another writer was faster.
 
-        Whatever `make` raises ends it and changes nothing. Raises CheckpointError for an entry that may not follow.
+        Where `make` returns None nothing is added; whatever it raises ends it and changes nothing. Raises
+        CheckpointError for an entry that may not follow.
         """
         for _ in range(_APPEND_TRIES):
             state = self.state()
-            entry = make(state)
-            problem = self._refusal(state, entry)
+            made = make(state)
+            if made is None:
+                return made
+            problem = self._refusal(state, made)
             if problem:
                 raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
-            data, entry = self._encode(entry)
+            data, entry = self._encode(made)
             if self.store.created(self.chain.entry(entry.sequence), data):
                 self._follow(state, entry, data)
-                return entry
+                return cast("Addition", entry)  # of the same kind: it was only sealed
         raise StoreFailure(
             f"{self._location(state.sequence + 1)}: {_APPEND_TRIES} times in a row the store said that this entry "
             "exists and then did not show it; check the store (is it cached by a proxy?)",

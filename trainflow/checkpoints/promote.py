@@ -43,10 +43,6 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-class _PromotedAlready(Exception):
-    pass
-
-
 def promote(
     ledger: Ledger, checkpoint_id: str, alias: str, *, by: Author, now: datetime, reason: str = ""
 ) -> Promotion | None:
@@ -55,22 +51,14 @@ def promote(
     Raises CheckpointError for a checkpoint that is not on the line or has no files any more.
     """
 
-    def make(state: ChainState) -> Promotion:
+    def make(state: ChainState) -> Promotion | None:
         if state.promoted.get(alias) == checkpoint_id:
-            raise _PromotedAlready
+            return None
         return Promotion(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             checkpoint_id=checkpoint_id,
             alias=alias,
             reason=reason,
         )
 
-    try:
-        entry = ledger.append(make)
-    except _PromotedAlready:
-        return None
-    assert isinstance(entry, Promotion)
-    return entry
+    return ledger.append(make)

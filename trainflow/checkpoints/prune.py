@@ -6,17 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, LedgerEntry, Prune
+from trainflow.checkpoints.entries import Author, Prune
 from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
-
-
-class _NothingToPrune(Exception):
-    pass
 
 
 def prune(
@@ -48,22 +44,16 @@ def prune(
     if dry_run:
         return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)
-    going: list[str] = []
 
-    def make(state: ChainState) -> LedgerEntry:
-        going[:] = removable(state, ledger.kept(), policies, keep)
-        if not going:
-            raise _NothingToPrune
-        return Prune(
-            sequence=state.sequence + 1, previous=state.digest, at=now, by=by, checkpoint_ids=list(going), reason=reason
-        )
+    def make(state: ChainState) -> Prune | None:
+        going = removable(state, ledger.kept(), policies, keep)
+        return Prune(**state.header(by, now), checkpoint_ids=going, reason=reason) if going else None
 
-    try:
-        ledger.append(make)
-    except _NothingToPrune:
+    entry = ledger.append(make)
+    if entry is None:
         return []
-    _delete(ledger, going)
-    return going
+    _delete(ledger, entry.checkpoint_ids)
+    return entry.checkpoint_ids
 
 
 def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:

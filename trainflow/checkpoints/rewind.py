@@ -33,19 +33,14 @@ def rewind(
     def make(state: ChainState) -> Rewind:
         raise_if_moved(ledger, state, expected_head, "nothing was rewound")
         return Rewind(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             to_checkpoint_id=to_checkpoint_id,
             reason=reason,
             cause=cause,
             replayed=list(replayed),
         )
 
-    entry = ledger.append(make)
-    assert isinstance(entry, Rewind)
-    return entry
+    return ledger.append(make)
 
 
 def left_behind(ledger: Ledger, target: CheckpointSummary | None) -> set[str]:

@@ -10,10 +10,6 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.state import ChainState
 
 
-class _SkippedAlready(Exception):
-    pass
-
-
 def skip(
     ledger: Ledger,
     start: datetime,
@@ -30,24 +26,16 @@ def skip(
     not `expected_head` any more, CheckpointError for a stretch that does not begin there.
     """
 
-    def make(state: ChainState) -> Skip:
+    def make(state: ChainState) -> Skip | None:
         raise_if_moved(ledger, state, expected_head, "nothing was skipped")
         if any((each.start, each.end) == (start, end) for each in state.skips):
-            raise _SkippedAlready
+            return None
         return Skip(
-            sequence=state.sequence + 1,
-            previous=state.digest,
-            at=now,
-            by=by,
+            **state.header(by, now),
             parent_id=expected_head,
             start=start,
             end=end,
             reason=reason,
         )
 
-    try:
-        entry = ledger.append(make)
-    except _SkippedAlready:
-        return None
-    assert isinstance(entry, Skip)
-    return entry
+    return ledger.append(make)

@@ -10,7 +10,17 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.entries import Adoption, Checkpoint, CheckpointRef, Fork, HoleFilled, HoleRecord, Stop
+from trainflow.checkpoints.entries import (
+    Adoption,
+    Author,
+    Checkpoint,
+    CheckpointRef,
+    Fork,
+    Header,
+    HoleFilled,
+    HoleRecord,
+    Stop,
+)
 from trainflow.checkpoints.tiling import without
 
 
@@ -90,6 +100,10 @@ class ChainState(msgspec.Struct, frozen=True):
     last_pruned: list[str] = []
     #: checkpoints of other chains that a first checkpoint of this one was trained from
     origins: list[CheckpointRef] = []
+
+    def header(self, by: Author, now: datetime) -> Header:
+        """The first fields of the entry that may come next."""
+        return Header(sequence=self.sequence + 1, previous=self.digest, at=now, by=by)
 
     @property
     def watermark(self) -> datetime | None:

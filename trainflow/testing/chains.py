@@ -75,10 +75,7 @@ def append_many(ledger: Ledger, count: int) -> None:
 def _entry_of(ledger: Ledger, number: int, state: ChainState) -> Checkpoint:
     name, split = attempt_id(state.sequence), split_of(number)
     return Checkpoint(
-        sequence=state.sequence + 1,
-        previous=state.digest,
-        at=split.end,
-        by=Author(f"run-{number}", name),
+        **state.header(Author(f"run-{number}", name), split.end),
         id=name,
         parent_id=state.head.id if state.head else None,
         watermark=split.end,
