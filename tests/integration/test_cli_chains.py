@@ -385,7 +385,7 @@ def test_plan_in_words(trained: Days) -> None:
 
     assert code == 0
     assert "days/main/main: checkpoint 2, trained up to 2013-01-08T00:00Z" in out
-    assert "1 runs, 1 partitions, 5 rows" in out
+    assert "1 run, 1 partition, 5 rows" in out
     assert "then caught up: " in out
 
 

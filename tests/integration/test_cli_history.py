@@ -314,7 +314,7 @@ def test_compare_two_branches(history: History) -> None:
     code, out = history.run("checkpoints", "compare", "flights", "main", "deep")
     assert code == 0
     shown = ("scores on samples not seen before", "2013-01-06T00:00Z", "A auc", "3 partitions in common")
-    assert all(words in out for words in (*shown, "only A: 1 partitions"))
+    assert all(words in out for words in (*shown, "only A: 1 partition"))
 
 
 @pytest.mark.parametrize(("a", "b"), [("1", "3"), ("main@1", "main@3")])

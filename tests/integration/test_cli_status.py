@@ -328,7 +328,7 @@ def test_why_in_every_state_of_a_run(home: Home) -> None:
 
     with home.database.transaction() as connection:
         pool_queries.put(connection, "gpu", 0, description="", include_deferred=False)
-    assert "pool 'gpu' has 0 free slots, 1 are needed" in home.why()[1]
+    assert "pool 'gpu' has 0 free slots, 1 is needed" in home.why()[1]
 
     home.start_run("second", start=False)
     assert home.why()[1].endswith("; run 2 is queued behind it (max_active_runs 1)")
@@ -424,7 +424,7 @@ def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:
     assert line["republished"] == ["2013-01-01T00:00:00Z"]
     assert (line["holes"], line["holes_arrived"]) == (1, 1)
     shown = home.run("status", "days")[1]
-    assert "1 published again; 1 holes, 1 arrived" in shown
+    assert "1 published again; 1 hole, 1 arrived" in shown
     sentence = home.why()[1]
     assert "partition 2013-01-01T00:00Z was published again after being trained on" in sentence
     assert "1 partition of its holes has arrived: 'trainflow repair pipelines/days.yaml'" in sentence
@@ -439,4 +439,4 @@ def test_outbox_reason_is_shown(home: Home) -> None:
     code, out = home.run("status")
 
     assert code == 0
-    assert "MLflow: 1 deliveries wait: connection refused" in out
+    assert "MLflow: 1 delivery waits: connection refused" in out

@@ -17,6 +17,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
+from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused
 
 
@@ -80,7 +81,8 @@ def verify(store: Store, artifacts: Artifacts) -> list[str]:
             continue
         if (size, found) != (file.size, file.sha256):
             problems.append(
-                f"{store.uri(path)} has {size} bytes and {found}, committed were {file.size} bytes and {file.sha256}"
+                f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were "
+                f"{counted(file.size, 'byte')} and {file.sha256}"
             )
     return problems
 
@@ -97,7 +99,7 @@ def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
             # a listing may be late: what it does not show is asked for
             problems += verify(store, Artifacts(artifacts.path, [file]))
         elif sizes[path] != file.size:
-            problems.append(f"{store.uri(path)} has {sizes[path]} bytes, {file.size} were written")
+            problems.append(f"{store.uri(path)} has {counted(sizes[path], 'byte')}, {file.size} were written")
     return problems
 
 

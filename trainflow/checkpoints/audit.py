@@ -21,6 +21,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.raw_chain import RawChain, replay
 from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
+from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError, StoreFailure
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
@@ -210,7 +211,8 @@ def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples)
     odd = [each for each in partitions if each.end - each.start != length or (each.start - samples.start) % length]
     if odd:
         work.time_problems.append(
-            f"{len(odd)} trained partitions are no partitions of these samples (length {length}, from "
+            f"{counted(len(odd), 'trained partition')} {agreeing(len(odd), 'is none', 'are none')} of these "
+            f"samples (length {length}, from "
             f"{label(samples.start)}), the first is {odd[0]}: were the samples' start or length changed?"
         )
 

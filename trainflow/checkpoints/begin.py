@@ -12,6 +12,7 @@ from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author, Checkp
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.state import ChainState
+from trainflow.counting import counted
 from trainflow.errors import CheckpointError
 
 _Beginning = TypeVar("_Beginning", Fork, Adoption)
@@ -62,7 +63,8 @@ def _begin(ledger: Ledger, first: Callable[[ChainState], _Beginning]) -> _Beginn
             return None
         if state.sequence:
             raise CheckpointError(
-                f"chain {ledger.chain} in {ledger.store.url} has begun already ({state.sequence} entries): only an "
+                f"chain {ledger.chain} in {ledger.store.url} has begun already "
+                f"({counted(state.sequence, 'entry')}): only an "
                 "empty chain can be forked or adopted into; name another branch"
             )
         return entry

@@ -25,6 +25,7 @@ from trainflow.checkpoints.ledger import Addition, Ledger
 from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
+from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
 
 
@@ -124,14 +125,17 @@ def _target(ledger: Ledger, count: int) -> str | None:
     line = ledger.line()
     length = line[-1].number if line else 0
     if not 1 <= count <= length:
-        raise InputError(f"chain {ledger.chain} cannot be rewound by {count} checkpoints: its line has {length}")
+        raise InputError(
+            f"chain {ledger.chain} cannot be rewound by {counted(count, 'checkpoint')}: its line has {length}"
+        )
     target = next((summary for summary in line if summary.number == length - count), None)
     if target is None and count < length:
         raise CheckpointError(f"chain {ledger.chain}: the files of the checkpoint {count} back were pruned")
     used = left_behind(ledger, target) & references(ledger.store, ledger.chain)
     if used:
         raise InputError(
-            f"chain {ledger.chain} cannot be rewound by {count} checkpoints: another stage or branch went on from "
+            f"chain {ledger.chain} cannot be rewound by {counted(count, 'checkpoint')}: another stage or "
+            f"branch went on from "
             f"{', '.join(sorted(used))}; 'trainflow checkpoints rewind --cascade' rewinds them as well"
         )
     return target.id if target else None

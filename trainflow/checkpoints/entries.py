@@ -13,6 +13,7 @@ from typing import Annotated, TypedDict
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.counting import counted
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
 
@@ -313,7 +314,7 @@ def _why(data: bytes, error: msgspec.MsgspecError) -> str:
         header = _HEADER.decode(data)
     except msgspec.MsgspecError:
         return (
-            f"not a whole JSON document ({error}; {len(data)} bytes): it is torn or was edited. "
+            f"not a whole JSON document ({error}; {counted(len(data), 'byte')}): it is torn or was edited. "
             "Restore the file from a backup or another copy of the store, then run 'trainflow audit'"
         )
     if header.format > FORMAT:

@@ -19,6 +19,7 @@ from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.entries import Adoption, ArtifactFile
 from trainflow.checkpoints.store import redact
 from trainflow.clock import ensure_utc
+from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern
@@ -104,7 +105,8 @@ def fetch(adoption: Adoption, storage_options: dict[str, Any], root: Path | None
                 shutil.copyfileobj(file, out, _CHUNK_BYTES)
             if not _is(copy, each):
                 raise ArtifactCorrupt(
-                    f"{adoption.uri}/{each.path} is not what the chain adopted ({each.size} bytes, {each.sha256}): "
+                    f"{adoption.uri}/{each.path} is not what the chain adopted "
+                    f"({counted(each.size, 'byte')}, {each.sha256}): "
                     "restore the file, or begin another branch",
                     location=adoption.uri,
                 )

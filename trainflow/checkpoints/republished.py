@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import TrainedBy, trained_since
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.clock import ensure_utc
+from trainflow.counting import counted
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, length_of
 from trainflow.samples.spec import Samples
@@ -137,4 +138,4 @@ def replayed(found: Iterable[Republication]) -> list[Replayed]:
 
 
 def _named(found: Sequence[Republication]) -> str:
-    return f"partition {label(found[0].start)}" if len(found) == 1 else f"{len(found)} partitions"
+    return f"partition {label(found[0].start)}" if len(found) == 1 else counted(len(found), "partition")

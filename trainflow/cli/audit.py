@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli.output import JSON_OPTION, print_json
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit import AuditReport
@@ -138,7 +139,7 @@ def _show(report: AuditReport) -> None:
 
     trained = f"up to {label(report.watermark)}" if report.watermark else "nothing yet"
     typer.echo(f"{report.chain} in {report.store}")
-    typer.echo(f"  trained     {report.partitions} partitions, {trained}")
+    typer.echo(f"  trained     {counted(report.partitions, 'partition')}, {trained}")
     typer.echo(f"  head        {f'checkpoint {report.head_sequence} ({report.head_id})' if report.head_id else 'none'}")
     if report.start:
         typer.echo(f"  began       {report.start}")
@@ -146,7 +147,7 @@ def _show(report: AuditReport) -> None:
         typer.echo(f"  promoted    {name} is {alias}")
     typer.echo(f"  gaps        {len(report.gaps)}")
     typer.echo(f"  duplicates  {len(report.duplicates)}")
-    filled = f", {report.filled} partitions filled since" if report.filled else ""
+    filled = f", {counted(report.filled, 'partition')} filled since" if report.filled else ""
     typer.echo(f"  holes       {len(report.holes)}{filled}")
     for hole in report.holes[:_SHOWN]:
         typer.echo(f"              {hole}{f' {hole.reason}' if hole.reason else ''}")
@@ -154,12 +155,14 @@ def _show(report: AuditReport) -> None:
         typer.echo(
             f"  skipped     {stretch}{f' {stretch.reason}' if stretch.reason else ''}, the next split records it"
         )
-    typer.echo(f"  ledger      {'intact' if report.ledger_ok else 'BROKEN'} ({report.entries} entries)")
-    typer.echo(f"  artifacts   {'intact' if report.artifacts_ok else 'BROKEN'} ({report.checkpoints} checkpoints)")
+    typer.echo(f"  ledger      {'intact' if report.ledger_ok else 'BROKEN'} ({counted(report.entries, 'entry')})")
+    typer.echo(
+        f"  artifacts   {'intact' if report.artifacts_ok else 'BROKEN'} ({counted(report.checkpoints, 'checkpoint')})"
+    )
     for problem in report.problems:
         typer.secho(f"  problem: {problem}", fg=typer.colors.RED)
     for notice in report.notices[:_SHOWN]:
         typer.secho(f"  notice: {notice}", fg=typer.colors.YELLOW)
     if len(report.notices) > _SHOWN:
-        typer.echo(f"  … and {len(report.notices) - _SHOWN} more notices (--json shows all)")
-    typer.echo("  ok" if report.ok else f"  {len(report.problems)} problems")
+        typer.echo(f"  … and {counted(len(report.notices) - _SHOWN, 'more notice')} (--json shows all)")
+    typer.echo("  ok" if report.ok else f"  {counted(len(report.problems), 'problem')}")

@@ -17,6 +17,7 @@ from pathlib import Path
 import typer
 
 from trainflow.chaos import VARIABLE, Chaos, Kill
+from trainflow.counting import counted
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.settings.project import Project
@@ -70,8 +71,9 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
 
 def _tell(kills: Sequence[Kill]) -> None:
     counts = {kind: sum(kill.kind == kind for kill in kills) for kind in ("engine", "worker", "attempt")}
+    killed = [counted(counts[kind], kind) for kind in counts]
     typer.echo(
-        f"chaos: {counts['engine']} engines, {counts['worker']} workers and {counts['attempt']} attempts were killed:"
+        f"chaos: {killed[0]}, {killed[1]} and {killed[2]} were killed:"
         if kills
         else "chaos: nothing was killed (there was too little to do)"
     )

@@ -10,6 +10,7 @@ from trainflow.cli import compare, history, promotion, retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,13 +155,13 @@ def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
     from trainflow.samples.partitions import label
 
     split = checkpoint.split
-    rows = f", {split.rows:,} rows" if split.rows is not None else ""
+    rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
     facts = {
         "checkpoint": f"{checkpoint.sequence}  {checkpoint.id}",
         "parent": checkpoint.parent_id or "none",
         "weights from": f"{checkpoint.origin.chain}@{checkpoint.origin.checkpoint_id}" if checkpoint.origin else "",
         "trained up to": label(checkpoint.watermark),
-        "split": f"{label(split.start)} to {label(split.end)}: {len(split.partitions)} partitions{rows}",
+        "split": f"{label(split.start)} to {label(split.end)}: {counted(len(split.partitions), 'partition')}{rows}",
         "holes": ", ".join(f"{label(hole.start)} to {label(hole.end)}" for hole in split.holes),
         "metrics": _all(checkpoint.metrics),
         "parent's score": _all(checkpoint.evaluation),
@@ -173,7 +174,7 @@ def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
         if value:
             typer.echo(f"{name:<15} {value}")
     for file in checkpoint.artifacts.files:
-        typer.echo(f"{'':<15} {file.path}  {file.size:,} bytes  {file.sha256[:19]}…")
+        typer.echo(f"{'':<15} {file.path}  {counted(file.size, 'byte')}  {file.sha256[:19]}…")
 
 
 def _all(metrics: dict[str, float]) -> str:
@@ -218,7 +219,10 @@ def verify(
         return 0 if ok else EXIT_BROKEN
     for result in results:
         outcome = "intact" if result["ok"] else "BROKEN"
-        typer.echo(f"checkpoint {result['sequence']}  {outcome}  {result['files']} files, {result['bytes']:,} bytes")
+        typer.echo(
+            f"checkpoint {result['sequence']}  {outcome}  {counted(result['files'], 'file')}, "
+            f"{counted(result['bytes'], 'byte')}"
+        )
         for problem in result["problems"]:
             typer.secho(f"  {problem}", fg=typer.colors.RED)
     if not results:

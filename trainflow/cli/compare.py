@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
@@ -140,7 +141,7 @@ def _show(one: Side, other: Side, found: Comparison) -> None:
     for name, side in (("A", one), ("B", other)):
         typer.echo(
             f"{name}  {side.chain}  checkpoint {side.checkpoint.sequence}, trained up to "
-            f"{text(side.checkpoint.watermark)}, {len(side.diet.meals)} partitions"
+            f"{text(side.checkpoint.watermark)}, {counted(len(side.diet.meals), 'partition')}"
         )
     names = sorted({name for score in found.scores for name in {**(score.a or {}), **(score.b or {})}})
     rows = [
@@ -158,7 +159,7 @@ def _show(one: Side, other: Side, found: Comparison) -> None:
     if names:
         typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
         print_rows(rows, columns, as_json=False, empty="")
-    typer.echo(f"{found.common} partitions in common, {len(found.changed)} with another content")
+    typer.echo(f"{counted(found.common, 'partition')} in common, {len(found.changed)} with another content")
     _show_meals("only A", found.only_a)
     _show_meals("only B", found.only_b)
     _show_meals("another content", [each.a for each in found.changed])
@@ -167,7 +168,7 @@ def _show(one: Side, other: Side, found: Comparison) -> None:
 def _show_meals(what: str, meals: list[Meal]) -> None:
     if not meals:
         return
-    typer.echo(f"{what}: {len(meals)} partitions")
+    typer.echo(f"{what}: {counted(len(meals), 'partition')}")
     for meal in meals[:_SHOWN]:
         where = f"checkpoint {meal.sequence} of {meal.chain}"
         typer.echo(f"  {text(meal.start)} to {text(meal.end)}  {where}  {meal.run_id}")

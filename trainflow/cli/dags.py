@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli.names import DAG_ARGUMENT, dag_named, is_file, opened_for
 from trainflow.cli.output import JSON_OPTION
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from trainflow.serialization.document import DagDocument
@@ -51,7 +52,7 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
     empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
     print_rows(rows if as_json else [_shown(row) for row in rows], _COLUMNS, as_json=as_json, empty=empty)
     if broken:
-        typer.echo(f"{broken} pipeline files cannot be read: see 'trainflow dags errors'", err=True)
+        typer.echo(f"{counted(broken, 'pipeline file')} cannot be read: see 'trainflow dags errors'", err=True)
 
 
 @dags.command("show")
@@ -335,7 +336,7 @@ def _task_line(task: dict[str, Any], parent: str | None, implied: set[str]) -> s
     if others:
         remarks.append(f"also after {', '.join(others)}")
     if retries := task.get("retry", {}).get("retries"):
-        remarks.append(f"{retries} retries")
+        remarks.append(counted(retries, "retry"))
     if task.get("pool", "default_pool") != "default_pool":
         remarks.append(f"pool {task['pool']}")
     return f"{task['task_id']}  ({', '.join(remarks)})"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.output import print_json, print_rows, text
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def show_diet(chain: Chain, which: str, *, json: bool) -> int:
     if found.began_with:
         typer.echo(f"began with {found.began_with}: what that was trained on is not known here")
     print_rows(rows, _COLUMNS, as_json=False, empty="nothing")
-    rows_ = f", {found.rows:,} rows" if found.rows is not None else ""
-    typer.echo(f"{len(found.meals)} partitions{rows_}")
+    rows_ = f", {counted(found.rows, 'row')}" if found.rows is not None else ""
+    typer.echo(f"{counted(len(found.meals), 'partition')}{rows_}")
     return 0
 
 

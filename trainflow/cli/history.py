@@ -12,6 +12,7 @@ from trainflow.cli.branches import dags_of
 from trainflow.cli.output import JSON_OPTION, print_json, text
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline, read_pipeline
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def rewind(
         trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
         would = "would be rewound" if dry_run else "is rewound"
         typer.echo(
-            f"{each.chain} {would} from checkpoint {each.head_sequence} to {target}{trained}: {each.undone} undone"
+            f"{each.chain} {would} from checkpoint {each.head_sequence} to {target}{trained}: "
+            f"{counted(each.undone, 'checkpoint')} undone"
         )
     return 0
 

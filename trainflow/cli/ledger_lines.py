@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainflow.counting import counted
+
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Checkpoint, Fork, LedgerEntry
 
@@ -19,7 +21,10 @@ def sentence(entry: LedgerEntry) -> str:
         case entries.Checkpoint():
             return f"checkpoint {entry.id}  {_trained(entry)}"
         case entries.Prune():
-            return f"prune {len(entry.checkpoint_ids)} checkpoints ({entry.reason}): {', '.join(entry.checkpoint_ids)}"
+            return (
+                f"prune {counted(len(entry.checkpoint_ids), 'checkpoint')} ({entry.reason}): "
+                f"{', '.join(entry.checkpoint_ids)}"
+            )
         case entries.Skip():
             return f"skip {label(entry.start)} to {label(entry.end)}{_reason(entry.reason)}"
         case entries.Stop():
@@ -32,7 +37,9 @@ def sentence(entry: LedgerEntry) -> str:
         case entries.Fork():
             return f"fork of {entry.origin.chain}@{entry.origin.checkpoint_id} at {label(entry.watermark)}{_set(entry)}"
         case entries.Adoption():
-            return f"adoption of {entry.uri}, trained up to {label(entry.watermark)}, {len(entry.files)} files"
+            return (
+                f"adoption of {entry.uri}, trained up to {label(entry.watermark)}, {counted(len(entry.files), 'file')}"
+            )
         case entries.Rewind():
             cause = f" by {entry.cause}" if entry.cause else ""
             return f"rewind{cause} to {entry.to_checkpoint_id or 'before the first checkpoint'}{_reason(entry.reason)}"
@@ -42,12 +49,12 @@ def _trained(entry: Checkpoint) -> str:
     from trainflow.samples.partitions import label
 
     split = entry.split
-    holes = f", {len(split.holes)} holes" if split.holes else ""
+    holes = f", {counted(len(split.holes), 'hole')}" if split.holes else ""
     origin = f"  from {entry.origin.chain}@{entry.origin.checkpoint_id}" if entry.origin else ""
     accepted = entry.accepted
     by = f"  accepted by {accepted.person} although {'; '.join(accepted.refused)}" if accepted else ""
     return (
-        f"{label(split.start)} to {label(split.end)}, {len(split.partitions)} partitions{holes}{origin}  "
+        f"{label(split.start)} to {label(split.end)}, {counted(len(split.partitions), 'partition')}{holes}{origin}  "
         f"{entry.by.run_id}{by}"
     )
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from trainflow.cli.output import duration
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -79,7 +80,7 @@ def run_line(run: RunLine, view: View) -> str:
     parts = [
         f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
         f"{day(run.start)} … {day(run.end)}",
-        f"{run.partitions} partitions, {f'{run.holes} holes, ' if run.holes else ''}{run.rows:,} rows",
+        _amount(run),
         " ".join(f"{name} {value:.4g}" for name, value in shown_metrics(run.metrics)[:3]),
         duration(run.seconds),
     ]
@@ -87,6 +88,11 @@ def run_line(run: RunLine, view: View) -> str:
         parts.append(f"{view.trained or 0}/{view.total}")
     parts.append(run.late or "")
     return " · ".join(part for part in parts if part)
+
+
+def _amount(run: RunLine) -> str:
+    amounts = [(run.partitions, "partition"), (run.holes, "hole"), (run.rows, "row")]
+    return ", ".join(counted(number, noun) for number, noun in amounts if number or noun != "hole")
 
 
 def shown_metrics(metrics: dict[str, float]) -> list[tuple[str, float]]:
@@ -153,7 +159,7 @@ def _panel(view: View, now: datetime) -> RenderableType:
         bar.add_row(ProgressBar(view.total, reached, width=40), f"{reached}/{view.total} partitions")
         facts.add_row("trained", bar)
     elif view.trained is not None:
-        facts.add_row("trained", f"{view.trained} partitions")
+        facts.add_row("trained", counted(view.trained, "partition"))
     if view.watermark:
         facts.add_row("watermark", day(view.watermark))
     if view.rows:
@@ -198,7 +204,7 @@ def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
     table.add_column(overflow="fold")
     table.add_row("pipeline", view.dag_id)
     table.add_row("outcome", outcome(last))
-    table.add_row("runs", f"{view.runs} checkpoints committed in {duration(seconds)}")
+    table.add_row("runs", f"{counted(view.runs, 'checkpoint')} committed in {duration(seconds)}")
     if view.trained is not None and (view.total or view.trained):
         table.add_row("partitions", f"{view.trained} of {view.total}" if view.total else f"{view.trained}")
     if view.rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainflow.cli.live import console_of_summary, day, outcome, shown_metrics, task_text, waiting_line
 from trainflow.cli.output import duration
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,6 +80,6 @@ def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None
     console.print(table)
     for name, view in zip(names, views, strict=True):
         console.print(f"{name}: {outcome(view.last_run) if view.last_run else 'nothing was due'}")
-    console.print(f"{sum(view.runs for view in views)} checkpoints committed in {duration(seconds)}")
+    console.print(f"{counted(sum(view.runs for view in views), 'checkpoint')} committed in {duration(seconds)}")
     if mirrored:
         console.print(f"MLflow: {mirrored}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.counting import counted
 from trainflow.errors import DagNotFound, InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
         current = dag_queries.of_path(connection, rows[0].path)
         rows = [row for row in rows if row.dag_id in current]
     if len(rows) > 1:
-        raise InputError(f"{name} defines {len(rows)} DAGs: name one of {', '.join(row.dag_id for row in rows)}")
+        raise InputError(
+            f"{name} defines {counted(len(rows), 'DAG')}: name one of {', '.join(row.dag_id for row in rows)}"
+        )
     return rows[0]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.counting import agreeing, counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
@@ -138,14 +139,16 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
     ]
     print_rows(rows, _COLUMNS, as_json=False, empty="no run would train anything now")
     if made.runs:
-        counted = f", {made.rows:,} rows" if made.rows is not None else ""
+        rows_ = f", {counted(made.rows, 'row')}" if made.rows is not None else ""
         about = ""
         if made.estimated_seconds is not None:
             about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])}"
-        typer.echo(f"{len(made.runs)} runs, {made.partitions:,} partitions{counted}, {made.bytes:,} bytes{about}")
+        amount = f"{counted(made.partitions, 'partition')}{rows_}, {counted(made.bytes, 'byte')}"
+        typer.echo(f"{counted(len(made.runs), 'run')}, {amount}{about}")
     typer.echo(f"{_WORDS[made.outcome]}: {made.reason.removeprefix(_WAITS)}")
     if facts["never_catches_up"]:
         typer.secho("at this rate it never catches up: samples arrive faster than they are trained on", fg="yellow")
     if facts["holes_arrived"]:
         count = facts["holes_arrived"]
-        typer.echo(f"{count:,} partitions of the chain's holes have arrived: 'trainflow repair' trains them")
+        have = f"{counted(count, 'partition')} of the chain's holes {agreeing(count, 'has', 'have')} arrived"
+        typer.echo(f"{have}: 'trainflow repair' trains {agreeing(count, 'it', 'them')}")

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from trainflow.cli.output import JSON_OPTION
+from trainflow.counting import agreeing, counted
 
 pools = typer.Typer(help="Pools: limits that tasks share.", no_args_is_help=True)
 
@@ -70,7 +71,7 @@ def set_pool(
                 include_deferred = before.include_deferred if before else False
             pool_queries.put(connection, name, slots, description=description, include_deferred=include_deferred)
         nudge(here.project.home.socket_path)
-    typer.echo(f"pool {name}: {'no limit' if slots == -1 else f'{slots} slots'}" + ("" if before else " (new)"))
+    typer.echo(f"pool {name}: {'no limit' if slots == -1 else counted(slots, 'slot')}" + ("" if before else " (new)"))
 
 
 @pools.command("delete")
@@ -84,7 +85,8 @@ def delete_pool(name: str = typer.Argument(metavar="NAME", help="A pool.")) -> N
         waiting = task_queries.count_in_pool(connection, name)
     typer.echo(f"deleted pool {name}")
     if waiting:
-        typer.echo(f"{waiting} tasks of runs that have not ended name it: they wait until it is there again", err=True)
+        name_it = f"{counted(waiting, 'task')} of runs that have not ended {agreeing(waiting, 'names', 'name')} it"
+        typer.echo(f"{name_it}: none of them starts until it is there again", err=True)
 
 
 def _facts(row: Any, use: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 
 from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _nothing(chain: Chain, *, skipped: bool) -> str:
         return f"{chain.key} has no holes: nothing to repair"
     left_out = not skipped and len(_holes(chain, skipped=False)) < len(_holes(chain))
     hint = "; --skipped trains what a gate or a person skipped, too" if left_out else ""
-    return f"nothing to repair: none of the {holes:,} partitions that {chain.key} stepped over can be trained now{hint}"
+    return f"nothing to repair: no partition of the {holes:,} that {chain.key} stepped over can be trained now{hint}"
 
 
 def _train(chain: Chain, path: Any, overrides: list[str], *, skipped: bool, plain: bool) -> int:
@@ -148,4 +149,4 @@ def _report(chain: Chain, found: list[PlannedRepair], before: int, *, dry_run: b
         )
         return
     left = f", {holes:,} are still stepped over" if holes else ", no hole is left"
-    typer.echo(f"{chain.key}: {before - holes:,} partitions repaired{left}")
+    typer.echo(f"{chain.key}: {counted(before - holes, 'partition')} repaired{left}")

@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def _stopped(file: PipelineFile, stage: str | None, branch: str | None) -> _Stop
             found.append(_Stopped(chain, ledger, stop))
     if len(found) > 1:
         names = ", ".join(str(each.chain.key) for each in found)
-        raise InputError(f"{len(found)} chains of {file.name} are stopped: {names}; choose with --stage or --branch")
+        raise InputError(
+            f"{counted(len(found), 'chain')} of {file.name} are stopped: {names}; choose with --stage or --branch"
+        )
     return found[0] if found else None
 
 

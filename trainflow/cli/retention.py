@@ -11,6 +11,7 @@ from trainflow.cli.activity import living_attempts
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, PipelineFile, open_pipeline
+from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def prune(
         return 0
     print_rows(rows, {"sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}, as_json=False, empty="nothing to prune")
     if rows:
-        typer.echo(f"{len(rows)} checkpoints, {size:,} bytes {'would go' if dry_run else 'deleted'}")
+        typer.echo(
+            f"{counted(len(rows), 'checkpoint')}, {counted(size, 'byte')} {'would go' if dry_run else 'deleted'}"
+        )
     return 0
 
 
@@ -118,7 +121,7 @@ def sweep(
         empty="nothing to sweep",
     )
     if rows:
-        typer.echo(f"{len(rows)} leftovers, {size:,} bytes {'would go' if dry_run else 'deleted'}")
+        typer.echo(f"{counted(len(rows), 'leftover')}, {counted(size, 'byte')} {'would go' if dry_run else 'deleted'}")
     return 0
 
 

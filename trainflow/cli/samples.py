@@ -9,6 +9,7 @@ import typer
 
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.counting import counted
 
 if TYPE_CHECKING:
     from trainflow.engine.inspection import PartitionReport
@@ -146,11 +147,14 @@ def _show(report: PartitionReport) -> None:
     for problem in report.problems:
         typer.secho(f"  problem: {problem}", fg=typer.colors.RED)
     for file in report.files:
-        rows = f"{file.rows:,} rows, " if file.rows is not None else ""
-        typer.echo(f"  {file.path}  {rows}{file.size_bytes:,} bytes")
+        rows = f"{counted(file.rows, 'row')}, " if file.rows is not None else ""
+        typer.echo(f"  {file.path}  {rows}{counted(file.size_bytes, 'byte')}")
     if report.fingerprint:
-        rows = f"{report.rows:,} rows, " if report.rows is not None else ""
-        typer.echo(f"  in all: {len(report.files)} files, {rows}{report.bytes:,} bytes, {report.fingerprint}")
+        rows = f"{counted(report.rows, 'row')}, " if report.rows is not None else ""
+        typer.echo(
+            f"  in all: {counted(len(report.files), 'file')}, {rows}{counted(report.bytes, 'byte')}, "
+            f"{report.fingerprint}"
+        )
     trained = report.trained_by
     if trained is None:
         typer.echo("  not trained")

@@ -14,6 +14,7 @@ import typer
 
 from trainflow.cli.entry import importing
 from trainflow.cli.opened import pipeline_path
+from trainflow.counting import agreeing, counted
 from trainflow.errors import EngineAlreadyRunning, InputError
 
 if TYPE_CHECKING:
@@ -262,7 +263,9 @@ class _Session:
         """MLflow makes its store when it is first written to, which takes longer than some trainings."""
         left = mirror.drain(min(_SILENT_SECONDS, seconds), stopped)
         if mirror.under_way and not stopped() and seconds > _SILENT_SECONDS:
-            typer.echo(f"handing {left} deliveries to MLflow … (Ctrl-C: leave them to the next start)", err=True)
+            typer.echo(
+                f"handing {counted(left, 'delivery')} to MLflow … (Ctrl-C: leave them to the next start)", err=True
+            )
             mirror.drain(seconds - _SILENT_SECONDS, stopped)
 
 
@@ -373,7 +376,9 @@ def summarize(views: list[View], seconds: float, *, undelivered: tuple[int, str 
     mirrored = "trainflow mlflow" if undelivered is not None and trained else None
     if mirrored and count:
         why = reason or "MLflow was not reached in time"
-        mirrored += f"  ({count} deliveries wait: {why}; the next start delivers)"
+        mirrored += (
+            f"  ({counted(count, 'delivery')} {agreeing(count, 'waits', 'wait')}: {why}; the next start delivers)"
+        )
     if len(views) == 1:
         summary(views[0], seconds=seconds, mirrored=mirrored)
     else:

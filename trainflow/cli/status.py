@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
+from trainflow.counting import agreeing, counted
 
 if TYPE_CHECKING:
     from trainflow.cli.situations import Look
@@ -137,7 +138,9 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
         typer.echo("engine: none is alive")
     count, reason = found.undelivered
     if count:
-        typer.echo(f"MLflow: {count} deliveries wait{f': {reason}' if reason else ''}")
+        typer.echo(
+            f"MLflow: {counted(count, 'delivery')} {agreeing(count, 'waits', 'wait')}{f': {reason}' if reason else ''}"
+        )
     rows = [
         {
             **line,
@@ -169,7 +172,7 @@ def _samples(line: dict[str, Any]) -> str:
         parts.append(f"{len(line['republished'])} published again")
     if line["holes"]:
         arrived = f", {line['holes_arrived']:,} arrived" if line["holes_arrived"] else ""
-        parts.append(f"{line['holes']:,} holes{arrived}")
+        parts.append(f"{counted(line['holes'], 'hole')}{arrived}")
     return "; ".join(parts)
 
 

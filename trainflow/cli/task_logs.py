@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainflow.counting import counted
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
@@ -34,7 +36,7 @@ def choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) ->
         number = int(wanted)
         if number and -len(attempts) <= number <= len(attempts):
             return attempts[number - 1 if number > 0 else number]
-        raise InputError(f"--attempt {wanted}: task '{row.task_id}' has had {len(attempts)} attempts")
+        raise InputError(f"--attempt {wanted}: task '{row.task_id}' has had {counted(len(attempts), 'attempt')}")
     found = [attempt for attempt in attempts if attempt.attempt_id.startswith(wanted)]
     if len(found) != 1:
         known = ", ".join(attempt.attempt_id for attempt in attempts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.names import check_tasks, file_named, is_file, json_object, moment
+from trainflow.counting import counted
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def find_task(dag: str, task_id: str, overrides: dict[str, str]) -> tuple[Projec
         project = project_of(path)
         dags = _load(project, path, overrides)
         if len(dags) > 1:
-            raise InputError(f"{dag} defines {len(dags)} DAGs: name one of {', '.join(sorted(dags))}")
+            raise InputError(f"{dag} defines {counted(len(dags), 'DAG')}: name one of {', '.join(sorted(dags))}")
         found = next(iter(dags.values()))
     else:
         project = find_project()
@@ -80,7 +81,7 @@ def _search(project: Project, dag_id: str, overrides: dict[str, str]) -> Any:
         if dag_id in dags:
             return dags[dag_id]
         known += dags
-    unread = f" ({len(problems)} files cannot be read: {problems[0]})" if problems else ""
+    unread = f" ({counted(len(problems), 'file')} cannot be read: {problems[0]})" if problems else ""
     raise DagNotFound(f"no DAG is called '{dag_id}'{did_you_mean(dag_id, known)}{unread}")
 
 
@@ -149,7 +150,7 @@ class Offline:
         from trainflow.messages.requests import Saved
 
         if isinstance(message, Saved):
-            typer.echo(f"saved: {message.rows:,} rows of the split", err=True)
+            typer.echo(f"saved: {counted(message.rows, 'row')} of the split", err=True)
             return
         total = f" of {message.total:,.0f}" if message.total else ""
         typer.echo(f"progress: {message.done:,.0f}{total} {message.unit} {message.note or ''}".rstrip(), err=True)

@@ -16,6 +16,7 @@ from trainflow.checkpoints.foreign import problems
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.republished import comparable
 from trainflow.checkpoints.timeline import Interval
+from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import label
@@ -102,18 +103,21 @@ class Present:
         found = []
         if arrived:
             found.append(
-                f"{len(arrived)} partitions of the holes have arrived, the first is {label(arrived[0])}: "
+                f"{counted(len(arrived), 'partition')} of the holes {agreeing(len(arrived), 'has', 'have')} "
+                f"arrived, the first is {label(arrived[0])}: "
                 "'trainflow repair' trains them on top of the head"
             )
         if self.gone:
             found.append(
-                f"{len(self.gone)} partitions of the chain are not there (any more), the first is "
+                f"{counted(len(self.gone), 'partition')} of the chain "
+                f"{agreeing(len(self.gone), 'is', 'are')} not there (any more), the first is "
                 f"{label(min(self.gone))}: what was trained on them cannot be compared"
             )
         if self.unreadable:
             first = min(self.unreadable)
             found.append(
-                f"{len(self.unreadable)} partitions of the chain cannot be read, the first is {label(first)}: "
+                f"{counted(len(self.unreadable), 'partition')} of the chain cannot be read, the first is "
+                f"{label(first)}: "
                 f"{self.unreadable[first]}"
             )
         return found

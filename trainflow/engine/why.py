@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from trainflow.counting import agreeing, counted
 from trainflow.engine.situation import RunState, Situation, TaskState
 from trainflow.engine.standing import Standing
 from trainflow.samples.partitions import label
@@ -80,8 +81,8 @@ def _and_samples(answer: Answer, situation: Situation, standing: Standing | None
         clauses.append(f"{which} {'were' if more else 'was'} published again after being trained on")
     if standing.holes_arrived:
         count = standing.holes_arrived
-        have = "partition of its holes has" if count == 1 else "partitions of its holes have"
-        clauses.append(f"{count:,} {have} arrived: 'trainflow repair {situation.path}' trains what arrived")
+        have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
+        clauses.append(f"{have} arrived: 'trainflow repair {situation.path}' trains what arrived")
     return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
 
 
@@ -252,10 +253,8 @@ def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> A
         return Answer(Kind.CAUGHT_UP, f"caught up{at}: {standing.waits}")
     if standing is not None and standing.lag:
         more = "at least " if standing.lag_is_more else ""
-        there = "partition is" if standing.lag == 1 else "partitions are"
-        return Answer(
-            Kind.ENDED, f"no run is under way, and {more}{standing.lag:,} {there} ready after the head: {start} trains"
-        )
+        there = f"{counted(standing.lag, 'partition')} {agreeing(standing.lag, 'is', 'are')}"
+        return Answer(Kind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
     if standing is not None and standing.problem:
         problem = _short(standing.problem)
         return Answer(Kind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
@@ -325,7 +324,7 @@ def _in(moment: datetime | None, now: datetime) -> str:
 
 def _days(seconds: float | None) -> str:
     hours = round((seconds or 0.0) / 3600)
-    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
+    return f"{hours} h" if hours < 48 else counted(hours // 24, "day")
 
 
 def _span(later: datetime, earlier: datetime) -> str:
@@ -334,4 +333,4 @@ def _span(later: datetime, earlier: datetime) -> str:
         return f"{seconds} s"
     if seconds < 7200:
         return f"{seconds // 60} min"
-    return f"{seconds // 3600} h" if seconds < 172_800 else f"{seconds // 86_400} days"
+    return f"{seconds // 3600} h" if seconds < 172_800 else counted(seconds // 86_400, "day")

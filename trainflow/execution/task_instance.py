@@ -13,6 +13,7 @@ import msgspec
 
 from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.clock import Clock
+from trainflow.counting import counted
 from trainflow.errors import (
     DagNotFound,
     DagRunAlreadyExists,
@@ -131,7 +132,8 @@ class RuntimeTaskInstance:
             ) from None
         if len(encoded) > MAX_XCOM_BYTES:
             raise XComTooLarge(
-                f"XCom '{key}' of task '{self.task_id}' has {len(encoded)} bytes, at most {MAX_XCOM_BYTES} are "
+                f"XCom '{key}' of task '{self.task_id}' has {counted(len(encoded), 'byte')}, at most "
+                f"{MAX_XCOM_BYTES} are "
                 "handed over: write it to a file and hand over where it is"
             )
         self.xcoms[key] = XComItem(key, msgspec.Raw(encoded))

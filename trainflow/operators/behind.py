@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from trainflow.counting import agreeing, counted
 from trainflow.errors import SampleError
 from trainflow.samples.lag import Lag, forecast, lag_behind
 
@@ -48,7 +49,8 @@ def _notice(chain: ChainKey, lag: Lag, pace: float, samples: Samples, ti: TaskIn
     from trainflow.messages.notice import Event, Notice
 
     sentence = (
-        f"{chain} never catches up at this rate: {lag.partitions} partitions are ready beyond its head, one takes "
+        f"{chain} never catches up at this rate: {counted(lag.partitions, 'partition')} "
+        f"{agreeing(lag.partitions, 'is', 'are')} ready beyond its head, one takes "
         f"{pace / 3600:.1f} h and another one arrives every {samples.length_seconds / 3600:.1f} h"
     )
     ti.log.warning("%s", sentence)

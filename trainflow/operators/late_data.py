@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainflow.counting import agreeing, counted
 from trainflow.errors import ChainMoved, CheckpointError, SampleError
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.author import author_of
@@ -50,8 +51,8 @@ def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     count = newest_arrived(ledger.state(), samples, ti.project_root, ti.clock.now())
     if not count:
         return ""
-    have = "partition of its holes has" if count == 1 else "partitions of its holes have"
-    return f"{count} {have} arrived, 'trainflow repair' trains what arrived"
+    have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
+    return f"{have} arrived, 'trainflow repair' trains what arrived"
 
 
 def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
+from trainflow.counting import counted
 from trainflow.errors import InputError, RescheduleException, SampleCheckFailed, SampleGap, SkipException
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
@@ -222,8 +223,11 @@ class DataCheckerOperator(ChainOperator):
 
 def sentence_about(split: Split) -> str:
     """One sentence about a split, for people."""
-    first, last = label(split.partitions[0].start), label(split.partitions[-1].start)
-    which = f"partition {first}" if first == last else f"{len(split.partitions)} partitions, {first} to {last}"
-    rows = f", {split.rows:,} rows" if split.rows is not None else ""
-    holes = f", stepping over {len(split.holes)} hole{'s' if len(split.holes) > 1 else ''}" if split.holes else ""
+    number = len(split.partitions)
+    stretch = f"{label(split.partitions[0].start)} to {label(split.partitions[-1].end)}"
+    which = (
+        f"partition {label(split.partitions[0].start)}" if number == 1 else f"{counted(number, 'partition')}, {stretch}"
+    )
+    rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
+    holes = f", stepping over {counted(len(split.holes), 'hole')}" if split.holes else ""
     return f"{which}{rows}{holes}"

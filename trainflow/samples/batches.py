@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
 
+from trainflow.counting import counted
 from trainflow.errors import InputError, SampleUnreadable
 from trainflow.samples.footers import unreadable_file
 from trainflow.samples.order import Window, permutation, windows
@@ -274,7 +275,7 @@ def _check_unchanged(file: SampleFile, metadata: Any) -> None:
     if found != file.row_groups:
         raise SampleUnreadable(
             f"{file.path} has changed since the split was made: expected {file.rows} rows in "
-            f"{len(file.row_groups)} row groups, found {sum(found)} in {len(found)}; "
+            f"{counted(len(file.row_groups), 'row group')}, found {sum(found)} in {len(found)}; "
             "clear the task that made the split"
         )
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from trainflow.counting import counted
 from trainflow.samples.footers import Footer
 from trainflow.samples.spec import Checks
 
@@ -29,9 +30,9 @@ def problems(checks: Checks, footers: Named) -> tuple[str, ...]:
 def _rows(checks: Checks, footers: Named) -> Iterator[str]:
     rows = sum(footer.rows for _, footer in footers)
     if checks.min_rows is not None and rows < checks.min_rows:
-        yield f"expected at least {checks.min_rows} rows, found {rows} in {len(footers)} files"
+        yield f"expected at least {counted(checks.min_rows, 'row')}, found {rows:,} in {counted(len(footers), 'file')}"
     if checks.max_rows is not None and rows > checks.max_rows:
-        yield f"expected at most {checks.max_rows} rows, found {rows} in {len(footers)} files"
+        yield f"expected at most {counted(checks.max_rows, 'row')}, found {rows:,} in {counted(len(footers), 'file')}"
 
 
 def _columns(checks: Checks, footers: Named) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from trainflow.counting import counted
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
@@ -77,10 +78,10 @@ def judge(
 
 def _too_small(rule: Ready, files: tuple[StoredFile, ...]) -> str:
     if rule.min_files is not None and len(files) < rule.min_files:
-        return f"it has {len(files)} of at least {rule.min_files} files"
+        return f"it has {len(files)} of at least {counted(rule.min_files, 'file')}"
     size = sum(file.size_bytes for file in files)
     if rule.min_bytes is not None and size < rule.min_bytes:
-        return f"it has {size} of at least {rule.min_bytes} bytes"
+        return f"it has {size:,} of at least {counted(rule.min_bytes, 'byte')}"
     return ""
 
 
@@ -107,7 +108,7 @@ def _too_few_rows(
         if _marker_name(rule) is not None:
             raise
         return f"a file is not completely written ({error})"  # no footer yet, and no marker that says there should be
-    return f"it has {rows} of at least {rule.min_rows} rows" if rows < rule.min_rows else ""
+    return f"it has {rows:,} of at least {counted(rule.min_rows, 'row')}" if rows < rule.min_rows else ""
 
 
 def is_sample(name: str, glob: str) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from trainflow.counting import agreeing, counted
 from trainflow.metadata.held_queries import Candidate, Held
 from trainflow.metadata.pool_queries import PoolSlots
 from trainflow.serialization.document import DagDocument
@@ -54,7 +55,10 @@ class Limits:
         if free is None:
             return f"pool '{candidate.pool}' does not exist"
         if free < candidate.pool_slots:
-            return f"pool '{candidate.pool}' has {max(0, free):g} free slots, {candidate.pool_slots} are needed"
+            return (
+                f"pool '{candidate.pool}' has {counted(int(max(0, free)), 'free slot')}, "
+                f"{candidate.pool_slots} {agreeing(candidate.pool_slots, 'is', 'are')} needed"
+            )
         document = self._documents(candidate)
         if self._of_run[candidate.dag_run_id] >= document.max_active_tasks:
             return f"max_active_tasks ({document.max_active_tasks}) of the run are active"

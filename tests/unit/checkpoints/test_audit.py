@@ -188,7 +188,7 @@ def test_partitions_of_other_samples_are_reported(writer: ChainWriter, change: d
     report = audit(writer.ledger, msgspec.structs.replace(SAMPLES, **change), None, NOW)
 
     assert not report.ok
-    assert "are no partitions of these samples" in report.problems[-1]
+    assert "are none of these samples" in report.problems[-1]
 
 
 def test_damaged_files_are_reported_by_checkpoint(writer: ChainWriter) -> None:

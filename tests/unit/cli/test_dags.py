@@ -132,4 +132,4 @@ class TestErrors:
         assert "unknown key 'trian'" in cli("dags", "errors").out
         assert "Traceback" not in cli("dags", "errors").out
         assert "Traceback" in cli("dags", "errors", "--traceback").out
-        assert "1 pipeline files cannot be read" in cli("dags", "list").err
+        assert "1 pipeline file cannot be read" in cli("dags", "list").err

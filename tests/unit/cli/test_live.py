@@ -93,7 +93,7 @@ def test_a_line_says_what_was_stepped_over_and_what_changed_behind_the_chain() -
     made: dict[str, Any] = {"start": NOW, "end": NOW, "partitions": 2, "rows": 80, "checkpoint": {"sequence": 3}}
     assert run_line(run("m", **made), view("m")).split(" · ")[2:] == ["2 partitions, 80 rows", "1.0s"]
     line = run_line(run("m", **made, holes=1, late="partition x was published again"), view("m"))
-    assert line.split(" · ")[2:] == ["2 partitions, 1 holes, 80 rows", "1.0s", "partition x was published again"]
+    assert line.split(" · ")[2:] == ["2 partitions, 1 hole, 80 rows", "1.0s", "partition x was published again"]
     assert run_line(run("m", late="not replayed"), view("m")) == "m #1: caught up; not replayed"
 
 

@@ -60,5 +60,5 @@ def test_deleting_a_pool_says_who_needs_it(plane, cli):
     plane.tick()
     said = cli("pools", "delete", "gpu")
     assert said.code == 0
-    assert "1 tasks" in said.err
+    assert "1 task of runs that have not ended names it" in said.err
     assert "gpu" not in pools(cli)

@@ -177,10 +177,10 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
     ),
     (
         "no slot",
-        situation(running=[run(task("train", "scheduled", refused="pool 'gpu' has 0 free slots, 1 are needed"))]),
+        situation(running=[run(task("train", "scheduled", refused="pool 'gpu' has 0 free slots, 1 is needed"))]),
         None,
         Kind.NO_SLOT,
-        "run 5: task 'train' has to wait: pool 'gpu' has 0 free slots, 1 are needed",
+        "run 5: task 'train' has to wait: pool 'gpu' has 0 free slots, 1 is needed",
     ),
     (
         "about to start",

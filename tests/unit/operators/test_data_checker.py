@@ -58,7 +58,7 @@ def test_split_is_handed_over_inline(lab: Any, checker: Any) -> None:
     value = lab.run(checker(1), "samples")
     split = split_from_xcom(value)
     assert [partition.start.day for partition in split.partitions] == [2, 3]
-    assert lab.ti.notes == ["2 partitions, 2013-01-02T00:00Z to 2013-01-03T00:00Z, 20 rows"]
+    assert lab.ti.notes == ["2 partitions, 2013-01-02T00:00Z to 2013-01-04T00:00Z, 20 rows"]
 
 
 def test_large_split_goes_by_reference_into_the_store_of_the_chain(

@@ -85,7 +85,7 @@ class TestPools:
         third = world.candidate("c")
         chosen, refused = world.choose()
         assert chosen == [first, third]
-        assert refused == {second: "pool 'gpu' has 0 free slots, 1 are needed"}
+        assert refused == {second: "pool 'gpu' has 0 free slots, 1 is needed"}
         assert world.limits.full_pools() == ["gpu"]
 
     def test_what_is_held_counts_with_its_slots(self) -> None:
@@ -96,7 +96,7 @@ class TestPools:
         small = world.candidate("b", pool="gpu", pool_slots=1)
         chosen, refused = world.choose()
         assert chosen == [small]
-        assert refused == {large: "pool 'gpu' has 1 free slots, 2 are needed"}
+        assert refused == {large: "pool 'gpu' has 1 free slot, 2 are needed"}
 
     def test_no_limit(self) -> None:
         world = World(max_active_tasks=1000)
@@ -110,7 +110,7 @@ class TestPools:
         world = World()
         world.pools["closed"] = PoolSlots(0)
         number = world.candidate(pool="closed")
-        assert world.choose() == ([], {number: "pool 'closed' has 0 free slots, 1 are needed"})
+        assert world.choose() == ([], {number: "pool 'closed' has 0 free slots, 1 is needed"})
 
     def test_deferred_ones_count_where_the_pool_says_so(self) -> None:
         world = World()
@@ -125,7 +125,7 @@ class TestPools:
         world.pools["gpu"] = PoolSlots(1)
         world.holds(run=9, pool="gpu", pool_slots=3)
         number = world.candidate(pool="gpu")
-        assert world.choose() == ([], {number: "pool 'gpu' has 0 free slots, 1 are needed"})
+        assert world.choose() == ([], {number: "pool 'gpu' has 0 free slots, 1 is needed"})
 
     def test_a_pool_that_does_not_exist(self) -> None:
         world = World()

@@ -1,0 +1,67 @@
+"""How many of what, in words; and nobody writes a plural of their own behind a number."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trainflow
+from trainflow.counting import agreeing, counted, plural
+
+_ROOT = Path(trainflow.__file__).parent
+_NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]
+_NOUNS += ["leftover", "slot", "retry", "problem"]
+#: of a limit ("2 of 2 runs are running") there is never just one worth a word of its own
+_PLURAL_BEHIND_A_NUMBER = re.compile(
+    rf"^ ({'|'.join(plural(noun) for noun in _NOUNS)})\b(?! are running| were looked| outside)"
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [
+        (0, "partition", "0 partitions"),
+        (1, "partition", "1 partition"),
+        (2000, "row", "2,000 rows"),
+        (1, "entry", "1 entry"),
+        (2, "entry", "2 entries"),
+        (3, "delivery", "3 deliveries"),
+        (2, "day", "2 days"),
+        (2, "branch", "2 branches"),
+        (2, "free slot", "2 free slots"),
+    ],
+)
+def test_a_number_of_things(number: int, noun: str, said: str) -> None:
+    assert counted(number, noun) == said
+
+
+def test_the_verb_agrees() -> None:
+    assert [agreeing(number, "is", "are") for number in (0, 1, 2)] == ["are", "is", "are"]
+
+
+def _written_by_hand(source: str) -> Iterator[int]:
+    """Lines of the f-strings that put a plural behind a value; "3/10 partitions" is a share, no number of things."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            before = [None, *node.values]
+            for share, value, text in zip(before, node.values, node.values[1:], strict=False):
+                is_share = isinstance(share, ast.Constant) and str(share.value).endswith("/")
+                by_hand = isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant) and not is_share
+                if by_hand and _PLURAL_BEHIND_A_NUMBER.match(str(text.value)):
+                    yield node.lineno
+
+
+def test_the_search_finds_a_plural_written_by_hand() -> None:
+    assert list(_written_by_hand('f"{len(found)} partitions are there"')) == [1]
+    assert not list(_written_by_hand("f\"{counted(3, 'partition')} are there\""))
+
+
+def test_no_message_writes_a_plural_of_its_own() -> None:
+    files = [path for path in _ROOT.rglob("*.py") if "testing" not in path.parts]
+    assert len(files) > 100
+    found = [f"{path.relative_to(_ROOT)}:{line}" for path in files for line in _written_by_hand(path.read_text())]
+    assert found == []

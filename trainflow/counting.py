@@ -1,0 +1,21 @@
+"""How many of what, in words: "1 partition", "2,000 partitions". Every number of things that a person reads goes
+through here."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """The number and its noun, which is given as one: `counted(3, "entry")` is "3 entries"."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def agreeing(number: int, one: str, many: str) -> str:
+    """The word that goes with the number: `agreeing(1, "is", "are")` is "is"."""
+    return one if number == 1 else many
+
+
+def plural(noun: str) -> str:
+    """Of a regular English noun."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
