@@ -13,6 +13,7 @@ from trainflow.dag_processor.ahead import Ahead
 from trainflow.dag_processor.files import stamp
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
+from trainflow.messages.warm import Reading
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project
@@ -151,7 +152,7 @@ def test_a_file_that_exits_is_given_up(engine: Embedded) -> None:
     write(engine, "pipelines/q.py", "import os\nos._exit(0)\n")
     engine.until(lambda: problems(engine))
     (problem,) = problems(engine).values()
-    assert "crashes or calls exit" in problem.message
+    assert "ended without an answer (exit code 0: something in it calls exit or os._exit)" in problem.message
 
 
 def test_a_file_that_is_gone_leaves_its_dags_marked(engine: Embedded) -> None:
@@ -198,7 +199,7 @@ class TestAFileThatWasReadAhead:
         path = engine.project.root / "ahead.py"
         path.write_text(pipeline("ahead", "ahead"))
         result = parse(ParseFile(DagSource("ahead.py"), str(engine.project.root), str(engine.project.home.path)))
-        frames.send(line, b"1")
+        frames.send(line, msgspec.json.encode(Reading(1)))
         frames.send(line, msgspec.json.encode(msgspec.structs.replace(result, modules=[])))
 
     def _add(self, engine: Embedded, ahead: Ahead) -> None:
@@ -266,3 +267,18 @@ def test_what_a_task_imports_is_imported_for_the_next_once_it_has_run(write_proj
         # once by the task itself, once for all that come after
         assert imports.read_text().split().count(str(worker)) == 1
         assert len(imports.read_text().split()) == 2
+
+
+def test_a_file_is_read_however_often_the_process_that_reads_it_is_killed(engine: Embedded) -> None:
+    engine.until(lambda: "p" in dags(engine))
+    killed_so_often = """
+import os, pathlib, signal
+tries = pathlib.Path(__file__).with_suffix(".tries")
+count = len(tries.read_text()) if tries.exists() else 0
+tries.write_text("x" * (count + 1))
+if count < 6:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    write(engine, "pipelines/q.py", killed_so_often + pipeline("q", "q"))
+    engine.until(lambda: "q" in dags(engine))
+    assert problems(engine) == {}

@@ -18,34 +18,46 @@ from trainflow.dag_processor.files import Known, Stamp, pipeline_files, stamp
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.warm_process import WarmProcess
-from trainflow.messages.warm import Parse
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.warm import ChildEnded, FromReader, Parse, Reading
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
 from trainflow.metadata import dag_queries
+from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
+from trainflow.observability.processes import out_of_memory_kills
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
 log = logging.getLogger(__name__)
 
-#: a parse that begins and ends without an answer is tried so often: the file may be to blame
-ATTEMPTS = 3
-#: one that never began was lost with its warm worker, for which the file cannot be blamed; nor can it go on for ever
-STARTS = 20
+#: a process that crashes while it imports a file is given so many tries: the file may be to blame
+CRASHES = 3
+#: one that somebody killed, alone or with its warm worker, is not the file's fault; nor can it go on for ever
+KILLS = 20
 
 
 class _Parsing:
     """The parse that is under way."""
 
-    def __init__(self, known: Known, before: Stamp | None, attempt: int, start: int = 1) -> None:
+    def __init__(self, known: Known, before: Stamp | None, *, crashes: int = 0, kills: int = 0) -> None:
         self.known = known
         self.before = before
-        self.attempt = attempt
-        self.start = start
+        #: how the tries before this one ended
+        self.crashes = crashes
+        self.kills = kills
         self.pid: int | None = None
+        #: until the worker says how the child ended: both are lost when the line ends before
+        self.exit = ProcessExit(reason="its warm worker ended")
+        self.out_of_memory_before = out_of_memory_kills()
         self.peer: Peer | None = None
         self.timer: Timer | None = None
         self.timed_out = False
+
+    def ended(self, child: ChildEnded) -> None:
+        """The warm worker says how the child ended."""
+        ran_out = child.signal == signal.SIGKILL and out_of_memory_kills() > self.out_of_memory_before
+        self.exit = ProcessExit(code=child.code, signal=child.signal, out_of_memory=ran_out)
 
 
 class DagProcessor:
@@ -120,11 +132,11 @@ class DagProcessor:
             known = self._queue.pop(0)
             ahead = self._ahead.pop(known.path, None)
             if ahead is not None and ahead.source == known.source:
-                self._hear(_Parsing(known, ahead.stamp, attempt=1), ahead.answer)
+                self._hear(_Parsing(known, ahead.stamp), ahead.answer)
                 return
             if ahead is not None:
                 ahead.answer.close()
-            self._parse(_Parsing(known, stamp(known.path), attempt=1))
+            self._parse(_Parsing(known, stamp(known.path)))
 
     def _parse(self, parsing: _Parsing) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -137,11 +149,14 @@ class DagProcessor:
         self._parsing = parsing
 
         def heard(message: bytes) -> None:
-            if parsing.pid is None:
-                parsing.pid = int(message)
-                return
-            peer.hang_up()
-            self._ended(parsing, msgspec.json.decode(message, type=ParseResult))
+            match msgspec.json.decode(message, type=FromReader):
+                case Reading(pid):
+                    parsing.pid = pid
+                case ChildEnded() as ended:
+                    parsing.ended(ended)
+                case ParseResult() as result:
+                    peer.hang_up()
+                    self._ended(parsing, result)
 
         peer = Peer(self._reactor, answer, on_message=heard, on_close=lambda: self._silent(parsing))
         parsing.peer = peer
@@ -156,12 +171,13 @@ class DagProcessor:
 
     def _silent(self, parsing: _Parsing) -> None:
         """The child ended (or was ended) without an answer."""
-        began = parsing.pid is not None
-        if not parsing.timed_out and (parsing.attempt < ATTEMPTS if began else parsing.start < STARTS):
+        lost = judge_exit(parsing.exit).lost
+        crashes, kills = parsing.crashes + (not lost), parsing.kills + lost
+        if not parsing.timed_out and crashes < CRASHES and kills < KILLS:
             if parsing.timer:
                 parsing.timer.cancel()
-            before = stamp(parsing.known.path)
-            self._parse(_Parsing(parsing.known, before, parsing.attempt + began, parsing.start + (not began)))
+            known = parsing.known
+            self._parse(_Parsing(known, stamp(known.path), crashes=crashes, kills=kills))
             return
         path = str(parsing.known.path)
         seconds = self._settings.dag_processor.parse_timeout_seconds
@@ -170,10 +186,12 @@ class DagProcessor:
                 f"{path}: importing it took longer than {seconds:g} s: a pipeline file must only describe, "
                 "not load or compute (dag_processor.parse_timeout_seconds sets the limit)"
             )
-        elif began:
-            message = f"{path}: the process that imported it ended without an answer: it crashes or calls exit"
+        elif lost:
+            message = (
+                f"{path}: the process that imports it was killed {kills} times; see who does that, and start again"
+            )
         else:
-            message = f"{path}: the warm worker that was to import it ended each time before it had begun"
+            message = f"{path}: the process that imported it ended without an answer ({_how(parsing.exit)})"
         self._ended(parsing, ParseResult(problem=ParseProblem(message, path=path)))
 
     def _ended(self, parsing: _Parsing, result: ParseResult) -> None:
@@ -225,6 +243,14 @@ class DagProcessor:
         _kill(parsing)
         if parsing.peer is not None:
             parsing.peer.hang_up()
+
+
+def _how(exit: ProcessExit) -> str:
+    if exit.out_of_memory:
+        return "the kernel killed it because memory ran out"
+    if exit.signal is not None:
+        return f"signal {exit.signal}: it crashes"
+    return f"exit code {exit.code}: something in it calls exit or os._exit"
 
 
 def _kill(parsing: _Parsing) -> None:

@@ -30,7 +30,7 @@ from trainflow.execution.task_runner import run_attempt
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Stale, ToWorker
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Reading, Stale, ToWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
@@ -57,6 +57,8 @@ class WarmWorker:
         self._descriptors: list[int] = []
         #: files of which attempts will follow, by the child that reads them
         self._read_by: dict[int, DagSource] = {}
+        #: where it is said how a child that reads a file ended
+        self._answers: dict[int, socket.socket] = {}
         self._to_load: list[DagSource] = []
         #: tasks that run for the first time; what they import is to be imported here
         self._to_warm_up: list[ExecuteTask] = []
@@ -205,25 +207,25 @@ class WarmWorker:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def _parse(self, request: Parse) -> None:
-        answer_to = self._descriptors.pop(0)
+        answer = socket.socket(fileno=self._descriptors.pop(0))
         changed = self._files.changed()
         if changed is not None:
             # said first: whoever sees the end of the line can know why
             self._say(Stale(str(changed)))
-            os.close(answer_to)
+            answer.close()
             return
 
         def child() -> int:
             # whoever wanted to know may have ended meanwhile
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(answer_to)) as connection:
-                frames.send(connection, str(os.getpid()).encode())
+            with contextlib.suppress(OSError), answer:
+                frames.send(answer, msgspec.json.encode(Reading(os.getpid())))
                 result = parse(request.request)
-                frames.send(connection, msgspec.json.encode(result))
+                frames.send(answer, msgspec.json.encode(result))
                 return 0 if result.problem is None else _NO_DAG
             return 0
 
         pid = self._fork(child)
-        os.close(answer_to)
+        self._answers[pid] = answer
         if request.load:
             self._read_by[pid] = request.request.source
 
@@ -250,6 +252,8 @@ class WarmWorker:
             # of files that are to be read after this: their end must not wait for this child's
             for descriptor in self._descriptors:
                 os.close(descriptor)
+            for answer in self._answers.values():
+                answer.close()
             # exit handlers of what the parent imported are the parent's; the child runs those it adds itself
             atexit._clear()
             _reseed()
@@ -279,7 +283,17 @@ class WarmWorker:
             source = self._read_by.pop(pid, None)
             if source is not None and code == 0:
                 self._to_load.append(source)
-            self._say(ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None))
+            ended = ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None)
+            self._say_about_file(ended)
+            self._say(ended)
+
+    def _say_about_file(self, ended: ChildEnded) -> None:
+        answer = self._answers.pop(ended.pid, None)
+        if answer is not None:
+            # never waits: with a line full of what the child has said it is not the end of the child that is missed
+            with contextlib.suppress(OSError), answer:
+                answer.setblocking(False)
+                frames.send(answer, msgspec.json.encode(ended))
 
     def _say(self, message: FromWorker) -> None:
         # the executor is gone: its end is seen at the next read

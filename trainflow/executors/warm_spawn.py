@@ -24,7 +24,7 @@ class Spawned(NamedTuple):
 
     def parse(self, request: ParseFile) -> socket.socket:
         """Have a file read as soon as it can, and loaded for the attempts that will follow. The answer comes on the
-        socket: the process id of the child that reads, then a `ParseResult`."""
+        socket (`FromReader`)."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         frame = pack(msgspec.json.encode(Parse(request, load=True)))
         with theirs:

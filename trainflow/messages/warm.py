@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile, ParseResult
 
 
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
@@ -16,7 +16,7 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
 
 
 class Parse(msgspec.Struct, frozen=True, tag="parse"):
-    """Fork a child that imports this file and writes a `ParseResult` to the descriptor sent along with the frame.
+    """Fork a child that imports this file; what becomes of it is said on the descriptor sent along (`FromReader`).
 
     `load`: attempts of the file will follow; where the child got through it, load it here as well.
     """
@@ -51,5 +51,14 @@ class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
     signal: int | None = None
 
 
+class Reading(msgspec.Struct, frozen=True, tag="reading"):
+    """A child has begun to read a file."""
+
+    pid: int
+
+
 ToWorker = Launch | Parse
 FromWorker = Launched | Stale | ChildEnded
+#: about one file, in this order: the child says that it begins and what came out; the worker says how the child ended.
+#: A line that ends before that was lost with the worker
+FromReader = Reading | ParseResult | ChildEnded

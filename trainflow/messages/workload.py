@@ -71,7 +71,7 @@ class ParseProblem(msgspec.Struct, frozen=True):
     column: int | None = None
 
 
-class ParseResult(msgspec.Struct, frozen=True):
+class ParseResult(msgspec.Struct, frozen=True, tag="read"):
     """What came out of a file. `modules`: files of the project that were imported on the way (absolute paths)."""
 
     dags: list[ParsedDag] = msgspec.field(default_factory=list)
