@@ -97,14 +97,14 @@ def vanish(engine: Embedded) -> None:
     inner = engine.engine
     executor = inner._executor
     assert executor is not None
-    assert inner._supervision is not None
+    assert inner._scheduling is not None
     for worker in executor._workers:  # type: ignore[attr-defined]
         worker._peer.hang_up()
         worker._process.wait()
     executor._workers.clear()  # type: ignore[attr-defined]
     for key in list(executor.running()):
         executor._forget(key)  # type: ignore[attr-defined]
-    inner._supervision.close()
+    inner._scheduling.close()
     with inner.database.transaction() as connection:
         # another process had this lease
         connection.execute(service_queries.SERVICE.update().values(process_started=1.0, heartbeat_at=inner.clock.now()))

@@ -58,7 +58,7 @@ class Desk:
 
     def waiting(self) -> tuple[int, str | None]:
         with self.database.reading() as connection:
-            return notification_queries.untold(connection)
+            return notification_queries.undelivered(connection)
 
     def close(self) -> None:
         self.database.close()

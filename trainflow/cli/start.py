@@ -257,7 +257,7 @@ class _Session:
         if self._engine.mirror is None:
             return None
         self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
-        return self._engine.mirror.pending()
+        return self._engine.mirror.undelivered()
 
     def _drain_mirror(self, mirror: Mirror, seconds: float, stopped: Callable[[], bool]) -> None:
         """MLflow makes its store when it is first written to, which takes longer than some trainings."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +10,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from trainflow.clock import SystemClock
+from trainflow.engine import lease
 from trainflow.engine.beginning import Begin, begin
 from trainflow.engine.following import Following, View
 from trainflow.engine.lock import running_engine
@@ -21,7 +20,6 @@ from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.schema import ensure_schema
-from trainflow.observability.processes import started_at
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -38,15 +36,7 @@ class Follower:
 
     def __enter__(self) -> Self:
         ensure_schema(self.database)
-        with self.database.transaction() as connection:
-            self._service_id = service_queries.register(
-                connection,
-                kind="follower",
-                hostname=socket.gethostname(),
-                pid=os.getpid(),
-                process_started=started_at(os.getpid()),
-                now=self.clock.now(),
-            )
+        self._service_id = lease.register(self.database, "follower", self.clock.now())
         return self
 
     def __exit__(

@@ -92,7 +92,7 @@ def next_attempt_at(connection: Connection) -> datetime | None:
     ).scalar()
 
 
-def untold(connection: Connection) -> tuple[int, str | None]:
+def undelivered(connection: Connection) -> tuple[int, str | None]:
     """How many are waiting, and why the first that failed did."""
     waiting = NOTIFICATION.c.delivered_at.is_(None)
     count = connection.execute(select(func.count()).select_from(NOTIFICATION).where(waiting)).scalar_one()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,11 +53,11 @@ def delivered(connection: Connection, outbox_id: int, now: datetime) -> None:
     connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=None))
 
 
-def failed(connection: Connection, ids: Collection[int], *, reason: str, delay: timedelta, now: datetime) -> None:
+def failed(connection: Connection, outbox_id: int, *, reason: str, delay: timedelta, now: datetime) -> None:
     """The mirror could not be reached; try again after `delay`."""
     connection.execute(
         update(OUTBOX)
-        .where(OUTBOX.c.id.in_(list(ids)))
+        .where(OUTBOX.c.id == outbox_id)
         .values(failures=OUTBOX.c.failures + 1, next_attempt_at=now + delay, reason=reason)
     )
 

@@ -81,7 +81,7 @@ class Triggerer:
         return self._may_claim and not self._pausing
 
     @property
-    def next_deadline(self) -> datetime | None:
+    def next_due(self) -> datetime | None:
         """When the next wait is overdue."""
         return self._next_deadline
 

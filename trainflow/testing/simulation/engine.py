@@ -188,14 +188,14 @@ class SimulatedEngine:
     @property
     def next_moment(self) -> datetime:
         """When there is something to do if nothing happens."""
-        moments = [self.scheduler.next_due, self.triggerer.next_deadline, self._heartbeat_at, self._look_at]
+        moments = [self.scheduler.next_due, self.triggerer.next_due, self._heartbeat_at, self._look_at]
         if (left := self.timers.seconds_left) is not None:
             moments.append(self.clock.now() + timedelta(seconds=left))
         return min(moment for moment in moments if moment is not None)
 
     @property
     def _busy(self) -> bool:
-        deadline = self.triggerer.next_deadline
+        deadline = self.triggerer.next_due
         overdue = deadline is not None and deadline <= self.clock.now()
         timer = self.timers.seconds_left
         return self.scheduler.busy or self.triggerer.busy or overdue or (timer is not None and timer <= 0)

@@ -1,0 +1,176 @@
+"""What leaves the project: rows of a table, handed to a thread that waits for somebody else's answer.
+
+The engine's own thread reads and writes the database and never waits; the thread delivers and never touches it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from trainflow.clock import Clock
+from trainflow.executors.reactor import Reactor
+from trainflow.metadata.database import Database
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+#: an engine that ends waits so long for the delivery in hand: one that is made again changes nothing
+LAST_SECONDS = 1.0
+
+
+class Outlet(ABC, Generic[Job, Answer]):
+    """Delivers each row of its table at least once. Nothing waits for it but the end of the engine."""
+
+    #: what the thread is called
+    name: str
+    #: `_rest` is called when there was nothing to deliver for this long; None: never
+    idle_seconds: float | None = None
+
+    def __init__(self, database: Database, reactor: Reactor, clock: Clock) -> None:
+        self._database = database
+        self._reactor = reactor
+        self._clock = clock
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._answers: deque[tuple[Job, Answer]] = deque()
+        self._thread: threading.Thread | None = None
+        self._under_way = 0
+        self._due: datetime | None = None
+        self._may_look = True
+        self._fresh = True
+
+    # -- what each outlet says of itself ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _find(self, connection: Connection, now: datetime) -> list[Job]:
+        """What may be delivered now."""
+
+    @abstractmethod
+    def _next_attempt_at(self, connection: Connection) -> datetime | None:
+        """When the next delivery is due; None when there is none."""
+
+    @abstractmethod
+    def _make_due(self, connection: Connection, now: datetime) -> None:
+        """Whatever waits for its next attempt is due now."""
+
+    @abstractmethod
+    def _keep_answer(self, connection: Connection, job: Job, answer: Answer, now: datetime) -> None:
+        """Write down what became of a delivery."""
+
+    @abstractmethod
+    def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
+        """How many are not delivered yet, and why the first of them is not, if that is known."""
+
+    @abstractmethod
+    def _deliver(self, job: Job) -> Answer:
+        """In the thread: make one delivery, however long it takes. Must not raise."""
+
+    def _rest(self) -> None:
+        """In the thread: give back what is only needed to deliver."""
+
+    # -- in the engine's thread ------------------------------------------------------------------------------------
+
+    def notice(self) -> None:
+        """There may be something new: look in the next tick."""
+        self._may_look = True
+
+    @property
+    def busy(self) -> bool:
+        """Is there something to do right now?"""
+        return self._may_look and not self._under_way
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next delivery is due."""
+        return self._due
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries have been handed over and not been answered."""
+        return self._under_way
+
+    def tick(self) -> None:
+        """Take answers; hand over what is due."""
+        now = self._clock.now()
+        if self._fresh:
+            # an engine that has just started does not wait because its predecessor failed
+            self._fresh = False
+            self._database.write(lambda connection: self._make_due(connection, now))
+        self._take_answers(now)
+        due = self._due is not None and self._due <= now
+        if self._under_way or not (self._may_look or due):
+            return
+        self._may_look = False
+        jobs = self._database.read(partial(self._look, now))
+        if jobs:
+            self._hand_over(jobs, now)
+
+    def _look(self, now: datetime, connection: Connection) -> list[Job]:
+        jobs = self._find(connection, now)
+        self._due = None if jobs else self._next_attempt_at(connection)
+        return jobs
+
+    def _hand_over(self, jobs: list[Job], now: datetime) -> None:
+        for job in jobs:
+            self._jobs.put(job)
+        self._under_way += len(jobs)
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._carry, name=self.name, daemon=True)
+            self._thread.start()
+
+    def _take_answers(self, now: datetime) -> None:
+        while self._answers:
+            job, answer = self._answers.popleft()
+            self._under_way -= 1
+            self._may_look = True
+            self._database.write(partial(self._keep_answer, job=job, answer=answer, now=now))
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _carry(self) -> None:
+        try:
+            while (job := self._next_job()) is not None:
+                self._answers.append((job, self._deliver(job)))
+                self._reactor.wake()
+        finally:
+            self._rest()
+
+    def _next_job(self) -> Job | None:
+        while True:
+            try:
+                return self._jobs.get(timeout=self.idle_seconds)
+            except queue.Empty:
+                self._rest()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def undelivered(self) -> tuple[int, str | None]:
+        """How many are not delivered yet, and why the first of them is not, if that is known."""
+        return self._database.read(self._count_undelivered)
+
+    def drain(self, seconds: float, enough: Callable[[], bool]) -> int:
+        """Give the last deliveries a chance; returns how many are left for the next engine.
+
+        Ends early when nothing can be delivered now, or when somebody has had `enough`: what waits is written down.
+        """
+        deadline = self._clock.monotonic() + seconds
+        self._may_look = True
+        self.tick()
+        while self._under_way and not enough() and (left := deadline - self._clock.monotonic()) > 0:
+            self._reactor.turn(min(left, 0.5))
+            self.tick()
+        return self.undelivered()[0]
+
+    def close(self) -> None:
+        """End the thread; a delivery under way is left to itself, and made again by the next engine."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join(timeout=LAST_SECONDS)

@@ -1,0 +1,43 @@
+"""The warm worker in which pipeline files are parsed: the executor's where there is one, otherwise one of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainflow.executors.executor import Executor
+from trainflow.executors.local import LocalExecutor
+from trainflow.executors.reactor import Reactor
+from trainflow.executors.warm_process import WarmProcess
+from trainflow.executors.warm_spawn import spawn
+from trainflow.messages.warm import FromWorker, Stale
+
+
+class ParsingWorker:
+    """Call it to get the worker that serves now."""
+
+    def __init__(self, reactor: Reactor, project_root: Path, executor: Executor | None) -> None:
+        self._reactor = reactor
+        self._project_root = project_root
+        self._executor = executor
+        self._own: WarmProcess | None = None
+
+    def __call__(self) -> WarmProcess:
+        if isinstance(self._executor, LocalExecutor) and self._executor.warm_process is not None:
+            return self._executor.warm_process
+        if self._own is None:
+            spawned = spawn(self._project_root)
+            self._own = WarmProcess(self._reactor, spawned, on_message=self._heard, on_death=self._died)
+        return self._own
+
+    def _heard(self, process: WarmProcess, message: FromWorker) -> None:
+        if isinstance(message, Stale):
+            self._own = None
+            process.close()
+
+    def _died(self, _process: WarmProcess) -> None:
+        self._own = None
+
+    def close(self) -> None:
+        """End our own."""
+        if self._own is not None:
+            self._own.close()

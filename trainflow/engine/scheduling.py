@@ -1,0 +1,107 @@
+"""The scheduler of a process with what belongs to it: its executor, who hears attempts, who looks after orphans."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from trainflow.clock import Clock
+from trainflow.executors.executor import Executor
+from trainflow.executors.reactor import Reactor
+from trainflow.executors.supervision import Supervision
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.scheduler.loop import Scheduler
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
+
+
+class Scheduling:
+    """Decides what runs next, hands it to the executor, and keeps the two of one mind."""
+
+    def __init__(
+        self,
+        database: Database,
+        reactor: Reactor,
+        service: ExecutionService,
+        executor: Executor,
+        *,
+        clock: Clock,
+        versions: Versions,
+        project: Project,
+        settings: Settings,
+        service_id: int,
+        on_notice: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._service = service
+        self._executor = executor
+        self._clock = clock
+        self._settings = settings
+        self._own = service_id
+        self._supervision = Supervision(reactor, service, project.home.socket_path)
+        self._scheduler = Scheduler(
+            database,
+            executor,
+            clock=clock,
+            versions=versions,
+            project=project,
+            settings=settings,
+            service_id=service_id,
+        )
+        self._scheduler.on_notice = on_notice
+        self._reconciler = Reconciler(database, executor, service, own=service_id)
+
+    @property
+    def busy(self) -> bool:
+        """Is there something to do right now?"""
+        return self._scheduler.busy
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next retry is due."""
+        return self._scheduler.next_due
+
+    def tick(self) -> None:
+        """Decide what can be decided now."""
+        self._scheduler.tick()
+
+    def notice(self, change: Change) -> None:
+        """An attempt changed something."""
+        self._scheduler.notice(change)
+
+    def sweep(self) -> None:
+        """Somebody else wrote into the database: look at everything."""
+        self._scheduler.sweep()
+        self._reconciler.end_unwanted()
+
+    def heartbeat(self) -> None:
+        """Compare what is held with what runs; take over what a dead scheduler held."""
+        self._executor.sync()
+        self._reconciler.reconcile()
+        adopt_orphans(
+            self._database,
+            self._executor,
+            self._service,
+            own=self._own,
+            now=self._clock.now(),
+            dead_after=timedelta(seconds=self._settings.engine.dead_after_seconds),
+        )
+
+    def drain(self) -> None:
+        """Queue nothing more; end what nobody waits for any more. The executor is about to end."""
+        self._scheduler.draining = True
+        try:
+            self._reconciler.end_strays()
+        except Exception as error:
+            # whatever became of the database, the attempts must be told to stop
+            log.warning("cannot see which attempts nobody waits for: %s", error)
+
+    def close(self) -> None:
+        """Hear attempts no more."""
+        self._supervision.close()
