@@ -102,6 +102,20 @@ with DAG("large"):
     b = PythonOperator(task_id="measure", python_callable=measure, op_kwargs={"given": a.output})
     a >> b
 
+with DAG("odd_words"):
+    def told():
+        raise ValueError("no file \\udcff\\x00 in " + "A" * 1_000_000 + " of postgresql://me:geheim@db/x")
+    PythonOperator(task_id="told", python_callable=told)
+
+with DAG("numbers"):
+    def numpy_number():
+        import numpy
+        return {"auc": numpy.float32(0.5), "rows": numpy.int64(3)}
+    def not_a_number():
+        return {"loss": [float("nan")]}
+    PythonOperator(task_id="numpy_number", python_callable=numpy_number)
+    PythonOperator(task_id="not_a_number", python_callable=not_a_number)
+
 with DAG("skips"):
     def skip():
         raise SkipException("not today")
@@ -260,6 +274,20 @@ def test_ten_megabytes_go_from_task_to_task(engine: Embedded) -> None:
     run = engine.execute("large")
     assert engine.run(run).state == "success", engine.describe()
     assert engine.xcoms(run)["measure"] == 10_000_000
+
+
+def test_what_an_exception_says_is_kept_whatever_it_says(engine: Embedded) -> None:
+    problem = engine.tasks(engine.execute("odd_words"))["told"].problem
+    assert problem.startswith("ValueError: no file \\udcff\\x00 in AAA")
+    assert problem.endswith("postgresql://me:***@db/x")
+    assert len(problem) < 5_000
+
+
+def test_numbers_arrive_as_they_are_or_not_at_all(engine: Embedded) -> None:
+    run = engine.execute("numbers")
+    assert engine.states(run) == {"numpy_number": "success", "not_a_number": "failed"}
+    assert engine.xcoms(run)["numpy_number"] == {"auc": 0.5, "rows": 3}
+    assert "nan has no form in JSON" in engine.tasks(run)["not_a_number"].problem
 
 
 def test_skips_cascade(engine: Embedded) -> None:

@@ -263,7 +263,10 @@ def run_facts(row: Row[Any], here: Opened) -> dict[str, Any]:
         "started_at",
         "ended_at",
     )
+    from trainflow.observability.redaction import redact
+
     facts = {key: getattr(row, key) for key in keys}
+    facts["conf"] = redact(row.conf)
     facts["seconds"] = seconds_between(row.started_at, row.ended_at or here.clock.now())
     return facts | {"note": row.note, "clear_number": row.clear_number, "mlflow_run_id": row.mlflow_run_id}
 

@@ -26,6 +26,7 @@ from trainflow.errors import (
     XComTooLarge,
 )
 from trainflow.execution.connection import Connection
+from trainflow.execution.json_value import encode_value
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.messages.notice import Notice
 from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun, XComItem
@@ -46,6 +47,7 @@ from trainflow.messages.requests import (
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.redaction import presentable
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -53,6 +55,7 @@ from trainflow.settings.model import Settings
 MAX_XCOM_BYTES = 64 * 1024 * 1024
 #: progress is sent at most this often; what comes between is replaced by what follows
 _PROGRESS_SECONDS = 0.25
+_NOTE_CHARACTERS = 1_000
 
 _ERRORS: dict[str, type[Exception]] = {
     "DagNotFound": DagNotFound,
@@ -124,8 +127,8 @@ class RuntimeTaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         try:
-            encoded = msgspec.json.encode(value)
-        except (TypeError, ValueError) as error:
+            encoded = encode_value(value)
+        except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"XCom '{key}' of task '{self.task_id}' is no JSON value ({error}): "
                 "hand over numbers, strings, lists and dicts, or write it to a file and hand over where it is"
@@ -206,7 +209,8 @@ class RuntimeTaskInstance:
         metrics: dict[str, float] | None = None,
         note: str | None = None,
     ) -> None:
-        self._progress_unsent = Progress(self._key, done, total, unit, {**(metrics or {})}, note)
+        shown = None if note is None else presentable(note, _NOTE_CHARACTERS)
+        self._progress_unsent = Progress(self._key, done, total, unit, {**(metrics or {})}, shown)
         now = self.clock.monotonic()
         if now - self._progress_at >= _PROGRESS_SECONDS:
             self._progress_at = now

@@ -34,6 +34,7 @@ from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Start, Started
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.processes import started_at
+from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -41,6 +42,8 @@ log = logging.getLogger("trainflow.task")
 
 #: exit code of an attempt that reported a failure; the report decides, the code is for whoever looks at processes
 FAILED_EXIT_CODE = 1
+#: of what an exception says, this much is kept beside the task; the log has all of it
+_MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 #: what no further try could get over: a ledger that was edited stays so until a person restores it
 _FOR_GOOD = (FailException, LedgerCorrupt)
 
@@ -204,7 +207,8 @@ class _Attempt:
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
         log.error("the task failed: %s", message, exc_info=error)
-        problem = Problem(message, "".join(traceback.format_exception(error)), type(error).__name__, retryable)
+        trace = presentable("".join(traceback.format_exception(error)), _TRACEBACK_CHARACTERS)
+        problem = Problem(presentable(message, _MESSAGE_CHARACTERS), trace, type(error).__name__, retryable)
         return self._ended(OutcomeState.FAILED, problem=problem)
 
     def _deferred(self, deferred: TaskDeferred) -> Outcome:
@@ -227,7 +231,8 @@ class _Attempt:
             log.exception("on_kill failed")
 
     def _ended(self, state: OutcomeState, **facts: Any) -> Outcome:
-        facts.setdefault("note", self._ti.note)
+        note = facts.pop("note", self._ti.note)
+        facts["note"] = None if note is None else presentable(note, _MESSAGE_CHARACTERS)
         return Outcome(
             self._workload.key,
             state,

@@ -1,4 +1,4 @@
-"""Cut secrets out of what is shown or sent elsewhere. Pure; never raises.
+"""Cut secrets out of what is shown, kept or sent elsewhere. Pure; never raises.
 
 A key is judged by its words, not by substrings: `max_tokens`, `tokenizer` and `primary_key` are hyperparameters,
 `hf_token` and `access_key` are not.
@@ -28,8 +28,13 @@ _VOCABULARY = frozenset({"pad", "eos", "bos", "unk", "mask", "sep", "cls", "star
 #: everything below these keys is handed to a store as it is, and may be anything
 _SECRET_TREES = frozenset({"storage_options", "client_kwargs", "connection_string", "dsn"})
 
-_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://[^\s/:@\"']*):([^\s/\"']+)@")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_.\-]*)([\"']?\s?[=:]\s?[\"']?)([^\s,;&\"'}]+)")
+# Texts may be megabytes without a space (an encoded image in an exception), so none of these may take time in the
+# square of the length: a run of letters is looked at once, from where it begins, and a value only when it is cut out.
+_URL_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,31}://[^\s/:@\"']*):([^\s/\"']+)@")
+_ASSIGNMENT = re.compile(
+    r"(?<![A-Za-z0-9_.\-])[0-9.\-]*+([A-Za-z_][A-Za-z0-9_.\-]*+)([\"']?\s?[=:]\s?[\"']?)(?=[^\s,;&\"'}])"
+)
+_VALUE = re.compile(r"[^\s,;&\"'}]+")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~\-]{8,}")
 
 
@@ -80,15 +85,28 @@ def redact_text(text: str) -> str:
 def _redact_assignments(text: str) -> str:
     kept, position = [], 0
     while match := _ASSIGNMENT.search(text, position):
-        name, sign, _ = match.groups()
-        value_start, value_end = match.span(3)
+        name, sign = match.groups()
+        value_start = match.end()
         # "key: the partition …" is prose; a lone `key` is a secret only as the key of a mapping, see `redact`
         prose = name.lower() in ("key", "token", "authorization") and "=" not in sign
         kept.append(text[position:value_start])
         if is_secret_key(name) and not prose:
             kept.append(MASK)
-            position = value_end
+            value = _VALUE.match(text, value_start)
+            position = value.end() if value else value_start
         else:  # go on inside the value: "https" is a name too, and its value holds the query
             position = value_start
     kept.append(text[position:])
     return "".join(kept)
+
+
+def presentable(text: str, longest: int) -> str:
+    """A text of somebody else's (the message of an exception) as it may be kept and shown: without secrets, with at
+    most about `longest` characters of its beginning and end, and nothing in it that a database cannot hold."""
+    if len(text) > longest:
+        left_out = len(text) - longest
+        end = longest // 4
+        text = f"{text[: longest - end]} … ({left_out} characters left out) … {text[-end:]}"
+    # undecodable bytes of a file's name are lone surrogates in Python, which no encoding carries
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+    return redact_text(text)

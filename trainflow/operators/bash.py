@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.errors import FailException, SkipException, TaskError
+from trainflow.observability.redaction import is_secret_key
 from trainflow.operators.process_group import ProcessGroup
 
 
@@ -19,7 +20,8 @@ class BashOperator(BaseOperator):
     """Run `bash_command` in a process group of its own; the last line of its output is the task's result.
 
     `env`: the variables of the command, instead of this process's or (`append_env=True`) on top of them; their values
-    appear in no message. `cwd`: the folder to run in (default: a temporary one), relative to the project.
+    appear in no message, and those of secrets (`DB_PASSWORD`, `API_TOKEN`) are masked where the command prints them.
+    `cwd`: the folder to run in (default: a temporary one), relative to the project.
     `skip_on_exit_code`: exit codes that end the task as skipped (default 99; None: none does).
 
     A command that the task is told to stop gets SIGTERM, all its processes with it, and SIGKILL when it takes longer
@@ -60,6 +62,7 @@ class BashOperator(BaseOperator):
                 env=self._environment(context),
                 on_line=lambda line: ti.log.info("%s", line),
                 encoding=self.output_encoding,
+                hide=[value for name, value in (self.env or {}).items() if is_secret_key(name)],
             )
             code = group.run()
         self._judge(code, group)

@@ -16,9 +16,10 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from trainflow.observability.redaction import MASK
 from trainflow.operators.lifeline import Lifeline
 
 #: how often a running program's `on_idle` is called, in seconds
@@ -27,13 +28,15 @@ IDLE_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 _MAX_LINE = 1 << 20
 _CHUNK = 1 << 16
+#: shorter values are words like "on": masking them would only make lines unreadable
+_SHORTEST_SECRET = 4
 
 
 class ProcessGroup:
     """One program and all processes it starts.
 
     `on_line` gets each line of its output (stdout and stderr as they come, without the line end); `on_idle` is called
-    at least twice a second while it runs, and once at the end.
+    at least twice a second while it runs, and once at the end. What `hide` holds is masked in every line.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ProcessGroup:
         encoding: str = "utf-8",
         grace_seconds: float = GRACE_SECONDS,
         tail_lines: int = 20,
+        hide: Iterable[str] = (),
     ) -> None:
         self.tail: deque[str] = deque(maxlen=tail_lines)
         self._argv = list(argv)
@@ -56,6 +60,7 @@ class ProcessGroup:
         self._on_idle = on_idle
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
         self._grace_seconds = grace_seconds
+        self._hidden = [text for text in hide if len(text) >= _SHORTEST_SECRET]
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: Lifeline | None = None
@@ -197,6 +202,8 @@ class ProcessGroup:
     def _line(self, line: str) -> None:
         # a progress bar redraws its line with carriage returns; its last state is the line
         shown = line.rstrip("\r").rpartition("\r")[2]
+        for text in self._hidden:
+            shown = shown.replace(text, MASK)
         self.tail.append(shown)
         self._on_line(shown)
 

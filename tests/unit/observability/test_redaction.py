@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.observability.redaction import MASK, is_secret_key, redact, redact_text
+from trainflow.observability.redaction import MASK, is_secret_key, presentable, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,21 @@ def test_no_password_of_a_url_survives(password: str) -> None:
 def test_never_raises_and_is_idempotent(value: object) -> None:
     once = redact(value)
     assert repr(redact(once)) == repr(once)
+
+
+@pytest.mark.parametrize("piece", ["A", "a:", "de:ad:", "9", "a-", "x://", "x://a:", "a=b@://", "'"])
+def test_a_text_of_megabytes_takes_no_time_in_the_square_of_its_length(piece: str) -> None:
+    # were it so, this would take hours: an exception with an encoded image in it would hang the attempt that failed
+    text = piece * 50_000
+    assert redact_text(f"{text} password=geheim") == f"{text} password=***"
+
+
+def test_what_an_exception_says_is_cut_to_what_can_be_kept_and_shown() -> None:
+    told = presentable("begin " + "A" * 1_000_000 + " end", 100)
+    assert len(told) < 200
+    assert told.startswith("begin AAA")
+    assert told.endswith("A end")
+    assert "999910 characters left out" in told
+    assert presentable("short password=geheim", 100) == "short password=***"
+    # the name of a file that is no UTF-8, and a character that PostgreSQL has no place for
+    assert presentable("no such file: \udcff\x00", 100) == "no such file: \\udcff\\x00"

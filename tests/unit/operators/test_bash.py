@@ -70,6 +70,9 @@ def test_values_of_the_environment_are_in_no_message(lab: Any, dag: Any) -> None
     with pytest.raises(TaskError) as caught:
         lab.run(bash(dag, bash_command="exit 1", env={"TOKEN": "s3cret-value"}), "b")
     assert "s3cret" not in str(caught.value)
+    with pytest.raises(TaskError) as caught:
+        lab.run(bash(dag, bash_command="echo it is $TOKEN; exit 1", env={"TOKEN": "s3cret-value"}), "b")
+    assert "it is ***" in str(caught.value)
     with pytest.raises(FailException, match="the values of TOKEN are not strings") as refused:
         lab.run(bash(dag, bash_command="true", env={"TOKEN": 123456}), "b")
     assert "123456" not in str(refused.value)
