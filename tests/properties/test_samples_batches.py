@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,31 +54,39 @@ def rows(split: Split) -> list[int]:
     return [n * 1000 + row for n, file in enumerate(split.files) for row in range(file.rows or 0)]
 
 
+def values(batches: Iterator[Any]) -> list[int]:
+    return [value for batch in batches for value in batch.column(0).to_pylist()]
+
+
 shapes = st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5)
 seeds = st.none() | st.integers(-(2**70), 2**70)
 quiet = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quiet
-@given(shapes, seeds, st.integers(1, 30), st.integers(1, 5))
-def test_ranks_share_the_stream_and_every_row_comes_once(
-    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, world_size: int
+@given(shapes, seeds, st.integers(1, 30), st.integers(1, 5), st.integers(1, 3))
+def test_ranks_share_the_stream_and_every_row_comes_once_an_epoch(
+    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, world_size: int, epochs: int
 ) -> None:
     split = split_of(folder, shapes)
-    whole = [batch.column(0).to_pylist() for batch in split.batches(batch_size=batch_size, seed=seed)]
+    whole = [batch.column(0).to_pylist() for batch in split.batches(batch_size=batch_size, seed=seed, epochs=epochs)]
     found = [row for batch in whole for row in batch]
-    assert sorted(found) == rows(split)
-    assert seed is not None or found == rows(split)
+    each = len(rows(split))
+    assert len(found) == each * epochs
+    for epoch in range(epochs):
+        once = found[epoch * each : (epoch + 1) * each]
+        assert sorted(once) == rows(split)
+        assert seed is not None or once == rows(split)
     assert all(len(batch) == batch_size for batch in whole[:-1])
     for rank in range(world_size):
-        mine = [b.column(0).to_pylist() for b in split.batches(None, batch_size, seed, rank, world_size)]
+        mine = [b.column(0).to_pylist() for b in split.batches(None, batch_size, seed, rank, world_size, None, epochs)]
         assert mine == whole[rank::world_size]
 
 
 @quiet
-@given(shapes, seeds, st.integers(1, 30), st.data())
+@given(shapes, seeds, st.integers(1, 30), st.integers(1, 3), st.data())
 def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
-    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, data: st.DataObject
+    folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, epochs: int, data: st.DataObject
 ) -> None:
     split = split_of(folder, shapes)
     seen: list[int] = []
@@ -85,7 +94,9 @@ def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
     for _ in range(3):
         world_size = data.draw(st.integers(1, 4))
         steps = data.draw(st.integers(0, 3))
-        readers = [split.batches(None, batch_size, seed, rank, world_size, position) for rank in range(world_size)]
+        readers = [
+            split.batches(None, batch_size, seed, rank, world_size, position, epochs) for rank in range(world_size)
+        ]
         for _ in range(steps):
             for reader in readers:
                 batch = next(reader, None)
@@ -95,9 +106,8 @@ def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
         position = positions[0]
         for reader in readers:
             reader.close()
-    rest = [value for batch in split.batches(seed=seed, position=position) for value in batch.column(0).to_pylist()]
-    whole = [value for batch in split.batches(seed=seed) for value in batch.column(0).to_pylist()]
-    assert seen + rest == whole
+    rest, whole = split.batches(seed=seed, position=position, epochs=epochs), split.batches(seed=seed, epochs=epochs)
+    assert seen + values(rest) == values(whole)
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**64 - 1))

@@ -188,7 +188,7 @@ class NoSaves:
 
 
 def rows_of(position: Mapping[str, Any]) -> int:
-    """How many rows of the split a position is behind. Raises InputError for anything else."""
+    """How many rows a position is behind, in all epochs together. Raises InputError for anything else."""
     row = position.get("row") if isinstance(position, Mapping) else None
     if not isinstance(row, int) or isinstance(row, bool) or row < 0:
         raise InputError(

@@ -98,9 +98,11 @@ class TrainContext(_TaskContext):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        epochs: int = 1,
     ) -> Batches:
         """The rows of the split that are still to be trained on, as Arrow record batches: `split.batches` with this
-        training's seed, from the position that was saved last. `.position` is what `save` wants."""
+        training's seed, from the position that was saved last. `.position` is what `save` wants; in a second epoch it
+        goes on counting, so that a retry goes on in the epoch that was cut off."""
         return self.split.batches(
             columns,
             batch_size,
@@ -108,6 +110,7 @@ class TrainContext(_TaskContext):
             rank,
             world_size,
             self.saved.position if self.saved is not None else None,
+            epochs,
         )
 
     def save(

@@ -1,8 +1,8 @@
 """Reading a split as Arrow record batches: a few windows in memory, a position that resumes exactly, ranks that share.
 
-The stream of rows is `order.windows`; a batch is `batch_size` rows of it, wherever windows begin and end. Batch n,
-counted from where this reading began, belongs to rank n modulo `world_size`. A position is the number of rows that all
-ranks together have read, so it means the same to one rank as to eight.
+The stream of rows is `order.windows`, epoch after epoch; a batch is `batch_size` rows of it, wherever windows and
+epochs begin and end. Batch n, counted from where this reading began, belongs to rank n modulo `world_size`. A position
+is the number of rows that all ranks together have read, so it means the same to one rank as to eight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
@@ -44,20 +44,25 @@ class Batches(Iterator[Any]):
         rank: int,
         world_size: int,
         position: Mapping[str, Any] | None,
+        epochs: int = 1,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         if not 0 <= rank < world_size:
             raise InputError(f"rank {rank} of world_size {world_size}: the rank must be in 0 … world_size - 1")
-        found = windows(split, seed)
+        if epochs < 1:
+            raise InputError(f"epochs is {epochs}; it must be at least 1")
+        stream = _Stream(split, seed, epochs)
         self._stamp = {"split": split.digest, "seed": seed}
-        #: rows of the whole split
-        self.total_rows = found[-1].end if found else 0
+        self._epoch_rows = stream.epoch_rows
+        #: rows of the whole split, as often as there are epochs
+        self.total_rows = stream.epoch_rows * epochs
         self._read = first = self._row_of(position)
         self._batch_size, self._before = batch_size, rank * batch_size
         self._step = batch_size * world_size
         self._next = first + self._before
-        wanted = (window for window in found if overlaps(window, self._next, batch_size, self._step))
+        low = self._next
+        wanted = (window for window in stream.windows(low) if overlaps(window, low, batch_size, self._step))
         self._windows = _ReadAhead(_Source(split, columns), wanted)
         self._window: tuple[Window, list[Any]] | None = None
 
@@ -70,6 +75,11 @@ class Batches(Iterator[Any]):
     def position(self) -> dict[str, Any]:
         """Where to go on after the batch that was given last; JSON. Right when every rank has had as many batches."""
         return {**self._stamp, "row": self._read}
+
+    @property
+    def epoch(self) -> int:
+        """How often all rows of the split have been read."""
+        return self._read // self._epoch_rows if self._epoch_rows else 0
 
     def __next__(self) -> Any:
         low = self._next
@@ -113,6 +123,24 @@ class Batches(Iterator[Any]):
             pieces += _slices(batches, low - window.offset, stop - window.offset)
             low = stop
         return pieces[0] if len(pieces) == 1 else _join(pieces)
+
+
+class _Stream:
+    """Passes over a split, laid end to end."""
+
+    def __init__(self, split: Split, seed: int | None, epochs: int) -> None:
+        self._split = split
+        self._seed = seed
+        self._epochs = epochs
+        self._first = windows(split, seed)
+        self.epoch_rows = self._first[-1].end if self._first else 0
+
+    def windows(self, row: int) -> Iterator[Window]:
+        """From the epoch on that has this row."""
+        begin = row // self.epoch_rows if self.epoch_rows else self._epochs
+        for epoch in range(begin, self._epochs):
+            for window in windows(self._split, self._seed, epoch) if epoch else self._first:
+                yield replace(window, offset=window.offset + epoch * self.epoch_rows)
 
 
 def overlaps(window: Window, first: int, batch_size: int, step: int) -> bool:

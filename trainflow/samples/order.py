@@ -45,8 +45,11 @@ class Window:
         return self.offset + self.rows
 
 
-def windows(split: Split, seed: int | None) -> list[Window]:
-    """The stream of a split. Raises InputError for a file whose row groups are not known."""
+def windows(split: Split, seed: int | None, epoch: int = 0) -> list[Window]:
+    """One pass over a split; shuffled, each epoch has an order of its own. Offsets count from the pass's first row.
+
+    Raises InputError for a file whose row groups are not known.
+    """
     groups = []
     for number, file in enumerate(split.files):
         if file.rows is None:
@@ -54,7 +57,8 @@ def windows(split: Split, seed: int | None) -> list[Window]:
         groups += [RowGroup(number, group, rows) for group, rows in enumerate(file.row_groups) if rows]
     if seed is None:
         return _windows([[group] for group in groups], None)
-    key = int.from_bytes(hashlib.sha256(f"{split.digest}/{seed}".encode()).digest()[:8])
+    named = f"{split.digest}/{seed}/{epoch}" if epoch else f"{split.digest}/{seed}"
+    key = int.from_bytes(hashlib.sha256(named.encode()).digest()[:8])
     order = sorted(range(len(groups)), key=lambda number: mix(key + number))
     return _windows(_gather([groups[number] for number in order]), key)
 

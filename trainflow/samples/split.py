@@ -125,11 +125,13 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         rank: int = 0,
         world_size: int = 1,
         position: Mapping[str, Any] | None = None,
+        epochs: int = 1,
     ) -> Batches:
         """Arrow record batches over the Parquet files, `batch_size` rows each.
 
-        The order of the rows depends only on the split and `seed`: chronological for None, shuffled otherwise. Batches
-        are dealt to the ranks in turn; over all ranks every row comes exactly once. `.position` of the returned
+        The order of the rows depends only on the split and `seed`: chronological for None, shuffled otherwise, in
+        another order in each of the `epochs`. Batches are dealt to the ranks in turn; over all ranks every row comes
+        exactly once an epoch. `.position` of the returned
         iterator (JSON, the same on every rank after the same number of batches) resumes exactly, also with another
         `world_size` or `batch_size`.
 
@@ -139,7 +141,14 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         from trainflow.samples.batches import Batches
 
         return Batches(
-            self, columns=columns, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, position=position
+            self,
+            columns=columns,
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            position=position,
+            epochs=epochs,
         )
 
 

@@ -47,6 +47,25 @@ def test_a_seed_shuffles_and_always_the_same_way(split: Split) -> None:
     assert one == values(split.batches(batch_size=4, seed=1))
 
 
+def test_each_epoch_has_an_order_of_its_own_and_the_first_that_of_one_alone(split: Split) -> None:
+    batches = split.batches(batch_size=7, seed=1, epochs=3)
+    assert batches.total_rows == 90
+    found = values(batches)
+    first, second, third = found[:30], found[30:60], found[60:]
+    assert sorted(first) == sorted(second) == sorted(third) == CHRONOLOGICAL
+    assert first != second != third != first
+    assert first == values(split.batches(batch_size=7, seed=1))
+
+
+def test_a_position_says_how_many_epochs_are_behind(split: Split) -> None:
+    batches = split.batches(batch_size=15, epochs=3)
+    seen = [(batches.epoch, batches.position["row"]) for _ in batches]
+    assert seen == [(0, 15), (1, 30), (1, 45), (2, 60), (2, 75), (3, 90)]
+    # what was saved in the second epoch is nothing for whoever reads only one
+    with pytest.raises(InputError, match="at row 45 of 30"):
+        split.batches(position={**batches.position, "row": 45})
+
+
 def test_a_shuffled_order_is_pinned() -> None:
     """Positions were saved in it: when this fails, what changed makes every saved position mean something else."""
     from trainflow.samples.order import permutation
@@ -54,11 +73,19 @@ def test_a_shuffled_order_is_pinned() -> None:
 
     file = SampleFile("a.parquet", 1, 12, "f", (5, 4, 3))
     day = partition_of(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), (file,))
-    (window,) = windows(Split(day.start, day.end, 86400, (day,)), 7)
+    split = Split(day.start, day.end, 86400, (day,))
+    (window,), (second,) = windows(split, 7), windows(split, 7, epoch=1)
     assert permutation(window).tolist() == PINNED
+    assert permutation(second).tolist() == PINNED_SECOND
 
 
 PINNED = [10, 8, 6, 0, 11, 1, 5, 9, 3, 4, 2, 7]
+PINNED_SECOND = [0, 3, 1, 9, 11, 2, 7, 8, 4, 6, 5, 10]
+
+
+def test_no_epochs_are_refused(split: Split) -> None:
+    with pytest.raises(InputError, match="epochs is 0; it must be at least 1"):
+        split.batches(epochs=0)
 
 
 def test_a_position_is_json_and_resumes_exactly(split: Split) -> None:
