@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
 from trainflow.checkpoints.artifacts import output_folder
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef
+from trainflow.checkpoints.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.cli import main
@@ -254,7 +254,7 @@ def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: H
         "watermark": "2013-01-03T00:00:00Z",
         "overrides": {"split.partitions": "2"},
     }
-    assert said == {"forked": [forked]}
+    assert said == {"forked": [forked], "dry_run": False}
     state = Ledger(history.store, ChainKey("flights", "main", "deep")).state()
     assert (state.sequence, state.watermark) == (1, made[1].watermark)
     assert history.json(*command) == said
@@ -317,6 +317,26 @@ def test_compare_two_branches(history: History) -> None:
     assert all(words in out for words in (*shown, "only A: 1 partition"))
 
 
+def test_compare_a_branch_that_has_trained_nothing_yet(history: History) -> None:
+    made = [history.main.commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
+    history.json("checkpoints", "fork", "flights", "--from", "2", "--branch", "deep")
+
+    said = history.json("checkpoints", "compare", "flights", "main", "deep")
+
+    assert said["b"] == {
+        "chain": "flights/main/deep",
+        "id": made[1].id,
+        "sequence": 2,
+        "watermark": "2013-01-03T00:00:00Z",
+        "partitions": 2,
+        "forked_from": "flights/main/main",
+    }
+    assert (said["a"]["forked_from"], said["common"], len(said["only_a"]), said["only_b"]) == (None, 2, 2, [])
+    code, out = history.run("checkpoints", "compare", "flights", "deep", "main")
+    shown = "A  flights/main/deep  no checkpoint of its own yet: checkpoint 2 of flights/main/main, from which it was"
+    assert (code, shown in out) == (0, True), out
+
+
 @pytest.mark.parametrize(("a", "b"), [("1", "3"), ("main@1", "main@3")])
 def test_compare_two_checkpoints(history: History, a: str, b: str) -> None:
     forked(history)
@@ -377,3 +397,116 @@ def test_every_stage_is_forked_at_its_head_and_a_base_keeps_what_a_stage_has_not
     ]
     code, out = history.run("checkpoints", "fork", "flights", "--branch", "other", "--from", "1")
     assert (code, "choose with --stage" in out) == (2, True)
+
+
+class Stages(NamedTuple):
+    base: ChainWriter
+    fine: ChainWriter
+
+
+@pytest.fixture
+def stages(history: History) -> Stages:
+    """Three days of a base; its fine-tune has trained two of them."""
+    text = STAGES + "  late: {init_from: {stage: base}, samples: {start: 2013-01-04}}\n"
+    (history.root / "pipelines/flights.yaml").write_text(text)
+    base = ChainWriter(history.store, history.root / "base", ChainKey("flights", "base"))
+    fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
+    for each in base.commit_many(3)[:2]:
+        fine.commit(origin=CheckpointRef(base.chain, each.id))
+    return Stages(base, fine)
+
+
+HOT = ["checkpoints", "fork", "flights", "--before", "2013-01-03", "--branch", "hot"]
+
+
+def test_all_stages_are_forked_at_a_date(history: History, stages: Stages) -> None:
+    code, said = history.run(*HOT, "--dry-run")
+    assert (code, said.splitlines()) == (
+        0,
+        [
+            "flights/base/hot would go on from checkpoint 2 of flights/base/main, trained up to 2013-01-03T00:00Z",
+            "flights/fine/hot would go on from checkpoint 2 of flights/fine/main, trained up to 2013-01-03T00:00Z",
+            "flights/late/hot would begin with nothing",
+        ],
+    )
+    assert history.store.folders("flights/base") == ["main"]
+
+    found = history.json(*HOT, "--set", "split.partitions=2")
+
+    assert [(each["chain"], each["origin"] and each["origin"]["sequence"]) for each in found["forked"]] == [
+        ("flights/base/hot", 2),
+        ("flights/fine/hot", 2),
+        ("flights/late/hot", None),
+    ]
+    # the stage without a ledger is meant to have none
+    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {
+        "split.partitions": "2",
+        "branch": "hot",
+    }
+    assert history.json(*HOT, "--set", "split.partitions=2") == found
+    code, said = history.run(*HOT[:3], "--branch", "hot")
+    assert (code, "forked otherwise (--before 2013-01-03T00:00:00+00:00 --set split.partitions=2)" in said) == (2, True)
+    code, said = history.run(*HOT[:3], "--before", "2013-01-01", "--branch", "old")
+    assert (code, "no stage has a checkpoint that is trained up to 2013-01-01" in said) == (2, True)
+    code, said = history.run(*HOT[:3], "--before", "2013-01-01", "--branch", "old", "--stage", "base")
+    assert (code, "keeps no checkpoint that is trained up to 2013-01-01" in said) == (2, True)
+    code, said = history.run(*HOT, "--from", "1")
+    assert (code, "say --from" in said) == (2, True)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_fork_that_was_cut_short_is_completed_as_it_began(
+    history: History, stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_step: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("trainflow.cli.fork.passed", die)
+        history.run("checkpoints", "fork", "flights", "--branch", "hot")
+    assert [history.store.folders(f"flights/{stage}") for stage in ("base", "fine")] == [["hot", "main"], ["main"]]
+    code, said = history.run("start", "flights", "--branch", "hot")
+    assert (code, "lacks fine, which would begin with nothing: give the command that forked it again" in said) == (
+        2,
+        True,
+    )
+    # meanwhile the chains go on
+    newest = stages.base.ledger.checkpoint()
+    stages.fine.commit(origin=CheckpointRef(stages.base.chain, newest.id))
+    stages.base.commit()
+
+    found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
+
+    assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [3, 2, None]
+    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
+
+
+def test_the_rest_of_a_branch_that_was_begun_by_hand(history: History, stages: Stages) -> None:
+    by_hand = ["checkpoints", "fork", "flights", "--branch", "hot", "--stage", "base", "--from", "1"]
+    assert history.run(*by_hand)[0] == 0
+    code, said = history.run("start", "flights", "--branch", "hot")
+    assert (code, "lacks fine, late, which would begin with nothing: fork it as well" in said) == (2, True)
+
+    found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
+
+    assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [1, 1, None]
+    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
+
+
+def test_a_branch_of_stages_is_left_alone_by_a_rewind_of_what_it_was_forked_from(
+    history: History, stages: Stages
+) -> None:
+    history.json(*HOT)
+    # the fine-tune of the branch went on from where its base was forked
+    fine = ChainWriter(history.store, history.root / "hot", ChainKey("flights", "fine", "hot"))
+    forked = fine.ledger.state().start
+    assert isinstance(forked, Fork)
+    point = stages.base.ledger.line()[1]
+    fine.commit(split=split_of(2), origin=CheckpointRef(stages.base.chain, point.id))
+
+    found = history.json("checkpoints", "rewind", "flights", "--stage", "base", "--to", "1", "--cascade")
+
+    assert [each["chain"] for each in found["rewound"]] == ["flights/fine/main", "flights/base/main"]

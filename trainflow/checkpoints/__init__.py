@@ -28,6 +28,6 @@ Reading order
 - what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
 - stages: `init_from`, `base`, `followers`, `registry`;
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;
-- looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along);
+- looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along), `branch` (where stages are forked);
 - the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.
 """

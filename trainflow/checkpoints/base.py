@@ -4,6 +4,7 @@
 between its own watermark and W. With feedback: the base comes after the stage in a circle, and the stage goes on from
 the base's checkpoint at its own watermark, or, where the base has stepped over what led there, from the one before.
 `latest`, `promoted`: the newest (promoted) one; the split is the stage's own business.
+What the base was forked from counts as its first checkpoint, number 0: a branch goes on where its stages were forked.
 
 A pin is an upper bound: what the base has committed after it is the business of the run that *that* commit triggers.
 Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless somebody
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.init_from import Base, InitFrom, Pin
+from trainflow.checkpoints.state import CheckpointSummary
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.state import CheckpointSummary
 
 #: so many checkpoints of the base are offered to a split; the last one allowed is always among them
 MOST = 32
@@ -40,6 +43,8 @@ class BaseChain(msgspec.Struct, frozen=True):
     kept: list[CheckpointSummary]
     #: alias → checkpoint
     promoted: dict[str, str] = {}
+    #: the chain of the checkpoint it was forked from
+    forked_from: ChainKey | None = None
 
     @property
     def line(self) -> list[CheckpointSummary]:
@@ -49,6 +54,11 @@ class BaseChain(msgspec.Struct, frozen=True):
     def find(self, checkpoint_id: str) -> CheckpointSummary | None:
         """The one of this id."""
         return next((found for found in reversed(self.kept) if found.id == checkpoint_id), None)
+
+    def offer(self, summary: CheckpointSummary) -> Base:
+        """One of them, to start from."""
+        lies_in = None if summary.sequence else self.forked_from
+        return Base(summary.id, summary.sequence, summary.watermark, lies_in)
 
 
 def base_chain(ledger: Ledger, watermark: datetime | None, pin: Pin | None = None) -> BaseChain:
@@ -61,7 +71,29 @@ def base_chain(ledger: Ledger, watermark: datetime | None, pin: Pin | None = Non
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
     kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept()
-    return BaseChain(state.sequence, state.edge, kept, state.promoted)
+    if not isinstance(state.start, Fork):
+        return BaseChain(state.sequence, state.edge, kept, state.promoted)
+    kept = [_fork_point(state.start), *kept]
+    return BaseChain(state.sequence, state.edge, kept, state.promoted, state.start.origin.chain)
+
+
+def _fork_point(fork: Fork) -> CheckpointSummary:
+    """What a branch was forked from, as if it were a checkpoint of its own."""
+    return CheckpointSummary(
+        id=fork.origin.checkpoint_id,
+        sequence=0,
+        parent_id=None,
+        watermark=fork.watermark,
+        run_id="",
+        number=0,
+        partitions=0,
+        size=0,
+        at=fork.at,
+        digest="",
+        on_line=True,
+        metrics={},
+        scores={},
+    )
 
 
 class StartFrom(msgspec.Struct, frozen=True):
@@ -113,12 +145,12 @@ def choose(
     if isinstance(allowed, Refusal):
         return allowed
     if init.checkpoint_id is not None:
-        return _named(init, allowed)
+        return _named(init, base, allowed)
     if init.at != "same_watermark":
         return _newest(init, base, allowed, watermark, pin)
     if init.feedback:
         return _one_round_back(init, base, allowed, watermark)
-    return _ahead(init, allowed, watermark, needed)
+    return _ahead(init, base, allowed, watermark, needed)
 
 
 def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[CheckpointSummary] | Refusal:
@@ -140,14 +172,14 @@ def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[Checkpoin
     return [summary for summary in base.line if summary.sequence <= sequence]
 
 
-def _named(init: InitFrom, allowed: list[CheckpointSummary]) -> Choice:
+def _named(init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary]) -> Choice:
     found = [summary for summary in allowed if summary.id == init.checkpoint_id]
     if not found:
         return Refusal(
             f"init_from names checkpoint {init.checkpoint_id} of {init.chain}, which is not on its line: it was never "
             "committed there, its files were pruned, or the chain was rewound to before it"
         )
-    return StartFrom([_base(found[0])], _base(found[0]))
+    return StartFrom([base.offer(found[0])], base.offer(found[0]))
 
 
 def _newest(
@@ -165,7 +197,7 @@ def _newest(
         names = {init.alias: base.promoted.get(init.alias)} if init.alias else base.promoted
         allowed = [summary for summary in allowed if summary.id in names.values()]
     if allowed:
-        return StartFrom([_base(allowed[-1])], _base(newest[0]))
+        return StartFrom([base.offer(allowed[-1])], base.offer(newest[0]))
     if init.feedback and (watermark is None or (base.edge is not None and not base.line)):
         return FromNothing()
     what = "has promoted no checkpoint" if init.at == "promoted" else "has no checkpoint"
@@ -190,7 +222,7 @@ def _one_round_back(
         )
     if not found:
         return FromNothing(again_before)
-    return StartFrom([_base(found[0])], _base(allowed[-1]), again_before=again_before)
+    return StartFrom([base.offer(found[0])], base.offer(allowed[-1]), again_before=again_before)
 
 
 def _reached(base: BaseChain, allowed: list[CheckpointSummary]) -> datetime | None:
@@ -210,9 +242,13 @@ def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed
 
 
 def _ahead(
-    init: InitFrom, allowed: list[CheckpointSummary], watermark: datetime | None, needed: datetime | None
+    init: InitFrom,
+    base: BaseChain,
+    allowed: list[CheckpointSummary],
+    watermark: datetime | None,
+    needed: datetime | None,
 ) -> Choice:
-    by_watermark = {summary.watermark: _base(summary) for summary in allowed if _reaches(summary, watermark, needed)}
+    by_watermark = {each.watermark: base.offer(each) for each in allowed if _reaches(each, watermark, needed)}
     bases = list(by_watermark.values())
     if not bases:
         upto = f" beyond {label(watermark)}" if watermark else ""
@@ -226,10 +262,6 @@ def _reaches(summary: CheckpointSummary, watermark: datetime | None, needed: dat
     if needed is not None:
         return summary.watermark >= needed
     return watermark is None or summary.watermark > watermark
-
-
-def _base(summary: CheckpointSummary) -> Base:
-    return Base(summary.id, summary.sequence, summary.watermark)
 
 
 def _who(init: InitFrom) -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author, CheckpointRef, Fork
+from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author, CheckpointRef, Fork, ForkedStage
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.state import ChainState
@@ -16,6 +16,7 @@ from trainflow.counting import counted
 from trainflow.errors import CheckpointError
 
 _Beginning = TypeVar("_Beginning", Fork, Adoption)
+_NOT_SAID = ("sequence", "previous", "at", "by", "format", "seal", "stages", "asked")
 
 
 def fork(
@@ -24,16 +25,26 @@ def fork(
     watermark: datetime,
     *,
     overrides: Mapping[str, str] | None = None,
+    stages: Sequence[ForkedStage] = (),
+    asked: str = "",
     by: Author,
     now: datetime,
 ) -> Fork:
     """Begin a branch at a checkpoint of another chain of the same store, where that one was at `watermark`.
 
-    Asking for the same fork again returns it. Raises CheckpointError when the branch has begun otherwise.
+    `stages` are all that are forked together, `asked` how. Asking for the same fork again returns it. Raises
+    CheckpointError when the branch has begun otherwise.
     """
 
     def first(state: ChainState) -> Fork:
-        return Fork(**state.header(by, now), origin=origin, watermark=watermark, overrides=dict(overrides or {}))
+        return Fork(
+            **state.header(by, now),
+            origin=origin,
+            watermark=watermark,
+            overrides=dict(overrides or {}),
+            stages=list(stages),
+            asked=asked,
+        )
 
     register(ledger.store, origin.chain, ledger.chain)
     return _begin(ledger, first)
@@ -73,6 +84,6 @@ def _begin(ledger: Ledger, first: Callable[[ChainState], _Beginning]) -> _Beginn
 
 
 def _says_the_same(there: _Beginning, wanted: _Beginning) -> bool:
-    """Whoever asked for it, and whenever."""
-    placed = {name: getattr(there, name) for name in ("sequence", "previous", "at", "by", "format", "seal")}
+    """Whoever asked for it, whenever, and together with what."""
+    placed = {name: getattr(there, name) for name in _NOT_SAID if hasattr(there, name)}
     return msgspec.structs.replace(wanted, **placed) == there

@@ -1,22 +1,26 @@
 """What a rewind takes with it: later stages whose line holds weights that came from what is undone.
 
-A fork is left alone: it stands on its own line from the moment it was forked, and its fork point is kept.
+A fork is left alone: it stands on its own line from the moment it was forked, and its fork point is kept. So is a
+stage of a branch that started from where its base was forked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Checkpoint
+from trainflow.checkpoints.entries import Checkpoint, CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.prune import chains_of
 from trainflow.checkpoints.recent import line_back
 from trainflow.checkpoints.store import Store
 from trainflow.errors import InputError
+
+#: a checkpoint that stages of a pipeline's branch were forked from
+_ForkPoint = tuple[str, str, CheckpointRef]
 
 
 class Undoing(msgspec.Struct, frozen=True):
@@ -43,8 +47,11 @@ def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
     found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
     others = [key for key in _all_chains(ledger.store) if key != ledger.chain]
     ledgers = {key: Ledger(ledger.store, key) for key in others}
+    forks: set[_ForkPoint] = set()
     for key, other in ledgers.items():
         state = other.state()
+        if isinstance(state.start, Fork):
+            forks.add((key.pipeline, key.branch, state.start.origin))
         if state.bases:
             lines[key] = list(line_back(other, state))
     moved = True
@@ -52,7 +59,7 @@ def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
         moved = False
         for key in lines:
             undone = _undone_ids(lines, found)
-            first = _first_tainted(key, lines[key], undone, found.get(key))
+            first = _first_tainted(key, lines[key], undone, forks, found.get(key))
             if first is not None:
                 found[key] = _undoing(ledgers.get(key, ledger), lines[key], first.parent_id)
                 moved = True
@@ -60,7 +67,11 @@ def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
 
 
 def _first_tainted(
-    chain: ChainKey, line: list[Checkpoint], undone: set[tuple[ChainKey, str]], already: Undoing | None
+    chain: ChainKey,
+    line: list[Checkpoint],
+    undone: set[tuple[ChainKey, str]],
+    forks: Collection[_ForkPoint],
+    already: Undoing | None,
 ) -> Checkpoint | None:
     """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
     edge = already.to_sequence if already else None
@@ -68,7 +79,9 @@ def _first_tainted(
         if edge is not None and entry.sequence > edge:
             return None
         origin = entry.origin
-        if origin and not _is_fork(origin.chain, chain) and (origin.chain, origin.checkpoint_id) in undone:
+        if origin is None or _is_fork(origin.chain, chain) or (chain.pipeline, chain.branch, origin) in forks:
+            continue
+        if (origin.chain, origin.checkpoint_id) in undone:
             return entry
     return None
 

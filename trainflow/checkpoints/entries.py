@@ -246,6 +246,13 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     refused: Refusal | None = None
 
 
+class ForkedStage(msgspec.Struct, frozen=True):
+    """Where a stage goes on in a branch (None: it begins with nothing)."""
+
+    stage: str
+    checkpoint_id: str | None
+
+
 class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
     """The first entry of a branch: it goes on from `origin` at `watermark`, with other parameters."""
 
@@ -253,6 +260,10 @@ class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
     watermark: Moment
     #: parameter → value, as a person wrote it
     overrides: dict[str, str] = {}
+    #: all the stages that were forked by one command, so that one that was cut short is completed as it began
+    stages: list[ForkedStage] = []
+    #: what that command asked for, where it was not every head
+    asked: str = ""
 
 
 class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):

@@ -37,10 +37,12 @@ class Pin(msgspec.Struct, frozen=True):
     sequence: int | None = None
 
 
-class Base(msgspec.Struct, frozen=True):
+class Base(msgspec.Struct, frozen=True, omit_defaults=True):
     """A checkpoint that may be started from."""
 
     id: str
-    #: its number in the base's ledger
+    #: its number in the base's ledger; 0: it is what the base was forked from
     sequence: int
     watermark: datetime
+    #: the chain it lies in, where that is not the base itself but the one it was forked from
+    chain: ChainKey | None = None

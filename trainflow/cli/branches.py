@@ -10,6 +10,7 @@ from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.entries import Fork
 
 
 def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[str, str]:
@@ -24,17 +25,25 @@ def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[
             f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
             f"--branch {branch}'"
         )
-    missing = [chain.key.stage for chain, state in zip(chains, states, strict=True) if not state.sequence]
+    starts = [state.start for state in states if isinstance(state.start, Fork)]
+    without = [chain.key.stage for chain, state in zip(chains, states, strict=True) if not state.sequence]
+    _check_complete(without, starts, file, path, branch)
+    forked: dict[str, str] = {}
+    for start in starts:
+        forked |= start.overrides
+    return {**forked, **given, "branch": branch}
+
+
+def _check_complete(without: list[str], starts: list[Fork], file: PipelineFile, path: Path, branch: str) -> None:
+    """A stage without a ledger is meant to begin with nothing. Raises InputError."""
+    planned = {each.stage: each.checkpoint_id for start in starts for each in start.stages}
+    missing = [stage for stage in without if stage not in planned or planned[stage] is not None]
     if missing:
+        cut_short = "give the command that forked it again" if planned else "fork it as well"
         raise InputError(
             f"branch {branch!r} of {file.name} lacks {', '.join(missing)}, which would begin with nothing: "
-            f"'trainflow checkpoints fork {path.stem} --stage {missing[0]} --branch {branch}'"
+            f"{cut_short}, 'trainflow checkpoints fork {path.stem} --branch {branch}'"
         )
-    forked: dict[str, str] = {}
-    for state in states:
-        if isinstance(state.start, Fork):
-            forked |= state.start.overrides
-    return {**forked, **given, "branch": branch}
 
 
 def dags_of(file: PipelineFile, key: ChainKey) -> list[str]:

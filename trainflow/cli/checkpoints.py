@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli import compare, history, promotion, retention
+from trainflow.cli import compare, fork, history, promotion, retention
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     promotion.register(group)
     retention.register(group)
     history.register(group)
+    fork.register(group)
     compare.register(group)
     app.add_typer(group)
 

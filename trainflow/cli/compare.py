@@ -29,6 +29,8 @@ class Side(NamedTuple):
     #: those that lead to it
     line: list[Checkpoint]
     diet: Diet
+    #: the chain of the checkpoint, where that is what a branch without checkpoints of its own was forked from
+    forked_from: ChainKey | None = None
 
 
 def register(group: typer.Typer) -> None:
@@ -47,9 +49,11 @@ def compare(
     """Compare two checkpoints or branches: metrics over the watermark side by side, and what they were trained on.
 
     Metrics are scores on samples not seen before, one row for the end of what was scored; or, where nothing was ever
-    evaluated, the trainer's own.
+    evaluated, the trainer's own. A branch that has no checkpoint of its own yet is compared by the one it was forked
+    from.
 
-    JSON: {a: {chain, id, sequence, watermark, partitions}, b: {…}, measured (evaluation | training), scores:
+    JSON: {a: {chain, id, sequence, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
+    branch has none yet; else null)}, b: {…}, measured (evaluation | training), scores:
     [{watermark, a, b}] (null: none there), common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
     checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
     """
@@ -83,7 +87,7 @@ def _side(chain: Chain, which: str, entries_of: _Entries) -> Side:
     """Raises InputError."""
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.diet import diet
-    from trainflow.checkpoints.entries import CheckpointRef
+    from trainflow.checkpoints.entries import CheckpointRef, Fork
     from trainflow.checkpoints.prune import chains_of
     from trainflow.cli.diet import find_ever
 
@@ -96,6 +100,11 @@ def _side(chain: Chain, which: str, entries_of: _Entries) -> Side:
     elif not at:
         branch, number = own.branch, which
     key = ChainKey(own.pipeline, own.stage, branch)
+    start = chain.ledger(key).state().start if number == "head" else None
+    if isinstance(start, Fork) and chain.ledger(key).state().head is None:
+        there = start.origin.chain
+        origin = find_ever(chain.ledger(there), start.origin.checkpoint_id, entries_of(there))
+        return Side(which, key, origin, [], diet(start.origin, entries_of), there)
     checkpoint = find_ever(chain.ledger(key), number, entries_of(key))
     return Side(
         which, key, checkpoint, _line(checkpoint, entries_of(key)), diet(CheckpointRef(key, checkpoint.id), entries_of)
@@ -121,6 +130,7 @@ def _facts(side: Side) -> dict[str, Any]:
         "sequence": side.checkpoint.sequence,
         "watermark": side.checkpoint.watermark,
         "partitions": len(side.diet.meals),
+        "forked_from": str(side.forked_from) if side.forked_from else None,
     }
 
 
@@ -139,10 +149,11 @@ def _plain(found: Comparison) -> dict[str, Any]:
 
 def _show(one: Side, other: Side, found: Comparison) -> None:
     for name, side in (("A", one), ("B", other)):
-        typer.echo(
-            f"{name}  {side.chain}  checkpoint {side.checkpoint.sequence}, trained up to "
-            f"{text(side.checkpoint.watermark)}, {counted(len(side.diet.meals), 'partition')}"
-        )
+        which = f"checkpoint {side.checkpoint.sequence}"
+        if side.forked_from:
+            which = f"no checkpoint of its own yet: {which} of {side.forked_from}, from which it was forked"
+        upto = text(side.checkpoint.watermark)
+        typer.echo(f"{name}  {side.chain}  {which}, trained up to {upto}, {counted(len(side.diet.meals), 'partition')}")
     names = sorted({name for score in found.scores for name in {**(score.a or {}), **(score.b or {})}})
     rows = [
         {

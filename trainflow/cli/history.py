@@ -1,4 +1,4 @@
-"""`trainflow checkpoints rewind` and `fork`: go back in a chain, or go on from there beside it."""
+"""`trainflow checkpoints rewind`: go back in a chain."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from trainflow.cli.activity import active_runs
 from trainflow.cli.branches import dags_of
 from trainflow.cli.output import JSON_OPTION, print_json, text
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline, read_pipeline
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
 from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.cascade import Undoing
-    from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.state import CheckpointSummary
 
@@ -26,12 +24,8 @@ BEGINNING = "beginning"
 
 
 def register(group: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     group.command("rewind")(rewind)
-    group.command("fork")(fork)
-
-
-# -- rewind --------------------------------------------------------------------------------------------------------
 
 
 def rewind(
@@ -93,7 +87,7 @@ def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
         raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
     if to is not None:
         return None if to == BEGINNING else find(ledger, to).id
-    limit = _moment(before or "")
+    limit = moment(before or "")
     return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
 
 
@@ -101,7 +95,8 @@ def _ends_by(summary: CheckpointSummary, limit: datetime) -> bool:
     return summary.watermark <= limit
 
 
-def _moment(written: str) -> datetime:
+def moment(written: str) -> datetime:
+    """What `--before` says. Raises InputError."""
     from trainflow.pipeline_spec.quantities import parse_moment
 
     try:
@@ -146,92 +141,3 @@ def _undone(each: Undoing) -> dict[str, Any]:
         "watermark": each.watermark,
         "undone": each.undone,
     }
-
-
-# -- fork ----------------------------------------------------------------------------------------------------------
-
-
-def fork(
-    pipeline: str = PIPELINE,
-    origin: str = typer.Option("head", "--from", metavar="SEQUENCE|head|ID", help="The checkpoint to go on from."),
-    name: str = typer.Option(..., "--branch", metavar="NAME", help="The new branch."),
-    overrides: list[str] = typer.Option(
-        [], "--set", metavar="NAME=VALUE", help="What the branch does otherwise, e.g. --set params.rate=0.1."
-    ),
-    stage: str | None = STAGE,
-    source: str | None = typer.Option(None, "--of", metavar="BRANCH", help="The branch to fork; default: the file's."),
-    as_json: bool = JSON_OPTION,
-) -> int:
-    """Begin a branch: a chain beside this one, over the same samples, from one of its checkpoints.
-
-    Of a file with several stages each begins the branch at its head, or the one that --stage names. The checkpoint is
-    kept for as long as the branch is there. `trainflow start PIPELINE --branch NAME` trains it.
-
-    JSON: {forked: [{chain, origin: {chain, id, sequence}, watermark, overrides}]}.
-    """
-    from trainflow.cli.start import parse_overrides
-    from trainflow.identifiers import check_name
-
-    given = parse_overrides(overrides)
-    check_name(name, "branch")
-    file = open_pipeline(pipeline)
-    every = stage is None and source is None and origin == "head"
-    chains = file.some_chains() if every else [file.one_chain(stage, source)]
-    found = [_origin(file, chain, origin, name, given) for chain in chains]
-    forked = [_begin(chain, key, checkpoint, given) for chain, (key, checkpoint) in zip(chains, found, strict=True)]
-    if as_json:
-        print_json({"forked": forked})
-        return 0
-    for each in forked:
-        there = each["origin"]
-        typer.echo(
-            f"{each['chain']} goes on from checkpoint {there['sequence']} of {there['chain']}, trained up to "
-            f"{text(each['watermark'])}"
-        )
-    typer.echo(f"train it: trainflow start {pipeline} --branch {name}")
-    return 0
-
-
-def _origin(
-    file: PipelineFile, chain: Chain, which: str, name: str, given: dict[str, str]
-) -> tuple[ChainKey, Checkpoint]:
-    """The new chain, and what it goes on from. Raises InputError before anything is begun."""
-    from trainflow.cli.checkpoints import find
-
-    return _branch_of(file, chain, name, given), find(chain.ledger(), which)
-
-
-def _begin(chain: Chain, key: ChainKey, checkpoint: Checkpoint, given: dict[str, str]) -> dict[str, Any]:
-    from trainflow.checkpoints.begin import fork as begin
-    from trainflow.checkpoints.entries import CheckpointRef
-    from trainflow.clock import SystemClock
-
-    made = begin(
-        chain.ledger(key),
-        CheckpointRef(chain.key, checkpoint.id),
-        checkpoint.watermark,
-        overrides=given,
-        by=person(chain.dag_id),
-        now=SystemClock().now(),
-    )
-    return {
-        "chain": str(key),
-        "origin": {"chain": str(chain.key), "id": checkpoint.id, "sequence": checkpoint.sequence},
-        "watermark": made.watermark,
-        "overrides": made.overrides,
-    }
-
-
-def _branch_of(file: PipelineFile, chain: Chain, name: str, given: dict[str, str]) -> ChainKey:
-    """The chain of a branch, its file read with the overrides: what is wrong with them is said before it begins."""
-    from trainflow.checkpoints.chain import ChainKey
-
-    key = ChainKey(chain.key.pipeline, chain.key.stage, name)
-    if key == chain.key:
-        raise InputError(f"{name!r} is the branch that would be forked: name another one")
-    if key not in [each.key for each in read_pipeline(file.path, {**given, "branch": name}).some_chains()]:
-        raise InputError(
-            f"{file.name} has no 'branch' that --set can change, so no branch of it can be trained: a Python pipeline "
-            "takes it from its overrides and gives it to CheckpointOperator"
-        )
-    return key

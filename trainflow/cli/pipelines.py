@@ -120,8 +120,11 @@ class PipelineFile(NamedTuple):
         return self.chains
 
     def chosen(self, stage: str | None = None, branch: str | None = None) -> list[Chain]:
-        """The chains that are meant: without a choice all of them. Raises InputError."""
-        return [self.one_chain(stage, branch)] if stage or branch else self.some_chains()
+        """The chains that are meant: without a choice all of them, of a branch those of all stages. Raises
+        InputError."""
+        if stage or len(self.some_chains()) == 1:
+            return [self.one_chain(stage, branch)]
+        return [self.one_chain(chain.document.stage, branch) for chain in self.chains] if branch else self.chains
 
     def one_chain(self, stage: str | None = None, branch: str | None = None) -> Chain:
         """The chain that is meant. Raises InputError when it is none or not clear which."""

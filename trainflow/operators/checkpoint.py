@@ -181,7 +181,8 @@ def _found(head: Head) -> dict[str, Any] | None:
     here, so what it commits meanwhile is found at each run."""
     if head.last is None or head.base is None or head.base.pipeline != head.pipeline:
         return None
-    return {**msgspec.to_builtins(head.base), **msgspec.to_builtins(head.last)}
+    last = msgspec.structs.replace(head.last, chain=None)
+    return {**msgspec.to_builtins(head.base), **msgspec.to_builtins(last)}
 
 
 def _note(head: Head) -> str:
@@ -193,8 +194,10 @@ def _note(head: Head) -> str:
     if not head.bases:
         return own
     first, last = head.bases[0], head.bases[-1]
-    which = f"checkpoint {first.sequence}" + (f" to {last.sequence}" if first != last else "")
-    return f"{own}, starts from {which} of {head.base}"
+    if last.sequence == 0:
+        return f"{own}, starts from checkpoint {last.id} of {last.chain or head.base}, where the branch was forked"
+    which = f"checkpoint {first.sequence}" if first.sequence else "where it was forked"
+    return f"{own}, starts from {which}{f' to {last.sequence}' if first != last else ''} of {head.base}"
 
 
 def _texts(value: Any) -> list[str]:

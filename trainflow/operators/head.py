@@ -70,7 +70,7 @@ class Head(msgspec.Struct, frozen=True):
     def origin_of(self, start: datetime, end: datetime) -> CheckpointRef | None:
         """The same as the ledger records it."""
         base = self.base_of(start, end)
-        return None if base is None or self.base is None else CheckpointRef(self.base, base.id)
+        return None if base is None or self.base is None else CheckpointRef(base.chain or self.base, base.id)
 
     def goes_on(self, watermark: datetime) -> bool:
         """Whether the stage triggers itself again once it has trained up to `watermark`."""

@@ -18,7 +18,8 @@ def parse_init_from(value: Any, own: ChainKey) -> InitFrom:
     """What a pipeline says. Text names a chain, or one checkpoint of it (`pipeline/stage/branch@checkpoint`; stage and
     branch may be left out: `main`), from which the first run starts, and so does what a CheckpointOperator or
     CommitCheckpointOperator hands over. A mapping has the keys `KEYS`, of which `stage` (or `pipeline`) is needed;
-    pipeline and branch are else those of the stage itself, and `at` is `same_watermark`, or with `once` `latest`.
+    pipeline and branch are else those of the stage itself (of another pipeline: branch `main`), and `at` is
+    `same_watermark`, or with `once` `latest`.
 
     Raises InputError for anything else, and for the stage itself.
     """
@@ -73,7 +74,7 @@ def _declared(value: Mapping[str, Any], own: ChainKey) -> InitFrom:
     if once and at == "same_watermark":
         raise InputError("init_from: 'once' starts from the newest checkpoint: at is latest or promoted")
     return InitFrom(
-        _chain(pipeline, stage, value.get("branch") or own.branch),
+        _chain(pipeline, stage, value.get("branch") or (own.branch if pipeline == own.pipeline else "main")),
         at,
         once=once,
         feedback=bool(value.get("feedback", False)),

@@ -35,19 +35,23 @@ def fetch_parent(
 def fetch_judged(
     ledger: Ledger, head: Head, split: Split, ti: TaskInstance, foreign: Mapping[str, Any] | None = None
 ) -> ParentCheckpoint | None:
-    """The checkpoint that scores the split before it is trained on: the head, else one of the base that has not seen
-    the split either, else what the chain adopted, else None. A base that has would score its own training data.
-    Raises as `fetch_parent`."""
+    """The checkpoint that scores the split before it is trained on: the head, else what the chain was forked from, else
+    one of the base that has not seen the split either, else what the chain adopted, else None. A base that has would
+    score its own training data. Raises as `fetch_parent`."""
+    from trainflow.checkpoints.entries import Fork
     from trainflow.checkpoints.ledger import Ledger
 
     if head.id is not None:
         return _fetch(ledger, head.id, ti)
+    start = ledger.state().start
+    if isinstance(start, Fork):
+        return _fetch(Ledger(ledger.store, start.origin.chain), start.origin.checkpoint_id, ti)
     base = head.base_of(split.start, split.end)
     if base is None:
         return _fetch_adopted(ledger, ti, foreign)
     if head.base is None or base.watermark > split.start:
         return None
-    return _fetch(Ledger(ledger.store, head.base), base.id, ti)
+    return _fetch(Ledger(ledger.store, base.chain or head.base), base.id, ti)
 
 
 def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:

@@ -29,7 +29,7 @@ class InitFromSection(Section):
     pipeline: Name | None = None
     """Pipeline of the base, in the same store; default: this one."""
     branch: Name | None = None
-    """Branch of the base; default: this one."""
+    """Branch of the base; default: this one, and of another pipeline `main`."""
     checkpoint: str | None = None
     """In place of all others: `pipeline/stage/branch@checkpoint`, or without `@checkpoint` the head of that chain; the
     first run starts from it. May be written without the key."""

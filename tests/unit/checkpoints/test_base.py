@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from trainflow.checkpoints.base import MOST, BaseChain, Choice, FromNothing, Refusal, StartFrom, Wait, choose
@@ -13,6 +14,7 @@ from trainflow.checkpoints.state import CheckpointSummary
 from trainflow.testing.chains import day
 
 BASE = ChainKey("model", "base")
+MAIN = ChainKey("model", "base", "elsewhere")
 AHEAD = InitFrom(BASE, "same_watermark")
 BACK = InitFrom(BASE, "same_watermark", feedback=True)
 LATEST = InitFrom(BASE, "latest")
@@ -51,6 +53,13 @@ def chain(
     line = [summary.watermark for summary in kept if summary.on_line]
     edge = line[-1] if line else None
     return BaseChain(len(days) + len(off), at(skipped) if skipped else edge, kept, aliases)
+
+
+def forked_at(number: int, *days: int) -> BaseChain:
+    """The same of a branch, which was forked from `f` at a watermark."""
+    branch = chain(*days)
+    point = msgspec.structs.replace(chain(number).kept[0], id="f", sequence=0, number=0)
+    return BaseChain(branch.sequence + 1, branch.edge or day(number), [point, *branch.kept], {}, MAIN)
 
 
 def pin(number: int, sequence: int | None = None) -> Pin:
@@ -249,3 +258,38 @@ def test_a_checkpoint_that_a_pipeline_names_has_to_be_there() -> None:
     choice = choose(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
     assert isinstance(choice, Refusal)
     assert "not on its line" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("init", "base", "own", "bases"),
+    [
+        # the branch of the base has nothing of its own: what it was forked from is there to start from
+        (AHEAD, forked_at(2), 1, ["f"]),
+        (AHEAD, forked_at(2, 3), 1, ["f", "c3"]),
+        (AHEAD, forked_at(2, 3), 2, ["c3"]),
+        (AHEAD, forked_at(2), None, ["f"]),
+        (BACK, forked_at(2), 2, ["f"]),
+        (BACK, forked_at(2, 3), 3, ["c3"]),
+        (LATEST, forked_at(2), 2, ["f"]),
+        (LATEST, forked_at(2, 3), 2, ["c3"]),
+        (ONCE, forked_at(2), None, ["f"]),
+    ],
+)
+def test_a_branch_of_the_base_begins_where_it_was_forked(
+    init: InitFrom, base: BaseChain, own: int | None, bases: list[str]
+) -> None:
+    choice = choose(init, base, at(own), None)
+    assert offered(choice) == bases
+    assert isinstance(choice, StartFrom)
+    assert [each.chain for each in choice.bases] == [MAIN if name == "f" else None for name in bases]
+
+
+@pytest.mark.parametrize(
+    ("init", "base", "own"), [(AHEAD, forked_at(2), 2), (BACK, forked_at(2), 3), (PROMOTED, forked_at(2), 2)]
+)
+def test_a_branch_of_the_base_that_has_to_go_on_first(init: InitFrom, base: BaseChain, own: int) -> None:
+    assert isinstance(choose(init, base, at(own), None), Wait)
+
+
+def test_a_run_may_be_told_to_start_where_the_base_was_forked() -> None:
+    assert offered(choose(AHEAD, forked_at(2, 3), at(1), None, Pin(BASE, "f", 0))) == ["f"]
