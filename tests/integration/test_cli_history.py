@@ -112,7 +112,7 @@ def test_sweep_takes_what_dead_attempts_left_in_every_branch(history: History) -
     assert (said["bytes"], said["dry_run"], said["swept"][0]["kind"]) == (10, True, "orphan")
     assert all(folder.exists() for folder in left)
     code, out = history.run("checkpoints", "sweep", "flights", "--branch", "deeper")
-    assert (code, "1 leftovers, 5 bytes deleted" in out) == (0, True)
+    assert (code, "1 leftover, 5 bytes deleted" in out) == (0, True)
     assert [folder.exists() for folder in left] == [True, False]
 
     history.json("checkpoints", "sweep", "flights")
@@ -168,7 +168,7 @@ def test_rewind_to_a_number(history: History) -> None:
 
     assert (code, out) == (
         0,
-        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: 2 undone\n",
+        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: 2 checkpoints undone\n",
     )
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
