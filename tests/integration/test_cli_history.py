@@ -168,7 +168,8 @@ def test_rewind_to_a_number(history: History) -> None:
 
     assert (code, out) == (
         0,
-        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: 2 checkpoints undone\n",
+        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: "
+        "2 checkpoints undone\n",
     )
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
