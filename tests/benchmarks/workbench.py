@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection, select
+
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
 from trainflow.identifiers import manual_run_id
 from trainflow.metadata import dag_queries, run_queries
+from trainflow.metadata.run_queries import RUN
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
@@ -74,14 +77,14 @@ class Bench:
         def look() -> None:
             nonlocal over
             with self.engine.database.reading() as connection:
-                over = all(row.state in RUN_FINISHED for row in run_queries.descendants(connection, root_id))
+                over = all(row.state in RUN_FINISHED for row in _came_of(connection, root_id))
             if not over:
                 self.engine.reactor.call_later(0.05, look)
 
         look()
         self.engine.run(lambda: over)
         with self.engine.database.reading() as connection:
-            rows = run_queries.descendants(connection, root_id)
+            rows = _came_of(connection, root_id)
         failed = [row for row in rows if row.state != "success"]
         if failed:
             raise RuntimeError(f"{len(failed)} runs failed")
@@ -112,3 +115,8 @@ def show(what: str, values: Sequence[float], unit: str, budget: str) -> None:
     """Print a figure: median, smallest and largest, beside its budget."""
     median, low, high = statistics.median(values), min(values), max(values)
     print(f"{what:<52} {median:9.2f} {unit:<8} ({low:.2f} … {high:.2f}, n={len(values)})   budget {budget}", flush=True)
+
+
+def _came_of(connection: Connection, root_id: int) -> list[Any]:
+    """The run a person started and every run that came of it, in order."""
+    return list(connection.execute(select(RUN).where(RUN.c.root_id == root_id).order_by(RUN.c.id)))

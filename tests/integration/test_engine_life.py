@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine, Part
@@ -368,7 +368,7 @@ class TestWaits:
             go(project)
             assert engine.finish(run) == "success"
             with engine.engine.database.reading() as connection:
-                assert trigger_queries.count(connection) == 0
+                assert connection.execute(select(trigger_queries.TRIGGER)).all() == []
             assert engine.tasks(run)["t"].deferral_number == 1
 
 

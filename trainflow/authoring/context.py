@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
     from trainflow.clock import Clock
     from trainflow.messages.notice import Notice
-    from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun
+    from trainflow.messages.outcome import TriggeredRun
     from trainflow.messages.requests import RunInfo, TrackingRun
     from trainflow.settings.home import Home
     from trainflow.settings.model import Settings
@@ -102,10 +102,6 @@ class TaskInstance(Protocol):
 
     def set_note(self, text: str) -> None:
         """One sentence shown beside the task."""
-        ...
-
-    def record_checkpoint(self, checkpoint: CommittedCheckpoint) -> None:
-        """Say what was committed; applied with the outcome of the attempt."""
         ...
 
     def notify(self, notice: Notice) -> None:

@@ -26,7 +26,6 @@ class DecoratedOperator(BaseOperator):
     """The operator behind `@task`. Context keys reach the function by parameter name."""
 
     template_fields: ClassVar[tuple[str, ...]] = ("op_args", "op_kwargs")
-    ui_color = "#ffefeb"
 
     def __init__(
         self,

@@ -46,7 +46,6 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     template_fields: ClassVar[Sequence[str]] = ()
     #: a string in a template field that ends like this names a file beside the DAG file, whose text is rendered
     template_ext: ClassVar[Sequence[str]] = ()
-    ui_color: ClassVar[str] = "#fff"
     #: modules that `execute` imports and that are worth importing once for all attempts
     warm_modules: ClassVar[Sequence[str]] = ()
     #: what the task does for the chain its DAG trains (see `TaskDocument.role`): where people and the mirror look

@@ -44,8 +44,6 @@ class BaseSensorOperator(BaseOperator):
     retried, or as skipped when `soft_fail`. Durations are timedeltas or seconds.
     """
 
-    ui_color = "#e6f1f2"
-
     def __init__(
         self,
         *,

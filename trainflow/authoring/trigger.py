@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from trainflow.errors import InputError
 from trainflow.param_schema import check_json
@@ -49,7 +49,6 @@ class BaseTrigger:
 
     #: set by the event loop before `run`
     services: TriggerServices | None = None
-    ui_color: ClassVar[str] = "#fff"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """(`package.module.Class`, keyword arguments of the constructor that make an equal trigger; JSON)."""

@@ -272,13 +272,29 @@ def _print_dag(facts: dict[str, Any]) -> None:
         "limits": _limits(document),
     }
     print_facts(lines)
+    for line in _doc(document):
+        typer.echo(line)
     for line in tree(document["tasks"]):
         typer.echo(line)
+    for task in document["tasks"]:
+        for line in _doc(task, task["task_id"]):
+            typer.echo(line)
     if document["params"]:
         typer.echo("\nparams")
     for name, schema in document["params"].items():
         typer.echo(f"  {_param(name, schema)}")
     typer.echo("")
+
+
+def _doc(written: dict[str, Any], of: str = "") -> list[str]:
+    """What its author wrote about it (`doc_md`)."""
+    import inspect
+    from textwrap import indent
+
+    if not written.get("doc"):
+        return []
+    text = inspect.cleandoc(written["doc"])
+    return [f"\n{of}", indent(text, "  ")] if of else [text, ""]
 
 
 def _limits(document: dict[str, Any]) -> str:
@@ -329,6 +345,8 @@ def _ancestors(tasks: list[dict[str, Any]]) -> dict[str | None, set[str]]:
 
 
 def _task_line(task: dict[str, Any], parent: str | None, implied: set[str]) -> str:
+    from trainflow.cli.output import duration
+
     others = [name for name in task["upstream"] if name != parent and name not in implied]
     remarks = [task["operator"]]
     if task.get("trigger_rule", "all_success") != "all_success":
@@ -337,6 +355,8 @@ def _task_line(task: dict[str, Any], parent: str | None, implied: set[str]) -> s
         remarks.append(f"also after {', '.join(others)}")
     if retries := task.get("retry", {}).get("retries"):
         remarks.append(counted(retries, "retry"))
+    if timeout := task.get("execution_timeout_seconds"):
+        remarks.append(f"at most {duration(timeout)}")
     if task.get("pool", "default_pool") != "default_pool":
         remarks.append(f"pool {task['pool']}")
     return f"{task['task_id']}  ({', '.join(remarks)})"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
-SUFFIXES = (".yaml", ".yml", ".py")
 PIPELINE = typer.Argument(help="A pipeline file, the name of one in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
     [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."

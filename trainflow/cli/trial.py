@@ -251,8 +251,6 @@ def _ended(ti: RuntimeTaskInstance, message: str, *, code: int = 0) -> int:
     sys.stdout.flush()
     for run in ti.triggered_runs:
         typer.echo(f"would trigger: run {run.run_id} of {run.dag_id} with conf {run.conf}")
-    if ti.checkpoint is not None:
-        typer.echo(f"committed: checkpoint {ti.checkpoint.sequence} in {redact_text(ti.checkpoint.uri)}")
     for item in ti.xcoms.values():
         typer.echo(f"XCom {item.key}: {bytes(item.value).decode()}")
     if ti.note:

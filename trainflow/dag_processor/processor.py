@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -28,8 +27,6 @@ from trainflow.metadata.database import Database
 from trainflow.observability.processes import out_of_memory_kills
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-
-log = logging.getLogger(__name__)
 
 #: a process that crashes while it imports a file is given so many tries: the file may be to blame
 CRASHES = 3

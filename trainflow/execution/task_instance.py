@@ -29,7 +29,7 @@ from trainflow.execution.connection import Connection
 from trainflow.execution.json_value import encode_value
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.messages.notice import Notice
-from trainflow.messages.outcome import CommittedCheckpoint, TriggeredRun, XComItem
+from trainflow.messages.outcome import TriggeredRun, XComItem
 from trainflow.messages.requests import (
     DagRunInfo,
     Failed,
@@ -100,7 +100,6 @@ class RuntimeTaskInstance:
         #: what goes out with the outcome
         self.xcoms: dict[str, XComItem] = {}
         self.triggered_runs: list[TriggeredRun] = []
-        self.checkpoint: CommittedCheckpoint | None = None
         self.note: str | None = None
         self.saved_rows: int | None = None
         self.notices: list[Notice] = []
@@ -176,9 +175,6 @@ class RuntimeTaskInstance:
 
     def set_note(self, text: str) -> None:
         self.note = text
-
-    def record_checkpoint(self, checkpoint: CommittedCheckpoint) -> None:
-        self.checkpoint = checkpoint
 
     def notify(self, notice: Notice) -> None:
         self.notices.append(notice)

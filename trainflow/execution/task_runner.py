@@ -241,7 +241,6 @@ class _Attempt:
             triggered_runs=self._ti.triggered_runs
             if state in (OutcomeState.SUCCESS, OutcomeState.SKIPPED, OutcomeState.DEFERRED)
             else [],
-            checkpoint=self._ti.checkpoint,
             saved_rows=self._ti.saved_rows,
             notices=self._ti.notices,
             **facts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import subprocess
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from trainflow.executors.reactor import Reactor
 from trainflow.executors.warm_spawn import Spawned
 from trainflow.messages.warm import FromWorker, Launch, Parse
 from trainflow.observability.processes import out_of_memory_kills
-
-log = logging.getLogger(__name__)
 
 
 class WarmProcess:

@@ -39,11 +39,6 @@ class FrameReader:
             del self._buffer[:end]
             yield payload
 
-    @property
-    def torn(self) -> bool:
-        """True when the stream ended here in the middle of a frame."""
-        return bool(self._buffer)
-
 
 def send(connection: socket.socket, payload: bytes) -> None:
     """Write one frame; blocks until it is handed to the kernel."""

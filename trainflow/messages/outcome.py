@@ -64,15 +64,6 @@ class TriggeredRun(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-class CommittedCheckpoint(msgspec.Struct, frozen=True):
-    """What a run committed; mirrored into the database and MLflow, never read back as the truth."""
-
-    checkpoint_id: str
-    sequence: int
-    uri: str
-    watermark: datetime
-
-
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     """How one attempt ended."""
 
@@ -83,7 +74,6 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     problem: Problem | None = None
     deferral: Deferral | None = None
     reschedule_at: datetime | None = None
-    checkpoint: CommittedCheckpoint | None = None
     #: one sentence shown beside the task ("caught up: …", "waits for 2013-02-01")
     note: str | None = None
     #: rows of the split that its newest save holds; None when it saved none

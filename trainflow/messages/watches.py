@@ -40,8 +40,6 @@ class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
 class LoopAlive(msgspec.Struct, frozen=True, tag="loop_alive"):
     """The loop turned: sent every second, so that silence means a blocked loop."""
 
-    watching: int
-
 
 class AskDagRun(msgspec.Struct, frozen=True, tag="ask_dag_run"):
     """A trigger asks for the state of a run."""

@@ -43,9 +43,6 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     shielded: bool = False
 
 
-Workload = ExecuteTask
-
-
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):
     """Import one pipeline file in a child process and describe its DAGs."""
 

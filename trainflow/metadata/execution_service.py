@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
@@ -331,11 +330,3 @@ def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
     retryable = isinstance(error, DagNotFound | DagRunAlreadyExists)
     problem = Problem(str(error), kind=type(error).__name__, retryable=retryable)
     return Outcome(key, OutcomeState.FAILED, problem=problem)
-
-
-def decode_request(data: bytes) -> Request:
-    """A request as it came over a wire. Raises msgspec.ValidationError or DecodeError."""
-    return _REQUESTS.decode(data)
-
-
-_REQUESTS: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

@@ -405,11 +405,6 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
     return result
 
 
-def descendants(connection: Connection, root_id: int) -> list[Row[Any]]:
-    """The run a person started and every run that came of it, in order."""
-    return list(connection.execute(select(RUN).where(RUN.c.root_id == root_id).order_by(RUN.c.id)))
-
-
 def remember_mlflow(connection: Connection, dag_run_id: int, uri: str, mlflow_run_id: str) -> None:
     """Where the mirror shows this run."""
     connection.execute(update(RUN).where(RUN.c.id == dag_run_id).values(mlflow_uri=uri, mlflow_run_id=mlflow_run_id))

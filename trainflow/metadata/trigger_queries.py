@@ -184,8 +184,3 @@ def forget(connection: Connection, ids: Collection[int]) -> None:
     """Drop waits that nobody waits for."""
     if ids:
         connection.execute(delete(TRIGGER).where(TRIGGER.c.id.in_(list(ids))))
-
-
-def count(connection: Connection) -> int:
-    """How many wait."""
-    return connection.execute(select(func.count()).select_from(TRIGGER)).scalar_one()

@@ -61,7 +61,6 @@ class AfterCommitOperator(ChainOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "committed")
-    ui_color = "#f3ead9"
     role = AFTER_COMMIT
 
     def __init__(

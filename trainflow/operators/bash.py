@@ -30,7 +30,6 @@ class BashOperator(BaseOperator):
 
     template_fields: ClassVar[Sequence[str]] = ("bash_command", "env", "cwd")
     template_ext: ClassVar[Sequence[str]] = (".sh", ".bash")
-    ui_color = "#f0ede4"
 
     def __init__(
         self,

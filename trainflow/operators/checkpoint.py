@@ -67,7 +67,6 @@ class CheckpointOperator(BaseOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("pipeline", "stage", "branch", "store", "init_from")
-    ui_color = "#dbe9ff"
     role = "checkpoint"
 
     def __init__(

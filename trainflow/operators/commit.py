@@ -11,7 +11,6 @@ from trainflow.authoring.context import Context
 from trainflow.checkpoints.gates import Gate, gate_of
 from trainflow.checkpoints.promote import Promote
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, InputError
-from trainflow.messages.outcome import CommittedCheckpoint
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.gated import tell_given_up, tell_stop
@@ -69,7 +68,6 @@ class CommitCheckpointOperator(SplitOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "trained", "evaluated")
-    ui_color = "#d2f0d4"
     role = "commit"
     shielded = True
 
@@ -136,9 +134,6 @@ class CommitCheckpointOperator(SplitOperator):
         self._tell_whether_more(head, checkpoint.watermark, ti)
         self._tell_passed(head, (checkpoint.id, checkpoint.sequence), ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
-        ti.record_checkpoint(
-            CommittedCheckpoint(checkpoint.id, checkpoint.sequence, uri, watermark=checkpoint.watermark)
-        )
         promoted = self._promoted(checkpoint, uri, ledger, head, ti)
         ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
         clear_run_scratch(ti)

@@ -9,7 +9,5 @@ from trainflow.authoring.operator import BaseOperator
 class EmptyOperator(BaseOperator):
     """Does nothing and succeeds."""
 
-    ui_color = "#e8f7e4"
-
     def execute(self, context: Context) -> None:
         return None

@@ -25,7 +25,6 @@ class EvaluateOperator(SplitOperator):
     is nobody to score: the task succeeds, returns None and skips nothing.
     """
 
-    ui_color = "#e6dcf7"
     role = "evaluate"
 
     def __init__(

@@ -23,7 +23,6 @@ class PythonOperator(BaseOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("op_args", "op_kwargs", "templates_dict")
-    ui_color = "#ffefeb"
 
     def __init__(
         self,

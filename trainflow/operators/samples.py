@@ -66,7 +66,6 @@ class DataCheckerOperator(ChainOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint",)
-    ui_color = "#d9f2e3"
     role = "samples"
 
     def __init__(

@@ -49,7 +49,6 @@ class TrainOperator(SplitOperator):
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "command")
-    ui_color = "#ffe2b8"
     role = "train"
 
     def __init__(

@@ -54,7 +54,6 @@ class TriggerDagRunOperator(BaseOperator):
         "skip_when_already_exists",
         "note",
     )
-    ui_color = "#ffefeb"
 
     def __init__(
         self,

@@ -41,8 +41,6 @@ class Waiting(msgspec.Struct, frozen=True):
     reason: str
     #: when time alone may change the answer; None: only a write can
     check_again_at: datetime | None = None
-    #: a later partition that is ready already: this wait holds data up
-    later_ready: datetime | None = None
 
 
 class CaughtUp(msgspec.Struct, frozen=True):
@@ -273,14 +271,14 @@ def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Wai
     what += f", while {label(ready.start)} is ready"
     policy = samples.gaps
     if not missing and not policy.wait_seconds:
-        return Waiting(state.start, what, state.check_again_at, ready.start)
+        return Waiting(state.start, what, state.check_again_at)
     became = ready.changed or ready.start + length_of(samples)
     if not missing and state.changed is not None:
         became = max(became, state.changed)
     give_up_at = became + timedelta(seconds=policy.wait_seconds)
     if seen.now < give_up_at:
         again = min(filter(None, (give_up_at, state.check_again_at)))
-        return Waiting(state.start, f"{what}; {policy.then} at {label(give_up_at)}", again, ready.start)
+        return Waiting(state.start, f"{what}; {policy.then} at {label(give_up_at)}", again)
     if policy.then == "fail":
         return SampleGap(
             f"{what} since {label(became)}, and samples.gaps says fail after {policy.wait_seconds:g} s. "

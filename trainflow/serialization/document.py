@@ -52,7 +52,6 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     #: template fields as written, for people
     template_fields: dict[str, Any] = msgspec.field(default_factory=dict)
     doc: str | None = None
-    ui_color: str = "#fff"
 
 
 class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -70,7 +70,6 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         shielded=task.shielded,
         template_fields=stable({field: getattr(task, field) for field in task.template_fields}, dag_file),
         doc=task.doc_md,
-        ui_color=task.ui_color,
     )
 
 

@@ -73,10 +73,10 @@ class Desk:
                 return NotDelivered(request.delivery_id, reason)
             self._given_up = None
         try:
-            experiment_id, chain_run_id, run_id = self._apply(request.delivery)
+            mirrored = self._apply(request.delivery)
         except Exception as error:
             return self._failure(request.delivery_id, error)
-        return Delivered(request.delivery_id, experiment_id, chain_run_id, run_id)
+        return Delivered(request.delivery_id, mirrored.run_id)
 
     def _apply(self, delivery: Delivery) -> Mirrored:
         if self._mirror is None:

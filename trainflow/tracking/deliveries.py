@@ -118,8 +118,6 @@ class Delivered(msgspec.Struct, frozen=True, tag="delivered"):
     """MLflow has it. `mlflow_run_id` is the run that `MLFLOW_RUN_ID` of user code has to name."""
 
     delivery_id: int
-    experiment_id: str
-    chain_run_id: str
     mlflow_run_id: str
 
 

@@ -136,7 +136,7 @@ class EventLoop:
 
     async def _say_alive(self) -> None:
         while True:
-            self._say(LoopAlive(len(self._watching)))
+            self._say(LoopAlive())
             await asyncio.sleep(ALIVE_SECONDS)
 
     def _say(self, message: FromLoop) -> None:

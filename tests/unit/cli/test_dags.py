@@ -61,6 +61,13 @@ class TestShow:
         assert "└─ b  (EmptyOperator)" in out
         assert "rows = 1" in out
 
+    def test_what_its_author_wrote_about_it_and_how_long_a_task_may_take(self, plane, cli):
+        task = empty_task("x", doc="    Reads them.\n    All of them.", execution_timeout_seconds=2700.0)
+        plane.add_dag("t", task, doc="Counts flights.")
+        out = cli("dags", "show", "t").out
+        assert "\nCounts flights.\n\nx  (EmptyOperator, at most 45m00s)\n" in out
+        assert "\nx\n  Reads them.\n  All of them.\n" in out
+
     def test_no_secrets(self, plane, cli):
         chain = ChainDocument("t", "main", "main", "s3://b", storage_options={"key": "hush"})
         plane.add_dag("t", empty_task("x"), chain=chain)

@@ -25,15 +25,6 @@ def test_any_cut_gives_the_same_messages(payloads: list[bytes], cuts: list[int])
         position += cut
     found += reader.feed(stream[position:])
     assert found == payloads
-    assert not reader.torn
-
-
-@given(payload=st.binary(min_size=1, max_size=60), data=st.data())
-def test_a_stream_that_ends_inside_a_frame_is_torn(payload: bytes, data: st.DataObject) -> None:
-    stream = pack(payload)
-    reader = FrameReader()
-    assert list(reader.feed(stream[: data.draw(st.integers(1, len(stream) - 1))])) == []
-    assert reader.torn
 
 
 def test_a_length_that_cannot_be_is_refused_at_once() -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from trainflow.messages import warm, watches
 from trainflow.messages.outcome import (
-    CommittedCheckpoint,
     Deferral,
     Outcome,
     OutcomeState,
@@ -73,7 +72,6 @@ REQUESTS: list[Any] = [
         Problem("m", "t", "k", False),
         Deferral("m.C", {"x": [1]}, "execute_complete", {"y": None}, MOMENT),
         MOMENT,
-        CommittedCheckpoint("c", 3, "file:///x", MOMENT),
         "note",
     ),
 ]
@@ -113,7 +111,7 @@ OTHERS: list[tuple[Any, Any]] = [
         for m in (
             watches.Fired(1, {"x": None}),
             watches.Crashed(1, "m", "t"),
-            watches.LoopAlive(3),
+            watches.LoopAlive(),
             watches.AskDagRun(1, "d", "r"),
         )
     ),

@@ -75,7 +75,6 @@ class FakeTaskInstance:
         self.notes: list[str] = []
         self.notices: list[Any] = []
         self.progress: list[tuple[Any, ...]] = []
-        self.checkpoint: Any = None
         self.triggered: list[Any] = []
         self.tracking = TrackingRun(None, None)
         self.on_sleep: Callable[[], None] = lambda: None
@@ -110,9 +109,6 @@ class FakeTaskInstance:
 
     def set_note(self, text: str) -> None:
         self.notes.append(text)
-
-    def record_checkpoint(self, checkpoint: Any) -> None:
-        self.checkpoint = checkpoint
 
     def notify(self, notice: Any) -> None:
         self.notices.append(notice)

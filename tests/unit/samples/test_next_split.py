@@ -225,7 +225,7 @@ def test_waiting_for_a_partition_that_is_being_written() -> None:
 def test_without_a_wait_in_the_policy_a_partition_that_is_being_written_is_waited_for() -> None:
     found = ask("wR")
     assert isinstance(found, Waiting)
-    assert found.later_ready == START + DAY
+    assert found.reason.endswith(", while 2024-01-02T00:00Z is ready")
 
 
 def test_with_a_wait_it_is_a_gap_once_nothing_was_written_for_that_long() -> None:

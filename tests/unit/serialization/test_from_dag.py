@@ -25,7 +25,6 @@ SAMPLES = Samples(path="data/{start:%Y-%m-%d}/", length_seconds=86400, start=dat
 
 class Step(BaseOperator):
     template_fields = ("value",)
-    ui_color = "#123456"
 
     def __init__(self, value=None, facts=None, **kwargs):
         super().__init__(**kwargs)
@@ -82,7 +81,6 @@ def test_everything_arrives_and_survives_the_bytes():
     assert "default" not in document.params["required"]
     first, last = document.tasks
     assert first.retry == RetryDocument(retries=2, delay_seconds=10.0, multiplier=3.0)
-    assert first.ui_color == "#123456"
     assert (first.shielded, last.shielded) == (False, True)
     assert last.upstream == ["first"]
     assert last.template_fields == {"value": {"rows": ["{{ ti.xcom_pull(task_ids='first', key='return_value') }}"]}}

@@ -66,7 +66,7 @@ def desk_over(mirror: ScriptedMirror) -> tuple[Desk, ManualClock]:
 
 def test_a_delivery_is_answered_with_mlflows_ids() -> None:
     desk, _ = desk_over(ScriptedMirror())
-    assert desk.answer(Deliver(5, DELIVERY)) == Delivered(5, "1", "c", "r")
+    assert desk.answer(Deliver(5, DELIVERY)) == Delivered(5, "r")
 
 
 def test_a_refusal_is_tried_once_more_without_remembered_ids() -> None:
@@ -146,7 +146,7 @@ def test_the_lock_is_held_while_delivering_and_not_after(tmp_path: Path, monkeyp
         send(ours, msgspec.json.encode(Deliver(1, DELIVERY)))
         ours.shutdown(socket.SHUT_WR)
         deliverer.serve(theirs, ManualClock(AT))
-        assert receive(ours) == msgspec.json.encode(Delivered(1, "1", "c", "r"))
+        assert receive(ours) == msgspec.json.encode(Delivered(1, "r"))
     assert held == [True]
     assert _is_free(lock)
 

@@ -11,7 +11,6 @@ from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.execution_service import decode_request
 from trainflow.testing.simulation.training import Misfortune
 from trainflow.testing.simulation.worker import SimulatedStop, Work, fiber_of
 
@@ -143,4 +142,5 @@ def _raise() -> None:
 
 
 def _over_the_wire(request: Any) -> Request:
-    return decode_request(msgspec.json.encode(request))
+    as_sent: Request = msgspec.json.decode(msgspec.json.encode(request), type=Request)
+    return as_sent
