@@ -282,3 +282,28 @@ if count < 6:
     write(engine, "pipelines/q.py", killed_so_often + pipeline("q", "q"))
     engine.until(lambda: "q" in dags(engine))
     assert problems(engine) == {}
+
+
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_modules_of_the_project_hide_none_of_those_that_trainflow_needs(
+    write_project: WriteProject, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    """The project's root comes last on the path, also in the folder in which everybody types `trainflow start`."""
+    names = ["yaml", "msgspec", "json", "logging", "types", "token"]
+    hidden = {f"{name}.py": "raise RuntimeError('the wrong module')\n" for name in names}
+    waits = (
+        "from trainflow import BaseOperator, DAG\n"
+        "from trainflow.operators.triggers.time import TimeDeltaTrigger\n"
+        "class Waits(BaseOperator):\n"
+        "    def execute(self, context):\n"
+        "        self.defer(trigger=TimeDeltaTrigger(0.0), method_name='came')\n"
+        "    def came(self, context, event):\n"
+        "        return 'came'\n"
+        "with DAG('p'):\n"
+        "    Waits(task_id='t')\n"
+    )
+    project = write_project({"pipelines/p.py": waits, **hidden})
+    monkeypatch.chdir(project.root)
+    with embedded(project, quiet(executor={"isolation": isolation})) as engine:
+        assert engine.load() is None
+        assert engine.xcoms(engine.execute("p")) == {"t": "came"}

@@ -42,7 +42,7 @@ def start_chaotic(project: Project, path: Path, seed: int, options: Sequence[str
     return trained or audited.returncode
 
 
-_TRAINFLOW = (sys.executable, "-m", "trainflow.cli.entry")
+_TRAINFLOW = (sys.executable, "-P", "-m", "trainflow.cli.entry")
 
 
 def _until_it_lives(chaos: Chaos, arguments: Sequence[str]) -> int:

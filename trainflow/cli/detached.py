@@ -17,7 +17,7 @@ def start_detached(project: Project, path: Path, overrides: list[str]) -> int:
     project.home.create()
     log = project.home.path / "logs" / "start.log"
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "trainflow.cli.entry", "start", str(path), "--plain"]
+    command = [sys.executable, "-P", "-m", "trainflow.cli.entry", "start", str(path), "--plain"]
     command += ["--ready-descriptor", str(writer), *(word for item in overrides for word in ("--set", item))]
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -59,6 +60,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+#: a full disk, a folder that cannot be written: no mistake of ours, so a sentence says more than a traceback
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE}
+
+
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
@@ -84,6 +89,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             return _usage(error)
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            return _complain(f"{error.filename or 'a file'}: {error.strerror}", EXIT_FAILED)
         raise
     return code if isinstance(code, int) else 0
 

@@ -18,19 +18,30 @@ _PAUSE_SECONDS = 0.01
 
 @contextmanager
 def engine_lock(home: Home) -> Iterator[None]:
-    """Own the home's engine. Raises EngineAlreadyRunning with the pid of the one that does."""
+    """Own the home's engine. Raises EngineAlreadyRunning with the pid of the one that does, SettingsError where nothing
+    can be written."""
     home.create()
-    descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise home.refused(error) from error
     try:
         _acquire(descriptor, home)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _sign(descriptor, home)
         try:
             yield
         finally:
             os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int, home: Home) -> None:
+    os.ftruncate(descriptor, 0)
+    try:
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:  # the disk is full
+        raise home.refused(error) from error
 
 
 def _acquire(descriptor: int, home: Home) -> None:
@@ -52,7 +63,7 @@ def _acquire(descriptor: int, home: Home) -> None:
 def running_engine(home: Home) -> int | None:
     """The pid of the engine that owns the home, None when there is none."""
     try:
-        descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(home.engine_lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

@@ -285,7 +285,7 @@ class LocalExecutor(Executor):
         held.worker = None
         try:
             held.process = subprocess.Popen(
-                [sys.executable, "-m", "trainflow.execution.run_attempt"],
+                [sys.executable, "-P", "-m", "trainflow.execution.run_attempt"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -42,7 +42,7 @@ def spawn(project_root: Path) -> Spawned:
     with theirs, contextlib.ExitStack() as on_failure:
         on_failure.callback(ours.close)
         process = subprocess.Popen(
-            [sys.executable, "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
+            [sys.executable, "-P", "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             # Ctrl-C in the terminal is for the engine alone: it tells the attempts

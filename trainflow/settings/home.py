@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trainflow.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Home:
@@ -81,12 +83,23 @@ class Home:
         return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]}.sock"
 
     def create(self) -> None:
-        """Make the folders; a home keeps itself out of git."""
-        for folder in (self.path, self.outcomes, self.path / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
-        ignore = self.path / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
+        """Make the folders; a home keeps itself out of git. Raises SettingsError where nothing can be written."""
+        try:
+            for folder in (self.path, self.outcomes, self.path / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.path / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+        except OSError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: OSError) -> SettingsError:
+        """What to say when something in the home cannot be written."""
+        where = error.filename or self.path
+        return SettingsError(
+            f"the home cannot be written: {where}: {error.strerror or error}; make {self.path} writable, or set "
+            "TRAINFLOW_HOME to a folder that is"
+        )
 
 
 def _file_name(identifier: str) -> str:

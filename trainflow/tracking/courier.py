@@ -38,7 +38,7 @@ class Courier:
         MLflow is imported while the first delivery waits. Raises OSError when no process can be started.
         """
         ours, theirs = socket.socketpair()
-        command = command or (sys.executable, "-m", "trainflow.tracking.deliverer")
+        command = command or (sys.executable, "-P", "-m", "trainflow.tracking.deliverer")
         try:
             with theirs, _opened(log_file) as stderr:
                 process = subprocess.Popen(

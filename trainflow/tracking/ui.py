@@ -48,7 +48,7 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
             "(or remove tracking.uri from the settings to keep runs in this project's home)"
         )
     home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    argv = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": home.mlflow_artifacts.absolute().as_uri(),

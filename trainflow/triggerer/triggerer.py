@@ -181,6 +181,7 @@ class Triggerer:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",
                     "-m",
                     "trainflow.triggerer.event_loop",
                     str(theirs.fileno()),

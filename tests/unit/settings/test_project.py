@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.errors import ProjectError
+from trainflow.errors import ProjectError, SettingsError
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project, current_project, find_root, project_at, project_of
 
@@ -73,3 +73,9 @@ def test_logs_of_any_run_id_are_files_below_the_home(tmp_path: Path) -> None:
     path = Home(tmp_path).attempt_log("d", "manual__2026-01-01T00:00:00+00:00/../..", "t", "a1")
     assert path.resolve().is_relative_to(tmp_path)
     assert path.name == "a1.log"
+
+
+def test_a_home_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(SettingsError, match=r"a_file.*: Not a directory; make .* writable, or set TRAINFLOW_HOME"):
+        Home(tmp_path / "a_file" / ".trainflow").create()
