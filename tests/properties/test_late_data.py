@@ -122,7 +122,7 @@ class World:
         self.replays += 1
         now = self.table.now + self.replays * timedelta(days=2)
         earlier = list(rewinds_back(self.ledger, state, 1000))
-        decision = replay_of(found, self.ledger.kept(), parents.__getitem__, earlier, lambda _: [], now)
+        decision = replay_of(found, self.ledger.kept(), parents.__getitem__, earlier, now)
         assert isinstance(decision, Replay), decision
         rewind(
             self.ledger, decision.to, expected_head=state.head.id, by=BY, now=now,

@@ -26,7 +26,7 @@ Reading order
 - committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
   `conclusions`, `decide` (about a stop), `summary` (from a split), `partials` (saves inside a split);
 - what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
-- stages: `init_from`, `base`, `followers`, `registry`;
+- stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;
 - looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along), `branch` (where stages are forked);
 - the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.

@@ -64,13 +64,15 @@ class BaseChain(msgspec.Struct, frozen=True):
 def base_chain(ledger: Ledger, watermark: datetime | None, pin: Pin | None = None) -> BaseChain:
     """The base's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
 
-    Raises LedgerCorrupt, StoreFailure.
+    A base that has to go back itself is taken as it will be then. Raises LedgerCorrupt, StoreFailure.
     """
-    state = ledger.state()
+    from trainflow.checkpoints.undone import as_it_will_be
+
+    state = as_it_will_be(ledger)
     reaches = any(each.on_line and watermark is not None and each.watermark <= watermark for each in state.recent)
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
-    kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept()
+    kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept_in(state)
     if not isinstance(state.start, Fork):
         return BaseChain(state.sequence, state.edge, kept, state.promoted)
     kept = [_fork_point(state.start), *kept]
@@ -142,7 +144,7 @@ def choose(
     end of the next partition it would train on (None: not known, any later watermark of the base will do).
     """
     allowed = _allowed(init, base, pin)
-    if isinstance(allowed, Refusal):
+    if isinstance(allowed, Refusal | Wait):
         return allowed
     if init.checkpoint_id is not None:
         return _named(init, base, allowed)
@@ -153,16 +155,15 @@ def choose(
     return _ahead(init, base, allowed, watermark, needed)
 
 
-def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[CheckpointSummary] | Refusal:
-    """The kept checkpoints on the base's line, up to the pin."""
+def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[CheckpointSummary] | Refusal | Wait:
+    """The kept checkpoints on the base's line, up to the pin. Where a rewind took that off the line, what is left
+    before it: the checkpoints that are trained instead trigger runs of their own. One that starts once waits for all of
+    them."""
     if pin is None or pin.id is None:
         return base.line
     found = base.find(pin.id)
-    if found is not None and not found.on_line:
-        return Refusal(
-            f"this run was told to start from checkpoint {found.sequence} ({pin.id}) of {init.chain}, and that chain "
-            "was rewound to before it since: the checkpoints that are trained instead trigger runs of their own"
-        )
+    if init.once and found is not None and not found.on_line:
+        return Wait(f"waits for {_who(init)}, which was rewound and has not caught up yet")
     sequence = pin.sequence if found is None else found.sequence
     if sequence is None or sequence > base.sequence:
         return Refusal(

@@ -6,7 +6,7 @@ stage of a branch that started from where its base was forked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -14,9 +14,8 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Checkpoint, CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.prune import chains_of
 from trainflow.checkpoints.recent import line_back
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.registry import registered
 from trainflow.errors import InputError
 
 #: a checkpoint that stages of a pipeline's branch were forked from
@@ -45,15 +44,13 @@ def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
     """
     lines = {ledger.chain: list(line_back(ledger, ledger.state()))}
     found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
-    others = [key for key in _all_chains(ledger.store) if key != ledger.chain]
-    ledgers = {key: Ledger(ledger.store, key) for key in others}
+    ledgers = {key: Ledger(ledger.store, key) for key in _standing_on(ledger)}
     forks: set[_ForkPoint] = set()
     for key, other in ledgers.items():
         state = other.state()
         if isinstance(state.start, Fork):
             forks.add((key.pipeline, key.branch, state.start.origin))
-        if state.bases:
-            lines[key] = list(line_back(other, state))
+        lines[key] = list(line_back(other, state))
     moved = True
     while moved:
         moved = False
@@ -117,11 +114,14 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
     )
 
 
-def _all_chains(store: Store) -> Iterator[ChainKey]:
-    """Every chain of the store: a stage may start from another pipeline's checkpoints."""
-    for pipeline in store.folders(""):
-        try:
-            yield from chains_of(store, pipeline)
-        except InputError:
-            # a folder that no chain can have
-            continue
+def _standing_on(ledger: Ledger) -> list[ChainKey]:
+    """Every chain that ever went on from a checkpoint of this one, of one of those, and so on; of other pipelines,
+    too."""
+    found: list[ChainKey] = []
+    asked = [ledger.chain]
+    while asked:
+        for key in registered(ledger.store, asked.pop()):
+            if key != ledger.chain and key not in found:
+                found.append(key)
+                asked.append(key)
+    return found

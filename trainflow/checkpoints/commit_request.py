@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Artifacts, Author, CheckpointRef, SplitSummary
+from trainflow.checkpoints.entries import Artifacts, Author, BaseSeen, CheckpointRef, SplitSummary
 from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.state import ChainState
@@ -19,6 +19,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`parent_id` is the head it trained from (None: the chain was empty). `evaluation` is the parent's score on this
     split; None when there was nothing to evaluate. `fills`: the split trains holes of the line that have arrived, the
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
+    `base`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
     date although its parent is the head again. None: not known.
     """
@@ -34,6 +35,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[Gate, ...] = ()
     promotes: tuple[Promote, ...] = ()
     origin: CheckpointRef | None = None
+    base: BaseSeen | None = None
     fills: bool = False
     #: from when the split was handed over
     seconds: float | None = None

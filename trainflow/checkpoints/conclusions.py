@@ -16,7 +16,7 @@ Conclusion = Checkpoint | Skip | Rewind | Stop
 #: what a stop records of the checkpoint that it refuses
 _FACTS = (
     *("id", "parent_id", "split", "artifacts", "metrics", "evaluation"),
-    *("not_finite", "params", "origin", "seconds"),
+    *("not_finite", "params", "origin", "base", "seconds"),
 )
 
 
@@ -93,6 +93,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         },
         "params": request.params,
         "origin": request.origin,
+        "base": request.base,
         "seconds": request.seconds,
     }
 

@@ -88,6 +88,14 @@ class CheckpointRef(msgspec.Struct, frozen=True):
     checkpoint_id: str
 
 
+class BaseSeen(msgspec.Struct, frozen=True):
+    """The chain that a stage starts from, and how often that had been rewound when it was looked at: up to there the
+    line holds nothing that came from what the base has undone."""
+
+    chain: ChainKey
+    rewinds: int
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """What gates had against a trained checkpoint that was not committed. `end` is exclusive; they are its split's."""
 
@@ -150,6 +158,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     #: the weights came from this checkpoint of another chain and not from the parent; the parent is the fence all the
     #: same
     origin: CheckpointRef | None = None
+    #: of a stage that starts from another one
+    base: BaseSeen | None = None
     #: from when the split was handed over to the commit
     seconds: float | None = None
     #: it was refused by gates, and accepted by a person
@@ -195,6 +205,7 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     not_finite: dict[str, str] = {}
     params: dict[str, object] = {}
     origin: CheckpointRef | None = None
+    base: BaseSeen | None = None
     seconds: float | None = None
     #: the split fills holes
     fills: bool = False
@@ -234,7 +245,7 @@ class Replayed(msgspec.Struct, frozen=True):
 class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     """The head moves back to an ancestor (None: to before the first). Nothing is deleted.
 
-    `cause` is who asked for it: `person`, `gate`, `replay`.
+    `cause` is who asked for it: `person`, `gate`, `replay`, or `base`: what the stage started from was undone.
     """
 
     to_checkpoint_id: str | None

@@ -6,11 +6,12 @@ Creating entry N+1 is the commit and the fence, both: exactly one writer can, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from trainflow.checkpoints import snapshots
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, decode_entry, encode_entry
+from trainflow.checkpoints.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
 from trainflow.checkpoints.entry_files import FIRST_BATCH, NEWS_BATCH, batches
 from trainflow.checkpoints.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.shelf import PageLost, StoreShelf, edited
@@ -23,6 +24,8 @@ from trainflow.identifiers import digest
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
 #: how many lost races in a row are believable before something else must be wrong
 _APPEND_TRIES = 100
+#: of an entry that is never written
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 class Ledger:
@@ -42,15 +45,28 @@ class Ledger:
         except PageLost:
             return self._read_all()
 
+    def if_rewound(self, to_checkpoint_id: str | None) -> ChainState:
+        """The state that a rewind to a kept ancestor of the head would make of this one; nothing is written."""
+        state = self.state()
+        entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id)
+        sealed = [SealedEntry(entry, state.digest, "a rewind to be")]
+        try:
+            return fold(state, sealed, self._shelf)
+        except PageLost:
+            return fold(self._read_all(), sealed, self._shelf)
+
+    def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
+        """As `kept`, in a state that this ledger is in or would be in."""
+        return [*self._shelf.pages(state.pages), *state.recent]
+
     def kept(self) -> list[CheckpointSummary]:
         """A line about each checkpoint that was not pruned, in the order of their sequence; those a rewind left behind
         included. Reads the pages of a long chain; `state().recent` are the newest at no cost."""
         state = self.state()
         try:
-            return [*self._shelf.pages(state.pages), *state.recent]
+            return self.kept_in(state)
         except PageLost:
-            state = self._read_all()
-            return [*self._shelf.pages(state.pages), *state.recent]
+            return self.kept_in(self._read_all())
 
     def line(self) -> list[CheckpointSummary]:
         """The kept checkpoints from the root to the head."""

@@ -13,6 +13,7 @@ from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.undone import as_it_will_be
 
 
 def prune(
@@ -57,11 +58,15 @@ def prune(
 
 
 def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
-    return {
-        name
-        for follower in followers
-        for name in still_needed(follower, Ledger(ledger.store, follower.chain).state(), kept)
-    }
+    needed: set[str] = set()
+    for follower in followers:
+        theirs = Ledger(ledger.store, follower.chain)
+        needed |= still_needed(follower, as_it_will_be(theirs), kept)
+        seen = theirs.state().head
+        if seen is None or (seen.base is not None and seen.base.rewinds < ledger.state().generation):
+            # it may be working with what was undone, until it looks again
+            needed |= {each.id for each in kept if not each.on_line}
+    return needed
 
 
 def chains_of(store: Store, pipeline: str) -> list[ChainKey]:

@@ -3,8 +3,6 @@ that speaks of it, so that a base need not look through every chain of the store
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.store import Store
@@ -37,14 +35,3 @@ def references(store: Store, base: ChainKey) -> set[str]:
         for each in Ledger(store, other).state().bases
         if each.chain == base
     }
-
-
-def dependents(store: Store, base: ChainKey, checkpoint_ids: Collection[str]) -> list[ChainKey]:
-    """The chains that began with one of these checkpoints of `base`, or last went on from it."""
-    return [
-        other
-        for other in registered(store, base)
-        if any(
-            each.chain == base and each.checkpoint_id in checkpoint_ids for each in Ledger(store, other).state().bases
-        )
-    ]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Replayed, Rewind
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import TrainedBy, trained_since
@@ -96,14 +95,13 @@ def replay_of(
     kept: Sequence[CheckpointSummary],
     parent_of: Callable[[str], str | None],
     earlier: Iterable[Rewind],
-    dependents: Callable[[set[str]], list[ChainKey]],
     now: datetime,
 ) -> Replay | Refused:
     """What to rewind to so that `found` is trained again.
 
     `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
-    rewinds so far; `dependents`: the chains that started from one of some checkpoints. Each content is replayed once: a
-    partition that changes while it is being replayed is replayed for its next content, and not for ever.
+    rewinds so far. Each content is replayed once: a partition that changes while it is being replayed is replayed for
+    its next content, and not for ever.
     """
     before = [(each, entry.at) for entry in earlier if entry.cause == "replay" for each in entry.replayed]
     known = {(ensure_utc(each.start), each.found) for each, _ in before}
@@ -121,13 +119,6 @@ def replay_of(
         return Refused(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"
-        )
-    undone = {each.id for each in kept if each.on_line and (base is None or each.sequence > base.sequence)}
-    others = dependents(undone)
-    if others:
-        return Refused(
-            f"{', '.join(map(str, others))} started from a checkpoint after {_named([first])}: replay it by hand with "
-            f"'trainflow checkpoints rewind --before {label(first.start)} --cascade'"
         )
     return Replay(target, news)
 

@@ -15,6 +15,7 @@ from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.base import FromNothing, Refusal, Wait, base_chain
 from trainflow.checkpoints.foreign import find
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.undone import as_it_will_be
 from trainflow.errors import CheckpointNotFound
 from trainflow.operators.init_from import is_fork
 from trainflow.operators.weights import choose_for
@@ -47,7 +48,7 @@ def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook
 def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
     inside a partition."""
-    state, init = ledger.state(), chain.init_from
+    state, init = as_it_will_be(ledger), chain.init_from
     if init is None or (init.once and (state.head or state.start)):
         return Outlook(state.watermark, begun=True)
     base = base_chain(Ledger(ledger.store, init.chain), state.watermark)

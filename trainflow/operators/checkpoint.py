@@ -14,20 +14,22 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreNotExclusive
+from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.adopting import begin_adopted
 from trainflow.operators.gated import tell_stop
+from trainflow.operators.going_back import go_back, look_at_base
 from trainflow.operators.handover import CONF_INIT_FROM
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
 from trainflow.operators.storage import open_chain_store, store_url
-from trainflow.operators.weights import forked, from_base
+from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.adopt import Adopt
-    from trainflow.checkpoints.init_from import Pin
+    from trainflow.checkpoints.init_from import InitFrom, Pin
     from trainflow.checkpoints.ledger import Ledger
 
 #: the checkpoint of the base that the run was told of, or found: what the stage hands on when it triggers itself again
@@ -60,6 +62,9 @@ class CheckpointOperator(BaseOperator):
     `adopt`: a chain without entries begins with a checkpoint that trainflow did not write, the newest (or the one
     named) in a folder of dated ones. The ledger's first entry says which, with the digest of every file; the first run
     trains on from it and from its watermark on. Such a folder is only ever read.
+
+    Where the base was rewound to before what this chain was trained from, this chain goes back, too, before anything
+    else: to before its first checkpoint that came from what was undone.
 
     Before the first entry of a chain the store is tried: one that cannot create a file only if it is absent is refused.
 
@@ -129,24 +134,31 @@ class CheckpointOperator(BaseOperator):
         if (stop := ledger.state().stopped) is not None:
             tell_stop(ti, stop)
             raise FailException(str(stopped_error(ledger, stop)))
-        samples = self._samples()
-        changed = "" if samples is None else look_back(ledger, samples, ti)
+        declared = parse_init_from(self.init_from, chain) if self.init_from else None
+        seen = look_at_base(ledger, declared)
+        back, samples = go_back(ledger, ti), self._samples()
+        changed = "; ".join(filter(None, (back, "" if samples is None else look_back(ledger, samples, ti))))
+        if changed:
+            ti.xcom_push(XCOM_LATE_DATA, changed)
         told = context["dag_run"].conf.get(CONF_INIT_FROM)
-        head = self._with_base(_own(chain, url, ledger), parse_pin(told) if told else None, ledger)
+        head = msgspec.structs.replace(_own(chain, url, ledger), seen=seen)
+        head = self._with_base(head, declared, parse_pin(told) if told else None, ledger)
         if self.init_from or told:
             ti.xcom_push(XCOM_PIN, told or _found(head))
         ti.set_note(f"{_note(head)}; {changed}" if changed else _note(head))
         return head
 
-    def _with_base(self, head: Head, pin: Pin | None, ledger: Ledger) -> Head:
-        if not self.init_from and pin is None:
+    def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
+        if declared is None and pin is None:
             return head
-        init = parse_init_from(self.init_from or pin, head.chain)
+        init = declared or parse_init_from(pin, head.chain)
         if pin is not None and pin.chain != init.chain:
             raise FailException(f"conf names a checkpoint of {pin.chain}, and this stage starts from {init.chain}")
         if init.once and (head.id is not None or head.bases):
-            again = self.init_from and pin is not None
+            again = declared is not None and pin is not None
             return msgspec.structs.replace(head, waits="it has begun, and triggers itself") if again else head
+        if init.once and pin is None:
+            pin = begun_with(ledger, init)
         return from_base(head, init, ledger.store, pin, self._samples())
 
     def _samples(self) -> Samples | None:

@@ -188,6 +188,7 @@ class CommitCheckpointOperator(SplitOperator):
             gates=self.gates,
             promotes=self.promote,
             origin=head.origin_of(split.start, split.end),
+            base=head.seen,
             generation=head.generation,
             fills=is_repair(self.split),
             seconds=seconds_since_handover(self.split, ti.clock.now()),

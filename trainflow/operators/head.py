@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef, HoleRecord
+from trainflow.checkpoints.entries import BaseSeen, CheckpointRef, HoleRecord
 from trainflow.checkpoints.init_from import Base
 from trainflow.errors import FailException
 
@@ -31,6 +31,8 @@ class Head(msgspec.Struct, frozen=True):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     #: rewinds so far: training a split again is told from training it the first time
     generation: int = 0
+    #: of a stage that starts from another one: what is known of that, for the ledger
+    seen: BaseSeen | None = None
     #: stretches after the head that the next split steps over and records as holes
     skips: list[HoleRecord] = msgspec.field(default_factory=list)
     #: the chain whose checkpoints the weights come from; None: from the head

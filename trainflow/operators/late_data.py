@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.counting import agreeing, counted
-from trainflow.errors import ChainMoved, CheckpointError, SampleError
-from trainflow.messages.notice import XCOM_LATE_DATA
+from trainflow.errors import ChainMoved, CheckpointError, InputError, SampleError
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import with_options
 from trainflow.samples.partitions import label
@@ -39,10 +38,7 @@ def look_back(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     except SampleError as error:
         ti.log.warning("what was trained on is not compared with what is there now: %s", error)
         return ""
-    said = "; ".join(clause for clause in clauses if clause)
-    if said:
-        ti.xcom_push(XCOM_LATE_DATA, said)
-    return said
+    return "; ".join(clause for clause in clauses if clause)
 
 
 def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
@@ -64,8 +60,7 @@ def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
         return ""
     said = sentence_about(found)
     if samples.republished.policy == "replay":
-        refused = _replayed(ledger, state, found, ti)
-        said += f"; not replayed: {refused}" if refused else "; rewound to before it, training goes forward again"
+        said += f"; {_replayed(ledger, state, found, ti)}"
     ti.log.warning("%s", said)
     ti.notify(_notice(ledger.chain, found, said, ti))
     return said
@@ -101,16 +96,18 @@ def _notice(chain: ChainKey, found: Sequence[Republication], sentence: str, ti: 
     )
 
 
-def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> str | None:
-    """Rewind to before what was published again. Returns why not; None when it is done."""
+def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> str:
+    """Rewind to before what was published again, and say so, or why not. What later stages were trained from is not
+    touched here: they find out, and go back (`trainflow.checkpoints.undone`), unless one of them could not."""
     from trainflow.checkpoints.republished import Replay, replayed
     from trainflow.checkpoints.rewind import rewind
 
     decision = _decide(ledger, state, found, ti)
     if not isinstance(decision, Replay):
-        return decision.reason
+        return f"not replayed: {decision.reason}"
     assert state.head is not None
     try:
+        others = _going_too(ledger, decision)
         rewind(
             ledger,
             decision.to,
@@ -122,22 +119,29 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
             replayed=replayed(decision.partitions),
         )
     except ChainMoved:
-        return "the chain moved meanwhile"
-    except CheckpointError as error:
-        return str(error)
-    return None
+        return "not replayed: the chain moved meanwhile"
+    except (CheckpointError, InputError) as error:
+        return f"not replayed: {error}"
+    with_it = f", and so are {', '.join(map(str, others))}" if others else ""
+    return f"rewound to before it{with_it}; training goes forward again"
+
+
+def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
+    """The chains that go back because of it. Raises InputError where one of them cannot."""
+    from trainflow.checkpoints.cascade import undoings
+    from trainflow.checkpoints.ledger import Ledger
+
+    plan = [each.chain for each in undoings(ledger, decision.to) if each.chain != ledger.chain]
+    heads = {key: Ledger(ledger.store, key).state().head for key in plan}
+    return [key for key, head in heads.items() if head is not None and head.base is not None]
 
 
 def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> Replay | Refused:
     from trainflow.checkpoints.recent import line_back, rewinds_back
-    from trainflow.checkpoints.registry import dependents
     from trainflow.checkpoints.republished import replay_of
 
     def parent_of(checkpoint_id: str) -> str | None:
         return next(entry.parent_id for entry in line_back(ledger, state) if entry.id == checkpoint_id)
 
-    def started_from(checkpoints: set[str]) -> list[ChainKey]:
-        return dependents(ledger.store, ledger.chain, checkpoints)
-
     earlier = rewinds_back(ledger, state, _PAST)
-    return replay_of(found, ledger.kept(), parent_of, list(earlier), started_from, ti.clock.now())
+    return replay_of(found, ledger.kept(), parent_of, list(earlier), ti.clock.now())

@@ -16,6 +16,7 @@ from trainflow.samples.partitions import after_watermark, length_of
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Fork
     from trainflow.checkpoints.init_from import InitFrom, Pin
+    from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.store import Store
     from trainflow.operators.head import Head
     from trainflow.samples.spec import Samples
@@ -55,6 +56,15 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
         bounded=choice.bounded,
         again_before=None if init.once else choice.again_before,
     )
+
+
+def begun_with(ledger: Ledger, init: InitFrom) -> Pin | None:
+    """The checkpoint that a stage which starts once began with, and begins with again where it was rewound to nothing;
+    None: it never began."""
+    from trainflow.checkpoints.init_from import Pin
+
+    origins = [each for each in ledger.state().origins if each.chain == init.chain]
+    return Pin(init.chain, origins[-1].checkpoint_id) if origins else None
 
 
 def forked(head: Head, fork: Fork) -> Head:

@@ -238,12 +238,26 @@ def test_a_circle_of_the_latest_begins_with_nothing_once() -> None:
     assert choose(init, chain(skipped=1), day(1), None) == FromNothing()
 
 
+@pytest.mark.parametrize("told", [pin(3), pin(3, 3)])
+@pytest.mark.parametrize("init", [AHEAD, LATEST, PROMOTED])
+def test_of_a_pin_that_a_rewind_took_off_the_line_what_is_left_before_it_counts(init: InitFrom, told: Pin) -> None:
+    assert offered(choose(init, chain(1, 2, 3, off=(3,), promoted=2), day(1), None, told)) == ["c2"]
+    # of what was trained since, the run that it triggers takes care
+    again = chain(1, 2, 3, 4, off=(3,), promoted=2)
+    choice = choose(init, again, day(1), None, told)
+    assert isinstance(choice, Wait) if init.at != "same_watermark" else offered(choice) == ["c2"]
+
+
+def test_once_waits_until_a_base_that_was_rewound_has_caught_up_again() -> None:
+    choice = choose(ONCE, chain(1, 2, 3, off=(3,)), None, None, pin(3))
+    assert isinstance(choice, Wait)
+    assert choice.reason == "waits for stage base, which was rewound and has not caught up yet"
+
+
 @pytest.mark.parametrize("init", [AHEAD, BACK, LATEST, PROMOTED, ONCE])
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        (pin(3), "was rewound to before it"),
-        (pin(3, 3), "was rewound to before it"),
         (pin(9), "never committed in this store, or its files were pruned"),
         (pin(9, 99), "never committed in this store"),
     ],

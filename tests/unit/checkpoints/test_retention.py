@@ -15,7 +15,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.registry import dependents, references
+from trainflow.checkpoints.registry import references, registered
 from trainflow.checkpoints.retention import (
     KeepAll,
     KeepBest,
@@ -253,7 +253,7 @@ def test_pruning_keeps_what_a_chain_of_another_pipeline_goes_on_from(writer: Cha
     writer.store.replace(f"{writer.chain.dependents}/README", b"")
 
     assert references(writer.store, writer.chain) == {made[0], made[2]}
-    assert dependents(writer.store, writer.chain, {made[2]}) == [nights.chain]
+    assert registered(writer.store, writer.chain)[-1:] == [nights.chain]
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[1]]
 
 

@@ -18,7 +18,7 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
 from trainflow.testing.simulation.ledger_check import ChainCheck
-from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene, Shape
+from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
 from trainflow.testing.simulation.world import Move, Surface, World
@@ -161,7 +161,7 @@ class Driver:
     def _check_replayed(self, dag_id: str, chain: ChainCheck) -> None:
         """What was published again before the newest run looked was trained again, where policy says so."""
         world, scene = self._world, self._scene
-        possible = scene.republished == "replay" and scene.shape is Shape.ALONE and scene.keep is None
+        possible = scene.republished == "replay" and scene.keep is None
         if not possible or scene.homes > 1 or "SampleUnreadable" in world.invariants.expected_errors:
             return
         now = open_inventory(world.pipeline.checker(dag_id).samples, None, world.clock.now())

@@ -41,6 +41,8 @@ class Kept:
     rows: list[str]
     pruned: bool = False
     promoted: bool = False
+    #: a rewind took it off the line
+    undone: bool = False
 
     @property
     def origin(self) -> str | None:
@@ -240,7 +242,8 @@ class ChainCheck:
         if base is not None and (base.line.watermark is None or base.line.watermark > start):
             return False
         parent = base.entry["id"] if base is not None else None
-        others = [each for each in self._everybody.values() if each.entry["id"] not in self.kept]
+        everybody = self._everybody.values()
+        others = [each for each in everybody if not each.undone and each.entry["id"] not in self.kept]
         after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
         return self.watermark is None or all(moment is not None and moment > start for moment in after)
 
@@ -257,8 +260,11 @@ class ChainCheck:
         back_to_head = to == self.head and bool(self._skipped)
         if to is not None and not back_to_head and (to not in self.ancestors() or self.kept[to].pruned):
             raise Violation("fenced", f"rewound to {to}, which is no kept ancestor of {self.head}")
+        before = [] if self.head is None else [self.head, *self.ancestors()]
         self.head, self._skipped, self.stopped = to, [], None
         line = [] if to is None else [to, *self.ancestors()]
+        for name in before:
+            self.kept[name].undone = name not in line
         self.promoted = {alias: name for alias, name in self.promoted.items() if name in line}
 
     def _promotion(self, entry: Entry) -> None:
@@ -348,6 +354,13 @@ class LedgerCheck:
         for chain in self.chains.values():
             for name in chain.follow():
                 self.kept[name] = chain.kept[name]
+
+    def stands_on_undone(self, key: ChainKey) -> str | None:
+        """A checkpoint of a chain's line that came from what its base has undone; None: there is none."""
+        chain = self.chains[key]
+        line = [] if chain.head is None else [chain.head, *chain.ancestors()]
+        origins = {name: chain.kept[name].origin for name in line}
+        return next((name for name, origin in origins.items() if origin and self.kept[origin].undone), None)
 
     def check_everything_is_there(self) -> None:
         """Every committed file is as it was committed, unless it was pruned."""

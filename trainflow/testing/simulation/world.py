@@ -269,8 +269,11 @@ class World:
 
     @property
     def is_trained(self) -> bool:
-        """Every chain has come to the end of the table."""
+        """Every chain has come to the end of the table, and none stands on what its base has undone. Where files are
+        pruned, it may have to."""
         chains = self.ledger.chains
+        if self.scene.keep is None and any(self.ledger.stands_on_undone(key) for key in chains):
+            return False
         return all(
             chains[key].edge == self.pipeline.goal(dag_id) or self._goes_no_further(key)
             for dag_id, key in self.pipeline.chains.items()

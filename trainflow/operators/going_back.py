@@ -1,0 +1,53 @@
+"""What the checkpoint task does when the base of its stage has undone what the stage was trained from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainflow.errors import ChainMoved
+from trainflow.operators.author import author_of
+from trainflow.operators.init_from import is_fork
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.entries import BaseSeen
+    from trainflow.checkpoints.init_from import InitFrom
+    from trainflow.checkpoints.ledger import Ledger
+
+
+def look_at_base(ledger: Ledger, init: InitFrom | None) -> BaseSeen | None:
+    """What a checkpoint that is committed now records of the base; None: the stage has none that it follows, or stands
+    on its own from the moment it was forked or was given one certain checkpoint."""
+    from trainflow.checkpoints.entries import BaseSeen
+    from trainflow.checkpoints.ledger import Ledger
+
+    if init is None or init.checkpoint_id is not None or is_fork(init.chain, ledger.chain):
+        return None
+    return BaseSeen(init.chain, Ledger(ledger.store, init.chain).state().generation)
+
+
+def go_back(ledger: Ledger, ti: TaskInstance) -> str:
+    """Rewind the chain to before what came from undone checkpoints of its base. Returns a clause for the note; empty:
+    there is nothing of that. One entry: whoever is killed after it finds nothing to do. Raises LedgerCorrupt,
+    StoreFailure."""
+    from trainflow.checkpoints.rewind import rewind
+    from trainflow.checkpoints.undone import goes_back
+
+    back = goes_back(ledger)
+    if back is None:
+        return ""
+    why = f"{back.base} was rewound to before what checkpoint {back.first} was trained from"
+    if back.pruned:
+        said = f"{why}, and the checkpoint before that was pruned: it stays. To train it again, rewind further back"
+        ti.log.warning("%s", said)
+        return said
+    head = ledger.state().head
+    assert head is not None
+    try:
+        rewind(
+            ledger, back.to_id, expected_head=head.id, by=author_of(ti), now=ti.clock.now(), reason=why, cause="base"
+        )
+    except ChainMoved:
+        return ""
+    ti.log.warning("%s: rewound, and trained forward again", why)
+    return f"rewound, and trained forward again: {why}"
