@@ -82,6 +82,11 @@ def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(samples.Head, "base_of", lambda self, *_: self.bases[0] if self.bases else None)
 
 
+def stay_when_the_base_goes_back(patch: pytest.MonkeyPatch) -> None:
+    """A stage goes on from what came from checkpoints that its base has undone."""
+    patch.setattr(checkpoint, "go_back", lambda *_: "")
+
+
 def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
     """What is committed starts no other stage."""
     real = trigger_dagrun.TriggerDagRunOperator.execute
@@ -199,6 +204,12 @@ PLANTED = [
     Planted(start_from_the_base_again, {**THREE, "shape": Shape.ONCE}, {"the base is the right one"}),
     Planted(forget_the_base, {**THREE, "shape": Shape.DAILY}, {"the base is the right one"}),
     Planted(train_beyond_the_base, {**LATE, "shape": Shape.FAN}, {"the base is the right one"}),
+    Planted(
+        stay_when_the_base_goes_back,
+        {**THREE, "shape": Shape.DAILY, "republished": "replay"},
+        {"progress"},
+        (F.REPUBLISH,),
+    ),
     Planted(trigger_no_stage, {**THREE, "shape": Shape.FAN}, {"one successor"}),
     Planted(resume_a_row_too_early, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),
     Planted(resume_a_row_too_late, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),

@@ -120,15 +120,15 @@ def tiny_project(
     return project
 
 
-def publish(project: LiveProject, number: int, *, marker: bool = True) -> Path:
-    """Write one day, counted from 0, and its marker."""
+def publish(project: LiveProject, number: int, *, marker: bool = True, edition: int = 0) -> Path:
+    """Write one day, counted from 0, and its marker. Each edition has the same rows with other values."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = folder_of(project, number)
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.arange(number * ROWS_A_DAY, (number + 1) * ROWS_A_DAY, dtype=np.int64)
-    values = np.random.default_rng(number).normal(size=ROWS_A_DAY)
+    values = np.random.default_rng([number, edition]).normal(size=ROWS_A_DAY)
     pq.write_table(pa.table({"row": rows, "x": values}), folder / "part-0.parquet")
     if marker:
         (folder / "_SUCCESS").touch()
