@@ -273,10 +273,10 @@ def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Da
     assert report["republished"] == ["2013-01-02T00:00:00Z"]
     assert [notice.split(" ")[:2] for notice in report["notices"]] == [
         ["partition", "2013-01-02T00:00Z"],
-        ["1", "partitions"],
-        ["1", "partitions"],
+        ["1", "partition"],
+        ["1", "partition"],
     ]
-    assert "of the holes have arrived, the first is 2013-01-05T00:00Z" in report["notices"][1]
+    assert "of the holes has arrived, the first is 2013-01-05T00:00Z" in report["notices"][1]
     assert report["arrived"] == ["2013-01-05T00:00:00Z"]
     assert trained.json("audit", "days", "--no-samples")["notices"] == []
 
@@ -326,7 +326,9 @@ def test_overrides_name_another_chain(trained: Days) -> None:
         (["audit", "dyas"], "pipelines/days.yaml"),
         (["audit", "days", "--set", "nonsense"], "--set nonsense: write"),
         (["audit", "plain.py"], "trains no chain"),
-        (["checkpoints", "list", "both.py"], "choose with --stage, --branch or by DAG id"),
+        (["checkpoints", "show", "both.py"], "choose with --stage, --branch or by DAG id"),
+        (["checkpoints", "list", "days", "--stage", "mian"], "has no stage 'mian'; did you mean 'main'?"),
+        (["checkpoints", "list", "days", "--branch", "hot"], "has no branch 'hot'; there is: main"),
         (["audit", "broken.py"], "broken.py:1: "),
     ],
 )

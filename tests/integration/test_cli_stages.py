@@ -103,9 +103,39 @@ def test_audit_proves_every_chain_and_fails_when_one_is_wrong(stages: Stages) ->
     stages.json("audit", "p", "--no-samples", "--stage", "fine", code=1)
 
 
-def test_lists_of_one_chain_ask_which(stages: Stages) -> None:
-    for command in (["checkpoints", "list"], ["samples", "list"]):
-        said = stages.run(*command, "p", code=2)
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        (["checkpoints", "list", "p"], ["base", "base", "fine"]),
+        (["checkpoints", "ledger", "p"], ["base", "base", "fine"]),
+        (["samples", "list", "p", "--to", "2013-01-03"], ["base", "base", "fine", "fine"]),
+    ],
+)
+def test_a_listing_shows_every_stage(stages: Stages, command: list[str], rows: list[str]) -> None:
+    assert [(row["pipeline"], row["stage"], row["branch"]) for row in stages.json(*command)] == [
+        ("p", stage, "main") for stage in rows
+    ]
+    shown = stages.run(*command).splitlines()
+    assert {line.split()[0] for line in shown if not line.startswith("STAGE")} == {"base", "fine"}
+    one = stages.json(*command, "--stage", "fine")
+    assert [row["stage"] for row in one] == [stage for stage in rows if stage == "fine"]
+    assert not any(line.startswith(("STAGE", "fine")) for line in stages.run(*command, "--stage", "fine").splitlines())
+
+
+def test_verify_and_prune_go_through_every_stage(stages: Stages) -> None:
+    heads = stages.json("checkpoints", "verify", "p")["checkpoints"]
+    assert [(each["stage"], each["sequence"]) for each in heads] == [("base", 2), ("fine", 1)]
+    assert len(stages.json("checkpoints", "verify", "p", "--all")["checkpoints"]) == 3
+    assert "base  checkpoint 2  intact  1 file, " in stages.run("checkpoints", "verify", "p")
+    assert "no retention is set" in stages.run("checkpoints", "prune", "p", code=2)
+    stages.fine.commit(days=1)
+    pruned = stages.json("checkpoints", "prune", "p", "--keep-latest", "1", "--dry-run")["pruned"]
+    assert [(each["stage"], each["sequence"]) for each in pruned] == [("base", 1), ("fine", 1)]
+
+
+def test_what_is_about_one_checkpoint_asks_which_stage(stages: Stages) -> None:
+    for command in (["checkpoints", "show", "p"], ["checkpoints", "verify", "p", "1"]):
+        said = stages.run(*command, code=2)
         assert "p.base (p/base/main), p.fine (p/fine/main); choose with --stage" in said
     assert len(stages.json("checkpoints", "list", "p", "--stage", "base")) == 2
     assert len(stages.json("checkpoints", "list", "p.fine")) == 1

@@ -204,7 +204,8 @@ def test_status_of_a_pipeline_at_work(home: Home) -> None:
     code, out = home.run("status")
     assert code == 0
     assert f"engine: alive (pid {os.getpid()}" in out
-    assert "train running 75%" in out
+    assert "run 1: train 75%" in out
+    assert max(map(len, out.splitlines()[2:4])) <= 80
 
 
 def test_status_shows_what_no_engine_has_read(home: Home) -> None:
@@ -424,7 +425,7 @@ def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:
     assert line["republished"] == ["2013-01-01T00:00:00Z"]
     assert (line["holes"], line["holes_arrived"]) == (1, 1)
     shown = home.run("status", "days")[1]
-    assert "1 published again; 1 hole, 1 arrived" in shown
+    assert "days: 1 partition published again after training\ndays: 1 hole, 1 arrived\n" in shown
     sentence = home.why()[1]
     assert "partition 2013-01-01T00:00Z was published again after being trained on" in sentence
     assert "1 partition of its holes has arrived: 'trainflow repair pipelines/days.yaml'" in sentence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli import compare, fork, history, promotion, retention
+from trainflow.cli.chain_columns import columns_of, names_of, said_of
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 EXIT_BROKEN = 1
-WHICH = typer.Argument("head", metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
+HEAD = "head"
+WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
     "sequence": "SEQUENCE",
     "place": "",
@@ -47,8 +49,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group)
 
 
-def _ledger_of(pipeline: str, stage: str | None, branch: str | None) -> Ledger:
-    return open_pipeline(pipeline).one_chain(stage, branch).ledger()
+def _ledgers(pipeline: str, stage: str | None, branch: str | None) -> list[Ledger]:
+    return [chain.ledger() for chain in open_pipeline(pipeline).chosen(stage, branch)]
 
 
 # -- list ----------------------------------------------------------------------------------------------------------
@@ -57,29 +59,38 @@ def _ledger_of(pipeline: str, stage: str | None, branch: str | None) -> Ledger:
 def list_checkpoints(
     pipeline: str = PIPELINE, stage: str | None = STAGE, branch: str | None = BRANCH, as_json: bool = JSON_OPTION
 ) -> int:
-    """List the checkpoints whose files are kept, oldest first.
+    """List the checkpoints whose files are kept.
 
-    JSON: [{sequence, id, parent_id, watermark, partitions (trained from the root up to it), size, at, run_id, metrics,
-    scores (of samples it had not seen), on_line (false: left behind by a rewind), head, aliases}].
+    Oldest first; of a pipeline with stages, stage by stage.
+
+    JSON: [{pipeline, stage, branch, sequence, id, parent_id, watermark, partitions (trained from the root up to it),
+    size, at, run_id, metrics (what the trainer returned), scores (of samples it had not seen), on_line (false: left
+    behind by a rewind), head, aliases}].
     """
+    ledgers = _ledgers(pipeline, stage, branch)
+    found = [(ledger.chain, each, ledger.state()) for ledger in ledgers for each in ledger.kept()]
+    if as_json:
+        print_json([{**names_of(key), **_line(summary, state)} for key, summary, state in found])
+        return 0
+    scored = any(summary.scores for _, summary, _ in found)
+    rows = [
+        {**names_of(key), **_line(summary, state), **_shown(summary, state, scored=scored)}
+        for key, summary, state in found
+    ]
+    columns = {**columns_of([ledger.chain for ledger in ledgers]), **_COLUMNS}
+    print_rows(rows, columns, as_json=False, empty="no checkpoint yet")
+    return 0
+
+
+def _shown(summary: CheckpointSummary, state: ChainState, *, scored: bool) -> dict[str, str]:
+    """Scores and the trainer's own metrics are never mixed: one that was not scored yet has none."""
     from trainflow.samples.partitions import label
 
-    found = _ledger_of(pipeline, stage, branch)
-    state, kept = found.state(), found.kept()
-    rows = [
-        {
-            **_line(summary, state),
-            "place": _place(summary, state),
-            "trained": label(summary.watermark),
-            "shown": _metrics(summary.scores or summary.metrics),
-        }
-        for summary in kept
-    ]
-    if as_json:
-        print_json([_line(summary, state) for summary in kept])
-    else:
-        print_rows(rows, _COLUMNS, as_json=False, empty="no checkpoint yet")
-    return 0
+    return {
+        "place": _place(summary, state),
+        "trained": label(summary.watermark),
+        "shown": _metrics(summary.scores if scored else summary.metrics),
+    }
 
 
 def _line(summary: CheckpointSummary, state: ChainState) -> dict[str, Any]:
@@ -126,7 +137,7 @@ def show(
     """
     import msgspec
 
-    found = _ledger_of(pipeline, stage, branch)
+    found = open_pipeline(pipeline).one_chain(stage, branch).ledger()
     checkpoint = find(found, which)
     if as_json:
         print_json({**msgspec.to_builtins(checkpoint), "uri": found.store.uri(checkpoint.artifacts.path)})
@@ -137,7 +148,7 @@ def show(
 
 def find(ledger: Ledger, which: str) -> Checkpoint:
     """The checkpoint of a number, an id, or the head. Raises InputError that names what there is."""
-    if which == "head":
+    if which == HEAD:
         return ledger.checkpoint()
     summary = ledger.find(which)
     kept = ledger.kept() if summary is None else []
@@ -193,35 +204,30 @@ def verify(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Read every file of a checkpoint and compare it with what was committed. Exit code 1 when one is broken.
+    """Read a checkpoint's files: are they what was committed?
 
-    JSON: {ok, checkpoints: [{sequence, id, ok, files, bytes, problems}]}.
+    Of a pipeline with stages the heads of all, or with --all every kept checkpoint of each. Exit code 1 when one is
+    broken.
+
+    JSON: {ok, checkpoints: [{pipeline, stage, branch, sequence, id, ok, files, bytes, problems}]}.
     """
-    from trainflow.checkpoints.artifacts import verify as problems_of
+    file = open_pipeline(pipeline)
+    several = every or which == HEAD
+    chains = file.chosen(stage, branch) if several else [file.one_chain(stage, branch)]
+    from trainflow.checkpoints.chain import ChainKey
 
-    found = _ledger_of(pipeline, stage, branch)
-    chosen = [found.checkpoint(each.id) for each in found.kept()] if every else [find(found, which)]
-    results: list[dict[str, Any]] = []
-    for checkpoint in chosen:
-        problems = problems_of(found.store, checkpoint.artifacts)
-        results.append(
-            {
-                "sequence": checkpoint.sequence,
-                "id": checkpoint.id,
-                "ok": not problems,
-                "files": len(checkpoint.artifacts.files),
-                "bytes": checkpoint.artifacts.size,
-                "problems": problems,
-            }
-        )
+    ledgers = [chain.ledger() for chain in chains]
+    results = [_verified(ledger, each) for ledger in ledgers for each in _to_verify(ledger, which, every=every)]
     ok = all(result["ok"] for result in results)
     if as_json:
         print_json({"ok": ok, "checkpoints": results})
         return 0 if ok else EXIT_BROKEN
+    keys = [ledger.chain for ledger in ledgers]
     for result in results:
+        named = said_of(ChainKey(result["pipeline"], result["stage"], result["branch"]), keys)
         outcome = "intact" if result["ok"] else "BROKEN"
         typer.echo(
-            f"checkpoint {result['sequence']}  {outcome}  {counted(result['files'], 'file')}, "
+            f"{named}checkpoint {result['sequence']}  {outcome}  {counted(result['files'], 'file')}, "
             f"{counted(result['bytes'], 'byte')}"
         )
         for problem in result["problems"]:
@@ -231,28 +237,56 @@ def verify(
     return 0 if ok else EXIT_BROKEN
 
 
+def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
+    kept = ledger.kept()
+    if every or not kept:
+        return [ledger.checkpoint(each.id) for each in kept]
+    return [find(ledger, which)]
+
+
+def _verified(ledger: Ledger, checkpoint: Checkpoint) -> dict[str, Any]:
+    from trainflow.checkpoints.artifacts import verify as problems_of
+
+    problems = problems_of(ledger.store, checkpoint.artifacts)
+    return {
+        **names_of(ledger.chain),
+        "sequence": checkpoint.sequence,
+        "id": checkpoint.id,
+        "ok": not problems,
+        "files": len(checkpoint.artifacts.files),
+        "bytes": checkpoint.artifacts.size,
+        "problems": problems,
+    }
+
+
 # -- ledger --------------------------------------------------------------------------------------------------------
 
 
 def ledger(
     pipeline: str = PIPELINE, stage: str | None = STAGE, branch: str | None = BRANCH, as_json: bool = JSON_OPTION
 ) -> int:
-    """Print the entries of the ledger as they are, one line each. Exit code 1 when one cannot be read.
+    """Print the entries of the ledger, one line each.
 
-    JSON: [{sequence, location, entry (null when it cannot be read), problem}].
+    As they are; of a pipeline with stages, ledger by ledger. Exit code 1 when one cannot be read.
+
+    JSON: [{pipeline, stage, branch, sequence, location, entry (null when it cannot be read), problem}].
     """
     import msgspec
 
-    lines = []
-    for sequence, location, entry, problem in _raw(_ledger_of(pipeline, stage, branch)):
-        raw = msgspec.to_builtins(entry) if entry is not None else None
-        lines.append({"sequence": sequence, "location": location, "entry": raw, "problem": problem})
-        if as_json:
-            continue
-        if entry is None:
-            typer.secho(f"{sequence:>6}  {problem}", fg=typer.colors.RED)
-        else:
-            typer.echo(f"{sequence:>6}  {text(entry.at)}  {sentence(entry)}")
+    ledgers = _ledgers(pipeline, stage, branch)
+    keys, lines = [each.chain for each in ledgers], []
+    for found in ledgers:
+        named = said_of(found.chain, keys)
+        for sequence, location, entry, problem in _raw(found):
+            raw = msgspec.to_builtins(entry) if entry is not None else None
+            line = {"sequence": sequence, "location": location, "entry": raw, "problem": problem}
+            lines.append({**names_of(found.chain), **line})
+            if as_json:
+                continue
+            if entry is None:
+                typer.secho(f"{named}{sequence:>6}  {problem}", fg=typer.colors.RED)
+            else:
+                typer.echo(f"{named}{sequence:>6}  {text(entry.at)}  {sentence(entry)}")
     if as_json:
         print_json(lines)
     elif not lines:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 config = typer.Typer(help="Settings in force, and where from.", no_args_is_help=True)
 
-_COLUMNS = {"name": "setting", "shown": "value", "unit": "unit", "source": "from", "meaning": "meaning"}
+_COLUMNS = {"name": "SETTING", "shown": "VALUE", "unit": "UNIT", "source": "FROM", "meaning": "MEANING"}
 EXIT_WRONG_INPUT = 2
 
 

@@ -17,12 +17,12 @@ dags = typer.Typer(help="DAGs: list, show, pause, test a file.", no_args_is_help
 
 _COLUMNS = {
     "dag_id": "DAG",
-    "path": "file",
-    "version": "version",
-    "tasks": "tasks",
+    "path": "FILE",
+    "version": "VERSION",
+    "tasks": "TASKS",
     "state": "",
-    "runs": "runs",
-    "description": "description",
+    "runs": "RUNS",
+    "description": "DESCRIPTION",
 }
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2

@@ -84,10 +84,17 @@ def run_line(run: RunLine, view: View) -> str:
         " ".join(f"{name} {value:.4g}" for name, value in shown_metrics(run.metrics)[:3]),
         duration(run.seconds),
     ]
-    if view.total and run.dag_id == view.dag_id and run is view.new_runs[-1]:
-        parts.append(f"{view.trained or 0}/{view.total}")
+    if view.total and run.dag_id == view.dag_id:
+        parts.append(f"{_reached(run, view)}/{view.total}")
     parts.append(run.late or "")
     return " · ".join(part for part in parts if part)
+
+
+def _reached(run: RunLine, view: View) -> int:
+    """How many partitions the chain was trained on after this run, where later ones are shown with it."""
+    later = view.new_runs[view.new_runs.index(run) + 1 :]
+    beyond = sum(each.partitions + each.holes for each in later if each.checkpoint and each.dag_id == run.dag_id)
+    return max(0, (view.trained or 0) - beyond)
 
 
 def _amount(run: RunLine) -> str:

@@ -21,25 +21,39 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
-    """A listing: `columns` maps keys to titles; JSON gets every key of the rows."""
+    """A listing: `columns` maps keys to titles, in capitals; JSON gets every key of the rows."""
     if as_json:
         print_json(list(rows))
         return
     if not rows:
         typer.echo(empty)
         return
+    print_table(list(columns.values()), [[text(row.get(key)) for key in columns] for row in rows])
+
+
+def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """In a terminal folded to its width; elsewhere as wide as it is, a row a line."""
+    if not sys.stdout.isatty():
+        for line in plain_table([titles, *cells]):
+            sys.stdout.write(f"{line}\n")
+        return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in columns.values():
+    for title in titles:
         table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(text(row.get(key)) for key in columns))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=220)
-    console.print(table)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns that stand under each other, two spaces apart, and nothing behind the last."""
+    lines = [[" ".join(cell.split()) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines]
 
 
 def text(value: Any) -> str:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
-PIPELINE = typer.Argument(help="A pipeline file, the name of one in pipelines/, or the id of a DAG.")
+PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
     [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
 )
-STAGE = typer.Option(None, "--stage", help="Which chain, where the file trains several.")
-BRANCH = typer.Option(None, "--branch", help="Which chain, where the file trains several.")
+STAGE = typer.Option(None, "--stage", metavar="NAME", help="Only this stage, where the file has several.")
+BRANCH = typer.Option(None, "--branch", metavar="NAME", help="This branch; default: the one the file trains.")
 
 
 class Chain(NamedTuple):
@@ -62,6 +62,12 @@ class Chain(NamedTuple):
         url = store_url(self.document.store or None, self.settings)
         store = open_chain_store(url, given=self.access.store_options, settings=self.settings, root=self.project.root)
         return Ledger(store, key or self.key)
+
+    def is_stored(self) -> bool:
+        """Whether the store knows it: something was begun there at least."""
+        from trainflow.checkpoints.prune import chains_of
+
+        return self.key in chains_of(self.ledger().store, self.key.pipeline)
 
     @property
     def samples(self) -> Samples | None:
@@ -119,29 +125,44 @@ class PipelineFile(NamedTuple):
         return self.chains
 
     def chosen(self, stage: str | None = None, branch: str | None = None) -> list[Chain]:
-        """The chains that are meant: without a choice all of them, of a branch those of all stages. Raises
-        InputError."""
-        if stage or len(self.some_chains()) == 1:
-            return [self.one_chain(stage, branch)]
-        return [self.one_chain(chain.document.stage, branch) for chain in self.chains] if branch else self.chains
+        """The chains that are meant, each once: without a choice all of the file; a stage or branch that the file does
+        not name any more, or never did, is looked for in the store. Raises InputError that says what there is."""
+        every = self.some_chains()
+        found = [
+            chain
+            for chain in every
+            if stage in (None, chain.document.stage) and branch in (None, chain.document.branch)
+        ]
+        if found:
+            return _once(found)
+        of_stage = [chain for chain in every if stage in (None, chain.document.stage)] or every
+        forked = _once([each._replace(document=_renamed(each.document, stage, branch)) for each in of_stage])
+        stored = [chain for chain in forked if chain.is_stored()]
+        if not stored:
+            raise InputError(self._unknown(of_stage, stage, branch))
+        return stored
 
     def one_chain(self, stage: str | None = None, branch: str | None = None) -> Chain:
         """The chain that is meant. Raises InputError when it is none or not clear which."""
-        chains = self.some_chains()
-        found = [
-            chain
-            for chain in chains
-            if stage in (None, chain.document.stage) and branch in (None, chain.document.branch)
-        ]
+        found = self.chosen(stage, branch)
         if len(found) == 1:
             return found[0]
-        of_stage = [chain for chain in chains if stage in (None, chain.document.stage)] or chains
-        if len(of_stage) == 1 and not found:
-            # a branch that was forked off is in the store and in no file
-            document = _renamed(of_stage[0].document, stage, branch)
-            return of_stage[0]._replace(document=document)
-        known = ", ".join(f"{chain.dag_id} ({chain.key})" for chain in chains)
-        raise InputError(f"{self.path} trains several chains: {known}; choose with --stage, --branch or by DAG id")
+        known = ", ".join(f"{chain.dag_id} ({chain.key})" for chain in found)
+        raise InputError(f"{self.name} trains several chains: {known}; choose with --stage, --branch or by DAG id")
+
+    def _unknown(self, of_stage: list[Chain], stage: str | None, branch: str | None) -> str:
+        from trainflow.checkpoints.prune import chains_of
+        from trainflow.cli.hints import did_you_mean
+
+        stages = list(dict.fromkeys(chain.document.stage for chain in self.chains))
+        if stage is not None and stage not in stages:
+            return f"{self.name} has no stage '{stage}'{did_you_mean(stage, stages)}"
+        keys = {chain.key for chain in of_stage}
+        for chain in of_stage:
+            keys |= {key for key in chains_of(chain.ledger().store, chain.key.pipeline) if stage in (None, key.stage)}
+        of = f" of stage '{stage}'" if stage is not None else ""
+        known = sorted({key.branch for key in keys})
+        return f"{self.name} has no branch '{branch}'{of}{did_you_mean(branch or '', known)}"
 
 
 def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
@@ -246,6 +267,15 @@ def project_files(project: Project, settings: Settings) -> list[Path]:
     from trainflow.dag_processor.files import pipeline_files
 
     return pipeline_files(project.root / settings.dag_processor.folder)
+
+
+def _once(chains: list[Chain]) -> list[Chain]:
+    """Each chain once, however many DAGs train it."""
+    found: dict[tuple[str, ...], Chain] = {}
+    for chain in chains:
+        document = chain.document
+        found.setdefault((document.store, document.pipeline, document.stage, document.branch), chain)
+    return list(found.values())
 
 
 def _renamed(document: ChainDocument, stage: str | None, branch: str | None) -> ChainDocument:

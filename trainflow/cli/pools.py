@@ -12,13 +12,13 @@ from trainflow.counting import agreeing, counted
 pools = typer.Typer(help="Pools: limits that tasks share.", no_args_is_help=True)
 
 _COLUMNS = {
-    "name": "pool",
-    "slots": "slots",
-    "running": "running",
-    "queued": "queued",
-    "deferred": "deferred",
-    "open": "open",
-    "description": "description",
+    "name": "POOL",
+    "slots": "SLOTS",
+    "running": "RUNNING",
+    "queued": "QUEUED",
+    "deferred": "DEFERRED",
+    "open": "OPEN",
+    "description": "DESCRIPTION",
 }
 
 

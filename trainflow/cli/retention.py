@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.activity import living_attempts
+from trainflow.cli.chain_columns import columns_of, names_of
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, PipelineFile, open_pipeline
+from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
 from trainflow.counting import counted
 from trainflow.errors import InputError
 
@@ -48,16 +49,34 @@ def prune(
     Never the head, a promoted checkpoint, what another chain was forked or started from, or what a following stage has
     not passed yet; the ledger keeps what they were trained on.
 
-    JSON: {pruned: [{sequence, id, bytes}], bytes, dry_run}.
+    Of a pipeline with stages: in each that has a retention.
+
+    JSON: {pruned: [{pipeline, stage, branch, sequence, id, bytes}], bytes, dry_run}.
     """
+    chains = open_pipeline(pipeline).chosen(stage, branch)
+    if keep_latest is None and not any(chain.access.retention for chain in chains):
+        names = ", ".join(str(chain.key) for chain in chains)
+        raise InputError(f"{names}: no retention is set, so everything is kept: say --keep-latest N")
+    rows = [row for chain in chains for row in _prune(chain, keep_latest, dry_run=dry_run)]
+    size = sum(row["bytes"] for row in rows)
+    if as_json:
+        print_json({"pruned": rows, "bytes": size, "dry_run": dry_run})
+        return 0
+    columns = {**columns_of([chain.key for chain in chains]), "sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}
+    print_rows(rows, columns, as_json=False, empty="nothing to prune")
+    if rows:
+        what = "would go" if dry_run else "deleted"
+        typer.echo(f"{counted(len(rows), 'checkpoint')}, {counted(size, 'byte')} {what}")
+    return 0
+
+
+def _prune(chain: Chain, keep_latest: int | None, *, dry_run: bool) -> list[dict[str, Any]]:
+    """What goes, or would."""
     from trainflow.checkpoints.prune import prune as delete
     from trainflow.checkpoints.retention import KeepLatest, Policy
     from trainflow.clock import SystemClock
 
-    chain = open_pipeline(pipeline).one_chain(stage, branch)
     policies: list[Policy] = [KeepLatest(keep_latest)] if keep_latest is not None else list(chain.access.retention)
-    if not policies:
-        raise InputError(f"DAG {chain.dag_id!r} has no retention, so everything is kept: say --keep-latest N")
     found = chain.ledger()
     before = {each.id: each for each in found.kept()}
     going = delete(
@@ -69,17 +88,10 @@ def prune(
         reason="trainflow checkpoints prune",
         dry_run=dry_run,
     )
-    rows = [{"sequence": before[each].sequence, "id": each, "bytes": before[each].size} for each in going]
-    size = sum(before[each].size for each in going)
-    if as_json:
-        print_json({"pruned": rows, "bytes": size, "dry_run": dry_run})
-        return 0
-    print_rows(rows, {"sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}, as_json=False, empty="nothing to prune")
-    if rows:
-        typer.echo(
-            f"{counted(len(rows), 'checkpoint')}, {counted(size, 'byte')} {'would go' if dry_run else 'deleted'}"
-        )
-    return 0
+    return [
+        {**names_of(found.chain), "sequence": before[each].sequence, "id": each, "bytes": before[each].size}
+        for each in going
+    ]
 
 
 def sweep(
@@ -142,7 +154,7 @@ def _ledgers(file: PipelineFile, stage: str | None, branch: str | None) -> list[
     from trainflow.checkpoints.prune import chains_of
 
     if stage or branch:
-        return [file.one_chain(stage, branch).ledger()]
+        return [chain.ledger() for chain in file.chosen(stage, branch)]
     found: dict[tuple[str, str], Ledger] = {}
     for chain in file.some_chains():
         ledger = chain.ledger()

@@ -31,12 +31,12 @@ runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_
 _COLUMNS = {
     "dag_id": "DAG",
     "number": "#",
-    "run_id": "run",
-    "state": "state",
-    "run_type": "type",
-    "started_at": "started (UTC)",
-    "duration": "took",
-    "note": "note",
+    "run_id": "RUN",
+    "state": "STATE",
+    "run_type": "TYPE",
+    "started_at": "STARTED (UTC)",
+    "duration": "TOOK",
+    "note": "NOTE",
 }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.chain_columns import columns_of, names_of
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.counting import counted
 
 if TYPE_CHECKING:
-    from trainflow.engine.inspection import PartitionReport
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.engine.inspection import PartitionLine, PartitionReport
 
 EXIT_NOT_GOOD = 1
 PARTITION = typer.Argument(help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
@@ -37,17 +39,31 @@ def list_samples(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Show the state of every partition: trained, ready, not ready (and why), missing, or a hole.
+    """List the partitions and the state each is in.
 
-    JSON: [{start, end, state (trained | ready | not_ready | missing | hole), reason, files, bytes, checkpoint (the
-    number of the one trained on it, or null)}], one for each partition; for people, neighbours are put together.
+    Trained, ready, not ready (and why), missing, or a hole; of a pipeline with stages, stage by stage. For people,
+    neighbours are put together.
+
+    JSON: [{pipeline, stage, branch, start, end, state (trained | ready | not_ready | missing | hole), reason, files,
+    bytes, checkpoint (the number of the one trained on it, or null)}], one for each partition.
     """
-    from trainflow.clock import SystemClock
-    from trainflow.engine.inspection import moment_of, partition_lines, ranges
-    from trainflow.samples.partitions import label
+    import msgspec
 
-    chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
-    lines = partition_lines(
+    chains = open_pipeline(pipeline, overrides).chosen(stage, branch)
+    found = {chain.key: _lines(chain, since, until) for chain in chains}
+    if as_json:
+        print_json([{**names_of(key), **msgspec.structs.asdict(line)} for key in found for line in found[key]])
+        return 0
+    rows = [row for key, lines in found.items() for row in _ranges(key, lines)]
+    print_rows(rows, {**columns_of(list(found)), **_COLUMNS}, as_json=False, empty="no partition is there yet")
+    return 0
+
+
+def _lines(chain: Chain, since: str | None, until: str | None) -> list[PartitionLine]:
+    from trainflow.clock import SystemClock
+    from trainflow.engine.inspection import moment_of, partition_lines
+
+    return partition_lines(
         chain.existing_samples(),
         chain.ledger(),
         moment_of(since, "--from") if since else None,
@@ -55,11 +71,15 @@ def list_samples(
         chain.project.root,
         SystemClock().now(),
     )
-    if as_json:
-        print_json(lines)
-        return 0
-    rows = [
+
+
+def _ranges(key: ChainKey, lines: list[PartitionLine]) -> list[dict[str, Any]]:
+    from trainflow.engine.inspection import ranges
+    from trainflow.samples.partitions import label
+
+    return [
         {
+            **names_of(key),
             "start": label(each.start),
             "end": label(each.end),
             "partitions": each.partitions,
@@ -69,8 +89,6 @@ def list_samples(
         }
         for each in ranges(lines)
     ]
-    print_rows(rows, _COLUMNS, as_json=False, empty="no partition is there yet")
-    return 0
 
 
 def check(

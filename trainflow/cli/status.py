@@ -14,17 +14,9 @@ if TYPE_CHECKING:
     from trainflow.engine.situation import RunState, Situation, TaskState
     from trainflow.engine.standing import Standing
 
-_COLUMNS = {
-    "dag_id": "PIPELINE",
-    "head": "HEAD",
-    "trained": "TRAINED UP TO",
-    "behind": "READY BEYOND",
-    "samples": "SAMPLES",
-    "now": "NOW",
-    "failed": "LAST FAILURE",
-    "undelivered": "TO MLFLOW",
-}
-_PROBLEM_CHARACTERS = 80
+#: short enough for 80 columns; whatever needs a sentence stands below
+_COLUMNS = {"dag_id": "PIPELINE", "head": "HEAD", "trained": "TRAINED UP TO", "behind": "BEHIND", "now": "NOW"}
+_PROBLEM_CHARACTERS = 300
 _BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
 
 
@@ -143,72 +135,90 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
         )
     rows = [
         {
-            **line,
-            "head": f"checkpoint {line['head_sequence']}" if line["head_sequence"] else "none",
+            "dag_id": line["dag_id"],
+            "head": line["head_sequence"] or "none",
             "trained": label(line["watermark"]) if line["watermark"] else "",
             "behind": _behind(line),
-            "samples": _samples(line),
             "now": _now(line),
-            "failed": _failed(line),
-            "undelivered": line["undelivered"] or None,
         }
         for line in lines
     ]
     print_rows(rows, _COLUMNS, as_json=False, empty="this project has no pipelines yet")
+    for line in lines:
+        for remark in _remarks(line):
+            typer.echo(f"{line['dag_id']}: {remark}")
 
 
 def _behind(line: dict[str, Any]) -> str:
+    """Partitions that are ready beyond the head, and how much time they cover."""
     if line["lag"] is None:
-        return _cut(line["problem"]) if line["problem"] else ""
+        return "?" if line["problem"] else ""
     if not line["lag"]:
-        return "0"
-    return f"{line['lag']:,}{' or more' if line['lag_is_more'] else ''} ({duration(line['lag_seconds'])})"
-
-
-def _samples(line: dict[str, Any]) -> str:
-    """What a person should know of the samples, most important first."""
-    parts = ["never catches up at this rate"] if line["never_catches_up"] else []
-    if line["republished"]:
-        parts.append(f"{len(line['republished'])} published again")
-    if line["holes"]:
-        arrived = f", {line['holes_arrived']:,} arrived" if line["holes_arrived"] else ""
-        parts.append(f"{counted(line['holes'], 'hole')}{arrived}")
-    return "; ".join(parts)
+        return "0" if line["head_sequence"] else ""
+    return f"{line['lag']:,}{'+' if line['lag_is_more'] else ''} ({duration(line['lag_seconds'])})"
 
 
 def _now(line: dict[str, Any]) -> str:
-    parts = ["paused"] if line["paused"] else []
+    """In a word or two."""
+    run, last = line["run"], line["last_run"]
     if line["import_problem"]:
-        parts.append(f"its file is broken: {_cut(line['import_problem'])}")
+        return "broken file"
     if line["missing_since"]:
-        parts.append("no file defines it any more")
+        return "gone from its file"
+    if run is not None:
+        paused = "paused, " if line["paused"] else ""
+        task = f": {run['task_id']} {_doing(run)}" if run["task_id"] else f" {run['state']}"
+        return f"{paused}run {run['number']}{task}"
+    if line["paused"]:
+        return "paused"
     if line["stopped"]:
-        parts.append(f"stopped by a gate: {_cut('; '.join(line['stopped']))}")
-    run = line["run"]
-    if run is None:
-        last = line["last_run"]
-        ended = f"idle, run {last['number']} ended as {last['state']}" if last else "never started here"
-        return "; ".join([*parts, ended])
-    parts.append(f"run {run['number']} {run['state']}")
-    if run["task_id"]:
-        parts.append(f"{run['task_id']} {run['task_state']}{_progress(run['progress'])}")
-    if run["note"]:
-        parts.append(_cut(run["note"]))
-    return "; ".join(parts)
+        return "stopped by a gate"
+    if last is None:
+        return "never started here"
+    return f"run {last['number']} failed" if last["state"] == "failed" else "idle"
+
+
+def _doing(run: dict[str, Any]) -> str:
+    if run["task_state"] == "running":
+        return _progress(run["progress"]) or "running"
+    return str(run["task_state"]).replace("_", " ")
+
+
+def _remarks(line: dict[str, Any]) -> list[str]:
+    """What a person should know besides, most important first, a sentence each."""
+    run, failure = line["run"], line["last_failure"]
+    found = [f"its file cannot be read: {_cut(line['import_problem'])}"] if line["import_problem"] else []
+    if line["problem"]:
+        found.append(f"chain or samples cannot be read: {_cut(line['problem'])}")
+    if line["stopped"]:
+        found.append(f"a gate stopped it: {_cut('; '.join(line['stopped']))}")
+    if failure is not None and _is_news(failure.run_id, line):
+        found.append(f"{failure.task_id} failed at {text(failure.at)}: {_cut(failure.problem or '')}")
+    if run is not None and run["note"]:
+        found.append(_cut(run["note"]))
+    if run is None and line["waits"]:
+        found.append(line["waits"])
+    if line["never_catches_up"]:
+        found.append("it never catches up at this rate")
+    if line["republished"]:
+        found.append(f"{counted(len(line['republished']), 'partition')} published again after training")
+    if line["holes"]:
+        arrived = f", {line['holes_arrived']:,} arrived" if line["holes_arrived"] else ""
+        found.append(f"{counted(line['holes'], 'hole')}{arrived}")
+    return found
+
+
+def _is_news(run_id: str, line: dict[str, Any]) -> bool:
+    """A failure that later runs have got over is history."""
+    newest = line["run"] or line["last_run"]
+    return newest is None or newest["run_id"] == run_id or (line["last_run"] or {}).get("state") == "failed"
 
 
 def _progress(progress: dict[str, Any] | None) -> str:
     if not progress or progress.get("done") is None:
         return ""
     done, total, unit = progress["done"], progress.get("total"), progress.get("unit") or ""
-    return f" {done / total:.0%}" if total else f" {done:,.0f} {unit}".rstrip()
-
-
-def _failed(line: dict[str, Any]) -> str:
-    failure = line["last_failure"]
-    if failure is None:
-        return ""
-    return f"{text(failure.at)} {failure.task_id}: {_cut(failure.problem or '')}"
+    return f"{done / total:.0%}" if total else f"{done:,.0f} {unit}".rstrip()
 
 
 def _cut(sentence: str) -> str:

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 tasks = typer.Typer(help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
 
 COLUMNS = {
-    "task_id": "task",
-    "state": "state",
-    "try": "try",
-    "started_at": "started (UTC)",
-    "duration": "took",
+    "task_id": "TASK",
+    "state": "STATE",
+    "try": "TRY",
+    "started_at": "STARTED (UTC)",
+    "duration": "TOOK",
     "remark": "",
 }
 _ATTEMPT_COLUMNS = {
-    "attempt_id": "attempt",
-    "try_number": "try",
-    "outcome": "outcome",
-    "started_at": "started (UTC)",
-    "duration": "took",
-    "problem": "problem",
+    "attempt_id": "ATTEMPT",
+    "try_number": "TRY",
+    "outcome": "OUTCOME",
+    "started_at": "STARTED (UTC)",
+    "duration": "TOOK",
+    "problem": "PROBLEM",
 }
 
 

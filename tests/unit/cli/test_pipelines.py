@@ -33,6 +33,8 @@ MAIN, TUNED, SECOND = ("p", "main", "main"), ("p", "main", "tuned"), ("p", "seco
 def test_which_chain_is_meant(
     tmp_path: Path, names: list[tuple[str, str, str]], stage: str | None, branch: str | None, chosen: str
 ) -> None:
+    (tmp_path / "checkpoints/p/main/forked/ledger").mkdir(parents=True)
+    (tmp_path / "checkpoints/p/second/forked/ledger").mkdir(parents=True)
     chain = file_of(project_at(tmp_path), *names).one_chain(stage, branch)
 
     assert str(chain.key) == chosen
