@@ -435,7 +435,7 @@ def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:
 def test_outbox_reason_is_shown(home: Home) -> None:
     home.start_run()
     with home.database.transaction() as connection:
-        outbox_queries.failed(connection, [1], reason="connection refused", delay=timedelta(hours=1), now=NOW)
+        outbox_queries.failed(connection, 1, reason="connection refused", delay=timedelta(hours=1), now=NOW)
 
     code, out = home.run("status")
 
