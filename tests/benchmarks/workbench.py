@@ -16,7 +16,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
 from trainflow.identifiers import manual_run_id
-from trainflow.metadata import dag_queries, run_queries
+from trainflow.metadata import dag_queries, run_creation
 from trainflow.metadata.run_queries import RUN
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -58,7 +58,7 @@ class Bench:
         """Queue a run. Returns its key."""
         clock = self.engine.clock
         with self.engine.database.transaction() as connection:
-            created = run_queries.create(
+            created = run_creation.create(
                 connection,
                 dag_id=dag_id,
                 run_id=manual_run_id(clock.now(), str(clock.monotonic())),

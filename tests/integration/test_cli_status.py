@@ -22,7 +22,15 @@ from trainflow.engine.lock import engine_lock
 from trainflow.errors import ChainStopped
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
-from trainflow.metadata import dag_queries, outbox_queries, pool_queries, run_queries, schema, service_queries
+from trainflow.metadata import (
+    dag_queries,
+    outbox_queries,
+    pool_queries,
+    run_creation,
+    run_queries,
+    schema,
+    service_queries,
+)
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.database import Database
 from trainflow.metadata.task_queries import TASK
@@ -64,7 +72,7 @@ class Home:
 
     def start_run(self, run_id: str = "first", *, start: bool = True) -> int:
         with self.database.transaction() as connection:
-            key = run_queries.create(
+            key = run_creation.create(
                 connection,
                 dag_id="days",
                 run_id=run_id,

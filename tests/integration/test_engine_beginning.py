@@ -17,7 +17,7 @@ from trainflow.engine.beginning import begin
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile
-from trainflow.metadata import dag_queries, run_queries, schema
+from trainflow.metadata import dag_queries, run_creation, run_queries, schema
 from trainflow.metadata.database import Database
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
@@ -74,7 +74,7 @@ class Home:
     def run(self, dag_id: str, run_id: str, *, end: bool = False) -> int:
         """A run that is under way, or has ended."""
         with self.database.transaction() as connection:
-            key = run_queries.create(
+            key = run_creation.create(
                 connection,
                 dag_id=dag_id,
                 run_id=run_id,
@@ -153,8 +153,8 @@ def test_what_a_stage_failed_at_is_begun_again_while_its_base_goes_on(home: Home
     home.commit("base", run_id="r1")
     key = home.run("p.base", "r1")
     with home.database.transaction() as connection:
-        parent = run_queries.Parent(key, key, "next_fine", -1)
-        child = run_queries.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
+        parent = run_creation.Parent(key, key, "next_fine", -1)
+        child = run_creation.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
         run_queries.cancel(
             connection, run_queries.by_id(connection, child), dag_queries.Versions(), NOW, note="", mirrored=False
         )

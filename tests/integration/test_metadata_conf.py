@@ -10,7 +10,7 @@ import pytest
 from trainflow.errors import LostTransition, ParamValidationError
 from trainflow.messages.outcome import OutcomeState, TriggeredRun
 from trainflow.messages.requests import Done, Failed, TriggerRun
-from trainflow.metadata import outbox_queries, run_queries
+from trainflow.metadata import outbox_queries, run_creation, run_queries
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
@@ -34,7 +34,7 @@ def runs(plane: ControlPlane) -> list[str]:
 @pytest.mark.parametrize("conf", [{}, {"rows": "many"}, {"rows": 0}])
 def test_a_person(plane: ControlPlane, conf: dict[str, object]) -> None:
     with pytest.raises(ParamValidationError, match="DAG 'child': param 'rows'"), plane.database.transaction() as c:
-        run_queries.create(
+        run_creation.create(
             c, dag_id="child", run_id="c1", run_type="manual", triggered_by="cli", conf=conf, now=plane.clock.now()
         )
     assert runs(plane) == []

@@ -21,8 +21,9 @@ from trainflow.errors import (
     SkipException,
 )
 from trainflow.messages.outcome import OutcomeState, TriggeredRun
-from trainflow.metadata import dag_queries, run_queries
-from trainflow.metadata.run_queries import RUN, Parent
+from trainflow.metadata import dag_queries, run_creation, run_queries
+from trainflow.metadata.run_creation import Parent
+from trainflow.metadata.run_queries import RUN
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 
 
@@ -72,7 +73,7 @@ class TestTrigger:
         self, plane: ControlPlane, parent: Parent, run_id: str = "child", dag_id: str = "next", **more: bool
     ) -> int:
         with plane.database.transaction() as connection:
-            return run_queries.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
+            return run_creation.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
 
     def runs(self, plane: ControlPlane) -> int:
         with plane.database.reading() as connection:
@@ -164,7 +165,7 @@ class TestStarting:
         first = plane.add_run("one", "r1")
         with plane.database.transaction() as connection:
             parent = Parent(first, first, "a", -1)
-            second = run_queries.trigger(connection, TriggeredRun("one", "r2"), parent, plane.clock.now())
+            second = run_creation.trigger(connection, TriggeredRun("one", "r2"), parent, plane.clock.now())
         plane.scheduler.sweep()
         (workload,) = plane.tick()
         plane.scheduler.sweep()

@@ -12,7 +12,7 @@ from trainflow.counting import counted
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from trainflow.engine.following import RunLine, TaskLine, View
+    from trainflow.engine.views import RunLine, TaskLine, View
 
 _MARKS = {
     "success": ("✓", "green"),

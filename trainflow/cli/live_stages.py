@@ -12,7 +12,7 @@ from trainflow.counting import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trainflow.engine.following import View
+    from trainflow.engine.views import View
 
 _AT_WORK = ("running", "queued", "scheduled")
 

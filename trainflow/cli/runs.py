@@ -316,7 +316,7 @@ def _create(
     import os
 
     from trainflow.identifiers import manual_run_id
-    from trainflow.metadata import run_queries
+    from trainflow.metadata import run_creation, run_queries
     from trainflow.states import DagRunType, TriggeredBy
 
     now = here.clock.now()
@@ -324,7 +324,7 @@ def _create(
 
     def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
         found = dag_named(connection, here.project, dag)
-        created = run_queries.create(
+        created = run_creation.create(
             connection,
             dag_id=found.dag_id,
             run_id=run_id,

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from trainflow.engine.beginning import Begin
     from trainflow.engine.engine import Engine
     from trainflow.engine.follower import Follower
-    from trainflow.engine.following import Following, View
+    from trainflow.engine.following import Following
     from trainflow.engine.mirror import Mirror
+    from trainflow.engine.views import View
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 

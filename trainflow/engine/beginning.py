@@ -17,7 +17,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.engine.following import Following
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.metadata import dag_queries, run_queries
+from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.serialization.document import ChainDocument, DagDocument
@@ -115,7 +115,7 @@ def _will_trigger(connection: Connection, base: str, run_id: str | None, dag_id:
 
 
 def _create(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
-    return run_queries.create(
+    return run_creation.create(
         connection,
         dag_id=dag_id,
         run_id=manual_run_id(now, os.urandom(3).hex()),

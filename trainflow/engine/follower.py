@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from trainflow.clock import SystemClock
 from trainflow.engine import lease
 from trainflow.engine.beginning import Begin, begin
-from trainflow.engine.following import Following, View
+from trainflow.engine.following import Following
 from trainflow.engine.lock import running_engine
+from trainflow.engine.views import View
 from trainflow.errors import InputError
 from trainflow.executors.supervision import nudge
 from trainflow.messages.workload import DagSource, ParseResult

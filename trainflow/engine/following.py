@@ -1,116 +1,26 @@
-"""What somebody who follows a pipeline wants to know: where the chain is, what runs, how fast it goes.
+"""Follow a pipeline: what is new since the last look, where the chain is, what runs, how fast it goes.
 
 Read from the database alone, so that the engine's own terminal and a second one see the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from sqlalchemy import ColumnElement, Connection, false, select
 
+from trainflow.engine.ended_run import run_line
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
-from trainflow.metadata import attempt_queries, xcom_queries
+from trainflow.engine.views import RunLine, TaskLine, Totals, View, last_of
+from trainflow.metadata import xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.task_queries import TASK
 from trainflow.serialization.document import ChainDocument
-from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
+from trainflow.states import RUN_FINISHED, DagRunState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
-
-
-class TaskLine(msgspec.Struct, frozen=True):
-    """One task of the run under way."""
-
-    task_id: str
-    state: str | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    progress: dict[str, Any] | None
-    note: str | None
-    problem: str | None
-    retry_at: datetime | None
-
-
-class RunLine(msgspec.Struct, frozen=True):
-    """One run that has ended. `seconds` from start to end; `metrics` are prequential."""
-
-    dag_id: str
-    run_id: str
-    number: int
-    state: str
-    note: str | None
-    seconds: float
-    partitions: int
-    rows: int
-    start: datetime | None
-    end: datetime | None
-    metrics: dict[str, float]
-    checkpoint: dict[str, Any] | None
-    problem: str | None
-    log_path: str | None = None
-    failed_task: str | None = None
-    caught_up: bool = False
-    #: why it stopped the chain knowingly; a gate, say
-    stopped: str | None = None
-    #: partitions that its split stepped over
-    holes: int = 0
-    #: what it found changed behind the chain, and what it did about it
-    late: str | None = None
-
-
-@dataclass
-class Totals:
-    """What the runs that ended add up to."""
-
-    runs: int = 0
-    partitions: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    #: metric → (rows it was measured on, rows * value): prequential metrics are averaged over rows
-    weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def add(self, run: RunLine) -> None:
-        """Count a run that ended."""
-        if run.checkpoint is not None:
-            self.runs += 1
-            self.partitions += run.partitions
-            self.rows += run.rows
-            self.seconds += run.seconds
-        for name, value in run.metrics.items():
-            rows, total = self.weighted.get(name, (0.0, 0.0))
-            self.weighted[name] = (rows + run.rows, total + run.rows * value)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Metric → mean over all rows it was measured on."""
-        return {name: total / rows for name, (rows, total) in self.weighted.items() if rows}
-
-
-class View(msgspec.Struct, frozen=True):
-    """One look at a pipeline."""
-
-    dag_id: str
-    finished: bool
-    current_number: int | None
-    tasks: list[TaskLine]
-    new_runs: list[RunLine]
-    last_run: RunLine | None
-    runs: int
-    rows: int
-    metrics: dict[str, float]
-    trained: int | None
-    total: int | None
-    watermark: datetime | None
-    rows_per_second: float | None
-    eta_seconds: float | None
-    #: where the head's artifacts are
-    head_uri: str | None = None
 
 
 class Following:
@@ -182,7 +92,7 @@ class Following:
             if row.id in self._ended:
                 continue
             self._ended.add(row.id)
-            line = _run_line(connection, row, self._versions)
+            line = run_line(connection, row, self._versions)
             self.totals.add(line)
             self.last_run = last_of(self.last_run, line)
             if line.checkpoint is not None and row.dag_id == self.dag_id:
@@ -279,74 +189,3 @@ class Following:
         if not self.totals.partitions or total is None or trained is None:
             return None
         return max(0, total - trained) * elapsed / self.totals.partitions
-
-
-def last_of(before: RunLine | None, ended: RunLine) -> RunLine:
-    """The run that says how it ended: the newest, whichever ended last; or one that failed."""
-    if before is None or ended.state == DagRunState.FAILED or ended.dag_id != before.dag_id:
-        return ended
-    return ended if ended.number > before.number else before
-
-
-def _run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
-    document, _ = versions.get(connection, row.version_id)
-    xcoms = xcom_queries.of_run(connection, row.id)
-    results = results_by_role(document, xcoms)
-    split = results.get("samples") if isinstance(results.get("samples"), dict) else None
-    evaluated = results.get("evaluate")
-    checkpoint = results.get("commit")
-    failed = _first_failure(connection, row) if row.state == DagRunState.FAILED else None
-    started = row.started_at or row.queued_at
-    return RunLine(
-        dag_id=row.dag_id,
-        run_id=row.run_id,
-        number=row.number,
-        state=row.state,
-        note=row.note or _note(connection, row, document),
-        seconds=((row.ended_at or started) - started).total_seconds(),
-        partitions=split["partitions"] if split else 0,
-        rows=(split["rows"] or 0) if split else 0,
-        start=datetime.fromisoformat(split["start"]) if split else None,
-        end=datetime.fromisoformat(split["end"]) if split else None,
-        metrics={name: float(value) for name, value in evaluated.items() if isinstance(value, int | float)}
-        if isinstance(evaluated, dict)
-        else {},
-        checkpoint=checkpoint if isinstance(checkpoint, dict) else None,
-        problem=failed.problem if failed is not None else None,
-        log_path=attempt_queries.log_path(connection, failed.attempt_id)
-        if failed is not None and failed.attempt_id
-        else None,
-        failed_task=failed.task_id if failed is not None else None,
-        caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
-        stopped=_stopped(xcoms) if failed is not None else None,
-        holes=split.get("holes", 0) if split else 0,
-        late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
-    )
-
-
-def _first_failure(connection: Connection, row: Any) -> Any:
-    return connection.execute(
-        select(TASK.c.task_id, TASK.c.problem, TASK.c.attempt_id)
-        .where(TASK.c.dag_run_id == row.id, TASK.c.state == TaskInstanceState.FAILED)
-        .order_by(TASK.c.ended_at, TASK.c.id)
-        .limit(1)
-    ).one_or_none()
-
-
-def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:
-    told = next((value for (_, key), value in xcoms.items() if key == XCOM_STOPPED), None)
-    return str(told["sentence"]) if isinstance(told, dict) and told.get("sentence") else None
-
-
-def _note(connection: Connection, row: Any, document: Any) -> str | None:
-    """What the commit says, where it came to that; otherwise what the samples task says."""
-    for role in ("commit", "samples"):
-        names = [task.task_id for task in document.tasks if task.role == role]
-        if not names:
-            continue
-        note = connection.execute(
-            select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
-        ).scalar()
-        if note:
-            return str(note)
-    return None

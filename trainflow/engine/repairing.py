@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.engine.following import Following, View
+from trainflow.engine.following import Following
+from trainflow.engine.views import View
 from trainflow.identifiers import manual_run_id
-from trainflow.metadata import dag_queries, run_queries, task_queries
+from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
@@ -81,7 +82,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     unfinished = run_queries.unfinished_of(connection, dag_id)
     if not unfinished:
         run_id = manual_run_id(now, os.urandom(3).hex())
-        root_id = run_queries.create(
+        root_id = run_creation.create(
             connection,
             dag_id=dag_id,
             run_id=run_id,

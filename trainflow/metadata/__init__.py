@@ -3,11 +3,11 @@
 Purpose: remember runs, task instances, attempts, XComs, waits and what is still to be delivered. It is not the truth
 about training (that is the ledger): dropped, it is made anew and the chains go on at their heads.
 
-Reading order: `models` (tables and the invariants that live in their indexes), `database` (one writer, transactions),
-`failures` (what may be done again), `straight` (statements past SQLAlchemy, on SQLite), `schema` (creation and
-migration), then one module of queries for each noun (`run_queue`: which runs may start; `clearing`: what takes tasks
-away from their attempts), then `execution_service`, which answers attempts in one transaction each; `aftermath` decides
-what their ends mean and `attempt_ends` carries it out.
+Reading order: `column_types`, `models` (tables and the invariants that live in their indexes), `database` (one writer,
+transactions), `failures` (what may be done again), `straight` (statements past SQLAlchemy, on SQLite), `schema`
+(creation and migration), then one module of queries for each noun (`run_creation`: how runs come to be; `run_queue`:
+which may start; `clearing`: what takes tasks away from their attempts), then `execution_service`, which answers
+attempts in one transaction each; `aftermath` decides what their ends mean and `attempt_ends` carries it out.
 
 Every function takes an open connection first and never commits; whoever opened the transaction does. A state is
 changed by `task_queries.move` and `run_queries.move` only.

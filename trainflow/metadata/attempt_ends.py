@@ -9,7 +9,15 @@ from sqlalchemy import Connection, Row
 
 from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import aftermath, notification_queries, run_queries, task_queries, trigger_queries, xcom_queries
+from trainflow.metadata import (
+    aftermath,
+    notification_queries,
+    run_creation,
+    run_queries,
+    task_queries,
+    trigger_queries,
+    xcom_queries,
+)
 from trainflow.metadata.aftermath import ExitJudgement, Standing, Verdict
 from trainflow.metadata.dag_queries import Versions
 from trainflow.states import TaskInstanceState
@@ -25,13 +33,13 @@ class AttemptEnds:
         self._lost_attempts = lost_attempts
 
     def apply(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
-        """What the attempt said of its end. Raises LostTransition for a stale one, and what `run_queries.trigger`
+        """What the attempt said of its end. Raises LostTransition for a stale one, and what `run_creation.trigger`
         raises."""
         xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
         for notice in outcome.notices:
             notification_queries.add(connection, notice, now)
         for run in outcome.triggered_runs:
-            run_queries.trigger(connection, run, parent_of(connection, row), now)
+            run_creation.trigger(connection, run, parent_of(connection, row), now)
         note = {"note": outcome.note} if outcome.note is not None else {}
         match outcome.state:
             case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
@@ -154,10 +162,10 @@ def _settle(
     )
 
 
-def parent_of(connection: Connection, row: Row[Any]) -> run_queries.Parent:
+def parent_of(connection: Connection, row: Row[Any]) -> run_creation.Parent:
     """The task instance as the parent of a run that it triggers."""
     run = run_queries.by_id(connection, row.dag_run_id)
-    return run_queries.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
+    return run_creation.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
 
 
 def _standing(row: Row[Any], saved_rows: int | None) -> Standing:

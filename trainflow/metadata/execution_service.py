@@ -35,6 +35,7 @@ from trainflow.messages.requests import (
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_queries,
+    run_creation,
     run_queries,
     task_queries,
     xcom_queries,
@@ -215,7 +216,7 @@ class ExecutionService:
         with self._database.transaction() as connection:
             row = self._running(connection, request.key)
             try:
-                run_queries.trigger(connection, request.run, parent_of(connection, row), now)
+                run_creation.trigger(connection, request.run, parent_of(connection, row), now)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
         self._on_change(Change(row.dag_run_id, triggered=True))

@@ -1,40 +1,24 @@
-"""Runs: created, started in order, ended. `move` is the only statement that changes a run's state."""
+"""Runs: found, started, ended, cleared. `move` is the only statement that changes a run's state."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from trainflow.errors import (
-    DagRunAlreadyExists,
     DagRunNotFound,
-    FailException,
     IllegalTransition,
     LostTransition,
-    ParamValidationError,
-    SkipException,
 )
-from trainflow.identifiers import check_name
-from trainflow.messages.outcome import TriggeredRun
 from trainflow.metadata import clearing, dag_queries, outbox_queries, task_queries
 from trainflow.metadata.models import DagRun
-from trainflow.param_schema import resolve
-from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState, DagRunType, TriggeredBy
+from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRun.table
-
-
-class Parent(NamedTuple):
-    """The task instance that triggers a run."""
-
-    dag_run_id: int
-    root_id: int
-    task_id: str
-    map_index: int
 
 
 def move(
@@ -54,135 +38,6 @@ def _move_statement(leaving: frozenset[DagRunState], to: DagRunState, columns: t
             raise IllegalTransition(f"a run never goes from {source} to {to}")
     bound = {name: bindparam(f"b_{name}", type_=RUN.c[name].type) for name in columns}
     return update(RUN).where(RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving))).values(state=to, **bound)
-
-
-def create(
-    connection: Connection,
-    *,
-    dag_id: str,
-    run_id: str,
-    run_type: DagRunType,
-    triggered_by: TriggeredBy,
-    conf: dict[str, Any],
-    now: datetime,
-    run_after: datetime | None = None,
-    logical_date: datetime | None = None,
-    parent: Parent | None = None,
-    note: str | None = None,
-) -> int:
-    """Queue a run of the DAG's current version. Returns its key.
-
-    `conf` is kept as given; together with the defaults of the DAG's params it must satisfy their schemas.
-
-    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is taken.
-    """
-    check_name(run_id.replace(":", "_").replace("+", "_"), "run")
-    dag = dag_queries.lock(connection, dag_id)
-    check_conf(connection, dag, conf)
-    if find(connection, dag_id, run_id) is not None:
-        raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
-    number = connection.execute(_NEXT_NUMBER, {"dag": dag_id}).scalar_one()
-    result = connection.execute(
-        _INSERT,
-        {
-            "dag_id": dag_id,
-            "run_id": run_id,
-            "number": number,
-            "version_id": dag.version_id,
-            "state": DagRunState.QUEUED,
-            "run_type": run_type,
-            "triggered_by": triggered_by,
-            "conf": conf,
-            "logical_date": logical_date,
-            "run_after": run_after or now,
-            "queued_at": now,
-            "parent_id": parent.dag_run_id if parent else None,
-            "parent_task_id": parent.task_id if parent else None,
-            "parent_map_index": parent.map_index if parent else None,
-            "root_id": parent.root_id if parent else None,
-            "note": note,
-        },
-    )
-    created = int(result.inserted_primary_key[0])  # type: ignore[index]
-    if parent is None:
-        connection.execute(update(RUN).where(RUN.c.id == created).values(root_id=created))
-    return created
-
-
-_NEXT_NUMBER = select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == bindparam("dag"))
-_INSERT = insert(RUN)
-
-
-def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
-    """Raise ParamValidationError, naming the DAG, when its params cannot be what `conf` makes them."""
-    try:
-        resolve(dag_queries.params_of(connection, dag.version_id), conf)
-    except ParamValidationError as error:
-        raise ParamValidationError(f"DAG '{dag.dag_id}': {error}") from None
-
-
-def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> int:
-    """Create the run that a task asks for, or find it again: asked twice by the same task instance, it is one run.
-
-    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id belongs to somebody else;
-    SkipException and FailException as the request's policies say.
-    """
-    dag = dag_queries.lock(connection, run.dag_id)
-    if run.fail_when_dag_is_paused and dag.is_paused:
-        raise FailException(f"DAG '{run.dag_id}' is paused: unpause it with 'trainflow dags unpause {run.dag_id}'")
-    found = find(connection, run.dag_id, run.run_id)
-    if found is None:
-        _check_only_successor(connection, run, parent)
-        return create(
-            connection,
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            run_type=DagRunType.OPERATOR_TRIGGERED,
-            triggered_by=TriggeredBy.OPERATOR,
-            conf=run.conf,
-            now=now,
-            run_after=run.run_after,
-            logical_date=run.logical_date,
-            parent=parent,
-            note=run.note,
-        )
-    mine = (found.parent_id, found.parent_task_id, found.parent_map_index) == (
-        parent.dag_run_id,
-        parent.task_id,
-        parent.map_index,
-    )
-    if run.reset_dag_run and (not mine or found.state in RUN_FINISHED):
-        clear(connection, found.id, now)
-    elif run.skip_when_already_exists and not mine:
-        raise SkipException(f"DAG '{run.dag_id}' has a run '{run.run_id}' already")
-    elif not mine:
-        raise DagRunAlreadyExists(
-            f"DAG '{run.dag_id}' has a run '{run.run_id}' already, and it was not triggered by this task: "
-            "give it another trigger_run_id, or set reset_dag_run or skip_when_already_exists",
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-        )
-    return int(found.id)
-
-
-def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Parent) -> None:
-    """The unique index forbids a second one as well; this says so in words."""
-    named = {"run": parent.dag_run_id, "task": parent.task_id, "index": parent.map_index}
-    other = connection.execute(_TRIGGERED_BY, named).one_or_none()
-    if other is not None:
-        raise DagRunAlreadyExists(
-            f"task '{parent.task_id}' has triggered run '{other.run_id}' of '{other.dag_id}' already: a task triggers "
-            f"one run, '{run.run_id}' of '{run.dag_id}' would be a second one",
-            dag_id=other.dag_id,
-            run_id=other.run_id,
-        )
-
-
-_TRIGGERED_BY = select(RUN.c.dag_id, RUN.c.run_id).where(
-    RUN.c.parent_id == bindparam("run"),
-    RUN.c.parent_task_id == bindparam("task"),
-    RUN.c.parent_map_index == bindparam("index"),
-)
 
 
 def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:

@@ -17,7 +17,7 @@ from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
-from trainflow.metadata import dag_queries, run_queries, schema, service_queries
+from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -126,7 +126,7 @@ class ControlPlane:
     def add_run(self, dag_id: str, run_id: str = "r1", **more: Any) -> int:
         """Queue a run, as a person does."""
         with self.database.transaction() as connection:
-            created = run_queries.create(
+            created = run_creation.create(
                 connection,
                 dag_id=dag_id,
                 run_id=run_id,

@@ -15,7 +15,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import ALL_PARTS, Engine, Part
 from trainflow.engine.lock import engine_lock
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata import attempt_queries, run_creation, run_queries, task_queries, xcom_queries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
@@ -63,7 +63,7 @@ class Embedded:
         """Queue a run, as a person does."""
         self._runs += 1
         with self.engine.database.transaction() as connection:
-            created = run_queries.create(
+            created = run_creation.create(
                 connection,
                 dag_id=dag_id,
                 run_id=f"test{self._runs}",

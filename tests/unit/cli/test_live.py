@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.cli.live import Lines, run_line, summary
 from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
-from trainflow.engine.following import RunLine, TaskLine, View, last_of
+from trainflow.engine.views import RunLine, TaskLine, View, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

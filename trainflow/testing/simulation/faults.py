@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.promote import promote
-from trainflow.metadata import run_queries
+from trainflow.metadata import run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.handover import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
@@ -299,7 +299,7 @@ def _trigger_with(world: World, choice: int, conf: dict[str, Any]) -> bool:
     if not world.database.rows("SELECT 1 FROM dag_run WHERE run_id = ?", name):
         manual, person = DagRunType.MANUAL, TriggeredBy.CLI
         world.person(
-            lambda connection: run_queries.create(
+            lambda connection: run_creation.create(
                 connection, dag_id=dag_id, run_id=name, run_type=manual, triggered_by=person, conf=conf, now=now
             )
         )

@@ -1,0 +1,91 @@
+"""Sum up a run that has ended: what it trained on, how good that was, and what went wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from trainflow.engine.mirrored_run import results_by_role
+from trainflow.engine.views import RunLine
+from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
+from trainflow.metadata import attempt_queries, xcom_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.task_queries import TASK
+from trainflow.states import DagRunState, TaskInstanceState
+
+
+def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
+    """What is shown of a run that has ended."""
+    document, _ = versions.get(connection, row.version_id)
+    xcoms = xcom_queries.of_run(connection, row.id)
+    results = results_by_role(document, xcoms)
+    split, checkpoint = _object(results.get("samples")), _object(results.get("commit"))
+    failed = row.state == DagRunState.FAILED
+    started = row.started_at or row.queued_at
+    return RunLine(
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        number=row.number,
+        state=row.state,
+        note=row.note or _note(connection, row, document),
+        seconds=((row.ended_at or started) - started).total_seconds(),
+        partitions=split.get("partitions", 0),
+        rows=split.get("rows") or 0,
+        start=_moment(split.get("start")),
+        end=_moment(split.get("end")),
+        metrics=_numbers(_object(results.get("evaluate"))),
+        checkpoint=checkpoint or None,
+        caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
+        stopped=_stopped(xcoms) if failed else None,
+        holes=split.get("holes", 0),
+        late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
+        **(_failure(connection, row) if failed else {}),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object; empty where the task returned none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _moment(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _failure(connection: Connection, row: Any) -> dict[str, Any]:
+    """What failed first, and where that is written."""
+    first = connection.execute(
+        select(TASK.c.task_id, TASK.c.problem, TASK.c.attempt_id)
+        .where(TASK.c.dag_run_id == row.id, TASK.c.state == TaskInstanceState.FAILED)
+        .order_by(TASK.c.ended_at, TASK.c.id)
+        .limit(1)
+    ).one_or_none()
+    if first is None:
+        return {}
+    log_path = attempt_queries.log_path(connection, first.attempt_id) if first.attempt_id else None
+    return {"failed_task": first.task_id, "problem": first.problem, "log_path": log_path}
+
+
+def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:
+    told = next((value for (_, key), value in xcoms.items() if key == XCOM_STOPPED), None)
+    return str(told["sentence"]) if isinstance(told, dict) and told.get("sentence") else None
+
+
+def _note(connection: Connection, row: Any, document: Any) -> str | None:
+    """What the commit says, where it came to that; otherwise what the samples task says."""
+    for role in ("commit", "samples"):
+        names = [task.task_id for task in document.tasks if task.role == role]
+        if not names:
+            continue
+        note = connection.execute(
+            select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
+        ).scalar()
+        if note:
+            return str(note)
+    return None
