@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,14 +23,12 @@ from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import open_store
 from trainflow.checkpoints.summary import summary_of
-from trainflow.cli import main
-from trainflow.execution.parse_file import parse_file
 from trainflow.identifiers import digest, new_attempt_id
-from trainflow.messages.workload import ParseFile
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.settings.project import Project
 from trainflow.testing.chains import ChainWriter, resealed
+from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -88,14 +85,13 @@ def day(number: int) -> datetime:
     return START + timedelta(days=number)
 
 
-class Days:
+class Days(CommandLine):
     """A project with a table of days, and a chain that is trained on it three days at a time."""
 
     def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root = project.root
+        super().__init__(project, capsys)
         self.store = LocalStore(self.root / "checkpoints")
         self.ledger = Ledger(self.store, ChainKey("days"))
-        self._capsys = capsys
 
     def folder(self, number: int) -> Path:
         return self.root / f"data/date={day(number):%Y-%m-%d}"
@@ -148,34 +144,10 @@ class Days:
             previous = digest(self.entry(sequence).read_bytes())
             sequence += 1
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Exit code, and what went to stdout (or, when that is nothing, to stderr)."""
-        code = main.run(list(arguments))
-        said = self._capsys.readouterr()
-        return code, said.out or said.err
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        found, out = self.run(*arguments, "--json")
-        assert found == code, out
-        return json.loads(out)
-
-
-def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
-    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
-
 
 @pytest.fixture
-def days(
-    write_project: Callable[[dict[str, str]], Project],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Days:
-    """Files are parsed in this process, which takes a tenth of the time; test_cli_parsed does not."""
-    project = write_project({"pipelines/days.yaml": YAML})
-    monkeypatch.chdir(project.root)
-    monkeypatch.syspath_prepend(str(project.root))
-    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
-    return Days(project, capsys)
+def days(inside: Callable[..., Days]) -> Days:
+    return inside(Days, {"pipelines/days.yaml": YAML})
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import pytest
 
 from trainflow.checkpoints.artifacts import output_folder
@@ -17,12 +15,10 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.cli import main
 from trainflow.cli.branches import overrides_of_branch
-from trainflow.execution.parse_file import parse_file
-from trainflow.messages.workload import ParseFile
 from trainflow.settings.project import Project
 from trainflow.testing.chains import ChainWriter, attempt_id, split_of
+from trainflow.testing.command_line import CommandLine
 
 YAML = """
 pipeline: flights
@@ -37,47 +33,22 @@ retention: {keep_latest: 2, keep_weekly: 4}
 LONG_AGO = datetime(2014, 1, 1, tzinfo=UTC).timestamp()
 
 
-class History:
+class History(CommandLine):
     """A project whose chain is written directly, a day a checkpoint."""
 
     def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root = project.root
+        super().__init__(project, capsys)
         self.store = LocalStore(self.root / "checkpoints")
         self.main = ChainWriter(self.store, self.root / "scratch")
-        self._capsys = capsys
 
     @property
     def ledger(self) -> Ledger:
         return Ledger(self.store, ChainKey("flights"))
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Exit code, and what went to stdout (or, when that is nothing, to stderr)."""
-        code = main.run(list(arguments))
-        said = self._capsys.readouterr()
-        return code, said.out or said.err
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        found, out = self.run(*arguments, "--json")
-        assert found == code, out
-        return json.loads(out)
-
-
-def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
-    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
-
 
 @pytest.fixture
-def history(
-    write_project: Callable[[dict[str, str]], Project],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> History:
-    """Files are parsed in this process, which takes a tenth of the time."""
-    project = write_project({"pipelines/flights.yaml": YAML})
-    monkeypatch.chdir(project.root)
-    monkeypatch.syspath_prepend(str(project.root))
-    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
-    return History(project, capsys)
+def history(inside: Callable[..., History]) -> History:
+    return inside(History, {"pipelines/flights.yaml": YAML})
 
 
 # -- prune and sweep -----------------------------------------------------------------------------------------------

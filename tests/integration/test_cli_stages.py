@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.cli import main
-from trainflow.execution.parse_file import parse_file
-from trainflow.messages.workload import ParseFile
-from trainflow.settings.project import Project, project_at
+from trainflow.settings.project import Project
 from trainflow.testing.chains import START, ChainWriter
+from trainflow.testing.command_line import CommandLine
 
 YAML = """
 pipeline: p
@@ -30,13 +25,11 @@ stages:
 """
 
 
-class Stages:
+class Stages(CommandLine):
     """Six days, a base that has trained four of them and a fine-tune that has trained one."""
 
     def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.root = project.root
-        (project.root / "pipelines" / "p.yaml").write_text(YAML)
+        super().__init__(project, capsys)
         for number in range(6):
             folder = project.root / "d" / f"{START + timedelta(days=number):%Y-%m-%d}"
             folder.mkdir(parents=True)
@@ -48,28 +41,10 @@ class Stages:
         self.base.commit(days=3)
         self.fine.commit(days=1)
 
-    def run(self, *arguments: str, code: int = 0) -> str:
-        found = main.run(list(arguments))
-        said = self._capsys.readouterr()
-        assert found == code, said
-        return said.out or said.err
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code))
-
-
-def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
-    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
-
 
 @pytest.fixture
-def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stages:
-    for name in ("configs", "pipelines"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "configs" / "trainflow.toml").write_text("")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
-    return Stages(project_at(tmp_path), capsys)
+def stages(inside: Callable[..., Stages]) -> Stages:
+    return inside(Stages, {"pipelines/p.yaml": YAML})
 
 
 def test_plan_shows_what_each_stage_would_train_as_far_as_its_base_has_come(stages: Stages) -> None:
@@ -82,7 +57,7 @@ def test_plan_shows_what_each_stage_would_train_as_far_as_its_base_has_come(stag
     assert "the base has come to 2013-01-05T00:00Z" in fine["reason"]
     one = stages.json("plan", "p", "--stage", "fine")
     assert (one["stage"], one["chains"]) == ("fine", [fine | {"finish_at": one["finish_at"]}])
-    assert "p/base/main" in stages.run("plan", "p")
+    assert "p/base/main" in stages.said("plan", "p")
 
 
 def test_plan_of_a_stage_that_waits(stages: Stages) -> None:
@@ -90,7 +65,7 @@ def test_plan_of_a_stage_that_waits(stages: Stages) -> None:
     fine = stages.json("plan", "p", "--stage", "fine")
     assert (fine["outcome"], fine["runs"]) == ("waiting", [])
     assert fine["reason"].startswith("waits for stage base, which has no checkpoint beyond 2013-01-05T00:00Z")
-    assert "then waits: for stage base, which has no checkpoint" in stages.run("plan", "p", "--stage", "fine")
+    assert "then waits: for stage base, which has no checkpoint" in stages.said("plan", "p", "--stage", "fine")
 
 
 def test_audit_proves_every_chain_and_fails_when_one_is_wrong(stages: Stages) -> None:
@@ -115,19 +90,19 @@ def test_a_listing_shows_every_stage(stages: Stages, command: list[str], rows: l
     assert [(row["pipeline"], row["stage"], row["branch"]) for row in stages.json(*command)] == [
         ("p", stage, "main") for stage in rows
     ]
-    shown = stages.run(*command).splitlines()
+    shown = stages.said(*command).splitlines()
     assert {line.split()[0] for line in shown if not line.startswith("STAGE")} == {"base", "fine"}
     one = stages.json(*command, "--stage", "fine")
     assert [row["stage"] for row in one] == [stage for stage in rows if stage == "fine"]
-    assert not any(line.startswith(("STAGE", "fine")) for line in stages.run(*command, "--stage", "fine").splitlines())
+    assert not any(line.startswith(("STAGE", "fine")) for line in stages.said(*command, "--stage", "fine").splitlines())
 
 
 def test_verify_and_prune_go_through_every_stage(stages: Stages) -> None:
     heads = stages.json("checkpoints", "verify", "p")["checkpoints"]
     assert [(each["stage"], each["sequence"]) for each in heads] == [("base", 2), ("fine", 1)]
     assert len(stages.json("checkpoints", "verify", "p", "--all")["checkpoints"]) == 3
-    assert "base  checkpoint 2  intact  1 file, " in stages.run("checkpoints", "verify", "p")
-    assert "no retention is set" in stages.run("checkpoints", "prune", "p", code=2)
+    assert "base  checkpoint 2  intact  1 file, " in stages.said("checkpoints", "verify", "p")
+    assert "no retention is set" in stages.said("checkpoints", "prune", "p", code=2)
     stages.fine.commit(days=1)
     pruned = stages.json("checkpoints", "prune", "p", "--keep-latest", "1", "--dry-run")["pruned"]
     assert [(each["stage"], each["sequence"]) for each in pruned] == [("base", 1), ("fine", 1)]
@@ -135,7 +110,7 @@ def test_verify_and_prune_go_through_every_stage(stages: Stages) -> None:
 
 def test_what_is_about_one_checkpoint_asks_which_stage(stages: Stages) -> None:
     for command in (["checkpoints", "show", "p"], ["checkpoints", "verify", "p", "1"]):
-        said = stages.run(*command, code=2)
+        said = stages.said(*command, code=2)
         assert "p.base (p/base/main), p.fine (p/fine/main); choose with --stage" in said
     assert len(stages.json("checkpoints", "list", "p", "--stage", "base")) == 2
     assert len(stages.json("checkpoints", "list", "p.fine")) == 1
@@ -148,8 +123,8 @@ def test_a_branch_of_a_stage_that_only_the_store_knows(stages: Stages) -> None:
 
 
 def test_a_branch_is_trained_when_every_stage_was_forked(stages: Stages) -> None:
-    stages.run("checkpoints", "fork", "p", "--stage", "base", "--from", "1", "--branch", "trial")
-    said = stages.run("start", "p", "--branch", "trial", code=2)
+    stages.said("checkpoints", "fork", "p", "--stage", "base", "--from", "1", "--branch", "trial")
+    said = stages.said("start", "p", "--branch", "trial", code=2)
     assert "branch 'trial' of pipelines/p.yaml lacks fine" in said
     assert "trainflow checkpoints fork p --branch trial" in said
 
@@ -161,5 +136,5 @@ def test_status_and_why_say_what_a_stage_waits_for(stages: Stages) -> None:
     stages.fine.commit(days=3)
     _, fine = stages.json("status", "p")["pipelines"]
     assert fine["waits"].startswith("waits for stage base")
-    said = stages.run("why", "p.fine")
+    said = stages.said("why", "p.fine")
     assert said.startswith("p.fine: no run of it is in this home: it waits for stage base, which has no checkpoint")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
 from sqlalchemy import insert, update
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.cli import main
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.errors import ChainStopped
@@ -40,6 +37,7 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
 from trainflow.testing.chains import ChainWriter
+from trainflow.testing.command_line import CommandLine
 
 NOW = SystemClock().now().replace(microsecond=0)
 YAML = """
@@ -53,13 +51,15 @@ train: {command: ["true"], pool: gpu, retries: 2}
 """
 
 
-class Home:
+class Home(CommandLine):
     """A project with a database, driven as an engine drives it."""
 
-    def __init__(self, project: Project, database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__(project, capsys)
         self.project = project
-        self.database = database
-        self._capsys = capsys
+        project.home.create()
+        self.database = Database.of(project.home, Settings())
+        schema.ensure_schema(self.database)
 
     def read(self, name: str = "days.yaml") -> None:
         """Have a pipeline file read as the DAG processor does."""
@@ -101,41 +101,17 @@ class Home:
             ended = row.started_at + timedelta(seconds=seconds)
             run_queries.finish(connection, row, to=to, now=ended, note=note, mirrored=True)
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        code = main.run(list(arguments))
-        said = self._capsys.readouterr()
-        return code, said.out or said.err
-
-    def json(self, *arguments: str) -> Any:
-        code, out = self.run(*arguments, "--json")
-        assert code == 0, out
-        return json.loads(out)
-
     def why(self) -> tuple[str, str]:
         answer = self.json("why", "days")
         return answer["kind"], answer["sentence"]
 
 
 @pytest.fixture
-def home(
-    write_project: Callable[[dict[str, str]], Project],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Home]:
-    project = write_project({"pipelines/days.yaml": YAML})
-    monkeypatch.chdir(project.root)
-    monkeypatch.syspath_prepend(str(project.root))
-    monkeypatch.setattr(
-        "trainflow.cli.parsed._ask",
-        lambda request, *_: msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile))),
-    )
-    project.home.create()
-    database = Database.of(project.home, Settings())
-    schema.ensure_schema(database)
-    home = Home(project, database, capsys)
+def home(inside: Callable[..., Home]) -> Iterator[Home]:
+    home = inside(Home, {"pipelines/days.yaml": YAML})
     home.read()
     yield home
-    database.close()
+    home.database.close()
 
 
 @pytest.fixture

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import typer
 
-from trainflow.cli import main
 from trainflow.clock import ManualClock
 from trainflow.executors import supervision
 from trainflow.settings.project import MARKER
+from trainflow.testing.command_line import run_command
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
@@ -65,19 +63,11 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return told
 
 
-@functools.cache
-def _commands() -> Any:
-    """The commands as Typer makes them, once: that takes longer than most of them."""
-    return typer.main.get_command(main.app)
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.setattr(main, "app", _commands())
-
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     def call(*arguments: str) -> Said:
         capsys.readouterr()
-        code = main.run(list(arguments))
+        code = run_command(*arguments)
         return Said(code, *capsys.readouterr())
 
     return call
