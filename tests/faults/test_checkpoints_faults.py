@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from trainflow.checkpoints import snapshots
@@ -89,48 +85,18 @@ def test_a_full_disk_says_so_and_the_chain_goes_on_when_there_is_room(tmp_path: 
     assert commit(store, request, day(4)).sequence == 2
 
 
-WORKER = """
-import os, signal, sys
-import msgspec
-from pathlib import Path
-from trainflow.checkpoints.commit import STEPS, Commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.testing.chains import day
-
-store, request, last = LocalStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
-
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if last == "before link":
-    os.link = die
-if last == "after link":
-    Path.unlink = die
-work = Commit(Ledger(store, (found := msgspec.json.decode(request, type=CommitRequest)).chain), found, day(5))
-for name, step in STEPS:
-    step(work)
-    if name == last:
-        die()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [*(name for name, _ in STEPS), "before link", "after link"])
-def test_a_process_killed_at_any_step_commits_once(tmp_path: Path, last: str) -> None:
+def test_a_process_killed_at_any_step_commits_once(
+    tmp_path: Path, commit_and_die: Callable[[LocalStore, CommitRequest, str], None], last: str
+) -> None:
     store = LocalStore(tmp_path / "store")
     writer = ChainWriter(store, tmp_path / "scratch")
     parent = writer.commit()
     request: CommitRequest = writer.request(parent=parent)
-    file = tmp_path / "request.json"
-    file.write_bytes(msgspec.json.encode(request))
 
-    worker = subprocess.run(
-        [sys.executable, "-c", WORKER, str(store.root), str(file), last], capture_output=True, check=False, timeout=60
-    )
+    commit_and_die(store, request, last)
 
-    assert worker.returncode == -signal.SIGKILL, worker.stderr.decode()
     committed = last in ("append", "promote", "after link")
     assert Ledger(store, writer.chain).state().sequence == (2 if committed else 1)
     made = commit(store, request, day(6))

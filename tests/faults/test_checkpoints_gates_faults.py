@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from trainflow.checkpoints.audit import audit
@@ -18,6 +15,7 @@ from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import Promote
+from trainflow.checkpoints.store import Store
 from trainflow.errors import ChainStopped, StoreFailure
 from trainflow.testing.chains import ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
@@ -79,51 +77,16 @@ def test_a_store_that_fails_at_any_call(tmp_path: Path, what: str, when: str) ->
     raise AssertionError(f"it makes more than {MOST_CALLS} calls: not every one was tried")
 
 
-WORKER = """
-import os, signal, sys
-import msgspec
-from pathlib import Path
-from trainflow.checkpoints.commit import STEPS, Commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.errors import ChainStopped
-from trainflow.testing.chains import day
-
-store, request, last = LocalStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes(), sys.argv[3]
-
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if last == "before link":
-    os.link = die
-if last == "after link":
-    Path.unlink = die
-work = Commit(Ledger(store, (found := msgspec.json.decode(request, type=CommitRequest)).chain), found, day(5))
-for name, step in STEPS:
-    try:
-        step(work)
-    except ChainStopped:
-        die()
-    if name == last:
-        die()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("last", ["before link", "append"])
 @pytest.mark.parametrize("what", OUTCOMES)
-def test_a_process_killed_at_any_step(writer: ChainWriter, tmp_path: Path, what: str, last: str) -> None:
+def test_a_process_killed_at_any_step(
+    writer: ChainWriter, commit_and_die: Callable[[Store, CommitRequest, str], None], what: str, last: str
+) -> None:
     request = trained(writer, what)
-    file = tmp_path / "request.json"
-    file.write_bytes(msgspec.json.encode(request))
-    store = str(tmp_path / "store")
 
-    worker = subprocess.run(
-        [sys.executable, "-c", WORKER, store, str(file), last], capture_output=True, check=False, timeout=60
-    )
+    commit_and_die(writer.store, request, last)
 
-    assert worker.returncode == -signal.SIGKILL, worker.stderr.decode()
     for number in (6, 7):
         commit_again(writer, request, number)
     concluded(writer, what)
