@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import time
@@ -17,6 +18,37 @@ from trainflow.testing.local_postgres import LocalPostgres, local_postgres
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
+
+
+#: a worker takes a few hundred megabytes, and each test with a pipeline as many again
+MOST_WORKERS = 8
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite on all processors. Whoever names a path or a word wants an answer before workers have begun."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
+        return 0
+    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(processors), MOST_WORKERS) if len(processors) > 1 else 0
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`made_once(name, make)`: the folder of that name, which the first worker that asks for it has made for all."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made, making = shared / name, shared / f"{name}.{worker_id}"
+            if not made.exists():
+                making.mkdir()
+                make(making)
+                making.rename(made)
+        return made
+
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -25,11 +25,13 @@ prepare(SimpleNamespace(project_root=Path(sys.argv[1])))
 
 
 @pytest.fixture(scope="session")
-def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flights(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A folder with the example's samples in `data/flights`."""
-    folder = tmp_path_factory.mktemp("flights")
-    subprocess.run([sys.executable, "-c", PREPARE, str(folder)], cwd=REPOSITORY, check=True)
-    return folder
+
+    def prepare(folder: Path) -> None:
+        subprocess.run([sys.executable, "-c", PREPARE, str(folder)], cwd=REPOSITORY, check=True)
+
+    return made_once("flights", prepare)
 
 
 @pytest.fixture
