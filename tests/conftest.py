@@ -20,6 +20,10 @@ REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
 
 
+# a thousand processes are started here: whoever wants no bytecode written would have each of them compile everything
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 #: a worker takes a few hundred megabytes, and each test with a pipeline as many again
 MOST_WORKERS = 8
 
