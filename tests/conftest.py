@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from trainflow.clock import ManualClock
@@ -24,6 +25,16 @@ UNIT_TESTS = REPOSITORY / "tests" / "unit"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# the same examples each time, and how long one takes says only how busy the machine is; to look for others:
+# --hypothesis-profile=default
+hypothesis.settings.register_profile(
+    "steady",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("steady")
+
 #: a worker takes a few hundred megabytes, and each test with a pipeline as many again
 MOST_WORKERS = 8
 
@@ -37,7 +48,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], None]], Path]:
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[Path], None]], Path]:
     """`made_once(name, make)`: the folder of that name, which the first worker that asks for it has made for all."""
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent

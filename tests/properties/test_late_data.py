@@ -192,7 +192,7 @@ def take(world: World, step: tuple[str, int]) -> None:
             world.replay()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps)
 def test_the_chain_tiles_time_and_ends_with_everything_that_is_there(history: list[tuple[str, int]]) -> None:
     world = World()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainflow.checkpoints.chain import ChainKey
@@ -196,7 +196,7 @@ fates = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(disturbances=st.lists(fates, max_size=6), last=st.integers(1, 5), shuffle=st.booleans())
 def test_whatever_happens_each_row_is_seen_once_and_in_order(
     split: Split, tmp_path: Path, disturbances: list[Fate], last: int, shuffle: bool

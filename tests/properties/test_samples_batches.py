@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainflow.samples.batches import overlaps
@@ -60,7 +60,7 @@ def values(batches: Iterator[Any]) -> list[int]:
 
 shapes = st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5)
 seeds = st.none() | st.integers(-(2**70), 2**70)
-quiet = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(max_examples=60)
 
 
 @quiet
