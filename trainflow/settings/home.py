@@ -39,11 +39,6 @@ class Home:
         return self.path / "mlflow" / "artifacts"
 
     @property
-    def xcoms(self) -> Path:
-        """Values too large to travel inline."""
-        return self.path / "xcoms"
-
-    @property
     def scratch(self) -> Path:
         """Working folders of attempts whose checkpoint store is remote."""
         return self.path / "scratch"
