@@ -16,7 +16,10 @@ from trainflow.checkpoints.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.cli.branches import overrides_of_branch
-from trainflow.settings.project import Project
+from trainflow.cli.databases import existing_database
+from trainflow.metadata import outbox_queries
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import Project, project_at
 from trainflow.testing.chains import ChainWriter, attempt_id, split_of
 from trainflow.testing.command_line import CommandLine
 
@@ -130,6 +133,7 @@ def test_rewind_to_a_number(history: History) -> None:
                 "to_id": made[1].id,
                 "watermark": "2013-01-03T00:00:00Z",
                 "undone": 2,
+                "aliases": {},
             }
         ],
         "dry_run": True,
@@ -145,6 +149,34 @@ def test_rewind_to_a_number(history: History) -> None:
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
     assert f"rewind by person to {made[1].id} (the table was wrong)" in out
+
+
+def test_a_rewind_says_what_becomes_of_aliases_and_leaves_it_for_mlflow(history: History) -> None:
+    made = history.main.commit_many(4)
+    (history.root / "configs/trainflow.toml").write_text("[tracking]\nenabled = true\n")
+    assert history.run("db", "migrate")[0] == 0
+    for number, alias in [("1", "champion"), ("3", "champion"), ("4", "newest")]:
+        history.json("checkpoints", "promote", "flights", number, "--alias", alias)
+
+    said = history.json("checkpoints", "rewind", "flights", "--to", "2", "--dry-run")
+    assert said["rewound"][0]["aliases"] == {"champion": made[0].id, "newest": None}
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "2")
+
+    assert code == 0
+    assert out.splitlines()[1:] == [
+        f"'champion' goes back to checkpoint {made[0].id}",
+        "'newest' names no checkpoint any more",
+    ]
+    assert history.ledger.state().promoted == {"champion": made[0].id}
+    with existing_database(project_at(history.root), load_settings(project_at(history.root))) as database:
+        assert database is not None
+        with database.reading() as connection:
+            rows = outbox_queries.pending(connection, datetime.now(UTC))
+    moved = [row.payload["moved"] for row in rows if row.kind == "demoted"]
+    assert [(each["alias"], each["lost"], (each.get("now") or {}).get("sequence")) for each in moved] == [
+        ("champion", [made[2].id], 1),
+        ("newest", [made[3].id], None),
+    ]
 
 
 @pytest.mark.parametrize(

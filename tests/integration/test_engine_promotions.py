@@ -8,17 +8,26 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.engine.mirrored_run import delivery_of, promotions_in, put_off
+from trainflow.engine.mirrored_run import delivery_of, follow_ups, put_off
 from trainflow.metadata import outbox_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.settings.project import project_at
 from trainflow.testing.control_plane import ControlPlane, control_plane
-from trainflow.tracking.deliveries import CheckpointSummary, Promoted, RunFinished, TrackedChain, TrackedRun
+from trainflow.tracking.deliveries import (
+    AliasMoved,
+    CheckpointSummary,
+    Demoted,
+    Promoted,
+    RunFinished,
+    TrackedChain,
+    TrackedRun,
+)
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = TrackedRun(TrackedChain("flights"), "flights", "r1", AT)
 CHECKPOINT = CheckpointSummary("c1", 3, "file:///c/1", AT)
 FINISHED = RunFinished(RUN, "success", AT, checkpoint=CHECKPOINT, promoted=["champion", "newest"])
+MOVED = AliasMoved("champion", ["c9"], CHECKPOINT)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +40,23 @@ FINISHED = RunFinished(RUN, "success", AT, checkpoint=CHECKPOINT, promoted=["cha
     ],
 )
 def test_what_follows_a_delivery(delivery: RunFinished | Promoted, aliases: list[str]) -> None:
-    assert promotions_in(delivery) == [Promoted(RUN, alias, CHECKPOINT) for alias in aliases]
+    assert follow_ups(delivery) == [Promoted(RUN, alias, CHECKPOINT) for alias in aliases]
+
+
+def test_what_was_taken_away_is_told_before_what_is_given() -> None:
+    both = msgspec.structs.replace(FINISHED, moved=[MOVED])
+    assert follow_ups(both) == [Demoted(RUN, MOVED), *follow_ups(FINISHED)]
+    # also of a run that has committed nothing
+    assert follow_ups(msgspec.structs.replace(both, checkpoint=None, state="failed")) == [Demoted(RUN, MOVED)]
+
+
+def test_what_was_taken_away_is_told_once_by_whom_ever(tmp_path: Path) -> None:
+    by_run, by_hand = Demoted(RUN, MOVED), Demoted(msgspec.structs.replace(RUN, run_id=""), MOVED)
+    other = Demoted(RUN, AliasMoved("champion", ["c9", "c1"]))
+    with control_plane(tmp_path) as plane:
+        for each in (by_run, by_hand, other):
+            plane.database.write(lambda connection, each=each: put_off(connection, each, AT))
+        assert pending(plane, tmp_path) == [by_run, other]
 
 
 def pending(plane: ControlPlane, root: Path) -> list[object]:

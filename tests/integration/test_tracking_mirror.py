@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 from trainflow.tracking.deliveries import (
+    AliasMoved,
     CheckpointSummary,
+    Demoted,
     Promoted,
     RunFinished,
     RunStarted,
@@ -360,6 +362,44 @@ def test_promoting_again_makes_no_second_version(
     (version,) = client.search_model_versions(f"name = '{pipeline}'")
     aliases = client.get_registered_model(pipeline).aliases
     assert aliases == {"champion": version.version, "newest": version.version}
+
+
+@pytest.mark.parametrize(
+    ("promoted", "lost", "now", "left"),
+    [
+        ([1, 2], ["c2"], 1, "c1"),
+        ([1, 2], ["c2"], None, None),
+        # told late: it was promoted since
+        ([1, 2, 3], ["c2"], 1, "c3"),
+        # not every move was heard of
+        ([1, 3], ["c3", "c2"], 1, "c1"),
+        # who has it again was never told of
+        ([2], ["c2"], 1, "c1"),
+        # nothing was ever promoted
+        ([], ["c2"], None, None),
+        ([], ["c2"], 1, None),
+    ],
+)
+def test_what_a_rewind_takes_from_a_checkpoint(
+    mirror: Mirror,
+    client: MlflowClient,
+    pipeline: str,
+    promoted: list[int],
+    lost: list[str],
+    now: int | None,
+    left: str | None,
+) -> None:
+    for number in promoted:
+        mirror.apply(promoted_of(run_of(pipeline, number)))
+    again = None if now is None else promoted_of(run_of(pipeline, now)).checkpoint
+    for _ in range(2):
+        mirror.apply(Demoted(run_of(pipeline, 4), AliasMoved("champion", lost, again)))
+
+    aliases = client.get_registered_model(pipeline).aliases if promoted else {}
+    tags = {alias: client.get_model_version(pipeline, number).tags for alias, number in aliases.items()}
+    assert {alias: each["trainflow.checkpoint_id"] for alias, each in tags.items()} == (
+        {"champion": left} if left else {}
+    )
 
 
 def test_an_alias_moves_and_may_come_back(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Checkpoint, CheckpointRef, Fork
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import fallen_back
 from trainflow.checkpoints.recent import line_back
 from trainflow.checkpoints.registry import registered
 from trainflow.errors import InputError
@@ -35,6 +36,8 @@ class Undoing(msgspec.Struct, frozen=True):
     watermark: datetime | None
     #: checkpoints that leave the line
     undone: int
+    #: alias that one of them has → who has it again (None: nobody)
+    aliases: dict[str, str | None]
 
 
 def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
@@ -103,6 +106,8 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
             "what can be rewound to"
         )
     sequence = summary.sequence if summary else 0
+    going = {entry.id for entry in line if entry.sequence > sequence}
+    back = fallen_back(ledger, state, target)
     return Undoing(
         chain=ledger.chain,
         head_id=state.head.id,
@@ -110,7 +115,8 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
         to_id=target,
         to_sequence=sequence,
         watermark=summary.watermark if summary else state.start.watermark if state.start else None,
-        undone=sum(entry.sequence > sequence for entry in line),
+        undone=len(going),
+        aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
     )
 
 

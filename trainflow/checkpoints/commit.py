@@ -22,7 +22,7 @@ from trainflow.checkpoints.entries import Checkpoint, Refusal, Rewind, Skip, Sto
 from trainflow.checkpoints.gates import Pass, RewindBy, Verdict
 from trainflow.checkpoints.gates import Stop as Stops
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.promote import fallen_back, promote
 from trainflow.checkpoints.registry import references, register
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
@@ -175,7 +175,8 @@ def _append(work: Commit) -> None:
 
 def _entry(work: Commit, state: ChainState) -> Conclusion:
     raise_unless_next(work.ledger, state, work.request)
-    return entry_of(work.request, work.verdict, state, work.now, work.target)
+    promoted = fallen_back(work.ledger, state, work.target) if isinstance(work.verdict, RewindBy) else {}
+    return entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
 
 
 def _promote(work: Commit) -> None:

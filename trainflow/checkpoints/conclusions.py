@@ -21,9 +21,15 @@ _FACTS = (
 
 
 def entry_of(
-    request: CommitRequest, verdict: Verdict, state: ChainState, now: datetime, target: str | None
+    request: CommitRequest,
+    verdict: Verdict,
+    state: ChainState,
+    now: datetime,
+    target: str | None,
+    promoted: Mapping[str, str],
 ) -> Conclusion:
-    """What is appended to a chain in this state. `target`: where a rewind goes to."""
+    """What is appended to a chain in this state. `target`: where a rewind goes to, `promoted`: who has an alias again
+    then."""
     match verdict:
         case Pass():
             return checkpoint_of(_facts(request), state, request.fills, by=request.by, now=now)
@@ -43,6 +49,7 @@ def entry_of(
                 reason="; ".join(reasons),
                 cause="gate",
                 refused=_refusal(request, reasons),
+                promoted=dict(promoted),
             )
     facts = _facts(request)
     return Stop(

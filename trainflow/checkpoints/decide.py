@@ -22,6 +22,7 @@ from trainflow.checkpoints.entries import (
     Stop,
 )
 from trainflow.checkpoints.ledger import Addition, Ledger
+from trainflow.checkpoints.promote import fallen_back
 from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
@@ -83,6 +84,7 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
             reason=reason or "; ".join(stop.reasons),
             cause="person",
             refused=_refusal(stop),
+            promoted=fallen_back(ledger, state, target),
         )
 
     return _append(ledger, refused, make)

@@ -255,6 +255,8 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     replayed: list[Replayed] = []
     #: the training that was given up for it, where gates asked for it
     refused: Refusal | None = None
+    #: alias → the checkpoint that has it again, since the one that had it is left behind
+    promoted: dict[str, str] = {}
 
 
 class ForkedStage(msgspec.Struct, frozen=True):

@@ -90,7 +90,7 @@ class _Fold:
             case Resume():
                 return {"stopped": None, "retried": []}
             case Promotion() as promotion:
-                return {"promoted": {**self.state.promoted, promotion.alias: promotion.checkpoint_id}}
+                return self._promote(promotion)
             case Prune() as prune:
                 return self._drop(prune)
             case Rewind() as rewind:
@@ -152,9 +152,21 @@ class _Fold:
             "skips": [],
             "stopped": None,
             "retried": self._retried(entry, target),
-            "promoted": {alias: name for alias, name in self.state.promoted.items() if self._on_line(name)},
+            **self._demote(entry),
             "generation": self.state.generation + 1,
         }
+
+    def _promote(self, entry: Promotion) -> dict[str, object]:
+        demoted = {alias: names for alias, names in self.state.demoted.items() if alias != entry.alias}
+        return {"promoted": {**self.state.promoted, entry.alias: entry.checkpoint_id}, "demoted": demoted}
+
+    def _demote(self, entry: Rewind) -> dict[str, object]:
+        stays = {alias: name for alias, name in self.state.promoted.items() if self._on_line(name)}
+        demoted = dict(self.state.demoted)
+        for alias, name in self.state.promoted.items():
+            if alias not in stays:
+                demoted[alias] = [*demoted.get(alias, ()), name]
+        return {"promoted": {**stays, **entry.promoted}, "demoted": demoted}
 
     def _on_line(self, checkpoint_id: str) -> bool:
         # what is in a page after a rewind came before its target

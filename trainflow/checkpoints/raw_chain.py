@@ -175,6 +175,10 @@ def _rewind(chain: RawChain, entry: RawEntry) -> None:
     chain.stopped = None
     chain.rewinds += 1
     chain.promoted = {alias: name for alias, name in chain.promoted.items() if name in chain.on_line}
+    for alias, name in entry.promoted.items():
+        if name not in chain.kept or name not in chain.on_line or alias in chain.promoted:
+            chain.problems.append(f"entry {entry.sequence} gives {alias!r} back to {name}, which cannot have it")
+        chain.promoted[alias] = name
 
 
 def _prune(chain: RawChain, entry: RawEntry) -> None:

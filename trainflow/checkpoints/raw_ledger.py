@@ -83,6 +83,7 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     files: list[RawFile] = []
     reasons: list[str] = []
     accepted: dict[str, object] | None = None
+    promoted: dict[str, str] = {}
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ from datetime import datetime
 from trainflow.checkpoints.entries import Author, Replayed, Rewind
 from trainflow.checkpoints.fence import raise_if_moved
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import fallen_back
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
 
@@ -38,6 +39,7 @@ def rewind(
             reason=reason,
             cause=cause,
             replayed=list(replayed),
+            promoted=fallen_back(ledger, state, to_checkpoint_id),
         )
 
     return ledger.append(make)

@@ -185,12 +185,21 @@ def _rewind(state: ChainState, kept: Kept, entry: Rewind) -> str | None:
         return "it rewinds a chain that has no head"
     if target == head:
         return f"it rewinds to {target}, which is the head and not an ancestor of it"
-    if target is None:
-        return None
-    found = kept.get(target)
-    if found is None:
+    found = kept.get(target) if target else None
+    if target and found is None:
         return f"it rewinds to {target}, which is not a kept checkpoint of this chain"
-    return None if found.on_line else f"it rewinds to {target}, which is not an ancestor of the head {head}"
+    if found and not found.on_line:
+        return f"it rewinds to {target}, which is not an ancestor of the head {head}"
+    return _falls_back(kept, entry, found.sequence if found else 0)
+
+
+def _falls_back(kept: Kept, entry: Rewind, last: int) -> str | None:
+    """Who has an alias again stays on the line."""
+    for alias, name in entry.promoted.items():
+        found = kept.get(name)
+        if found is None or not found.on_line or found.sequence > last:
+            return f"it gives {alias!r} back to {name}, which is no kept checkpoint of what is left of the line"
+    return None
 
 
 def _start(entry: Fork | Adoption) -> str | None:

@@ -92,6 +92,8 @@ class ChainState(msgspec.Struct, frozen=True):
     retried: list[HoleRecord] = []
     #: alias → checkpoint
     promoted: dict[str, str] = {}
+    #: alias → the checkpoints that rewinds took it from, since somebody was promoted to it
+    demoted: dict[str, list[str]] = {}
     #: how the chain began, when it did not begin with nothing
     start: Fork | Adoption | None = None
     #: rewinds so far: training a split again is told from training it the first time

@@ -12,6 +12,7 @@ from trainflow.cli.branches import dags_of
 from trainflow.cli.output import JSON_OPTION, print_json, text
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
+from trainflow.cli.promotion import have_moved_aliases_delivered
 from trainflow.counting import counted
 from trainflow.errors import InputError
 
@@ -48,7 +49,11 @@ def rewind(
     Refused while a run of the chain has not ended, and where a later stage started from a checkpoint that would be
     undone: --cascade rewinds that one, too. Skips after the new head are taken back.
 
-    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone}], dry_run}.
+    An alias whose checkpoint is undone goes back to the checkpoint that was promoted to it before, if that stays and
+    has its files; in MLflow, too.
+
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, aliases: {alias: id of who
+    has it again, or null}}], dry_run}.
     """
     from trainflow.checkpoints.cascade import undoings
 
@@ -76,6 +81,8 @@ def rewind(
             f"{each.chain} {would} from checkpoint {each.head_sequence} to {target}{trained}: "
             f"{counted(each.undone, 'checkpoint')} undone"
         )
+        for alias, again in each.aliases.items():
+            typer.echo(f"{alias!r} {'goes back to checkpoint ' + again if again else 'names no checkpoint any more'}")
     return 0
 
 
@@ -121,14 +128,16 @@ def _rewind(chain: Chain, plan: list[Undoing], reason: str) -> None:
     from trainflow.clock import SystemClock
 
     for each in plan:
+        ledger = chain.ledger(each.chain)
         move_back(
-            chain.ledger(each.chain),
+            ledger,
             each.to_id,
             expected_head=each.head_id,
             by=person(chain.dag_id),
             now=SystemClock().now(),
             reason=reason,
         )
+        have_moved_aliases_delivered(chain, ledger)
 
 
 def _undone(each: Undoing) -> dict[str, Any]:
@@ -140,4 +149,5 @@ def _undone(each: Undoing) -> dict[str, Any]:
         "to_id": each.to_id,
         "watermark": each.watermark,
         "undone": each.undone,
+        "aliases": each.aliases,
     }

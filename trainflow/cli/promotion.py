@@ -1,4 +1,5 @@
-"""`trainflow checkpoints promote`: give a checkpoint an alias, in the ledger and in the MLflow model registry."""
+"""`trainflow checkpoints promote`: give a checkpoint an alias, in the ledger and in the MLflow model registry; and what
+becomes of aliases in a rewind."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.entries import Checkpoint
+    from trainflow.checkpoints.ledger import Ledger
     from trainflow.cli.pipelines import Chain
 
 
@@ -57,6 +60,36 @@ def promote(
         already = "" if entry is not None else " already"
         typer.echo(f"{chain.key}: checkpoint {checkpoint.sequence} is promoted to {alias!r}{already}")
     return 0
+
+
+def have_moved_aliases_delivered(chain: Chain, ledger: Ledger) -> None:
+    """After a rewind: leave it for the engine to tell MLflow who has the aliases now. Where this is killed, the next
+    run of the chain tells it."""
+    from trainflow.cli.databases import existing_database
+    from trainflow.clock import SystemClock
+    from trainflow.executors.supervision import nudge
+    from trainflow.operators.promotion import moved_aliases
+
+    state, now = ledger.state(), SystemClock().now()
+    if not state.demoted or not chain.settings.tracking.enabled:
+        return
+    moved = moved_aliases(ledger, state)
+    with existing_database(chain.project, chain.settings) as database:
+        if database is not None:
+            database.write(lambda connection: _put_off_moved(connection, chain, ledger.chain, moved, now))
+    nudge(chain.project.home.socket_path)
+
+
+def _put_off_moved(connection: Any, chain: Chain, key: ChainKey, moved: list[dict[str, Any]], now: datetime) -> None:
+    import msgspec
+
+    from trainflow.engine.mirrored_run import put_off
+    from trainflow.tracking.deliveries import AliasMoved, Demoted, TrackedChain, TrackedRun
+
+    tracked = TrackedChain(key.pipeline, key.stage, key.branch, chain.document.store)
+    run = TrackedRun(chain=tracked, dag_id=chain.dag_id, run_id="", started_at=now)
+    for each in msgspec.convert(moved, list[AliasMoved]):
+        put_off(connection, Demoted(run, each), now)
 
 
 def _have_delivered(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.engine.mirrored_run import delivery_of, promotions_in, put_off
+from trainflow.engine.mirrored_run import delivery_of, follow_ups, put_off
 from trainflow.engine.outlet import Outlet
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
@@ -81,8 +81,8 @@ class Mirror(Outlet[_Job, Answer]):
                 uri = ui.tracking_uri(self._settings.tracking, self._project.home)
                 if job.dag_run_id is not None:
                     run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
-                for promoted in promotions_in(job.delivery):
-                    put_off(connection, promoted, now)
+                for each in follow_ups(job.delivery):
+                    put_off(connection, each, now)
             case NotDelivered(_, reason, True):
                 failures = outbox_queries.failures(connection, job.outbox_id) + 1
                 delay = timedelta(seconds=backoff_seconds(failures))

@@ -12,12 +12,15 @@ from trainflow.identifiers import canonical_json, digest
 from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS, params_of
+from trainflow.operators.promotion import XCOM_MOVED
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
 from trainflow.tracking.deliveries import (
+    AliasMoved,
     CheckpointSummary,
     Delivery,
+    Demoted,
     Metrics,
     Promoted,
     RunFinished,
@@ -37,7 +40,8 @@ def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, pro
     row = run_queries.by_id(connection, outbox_row.dag_run_id)
     document, source = versions.get(connection, row.version_id)
     assert document.chain is not None
-    results = results_by_role(document, xcom_queries.of_run(connection, row.id))
+    xcoms = xcom_queries.of_run(connection, row.id)
+    results = results_by_role(document, xcoms)
     run = TrackedRun(
         chain=_chain(document.chain),
         dag_id=row.dag_id,
@@ -59,22 +63,39 @@ def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, pro
         checkpoint=_checkpoint(results.get("commit")),
         note=row.note or "",
         promoted=(results.get("commit") or {}).get("promoted", []),
+        moved=_moved(document, xcoms),
     )
 
 
-def promotions_in(delivery: Delivery) -> list[Promoted]:
-    """What is to be delivered once a run is: a promotion that MLflow refuses must not cost the run's metrics."""
-    if not isinstance(delivery, RunFinished) or delivery.checkpoint is None:
+def _moved(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> list[AliasMoved]:
+    """What rewinds took from checkpoints: as the last task of the run that said so knew it."""
+    told = [xcoms[task.task_id, XCOM_MOVED] for task in document.tasks if (task.task_id, XCOM_MOVED) in xcoms]
+    return msgspec.convert(told[-1], list[AliasMoved]) if told else []
+
+
+def follow_ups(delivery: Delivery) -> list[Promoted | Demoted]:
+    """What is to be delivered once a run is: a promotion that MLflow refuses must not cost the run's metrics. What was
+    taken away before the run comes before what it gave."""
+    if not isinstance(delivery, RunFinished):
         return []
-    return [Promoted(delivery.run, alias, delivery.checkpoint) for alias in delivery.promoted]
+    demoted = [Demoted(delivery.run, moved) for moved in delivery.moved]
+    if delivery.checkpoint is None:
+        return [*demoted]
+    return [*demoted, *(Promoted(delivery.run, alias, delivery.checkpoint) for alias in delivery.promoted)]
 
 
-def put_off(connection: Connection, promoted: Promoted, now: datetime, *, by_hand: bool = False) -> None:
-    """Have a promotion delivered: of a run once; one `by_hand` each time, since an alias may come back."""
-    run, when = promoted.run, [now.isoformat()] if by_hand else []
-    fact = digest(canonical_json([run.dag_id, run.run_id, promoted.alias, promoted.checkpoint.checkpoint_id, *when]))
-    payload = msgspec.to_builtins(promoted)
-    outbox_queries.add_payload(connection, key=f"promoted {fact}", kind=kind(promoted), payload=payload, now=now)
+def put_off(connection: Connection, what: Promoted | Demoted, now: datetime, *, by_hand: bool = False) -> None:
+    """Have it delivered: a promotion of a run once, one `by_hand` each time, since an alias may come back; what a
+    rewind took away once, whoever tells it."""
+    when = [now.isoformat()] if by_hand else []
+    if isinstance(what, Promoted):
+        fact = [what.run.dag_id, what.run.run_id, what.alias, what.checkpoint.checkpoint_id, *when]
+    else:
+        chain = what.run.chain
+        fact = [chain.store, chain.pipeline, chain.stage, chain.branch, msgspec.to_builtins(what.moved)]
+    payload = msgspec.to_builtins(what)
+    key = f"{kind(what)} {digest(canonical_json(fact))}"
+    outbox_queries.add_payload(connection, key=key, kind=kind(what), payload=payload, now=now)
 
 
 def results_by_role(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, Any]:

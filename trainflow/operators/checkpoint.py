@@ -22,6 +22,7 @@ from trainflow.operators.handover import CONF_INIT_FROM
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
+from trainflow.operators.promotion import tell_moved
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.partitions import label
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.init_from import InitFrom, Pin
     from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.state import ChainState
 
 #: the checkpoint of the base that the run was told of, or found: what the stage hands on when it triggers itself again
 XCOM_PIN = "pin"
@@ -140,8 +142,10 @@ class CheckpointOperator(BaseOperator):
         changed = "; ".join(filter(None, (back, "" if samples is None else look_back(ledger, samples, ti))))
         if changed:
             ti.xcom_push(XCOM_LATE_DATA, changed)
+        state = ledger.state()
+        tell_moved(ledger, state, ti)
         told = context["dag_run"].conf.get(CONF_INIT_FROM)
-        head = msgspec.structs.replace(_own(chain, url, ledger), seen=seen)
+        head = msgspec.structs.replace(_own(chain, url, ledger, state), seen=seen)
         head = self._with_base(head, declared, parse_pin(told) if told else None, ledger)
         if self.init_from or told:
             ti.xcom_push(XCOM_PIN, told or _found(head))
@@ -167,9 +171,8 @@ class CheckpointOperator(BaseOperator):
         return next((table for table in tables if isinstance(table, Samples)), None)
 
 
-def _own(chain: ChainKey, url: str, ledger: Ledger) -> Head:
+def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
     """Where the chain itself stands."""
-    state = ledger.state()
     newest = state.head
     head = Head(
         pipeline=chain.pipeline,

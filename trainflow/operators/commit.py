@@ -17,7 +17,7 @@ from trainflow.operators.gated import tell_given_up, tell_stop
 from trainflow.operators.handover import is_repair, seconds_since_handover
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
-from trainflow.operators.promotion import promotion_notice
+from trainflow.operators.promotion import promotion_notice, tell_moved
 from trainflow.samples.partitions import label
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
 
@@ -107,6 +107,7 @@ class CommitCheckpointOperator(SplitOperator):
         if isinstance(done, Checkpoint):
             return self._committed(done, ledger, head, ti)
         tell_given_up(ti, done)
+        tell_moved(ledger, ledger.state(), ti)
         # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
         self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         self._tell_passed(head, (head.id, head.sequence) if isinstance(done, Skip) else None, ti)

@@ -1,15 +1,47 @@
-"""Tell that a checkpoint was promoted."""
+"""Tell that a checkpoint was promoted, or that a rewind took its alias away."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainflow.messages.notice import Event, Notice
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.entries import Checkpoint
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.state import ChainState
+
+#: what rewinds took from checkpoints of the chain, until somebody is promoted again: for the mirror
+XCOM_MOVED = "aliases_moved"
+
+
+def tell_moved(ledger: Ledger, state: ChainState, ti: TaskInstance) -> None:
+    """Push XCom `aliases_moved`, if there is something to say. Every run says it: who told it first may have died."""
+    if state.demoted:
+        ti.xcom_push(XCOM_MOVED, moved_aliases(ledger, state))
+
+
+def moved_aliases(ledger: Ledger, state: ChainState) -> list[dict[str, Any]]:
+    """Which aliases rewinds took from which checkpoints, and who has them now: {alias, lost, now} as the mirror reads
+    it."""
+    found: list[dict[str, Any]] = []
+    for alias, lost in sorted(state.demoted.items()):
+        name = state.promoted.get(alias)
+        found.append({"alias": alias, "lost": lost, "now": None if name is None else _named(ledger, name)})
+    return found
+
+
+def _named(ledger: Ledger, checkpoint_id: str) -> dict[str, Any]:
+    checkpoint = ledger.checkpoint(checkpoint_id)
+    return {
+        "checkpoint_id": checkpoint.id,
+        "sequence": checkpoint.sequence,
+        "uri": ledger.store.uri(checkpoint.artifacts.path),
+        "watermark": checkpoint.watermark.isoformat(),
+    }
 
 
 def promotion_notice(

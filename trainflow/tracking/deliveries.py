@@ -69,6 +69,14 @@ class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
     run: TrackedRun
 
 
+class AliasMoved(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A rewind took an alias from the checkpoints `lost` (ids): since then it is `now`'s (None: nobody's)."""
+
+    alias: str
+    lost: list[str]
+    now: CheckpointSummary | None = None
+
+
 class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults=True):
     """A DagRun has ended. `evaluation`: the head scored the new split before it was trained on (prequential)."""
 
@@ -83,6 +91,8 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
     note: str = ""
     #: aliases that the checkpoint got
     promoted: list[str] = msgspec.field(default_factory=list)
+    #: what rewinds took from checkpoints of the chain before
+    moved: list[AliasMoved] = msgspec.field(default_factory=list)
 
 
 class Promoted(msgspec.Struct, frozen=True, tag="promoted", omit_defaults=True):
@@ -93,8 +103,15 @@ class Promoted(msgspec.Struct, frozen=True, tag="promoted", omit_defaults=True):
     checkpoint: CheckpointSummary
 
 
+class Demoted(msgspec.Struct, frozen=True, tag="demoted"):
+    """A rewind took an alias from a checkpoint. `run` is one of the chain that tells it."""
+
+    run: TrackedRun
+    moved: AliasMoved
+
+
 #: a further kind is one more member here and one more branch in `mirror.Mirror.apply`
-Delivery = RunStarted | RunFinished | Promoted
+Delivery = RunStarted | RunFinished | Promoted | Demoted
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.client import MlflowClient
 
 from trainflow.tracking import record
-from trainflow.tracking.deliveries import Delivery, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
+from trainflow.tracking.deliveries import Delivery, Demoted, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, iso, milliseconds, run_key
 from trainflow.tracking.record import Point, Tags
 from trainflow.tracking.registry import Registry
@@ -71,6 +71,9 @@ class Mirror:
         child = self._find(experiment_id, run_key(run))
         if isinstance(delivery, Promoted):
             self._registry.promote(delivery, child.info.run_id if child else None)
+            return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
+        if isinstance(delivery, Demoted):
+            self._registry.demote(delivery)
             return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
         if child is None:
             child = self._create(experiment_id, _run_name(run), record.run_tags(run), run, parent=chain.id)

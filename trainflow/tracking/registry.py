@@ -6,18 +6,32 @@ Every step can be repeated: a version is looked for by its checkpoint before it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.client import MlflowClient
 
 from trainflow.observability.redaction import redact_text
-from trainflow.tracking.deliveries import Promoted
+from trainflow.tracking.deliveries import Demoted, Promoted
 from trainflow.tracking.names import iso, model_name
 
 #: how a version is found again
 CHECKPOINT = "trainflow.checkpoint_id"
 #: there is none here, or not for us
 _NO_REGISTRY = {"FEATURE_DISABLED", "NOT_IMPLEMENTED", "ENDPOINT_NOT_FOUND", "PERMISSION_DENIED"}
+
+
+@contextmanager
+def _unless_there_is_none() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in _NO_REGISTRY or type(error).__name__.startswith("Unsupported"):
+            # trying again would hold up everything behind it for ever
+            raise ValueError(f"the model registry does not take promotions: {error}") from error
+        raise
 
 
 class Registry:
@@ -29,12 +43,32 @@ class Registry:
     def promote(self, promoted: Promoted, run_id: str | None) -> str:
         """Make the alias name the checkpoint; its version. `run_id`: the MLflow run that trained it, where there is
         one. Raises whatever MLflow raises."""
-        try:
+        with _unless_there_is_none():
             return self._promote(promoted, run_id)
+
+    def demote(self, demoted: Demoted) -> None:
+        """Take the alias from a checkpoint that a rewind left behind: whoever has it again gets it, or nobody. Where it
+        names another one, that was promoted since. Raises whatever MLflow raises."""
+        with _unless_there_is_none():
+            self._demote(demoted)
+
+    def _demote(self, demoted: Demoted) -> None:
+        name, moved = model_name(demoted.run.chain), demoted.moved
+        version = self._named(name, moved.alias)
+        if version is None or version.tags.get(CHECKPOINT) not in moved.lost:
+            return
+        if moved.now is None:
+            self._client.delete_registered_model_alias(name, moved.alias)
+            return
+        self._promote(Promoted(demoted.run, moved.alias, moved.now), None)
+
+    def _named(self, name: str, alias: str) -> ModelVersion | None:
+        try:
+            return self._client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
-            if error.error_code in _NO_REGISTRY or type(error).__name__.startswith("Unsupported"):
-                # trying again would hold up everything behind it for ever
-                raise ValueError(f"the model registry does not take promotions: {error}") from error
+            # a model or an alias that is not there
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
             raise
 
     def _promote(self, promoted: Promoted, run_id: str | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.begin import adopt, fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
@@ -14,6 +15,8 @@ from trainflow.checkpoints.entries import ArtifactFile, Author, CheckpointRef, H
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.skip import skip
 from trainflow.errors import ChainMoved, CheckpointError, InputError
@@ -113,6 +116,35 @@ def test_a_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> Non
     assert fresh(writer).state().promoted == {"champion": second}
     with pytest.raises(CheckpointError, match="not a kept checkpoint"):
         promote(writer.ledger, "nobody", "champion", by=ME, now=day(6))
+
+
+def test_what_becomes_of_aliases_in_a_rewind(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    made = [each.id for each in writer.commit_many(5)]
+    for number, alias in [(0, "best"), (1, "best"), (1, "safe"), (4, "best"), (3, "only"), (3, "best")]:
+        promote(writer.ledger, made[number], alias, by=ME, now=day(6))
+    rewind(writer.ledger, made[2], expected_head=made[4], by=ME, now=day(7))
+
+    # the newest of those that stay has it again, whatever was promoted after it
+    assert fresh(writer).state().promoted == {"best": made[1], "safe": made[1]}
+    assert fresh(writer).state().demoted == {"best": [made[3]], "only": [made[3]]}
+    prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(8))
+    again = writer.commit().id
+    promote(writer.ledger, again, "safe", by=ME, now=day(9))
+    rewind(writer.ledger, made[1], expected_head=again, by=ME, now=day(9))
+    assert fresh(writer).state().promoted == {"best": made[1], "safe": made[1]}
+    report = audit(writer.ledger, None, None, day(9))
+    assert (report.problems, report.promoted) == ([], {"best": made[1], "safe": made[1]})
+
+
+def test_an_alias_does_not_go_back_to_who_was_pruned(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    made = [each.id for each in writer.commit_many(4)]
+    for number in (0, 3):
+        promote(writer.ledger, made[number], "best", by=ME, now=day(6))
+    prune(writer.ledger, [KeepLatest(3)], by=ME, now=day(8))
+    rewind(writer.ledger, made[1], expected_head=made[3], by=ME, now=day(9))
+    assert (fresh(writer).state().promoted, fresh(writer).state().demoted) == ({}, {"best": [made[3]]})
 
 
 def test_a_chain_begins_once(writer: ChainWriter, tmp_path: Path) -> None:

@@ -358,6 +358,27 @@ def test_the_newest_promotion_of_a_name_counts_until_its_checkpoint_is_rewound(b
     assert book.refusal(book.next(Prune, checkpoint_ids=["c"])) is None
 
 
+def test_an_alias_goes_back_to_who_had_it_before(book: Book) -> None:
+    for name in ("a", "c"):
+        book.add(book.next(Promotion, checkpoint_id=name, alias="best"))
+
+    state = book.add(book.next(Rewind, to_checkpoint_id="b", promoted={"best": "a"}))
+    assert (state.promoted, state.demoted) == ({"best": "a"}, {"best": ["c"]})
+
+    state = book.add(book.next(Rewind, to_checkpoint_id=None))
+    assert (state.promoted, state.demoted) == ({}, {"best": ["c", "a"]})
+
+    book.add(book.checkpoint("z", 0))
+    state = book.add(book.next(Promotion, checkpoint_id="z", alias="best"))
+    assert (state.promoted, state.demoted) == ({"best": "z"}, {})
+
+
+@pytest.mark.parametrize(("to", "again"), [("b", "c"), ("a", "b"), (None, "a"), ("b", "nobody")])
+def test_an_alias_cannot_go_back_to_who_is_left_behind(book: Book, to: str | None, again: str) -> None:
+    problem = book.refusal(book.next(Rewind, to_checkpoint_id=to, promoted={"best": again}))
+    assert f"gives 'best' back to {again}" in (problem or "")
+
+
 def test_rewinds_are_counted_so_that_training_again_is_told_from_training(book: Book) -> None:
     assert book.state.generation == 0
     assert book.add(book.next(Rewind, to_checkpoint_id="a")).generation == 1

@@ -20,7 +20,7 @@ from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.orphans import artifacts_of_the_dead
-from trainflow.checkpoints.promote import Promote
+from trainflow.checkpoints.promote import Promote, promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
@@ -337,6 +337,28 @@ def test_a_rewind_is_written_once_wherever_it_was_cut(
     assert state.head == (None if target is None else made[target])
     assert (done.cause, done.reason) == ("gate", "auc >= 0.6: it is 0.5")
     assert state.retried == [HoleRecord(day(3), day(4), "auc >= 0.6: it is 0.5")]
+    sound(writer)
+
+
+@pytest.mark.parametrize("by_person", [False, True])
+def test_a_rewind_of_a_gate_gives_an_alias_back(writer: ChainWriter, by_person: bool) -> None:
+    made = writer.commit_many(3)
+    for each in (made[0], made[2]):
+        promote(writer.ledger, each.id, "champion", by=ME, now=day(4))
+    request = refused(writer, "stop" if by_person else "rewind 2")
+    if by_person:
+        with pytest.raises(ChainStopped):
+            commit(writer.store, request, day(5))
+        rewind_refused(writer.ledger, request.checkpoint_id, 2, by=ME, now=day(6))
+    else:
+        commit(writer.store, request, day(5))
+
+    state = state_of(writer)
+    assert (state.head, state.promoted, state.demoted) == (
+        made[0],
+        {"champion": made[0].id},
+        {"champion": [made[2].id]},
+    )
     sound(writer)
 
 

@@ -266,6 +266,10 @@ class ChainCheck:
         for name in before:
             self.kept[name].undone = name not in line
         self.promoted = {alias: name for alias, name in self.promoted.items() if name in line}
+        for alias, name in entry.get("promoted", {}).items():
+            if name not in line or self.kept[name].pruned or not self.kept[name].promoted or alias in self.promoted:
+                raise Violation("promotion", f"{alias} is given back to {name}, which cannot have it")
+            self.promoted[alias] = name
 
     def _promotion(self, entry: Entry) -> None:
         name = entry["checkpoint_id"]
