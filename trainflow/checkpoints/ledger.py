@@ -47,8 +47,11 @@ class Ledger:
 
     def if_rewound(self, to_checkpoint_id: str | None) -> ChainState:
         """The state that a rewind to a kept ancestor of the head would make of this one; nothing is written."""
+        from trainflow.checkpoints.promote import fallen_back
+
         state = self.state()
-        entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id)
+        promoted = fallen_back(self, state, to_checkpoint_id)
+        entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id, promoted=promoted)
         sealed = [SealedEntry(entry, state.digest, "a rewind to be")]
         try:
             return fold(state, sealed, self._shelf)
