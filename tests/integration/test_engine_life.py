@@ -95,7 +95,7 @@ def pid_of(engine: Embedded, run: int) -> int:
 def vanish(engine: Embedded) -> None:
     """As if killed: descriptors close, nothing is said to anybody. (Afterwards `_close` finds nothing to do.)"""
     inner = engine.engine
-    executor = inner._executor
+    executor = inner.executor
     assert executor is not None
     assert inner._scheduling is not None
     for worker in executor._workers:  # type: ignore[attr-defined]
@@ -434,8 +434,8 @@ def test_a_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Pa
     engine = Engine(project, quiet(), clock=SystemClock())
     with pytest.raises(EngineError, match="newer trainflow"), engine.running():
         pass
-    assert engine._executor is not None
-    assert engine._executor._workers == []  # type: ignore[attr-defined]
+    assert engine.executor is not None
+    assert engine.executor._workers == []  # type: ignore[attr-defined]
 
 
 def test_an_engine_that_stops_ends_a_parse_that_hangs(write_project: WriteProject) -> None:

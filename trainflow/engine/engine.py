@@ -95,8 +95,9 @@ class Engine:
         self.dag_processor: DagProcessor | None = None
         self.mirror: Mirror | None = None
         self.notifier: Notifier | None = None
-        self._executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
-        self._parsing_worker = ParsingWorker(self.reactor, project.root, self._executor)
+        #: None in a process without scheduler
+        self.executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
+        self._parsing_worker = ParsingWorker(self.reactor, project.root, self.executor)
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
@@ -129,10 +130,10 @@ class Engine:
         with ExitStack() as on_failure:
             on_failure.callback(self.reactor.close)
             on_failure.callback(self.database.close)
-            if self._executor is not None:
+            if self.executor is not None:
                 # before the database is made: the warm worker imports meanwhile
-                self._executor.start(self)
-                on_failure.callback(self._executor.end, timedelta())
+                self.executor.start(self)
+                on_failure.callback(self.executor.end, timedelta())
             schema.ensure_schema(self.database)
             self._make_service()
             on_failure.pop_all()
@@ -155,8 +156,8 @@ class Engine:
         self.service_id = lease.register(self.database, kind, self.clock.now())
 
     def _make_parts(self) -> None:
-        if self._executor is not None:
-            self._scheduling = self._make_scheduling(self._executor)
+        if self.executor is not None:
+            self._scheduling = self._make_scheduling(self.executor)
         if Part.TRIGGERER in self.parts:
             self._triggerer = self._make_triggerer()
         if Part.DAG_PROCESSOR in self.parts:
@@ -348,8 +349,8 @@ class Engine:
     def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Stop in good order; asked a second time, stop at once. Fit for a signal handler."""
         self.stop_requested += 1
-        if self.stop_requested > 1 and self._executor is not None:
-            self._executor.hurry()
+        if self.stop_requested > 1 and self.executor is not None:
+            self.executor.hurry()
         self.reactor.wake()
 
     @contextmanager
@@ -369,10 +370,10 @@ class Engine:
             self._scheduling.drain()
         if self.dag_processor is not None:
             self.dag_processor.close()
-        if self._executor is not None:
+        if self.executor is not None:
             at_once = self.stop_requested > 1
             grace = 0.0 if at_once else self.settings.engine.stop_grace_seconds
-            self._executor.end(timedelta(seconds=grace))
+            self.executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
             with _unless_away("give its waits back"):
                 self._triggerer.close()
