@@ -13,16 +13,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
 
 from trainflow.errors import DatabaseAway, EngineError
+from trainflow.executors.blame import Blame
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
-from trainflow.executors.pid_watch import PidWatch
-from trainflow.executors.reactor import Timer
+from trainflow.executors.held import Held
 from trainflow.executors.spooled import apply_spooled
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
@@ -34,26 +33,6 @@ from trainflow.observability import processes
 log = logging.getLogger(__name__)
 
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
-#: a warm worker that dies this often with nothing to do will not get better
-HOPELESS_DEATHS = 5
-#: a file at which the warm worker has died this often is run in a fresh interpreter: it harms only itself there
-DISTRUSTED_DEATHS = 2
-
-
-class _Held:
-    """One attempt in our hands."""
-
-    def __init__(self, workload: ExecuteTask | None) -> None:
-        self.workload = workload
-        #: who was asked to fork it
-        self.worker: WarmProcess | None = None
-        self.pid: int | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-        self.watch: PidWatch | None = None
-        #: the signal that told it to stop, or is to as soon as it is there
-        self.told: signal.Signals | None = None
-        self.kill_timer: Timer | None = None
-        self.launch_timer: Timer | None = None
 
 
 class LocalExecutor(Executor):
@@ -62,15 +41,13 @@ class LocalExecutor(Executor):
     def __init__(self, prestarted: Spawned | None = None) -> None:
         """`prestarted`: a warm worker that is already importing."""
         self._prestarted = prestarted
-        self._held: dict[AttemptKey, _Held] = {}
+        self._held: dict[AttemptKey, Held] = {}
         self._workers: list[WarmProcess] = []
         #: whether workers import ahead what tasks will need
         self._warms_up = True
         #: what the kernel counted when it was last looked at
         self._out_of_memory_kills = processes.out_of_memory_kills()
-        self._deaths = 0
-        #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
-        self._deaths_at: Counter[str] = Counter()
+        self._blame = Blame()
         self._ending = False
         self._hurried = False
 
@@ -84,11 +61,11 @@ class LocalExecutor(Executor):
 
     def queue_workload(self, workload: ExecuteTask) -> None:
         if workload.key not in self._held:
-            held = self._held[workload.key] = _Held(workload)
+            held = self._held[workload.key] = Held(workload)
             self._launch(workload, held)
 
-    def _launch(self, workload: ExecuteTask, held: _Held) -> None:
-        if self._fork and self._deaths_at[workload.source.path] < DISTRUSTED_DEATHS:
+    def _launch(self, workload: ExecuteTask, held: Held) -> None:
+        if self._fork and not self._blame.distrusts(workload.source.path):
             # a launch that is not confirmed means that the worker hangs in somebody's import
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._worker_hangs(workload.key))
@@ -109,15 +86,8 @@ class LocalExecutor(Executor):
         for attempt in attempts:
             if self._apply_spooled(attempt.key):
                 continue
-            here = attempt.hostname == socket.gethostname()
-            alive = (
-                attempt.running
-                and here
-                and attempt.pid is not None
-                and processes.is_alive(attempt.pid, attempt.process_started or 0.0)
-            )
-            if alive:
-                held = self._held.setdefault(attempt.key, _Held(None))
+            if _runs_here(attempt):
+                held = self._held.setdefault(attempt.key, Held(None))
                 held.pid = attempt.pid
                 self._watch_orphan(attempt.key, held)
             else:
@@ -135,11 +105,11 @@ class LocalExecutor(Executor):
         held.told = number
         self._tell_to_stop(key, held)
 
-    def _tell_to_stop(self, key: AttemptKey, held: _Held) -> None:
+    def _tell_to_stop(self, key: AttemptKey, held: Held) -> None:
         if held.pid is None or held.told is None:
             return  # told as soon as it is there
         log.info("stopping attempt %s (pid %d)", key.attempt_id, held.pid)
-        _signal(held.pid, held.told)
+        held.tell(held.told)
         grace = self._host.settings.engine.stop_grace_seconds
         held.kill_timer = self._host.reactor.call_later(grace, lambda: self._kill(key))
 
@@ -207,22 +177,22 @@ class LocalExecutor(Executor):
                 self._replace(worker, key, changed)
 
     def _launched(self, worker: WarmProcess, key: AttemptKey, pid: int) -> None:
-        self._deaths = 0
         held = self._held.get(key)
-        if held is None or held.worker is not worker or held.workload is None:
+        workload = held.workload if held is not None and held.worker is worker else None
+        self._blame.launched(workload.source.path if workload else None)
+        if held is None or workload is None:
             return
-        self._deaths_at.pop(held.workload.source.path, None)
-        _cancel(held.launch_timer)
+        held.launched()
         held.pid = pid
         self._tell_to_stop(key, held)
 
     def _replace(self, worker: WarmProcess, key: AttemptKey | None, changed: str) -> None:
         log.info("%s has changed: the warm worker is replaced", changed)
         worker.draining = True
-        self._deaths_at.clear()
+        self._blame.files_changed()
         held = self._held.get(key) if key else None
         if held is not None and held.worker is worker and held.workload is not None:
-            _cancel(held.launch_timer)
+            held.launched()
             self._launch(held.workload, held)
         self._retire(worker)
 
@@ -252,8 +222,8 @@ class LocalExecutor(Executor):
         if not worker.killed_from_outside:
             # it may have been importing ahead what kills it
             self._warms_up = False
-            self._suspect(unlaunched)
-        if self._deaths > HOPELESS_DEATHS:
+            self._blame.died(at=self._first_file(unlaunched))
+        if self._blame.hopeless:
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
                 f"'{sys.executable} -m trainflow.execution.warm_worker --check {self._host.project.root}' to see why, "
@@ -269,18 +239,14 @@ class LocalExecutor(Executor):
         if not self._workers or self._workers[-1].draining:
             self._new_worker()
 
-    def _suspect(self, unlaunched: list[AttemptKey]) -> None:
-        """Remember what a worker died of: it goes through files one after the other, so the first one it did not get
-        through; with nothing to launch, the worker itself."""
+    def _first_file(self, unlaunched: list[AttemptKey]) -> str | None:
+        """What a worker was at: it goes through files one after the other, so the first one it did not get through."""
         workload = self._held[unlaunched[0]].workload if unlaunched else None
-        if workload is None:
-            self._deaths += 1
-        else:
-            self._deaths_at[workload.source.path] += 1
+        return workload.source.path if workload is not None else None
 
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
-    def _spawn(self, workload: ExecuteTask, held: _Held) -> None:
+    def _spawn(self, workload: ExecuteTask, held: Held) -> None:
         environment = {**os.environ, WORKLOAD_VARIABLE: msgspec.json.encode(workload).decode()}
         held.worker = None
         try:
@@ -294,9 +260,9 @@ class LocalExecutor(Executor):
             self._finish(workload.key, ProcessExit(reason=f"no process could be started: {error}"))
             return
         held.pid = held.process.pid
-        self._watch_pid(workload.key, held, held.process.pid)
+        held.watch_end(self._host.reactor, lambda: self._pid_ended(workload.key, held))
 
-    def _reap_spawned(self, key: AttemptKey, held: _Held) -> None:
+    def _reap_spawned(self, key: AttemptKey, held: Held) -> None:
         assert held.process is not None
         code = held.process.poll()
         if code is not None:
@@ -305,26 +271,19 @@ class LocalExecutor(Executor):
 
     # -- processes that are not our children -----------------------------------------------------------------------
 
-    def _watch_orphan(self, key: AttemptKey, held: _Held) -> None:
-        assert held.pid is not None
-        self._watch_pid(key, held, held.pid)
+    def _watch_orphan(self, key: AttemptKey, held: Held) -> None:
+        held.watch_end(self._host.reactor, lambda: self._pid_ended(key, held))
         self._check_orphan(key, held)
 
-    def _watch_pid(self, key: AttemptKey, held: _Held, pid: int) -> None:
-        """Be called when the process ends, where the system can do that; otherwise `sync` looks."""
-        if held.watch is None:
-            watch = PidWatch(self._host.reactor, pid, lambda: self._pid_ended(key, held))
-            held.watch = watch if watch.works else None
-
-    def _pid_ended(self, key: AttemptKey, held: _Held) -> None:
-        _unwatch(held)
+    def _pid_ended(self, key: AttemptKey, held: Held) -> None:
+        held.unwatch()
         if held.process is not None:
             held.process.wait()
             self._reap_spawned(key, held)
         else:
             self._orphan_ended(key)
 
-    def _check_orphan(self, key: AttemptKey, held: _Held) -> None:
+    def _check_orphan(self, key: AttemptKey, held: Held) -> None:
         assert held.pid is not None
         try:
             processes.started_at(held.pid)
@@ -364,34 +323,16 @@ class LocalExecutor(Executor):
     def _forget(self, key: AttemptKey) -> None:
         held = self._held.pop(key, None)
         if held is not None:
-            _unwatch(held)
-            _cancel(held.kill_timer)
-            _cancel(held.launch_timer)
+            held.let_go()
 
     def _kill(self, key: AttemptKey) -> None:
         held = self._held.get(key)
         if held is not None and held.pid is not None:
             log.warning("attempt %s (pid %d) did not stop in time: killed", key.attempt_id, held.pid)
-            _signal_group(held.pid)
+            held.kill()
 
 
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _signal_group(pid: int) -> None:
-    """End an attempt and whatever it has started: each attempt leads a process group of its own."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _cancel(timer: Timer | None) -> None:
-    if timer is not None:
-        timer.cancel()
-
-
-def _unwatch(held: _Held) -> None:
-    if held.watch is not None:
-        held.watch.close()
-        held.watch = None
+def _runs_here(attempt: HeldAttempt) -> bool:
+    if not attempt.running or attempt.pid is None or attempt.hostname != socket.gethostname():
+        return False
+    return processes.is_alive(attempt.pid, attempt.process_started or 0.0)

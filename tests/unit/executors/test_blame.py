@@ -1,0 +1,39 @@
+"""Whom to blame when warm workers die."""
+
+from __future__ import annotations
+
+from trainflow.executors.blame import DISTRUSTED_DEATHS, HOPELESS_DEATHS, Blame
+
+
+def died_at(blame: Blame, path: str | None, times: int) -> Blame:
+    for _ in range(times):
+        blame.died(at=path)
+    return blame
+
+
+def test_a_file_is_distrusted_when_workers_died_at_it_again_and_again() -> None:
+    blame = died_at(Blame(), "a.py", DISTRUSTED_DEATHS - 1)
+    assert not blame.distrusts("a.py")
+    blame.died(at="a.py")
+    assert blame.distrusts("a.py")
+    assert not blame.distrusts("b.py")
+    assert not died_at(blame, "a.py", HOPELESS_DEATHS).hopeless
+
+
+def test_a_file_that_was_got_through_or_changed_is_trusted_again() -> None:
+    blame = died_at(Blame(), "a.py", DISTRUSTED_DEATHS)
+    blame.launched("b.py")
+    assert blame.distrusts("a.py")
+    blame.launched("a.py")
+    assert not blame.distrusts("a.py")
+    died_at(blame, "a.py", DISTRUSTED_DEATHS).files_changed()
+    assert not blame.distrusts("a.py")
+
+
+def test_workers_that_die_with_nothing_to_do_are_hopeless_until_one_launches_something() -> None:
+    blame = died_at(Blame(), None, HOPELESS_DEATHS)
+    assert not blame.hopeless
+    blame.died(at=None)
+    assert blame.hopeless
+    blame.launched(None)
+    assert not blame.hopeless

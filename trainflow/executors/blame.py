@@ -1,0 +1,45 @@
+"""Whom to blame when warm workers die: a pipeline file that they were loading, or the worker itself. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+#: a warm worker that dies this often with nothing to do will not get better
+HOPELESS_DEATHS = 5
+#: a file at which the warm worker has died this often is run in a fresh interpreter: it harms only itself there
+DISTRUSTED_DEATHS = 2
+
+
+class Blame:
+    """What warm workers died of lately."""
+
+    def __init__(self) -> None:
+        self._idle_deaths = 0
+        #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
+        self._deaths_at: Counter[str] = Counter()
+
+    def died(self, at: str | None) -> None:
+        """A worker died by itself, while it was at this file (None: it had nothing to launch)."""
+        if at is None:
+            self._idle_deaths += 1
+        else:
+            self._deaths_at[at] += 1
+
+    def launched(self, path: str | None) -> None:
+        """A worker got so far as to launch an attempt, of this file if that is known."""
+        self._idle_deaths = 0
+        if path is not None:
+            self._deaths_at.pop(path, None)
+
+    def files_changed(self) -> None:
+        """Whatever was wrong with a file may be right now."""
+        self._deaths_at.clear()
+
+    def distrusts(self, path: str) -> bool:
+        """Is this file better loaded where it harms only itself?"""
+        return self._deaths_at[path] >= DISTRUSTED_DEATHS
+
+    @property
+    def hopeless(self) -> bool:
+        """Will another worker do no better?"""
+        return self._idle_deaths > HOPELESS_DEATHS

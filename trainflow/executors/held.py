@@ -1,0 +1,68 @@
+"""One attempt in the hands of the local executor: its process, who is to launch it, what is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+from trainflow.executors.pid_watch import PidWatch
+from trainflow.executors.reactor import Reactor, Timer
+from trainflow.executors.warm_process import WarmProcess
+from trainflow.messages.workload import ExecuteTask
+
+
+class Held:
+    """An attempt that has not ended."""
+
+    def __init__(self, workload: ExecuteTask | None) -> None:
+        """`workload`: None for one that was adopted."""
+        self.workload = workload
+        #: who was asked to fork it
+        self.worker: WarmProcess | None = None
+        self.pid: int | None = None
+        #: its process, where it is our own child
+        self.process: subprocess.Popen[bytes] | None = None
+        self.watch: PidWatch | None = None
+        #: the signal that told it to stop, or is to as soon as it is there
+        self.told: signal.Signals | None = None
+        self.kill_timer: Timer | None = None
+        self.launch_timer: Timer | None = None
+
+    def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
+        """Be called when the process ends, where the system can do that; otherwise somebody has to look."""
+        if self.watch is None and self.pid is not None:
+            watch = PidWatch(reactor, self.pid, on_end)
+            self.watch = watch if watch.works else None
+
+    def unwatch(self) -> None:
+        """Its end is seen to otherwise."""
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
+
+    def launched(self) -> None:
+        """It is there: nobody has to wait for that any more."""
+        if self.launch_timer is not None:
+            self.launch_timer.cancel()
+
+    def let_go(self) -> None:
+        """Wait for nothing of it any more."""
+        self.unwatch()
+        self.launched()
+        if self.kill_timer is not None:
+            self.kill_timer.cancel()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Signal its process."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it and whatever it has started: each attempt leads a process group of its own."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
