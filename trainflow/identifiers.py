@@ -44,7 +44,10 @@ def manual_run_id(run_after: datetime, discriminator: str) -> str:
 
 def canonical_json(value: Any) -> bytes:
     """One byte string for one value: sorted keys, no spaces, UTF-8. Raises TypeError for what JSON has no form for."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(data: bytes) -> str:

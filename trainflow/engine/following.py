@@ -6,9 +6,10 @@ Read from the database alone, so that the engine's own terminal and a second one
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, false, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from trainflow.engine.ended_run import run_line
 from trainflow.engine.mirrored_run import results_by_role
@@ -46,29 +47,50 @@ class Following:
         #: the run that is gone on with, where the pipeline was changed since it began
         self.outdated = outdated
         self.chain = chain
+        self._root_id = root_id
         self._roots = sorted(roots)
-        mine = RUN.c.dag_id == dag_id
-        others = (RUN.c.root_id == root_id) & RUN.c.dag_id.not_in(sorted(followed)) if root_id is not None else false()
-        self._told = RUN.c.root_id.in_(self._roots) & (mine | others)
-        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
-        self._of_roots = (RUN.c.root_id + 0).in_(self._roots)
-        self._told_open = self._of_roots & (mine | others)
+        self._followed = sorted(followed)
         self.started_at = now
         self.totals = Totals()
         self.last_run: RunLine | None = None
         self._versions = Versions()
         self._ended: set[int] = set()
         self._cursor = 0
-        self._joined = False
         self._watermark = watermark
         #: whether anything has said where the chain is
         self._knows_head = watermark is not None
         self._head_uri: str | None = None
 
-    def begins_after(self, dag_run_id: int, *, joined: bool = False) -> None:
-        """Leave out what came before: the root's runs up to this one. `joined`: a run was under way already."""
+    def begins_after(self, dag_run_id: int) -> None:
+        """Leave out what came before: the root's runs up to this one."""
         self._cursor = max(self._cursor, dag_run_id)
-        self._joined = joined
+
+    # -- which runs ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _told(self) -> ColumnElement[bool]:
+        """Those that are told."""
+        return RUN.c.root_id.in_(self._roots) & self._mine_or_untold
+
+    @cached_property
+    def _told_open(self) -> ColumnElement[bool]:
+        """The same, as open ones are looked for."""
+        return self._of_roots & self._mine_or_untold
+
+    @cached_property
+    def _of_roots(self) -> ColumnElement[bool]:
+        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
+        return (RUN.c.root_id + 0).in_(self._roots)
+
+    @property
+    def _mine_or_untold(self) -> ColumnElement[bool]:
+        """Runs of this DAG, and of those that its own root has triggered and nobody follows."""
+        mine = RUN.c.dag_id == self.dag_id
+        if self._root_id is None:
+            return mine
+        return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
+
+    # -- a look ----------------------------------------------------------------------------------------------------
 
     def look(self, connection: Connection, now: datetime) -> View:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
@@ -171,7 +193,6 @@ class Following:
             total=total,
             watermark=self._watermark,
             rows_per_second=rate,
-            joined=self._joined,
             eta_seconds=self._eta(elapsed, trained, total),
             head_uri=self._head_uri,
         )

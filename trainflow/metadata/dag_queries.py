@@ -24,9 +24,7 @@ BRANCH = "branch"
 def store(connection: Connection, document: DagDocument, data: bytes, source: DagSource, now: datetime) -> int:
     """Make `document` the current version of its DAG; the same content is the same version. Returns its id."""
     digest = version_of(data)
-    version = connection.execute(
-        select(VERSION.c.id, VERSION.c.source).where(VERSION.c.dag_id == document.dag_id, VERSION.c.digest == digest)
-    ).one_or_none()
+    version = connection.execute(_SAME, {"dag": document.dag_id, "digest": digest}).one_or_none()
     source_value = msgspec.to_builtins(source)
     if version is None:
         version_id = _insert_version(connection, document, data, digest, source_value, now)
@@ -38,23 +36,31 @@ def store(connection: Connection, document: DagDocument, data: bytes, source: Da
     return version_id
 
 
+_SAME = select(VERSION.c.id, VERSION.c.source).where(
+    VERSION.c.dag_id == bindparam("dag"), VERSION.c.digest == bindparam("digest")
+)
+
+
 def _insert_version(
     connection: Connection, document: DagDocument, data: bytes, digest: str, source: Any, now: datetime
 ) -> int:
-    number = connection.execute(
-        select(func.coalesce(func.max(VERSION.c.number), 0) + 1).where(VERSION.c.dag_id == document.dag_id)
-    ).scalar_one()
+    number = connection.execute(_NEXT_NUMBER, {"dag": document.dag_id}).scalar_one()
     result = connection.execute(
-        insert(VERSION).values(
-            dag_id=document.dag_id,
-            number=number,
-            digest=digest,
-            document=data.decode(),
-            source=source,
-            created_at=now,
-        )
+        _INSERT_VERSION,
+        {
+            "dag_id": document.dag_id,
+            "number": number,
+            "digest": digest,
+            "document": data.decode(),
+            "source": source,
+            "created_at": now,
+        },
     )
     return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+_NEXT_NUMBER = select(func.coalesce(func.max(VERSION.c.number), 0) + 1).where(VERSION.c.dag_id == bindparam("dag"))
+_INSERT_VERSION = insert(VERSION)
 
 
 def _upsert_dag(
@@ -67,11 +73,19 @@ def _upsert_dag(
         "parsed_at": now,
         "missing_since": None,
     }
-    changed = connection.execute(update(DAG).where(DAG.c.dag_id == document.dag_id).values(**values))
-    if changed.rowcount == 0:
-        connection.execute(
-            insert(DAG).values(dag_id=document.dag_id, is_paused=document.is_paused_upon_creation, **values)
-        )
+    bound = {f"b_{name}": value for name, value in values.items()}
+    if connection.execute(_UPDATE_DAG, {"k_dag": document.dag_id, **bound}).rowcount == 0:
+        new = {"dag_id": document.dag_id, "is_paused": document.is_paused_upon_creation, **values}
+        connection.execute(_INSERT_DAG, new)
+
+
+_READ_FROM_FILES = ("path", "version_id", "max_active_runs", "parsed_at", "missing_since")
+_UPDATE_DAG = (
+    update(DAG)
+    .where(DAG.c.dag_id == bindparam("k_dag"))
+    .values(**{name: bindparam(f"b_{name}", type_=DAG.c[name].type) for name in _READ_FROM_FILES})
+)
+_INSERT_DAG = insert(DAG)
 
 
 def store_result(
@@ -211,14 +225,19 @@ def everything(connection: Connection) -> list[Row[Any]]:
 
 def of_path(connection: Connection, path: str) -> list[str]:
     """Ids of the DAGs a file gave when it was read last: for one branch."""
-    last = select(func.max(DAG.c.parsed_at)).where(DAG.c.path == path, DAG.c.missing_since.is_(None))
-    return list(
-        connection.execute(
-            select(DAG.c.dag_id)
-            .where(DAG.c.path == path, DAG.c.missing_since.is_(None), DAG.c.parsed_at == last.scalar_subquery())
-            .order_by(DAG.c.dag_id)
-        ).scalars()
+    return list(connection.execute(_OF_PATH, {"path": path}).scalars())
+
+
+_LAST_READ = select(func.max(DAG.c.parsed_at)).where(DAG.c.path == bindparam("path"), DAG.c.missing_since.is_(None))
+_OF_PATH = (
+    select(DAG.c.dag_id)
+    .where(
+        DAG.c.path == bindparam("path"),
+        DAG.c.missing_since.is_(None),
+        DAG.c.parsed_at == _LAST_READ.scalar_subquery(),
     )
+    .order_by(DAG.c.dag_id)
+)
 
 
 def of_every_branch(connection: Connection, path: str) -> list[str]:

@@ -163,6 +163,11 @@ _HELD_BY_LOCKED = _HELD_BY.with_for_update(skip_locked=True)
 
 def heartbeat(connection: Connection, service_id: int, now: datetime) -> None:
     """Say for everything an executor holds that it is looked after. One statement, no locks held."""
-    connection.execute(
-        update(TASK).where(TASK.c.service_id == service_id, TASK.c.state.in_(sorted(HELD))).values(heartbeat_at=now)
-    )
+    connection.execute(_HEARTBEAT, {"service": service_id, "b_now": now})
+
+
+_HEARTBEAT = (
+    update(TASK)
+    .where(TASK.c.service_id == bindparam("service"), in_states(HELD))
+    .values(heartbeat_at=bindparam("b_now", type_=TASK.c.heartbeat_at.type))
+)

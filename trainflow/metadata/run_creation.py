@@ -74,12 +74,13 @@ def create(
     )
     created = int(result.inserted_primary_key[0])  # type: ignore[index]
     if parent is None:
-        connection.execute(update(RUN).where(RUN.c.id == created).values(root_id=created))
+        connection.execute(_OWN_ROOT, {"run": created})
     return created
 
 
 _NEXT_NUMBER = select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == bindparam("dag"))
 _INSERT = insert(RUN)
+_OWN_ROOT = update(RUN).where(RUN.c.id == bindparam("run")).values(root_id=RUN.c.id)
 
 
 def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:

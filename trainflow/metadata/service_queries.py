@@ -17,21 +17,32 @@ def register(
 ) -> int:
     """Say that a part lives. Returns its id."""
     result = connection.execute(
-        insert(SERVICE).values(
-            kind=kind,
-            hostname=hostname,
-            pid=pid,
-            process_started=process_started,
-            started_at=now,
-            heartbeat_at=now,
-        )
+        _REGISTER,
+        {
+            "kind": kind,
+            "hostname": hostname,
+            "pid": pid,
+            "process_started": process_started,
+            "started_at": now,
+            "heartbeat_at": now,
+        },
     )
     return int(result.inserted_primary_key[0])  # type: ignore[index]
 
 
+_REGISTER = insert(SERVICE)
+
+
 def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
     """Say that it still lives."""
-    connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(heartbeat_at=now))
+    connection.execute(_RENEW, {"service": service_id, "b_now": now})
+
+
+_RENEW = (
+    update(SERVICE)
+    .where(SERVICE.c.id == bindparam("service"))
+    .values(heartbeat_at=bindparam("b_now", type_=SERVICE.c.heartbeat_at.type))
+)
 
 
 def stop(connection: Connection, service_id: int, now: datetime) -> None:

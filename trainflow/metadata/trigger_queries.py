@@ -142,11 +142,10 @@ def of_task(connection: Connection, task_instance_id: int) -> Row[Any] | None:
 
 def overdue(connection: Connection, now: datetime) -> list[int]:
     """Waits whose deadline has passed."""
-    return list(
-        connection.execute(
-            select(TRIGGER.c.id).where(TRIGGER.c.deadline.is_not(None), TRIGGER.c.deadline <= now)
-        ).scalars()
-    )
+    return list(connection.execute(_OVERDUE, {"now": now}).scalars())
+
+
+_OVERDUE = select(TRIGGER.c.id).where(TRIGGER.c.deadline.is_not(None), TRIGGER.c.deadline <= bindparam("now"))
 
 
 def fail_overdue(connection: Connection, message: str, now: datetime) -> list[tuple[int, int | None]]:
@@ -164,20 +163,21 @@ _NEXT_DEADLINE = select(func.min(TRIGGER.c.deadline))
 
 def abandoned(connection: Connection) -> list[int]:
     """Waits of task instances that do not wait any more (cleared, cancelled, marked)."""
-    return list(
-        connection.execute(
-            select(TRIGGER.c.id)
-            .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
-            .where(
-                or_(
-                    TASK.c.state != TaskInstanceState.DEFERRED,
-                    TASK.c.state.is_(None),
-                    TASK.c.attempt_id.is_(None),
-                    TASK.c.attempt_id != TRIGGER.c.attempt_id,
-                )
-            )
-        ).scalars()
+    return list(connection.execute(_ABANDONED).scalars())
+
+
+_ABANDONED = (
+    select(TRIGGER.c.id)
+    .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
+    .where(
+        or_(
+            TASK.c.state != TaskInstanceState.DEFERRED,
+            TASK.c.state.is_(None),
+            TASK.c.attempt_id.is_(None),
+            TASK.c.attempt_id != TRIGGER.c.attempt_id,
+        )
     )
+)
 
 
 def forget(connection: Connection, ids: Collection[int]) -> None:

@@ -25,7 +25,6 @@ from trainflow.errors import ProtocolError
 from trainflow.messages.frames import receive, send
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
-from trainflow.tracking.unreachable import unreachable
 
 if TYPE_CHECKING:
     from trainflow.tracking.mirror import Mirrored
@@ -102,11 +101,7 @@ class Desk:
 
 def describe(error: Exception) -> str:
     """One line of at most 500 characters, without secrets."""
-    said = redact_text(str(error)).strip()
-    nobody = unreachable(said)
-    if nobody is not None:
-        return nobody[:500]
-    lines = said.splitlines()
+    lines = redact_text(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
 
 

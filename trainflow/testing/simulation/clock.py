@@ -12,11 +12,17 @@ class SettableClock(ManualClock):
 
     def __init__(self, start: datetime) -> None:
         super().__init__(start)
-        self._set_by = timedelta()
+        self._shows = self._now
 
     def now(self) -> datetime:
-        return super().now() + self._set_by
+        return self._shows
 
-    def jump(self, by: timedelta) -> None:
-        """Set it forward, or back."""
-        self._set_by += by
+    def advance(self, by: timedelta) -> datetime:
+        """Let time pass. Returns what it shows then."""
+        super().advance(by)
+        return self.jump(by)
+
+    def jump(self, by: timedelta) -> datetime:
+        """Set it forward, or back. Returns what it shows then."""
+        self._shows += by
+        return self._shows

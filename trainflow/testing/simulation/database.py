@@ -1,5 +1,8 @@
 """The metadata database of a simulation: SQLite in memory, emptied in microseconds, with every change written down.
 
+All of a history happens in one transaction of SQLite's, and the product's transactions are savepoints in it: to empty
+the database is to roll back, after which every statement is still prepared.
+
 Triggers of the database itself write down what changed: a statement that goes around the functions that should be
 used is seen as well.
 """
@@ -8,7 +11,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection
@@ -70,6 +74,7 @@ class Observed(NamedTuple):
     old_failures: int | None
     failures: int | None
     service: int | None
+    number: int
 
 
 class SimulatedCrash(Exception):
@@ -86,7 +91,6 @@ class _SimulatedConnection:
     def __init__(self, driver: sqlite3.Connection, plans: Plans) -> None:
         self._driver = driver
         self._plans = plans
-        self._savepoints = 0
 
     def execute(self, statement: Any, parameters: Any = None) -> StraightResult:
         """See `sqlalchemy.Connection.execute`."""
@@ -95,16 +99,33 @@ class _SimulatedConnection:
     @contextmanager
     def begin_nested(self) -> Iterator[None]:
         """See `sqlalchemy.Connection.begin_nested`."""
-        self._savepoints += 1
-        name = f"nested_{self._savepoints}"
-        self._driver.execute(f"SAVEPOINT {name}")
+        self._driver.execute("SAVEPOINT nested")
         try:
             yield
         except BaseException:
-            self._driver.execute(f"ROLLBACK TO {name}")
+            self._driver.execute("ROLLBACK TO nested")
             raise
         finally:
-            self._driver.execute(f"RELEASE {name}")
+            self._driver.execute("RELEASE nested")
+
+
+class _Transaction:
+    """One of the product's. A class, because there are hundreds in a history: a generator costs twice as much."""
+
+    def __init__(self, database: SimulatedDatabase, crash: str | None) -> None:
+        self._database = database
+        self._crash = crash
+
+    def __enter__(self) -> Connection:
+        self._database.raw.execute("SAVEPOINT one")
+        return self._database.connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is not None or self._crash == "before":
+            self._database.raw.execute("ROLLBACK TO one")
+        self._database.raw.execute("RELEASE one")
+        if kind is None and self._crash is not None:
+            raise SimulatedCrash(committed=self._crash == "after")
 
 
 class SimulatedDatabase(Database):
@@ -120,42 +141,35 @@ class SimulatedDatabase(Database):
         self.raw.deserialize(_empty_schema())
         self.raw.execute("PRAGMA foreign_keys=ON")
         self.raw.executescript(_OBSERVE)
-        self._empty = self.raw.serialize()
+        self.raw.execute("BEGIN")
         #: what transactions are made with
-        self.connection = cast("Connection", _SimulatedConnection(self.raw, Plans(self.engine.dialect)))
+        self.connection = cast("Connection", _SimulatedConnection(self.raw, _plans()))
         self._seen_changes = 0
+        #: the newest change that was looked at
+        self._seen = 0
+        self._wiped = 0
 
     def wipe(self) -> None:
         """What a deleted and newly created database is."""
-        self.raw.deserialize(self._empty)
+        self.raw.rollback()
+        self.raw.execute("BEGIN")
         self.crash = None
+        self._seen = 0
+        self._wiped += 1
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one after each change."""
+        return self._wiped, self.raw.total_changes
+
+    def transaction(self) -> AbstractContextManager[Connection]:  # type: ignore[override]  # as good a context
         """See `Database.transaction`."""
         crash, self.crash = self.crash, None
-        with self._begun("BEGIN IMMEDIATE") as connection:
-            yield connection
-            if crash == "before":
-                raise SimulatedCrash(committed=False)
-        if crash == "after":
-            raise SimulatedCrash(committed=True)
+        return _Transaction(self, crash)
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """See `Database.reading`."""
-        with self._begun("BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def _begun(self, begin: str) -> Iterator[Connection]:
-        self.raw.execute(begin)
-        try:
-            yield self.connection
-        except BaseException:
-            self.raw.execute("ROLLBACK")
-            raise
-        self.raw.execute("COMMIT")
+    def reading(self) -> AbstractContextManager[Connection]:  # type: ignore[override]  # as good a context
+        """See `Database.reading`; while somebody looks, nobody else does anything."""
+        return nullcontext(self.connection)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Look at rows, past the product."""
@@ -170,10 +184,18 @@ class SimulatedDatabase(Database):
         if self.raw.total_changes == self._seen_changes:
             return []
         changes = self.raw.execute(
-            "SELECT kind, id, run, name, old, new, attempt, deferral, old_failures, failures, service "
-            "FROM observed ORDER BY number"
+            "SELECT kind, id, run, name, old, new, attempt, deferral, old_failures, failures, service, number "
+            "FROM observed WHERE number > ? ORDER BY number",
+            (self._seen,),
         ).fetchall()
-        if changes:
-            self.raw.execute("DELETE FROM observed")
         self._seen_changes = self.raw.total_changes
-        return [Observed._make(change) for change in changes]
+        observed = [Observed._make(change) for change in changes]
+        if observed:
+            self._seen = observed[-1].number
+        return observed
+
+
+@cache
+def _plans() -> Plans:
+    """What is made of statements, for every database of this process: they would forget it for each other."""
+    return Plans(Database("sqlite://").engine.dialect)

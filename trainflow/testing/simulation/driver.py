@@ -185,7 +185,7 @@ class Driver:
     @property
     def digest(self) -> str:
         """Digest of all steps so far."""
-        return hashlib.sha256(repr(self._told).encode()).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(self._told)).hexdigest()
 
     def _situation(self) -> str:
         database = self._world.database

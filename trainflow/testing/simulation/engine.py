@@ -181,9 +181,10 @@ class SimulatedEngine:
     @property
     def ready(self) -> bool:
         """Is there something to do now?"""
-        return bool(self._steps) or (
-            self.is_up and (self._busy or self.clock.now() >= min(self._heartbeat_at, self._look_at))
-        )
+        if self._steps:
+            return True
+        now = self.clock.now()
+        return self.is_up and (now >= self._heartbeat_at or now >= self._look_at or self._busy)
 
     @property
     def next_moment(self) -> datetime:
@@ -195,10 +196,10 @@ class SimulatedEngine:
 
     @property
     def _busy(self) -> bool:
-        deadline = self.triggerer.next_due
-        overdue = deadline is not None and deadline <= self.clock.now()
-        timer = self.timers.seconds_left
-        return self.scheduler.busy or self.triggerer.busy or overdue or (timer is not None and timer <= 0)
+        if self.scheduler.busy or self.triggerer.busy:
+            return True
+        deadline, timer = self.triggerer.next_due, self.timers.seconds_left
+        return (deadline is not None and deadline <= self.clock.now()) or (timer is not None and timer <= 0)
 
     def step(self, *, far: bool = False) -> str:
         """Do the next step; with `far` the next one that changes something, if one of those that are planned does.

@@ -114,7 +114,8 @@ class Invariants:
         self._ledger.follow()
         for change in self._database.observed():
             _CHECKS[change.kind](self, change)
-        self.reports = Reports()
+        if self.reports.exits or self.reports.outcomes or self.reports.by_person:
+            self.reports = Reports()
 
     def _check_task(self, change: Observed) -> None:
         old = _T(change.old) if change.old else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any
 
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
@@ -32,13 +33,14 @@ MAX_ACTIVE_RUNS = 1
 _FUNCTIONS = "trainflow.testing.simulation.training"
 
 
-class Pipeline(NamedTuple):
+@dataclass
+class Pipeline:
     """What a pipeline file gives."""
 
     dags: dict[str, DAG]
     documents: dict[str, DagDocument]
 
-    @property
+    @cached_property
     def chains(self) -> dict[str, ChainKey]:
         """DAG → the chain it trains, in the order of the stages."""
         facts = {dag_id: document.chain for dag_id, document in self.documents.items()}
@@ -48,11 +50,11 @@ class Pipeline(NamedTuple):
         """The tasks of a DAG that trigger runs."""
         return [task for task in self.dags[dag_id].tasks if isinstance(task, TriggerDagRunOperator)]
 
-    def goal(self, dag_id: str) -> datetime:
-        """Where its chain comes to its end."""
-        samples = self.checker(dag_id).samples
-        assert samples.end is not None
-        return samples.end - samples.lag * LENGTH
+    @cached_property
+    def goals(self) -> dict[ChainKey, datetime]:
+        """Where each chain comes to its end."""
+        samples = {key: self.checker(dag_id).samples for dag_id, key in self.chains.items()}
+        return {key: each.end - each.lag * LENGTH for key, each in samples.items() if each.end is not None}
 
     @property
     def roots(self) -> list[str]:

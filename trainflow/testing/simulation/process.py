@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 import msgspec
@@ -59,7 +60,7 @@ class Process:
         """It can only go on when an engine answers."""
         return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, Outcome | Progress | Saved)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """For people."""
         number = f".{self.key.deferral_number}" if self.key.deferral_number else ""

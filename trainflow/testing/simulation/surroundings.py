@@ -8,12 +8,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-from unittest.mock import patch
 
 from trainflow.checkpoints import store as stores
 from trainflow.checkpoints.store import Store
@@ -39,31 +39,56 @@ def surrounded(seed: int) -> Iterator[Project]:
     is lost; nothing is ever made durable, since this machine does not lose its power."""
     root = _memory_disk() / f"trainflow-simulation-{os.getpid()}"
     level = logging.root.manager.disable
-    with ExitStack() as around:
-        around.enter_context(patch.object(os, "urandom", Random(f"names {seed}").randbytes))
-        around.enter_context(patch.object(os, "fsync", lambda _descriptor: None))
-        around.callback(shutil.rmtree, root, ignore_errors=True)
-        around.callback(logging.disable, level)
-        logging.disable(logging.CRITICAL)
-        yield Project(root, Home(root / ".trainflow"))
+    logging.disable(logging.CRITICAL)
+    here = [(os, "urandom", Random(f"names {seed}").randbytes), (os, "fsync", _not_now)]
+    try:
+        with _replaced(here):
+            yield Project(root, Home(root / ".trainflow"))
+    finally:
+        logging.disable(level)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _not_now(_descriptor: int) -> None:
+    return None
 
 
 @contextmanager
 def reached_by_processes(world: Reached) -> Iterator[None]:
     """Behind every URL is what the world has."""
     listings = probe.SharedListings(max_age_seconds=0)
-    with ExitStack() as around:
-        _replace(around, stores.open_store, lambda _url, **_options: world.store_of(current()))
-        _replace(around, storage.open_storage, lambda _path, _options, _root: world.table)
-        _replace(around, partition._listings, lambda: listings)
+    simulated: dict[Callable[..., Any], Callable[..., Any]] = {
+        stores.open_store: lambda _url, **_options: world.store_of(current()),
+        storage.open_storage: lambda _path, _options, _root: world.table,
+        partition._listings: lambda: listings,
+    }
+    everywhere = [
+        (module, real.__name__, instead)
+        for real, instead in simulated.items()
+        for module in _modules_with(real, len(sys.modules))
+    ]
+    with _replaced(everywhere):
         yield
 
 
-def _replace(around: ExitStack, real: Callable[..., Any], simulated: Callable[..., Any]) -> None:
-    """Everywhere in the product."""
-    for module in [module for name, module in sys.modules.items() if name.startswith("trainflow.")]:
-        if vars(module).get(real.__name__) is real:
-            around.enter_context(patch.object(module, real.__name__, simulated))
+@lru_cache(maxsize=32)
+def _modules_with(real: Callable[..., Any], _loaded: int) -> list[Any]:
+    """The modules of the product that know it."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("trainflow.")]
+    return [module for module in modules if vars(module).get(real.__name__) is real]
+
+
+@contextmanager
+def _replaced(places: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """(where, name, what is there meanwhile)"""
+    real = [(where, name, getattr(where, name)) for where, name, _ in places]
+    try:
+        for where, name, instead in places:
+            setattr(where, name, instead)
+        yield
+    finally:
+        for where, name, before in real:
+            setattr(where, name, before)
 
 
 def _memory_disk() -> Path:

@@ -106,6 +106,8 @@ class World:
         self._stalled: dict[int, int] = {}
         self._frozen: dict[int, datetime] = {}
         self._owners: dict[int, SimulatedEngine] = {}
+        #: unfinished runs, and the version of the database that has them
+        self._unfinished = (0, 0), 0
         self.new_database()
 
     # -- the control plane -----------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class World:
 
     def is_frozen(self, engine: SimulatedEngine) -> bool:
         """Does it stand still?"""
-        until = self._frozen.get(engine.number)
+        until = self._frozen.get(engine.number) if self._frozen else None
         return until is not None and until > self.clock.now()
 
     def thaw(self) -> None:
@@ -166,7 +168,7 @@ class World:
         self._stalled[process.work.pid] = steps
 
     def _is_stalled(self, process: Process) -> bool:
-        left = self._stalled.get(process.work.pid, 0) - 1
+        left = self._stalled.get(process.work.pid, 0) - 1 if self._stalled else -1
         if left >= 0:
             self._stalled[process.work.pid] = left
         return left >= 0
@@ -259,8 +261,11 @@ class World:
     @property
     def unfinished_runs(self) -> int:
         """Runs that are queued or running."""
-        [(count,)] = self.database.rows("SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running')")
-        return int(count)
+        version, count = self._unfinished
+        if version != self.database.version:
+            [(count,)] = self.database.rows("SELECT count(*) FROM dag_run WHERE state IN ('queued', 'running')")
+            self._unfinished = self.database.version, count
+        return count
 
     @property
     def complete(self) -> bool:
@@ -274,10 +279,7 @@ class World:
         chains = self.ledger.chains
         if self.scene.keep is None and any(self.ledger.stands_on_undone(key) for key in chains):
             return False
-        return all(
-            chains[key].edge == self.pipeline.goal(dag_id) or self._goes_no_further(key)
-            for dag_id, key in self.pipeline.chains.items()
-        )
+        return all(chains[key].edge == goal or self._goes_no_further(key) for key, goal in self.pipeline.goals.items())
 
     def _goes_no_further(self, key: ChainKey) -> bool:
         """Whether a chain has passed its base, which has stepped over the rest."""
@@ -329,22 +331,24 @@ class World:
             moves.append(Move("world", self.start_engine))
         for engine in living:
             if not self.is_frozen(engine):
-                moves += self._moves_of(engine, far)
+                self._add_moves_of(engine, moves, far)
         nobody = not self.up
-        for process in self.running:
-            if not self._is_stalled(process) and not (nobody and process.waits_for_answer):
-                moves.append(Move(process.name, partial(process.step, self)))
-        return moves
+        ready = [process for process in self.running if not self._is_stalled(process)]
+        return moves + [
+            Move(process.name, partial(process.step, self))
+            for process in ready
+            if not (nobody and process.waits_for_answer)
+        ]
 
-    def _moves_of(self, engine: SimulatedEngine, far: bool) -> list[Move]:
-        who = f"engine {engine.number}"
-        moves = [Move(who, partial(self._guarded, engine, partial(engine.step, far=far)))] if engine.ready else []
-        if not engine.is_up:
-            return moves
-        loop = engine.triggerer.loop
-        reports = [partial(self._notice, engine, key) for key in engine.executor.has_ended]
-        events = [partial(self._fire, engine, number) for number in (loop.over if loop else ())]
-        return moves + [Move(who, partial(self._guarded, engine, run)) for run in [*reports, *events]]
+    def _add_moves_of(self, engine: SimulatedEngine, moves: list[Move], far: bool) -> None:
+        runs: list[Callable[[], str]] = []
+        if engine.ready:
+            runs.append(partial(engine.step, far=far))
+        if engine.is_up:
+            loop = engine.triggerer.loop
+            runs += [partial(self._notice, engine, key) for key in engine.executor.has_ended]
+            runs += [partial(self._fire, engine, number) for number in (loop.over if loop else ())]
+        moves += [Move(f"engine {engine.number}", partial(self._guarded, engine, run)) for run in runs]
 
     def person_could_begin(self) -> bool:
         """A person sees that nothing is under way although there is something to train on."""
