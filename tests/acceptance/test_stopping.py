@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, two terminals, an engine that dies while it trains: nothing is lost, nothing is done twice."""
+"""Ctrl-C, SIGTERM, a terminal that is closed, two terminals, an engine that dies while it trains: nothing is lost, nothing is done twice."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def beginnings(project: LiveProject) -> list[tuple[str, str]]:
     return [(words[2], words[4]) for words in project.journal() if words[0] == "begins"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_told_to_stop_once_it_stops_in_good_order_and_the_next_start_goes_on(
     tiny: LiveProject, number: signal.Signals
 ) -> None:

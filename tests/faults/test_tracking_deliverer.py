@@ -48,6 +48,44 @@ from trainflow.tracking.deliverer import main
 main(sys.argv[1:])
 """
 
+#: the deliverer, killed by SIGKILL in the middle of making the store
+DIES_WHILE_IT_MAKES_THE_STORE = """
+import os, signal, sys
+from alembic.runtime.migration import MigrationContext
+run = MigrationContext.run_migrations
+def run_some_and_die(self, **kwargs):
+    steps = self._migrations_fn
+    def some(*arguments):
+        for number, step in enumerate(steps(*arguments)):
+            if number == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield step
+    self._migrations_fn = some
+    run(self, **kwargs)
+MigrationContext.run_migrations = run_some_and_die
+from trainflow.tracking.deliverer import main
+main(sys.argv[1:])
+"""
+
+
+def test_killed_while_it_makes_the_store_the_next_one_makes_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
+    command = (sys.executable, "-W", "ignore", "-c", DIES_WHILE_IT_MAKES_THE_STORE)
+    dying = Courier.start(where, log_file=log, command=command)
+    with pytest.raises(DelivererLost, match="ended with exit code -9"):
+        dying.deliver(1, STARTED)
+    dying.close()
+    assert not home.mlflow_database.exists()
+
+    courier = Courier.start(where, log_file=log)
+    answers = [courier.deliver(1, STARTED), courier.deliver(2, FINISHED)]
+    assert courier.close() == 0
+    assert all(isinstance(answer, Delivered) for answer in answers), answers
+    assert len(_run_keys(home)) == 2
+    assert not list(home.mlflow_database.parent.glob("*.making*"))
+    assert log.read_text() == ""
+
 
 def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")

@@ -43,6 +43,9 @@ def mlflow(
     project.home.create()
     log = project.home.path / "logs" / "mlflow.log"
     typer.echo(f"MLflow is starting … (log: {log})", err=True)
+    if command.make_store is not None and (code := _start(command.make_store, {}, log).wait()) != 0:
+        typer.echo(f"MLflow's store could not be made (exit code {code}):\n{_last_words(log)}", err=True)
+        return EXIT_FAILED
     process = _start(command.argv, command.environment, log)
     try:
         if _listening(process, host, port):

@@ -355,8 +355,11 @@ class Engine:
 
     @contextmanager
     def stopping_on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the engine to stop."""
-        before = {number: signal.signal(number, self.request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        """SIGINT and SIGTERM ask the engine to stop, and so does a terminal that is closed (SIGHUP; not under nohup)."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self.request_stop) for number in numbers}
         try:
             yield
         finally:

@@ -12,8 +12,8 @@ A chain is a registered model too; a promotion is a version of it and the alias 
 Invariants:
 - A delivery is self-contained and idempotent: again, late, after another one, after a kill between any two calls, after
   the metadata database was lost: one MLflow run a DagRun, no point twice, no param written twice, heads never go back.
-- Only `mirror`, `registry` and the process of `deliverer` import MLflow. The deliverer never sees the metadata
-  database.
+- Only `mirror`, `registry`, `own_store` and the process of `deliverer` import MLflow. The deliverer never sees the
+  metadata database.
 - A failure is an answer with a reason, never an exception in the engine.
 - What user code logs through MLFLOW_RUN_ID stays: our metrics have prefixes, params that exist are left alone.
 

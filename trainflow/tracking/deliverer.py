@@ -7,15 +7,12 @@ engine's lock has to pay for it. It never sees the metadata database; what it is
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -25,6 +22,7 @@ from trainflow.errors import ProtocolError
 from trainflow.messages.frames import receive, send
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
+from trainflow.tracking.own_store import exclusive, make_own_store, quiet_mlflow
 
 if TYPE_CHECKING:
     from trainflow.tracking.mirror import Mirrored
@@ -118,7 +116,7 @@ def serve(connection: socket.socket, clock: Clock) -> None:
     target = decoder.decode(first)
     if not isinstance(target, Open):
         raise ProtocolError(f"the first frame to a deliverer must be Open, not {type(target).__name__}")
-    with _exclusive(target.lock_file):
+    with exclusive(target.lock_file):
         desk = Desk(lambda: open_mirror(target), clock)
         while (frame := receive(connection)) is not None:
             request = decoder.decode(frame)
@@ -127,29 +125,18 @@ def serve(connection: socket.socket, clock: Clock) -> None:
             send(connection, msgspec.json.encode(desk.answer(request)))
 
 
-@contextlib.contextmanager
-def _exclusive(lock_file: str | None) -> Iterator[None]:
-    """Wait for a predecessor whose engine was killed: it ends after the delivery in its hands."""
-    if lock_file is None:
-        yield
-        return
-    Path(lock_file).parent.mkdir(parents=True, exist_ok=True)
-    with open(lock_file, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def open_mirror(target: Open) -> Applies:
-    """Import MLflow and open its store; a SQLite store that is not there is made (about a second, once)."""
+    """Import MLflow and open its store; the home's own is made when it is not there (seconds, once)."""
     os.environ.update(HTTP_ENVIRONMENT)
     from mlflow.tracking.client import MlflowClient
 
     from trainflow.tracking.mirror import Mirror
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    quiet_mlflow()
     if "://" in target.tracking_uri and not target.tracking_uri.startswith(("http:", "https:")):
         _one_attempt_to_connect()
+    if target.artifact_root is not None:  # the home's own
+        make_own_store(target.tracking_uri, target.artifact_root)
     return Mirror(MlflowClient(tracking_uri=target.tracking_uri), target.artifact_root)
 
 

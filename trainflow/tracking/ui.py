@@ -22,6 +22,9 @@ class ServerCommand:
     argv: list[str]
     environment: dict[str, str]
     url: str
+    #: what makes the home's own store first, None when it is another's: a server that is stopped while it makes one
+    #: leaves half of it behind
+    make_store: list[str] | None = None
 
 
 def tracking_uri(settings: TrackingSettings, home: Home) -> str:
@@ -56,7 +59,12 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
         # instead of 2 and 0.5
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    return ServerCommand(argv, environment, server_url(host, port))
+    own = target(settings, home)
+    make = None
+    if own.artifact_root is not None and own.lock_file is not None and not home.mlflow_database.exists():
+        arguments = [own.tracking_uri, own.artifact_root, own.lock_file]
+        make = [sys.executable, "-P", "-m", "trainflow.tracking.own_store", *arguments]
+    return ServerCommand(argv, environment, server_url(host, port), make)
 
 
 def server_url(host: str, port: int) -> str:
