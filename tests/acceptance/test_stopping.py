@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a terminal that is closed, two terminals, an engine that dies while it trains: nothing is lost, nothing is done twice."""
+"""Ctrl-C, SIGTERM, a closed terminal, two terminals, an engine that dies: nothing is lost, nothing is done twice."""
 
 from __future__ import annotations
 

@@ -355,7 +355,7 @@ class Engine:
 
     @contextmanager
     def stopping_on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the engine to stop, and so does a terminal that is closed (SIGHUP; not under nohup)."""
+        """SIGINT and SIGTERM ask the engine to stop, and so does a terminal that is closed (SIGHUP, but for nohup)."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
