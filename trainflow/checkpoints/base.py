@@ -13,6 +13,7 @@ has rewound or pruned meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.state import ChainState
+    from trainflow.checkpoints.store import Store
 
 #: so many checkpoints of the base are offered to a split; the last one allowed is always among them
 MOST = 32
@@ -37,7 +40,7 @@ class BaseChain(msgspec.Struct, frozen=True):
 
     #: the number of its newest entry
     sequence: int
-    #: the exclusive end of what was trained or skipped; None: nothing yet
+    #: the exclusive end of what was trained or skipped, by it or by who it starts from; None: nothing yet
     edge: datetime | None
     #: not pruned, in the order of their sequence; those a rewind left behind included
     kept: list[CheckpointSummary]
@@ -61,22 +64,41 @@ class BaseChain(msgspec.Struct, frozen=True):
         return Base(summary.id, summary.sequence, summary.watermark, lies_in)
 
 
-def base_chain(ledger: Ledger, watermark: datetime | None, pin: Pin | None = None) -> BaseChain:
+def base_chain(
+    ledger: Ledger, watermark: datetime | None, pin: Pin | None = None, through: Sequence[ChainKey] = ()
+) -> BaseChain:
     """The base's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
 
-    A base that has to go back itself is taken as it will be then. Raises LedgerCorrupt, StoreFailure.
+    A base that has to go back itself is taken as it will be then. `through`: see InitFrom. Raises LedgerCorrupt,
+    StoreFailure.
     """
     from trainflow.checkpoints.undone import as_it_will_be
 
     state = as_it_will_be(ledger)
+    edge = _passed(ledger.store, state, through)
     reaches = any(each.on_line and watermark is not None and each.watermark <= watermark for each in state.recent)
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
     kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept_in(state)
     if not isinstance(state.start, Fork):
-        return BaseChain(state.sequence, state.edge, kept, state.promoted)
+        return BaseChain(state.sequence, edge, kept, state.promoted)
     kept = [_fork_point(state.start), *kept]
-    return BaseChain(state.sequence, state.edge, kept, state.promoted, state.start.origin.chain)
+    return BaseChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
+
+
+def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
+    """The exclusive end of what a chain has trained or skipped, and of what it never can train, since the stage it
+    starts from has stepped over it: so far nobody need wait for it."""
+    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.undone import as_it_will_be
+
+    if not through:
+        return state.edge
+    base = as_it_will_be(Ledger(store, through[0]))
+    if base.watermark is not None and (state.edge is None or state.edge < base.watermark):
+        return state.edge
+    ends = (state.edge, _passed(store, base, through[1:]))
+    return max((end for end in ends if end is not None), default=None)
 
 
 def _fork_point(fork: Fork) -> CheckpointSummary:

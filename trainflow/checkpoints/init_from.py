@@ -16,14 +16,16 @@ class InitFrom(msgspec.Struct, frozen=True, omit_defaults=True):
     """A stage's base: the chain whose checkpoints its runs start from.
 
     `once`: only the first run does, and the stage goes on from its own checkpoints. `feedback`: the base comes after
-    this stage in a circle, so that day D starts from the base's day D-1. `checkpoint_id`: this one, and no other.
-    `alias`: the promotion that is meant (None: the newest, whatever its alias).
+    this stage in a circle, so that day D starts from the base's day D-1; `through`: the base's own base in that circle,
+    the base of that, and so on, as far as each trains on what the next one has. `checkpoint_id`: this one, and no
+    other. `alias`: the promotion that is meant (None: the newest, whatever its alias).
     """
 
     chain: ChainKey
     at: At = "latest"
     once: bool = False
     feedback: bool = False
+    through: tuple[ChainKey, ...] = ()
     checkpoint_id: str | None = None
     alias: str | None = None
 

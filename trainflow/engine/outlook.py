@@ -51,7 +51,7 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     state, init = as_it_will_be(ledger), chain.init_from
     if init is None or (init.once and (state.head or state.start)):
         return Outlook(state.watermark, begun=True)
-    base = base_chain(Ledger(ledger.store, init.chain), state.watermark)
+    base = base_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
     choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
     if isinstance(choice, Wait | Refusal):
         return Outlook(state.watermark, waits=choice.reason)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 XCOM_MORE = "more"
 #: the head once this run's split is passed: committed, or stepped over
 XCOM_PASSED = "passed"
+#: this run's split was stepped over
+XCOM_SKIPPED = "skipped"
 
 
 class CommitCheckpointOperator(SplitOperator):
@@ -61,7 +63,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     XComs of a stage that starts from a base: `more` says whether there is more to start from, so that it triggers
     itself; `passed` names the head, also when the split was skipped (None: the chain was rewound), and in a circle the
-    stage that waits for this one is triggered with it.
+    stage that waits for this one is triggered with it; `skipped` is true when the split was skipped.
 
     Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri", "promoted"}; None when a gate skipped
     the split or rewound the chain (XCom `gate` says which).
@@ -110,7 +112,8 @@ class CommitCheckpointOperator(SplitOperator):
         tell_moved(ledger, ledger.state(), ti)
         # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
         self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
-        self._tell_passed(head, (head.id, head.sequence) if isinstance(done, Skip) else None, ti)
+        skipped = isinstance(done, Skip)
+        self._tell_passed(head, (head.id, head.sequence) if skipped else None, ti, skipped=skipped)
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=True)
         return None
@@ -156,10 +159,13 @@ class CommitCheckpointOperator(SplitOperator):
             ti.xcom_push(XCOM_MORE, trained is None or head.goes_on(trained))
 
     @staticmethod
-    def _tell_passed(head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance) -> None:
+    def _tell_passed(
+        head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance, *, skipped: bool = False
+    ) -> None:
         if head.base is not None or head.again_before is not None:
             named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
             ti.xcom_push(XCOM_PASSED, named)
+            ti.xcom_push(XCOM_SKIPPED, skipped)
 
     def _promoted(self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance) -> list[str]:
         """The aliases that the checkpoint has got; somebody is told of each."""

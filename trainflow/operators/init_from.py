@@ -11,7 +11,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.init_from import At, InitFrom, Pin
 from trainflow.errors import InputError
 
-KEYS = ("pipeline", "stage", "branch", "at", "once", "feedback", "alias")
+KEYS = ("pipeline", "stage", "branch", "at", "once", "feedback", "through", "alias")
 
 
 def parse_init_from(value: Any, own: ChainKey) -> InitFrom:
@@ -73,11 +73,13 @@ def _declared(value: Mapping[str, Any], own: ChainKey) -> InitFrom:
         raise InputError(f"init_from.at={at!r}: it is one of {', '.join(get_args(At))}")
     if once and at == "same_watermark":
         raise InputError("init_from: 'once' starts from the newest checkpoint: at is latest or promoted")
+    branch = value.get("branch") or (own.branch if pipeline == own.pipeline else "main")
     return InitFrom(
-        _chain(pipeline, stage, value.get("branch") or (own.branch if pipeline == own.pipeline else "main")),
+        _chain(pipeline, stage, branch),
         at,
         once=once,
         feedback=bool(value.get("feedback", False)),
+        through=tuple(_chain(pipeline, each, branch) for each in value.get("through") or ()),
         alias=value.get("alias"),
     )
 

@@ -14,6 +14,7 @@ from trainflow.counting import counted
 from trainflow.errors import InputError, RescheduleException, SampleCheckFailed, SampleGap, SkipException
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
+from trainflow.operators.author import author_of
 from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST, handover
@@ -27,13 +28,15 @@ from trainflow.samples.spec import Samples, SplitLimits
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.samples.pace import Experience
-    from trainflow.samples.split import Split
+    from trainflow.samples.split import Hole, Split
 
 Mode = Literal["backfill", "latest"]
 MODES = ("backfill", "latest")
 XCOM_CAUGHT_UP = "caught_up"
 #: the head of a chain that is caught up, for the stage that begins then; None: it has none, or waits for its base
 XCOM_TRAINED = "trained"
+#: what the base let the stage train on was stepped over, without a split after it
+XCOM_STEPPED_OVER = "stepped_over"
 #: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
 _RESCHEDULE_SECONDS = 5.0
 #: how long a backfill waits before it looks whether there still is something to wait for
@@ -61,6 +64,10 @@ class DataCheckerOperator(ChainOperator):
     A run whose conf says `{"repair": true}` trains the holes of the chain that have arrived, on top of the head, and
     ends skipped when there is none; what a gate or a person skipped stays out without `"skipped": true`.
 
+    `in_circle`: another stage of a circle waits for this one to pass what the base has trained on. Where all of that is
+    missing and the gap policy steps over it, the ledger gets a skip at once, and not with the next split, which would
+    never come; XCom `stepped_over` is true then.
+
     Returns the split, inline or - when it is large - by reference into the chain's store; both look the same to the
     operators that receive it.
     """
@@ -76,6 +83,7 @@ class DataCheckerOperator(ChainOperator):
         checkpoint: Any,
         limits: SplitLimits | None = None,
         mode: Mode = "backfill",
+        in_circle: bool = False,
         poke_interval: float | timedelta = 1.0,
         timeout: float | timedelta | None = None,
         storage_options: dict[str, Any] | None = None,
@@ -94,6 +102,7 @@ class DataCheckerOperator(ChainOperator):
         self.samples = samples
         self.limits = limits or SplitLimits()
         self.mode = mode
+        self.in_circle = in_circle
         self.poke_interval = poke_interval.total_seconds() if isinstance(poke_interval, timedelta) else poke_interval
         self.timeout = timeout
 
@@ -106,6 +115,8 @@ class DataCheckerOperator(ChainOperator):
 
         ti = context["ti"]
         head = self.head()
+        if self.in_circle:
+            ti.xcom_push(XCOM_STEPPED_OVER, False)
         reachable = with_options(self.samples, ti.settings)
         conf = context["dag_run"].conf
         if conf.get(CONF_REPAIR):
@@ -122,6 +133,8 @@ class DataCheckerOperator(ChainOperator):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):
             self._wait(ti, answer.partition_start, f"waits: {answer.reason}", answer.check_again_at)
+        if self.in_circle and answer.holes:
+            self._step_over(ti, head, answer.holes)
         if self.mode == "backfill" or answer.finished or answer.bounded:
             self._end(ti, head, answer.reason)
         awaited = answer.wait_for or after_watermark(self.samples, head.edge)
@@ -130,6 +143,21 @@ class DataCheckerOperator(ChainOperator):
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
         return self.execute(context)
+
+    def _step_over(self, ti: TaskInstance, head: Head, holes: Sequence[Hole]) -> None:
+        """Record it, once."""
+        from trainflow.checkpoints.skip import skip
+
+        ledger = self.open_ledger(head, ti)
+        edge = ledger.state().edge
+        for hole in holes:
+            start = hole.start if edge is None else max(hole.start, edge)
+            if start < hole.end:
+                skip(
+                    ledger, start, hole.end,
+                    expected_head=head.id, by=author_of(ti), now=ti.clock.now(), reason=hole.reason,
+                )  # fmt: skip
+        ti.xcom_push(XCOM_STEPPED_OVER, True)
 
     def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""

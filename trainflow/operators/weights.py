@@ -34,7 +34,7 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
     from trainflow.checkpoints.ledger import Ledger
 
     edge = head.skips[-1].end if head.skips else head.watermark
-    base = base_chain(Ledger(store, init.chain), head.watermark, pin)
+    base = base_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
     choice = choose_for(init, base, head.watermark, edge, samples, pin)
     if isinstance(choice, Refusal):
         raise FailException(choice.reason)

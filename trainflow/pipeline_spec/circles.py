@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainflow.checkpoints.gates import SKIP
 from trainflow.pipeline_spec.init_from_section import InitFromSection
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, suggest
@@ -25,6 +24,39 @@ def is_feedback(spec: PipelineSpec, name: str) -> bool:
     if base is None or init is None or init.once or not _comes_later(spec, base, name):
         return False
     return init.at in (None, "same_watermark") or name in _bases(spec, base)
+
+
+def circle_of(spec: PipelineSpec, name: str) -> list[str]:
+    """The stages of the circle that a stage is in, from it on, each before the one that starts from it; empty: it is in
+    none."""
+    bases = _bases(spec, name)
+    return [name, *reversed(bases[: bases.index(name)])] if name in bases else []
+
+
+def keeps_step(spec: PipelineSpec, name: str) -> bool:
+    """Whether a stage trains on what its base has trained on, up to there and no further."""
+    init = spec.stages[name].init_from
+    follows = init is not None and not init.once and init.at in (None, "same_watermark")
+    return follows and base_of(spec, name) is not None and not is_feedback(spec, name)
+
+
+def through(spec: PipelineSpec, name: str) -> list[str]:
+    """Of a stage that begins a circle: the stages behind its base whose skips the base cannot make up for."""
+    found, base = [], base_of(spec, name)
+    while base is not None and keeps_step(spec, base):
+        base = base_of(spec, base)
+        if base is None or base == name:
+            break
+        found.append(base)
+    return found
+
+
+def passes_to(spec: PipelineSpec, name: str) -> str | None:
+    """Of a stage that keeps step in a circle: the stage that goes on when this one has stepped over what the base let
+    it train on, since those in between have nothing to do then; None: it is in no circle."""
+    if not keeps_step(spec, name):
+        return None
+    return next((each for each in circle_of(spec, name)[1:] if not keeps_step(spec, each)), None)
 
 
 def wrong_bases(spec: PipelineSpec) -> Iterator[tuple[Location, str]]:
@@ -82,14 +114,6 @@ def _wrong_rounds(spec: PipelineSpec, first: str) -> Iterator[tuple[Location, st
             continue
         for key, problem in _wrong_samples(spec, first, name):
             yield (*at, "samples", key), problem
-        skips = [number for number, gate in enumerate(spec.stages[name].gates) if gate.otherwise == SKIP]
-        if skips and name != others[0]:
-            circle = ", ".join((first, *reversed(others[: others.index(first)])))
-            problem = (
-                f"stages {circle} are a circle: in the middle of one a split cannot be skipped, what comes after it "
-                "would wait for ever; gate it in the first stage or in the last"
-            )
-            yield (*at, "gates", skips[0], "otherwise"), problem
 
 
 def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[str, str]]:
@@ -99,8 +123,6 @@ def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[
         yield "start", f"after the start of stage {first!r}: nothing here would be trained up to there, and {waits}"
     elif begins.length % own.length or (begins.start - own.start) % own.length:
         yield "length", f"a partition of stage {first!r} may end inside one of stage {name!r}, and {waits}"
-    if own.gaps.then == SKIP and own.path != begins.path:
-        yield "gaps", f"other samples than those of stage {first!r}: where only these have a gap, {waits}; then: fail"
 
 
 def _never_begun(spec: PipelineSpec, base: str, circle: bool) -> str | None:

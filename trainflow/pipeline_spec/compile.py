@@ -16,15 +16,15 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.followers import Follower
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
-from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, CommitCheckpointOperator
+from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.python import PythonOperator
-from trainflow.operators.samples import XCOM_TRAINED, DataCheckerOperator
+from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.adopt_section import adopt_of
-from trainflow.pipeline_spec.circles import base_of, is_feedback
+from trainflow.pipeline_spec.circles import base_of, is_feedback, passes_to, through
 from trainflow.pipeline_spec.gates_section import gates_of, promotes_of
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.retention_section import policies_of
@@ -89,7 +89,7 @@ def _compile(stage: _Stage) -> DAG:
         max_active_runs=1,
     ) as dag:
         head = _checkpoint(stage)
-        split = _samples(spec, head)
+        split = _samples(stage, head)
         evaluated = _evaluate(spec, head, split)
         trained = _train(spec, head, split, evaluated)
         committed = _commit(stage, head, split, trained, evaluated)
@@ -97,6 +97,7 @@ def _compile(stage: _Stage) -> DAG:
         _after_commit(spec, head, committed)
         for follower in stage.followers:
             _next_stage(stage, follower, split, committed)
+        _pass_on(stage, split, committed)
     return dag
 
 
@@ -109,7 +110,9 @@ def _checkpoint(stage: _Stage) -> XComArg:
         branch=stage.pipeline.branch,
         store=spec.store.url if spec.store else None,
         storage_options=spec.store.storage_options if spec.store else None,
-        init_from=spec.init_from.as_argument(feedback=is_feedback(stage.pipeline, stage.name))
+        init_from=spec.init_from.as_argument(
+            feedback=is_feedback(stage.pipeline, stage.name), through=through(stage.pipeline, stage.name)
+        )
         if spec.init_from
         else None,
         adopt=adopt_of(spec.adopt) if spec.adopt else None,
@@ -123,14 +126,15 @@ def _checkpoint(stage: _Stage) -> XComArg:
     return operator.output
 
 
-def _samples(spec: StageSpec, head: XComArg) -> XComArg:
-    section = spec.samples
+def _samples(stage: _Stage, head: XComArg) -> XComArg:
+    spec, section = stage.spec, stage.spec.samples
     return DataCheckerOperator(
         task_id="samples",
         samples=samples_of(section),
         limits=limits_of(spec.split),
         checkpoint=head,
         mode=spec.mode,
+        in_circle=passes_to(stage.pipeline, stage.name) is not None,
         poke_interval=section.poke_interval,
         timeout=section.wait_timeout,
         **_attempts(spec, section),
@@ -219,6 +223,29 @@ def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XCom
         options = {"conf": {"init_from": caught_up}, "when": caught_up, "trigger_rule": TriggerRule.ALL_SKIPPED}
     TriggerDagRunOperator(
         task_id=f"next_{follower.name}", trigger_dag_id=follower.dag_id, **options, **_attempts(stage.spec)
+    )
+
+
+def _pass_on(stage: _Stage, split: XComArg, committed: XComArg) -> None:
+    """In a circle: have the next stage that has something to do go on when this one has stepped over all that its base
+    let it train on, by a decision (its direct follower knows without) or because it is missing."""
+    name = passes_to(stage.pipeline, stage.name)
+    if name is None:
+        return
+    waiting = _Stage(stage.pipeline, name, stage.pipeline.stages[name]).dag_id
+    if not (base_of(stage.pipeline, name) == stage.name and is_feedback(stage.pipeline, name)):
+        TriggerDagRunOperator(
+            task_id=f"skipped_{name}",
+            trigger_dag_id=waiting,
+            when=committed[XCOM_SKIPPED],
+            **_attempts(stage.spec),
+        )
+    TriggerDagRunOperator(
+        task_id=f"stepped_over_{name}",
+        trigger_dag_id=waiting,
+        when=split[XCOM_STEPPED_OVER],
+        trigger_rule=TriggerRule.ALL_SKIPPED,
+        **_attempts(stage.spec),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
@@ -50,12 +51,13 @@ class InitFromSection(Section):
             raise ValueError(str(error).removeprefix("init_from: ")) from None
         return self
 
-    def as_argument(self, *, feedback: bool = False) -> dict[str, Any] | str:
+    def as_argument(self, *, feedback: bool = False, through: Sequence[str] = ()) -> dict[str, Any] | str:
         """What CheckpointOperator takes as `init_from`."""
         if self.checkpoint is not None:
             return self.checkpoint
         given = self.model_dump(exclude_none=True, exclude_defaults=True)
-        return {**given, "feedback": True} if feedback else given
+        back = {"feedback": True, **({"through": list(through)} if through else {})}
+        return {**given, **back} if feedback else given
 
 
 def _text_as_section(value: Any) -> Any:

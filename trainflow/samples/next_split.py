@@ -55,6 +55,8 @@ class CaughtUp(msgspec.Struct, frozen=True):
     bounded: bool = False
     #: the partition whose arrival changes that, where it is not the next one
     wait_for: datetime | None = None
+    #: with `bounded`: what policy steps over up to the bound; the split that comes after it records it
+    holes: tuple[Hole, ...] = ()
 
 
 NextSplit = SplitFound | Waiting | CaughtUp
@@ -117,7 +119,7 @@ def decide(
             break
         if isinstance(found, SampleError):
             raise found
-        return found
+        return _with_holes(found, building, bounds) if isinstance(found, CaughtUp) and found.bounded else found
     if not building.taken:
         return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
     return SplitFound(building.split())
@@ -151,6 +153,14 @@ def _step(
     except (SampleCheckFailed, SampleUnreadable) as error:
         return error
     return content.end if building.take(content, limits) else CaughtUp(watermark, "a limit is reached")
+
+
+def _with_holes(found: CaughtUp, building: Building, bounds: Sequence[datetime]) -> CaughtUp:
+    """A gap may go on beyond the bound: what comes then is for later."""
+    length = length_of(building.samples)
+    last = building.start + max(0, (bounds[-1] - building.start) // length) * length
+    holes = [Hole(each.start, min(each.end, last), each.reason) for each in building.pending if each.start < last]
+    return msgspec.structs.replace(found, holes=tuple(holes))
 
 
 def _limit_with_lag(samples: Samples) -> datetime | None:

@@ -199,16 +199,6 @@ def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[
             "  b: {init_from: {stage: a}}\n",
             "4:11: samples.length: a partition of stage 'a' may end inside one of stage 'b', and stage 'a', which",
         ),
-        (
-            "  a: {init_from: {stage: b}}\n  b: {init_from: {stage: a}, samples: {path: 'b/{start:%Y-%m-%d}', "
-            "gaps: {then: skip}}}\n",
-            "12:74: stages.b.samples.gaps: other samples than those of stage 'a': where only these have a gap, stage",
-        ),
-        (
-            "  a: {init_from: {stage: c}}\n  b: {init_from: {stage: a}, gates: [{require: x > 0, otherwise: skip}]}\n"
-            "  c: {init_from: {stage: b}}\n",
-            "12:66: stages.b.gates[0].otherwise: stages a, b, c are a circle: in the middle of one a split cannot be",
-        ),
     ],
 )
 def test_what_cannot_be(stages: Stages, text: str, told: str) -> None:

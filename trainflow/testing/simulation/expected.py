@@ -24,6 +24,8 @@ class Expected(msgspec.Struct, frozen=True):
     least_quality: float | None = None
     #: None: it has no base
     base: BaseRule | None = None
+    #: where the checkpoints of that base lie
+    follows: str = ""
     #: partitions that are never stepped over
     no_holes: frozenset[int] = frozenset()
     #: what is published again is trained again

@@ -18,7 +18,7 @@ from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
 from trainflow.testing.simulation.database import SimulatedCrash
 from trainflow.testing.simulation.engine import SimulatedEngine
-from trainflow.testing.simulation.plan import Fault, FaultKind
+from trainflow.testing.simulation.plan import Fault, FaultKind, Shape
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.worker import Trouble
 from trainflow.testing.simulation.world import World
@@ -336,6 +336,15 @@ def _republish(world: World, choice: int) -> bool:
     return number is not None
 
 
+def _vanish(world: World, choice: int) -> bool:
+    """Not those that a stage ends with: what comes after the others tells that they are missing."""
+    last = world.table.size - (2 if world.scene.shape is Shape.LAGGED else 1)
+    number = _pick([each for each in sorted(world.table.arrived) if each < last], choice)
+    if number is not None:
+        world.table.vanish(number)
+    return number is not None
+
+
 def _late(world: World, choice: int) -> bool:
     number = _pick(sorted({*range(world.table.size)} - {*world.table.arrived, *world.arrivals}), choice)
     if number is not None:
@@ -405,6 +414,7 @@ _FAULTS: dict[FaultKind, Callable[[World, int], bool]] = {
     FaultKind.REPAIR: _repair,
     FaultKind.PROMOTE: _promote,
     FaultKind.REPUBLISH: _republish,
+    FaultKind.VANISH: _vanish,
     FaultKind.LATE: _late,
     FaultKind.UNREADABLE: _unreadable,
     FaultKind.CLOCK_FORWARD: _set_clock(timedelta(hours=1)),

@@ -201,7 +201,8 @@ class Invariants:
                 "SELECT count(*) FROM dag_run WHERE parent_id = ? AND parent_task_id = ?", change.id, task.task_id
             )
             # each checkpoint is followed by the next run, and by those of the stages that start from it
-            always = task.when is True or (task.task_id != "next" and task.trigger_rule == "all_success")
+            follows = task.task_id.startswith("next_") and task.trigger_rule == "all_success"
+            always = task.when is True or follows
             is_due = always and self._ledger.has_committed(change.name) and states["commit"] == "success"
             state = states[task.task_id]
             # one that was cleared may have triggered before

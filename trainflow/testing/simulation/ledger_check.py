@@ -146,7 +146,7 @@ class ChainCheck:
             raise Violation("exactly once", f"{entry['id']} says it ends at {entry['watermark']}, not {split['end']}")
         if unrecorded := set(self._skipped) - holes:
             raise Violation("skips are holes", f"{entry['id']} does not record {sorted(unrecorded)}, which was skipped")
-        if unreasonable := holes & self._expected.no_holes:
+        if unreasonable := (holes & self._expected.no_holes) - self._table.vanished:
             raise Violation("holes have a reason", f"{entry['id']} steps over {sorted(unreasonable)}")
         self._check_base(entry)
         line = Line(before.trained | trained, before.holes | holes, _time(entry["watermark"]))
@@ -242,8 +242,8 @@ class ChainCheck:
         if base is not None and (base.line.watermark is None or base.line.watermark > start):
             return False
         parent = base.entry["id"] if base is not None else None
-        everybody = self._everybody.values()
-        others = [each for each in everybody if not each.undone and each.entry["id"] not in self.kept]
+        everybody = [each for each in self._everybody.values() if not each.undone]
+        others = [each for each in everybody if each.entry["artifacts"]["path"].startswith(self._expected.follows)]
         after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
         return self.watermark is None or all(moment is not None and moment > start for moment in after)
 

@@ -70,11 +70,16 @@ class Pipeline:
             key: Expected(
                 least_quality=LEAST_QUALITY if scene.gate else None,
                 base=_BASES.get(scene.shape, {}).get(key.stage),
+                follows=self._base_of(key),
                 no_holes=frozenset(() if steps_over else scene.present),
                 replays=scene.republished == "replay",
             )
             for key in self.chains.values()
         }
+
+    def _base_of(self, key: ChainKey) -> str:
+        facts = next(each.chain for dag_id, each in self.documents.items() if self.chains.get(dag_id) == key)
+        return facts.init_from.chain.artifacts if facts and facts.init_from else ""
 
     def checker(self, dag_id: str) -> DataCheckerOperator:
         """What decides the splits of a DAG."""
@@ -128,6 +133,11 @@ _BASES: dict[Shape, dict[str, BaseRule]] = {
     Shape.DAILY: {"tune": BaseRule.REACHES_END},
     Shape.FAN: {"east": BaseRule.REACHES_END, "west": BaseRule.REACHES_END},
     Shape.FEEDBACK: {"first": BaseRule.AT_BEGINNING, "second": BaseRule.REACHES_END},
+    Shape.CIRCLE: {
+        "first": BaseRule.AT_BEGINNING,
+        "second": BaseRule.REACHES_END,
+        "third": BaseRule.REACHES_END,
+    },
     Shape.LAGGED: {"tune": BaseRule.ANY},
     Shape.PROMOTED: {"tune": BaseRule.PROMOTED},
 }
@@ -138,6 +148,11 @@ _SHAPES: dict[Shape, list[tuple[str, dict[str, Any] | None]]] = {
     Shape.DAILY: [("base", None), ("tune", {"stage": "base"})],
     Shape.FAN: [("base", None), ("east", {"stage": "base"}), ("west", {"stage": "base"})],
     Shape.FEEDBACK: [("first", {"stage": "second"}), ("second", {"stage": "first"})],
+    Shape.CIRCLE: [
+        ("first", {"stage": "third"}),
+        ("second", {"stage": "first"}),
+        ("third", {"stage": "second"}),
+    ],
     Shape.LAGGED: [("base", None), ("tune", {"stage": "base", "at": "latest"})],
     Shape.PROMOTED: [("base", None), ("tune", {"stage": "base", "at": "promoted"})],
 }

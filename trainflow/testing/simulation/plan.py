@@ -39,6 +39,7 @@ class FaultKind(StrEnum):
     REPAIR = "a person has holes repaired"
     PROMOTE = "a person promotes a checkpoint"
     REPUBLISH = "a partition is published again"
+    VANISH = "a partition is taken away"
     LATE = "a partition comes that nobody expected any more"
     UNREADABLE = "the samples cannot be read for a while"
     CLOCK_FORWARD = "the clock is set forward"
@@ -72,6 +73,7 @@ class Shape(StrEnum):
     DAILY = "every day the base, then a fine-tune"
     FAN = "one base feeds two fine-tunes"
     FEEDBACK = "the first stage goes on from the second"
+    CIRCLE = "three stages, of which the first goes on from the last"
     LAGGED = "a stage that lags behind goes on from the newest base"
     PROMOTED = "a fine-tune goes on from what was promoted"
 

@@ -34,6 +34,8 @@ class SampleTable:
         self.written: dict[int, tuple[float, int]] = {}
         #: those that ever were there
         self.seen: set[int] = set()
+        #: those that were taken away at some time
+        self.vanished: set[int] = set()
         self._folders: dict[str, list[StoredFile]] = {}
         #: so many listings are refused
         self.unreadable = 0
@@ -59,6 +61,13 @@ class SampleTable:
         content = f"{now.isoformat()} {self.version}"
         files = [StoredFile(name, 100, now, content) for name in _FILES]
         self._folders[f"{START + number * LENGTH:{_FOLDER}}"] = files
+
+    def vanish(self, number: int) -> None:
+        """Take a partition away."""
+        del self.arrived[number]
+        del self._folders[f"{START + number * LENGTH:{_FOLDER}}"]
+        self.vanished.add(number)
+        self.version += 1
 
     # -- what the product sees -------------------------------------------------------------------------------------
 

@@ -281,15 +281,18 @@ class World:
             return False
         return all(chains[key].edge == goal or self._goes_no_further(key) for key, goal in self.pipeline.goals.items())
 
-    def _goes_no_further(self, key: ChainKey) -> bool:
-        """Whether a chain has passed its base, which has stepped over the rest."""
+    def _goes_no_further(self, key: ChainKey, asked: frozenset[ChainKey] = frozenset()) -> bool:
+        """Whether a chain has passed its base, which has stepped over the rest or goes no further itself."""
+        if key in asked:
+            return False
         chain = self.ledger.chains[key]
         for document in self.pipeline.documents.values():
             facts = document.chain
             if facts and facts.init_from and ChainKey(facts.pipeline, facts.stage, facts.branch) == key:
                 base = self.ledger.chains[facts.init_from.chain]
                 behind = base.watermark is None or (chain.edge is not None and base.watermark <= chain.edge)
-                return base.edge == self.table.end and behind
+                ends = base.edge == self.table.end
+                return behind and (ends or self._goes_no_further(facts.init_from.chain, asked | {key}))
         return False
 
     @property
