@@ -201,8 +201,14 @@ CIRCLE = {
 
 def circle(made: Made, where: str, otherwise: str) -> LiveProject:
     """Two stages in a circle, of which one does not like what it makes of the second day."""
-    gate = f"{{require: bad < 1, otherwise: {otherwise}}}"
-    project = made(CIRCLE[where].replace("GATE", gate))
+    return disliking_the_second_day(made(CIRCLE[where].replace("GATE", GATE.replace("skip", otherwise))))
+
+
+GATE = "{require: bad < 1, otherwise: skip}"
+
+
+def disliking_the_second_day(project: LiveProject) -> LiveProject:
+    """Its training functions measure how bad a day is."""
     source = (project.root / "operators/tiny.py").read_text()
     bad = '"bad": float(ctx.split.partitions[0].start.day == 2)'
     project.write("operators/tiny.py", source.replace('{"loss": abs(weight)}', f'{{"loss": abs(weight), {bad}}}'))
@@ -263,6 +269,45 @@ def test_a_circle_goes_on_after_a_person_skips(made: Made) -> None:
     ended = project.run("resume", FILE, "--skip")
     assert ended.code == 0, ended.output
     assert_circle_stepped_over_the_second_day(project, "second")
+
+
+THREE = """\
+  first: {init_from: {stage: third}}
+  second: {init_from: {stage: first}MORE}
+  third: {init_from: {stage: second}}
+"""
+
+
+@pytest.mark.parametrize("otherwise", ["skip", "stop"])
+def test_a_circle_of_three_goes_on_after_a_skip_in_its_middle(made: Made, otherwise: str) -> None:
+    """The second stage has left the second day out, and the others have trained every day once."""
+    project = disliking_the_second_day(made(THREE.replace("MORE", f", gates: [{GATE.replace('skip', otherwise)}]")))
+    if otherwise == "stop":
+        assert project.start(FILE).code == 1
+        ended = project.run("resume", FILE, "--skip")
+        assert ended.code == 0, ended.output
+    else:
+        start(project)
+    seconds = [trained(project, "second", number) for number in range(3)]
+    assert seconds == [[0, 0], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2, 2, 3, 3]]
+    assert origins(project, "first")[:3] == [None, "third 1", "third 1"]
+    assert_audit_is_clean(project, 4, 3, 4)
+
+
+def test_a_circle_goes_on_when_a_day_vanishes_after_its_first_stage_has_trained_on_it(made: Made) -> None:
+    shared = ONE_A_RUN.replace("  checks:", "  gaps: {then: skip}\n  checks:")
+    project = made(THREE.replace("MORE", "").replace("third}}", "third}, params: {eats: 2}}"), shared)
+    source = (project.root / "operators/tiny.py").read_text()
+    eats = """\
+    if ctx.params.get("eats") == ctx.split.partitions[0].start.day:
+        (ROOT / "samples/2024-01-02").rename(ROOT / "away")
+    save(ctx.output)
+"""
+    project.write("operators/tiny.py", source.replace("    save(ctx.output)\n", eats))
+    start(project)
+    assert [len(project.checkpoints("tiny", stage)) for stage in ("first", "second", "third")] == [4, 3, 3]
+    assert origins(project, "first") == [None, "third 1", "third 1", "third 2"]
+    assert_audit_is_clean(project, 4, 3, 3)
 
 
 def test_a_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:

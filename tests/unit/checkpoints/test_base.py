@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from trainflow.checkpoints.base import MOST, BaseChain, Choice, FromNothing, Refusal, StartFrom, Wait, choose
+from trainflow.checkpoints.base import (
+    MOST,
+    BaseChain,
+    Choice,
+    FromNothing,
+    Refusal,
+    StartFrom,
+    Wait,
+    base_chain,
+    choose,
+)
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.init_from import InitFrom, Pin
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.skip import skip
 from trainflow.checkpoints.state import CheckpointSummary
-from trainflow.testing.chains import day
+from trainflow.testing.chains import ChainWriter, day
 
 BASE = ChainKey("model", "base")
 MAIN = ChainKey("model", "base", "elsewhere")
@@ -307,3 +322,39 @@ def test_a_branch_of_the_base_that_has_to_go_on_first(init: InitFrom, base: Base
 
 def test_a_run_may_be_told_to_start_where_the_base_was_forked() -> None:
     assert offered(choose(AHEAD, forked_at(2, 3), at(1), None, Pin(BASE, "f", 0))) == ["f"]
+
+
+# -- a circle of three: who begins it looks through its base -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "reaches"),
+    [
+        # (what was trained up to, what was skipped up to): nobody skipped
+        ((2, 2), (2, 2), 2),
+        ((2, 2), (1, 1), 1),
+        # what the second stepped over the third cannot make up for, once it has trained all that there is
+        ((1, 2), (1, 1), 2),
+        ((2, 3), (1, 1), 1),
+        ((1, 3), (1, 2), 3),
+        ((0, 2), (0, 0), 2),
+        ((0, 0), (0, 0), None),
+    ],
+)
+def test_who_begins_a_circle_waits_for_nothing_that_cannot_come(
+    tmp_path: Path, second: tuple[int, int], third: tuple[int, int], reaches: int | None
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    chains = []
+    for name, (trained, skipped) in (("second", second), ("third", third)):
+        writer = ChainWriter(store, tmp_path / name, ChainKey("model", name))
+        writer.commit_many(trained)
+        if skipped > trained:
+            head = writer.ledger.state().head
+            skip(
+                writer.ledger, day(trained), day(skipped),
+                expected_head=head.id if head else None, by=Author(), now=day(9), reason="gate",
+            )  # fmt: skip
+        chains.append(writer.chain)
+    base = base_chain(Ledger(store, chains[1]), None, through=chains[:1])
+    assert base.edge == at(reaches)

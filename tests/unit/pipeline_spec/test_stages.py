@@ -131,6 +131,34 @@ def test_a_stage_is_told_from_which_checkpoint(dags: Callable[[str], dict[str, D
     assert (plain.conf, plain.when) == (None, True)
 
 
+CIRCLE = "  a: {init_from: {stage: d}}\n  b: {init_from: {stage: a}}\n  c: {init_from: {stage: b}}\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "through", "skipped"),
+    [
+        # who is in between has nothing to do: what a stage steps over, the first one is told
+        ("  d: {init_from: {stage: c}}\n", ["c", "b"], {"b": "a", "c": "a", "d": None}),
+        # the newest of c is there all the same
+        ("  d: {init_from: {stage: c, at: latest}}\n", [], {"b": "d", "c": "d", "d": None}),
+    ],
+)
+def test_in_a_circle_what_a_stage_steps_over_is_told_to_who_goes_on(
+    dags: Callable[[str], dict[str, DAG]], last: str, through: list[str], skipped: dict[str, str | None]
+) -> None:
+    found = dags(CIRCLE + last)
+    init = document(found["m.a"]).chain.init_from  # type: ignore[union-attr]
+    assert init is not None
+    assert [key.stage for key in init.through] == through
+    told = {
+        name: next((key.removeprefix("skipped_") for key in triggers(found[f"m.{name}"]) if "skipped_" in key), None)
+        for name in skipped
+    }
+    assert told == skipped
+    circle = [found[f"m.{name}"].get_task("samples").in_circle for name in "abcd"]  # type: ignore[attr-defined]
+    assert circle == [False, True, True, bool(through)]
+
+
 def document(dag: DAG) -> DagDocument:
     return to_document(dag)
 
