@@ -278,7 +278,7 @@ OPTIONS = {"max_active_runs": 1, "default_args": {"retries": 2, "retry_delay": t
 
 def chain(stage, init_from=None):
     head = CheckpointOperator(pipeline="m", stage=stage, init_from=init_from).output
-    split = DataCheckerOperator(samples=DAYS, checkpoint=head).output
+    split = DataCheckerOperator(samples=DAYS, checkpoint=head, in_circle=stage == "forth").output
     trained = TrainOperator(function="json:loads", checkpoint=head, split=split).output
     return head, split, CommitCheckpointOperator(checkpoint=head, split=split, trained=trained).output
 
@@ -316,6 +316,11 @@ for stage, init_from in {
         other = {"back": "forth", "forth": "back"}.get(stage)
         if other:
             tell(other, committed["passed"] if other == "back" else committed)
+        if stage == "forth":
+            TriggerDagRunOperator(
+                task_id="stepped_over_back", trigger_dag_id="m.back", when=split["stepped_over"],
+                trigger_rule="all_skipped",
+            )
 
 with DAG("m.once", **OPTIONS):
     head, split, committed = chain("once", {"stage": "base", "once": True})
