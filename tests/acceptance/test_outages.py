@@ -113,7 +113,7 @@ def test_an_mlflow_that_never_answers_delays_nobody_who_has_had_enough(mirrored:
         assert_trained_exactly_once(mirrored, days=6)
         running.wait_for_output("deliveries to MLflow")
         running.control_c()
-        ended = running.wait(30)
+        ended = running.wait()
     assert "deliveries wait" in ended.output
     assert ended.code == 0, ended.output
     mirrored.wait_until_quiet()

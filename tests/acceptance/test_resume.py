@@ -252,7 +252,7 @@ def test_told_to_stop_the_engine_lets_it_save_and_any_other_host_goes_on(
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     running.signal(signal.SIGTERM)
-    ended = running.wait(30)
+    ended = running.wait()
     assert ended.code == 130, ended.output
     assert not attempt.alive
     kept.wait_until_quiet()
@@ -275,7 +275,7 @@ def test_who_does_not_stop_within_the_grace_falls_back_to_its_last_save(
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     running.signal(signal.SIGTERM)
-    ended = running.wait(30)
+    ended = running.wait()
     assert ended.code == 130, ended.output
     assert not attempt.alive
     assert ("did not stop in time: killed" in kept.engine_log()) == (kind == "deaf")
@@ -321,7 +321,7 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_the_split_anew(
     saved = sorted(path.name for path in partials(kept).glob("*/*"))
     run = json.loads(kept.run("runs", "list", NAME, "--json").output)[-1]["run_id"]
     assert kept.run("runs", "cancel", NAME, run).code == 0
-    ended = running.wait(30)
+    ended = running.wait()
     assert ended.code == 1, ended.output
     kept.wait_until_quiet()
     assert not attempt.alive

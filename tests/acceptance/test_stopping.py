@@ -65,7 +65,7 @@ def test_told_to_stop_once_it_stops_in_good_order_and_the_next_start_goes_on(
         running.control_c()
     else:
         running.signal(number)
-    ended = running.wait(30)
+    ended = running.wait()
 
     assert ended.code == 130, ended.output
     assert "the next start goes on from here" in ended.output
@@ -92,7 +92,7 @@ def test_told_to_stop_twice_it_stops_at_once(tiny: LiveProject) -> None:
     wait_for(lambda: "stopping attempt" in tiny.engine_log(), "the attempt to be told")
     assert attempt.alive
     running.control_c()
-    ended = running.wait(30)
+    ended = running.wait()
 
     assert ended.code == 130, ended.output
     tiny.wait_until_quiet()
@@ -108,7 +108,7 @@ def test_a_stop_while_the_file_is_read_is_heard(tiny: LiveProject) -> None:
     running = tiny.begin_start("pipelines/slow.py")
     wait_for(lambda: ["reads"] in tiny.journal(), lambda: running.output)
     running.control_c()
-    assert running.wait(30).code == 130
+    assert running.wait().code == 130
     release(tiny, "reading")
     tiny.wait_until_quiet()
 
@@ -193,7 +193,7 @@ def test_ctrl_c_in_the_terminal_that_follows_leaves_the_engine_alone(tiny: LiveP
     follower.wait_for_output("following it")
     wait_for(lambda: "follower" in service_kinds(tiny), "the follower to be known")
     follower.control_c()
-    ended = follower.wait(30)
+    ended = follower.wait()
     assert ended.code == 130, ended.output
     assert "the engine goes on" in ended.output
     release(tiny)
@@ -226,7 +226,7 @@ def test_in_the_background_and_stopped(tiny: LiveProject) -> None:
     release(tiny)
 
     assert tiny.start(FILE, "--detach").code == 0
-    tiny.wait_until_quiet(seconds=60)
+    tiny.wait_until_quiet()
     assert_trained_exactly_once(tiny, DAYS)
 
 

@@ -55,7 +55,7 @@ def commit_and_die(tmp_path: Path) -> Callable[[LocalStore, CommitRequest, str],
         file = tmp_path / "request.json"
         file.write_bytes(msgspec.json.encode(request))
         command = [sys.executable, "-c", WORKER, str(store.root), str(file), last]
-        worker = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        worker = subprocess.run(command, capture_output=True, check=False, timeout=240)
         assert worker.returncode == -signal.SIGKILL, worker.stderr.decode()
 
     return run

@@ -108,7 +108,7 @@ def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery
 
 def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tmp_path: Path) -> None:
     courier = Courier.start(Open("http://me:geheim@127.0.0.1:1"), log_file=tmp_path / "log")
-    first, second = courier.deliver(1, STARTED), courier.deliver(2, FINISHED, timeout_seconds=2)
+    first, second = courier.deliver(1, STARTED), courier.deliver(2, FINISHED, timeout_seconds=30)
     courier.close()
     assert isinstance(first, NotDelivered)
     assert first.retry

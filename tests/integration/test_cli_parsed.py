@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from trainflow.errors import InputError
 from trainflow.serialization.document import decode
 from trainflow.settings.model import DagProcessorSettings, Settings
 from trainflow.settings.project import Project
+from trainflow.testing.processes import wait_for
 
 WriteProject = Callable[[dict[str, str]], Project]
 
@@ -92,7 +92,9 @@ def test_what_is_wrong_is_said(write_project: WriteProject, source: str, said: s
 
 
 @pytest.mark.slow
-def test_a_file_that_hangs_is_ended_with_all_it_started(write_project: WriteProject, tmp_path: Path) -> None:
+def test_a_file_that_hangs_is_ended_with_all_it_started(
+    write_project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = tmp_path / "pids"
     project = write_project(
         {
@@ -104,14 +106,26 @@ time.sleep(600)
 """
         }
     )
-    began = time.monotonic()
+
+    class UpWhenItHangs(subprocess.Popen[bytes]):
+        """Its time is up as soon as it hangs."""
+
+        def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
+            assert timeout == 6.0
+            while True:
+                try:
+                    return super().communicate(input, timeout=0.02)
+                except subprocess.TimeoutExpired:
+                    input = None  # it has got that
+                    if pids.exists() and len(pids.read_text().split()) == 2:
+                        raise
+
+    monkeypatch.setattr(subprocess, "Popen", UpWhenItHangs)
     with pytest.raises(InputError, match="took longer than 6 s: a pipeline file must only describe"):
         read(project, seconds=6.0)
 
     parent, child = map(int, pids.read_text().split())
-    while _is_running(parent) or _is_running(child):  # SIGKILL takes its time
-        assert time.monotonic() - began < 60
-        os.sched_yield()
+    wait_for(lambda: not _is_running(parent) and not _is_running(child), "what was killed to end")
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def test_twenty_runs_never_overlap(write_project: WriteProject) -> None:
     with embedded(write_project({"pipelines/p.py": CHAIN})) as engine:
         assert engine.load() is None
         first = engine.trigger("chain", {"n": 1})
-        engine.until(lambda: len(engine.runs("chain")) == 20 and engine.runs("chain")[-1].state == "success")
+        engine.until(lambda: engine.reached("chain", 20))
         runs = engine.runs("chain")
     assert [run.number for run in runs] == list(range(1, 21))
     assert {run.state for run in runs} == {"success"}
@@ -79,7 +79,7 @@ def test_two_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_pro
     with embedded(write_project({"pipelines/p.py": SOAK})) as engine:
         assert engine.load() is None
         engine.trigger("soak", {"n": 1})
-        engine.until(lambda: len(engine.runs("soak")) == 200 and engine.runs("soak")[-1].state == "success")
+        engine.until(lambda: engine.reached("soak", 200))
         assert {run.state for run in engine.runs("soak")} == {"success"}
         assert [run.state for run in engine.runs("stage")] == ["success"] * 200
         # each waited twice and resumed twice, in one attempt

@@ -412,7 +412,7 @@ class TestLock:
                     lost.append(1)
                 else:
                     won.append(1)
-                    done.wait(30)
+                    done.wait(100)
                 if len(lost) == 7:
                     done.set()
 

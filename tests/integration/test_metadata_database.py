@@ -315,7 +315,7 @@ class TestOnPostgres:
             def work(connection: Connection) -> None:
                 add_to(one)(connection)
                 if meet.pop(one, False):
-                    barrier.wait(10)
+                    barrier.wait(100)
                 add_to(other)(connection)
 
             return work
@@ -347,7 +347,7 @@ class TestOnPostgres:
             there = connection.execute(select(POOL.c.name).where(POOL.c.name == "new")).one_or_none() is not None
             seen.append(there)
             if len(seen) <= 2:
-                barrier.wait(10)
+                barrier.wait(100)
             if not there:
                 connection.execute(insert(POOL).values(name="new", slots=7, include_deferred=False))
 

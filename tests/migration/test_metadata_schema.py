@@ -183,7 +183,7 @@ def test_several_processes_may_do_it_at_once(new_database: NewDatabase, old: boo
     processes = [context.Process(target=_ensure, args=(url, barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [schema.HEAD] * 4
+    assert [results.get(timeout=240) for _ in processes] == [schema.HEAD] * 4
     for process in processes:
         process.join()
 

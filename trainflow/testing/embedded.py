@@ -19,8 +19,7 @@ from trainflow.metadata import attempt_queries, run_creation, run_queries, task_
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
-
-DEADLINE_SECONDS = 90.0
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 
 class Embedded:
@@ -95,6 +94,12 @@ class Embedded:
         """The runs of a DAG in order."""
         with self.engine.database.reading() as connection:
             return list(reversed(run_queries.listing(connection, [dag_id], limit=10_000)))
+
+    def reached(self, dag_id: str, number: int) -> bool:
+        """Has the DAG's run of this number ended, and none come after it? Cheap: `until` asks at every turn."""
+        with self.engine.database.reading() as connection:
+            newest = run_queries.listing(connection, [dag_id], limit=1)
+        return bool(newest) and newest[0].number == number and newest[0].state in RUN_FINISHED
 
     def tasks(self, dag_run_id: int) -> dict[str, Row[Any]]:
         """Task id → row."""

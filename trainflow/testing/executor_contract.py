@@ -32,8 +32,8 @@ from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import processes
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings
 from trainflow.settings.project import MARKER, Project, project_at
+from trainflow.testing.processes import DEADLINE_SECONDS
 
-DEADLINE_SECONDS = 60.0
 PIPELINE = "pipelines/contract.py"
 CODE = """
 import os, signal, time

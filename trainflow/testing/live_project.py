@@ -166,9 +166,9 @@ class LiveProject:
         """Wait for a process of a kind; the oldest."""
         return wait_for(lambda: self.processes(kind), lambda: f"a {kind} among {self.processes()}")[0]
 
-    def wait_until_quiet(self, seconds: float = 10.0) -> None:
+    def wait_until_quiet(self) -> None:
         """Nothing of this project may be left running: give what is on its way out the time to go."""
-        wait_for(lambda: not self.processes(), lambda: f"the end of {self.processes()}", seconds=seconds)
+        wait_for(lambda: not self.processes(), lambda: f"the end of {self.processes()}")
 
     def close(self) -> None:
         """End everything that is left."""

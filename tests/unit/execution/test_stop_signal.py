@@ -18,7 +18,7 @@ def say(*words):
 def send(number):
     os.kill(os.getpid(), number)
 
-def wait(seconds=60.0):
+def wait(seconds=200.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(0.001)
@@ -30,7 +30,7 @@ stop.install()
 
 def said(script: str) -> list[str]:
     ended = subprocess.run(
-        [sys.executable, "-c", BEGINNING + script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", BEGINNING + script], capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
@@ -96,7 +96,7 @@ try:
         wait()
 except TaskTerminated as error:
     say(error)
-say(0.1 < time.monotonic() - began < 10)
+say(0.1 < time.monotonic() - began < 200)
 """,
         ["told to stop (SIGTERM), and did not within the grace", "True"],
     ),

@@ -185,7 +185,7 @@ class Lab:
 
 @pytest.fixture
 def until_gone() -> Callable[[int], bool]:
-    """Whether a process is gone within two seconds: one that was killed and is nobody's child takes a moment."""
+    """Whether a process is gone, or goes soon: one that was killed and is nobody's child takes a moment."""
 
     def alive(pid: int) -> bool:
         try:
@@ -194,7 +194,7 @@ def until_gone() -> Callable[[int], bool]:
             return False
 
     def gone(pid: int) -> bool:
-        return any(not alive(pid) or threading.Event().wait(0.01) for _ in range(200))
+        return any(not alive(pid) or threading.Event().wait(0.01) for _ in range(20_000))
 
     return gone
 

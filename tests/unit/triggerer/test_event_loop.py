@@ -32,7 +32,7 @@ class Served:
 
     def __init__(self) -> None:
         self.ours, theirs = socket.socketpair()
-        self.ours.settimeout(10)
+        self.ours.settimeout(100)
         self.raised: list[BaseException] = []
         self._loop = EventLoop(theirs, threads=1)
         self._thread = threading.Thread(target=self._serve)
@@ -46,7 +46,7 @@ class Served:
 
     def leave(self) -> None:
         self.ours.close()
-        self._thread.join(10)
+        self._thread.join(100)
         assert not self._thread.is_alive()
 
 
