@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ UNIT_TESTS = REPOSITORY / "tests" / "unit"
 # a thousand processes are started here: whoever wants no bytecode written would have each of them compile everything
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# whoever starts this in the background of a script has it ignore Ctrl-C, and so all that it starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples each time, and how long one takes says only how busy the machine is; to look for others:
 # --hypothesis-profile=default

@@ -13,7 +13,6 @@ import pytest
 from trainflow.testing.live_project import LiveProject, Running
 from trainflow.testing.processes import Kind, wait_for
 from trainflow.testing.tiny_project import (
-    DAYS,
     FILE,
     NAME,
     PIPELINE,
@@ -97,8 +96,8 @@ def test_twenty_kills_in_the_backfill_of_the_example(example: LiveProject) -> No
 
 
 def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_path: Path) -> None:
-    undisturbed = tiny_project(tmp_path / "undisturbed")
-    project = tiny_project(tmp_path / "killed", settings=PATIENT, samples_of=undisturbed)
+    undisturbed = tiny_project(tmp_path / "undisturbed", days=20)
+    project = tiny_project(tmp_path / "killed", days=20, settings=PATIENT, samples_of=undisturbed)
     one_a_run = (FILE, "--set", "split.partitions=1")
     try:
         killer = Killer(project, NAME, one_a_run, seed=2)
@@ -111,9 +110,9 @@ def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_p
 
         report = project.audit(NAME)
         assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
-        assert project.boundaries(NAME) == undisturbed.boundaries(NAME) == expected_boundaries(each=1)
+        assert project.boundaries(NAME) == undisturbed.boundaries(NAME) == expected_boundaries(days=20, each=1)
         rows, _ = model(project)
-        assert sorted(rows.tolist()) == list(range(DAYS * ROWS_A_DAY))
+        assert sorted(rows.tolist()) == list(range(20 * ROWS_A_DAY))
         assert digest(project) == digest(undisturbed)
     finally:
         project.close()

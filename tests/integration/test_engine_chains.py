@@ -65,7 +65,7 @@ with DAG("soak", max_active_runs=1):
     stage = TriggerDagRunOperator(
         task_id="stage", trigger_dag_id="stage", wait_for_completion=True, deferrable=True, poke_interval=0.01
     )
-    a = PythonOperator(task_id="more", python_callable=lambda dag_run, **_: more(dag_run.conf, 200))
+    a = PythonOperator(task_id="more", python_callable=lambda dag_run, **_: more(dag_run.conf, 100))
     wait >> stage >> a
     a >> TriggerDagRunOperator(task_id="next", trigger_dag_id="soak", conf={"n": "{{ dag_run.conf.n | int + 1 }}"})
 
@@ -75,13 +75,13 @@ with DAG("stage"):
 
 
 @pytest.mark.slow
-def test_two_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: WriteProject) -> None:
+def test_a_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: WriteProject) -> None:
     with embedded(write_project({"pipelines/p.py": SOAK})) as engine:
         assert engine.load() is None
         engine.trigger("soak", {"n": 1})
-        engine.until(lambda: engine.reached("soak", 200))
+        engine.until(lambda: engine.reached("soak", 100))
         assert {run.state for run in engine.runs("soak")} == {"success"}
-        assert [run.state for run in engine.runs("stage")] == ["success"] * 200
+        assert [run.state for run in engine.runs("stage")] == ["success"] * 100
         # each waited twice and resumed twice, in one attempt
         for run in engine.runs("soak"):
             assert all(len(engine.attempts(run.id, task)) == 1 for task in ("wait", "stage"))

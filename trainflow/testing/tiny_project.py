@@ -37,7 +37,8 @@ train: {function: "operators.tiny:train"}
 gates: ["loss is finite"]
 """
 
-#: the functions note what they do in `journal.txt`, and wait while there is a file `hold`
+#: the functions note what they do in `journal.txt`, and wait while there is a file `hold` and nobody
+#: tells them to stop
 FUNCTIONS = '''\
 """Train a model that remembers its rows."""
 
@@ -58,10 +59,10 @@ def note(*words, file="journal.txt"):
     os.close(descriptor)
 
 
-def hold(name="hold"):
+def hold(name="hold", ctx=None):
     if (ROOT / name).exists():
         note("holding", os.getpid(), name)
-    while (ROOT / name).exists():
+    while (ROOT / name).exists() and not (ctx and ctx.stopping):
         time.sleep(0.005)
 
 
@@ -81,7 +82,7 @@ def train(ctx):
             weight = 0.9 * weight + float(x)
         ctx.progress(len(rows))
         ctx.save(batches.position, save, every=0)
-        hold()
+        hold(ctx=ctx)
     save(ctx.output)
     for partition in ctx.split.partitions:
         note("trained", ctx.run_id, partition.start.date())
