@@ -214,9 +214,9 @@ def test_a_prune_while_an_audit_reads_files_is_no_damage(tmp_path: Path) -> None
     writer.commit_many(4)
 
     class Slow(FaultyStore):
-        def chunks(self, path: str) -> Iterator[bytes]:
+        def read(self, path: str) -> bytes:
             prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9))
-            return super().chunks(path)
+            return super().read(path)
 
     assert audit(Ledger(Slow(writer.store), CHAIN), SAMPLES, None, FAR).problems == []
 
@@ -313,6 +313,55 @@ def test_an_error_of_another_kind_is_not_waited_for() -> None:
         with pytest.raises(StoreFailure, match="the right to read"):
             store.read("a")
         assert waits == []
+
+
+def test_who_is_refused_in_the_middle_of_a_file_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainflow.checkpoints.object_store.CHUNK_BYTES", 4)
+    with throttled(slow_down) as (store, _, waits):
+        store.replace("a/b", b"0123456789")
+        inner = store._open
+
+        class Refusing:
+            """Every other read is refused."""
+
+            def __init__(self, file: Any) -> None:
+                self._file, self._times = file, 0
+
+            def __enter__(self) -> Refusing:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                self._file.close()
+
+            def read(self, count: int) -> bytes:
+                self._times += 1
+                if self._times % 2:
+                    raise slow_down()
+                return bytes(self._file.read(count))
+
+        monkeypatch.setattr(store, "_open", lambda path: Refusing(inner(path)))
+        assert list(store.chunks("a/b")) == [b"0123", b"4567", b"89"]
+        assert len(waits) == 4
+
+
+def test_of_many_files_only_those_are_asked_for_again_that_were_refused() -> None:
+    with throttled(slow_down) as (store, filesystem, waits):
+        for number in range(6):
+            store.replace(f"a/{number}", b"%d" % number)
+        asked: list[list[str]] = []
+        inner = filesystem._inner.cat
+
+        def cat(paths: list[str], on_error: str) -> dict[str, Any]:
+            asked.append([path[-1] for path in paths])
+            found: dict[str, Any] = inner(paths, on_error=on_error)
+            # half of them, each time
+            return found | {path: slow_down() for path in paths[len(paths) // 2 :] if len(paths) > 1}
+
+        filesystem.cat = cat  # type: ignore[attr-defined]
+        paths = [f"a/{number}" for number in (0, 1, 2, 9, 4, 5)]
+        assert store.read_many(paths) == [b"0", b"1", b"2", None, b"4", b"5"]
+        assert asked == [["0", "1", "2", "9", "4", "5"], ["9", "4", "5"], ["4", "5"], ["5"]]
+        assert len(waits) == 3
 
 
 def test_a_throttled_store_commits_in_the_end(tmp_path: Path) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from trainflow.chaos import passed
+from trainflow.checkpoints.at_once import at_once
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
 from trainflow.counting import counted
-from trainflow.errors import ArtifactCorrupt, ArtifactsRefused
+from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 
 
 def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path) -> Path:
@@ -71,20 +73,35 @@ def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> 
 
 def verify(store: Store, artifacts: Artifacts) -> list[str]:
     """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
-    problems: list[str] = []
-    for file in artifacts.files:
-        path = f"{artifacts.path}/{file.path}"
+    found = at_once(store, lambda file: _problem(store, artifacts, file), artifacts.files)
+    return [problem for problem in found if problem]
+
+
+def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
+    """The same of many checkpoints, in their order. A file that the store refuses to show is a problem like any."""
+
+    def look(place: tuple[Artifacts, ArtifactFile]) -> str | None:
         try:
-            size, found = _digest(store.chunks(path))
-        except FileNotFoundError:
-            problems.append(f"{store.uri(path)} is missing")
-            continue
-        if (size, found) != (file.size, file.sha256):
-            problems.append(
-                f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were "
-                f"{counted(file.size, 'byte')} and {file.sha256}"
-            )
-    return problems
+            return _problem(store, *place)
+        except StoreFailure as error:
+            return str(error)
+
+    places = [(artifacts, file) for artifacts in many for file in artifacts.files]
+    answers = at_once(store, look, places)
+    return [[problem for problem in islice(answers, len(artifacts.files)) if problem] for artifacts in many]
+
+
+def _problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | None:
+    path = f"{artifacts.path}/{file.path}"
+    try:
+        # what is small is one request
+        size, found = _digest(store.chunks(path) if file.size > CHUNK_BYTES else iter([store.read(path)]))
+    except FileNotFoundError:
+        return f"{store.uri(path)} is missing"
+    if (size, found) == (file.size, file.sha256):
+        return None
+    committed = f"{counted(file.size, 'byte')} and {file.sha256}"
+    return f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were {committed}"
 
 
 def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:

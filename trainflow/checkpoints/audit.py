@@ -7,14 +7,14 @@ reported, not raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.artifacts import verify
+from trainflow.checkpoints.artifacts import verify_many
 from trainflow.checkpoints.entries import Artifacts, Prune
 from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.ledger import Ledger
@@ -22,12 +22,12 @@ from trainflow.checkpoints.raw_chain import RawChain, replay
 from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.counting import agreeing, counted
-from trainflow.errors import CheckpointError, StoreFailure
+from trainflow.errors import CheckpointError
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
-#: the fingerprint a partition has now, by its start; None: it is not there (or not ready)
-FingerprintNow = Callable[[datetime], str | None]
+#: the fingerprints that partitions have now, by their starts; None: it is not there (or not ready)
+FingerprintsNow = Callable[[Sequence[datetime]], Sequence[str | None]]
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +90,11 @@ def audit(
     root: Path | None,
     now: datetime,
     *,
-    fingerprint_now: FingerprintNow | None = None,
+    fingerprints_now: FingerprintsNow | None = None,
     verify_files: bool = True,
 ) -> AuditReport:
-    """Audit a chain. `samples` adds the table's own start and partition length, `fingerprint_now` finds partitions that
-    were published again (`root` is for the caller that builds it).
+    """Audit a chain. `samples` adds the table's own start and partition length, `fingerprints_now` finds partitions
+    that were published again (`root` is for the caller that builds it).
 
     `verify_files` reads every file of every kept checkpoint. Raises StoreFailure when the store cannot be read at all.
     """
@@ -112,7 +112,7 @@ def audit(
         _check_alignment(work, partitions, samples)
     if verify_files:
         _verify_files(work)
-    republished = _compare(work, fingerprint_now) if fingerprint_now else []
+    republished = _compare(work, fingerprints_now) if fingerprints_now else []
     problems = work.ledger_problems + work.artifact_problems + work.time_problems
     head = work.line[-1] if work.line else None
     return AuditReport(
@@ -218,11 +218,9 @@ def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples)
 
 
 def _verify_files(work: _Audit) -> None:
-    for name, entry in work.chain.kept.items():
-        try:
-            problems = verify(work.ledger.store, msgspec.convert(entry.artifacts, Artifacts, from_attributes=True))
-        except StoreFailure as error:
-            problems = [str(error)]
+    kept = list(work.chain.kept.items())
+    many = [msgspec.convert(entry.artifacts, Artifacts, from_attributes=True) for _, entry in kept]
+    for (name, entry), problems in zip(kept, verify_many(work.ledger.store, many), strict=True):
         if problems and not _was_pruned_meanwhile(work, name):
             work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
 
@@ -240,15 +238,14 @@ def _was_pruned_meanwhile(work: _Audit, name: str) -> bool:
         return False
 
 
-def _compare(work: _Audit, fingerprint_now: FingerprintNow) -> list[datetime]:
+def _compare(work: _Audit, fingerprints_now: FingerprintsNow) -> list[datetime]:
+    trained = [(entry, each) for entry in work.line for each in entry.split.partitions]
     republished = []
-    for entry in work.line:
-        for each in entry.split.partitions:
-            found = fingerprint_now(each.start)
-            if found is not None and found != each.fingerprint:
-                republished.append(each.start)
-                work.notices.append(
-                    f"partition {label(each.start)} was published again after checkpoint {entry.id} (sequence "
-                    f"{entry.sequence}) trained on it"
-                )
+    for (entry, each), found in zip(trained, fingerprints_now([each.start for _, each in trained]), strict=True):
+        if found is not None and found != each.fingerprint:
+            republished.append(each.start)
+            work.notices.append(
+                f"partition {label(each.start)} was published again after checkpoint {entry.id} (sequence "
+                f"{entry.sequence}) trained on it"
+            )
     return republished

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainflow.checkpoints.patience import persist
+from trainflow.checkpoints.patience import is_throttled, persist
 from trainflow.checkpoints.store import Store, StoredFile, failure
 from trainflow.errors import StoreFailure
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
+REQUESTS_AT_ONCE = 16
 #: fsspec's memory file system looks first and writes then, and its readers share one cursor
 _MEMORY_LOCK = threading.RLock()
 
@@ -41,20 +42,35 @@ class ObjectStore(Store):
         self._lock: AbstractContextManager[Any] = _MEMORY_LOCK if in_memory else nullcontext()
         self._sleep = sleep
         self.url = url
+        self.requests_at_once = 1 if in_memory else REQUESTS_AT_ONCE
 
     def read(self, path: str) -> bytes:
         return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path))))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._ask("read", paths[0], lambda: self._read_many(paths)) if paths else []
+        found: dict[str, bytes | None] = {}
+        if paths:
+            self._ask("read", paths[0], lambda: self._read_rest(paths, found))
+        return [found[path] for path in paths]
 
-    def _read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        found = self._filesystem.cat([self._at(path) for path in paths], on_error="return")
-        return [_content(found[self._at(path)]) for path in paths]
+    def _read_rest(self, paths: Sequence[str], found: dict[str, bytes | None]) -> None:
+        """Read what is not there yet. Who asks for fewer requests is not asked again for what it has given."""
+        left = [path for path in paths if path not in found]
+        answers = self._filesystem.cat([self._at(path) for path in left], on_error="return")
+        refused: BaseException | None = None
+        for path in left:
+            answer = answers[self._at(path)]
+            if isinstance(answer, BaseException) and is_throttled(answer):
+                refused = answer
+            else:
+                found[path] = _content(answer)
+        if refused is not None:
+            raise refused
 
     def chunks(self, path: str) -> Iterator[bytes]:
         with self._failures("read", path), self._ask("read", path, lambda: self._open(path)) as file:
-            while chunk := file.read(CHUNK_BYTES):
+            # a refused read leaves the place in the file where it was
+            while chunk := self._ask("read", path, lambda: file.read(CHUNK_BYTES)):
                 yield bytes(chunk)
 
     def _open(self, path: str) -> Any:

@@ -42,6 +42,8 @@ class Store(ABC):
 
     #: where the store is, for people; without credentials
     url: str
+    #: how many calls may be made at a time, from as many threads; more than one where each costs a round trip
+    requests_at_once: int = 1
 
     @abstractmethod
     def read(self, path: str) -> bytes:

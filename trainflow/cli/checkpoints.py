@@ -217,7 +217,7 @@ def verify(
     from trainflow.checkpoints.chain import ChainKey
 
     ledgers = [chain.ledger() for chain in chains]
-    results = [_verified(ledger, each) for ledger in ledgers for each in _to_verify(ledger, which, every=every)]
+    results = [each for ledger in ledgers for each in _verified(ledger, _to_verify(ledger, which, every=every))]
     ok = all(result["ok"] for result in results)
     if as_json:
         print_json({"ok": ok, "checkpoints": results})
@@ -238,25 +238,30 @@ def verify(
 
 
 def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
-    kept = ledger.kept()
-    if every or not kept:
-        return [ledger.checkpoint(each.id) for each in kept]
-    return [find(ledger, which)]
+    from trainflow.checkpoints.entries import Checkpoint as Kind
+
+    kept = {each.id for each in ledger.kept()}
+    if every:
+        return [entry for entry in ledger.entries() if isinstance(entry, Kind) and entry.id in kept]
+    return [find(ledger, which)] if kept else []
 
 
-def _verified(ledger: Ledger, checkpoint: Checkpoint) -> dict[str, Any]:
-    from trainflow.checkpoints.artifacts import verify as problems_of
+def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[dict[str, Any]]:
+    from trainflow.checkpoints.artifacts import verify_many
 
-    problems = problems_of(ledger.store, checkpoint.artifacts)
-    return {
-        **names_of(ledger.chain),
-        "sequence": checkpoint.sequence,
-        "id": checkpoint.id,
-        "ok": not problems,
-        "files": len(checkpoint.artifacts.files),
-        "bytes": checkpoint.artifacts.size,
-        "problems": problems,
-    }
+    found = verify_many(ledger.store, [checkpoint.artifacts for checkpoint in checkpoints])
+    return [
+        {
+            **names_of(ledger.chain),
+            "sequence": checkpoint.sequence,
+            "id": checkpoint.id,
+            "ok": not problems,
+            "files": len(checkpoint.artifacts.files),
+            "bytes": checkpoint.artifacts.size,
+            "problems": problems,
+        }
+        for checkpoint, problems in zip(checkpoints, found, strict=True)
+    ]
 
 
 # -- ledger --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +48,7 @@ def _with_samples(
     if compared is None:
         return audit(ledger, samples, root, now, verify_files=verify_files)
     present = Present(open_inventory(comparable(compared), root, now))
-    report = audit(ledger, samples, root, now, fingerprint_now=present.fingerprint, verify_files=verify_files)
+    report = audit(ledger, samples, root, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
     there = present.arrived(report.holes)
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
 
@@ -78,8 +79,14 @@ class Present:
     gone: set[datetime] = field(default_factory=set)
     unreadable: dict[datetime, str] = field(default_factory=dict)
 
-    def fingerprint(self, start: datetime) -> str | None:
-        """See `trainflow.checkpoints.audit.FingerprintNow`. Never raises: an audit is about the ledger."""
+    def fingerprints(self, starts: Sequence[datetime]) -> list[str | None]:
+        """See `trainflow.checkpoints.audit.FingerprintsNow`. Never raises: an audit is about the ledger."""
+        with suppress(SampleError, InputError):
+            # many listings at a time; should one of them fail, each is asked for by itself
+            self.inventory.states(starts)
+        return [self._fingerprint(start) for start in starts]
+
+    def _fingerprint(self, start: datetime) -> str | None:
         try:
             found = self.inventory.fingerprint(start)
         except (SampleError, InputError) as error:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -203,10 +203,11 @@ def test_damaged_files_are_reported_by_checkpoint(writer: ChainWriter) -> None:
 
 
 def test_partitions_published_again_are_notices(writer: ChainWriter) -> None:
-    def now(start: datetime) -> str | None:
-        return {day(1): "sha256:other", day(2): None}.get(start, fingerprint_of(start))
+    def now(starts: Sequence[datetime]) -> list[str | None]:
+        changed: dict[datetime, str | None] = {day(1): "sha256:other", day(2): None}
+        return [changed.get(start, fingerprint_of(start)) for start in starts]
 
-    report = audit(writer.ledger, SAMPLES, None, NOW, fingerprint_now=now)
+    report = audit(writer.ledger, SAMPLES, None, NOW, fingerprints_now=now)
 
     assert report.ok
     assert report.republished == [day(1)]
