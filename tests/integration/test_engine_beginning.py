@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, Checkpoint
@@ -207,3 +208,21 @@ def test_runs_of_before_are_not_part_of_what_is_followed(home: Home) -> None:
     with home.database.reading() as connection:
         views = [following.look(connection, NOW + timedelta(seconds=1)) for following in home.followings]
     assert [view.new_runs for view in views] == [[], []]
+
+
+def test_who_comes_later_is_told_what_is_new_and_not_what_was(home: Home) -> None:
+    home.read(LINE)
+    first = home.run("p.base", "first", end=True)
+    second = home.run("p.base", "second")
+    with home.database.transaction() as connection:
+        connection.execute(update(run_queries.RUN).where(run_queries.RUN.c.id == second).values(root_id=first))
+    assert home.begin() == {}
+    [base, fine] = home.followings
+    with home.database.reading() as connection:
+        view = base.look(connection, NOW + timedelta(seconds=1))
+        assert (view.new_runs, view.joined, view.current_number, view.finished) == ([], True, 2, False)
+        assert not fine.look(connection, NOW).joined
+    home.end(second)
+    with home.database.reading() as connection:
+        view = base.look(connection, NOW + timedelta(seconds=2))
+    assert ([run.run_id for run in view.new_runs], view.finished) == (["second"], True)

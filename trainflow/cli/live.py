@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from trainflow.cli.output import duration
+from trainflow.cli.output import duration, print_facts
 from trainflow.counting import counted
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from trainflow.engine.views import RunLine, TaskLine, View
 
+_WIDTH = 88
 _MARKS = {
     "success": ("✓", "green"),
     "failed": ("✗", "red"),
@@ -37,11 +39,16 @@ class Display(Protocol):
 
 def display(*, interactive: bool | None = None) -> Display:
     """The display that fits where output goes."""
-    if not (sys.stdout.isatty() if interactive is None else interactive):
+    if not (_can_redraw() if interactive is None else interactive):
         return Lines()
     from rich.console import Console
 
-    return Panel(Console(highlight=False))
+    # what people write (a problem, a metric's name) may look like markup, and is none
+    return Panel(Console(highlight=False, markup=False))
+
+
+def _can_redraw() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 class Lines:
@@ -52,6 +59,8 @@ class Lines:
 
     def show(self, views: list[View], now: datetime) -> None:
         for view in views:
+            if view.joined and view.dag_id not in self._said:
+                _say(state_line(view))
             for run in view.new_runs:
                 _say(run_line(run, view))
             waiting = waiting_line(view.tasks)
@@ -67,6 +76,23 @@ def _say(line: str) -> None:
     """At once: whoever reads a log wants to know now."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def state_line(view: View) -> str:
+    """Where a chain is whose run was under way before anybody followed here."""
+    parts = [f"{view.dag_id}: {_share(view)}" if view.trained is not None else f"{view.dag_id}:"]
+    if view.watermark is not None:
+        parts.append(f"trained up to {day(view.watermark)}")
+    if view.current_number is not None:
+        at = next((task for task in view.tasks if task.state in ("running", "queued", "scheduled")), None)
+        parts.append(f"run {view.current_number} is {f'at {at.task_id}' if at else 'under way'}")
+    return " · ".join(parts)
+
+
+def _share(view: View) -> str:
+    if view.total:
+        return f"{view.trained or 0} of {counted(view.total, 'partition')} trained"
+    return f"{counted(view.trained or 0, 'partition')} trained"
 
 
 def run_line(run: RunLine, view: View) -> str:
@@ -144,26 +170,30 @@ class Panel:
             for run in view.new_runs:
                 if run.state == "failed":
                     self._live.console.print(run_line(run, view), style="red")
-        panel = _panel(views[0], now) if len(views) == 1 else panel_of_stages(views, now)
+        width = self._live.console.width
+        panel = _panel(views[0], now, width) if len(views) == 1 else panel_of_stages(views, now, width)
         self._live.update(panel, refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def _panel(view: View, now: datetime) -> RenderableType:
+def _panel(view: View, now: datetime, width: int) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel as Box
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
+    width = min(width, _WIDTH)
     facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim")
-    facts.add_column()
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(no_wrap=True, overflow="ellipsis", max_width=width - 17)
     if view.total:
         bar, reached = Table.grid(padding=(0, 1)), view.trained or 0
-        bar.add_row(ProgressBar(view.total, reached, width=40), f"{reached}/{view.total} partitions")
+        share = f"{reached}/{view.total} partitions"
+        # beside the frame, the names of the facts and the share itself
+        bar.add_row(ProgressBar(view.total, reached, width=max(4, min(40, width - len(share) - 18))), share)
         facts.add_row("trained", bar)
     elif view.trained is not None:
         facts.add_row("trained", counted(view.trained, "partition"))
@@ -177,15 +207,16 @@ def _panel(view: View, now: datetime) -> RenderableType:
     if view.eta_seconds is not None and not view.finished:
         facts.add_row("ETA", duration(view.eta_seconds))
     lines = [task_text(task, now) for task in view.tasks]
-    title = f"[bold]{view.dag_id}[/]" + (f" · run {view.current_number}" if view.current_number else "")
-    return Box(Group(facts, Text(""), *lines), title=title, title_align="left", width=88)
+    title = Text(view.dag_id, style="bold")
+    title.append(f" · run {view.current_number}" if view.current_number else "", style="not bold")
+    return Box(Group(facts, Text(""), *lines), title=title, title_align="left", width=width)
 
 
 def task_text(task: TaskLine, now: datetime) -> RenderableType:
     from rich.text import Text
 
     mark, style = _MARKS.get(task.state or "", (" ", "dim"))
-    line = Text(f"{mark} {task.task_id:<12}", style=style)
+    line = Text(f"{mark} {task.task_id:<12}", style=style, no_wrap=True, overflow="ellipsis")
     if task.started_at is not None:
         line.append(f" {duration(((task.ended_at or now) - task.started_at).total_seconds()):>7}", style="dim")
     if task.state == "running" and task.progress:
@@ -193,54 +224,50 @@ def task_text(task: TaskLine, now: datetime) -> RenderableType:
         share = f" {done / total:4.0%}" if total else ""
         line.append(f" {share} {done:,.0f} {task.progress.get('unit', '')}")
     elif task.note:
-        line.append(f"  {task.note}", style="dim")
+        line.append(f"  {_one_line(task.note)}", style="dim")
     elif task.problem and task.state != "success":
-        line.append(f"  {task.problem}", style="red")
-    line.truncate(84, overflow="ellipsis")
+        line.append(f"  {_one_line(task.problem)}", style="red")
     return line
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())
 
 
 def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
     """What is said at the end."""
-    from rich.table import Table
-
-    console = console_of_summary()
-    last = view.last_run
-    table = Table(title=None, box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("pipeline", view.dag_id)
-    table.add_row("outcome", outcome(last))
-    table.add_row("runs", f"{counted(view.runs, 'checkpoint')} committed in {duration(seconds)}")
+    facts = {
+        "pipeline": view.dag_id,
+        "outcome": outcome(view.last_run),
+        "runs": f"{counted(view.runs, 'checkpoint')} committed in {duration(seconds)}",
+    }
     if view.trained is not None and (view.total or view.trained):
-        table.add_row("partitions", f"{view.trained} of {view.total}" if view.total else f"{view.trained}")
+        facts["partitions"] = f"{view.trained:,} of {view.total:,}" if view.total else f"{view.trained:,}"
     if view.rows:
-        table.add_row("rows", f"{view.rows:,} ({view.rows / seconds:,.0f} rows/s)" if seconds else f"{view.rows:,}")
+        facts["rows"] = f"{view.rows:,} ({view.rows / seconds:,.0f} rows/s)" if seconds else f"{view.rows:,}"
     if view.metrics:
-        table.add_row("prequential", "  ".join(f"{name} {value:.4f}" for name, value in shown_metrics(view.metrics)))
+        facts["prequential"] = "  ".join(f"{name} {value:.4f}" for name, value in shown_metrics(view.metrics))
     if view.watermark:
-        table.add_row("watermark", day(view.watermark))
+        facts["watermark"] = day(view.watermark)
     if view.head_uri:
-        table.add_row("checkpoint", view.head_uri)
+        facts["checkpoint"] = view.head_uri
     if mirrored:
-        table.add_row("MLflow", mirrored)
-    console.print(table)
+        facts["MLflow"] = mirrored
+    print_facts(facts, style="red" if is_bad(view.last_run) else None)
 
 
-def console_of_summary() -> Console:
-    """Wide where output is no terminal: a log is not folded."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+def is_bad(last: RunLine | None) -> bool:
+    """Whether somebody has to look after it."""
+    return last is not None and (last.stopped is not None or last.state == "failed")
 
 
 def outcome(last: RunLine | None) -> str:
+    """How it ended, in words."""
     if last is None:
         return "nothing ran"
     if last.stopped is not None:
-        return f"[red]stopped[/]: {last.stopped}"
+        return f"stopped: {last.stopped}"
     if last.state == "failed":
         where = f" (log: {last.log_path})" if last.log_path else ""
-        return f"[red]failed[/] in {last.failed_task or 'the run'}: {last.problem or last.note or ''}{where}"
+        return f"failed in {last.failed_task or 'the run'}: {last.problem or last.note or ''}{where}"
     return last.note or "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 import typer
@@ -79,7 +80,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, color=_color())
     except InputError as error:
         return _complain(str(error), EXIT_WRONG_INPUT)
     except TrainflowError as error:
@@ -98,8 +99,13 @@ def run(arguments: list[str]) -> int:
 def _complain(message: str, code: int) -> int:
     from trainflow.observability.redaction import redact_text
 
-    typer.secho(f"error: {redact_text(message)}", fg=typer.colors.RED, err=True)
+    typer.secho(f"error: {redact_text(message)}", fg=typer.colors.RED, err=True, color=_color())
     return code
+
+
+def _color() -> bool | None:
+    """None: where the output is a terminal. See https://no-color.org."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _usage(error: Exception) -> int:

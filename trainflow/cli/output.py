@@ -49,6 +49,24 @@ def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     Console(highlight=False).print(table)
 
 
+def print_facts(facts: Mapping[str, str], *, style: str | None = None) -> None:
+    """Names and what is to be said of each, under each other. `style`: how Rich is to draw the outcome, if at all."""
+    if not sys.stdout.isatty():
+        for line in plain_table(list(facts.items())):
+            sys.stdout.write(f"{line}\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact, style=(style or "") if name == "outcome" else ""))
+    Console(highlight=False).print(table)
+
+
 def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns that stand under each other, two spaces apart, and nothing behind the last."""
     lines = [[" ".join(cell.split()) for cell in row] for row in rows]

@@ -50,10 +50,13 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
     triggered = {trigger for each in documents for trigger in _triggers(each)}
     roots: dict[str, int] = {}
     outdated: dict[str, str] = {}
+    begins: dict[str, int] = {}
+    newest = run_queries.newest(connection)
     for document in documents:
         unfinished = run_queries.unfinished_of(connection, document.dag_id)
         if unfinished:
             roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
+            begins[document.dag_id] = unfinished[0].id - 1
             if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
                 outdated[document.dag_id] = unfinished[0].run_id
             continue
@@ -62,7 +65,7 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
             roots[document.dag_id] = _create(connection, document.dag_id, conf, now)
     followed = frozenset(document.dag_id for document in documents)
     every = frozenset(roots.values())
-    return [
+    found = [
         Following(
             each.dag_id,
             roots.get(each.dag_id),
@@ -76,6 +79,9 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
         for each in documents
         if each.dag_id in roots or (each.chain and each.chain.init_from)
     ]
+    for following in found:
+        following.begins_after(begins.get(following.dag_id, newest), joined=following.dag_id in begins)
+    return found
 
 
 def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:

@@ -56,14 +56,16 @@ class Following:
         self._versions = Versions()
         self._ended: set[int] = set()
         self._cursor = 0
+        self._joined = False
         self._watermark = watermark
         #: whether anything has said where the chain is
         self._knows_head = watermark is not None
         self._head_uri: str | None = None
 
-    def begins_after(self, dag_run_id: int) -> None:
-        """Leave out what came before: the root's runs up to this one."""
+    def begins_after(self, dag_run_id: int, *, joined: bool = False) -> None:
+        """Leave out what came before: the root's runs up to this one. `joined`: a run was under way already."""
         self._cursor = max(self._cursor, dag_run_id)
+        self._joined = joined
 
     # -- which runs ------------------------------------------------------------------------------------------------
 
@@ -193,6 +195,7 @@ class Following:
             total=total,
             watermark=self._watermark,
             rows_per_second=rate,
+            joined=self._joined,
             eta_seconds=self._eta(elapsed, trained, total),
             head_uri=self._head_uri,
         )

@@ -100,7 +100,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
         run_queries.clear(connection, run.id, now)
     root_id = run.root_id or run.id
     following = RepairFollowing(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
-    following.begins_after(run.id - 1)
+    following.begins_after(run.id - 1, joined=True)
     return following
 
 

@@ -98,6 +98,8 @@ class View(msgspec.Struct, frozen=True):
     eta_seconds: float | None
     #: where the head's artifacts are
     head_uri: str | None = None
+    #: it was under way before anybody followed here: what came before is not told again
+    joined: bool = False
 
 
 def last_of(before: RunLine | None, ended: RunLine) -> RunLine:

@@ -225,6 +225,11 @@ _UNFINISHED_OF = (
 )
 
 
+def newest(connection: Connection) -> int:
+    """The number in the database of the run that was made last; 0 without any."""
+    return connection.execute(select(func.max(RUN.c.id))).scalar() or 0
+
+
 def unfinished_names(connection: Connection) -> list[tuple[str, str]]:
     """(dag id, run id) of every run that has not ended."""
     statement = select(RUN.c.dag_id, RUN.c.run_id).where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))

@@ -23,6 +23,7 @@ from trainflow.messages.frames import receive, send
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
 from trainflow.tracking.own_store import exclusive, make_own_store, quiet_mlflow
+from trainflow.tracking.unreachable import unreachable
 
 if TYPE_CHECKING:
     from trainflow.tracking.mirror import Mirrored
@@ -99,7 +100,11 @@ class Desk:
 
 def describe(error: Exception) -> str:
     """One line of at most 500 characters, without secrets."""
-    lines = redact_text(str(error)).strip().splitlines()
+    said = redact_text(str(error)).strip()
+    nobody = unreachable(said)
+    if nobody is not None:
+        return nobody[:500]
+    lines = said.splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
 
 

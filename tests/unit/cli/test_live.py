@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
+from rich.cells import cell_len
 
-from trainflow.cli.live import Lines, run_line, summary
+from trainflow.cli.live import Lines, Panel, display, run_line, summary
 from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
 from trainflow.engine.views import RunLine, TaskLine, View, last_of
 
@@ -61,7 +64,7 @@ def test_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]
 def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
-    Console(width=100).print(panel_of_stages(STAGES, NOW))
+    Console(width=100).print(panel_of_stages(STAGES, NOW, 100))
     title, base, fine, other, last, _ = capsys.readouterr().out.splitlines()
     assert title.startswith("╭─ m ─")
     assert ("base" in base, "3/4" in base, "train" in base) == (True, True, True)
@@ -73,7 +76,7 @@ def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[s
 def test_the_summary_has_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
     summary_of_stages(STAGES, seconds=2.0, mirrored=None)
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["m", "committed", "partitions", "rows", "watermark", "prequential"]
+    assert head.split() == ["m", "COMMITTED", "PARTITIONS", "ROWS", "WATERMARK", "PREQUENTIAL"]
     assert [line.split()[0] for line in lines[:4]] == ["base", "fine", "other", "last"]
     assert lines[4:] == [
         "base: caught up",
@@ -111,3 +114,53 @@ def test_a_summary_says_nothing_of_partitions_that_nobody_could_count(capsys: py
     assert "partitions" not in capsys.readouterr().out
     summary(view("flights", trained=0, total=365), seconds=1.0, mirrored=None)
     assert "0 of 365" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("views", [STAGES, STAGES[:1]], ids=["stages", "one chain"])
+def test_a_panel_keeps_within_the_terminal(views: list[View], columns: int) -> None:
+    from rich.console import Console
+
+    long = "[/red] a note with [brackets] and\n" + "many words " * 30
+    tasks = [task("train", "running", long), task("commit", "up_for_retry", None)]
+    console = Console(width=columns, force_terminal=True, markup=False, file=io.StringIO(), color_system=None)
+    panel = Panel(console)
+    panel.show([msgspec.structs.replace(view, tasks=tasks, metrics={"auc[x]": 0.5}) for view in views], NOW)
+    panel.close()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    first = next(number for number, line in enumerate(lines) if "╰" in line)
+    drawn = [line.removeprefix("\x1b[?25l") for line in lines[: first + 1]]
+    assert {cell_len(line) for line in drawn} == {min(columns, 100 if len(views) > 1 else 88)}
+    shown = "".join(drawn)
+    assert ("train " in shown, "3/4" in shown, ("base" in shown and "fine" in shown) == (len(views) > 1)) == (True,) * 3
+    assert "[/red] a" in shown or columns == 40
+
+
+@pytest.mark.parametrize(
+    ("tty", "term", "drawn"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
+)
+def test_what_cannot_be_redrawn_gets_lines(monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, drawn: bool) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: tty)
+    monkeypatch.setenv("TERM", term)
+    shown = display()
+    shown.close()
+    assert isinstance(shown, Panel) == drawn
+
+
+def test_each_of_several_runs_says_how_far_it_came() -> None:
+    runs = [
+        run("m", number=number, partitions=3, holes=holes, checkpoint={"sequence": number})
+        for number, holes in ((1, 0), (2, 1), (3, 0))
+    ]
+    now = view("m", new_runs=[*runs, run("m", number=4)], trained=10, total=12)
+    assert [run_line(each, now).rpartition(" · ")[2] for each in runs] == ["3/12", "7/12", "10/12"]
+
+
+def test_who_joins_a_run_under_way_is_told_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    joined = view(
+        "m", joined=True, trained=3, total=4, watermark=NOW, current_number=9, tasks=[task("train", "running")]
+    )
+    lines = Lines()
+    lines.show([joined], NOW)
+    lines.show([msgspec.structs.replace(joined, trained=4)], NOW)
+    assert capsys.readouterr().out == "m: 3 of 4 partitions trained · trained up to 2024-01-01 · run 9 is at train\n"
