@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,20 @@ def test_only_the_clock_asks_for_the_time() -> None:
     asking = [f"{path.relative_to(ROOT)}: {call}" for path, text in texts.items() for call in calls if call in text]
 
     assert asking == []
+
+
+def test_all_sql_is_in_one_package() -> None:
+    """Others pass connections and rows on, and never make a statement."""
+    passed_on = {"Connection", "Row", "DBAPIError"}
+    package = ROOT / "trainflow"
+    made = [
+        f"{path.relative_to(ROOT)}: {name.name}"
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] not in ("metadata", "testing")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy")
+        for name in node.names
+        if name.name not in passed_on
+    ]
+
+    assert made == []

@@ -91,20 +91,18 @@ def check(as_json: bool = JSON_OPTION) -> int:
 
 def _examined(raw: _Raw) -> tuple[str | None, str | None]:
     """Revision and problem."""
-    from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
     from trainflow.errors import EngineError
-    from trainflow.metadata.schema import HEAD, current_revision
+    from trainflow.metadata.schema import HEAD, current_revision, damage_of
 
     if not raw.exists:
         return None, None
     try:
         revision = current_revision(raw.database)
         if raw.database.is_sqlite:
-            with raw.database.reading() as connection:
-                damage = connection.execute(text("PRAGMA quick_check(1)")).scalar()
-            if damage != "ok":
+            damage = damage_of(raw.database)
+            if damage is not None:
                 return revision, f"is damaged: {damage}. It may be moved away: the chains go on at their heads"
     except (EngineError, DBAPIError) as error:
         return None, f"cannot be read: {error.orig if isinstance(error, DBAPIError) else error}"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.engine.views import RunLine
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
-from trainflow.metadata import attempt_queries, xcom_queries
+from trainflow.metadata import attempt_queries, followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.task_queries import TASK
+from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
 
 
@@ -21,6 +22,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
     document, _ = versions.get(connection, row.version_id)
     xcoms = xcom_queries.of_run(connection, row.id)
     results = results_by_role(document, xcoms)
+    tasks = followed_runs.tasks(connection, row.id)
     split, checkpoint = _object(results.get("samples")), _object(results.get("commit"))
     failed = row.state == DagRunState.FAILED
     started = row.started_at or row.queued_at
@@ -29,7 +31,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         run_id=row.run_id,
         number=row.number,
         state=row.state,
-        note=row.note or _note(connection, row, document),
+        note=row.note or _note(tasks, document),
         seconds=((row.ended_at or started) - started).total_seconds(),
         partitions=split.get("partitions", 0),
         rows=split.get("rows") or 0,
@@ -41,7 +43,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         stopped=_stopped(xcoms) if failed else None,
         holes=split.get("holes", 0),
         late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
-        **(_failure(connection, row) if failed else {}),
+        **(_failure(connection, tasks) if failed else {}),
     )
 
 
@@ -58,16 +60,12 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _failure(connection: Connection, row: Any) -> dict[str, Any]:
+def _failure(connection: Connection, tasks: Sequence[Any]) -> dict[str, Any]:
     """What failed first, and where that is written."""
-    first = connection.execute(
-        select(TASK.c.task_id, TASK.c.problem, TASK.c.attempt_id)
-        .where(TASK.c.dag_run_id == row.id, TASK.c.state == TaskInstanceState.FAILED)
-        .order_by(TASK.c.ended_at, TASK.c.id)
-        .limit(1)
-    ).one_or_none()
-    if first is None:
+    failed = [task for task in tasks if task.state == TaskInstanceState.FAILED]
+    if not failed:
         return {}
+    first = min(failed, key=lambda task: task.ended_at)
     log_path = attempt_queries.log_path(connection, first.attempt_id) if first.attempt_id else None
     return {"failed_task": first.task_id, "problem": first.problem, "log_path": log_path}
 
@@ -77,15 +75,11 @@ def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:
     return str(told["sentence"]) if isinstance(told, dict) and told.get("sentence") else None
 
 
-def _note(connection: Connection, row: Any, document: Any) -> str | None:
+def _note(tasks: Sequence[Any], document: DagDocument) -> str | None:
     """What the commit says, where it came to that; otherwise what the samples task says."""
+    notes = {task.task_id: task.note for task in tasks}
     for role in ("commit", "samples"):
-        names = [task.task_id for task in document.tasks if task.role == role]
-        if not names:
-            continue
-        note = connection.execute(
-            select(TASK.c.note).where(TASK.c.dag_run_id == row.id, TASK.c.task_id == names[0])
-        ).scalar()
-        if note:
-            return str(note)
+        name = next((task.task_id for task in document.tasks if task.role == role), None)
+        if name is not None and notes.get(name):
+            return str(notes[name])
     return None

@@ -5,23 +5,20 @@ Read from the database alone, so that the engine's own terminal and a second one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection
 
 from trainflow.engine.ended_run import run_line
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.engine.views import RunLine, TaskLine, Totals, View, last_of
-from trainflow.metadata import xcom_queries
+from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.task_queries import TASK
+from trainflow.metadata.followed_runs import FollowedRuns
 from trainflow.serialization.document import ChainDocument
-from trainflow.states import RUN_FINISHED, DagRunState
-
-_OPEN = sorted(set(DagRunState) - RUN_FINISHED)
+from trainflow.states import DagRunState
 
 
 class Following:
@@ -47,9 +44,7 @@ class Following:
         #: the run that is gone on with, where the pipeline was changed since it began
         self.outdated = outdated
         self.chain = chain
-        self._root_id = root_id
-        self._roots = sorted(roots)
-        self._followed = sorted(followed)
+        self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
         self.started_at = now
         self.totals = Totals()
         self.last_run: RunLine | None = None
@@ -67,54 +62,23 @@ class Following:
         self._cursor = max(self._cursor, dag_run_id)
         self._joined = joined
 
-    # -- which runs ------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _told(self) -> ColumnElement[bool]:
-        """Those that are told."""
-        return RUN.c.root_id.in_(self._roots) & self._mine_or_untold
-
-    @cached_property
-    def _told_open(self) -> ColumnElement[bool]:
-        """The same, as open ones are looked for."""
-        return self._of_roots & self._mine_or_untold
-
-    @cached_property
-    def _of_roots(self) -> ColumnElement[bool]:
-        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
-        return (RUN.c.root_id + 0).in_(self._roots)
-
-    @property
-    def _mine_or_untold(self) -> ColumnElement[bool]:
-        """Runs of this DAG, and of those that its own root has triggered and nobody follows."""
-        mine = RUN.c.dag_id == self.dag_id
-        if self._root_id is None:
-            return mine
-        return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
-
-    # -- a look ----------------------------------------------------------------------------------------------------
-
     def look(self, connection: Connection, now: datetime) -> View:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
-        new_runs = self._take_ended(connection)
-        open_runs = self._open(connection, self._told_open)
+        # in this order: what ends meanwhile is told the next time at the latest
+        open_runs = self._runs.open(connection)
+        new_runs = self._take_ended(connection, open_runs)
         running = [row for row in open_runs if row.state == DagRunState.RUNNING]
         # one that was released goes on beside the one that trains
         current = next((row for row in running if row.released_at is None), running[0] if running else None)
-        tasks = self._tasks(connection, current) if current is not None else []
+        tasks = _task_lines(connection, current.id) if current is not None else []
         if current is not None:
             self._see_head(connection, current)
-        finished = not open_runs and not self._open(connection, self._of_roots)
+        finished = not open_runs and not self._runs.any_open(connection)
         return self._view(now, new_runs, current, tasks, finished=finished)
 
-    def _take_ended(self, connection: Connection) -> list[RunLine]:
-        rows = connection.execute(
-            select(RUN)
-            .where(self._told, RUN.c.id > self._cursor, RUN.c.state.in_(sorted(RUN_FINISHED)))
-            .order_by(RUN.c.id)
-        ).all()
+    def _take_ended(self, connection: Connection, open_runs: Sequence[Any]) -> list[RunLine]:
         lines = []
-        for row in rows:
+        for row in self._runs.ended(connection, self._cursor):
             if row.id in self._ended:
                 continue
             self._ended.add(row.id)
@@ -129,21 +93,14 @@ class Following:
                 # a run that committed nothing still says where the chain is
                 self._see_head(connection, row)
             lines.append(line)
-        self._move_cursor(connection)
+        self._move_cursor(open_runs)
         return lines
 
-    def _move_cursor(self, connection: Connection) -> None:
+    def _move_cursor(self, open_runs: Sequence[Any]) -> None:
         """Everything up to the oldest run that has not ended needs no second look."""
-        oldest = connection.execute(
-            select(RUN.c.id).where(self._told_open, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id).limit(1)
-        ).scalar()
         newest = max(self._ended, default=self._cursor)
-        self._cursor = max(self._cursor, newest if oldest is None else min(newest, oldest - 1))
+        self._cursor = max(self._cursor, min(newest, open_runs[0].id - 1) if open_runs else newest)
         self._ended = {number for number in self._ended if number > self._cursor}
-
-    @staticmethod
-    def _open(connection: Connection, which: ColumnElement[bool]) -> list[Any]:
-        return list(connection.execute(select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)))
 
     def _see_head(self, connection: Connection, run: Any) -> None:
         """The head that the run under way read: where the chain was before it."""
@@ -156,24 +113,6 @@ class Following:
         if isinstance(head, dict) and head.get("watermark"):
             self._watermark = datetime.fromisoformat(head["watermark"])
             self._head_uri = head["uri"]
-
-    @staticmethod
-    def _tasks(connection: Connection, run: Any) -> list[TaskLine]:
-        rows = connection.execute(
-            select(
-                TASK.c.task_id,
-                TASK.c.state,
-                TASK.c.started_at,
-                TASK.c.ended_at,
-                TASK.c.progress,
-                TASK.c.note,
-                TASK.c.problem,
-                TASK.c.retry_at,
-            )
-            .where(TASK.c.dag_run_id == run.id)
-            .order_by(TASK.c.id)
-        )
-        return [TaskLine(*row) for row in rows]
 
     def _view(
         self, now: datetime, new_runs: list[RunLine], current: Any, tasks: list[TaskLine], *, finished: bool
@@ -216,3 +155,10 @@ class Following:
         if not self.totals.partitions or total is None or trained is None:
             return None
         return max(0, total - trained) * elapsed / self.totals.partitions
+
+
+def _task_lines(connection: Connection, dag_run_id: int) -> list[TaskLine]:
+    return [
+        TaskLine(**{name: getattr(row, name) for name in TaskLine.__struct_fields__})
+        for row in followed_runs.tasks(connection, dag_run_id)
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
 from trainflow.metadata.models import Dag, DagRun, TaskInstance
 from trainflow.metadata.task_queries import in_states
@@ -43,6 +43,18 @@ _HELD = select(
     TASK.c.service_id,
     TASK.c.state,
 ).where(in_states(HELD))
+
+
+def held_in_dag(connection: Connection, dag_id: str, task_id: str) -> int:
+    """How many instances of a task are in the hands of executors, over all runs of its DAG."""
+    return int(connection.execute(_HELD_IN_DAG, {"dag": dag_id, "task": task_id}).scalar_one())
+
+
+_HELD_IN_DAG = (
+    select(func.count())
+    .select_from(TASK.join(RUN, RUN.c.id == TASK.c.dag_run_id))
+    .where(RUN.c.dag_id == bindparam("dag"), TASK.c.task_id == bindparam("task"), in_states(HELD))
+)
 
 
 def deferred_pool_slots(connection: Connection, pools: Collection[str]) -> dict[str, int]:

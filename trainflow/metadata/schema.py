@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
@@ -65,11 +66,12 @@ def _alone(connection: Connection) -> Iterator[None]:
 def upgrade(database: Database, revision: str = "head") -> None:
     """Run the migrations that are missing."""
     from alembic import command
+    from alembic.util import CommandError
 
     try:
         with database.transaction() as connection, _alone(connection):
             command.upgrade(_alembic_config(connection), revision)
-    except Exception as error:
+    except (CommandError, SQLAlchemyError) as error:
         raise EngineError(
             f"cannot migrate the metadata database {database.url.render_as_string(hide_password=True)}: {error}. "
             "It may have been written by a newer trainflow. Nothing about training is kept there: "
@@ -89,6 +91,13 @@ def current_revision(database: Database) -> str | None:
     """The revision of the schema, None for an empty database, "" where no migration has run yet."""
     with database.reading() as connection:
         return _revision(connection)
+
+
+def damage_of(database: Database) -> str | None:
+    """What is wrong with the file of a SQLite database; None: nothing."""
+    with database.reading() as connection:
+        found = connection.execute(text("PRAGMA quick_check(1)")).scalar()
+    return None if found == "ok" else str(found)
 
 
 def _create(connection: Connection) -> None:

@@ -12,14 +12,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from trainflow.chaos import passed
 from trainflow.clock import Clock
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
-from trainflow.identifiers import new_attempt_id
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import (
     attempt_queries,
     held_queries,
@@ -37,10 +36,11 @@ from trainflow.metadata.held_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.scheduler.stop_notice import stop_notice
+from trainflow.scheduler.workload import goes_on, workload_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.states import HELD, DagRunState, TaskInstanceState
+from trainflow.states import DagRunState, TaskInstanceState
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class Scheduler:
                     without_runs=full_runs,
                     without_ids=refused,
                 )
-                choice = choose(candidates, limits, lambda c: _active_in_dag(connection, c))
+                choice = choose(candidates, limits, partial(_held_in_dag, connection))
                 for candidate in choice.chosen:
                     self._queue(connection, candidate, now)
                 refused.update(choice.refused)
@@ -280,55 +280,30 @@ class Scheduler:
         return self._versions.get(connection, candidate.version_id)[0]
 
     def _queue(self, connection: Connection, candidate: Candidate, now: datetime) -> None:
-        resumes = candidate.next_method is not None and candidate.attempt_id is not None
-        key = (
-            AttemptKey(candidate.attempt_id, candidate.deferral_number)
-            if resumes and candidate.attempt_id
-            else AttemptKey(new_attempt_id(now), 0)
-        )
         document, source = self._versions.get(connection, candidate.version_id)
-        task = document.task(candidate.task_id)
-        log_path = str(
-            self._project.home.attempt_log(candidate.dag_id, candidate.run_id, candidate.task_id, key.attempt_id)
-        )
+        workload = workload_of(candidate, document, source, self._project, now)
         task_queries.move(
             connection,
             candidate.id,
             leaving={_T.SCHEDULED},
             to=_T.QUEUED,
-            attempt_id=key.attempt_id,
-            deferral_number=key.deferral_number,
+            attempt_id=workload.key.attempt_id,
+            deferral_number=workload.key.deferral_number,
             service_id=self._service_id,
             queued_at=now,
             resumed=False,
             pid=None,
         )
-        if not resumes:
+        if not goes_on(candidate):
             attempt_queries.record(
                 connection,
-                attempt_id=key.attempt_id,
+                attempt_id=workload.key.attempt_id,
                 task_instance_id=candidate.id,
                 try_number=candidate.failures + 1,
                 now=now,
-                log_path=log_path,
+                log_path=workload.log_path,
             )
-        self._handover.append(
-            ExecuteTask(
-                key=key,
-                task_instance_id=candidate.id,
-                dag_id=candidate.dag_id,
-                run_id=candidate.run_id,
-                task_id=candidate.task_id,
-                map_index=candidate.map_index,
-                source=source,
-                project_root=str(self._project.root),
-                home=str(self._project.home.path),
-                log_path=log_path,
-                queue=candidate.queue,
-                priority_weight=candidate.priority_weight,
-                shielded=task.shielded if task is not None else False,
-            )
-        )
+        self._handover.append(workload)
 
     def _hand_over(self, _now: datetime) -> None:
         handover, self._handover = self._handover, []
@@ -342,15 +317,5 @@ def _past(connection: Connection, dag_run_id: int, document: DagDocument) -> dic
     return states or {task.task_id: None for task in document.tasks}
 
 
-def _active_in_dag(connection: Connection, candidate: Candidate) -> int:
-    """How many instances of the candidate's task are held, over all runs of its DAG."""
-    task, run = task_queries.TASK, run_queries.RUN
-    return connection.execute(
-        select(func.count())
-        .select_from(task.join(run, run.c.id == task.c.dag_run_id))
-        .where(
-            run.c.dag_id == candidate.dag_id,
-            task.c.task_id == candidate.task_id,
-            task.c.state.in_(sorted(HELD)),
-        )
-    ).scalar_one()
+def _held_in_dag(connection: Connection, candidate: Candidate) -> int:
+    return held_queries.held_in_dag(connection, candidate.dag_id, candidate.task_id)
