@@ -18,6 +18,7 @@ from pydantic import (
 
 from trainflow.errors import InputError
 from trainflow.identifiers import check_name
+from trainflow.pipeline_spec.arrow_types import check_arrow_type
 from trainflow.pipeline_spec.quantities import (
     format_duration,
     format_moment,
@@ -105,7 +106,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, AfterValidator(_nameable), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
 #: column → Arrow type or None; a list of names is short for columns of any type
 Columns = Annotated[
-    dict[str, str | None],
+    dict[str, Annotated[str, AfterValidator(check_arrow_type)] | None],
     BeforeValidator(_names_or_types, json_schema_input_type=dict[str, str | None] | list[str]),
 ]
 Range = Annotated[

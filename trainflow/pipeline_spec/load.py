@@ -11,7 +11,7 @@ from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.pipeline_spec.compile import compile_pipeline
 from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec
-from trainflow.pipeline_spec.overrides import apply_overrides
+from trainflow.pipeline_spec.overrides import apply_overrides, misspelt_parameters
 from trainflow.pipeline_spec.parameters import merge_parameters
 from trainflow.pipeline_spec.problems import Problem, error_of, shown
 from trainflow.pipeline_spec.reading import Document, read_document
@@ -48,8 +48,10 @@ def load_spec(path: Path, overrides: Mapping[str, str], project: Project) -> Pip
     Raises PipelineFileError telling every problem, each with its place.
     """
     document = _read(path, project)
+    known = set(document.key_places)
     problems = apply_overrides(document, overrides)
-    merge_parameters(document, project.root)
+    known |= merge_parameters(document, project.root)
+    problems += misspelt_parameters(overrides, known)
     return validate(document, project.root, problems)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from trainflow.errors import PipelineFileError
-from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, shown
+from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, shown, suggest
 from trainflow.pipeline_spec.reading import Document, read_document
 
 
@@ -16,8 +16,8 @@ def apply_overrides(document: Document, overrides: Mapping[str, str]) -> list[Pr
     """
     problems: list[Problem] = []
     for path, written in overrides.items():
-        place = Place(f"--set {path}={written}")
-        problem = _apply(document, tuple(path.split(".")), written, place)
+        place, location = Place(f"--set {path}={written}"), tuple(path.split("."))
+        problem = _apply(document, location, written, place)
         if problem:
             problems.append(Problem(place, problem))
     return problems
@@ -52,3 +52,22 @@ def _move(document: Document, value: Document, location: Location) -> None:
     for depth in range(1, len(location) + 1):
         document.key_places.setdefault(location[:depth], value.places[()])
         document.places.setdefault(location[:depth], value.places[()])
+
+
+def misspelt_parameters(overrides: Mapping[str, str], known: Collection[Location]) -> list[Problem]:
+    """A parameter may have any name; one that nothing has written, and nearly that of another, is taken for a slip.
+    `known`: the keys of the file and of its files of parameters, as they were before."""
+    problems: list[Problem] = []
+    for path, written in overrides.items():
+        location = tuple(path.split("."))
+        if "params" not in location[:-1]:
+            continue
+        inherited = location[location.index("params") :]
+        if location in known or inherited in known:
+            continue
+        others = [str(key[-1]) for key in known if key and key[:-1] in (location[:-1], inherited[:-1])]
+        near = suggest(location[-1], others)
+        if near:
+            message = f"there is no parameter {dotted(inherited[1:])!r}{near}; a new one is written into the file first"
+            problems.append(Problem(Place(f"--set {path}={written}"), message))
+    return problems

@@ -9,24 +9,25 @@ from trainflow.pipeline_spec.problems import Location, Problem, dotted, error_of
 from trainflow.pipeline_spec.reading import Document, read_document
 
 
-def merge_parameters(document: Document, root: Path) -> None:
+def merge_parameters(document: Document, root: Path) -> set[Location]:
     """Put the parameters of the file that `config` names (relative to the project `root`) underneath `params`: those of
-    the document and those of each of its stages.
+    the document and those of each of its stages. Returns where the keys of these files stand now.
 
     Sections are merged key by key; anything else that `params` gives, lists included, replaces what the file says.
     Raises PipelineFileError at `config` where the file cannot be read, or at the file's own line.
     """
-    _merge_into(document, (), document.value, root)
+    found = _merge_into(document, (), document.value, root)
     stages = document.value.get("stages")
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict):
-            _merge_into(document, ("stages", name), stage, root)
+            found |= _merge_into(document, ("stages", name), stage, root)
+    return found
 
 
-def _merge_into(document: Document, at: Location, section: dict[str, Any], root: Path) -> None:
+def _merge_into(document: Document, at: Location, section: dict[str, Any], root: Path) -> set[Location]:
     config = section.get("config")
     if not isinstance(config, str):
-        return  # absent, or something that the model refuses
+        return set()  # absent, or something that the model refuses
     path = root / config
     try:
         text = path.read_text(encoding="utf-8")
@@ -43,6 +44,7 @@ def _merge_into(document: Document, at: Location, section: dict[str, Any], root:
     if above is None or isinstance(above, dict):
         section["params"] = _merge(below.value or {}, above or {})
         _add_places(document, below, (*at, "params"))
+    return {(*at, "params", *inner) for inner in below.key_places}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

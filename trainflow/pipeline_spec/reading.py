@@ -58,7 +58,7 @@ def read_document(text: str, source: str, *, at: Place | None = None) -> Documen
         walk = _Walk(loader, source, at)
         value = None if node is None else walk.value(node, ())
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, source, at) from None
+        raise _syntax_error(error, text, source, at) from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise PipelineFileError(f"not valid YAML: {' '.join(str(error).split())}", path=source) from None
     finally:
@@ -125,7 +125,9 @@ class _Walk:
             if key is None:
                 continue
             if key in own:
-                self._wrong(key_node, f"key {dotted((*location, key))!r} is written twice")
+                first = self.key_places[(*location, key)].line
+                before = f", first in line {first}" if first is not None else ""
+                self._wrong(key_node, f"key {dotted((*location, key))!r} is written twice{before}")
                 continue
             if key in merged:
                 self._forget((*location, key))
@@ -165,8 +167,14 @@ class _Walk:
         return self._at or Place(self._source, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, source: str, at: Place | None) -> PipelineFileError:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, at: Place | None) -> PipelineFileError:
     mark = error.problem_mark or error.context_mark
+    line = text.splitlines()[mark.line] if mark is not None and mark.line < len(text.splitlines()) else ""
     what = " ".join(part for part in (error.context, error.problem) if part)
     place = at or (Place(source) if mark is None else Place(source, mark.line + 1, mark.column + 1))
+    began = error.context_mark
+    if at is None and began is not None and mark is not None and began.line != mark.line:
+        what += f"; what is not finished began in line {began.line + 1}, column {began.column + 1}"
+    if line[:1] == "\t" or "'\\t'" in what:
+        what = "a tab: YAML is indented with spaces"
     return error_of([Problem(place, f"not valid YAML: {what}")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +27,8 @@ _EXPECTED = {
     "model_type": "a section of keys",
     "model_attributes_type": "a section of keys",
 }
+#: a section with more keys is documented elsewhere
+_MOST_KEYS = 8
 
 
 def validate(document: Document, root: Path | None, known: Iterable[Problem] = ()) -> PipelineSpec:
@@ -83,13 +87,39 @@ def _message(location: Location, kind: str, error: Any) -> str:
         told = str(error["ctx"]["error"])
         return told if told.startswith(name) else f"{name}: {told}"
     if kind in _EXPECTED:
-        return f"{name or 'a pipeline file'}: expected {_EXPECTED[kind]}; got {shown(value)}"
+        expected, hint = _expected(location, kind, value)
+        return f"{name or 'a pipeline file'}: expected {expected}; got {shown(value)}{hint}"
     return f"{name}: {error['msg'].removeprefix('Input ')}; got {shown(value)}"
+
+
+def _expected(location: Location, kind: str, value: Any) -> tuple[str, str]:
+    """What should be there, and how to write what is there so that it is right."""
+    if kind in ("model_type", "model_attributes_type") and location:
+        keys = list(_model_at(location).model_fields)
+        return _EXPECTED[kind] + (f" ({', '.join(keys)})" if len(keys) <= _MOST_KEYS else ""), ""
+    if kind != "list_type":
+        return _EXPECTED[kind], ""
+    section = next(_models_in(_field_at(location)), None) if all(isinstance(part, str) for part in location) else None
+    if section is not None and "require" not in section.model_fields:
+        return f"a section of keys ({', '.join(section.model_fields)}), or a list of such", ""
+    if not isinstance(value, str):
+        return _EXPECTED[kind], ""
+    return _EXPECTED[kind], f"; write {json.dumps(_words(value) if location[-1] == 'command' else [value])}"
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quote that is not closed
+        return command.split()
 
 
 def _unknown_key(location: Location) -> str:
     allowed = list(_model_at(location[:-1]).model_fields)
     key = str(location[-1])
+    first = key.split()[0] if key.split() else key
+    if first != key and first.rstrip("=") in allowed:
+        return f"{key!r} is no key: a ':' is missing after {first.rstrip('=')!r}"
     return f"unknown key {key!r} in {_section(location[:-1])}{suggest(key, allowed)}; allowed: {', '.join(allowed)}"
 
 
@@ -108,6 +138,11 @@ def _model_at(location: Location) -> type[BaseModel]:
         if isinstance(part, str):  # a number counts the entries of a list
             model = next(_models_in(model.model_fields[part].annotation))
     return StageSpec if location[:1] == ("stages",) and len(location) == 2 else model
+
+
+def _field_at(location: Location) -> Any:
+    """The type of what stands there."""
+    return _model_at(location[:-1]).model_fields[str(location[-1])].annotation
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -195,7 +195,7 @@ def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: st
     [
         ("gates: [auc > x]\n", r"4:9: gates\[0\]: condition 'auc > x': expected a number"),
         ("gates: auc\n", "4:8: gates: expected a list; got 'auc'"),
-        ("gates: [3]\n", r"4:9: gates\[0\]: expected a section of keys; got 3"),
+        ("gates: [3]\n", r"4:9: gates\[0\]: expected a section of keys \(require, otherwise\); got 3"),
         ("gates: [{otherwise: skip}]\n", r"4:9: section 'gates\[0\]' lacks the key 'require'"),
         (
             "gates:\n  - loss < 1\n  - {require: auc > 1, else: skip}\n",

@@ -101,9 +101,14 @@ def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("split: 14", "9:8: split: expected a section of keys; got 14 (a number)"),
-        ("split:", "9:7: split: expected a section of keys; got nothing"),
-        ("gates: auc", "9:8: gates: expected a list; got 'auc' (text)"),
+        ("split: 14", "9:8: split: expected a section of keys (partitions, rows, bytes, target); got 14 (a number)"),
+        ("split:", "9:7: split: expected a section of keys (partitions, rows, bytes, target); got nothing"),
+        ("gates: auc", "9:8: gates: expected a list; got 'auc' (text); write [\"auc\"]"),
+        ("promote: best", "9:10: promote: expected a section of keys (alias, when), or a list of such; got 'best'"),
+        ("split {rows: 3}", "9:1: 'split {rows' is no key: a ':' is missing after 'split'"),
+        ("params: {\n  a: 1", "11:1: not valid YAML: while parsing a flow mapping did not find"),
+        ("split:\n\trows: 3", "10:1: not valid YAML: a tab: YAML is indented with spaces"),
+        ("retention: {keep_best: auc}", "9:24: retention.keep_best: expected a section of keys (metric, "),
         ("description: 3", "9:14: description: expected text (quote it); got 3 (a number)"),
         ("branch: a/b", "9:9: branch: 'a/b' cannot name"),
         ("evaluate: {}", "9:1: section 'evaluate' lacks the key 'function'"),
@@ -126,12 +131,21 @@ def test_one_wrong_line(load: Load, line: str, told: str) -> None:
         ("command: [python, train.py]", "retries: 1", "give either 'function' or 'command'"),
         ("command: [python, train.py]", "{command: [x], function: 'json:loads'}", "give either"),
         ("command: [python, train.py]", "command: python train.py", "train.command: expected a list"),
+        ("command: [python, train.py]", "command: python 'a b.py'", '(text); write ["python", "a b.py"]'),
         ("start: 2013-01-01", "start: 2013-01-01\n  end: 2013-01-01", "'end' must be after 'start'"),
         ("length: 1d", "length: 1h", "samples.path 'data/date={start:%Y-%m-%d}/' is ambiguous"),
         ("length: 1d", "length: 30s", "samples.length: a partition is at least 1m long"),
         ("length: 1d", "length: 1d\n  checks: {ranges: {a: [3, 1]}}", "the smallest value 3 is above the largest 1"),
         ("length: 1d", "length: 1d\n  checks: {ranges: {a: 3}}", "write [smallest, largest]"),
         ("length: 1d", "length: 1d\n  checks: {nulls: {a: 1.5}}", "less than or equal to 1"),
+        ("length: 1d", "length: 1d\n  checks: {columns: {a: dobule}}", "'dobule'; did you mean 'double'?"),
+        ("length: 1d", "length: 1d\n  checks: {columns: {a: float64}}", "'float64'; did you mean 'double'?"),
+        (
+            "length: 1d",
+            "length: 1d\n  checks: {columns: {a: xyz}}",
+            "no Arrow type is called 'xyz'; for example int64",
+        ),
+        ("length: 1d", "length: 1d\n  ready: _SUCCESS", "samples.ready: expected a section of keys (marker, "),
         ("length: 1d", "length: 1d\n  checks: {columns: [a, 3]}", "samples.checks.columns: expected a section"),
     ],
 )
@@ -220,7 +234,9 @@ def test_an_override_chooses_the_config(load: Load, project: Project) -> None:
 def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Project) -> None:
     (project.root / "configs" / "m.yaml").write_text("x: 1\nx: 2\n")
     (project.root / "configs" / "list.yaml").write_text("- 1\n")
-    assert problems_of(load, MINIMAL, config="configs/m.yaml") == ["configs/m.yaml:2:1: key 'x' is written twice"]
+    assert problems_of(load, MINIMAL, config="configs/m.yaml") == [
+        "configs/m.yaml:2:1: key 'x' is written twice, first in line 1"
+    ]
     (listed,) = problems_of(load, MINIMAL, config="configs/list.yaml")
     assert listed.startswith("configs/list.yaml:1:1: a file of parameters is a section of keys")
     (absent,) = problems_of(load, MINIMAL + "config: configs/n.yaml\n")
@@ -252,3 +268,40 @@ def test_the_schema_describes_every_key_it_allows() -> None:
         for name, key in section["properties"].items():
             assert key.get("description"), f"{section['title']}.{name}"
     assert schema["anyOf"] == [{"required": ["pipeline", "samples", "train"]}, {"required": ["pipeline", "stages"]}]
+
+
+def test_a_slip_in_the_name_of_a_parameter_is_told(load: Load, project: Project) -> None:
+    text = MINIMAL + "params: {rate: 0.1, tree: {depth: 3}}\nconfig: configs/m.yaml\n"
+    (project.root / "configs" / "m.yaml").write_text("rounds: 5\n")
+    (problem,) = problems_of(load, text, params__rat="1")
+    assert problem.startswith("--set params.rat=1: there is no parameter 'rat'; did you mean 'rate'?; a new one is ")
+    for slip in ("params__tree__depht", "params__round"):
+        (problem,) = problems_of(load, text, **{slip: "1"})
+        assert "did you mean" in problem
+    for fine in ("params__rate", "params__tree__depth", "params__rounds", "params__colour"):
+        load(text, **{fine: "1"})
+
+
+@pytest.mark.parametrize(
+    "name", ["int64", "timestamp[us]", "timestamp[us, tz=UTC]", "decimal128(38, 2)", "list<item: int8>"]
+)
+def test_names_of_arrow_types_are_those_that_arrow_prints(load: Load, name: str) -> None:
+    load(MINIMAL.replace("length: 1d", f"length: 1d\n  checks: {{columns: {{a: '{name}'}}}}"))
+
+
+def test_every_plain_arrow_type_prints_as_it_is_written() -> None:
+    import pyarrow as pa
+
+    from trainflow.pipeline_spec.arrow_types import _PLAIN
+
+    made = [pa.null(), pa.bool_(), pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string()]
+    made += [
+        pa.large_string(),
+        pa.binary(),
+        pa.date32(),
+        pa.date64(),
+        pa.timestamp("us"),
+        pa.time32("s"),
+        pa.time64("ns"),
+    ]
+    assert {str(each) for each in made} <= set(_PLAIN)
