@@ -92,6 +92,8 @@ def run(arguments: list[str]) -> int:
             return _usage(error)
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             return _complain(f"{error.filename or 'a file'}: {error.strerror}", EXIT_FAILED)
+        if type(error).__name__ == "OperationalError" and type(error).__module__.startswith("sqlalchemy"):
+            return _complain(f"the metadata database cannot be used: {getattr(error, 'orig', error)}", EXIT_FAILED)
         raise
     return code if isinstance(code, int) else 0
 

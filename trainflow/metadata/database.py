@@ -185,7 +185,7 @@ class Database:
             return connection
         except DBAPIError as error:
             where = self.url.render_as_string(hide_password=True)
-            raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error
+            raise EngineError(f"cannot open the metadata database {where}: {error.orig}{_advice(error)}") from error
 
     def close(self) -> None:
         """Give every connection back."""
@@ -193,6 +193,11 @@ class Database:
         if kept is not None:
             kept.close()
         self.engine.dispose()
+
+
+def _advice(error: DBAPIError) -> str:
+    broken = "not a database" in str(error.orig) or "malformed" in str(error.orig)
+    return "; the file is broken: delete it, the next start goes on at the head of each chain" if broken else ""
 
 
 def _never() -> bool:

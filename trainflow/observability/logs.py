@@ -31,6 +31,26 @@ class UtcFormatter(logging.Formatter):
         return redact_text(super().format(record))
 
 
+class LogFile(WatchedFileHandler):
+    """A log that may not be writable for a while: what it loses then it tells in one sentence, once."""
+
+    _told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # of the old stream, when it opens the file anew
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            sys.stderr.write(f"the log {self.baseFilename} cannot be written: {error.strerror}\n")
+
+
 def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     """Send this process's log to `file` (appended to; its folder is made), or to stderr; calling again replaces it.
 
@@ -44,7 +64,7 @@ def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
         handler = logging.StreamHandler(sys.stderr)
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = WatchedFileHandler(file, encoding="utf-8", delay=True)
+        handler = LogFile(file, encoding="utf-8", delay=True)
     handler.setFormatter(UtcFormatter())
     for old in [old for old in root.handlers if isinstance(old.formatter, UtcFormatter)]:
         root.removeHandler(old)

@@ -40,6 +40,23 @@ def test_check_finds_damage(folder, cli):
     assert said.code == 1
     assert said.json["ok"] is False
     assert "cannot be read" in said.json["problem"]
+    said = cli("runs", "list")
+    assert said.code == 1
+    assert "the file is broken: delete it, the next start goes on at the head" in said.err
+
+
+def test_a_database_that_refuses_is_told_in_a_sentence(cli, monkeypatch, plane):
+    """A full disk refuses the commit with which a database is made."""
+    from sqlalchemy.exc import OperationalError
+
+    from trainflow.metadata import run_queries
+
+    def refuse(*_arguments):
+        raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(run_queries, "listing", refuse)
+    said = cli("runs", "list")
+    assert (said.code, said.err) == (1, "error: the metadata database cannot be used: database or disk is full\n")
 
 
 def test_check_finds_another_revision(plane, cli):

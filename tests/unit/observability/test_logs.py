@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import warnings
@@ -67,3 +68,18 @@ def test_warnings_go_to_the_log(tmp_path: Path) -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="Unknown level"):
         configure_logging("LOUD")
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk: a traceback for every line that is lost would bury what matters."""
+    handler = configure_logging("INFO", Path("/dev/full"))
+    try:
+        for number in range(3):
+            logging.getLogger("x").warning("line %d", number)
+        told = capsys.readouterr().err.splitlines()
+        assert told == ["the log /dev/full cannot be written: No space left on device"]
+    finally:
+        logging.getLogger().removeHandler(handler)
+        # what could not be written is still in the stream's buffer
+        with contextlib.suppress(OSError):
+            handler.close()
