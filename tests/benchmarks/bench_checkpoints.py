@@ -53,7 +53,7 @@ def long_ledger(entries: int) -> None:
         ])  # fmt: skip
         report("all kept checkpoints, a line each", [milliseconds(lambda: Ledger(store, chain).kept())])
         report("audit, files not verified", [
-            milliseconds(lambda: audit(reader, None, None, day(0), verify_files=False))
+            milliseconds(lambda: audit(reader, None, day(0), verify_files=False))
         ])  # fmt: skip
         for file in store.files(chain.snapshots):
             store.delete(file.path)
@@ -90,7 +90,7 @@ def main(entries: int) -> None:
         for file in store.files(writer.chain.snapshots):
             store.delete(file.path)
         report("head without any snapshot", [milliseconds(lambda: Ledger(store, writer.chain).state())])
-        report("audit, files verified", [milliseconds(lambda: audit(reader, None, None, day(0)))])
+        report("audit, files verified", [milliseconds(lambda: audit(reader, None, day(0)))])
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Work:
 
 def assert_sound(store: Store) -> None:
     """What has to hold at any moment."""
-    report = audit(Ledger(store, CHAIN), SAMPLES, None, FAR)
+    report = audit(Ledger(store, CHAIN), SAMPLES, FAR)
     assert report.problems == []
     state = Ledger(store, CHAIN).state()
     assert (state.head.id if state.head else None, state.sequence) == (report.head_id, report.entries)
@@ -109,7 +109,7 @@ def assert_sound(store: Store) -> None:
 
 def assert_done(store: Store) -> None:
     """What the work comes to, however often it was begun."""
-    report = audit(Ledger(store, CHAIN), SAMPLES, None, FAR)
+    report = audit(Ledger(store, CHAIN), SAMPLES, FAR)
     assert (report.problems, report.partitions, report.filled, report.watermark) == ([], 4, 1, day(5))
     assert [(hole.start, hole.reason) for hole in report.holes] == [(day(3), "missing")]
     assert report.promoted == {"champion": attempt_id(2)}
@@ -184,7 +184,7 @@ def test_a_late_listing_hides_no_head_and_makes_nobody_cry_wolf(tmp_path: Path) 
 
     assert len(store.files(CHAIN.ledger)) == 5
     assert Ledger(store, CHAIN).state().head_sequence == 5 + 2 * snapshots.INTERVAL
-    report = audit(Ledger(store, CHAIN), SAMPLES, None, FAR, verify_files=False)
+    report = audit(Ledger(store, CHAIN), SAMPLES, FAR, verify_files=False)
     assert (report.problems, report.entries) == ([], 5 + 2 * snapshots.INTERVAL)
 
 
@@ -194,7 +194,7 @@ def test_a_listing_that_shows_a_later_entry_and_not_the_one_before_is_no_gap() -
     store.settle()
     store._young = {CHAIN.entry(2)}
 
-    assert audit(Ledger(store, CHAIN), SAMPLES, None, FAR, verify_files=False).problems == []
+    assert audit(Ledger(store, CHAIN), SAMPLES, FAR, verify_files=False).problems == []
 
 
 def test_with_late_listings_work_is_done_and_nothing_needed_is_swept(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_prune_while_an_audit_reads_files_is_no_damage(tmp_path: Path) -> None
             prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9))
             return super().read(path)
 
-    assert audit(Ledger(Slow(writer.store), CHAIN), SAMPLES, None, FAR).problems == []
+    assert audit(Ledger(Slow(writer.store), CHAIN), SAMPLES, FAR).problems == []
 
 
 # -- throttling ----------------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_a_throttled_store_commits_in_the_end(tmp_path: Path) -> None:
             filesystem.refuses = 3
             writer.commit()
 
-        assert audit(writer.ledger, SAMPLES, None, FAR).problems == []
+        assert audit(writer.ledger, SAMPLES, FAR).problems == []
         assert len(waits) == 12
 
 
@@ -482,7 +482,7 @@ def test_two_processes_that_share_nothing_but_the_store(tmp_path: Path) -> None:
         for rival in rivals:
             rival.kill()
             rival.communicate()
-    report = audit(Ledger(LocalStore(tmp_path / "store"), CHAIN), SAMPLES, None, FAR)
+    report = audit(Ledger(LocalStore(tmp_path / "store"), CHAIN), SAMPLES, FAR)
     assert (report.problems, report.partitions, report.entries) == ([], rounds, rounds)
 
 

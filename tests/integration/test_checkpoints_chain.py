@@ -49,7 +49,7 @@ def test_a_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
 
     ledger = Ledger(store, writer.chain)
     folder = fetch(store, ledger.checkpoint(), tmp_path / "into")
-    report = audit(ledger, SAMPLES, None, day(22))
+    report = audit(ledger, SAMPLES, day(22))
 
     assert gone == [made[0].id, made[1].id, made[2].id, made[4].id]
     assert (folder / "a" / "model.bin").read_bytes() == b"new weights"
@@ -76,7 +76,7 @@ def test_of_many_racing_runs_one_extends_the_chain(store: Store, tmp_path: Path)
 
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Checkpoint)]
     assert Ledger(store, writer.chain).checkpoint() == winner
-    assert audit(Ledger(store, writer.chain), SAMPLES, None, day(6)).problems == []
+    assert audit(Ledger(store, writer.chain), SAMPLES, day(6)).problems == []
 
 
 def test_attempts_of_one_run_that_race_get_the_same_checkpoint(store: Store, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
         state, line = ledger.state(), ledger.line()
-        report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(0))
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES, day(0))
         head, entries = state.head, list(ledger.entries())
         eaten = diet(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
 
@@ -214,7 +214,7 @@ def test_of_two_racing_committers_exactly_one_wins(
             store = Rival(store, lambda: commit(writer.store, requests[1], day(9)))
         outcomes = race([Commit(Ledger(store, writer.chain), request, day(8)) for request in requests], schedule)
         head = Ledger(writer.store, writer.chain).state().head
-        report = audit(Ledger(writer.store, writer.chain), SAMPLES, None, day(9))
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES, day(9))
         again = [outcome_of(lambda request=request: commit(writer.store, request, day(10))) for request in requests]
 
     assert sorted(type(each).__name__ for each in outcomes) == ["ChainMoved", "Checkpoint"]

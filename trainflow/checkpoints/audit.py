@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -87,14 +86,13 @@ class _Audit:
 def audit(
     ledger: Ledger,
     samples: Samples | None,
-    root: Path | None,
     now: datetime,
     *,
     fingerprints_now: FingerprintsNow | None = None,
     verify_files: bool = True,
 ) -> AuditReport:
     """Audit a chain. `samples` adds the table's own start and partition length, `fingerprints_now` finds partitions
-    that were published again (`root` is for the caller that builds it).
+    that were published again.
 
     `verify_files` reads every file of every kept checkpoint. Raises StoreFailure when the store cannot be read at all.
     """

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import msgspec
 
 from trainflow.identifiers import check_name
+
+
+class ChainNames(TypedDict):
+    """A chain as a message or a row names it."""
+
+    pipeline: str
+    stage: str
+    branch: str
 
 
 class ChainKey(msgspec.Struct, frozen=True, order=True):
@@ -21,6 +31,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return self.prefix
+
+    @property
+    def names(self) -> ChainNames:
+        """What it is called, by the kind of name."""
+        return ChainNames(pipeline=self.pipeline, stage=self.stage, branch=self.branch)
 
     @property
     def prefix(self) -> str:

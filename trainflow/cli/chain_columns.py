@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
 
+
 _NAMES = ("pipeline", "stage", "branch")
-
-
-def names_of(key: ChainKey) -> dict[str, Any]:
-    """The keys that say in JSON which chain a row is about."""
-    return {"pipeline": key.pipeline, "stage": key.stage, "branch": key.branch}
 
 
 def columns_of(keys: Sequence[ChainKey]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli import compare, fork, history, promotion, retention
-from trainflow.cli.chain_columns import columns_of, names_of, said_of
+from trainflow.cli.chain_columns import columns_of, said_of
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -70,12 +70,11 @@ def list_checkpoints(
     ledgers = _ledgers(pipeline, stage, branch)
     found = [(ledger.chain, each, ledger.state()) for ledger in ledgers for each in ledger.kept()]
     if as_json:
-        print_json([{**names_of(key), **_line(summary, state)} for key, summary, state in found])
+        print_json([{**key.names, **_line(summary, state)} for key, summary, state in found])
         return 0
     scored = any(summary.scores for _, summary, _ in found)
     rows = [
-        {**names_of(key), **_line(summary, state), **_shown(summary, state, scored=scored)}
-        for key, summary, state in found
+        {**key.names, **_line(summary, state), **_shown(summary, state, scored=scored)} for key, summary, state in found
     ]
     columns = {**columns_of([ledger.chain for ledger in ledgers]), **_COLUMNS}
     print_rows(rows, columns, as_json=False, empty="no checkpoint yet")
@@ -252,7 +251,7 @@ def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[dict[str, A
     found = verify_many(ledger.store, [checkpoint.artifacts for checkpoint in checkpoints])
     return [
         {
-            **names_of(ledger.chain),
+            **ledger.chain.names,
             "sequence": checkpoint.sequence,
             "id": checkpoint.id,
             "ok": not problems,
@@ -285,7 +284,7 @@ def ledger(
         for sequence, location, entry, problem in _raw(found):
             raw = msgspec.to_builtins(entry) if entry is not None else None
             line = {"sequence": sequence, "location": location, "entry": raw, "problem": problem}
-            lines.append({**names_of(found.chain), **line})
+            lines.append({**found.chain.names, **line})
             if as_json:
                 continue
             if entry is None:

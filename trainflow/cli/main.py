@@ -88,6 +88,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
+        # by name: which of the two holds click's errors depends on Typer's version
         if type(error).__module__.startswith(("click", "typer")):
             return _usage(error)
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:

@@ -158,14 +158,11 @@ def _write(connection: Any, stopped: _Stopped, decision: _Decision, now: Any) ->
 def _notice(stopped: _Stopped, decision: _Decision) -> Any:
     from trainflow.messages.notice import Event, Notice
 
-    key = stopped.chain.key
     return Notice(
         event=Event.RESUMED,
         key=f"entry {decision.entry.sequence}",
         sentence=f"{stopped.chain.dag_id}: {decision.sentence}",
-        pipeline=key.pipeline,
-        stage=key.stage,
-        branch=key.branch,
+        **stopped.chain.key.names,
         dag_id=stopped.chain.dag_id,
         facts={
             "decision": decision.kind,

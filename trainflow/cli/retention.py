@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.activity import living_attempts
-from trainflow.cli.chain_columns import columns_of, names_of
+from trainflow.cli.chain_columns import columns_of
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
@@ -89,7 +89,7 @@ def _prune(chain: Chain, keep_latest: int | None, *, dry_run: bool) -> list[dict
         dry_run=dry_run,
     )
     return [
-        {**names_of(found.chain), "sequence": before[each].sequence, "id": each, "bytes": before[each].size}
+        {**found.chain.names, "sequence": before[each].sequence, "id": each, "bytes": before[each].size}
         for each in going
     ]
 

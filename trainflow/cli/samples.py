@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.chain_columns import columns_of, names_of
+from trainflow.cli.chain_columns import columns_of
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.counting import counted
@@ -52,7 +52,7 @@ def list_samples(
     chains = open_pipeline(pipeline, overrides).chosen(stage, branch)
     found = {chain.key: _lines(chain, since, until) for chain in chains}
     if as_json:
-        print_json([{**names_of(key), **msgspec.structs.asdict(line)} for key in found for line in found[key]])
+        print_json([{**key.names, **msgspec.structs.asdict(line)} for key in found for line in found[key]])
         return 0
     rows = [row for key, lines in found.items() for row in _ranges(key, lines)]
     print_rows(rows, {**columns_of(list(found)), **_COLUMNS}, as_json=False, empty="no partition is there yet")
@@ -79,7 +79,7 @@ def _ranges(key: ChainKey, lines: list[PartitionLine]) -> list[dict[str, Any]]:
 
     return [
         {
-            **names_of(key),
+            **key.names,
             "start": label(each.start),
             "end": label(each.end),
             "partitions": each.partitions,

@@ -46,9 +46,9 @@ def _with_samples(
     ledger: Ledger, compared: Samples | None, samples: Samples | None, root: Path, now: datetime, *, verify_files: bool
 ) -> AuditReport:
     if compared is None:
-        return audit(ledger, samples, root, now, verify_files=verify_files)
+        return audit(ledger, samples, now, verify_files=verify_files)
     present = Present(open_inventory(comparable(compared), root, now))
-    report = audit(ledger, samples, root, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
+    report = audit(ledger, samples, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
     there = present.arrived(report.holes)
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
 

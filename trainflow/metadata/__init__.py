@@ -7,7 +7,8 @@ Reading order: `column_types`, `models` (tables and the invariants that live in 
 transactions), `failures` (what may be done again), `straight` (statements past SQLAlchemy, on SQLite), `schema`
 (creation and migration), then one module of queries for each noun (`run_creation`: how runs come to be; `run_queue`:
 which may start; `clearing`: what takes tasks away from their attempts), then `execution_service`, which answers
-attempts in one transaction each; `aftermath` decides what their ends mean and `attempt_ends` carries it out.
+attempts in one transaction each (`claims`: their first request); `aftermath` decides what their ends mean and
+`attempt_ends` carries it out.
 
 Every function takes an open connection first and never commits; whoever opened the transaction does. A state is
 changed by `task_queries.move` and `run_queries.move` only.

@@ -24,10 +24,8 @@ from trainflow.messages.requests import (
     Refused,
     Reply,
     Request,
-    RunInfo,
     Saved,
     Start,
-    Started,
     TrackingRun,
     TriggerRun,
     XComValues,
@@ -35,6 +33,7 @@ from trainflow.messages.requests import (
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_queries,
+    claims,
     run_creation,
     run_queries,
     task_queries,
@@ -118,59 +117,9 @@ class ExecutionService:
             case GetTrackingRun():
                 return self._tracking_run(request)
 
-    # -- claim -----------------------------------------------------------------------------------------------------
-
     def _start(self, request: Start) -> Reply:
-        now = self._clock.now()
         with self._database.transaction() as connection:
-            row = task_queries.by_key(connection, request.key)
-            if row is None:
-                return Refused("the attempt is stale: its task instance was queued again, or cleared")
-            same_process = row.pid == request.pid and row.process_started == request.process_started
-            if not (row.state == _T.RUNNING and same_process):
-                task_queries.move(
-                    connection,
-                    row.id,
-                    leaving={_T.QUEUED},
-                    to=_T.RUNNING,
-                    key=request.key,
-                    started_at=row.started_at or now,
-                    heartbeat_at=now,
-                    pid=request.pid,
-                    process_started=request.process_started,
-                    hostname=request.hostname,
-                    progress=None,
-                    problem=None,
-                    note=None,
-                )
-                if row.next_method is None:
-                    if row.had_problem or row.reschedules:
-                        # a new try starts clean; one that resumes after a wait keeps what it pushed before
-                        xcom_queries.forget(connection, row.dag_run_id, row.task_id, row.map_index)
-                    attempt_queries.note(connection, request.key.attempt_id, started_at=now)
-                else:
-                    attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None)
-            run = run_queries.by_id(connection, row.dag_run_id)
-        return Started(
-            run=RunInfo(
-                dag_id=run.dag_id,
-                run_id=run.run_id,
-                run_type=run.run_type,
-                conf=run.conf,
-                queued_at=run.queued_at,
-                started_at=run.started_at,
-                run_after=run.run_after,
-                logical_date=run.logical_date,
-                note=run.note,
-            ),
-            try_number=row.failures + 1,
-            max_tries=row.max_tries,
-            next_method=row.next_method,
-            next_kwargs=row.next_kwargs or {},
-            first_started_at=row.started_at or now,
-            reschedule_count=row.reschedules,
-            cleared_at=row.cleared_at,
-        )
+            return claims.claim(connection, request, self._clock.now())
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
@@ -195,7 +144,7 @@ class ExecutionService:
         with self._database.reading() as connection:
             if task_queries.by_key(connection, request.key) is None:
                 # cleared under way: what its successors hand over must not be mixed with what it has read before
-                return Refused("the attempt is stale: its task instance was queued again, or cleared")
+                return claims.STALE
             if request.include_prior_dates and request.task_ids is not None:
                 values = xcom_queries.prior_values(
                     connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key
@@ -235,7 +184,7 @@ class ExecutionService:
         with self._database.reading() as connection:
             row = task_queries.by_key(connection, request.key)
             if row is None:
-                return Refused("the attempt is stale")
+                return claims.STALE
             run = run_queries.by_id(connection, row.dag_run_id)
         return TrackingRun(run.mlflow_uri, run.mlflow_run_id)
 

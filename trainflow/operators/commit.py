@@ -232,7 +232,7 @@ class CommitCheckpointOperator(SplitOperator):
 
         try:
             gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the checkpoint is committed, and the chain goes on
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
             return "retention could not be applied"
         return f"{len(gone)} pruned" if gone else None

@@ -63,9 +63,7 @@ def promotion_notice(
             f"{chain}: checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}, "
             f"is promoted to {alias!r}"
         ),
-        pipeline=chain.pipeline,
-        stage=chain.stage,
-        branch=chain.branch,
+        **chain.names,
         dag_id=dag_id,
         run_id=run_id,
         facts={

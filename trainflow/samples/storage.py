@@ -164,33 +164,36 @@ class UrlStorage:
             raise InputError(f"samples.path {hide_secrets(url, self._options)}: {error}") from None
 
     def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
-        base = self._fs._strip_protocol(folder).rstrip("/")
-        infos: Iterable[dict[str, Any]]
-        try:
-            if recursive:
-                infos = self._fs.find(base, detail=True).values()
-            else:
-                infos = self._fs.ls(base, detail=True)
-        except FileNotFoundError as error:
-            self._none_if_only_missing(folder, error)
+        base = self._base(folder)
+        look = self._fs.find if recursive else self._fs.ls
+        listed = self._listed(folder, lambda: look(base, detail=True))
+        if listed is None:
             return None
-        except Exception as error:
-            raise unreadable(folder, error, self._options) from _shown(error, self._options)
+        infos: Iterable[dict[str, Any]] = listed.values() if recursive else listed
         of_files = (info for info in infos if info["type"] == "file" and info["name"].rstrip("/") != base)
         found = [_stored_file(info, base) for info in of_files]
         # an object store has no folders: one without an object does not exist
         return sorted(found, key=lambda file: file.name) if found or not recursive else None
 
     def names(self, folder: str) -> list[str] | None:
-        base = self._fs._strip_protocol(folder).rstrip("/")
+        base = self._base(folder)
+        paths = self._listed(folder, lambda: self._fs.ls(base, detail=False))
+        if paths is None:
+            return None
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != base]
+
+    def _base(self, folder: str) -> str:
+        return str(self._fs._strip_protocol(folder)).rstrip("/")
+
+    def _listed(self, folder: str, look: Callable[[], Any]) -> Any:
+        """What is in a folder; None when it is not there."""
         try:
-            paths = self._fs.ls(base, detail=False)
+            return look()
         except FileNotFoundError as error:
             self._none_if_only_missing(folder, error)
             return None
-        except Exception as error:
+        except Exception as error:  # whatever the library of a store raises: it has no base in common
             raise unreadable(folder, error, self._options) from _shown(error, self._options)
-        return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != base]
 
     def open_parquet(self, path: str) -> Any:
         return self._fs.open(self._fs._strip_protocol(path), "rb")

@@ -207,7 +207,7 @@ class LiveProject:
         from trainflow.checkpoints.audit import audit
         from trainflow.clock import SystemClock
 
-        return audit(self.ledger(pipeline, stage=stage), samples, self.root, SystemClock().now())
+        return audit(self.ledger(pipeline, stage=stage), samples, SystemClock().now())
 
     def audit_command(self, pipeline: str) -> dict[str, Any]:
         """What `trainflow audit --json` says."""

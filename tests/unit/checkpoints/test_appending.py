@@ -133,7 +133,7 @@ def test_what_becomes_of_aliases_in_a_rewind(tmp_path: Path) -> None:
     promote(writer.ledger, again, "safe", by=ME, now=day(9))
     rewind(writer.ledger, made[1], expected_head=again, by=ME, now=day(9))
     assert fresh(writer).state().promoted == {"best": made[1], "safe": made[1]}
-    report = audit(writer.ledger, None, None, day(9))
+    report = audit(writer.ledger, None, day(9))
     assert (report.problems, report.promoted) == ([], {"best": made[1], "safe": made[1]})
 
 

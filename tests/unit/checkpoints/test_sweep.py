@@ -163,7 +163,7 @@ def test_a_sweep_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fa
     assert writer.store.folders(writer.chain.artifacts) == sorted([kept, attempt_id(99)])
     assert writer.store.temporary("") == []
     assert sweep(writer.ledger, NOW) == []
-    assert audit(writer.ledger, None, None, NOW).ok
+    assert audit(writer.ledger, None, NOW).ok
     assert len(faulty.calls) <= 15, "raise the range: faults at the last calls are not tried"
 
 

@@ -96,7 +96,7 @@ class Chain:
         return list(dict.fromkeys(row // 1000 for row in self.model()))
 
     def report(self) -> Any:
-        report = audit(self.ledger, self.samples, self.lab.root, self.lab.clock.now())
+        report = audit(self.ledger, self.samples, self.lab.clock.now())
         assert report.problems == []
         return report
 

@@ -153,7 +153,7 @@ class Driver:
         world = self._world
         world.ledger.check_everything_is_there()
         for dag_id, chain in world.pipeline.chains.items():
-            report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples, None, world.clock.now())
+            report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples, world.clock.now())
             if not report.ok:
                 raise Violation("audit", "; ".join(report.problems))
             self._check_replayed(dag_id, world.ledger.chains[chain])

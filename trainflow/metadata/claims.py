@@ -1,0 +1,75 @@
+"""An attempt claims its task instance: who it is, in which process, and what it has to know to begin."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from trainflow.messages.requests import Refused, Reply, RunInfo, Start, Started
+from trainflow.metadata import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.states import TaskInstanceState
+
+_T = TaskInstanceState
+STALE = Refused("the attempt is stale: its task instance was queued again, or cleared")
+
+
+def claim(connection: Connection, request: Start, now: datetime) -> Reply:
+    """queued → running; asked again by the same process, the same answer. Raises LostTransition."""
+    row = task_queries.by_key(connection, request.key)
+    if row is None:
+        return STALE
+    same_process = row.pid == request.pid and row.process_started == request.process_started
+    if not (row.state == _T.RUNNING and same_process):
+        _take(connection, row, request, now)
+    return _started(row, run_queries.by_id(connection, row.dag_run_id), now)
+
+
+def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
+    task_queries.move(
+        connection,
+        row.id,
+        leaving={_T.QUEUED},
+        to=_T.RUNNING,
+        key=request.key,
+        started_at=row.started_at or now,
+        heartbeat_at=now,
+        pid=request.pid,
+        process_started=request.process_started,
+        hostname=request.hostname,
+        progress=None,
+        problem=None,
+        note=None,
+    )
+    if row.next_method is not None:
+        attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None)
+        return
+    if row.had_problem or row.reschedules:
+        # a new try starts clean; one that resumes after a wait keeps what it pushed before
+        xcom_queries.forget(connection, row.dag_run_id, row.task_id, row.map_index)
+    attempt_queries.note(connection, request.key.attempt_id, started_at=now)
+
+
+def _started(row: Row[Any], run: Row[Any], now: datetime) -> Started:
+    """`row` as it was before the claim."""
+    return Started(
+        run=RunInfo(
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            run_type=run.run_type,
+            conf=run.conf,
+            queued_at=run.queued_at,
+            started_at=run.started_at,
+            run_after=run.run_after,
+            logical_date=run.logical_date,
+            note=run.note,
+        ),
+        try_number=row.failures + 1,
+        max_tries=row.max_tries,
+        next_method=row.next_method,
+        next_kwargs=row.next_kwargs or {},
+        first_started_at=row.started_at or now,
+        reschedule_count=row.reschedules,
+        cleared_at=row.cleared_at,
+    )
