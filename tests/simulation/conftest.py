@@ -5,11 +5,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from trainflow.testing.simulation.many import processors, staying_on
+
 #: read here: the tests themselves see no variable of ours
 _SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "2000"))
+
+
+@pytest.fixture(autouse=True)
+def _a_worker_a_processor(worker_id: str) -> Iterator[None]:
+    which = processors()
+    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
+    with staying_on(which[number % len(which)]):
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,15 @@ from trainflow.execution import task_runner
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import OutcomeState
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import attempt_ends, attempt_queries, run_queries, run_queue, task_queries, trigger_queries
+from trainflow.metadata import (
+    attempt_ends,
+    attempt_queries,
+    run_creation,
+    run_queries,
+    run_queue,
+    task_queries,
+    trigger_queries,
+)
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.operators import checkpoint, trigger_dagrun
@@ -35,7 +43,7 @@ from trainflow.triggerer.triggerer import Triggerer
 pytestmark = pytest.mark.slow
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-_SEEDS = range(150)
+_SEEDS = range(400)
 #: the plainest of scenes
 PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
 #: partitions come late, and are waited for
@@ -164,7 +172,7 @@ def name_successors_at_random(patch: pytest.MonkeyPatch) -> None:
 
 def trigger_nothing(patch: pytest.MonkeyPatch) -> None:
     """The triggered run is forgotten."""
-    patch.setattr(run_queries, "trigger", lambda *_: 0)
+    patch.setattr(run_creation, "trigger", lambda *_: 0)
 
 
 # -- success means done ----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from trainflow.testing.simulation.worker import ProcessStore
 pytestmark = pytest.mark.slow
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-_SEEDS = range(120)
+_SEEDS = range(400)
 THREE: dict[str, Any] = {
     "shape": Shape.ALONE,
     "gate": None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from trainflow.testing.simulation.driver import History
 from trainflow.testing.simulation.run import simulate
@@ -31,14 +33,30 @@ def _in_a_process(seeds: range, processor: int) -> int | None:
 
 
 def search(seeds: range, processor: int) -> None:
-    """What one process does: say which seed is the first that violates something. It stays on one processor, because
-    the fibers of a process take turns, which is slow from one processor to another."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {processor})
-    for seed in seeds:
-        if simulate(seed).invariant is not None:
-            sys.stdout.write(f"{_FOUND}{seed}\n")
-            return
+    """What one process does: say which seed is the first that violates something."""
+    with staying_on(processor):
+        found = first_of(seeds)
+    if found is not None:
+        sys.stdout.write(f"{_FOUND}{found.seed}\n")
+
+
+def first_of(seeds: range) -> History | None:
+    """As `first_violation`, in this process alone."""
+    return next((history for history in map(simulate, seeds) if history.invariant is not None), None)
+
+
+@contextmanager
+def staying_on(processor: int) -> Iterator[None]:
+    """The fibers of a process take turns, which is slow from one processor to another."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processor})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def processors() -> list[int]:
