@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.output import JSON_OPTION, print_json
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.counting import counted
@@ -13,7 +14,6 @@ from trainflow.counting import counted
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit import AuditReport
 
-EXIT_WRONG = 1
 _SHOWN = 20
 
 
@@ -82,7 +82,7 @@ def audit(
     else:
         for _, report in found:
             _show(report)
-    return 0 if ok else EXIT_WRONG
+    return 0 if ok else EXIT_FAILED
 
 
 def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Any]]:

@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli import compare, fork, history, promotion, retention
 from trainflow.cli.chain_columns import columns_of, said_of
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.ledger_lines import sentence
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.state import ChainState, CheckpointSummary
 
-EXIT_BROKEN = 1
 HEAD = "head"
 WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
@@ -220,7 +220,7 @@ def verify(
     ok = all(result["ok"] for result in results)
     if as_json:
         print_json({"ok": ok, "checkpoints": results})
-        return 0 if ok else EXIT_BROKEN
+        return 0 if ok else EXIT_FAILED
     keys = [ledger.chain for ledger in ledgers]
     for result in results:
         named = said_of(ChainKey(result["pipeline"], result["stage"], result["branch"]), keys)
@@ -233,7 +233,7 @@ def verify(
             typer.secho(f"  {problem}", fg=typer.colors.RED)
     if not results:
         typer.echo("no checkpoint yet")
-    return 0 if ok else EXIT_BROKEN
+    return 0 if ok else EXIT_FAILED
 
 
 def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
@@ -295,7 +295,7 @@ def ledger(
         print_json(lines)
     elif not lines:
         typer.echo("no entry yet")
-    return EXIT_BROKEN if any(line["problem"] for line in lines) else 0
+    return EXIT_FAILED if any(line["problem"] for line in lines) else 0
 
 
 def _raw(ledger: Ledger) -> list[tuple[int, str, LedgerEntry | None, str | None]]:

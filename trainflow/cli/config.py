@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_WRONG_INPUT
 from trainflow.cli.output import JSON_OPTION
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 config = typer.Typer(help="Settings in force, and where from.", no_args_is_help=True)
 
 _COLUMNS = {"name": "SETTING", "shown": "VALUE", "unit": "UNIT", "source": "FROM", "meaning": "MEANING"}
-EXIT_WRONG_INPUT = 2
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
 from trainflow.cli.names import DAG_ARGUMENT, dag_named, is_file, opened_for
 from trainflow.cli.output import JSON_OPTION
 from trainflow.counting import counted
@@ -24,8 +25,6 @@ _COLUMNS = {
     "runs": "RUNS",
     "description": "DESCRIPTION",
 }
-EXIT_FAILED = 1
-EXIT_WRONG_INPUT = 2
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.output import JSON_OPTION
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ db = typer.Typer(
     help="The metadata database. What was trained is in the checkpoint stores, not here.",
     no_args_is_help=True,
 )
-
-EXIT_FAILED = 1
 
 
 def register(app: typer.Typer) -> None:

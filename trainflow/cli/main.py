@@ -31,6 +31,7 @@ from trainflow.cli import (
     why,
 )
 from trainflow.cli import start as start_command
+from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
 app = typer.Typer(
@@ -49,10 +50,6 @@ for command in (resume, repair, status, why, plan, audit, checkpoints, samples):
     command.register(app)
 for noun in (dags, runs, tasks, pools, config, db, schema, mlflow, init, parts, stop):
     noun.register(app)
-
-EXIT_FAILED = 1
-EXIT_WRONG_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 def _version(wanted: bool) -> None:

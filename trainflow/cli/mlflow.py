@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
+
 if TYPE_CHECKING:
     import subprocess
 
-EXIT_FAILED = 1
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LAST_BYTES = 2000

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.counting import agreeing, counted
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from trainflow.samples.inventory import Inventory
     from trainflow.samples.pace import Pace
 
-EXIT_STOPPED = 1
 _COLUMNS = {
     "number": "RUN",
     "start": "FROM",
@@ -69,7 +69,7 @@ def plan(
     else:
         for made, facts in found:
             _show(made, facts)
-    return EXIT_STOPPED if any(made.outcome == "stopped" for made, _ in found) else 0
+    return EXIT_FAILED if any(made.outcome == "stopped" for made, _ in found) else 0
 
 
 def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, Any]]:

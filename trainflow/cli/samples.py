@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.chain_columns import columns_of
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.counting import counted
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.engine.inspection import PartitionLine, PartitionReport
 
-EXIT_NOT_GOOD = 1
 PARTITION = typer.Argument(help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
 _COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
 
@@ -111,7 +111,7 @@ def check(
             typer.secho(problem, fg=typer.colors.RED)
         refused = "not good" if report.problems else report.state.replace("_", " ")
         typer.echo(f"{_name(report.start)}: {'ready and good' if report.ok else refused}")
-    return 0 if report.ok else EXIT_NOT_GOOD
+    return 0 if report.ok else EXIT_FAILED
 
 
 def show(

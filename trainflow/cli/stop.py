@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
+
 if TYPE_CHECKING:
     from trainflow.settings.home import Home
 
 _LOOK_SECONDS = 0.05
-EXIT_FAILED = 1
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.names import check_tasks, file_named, is_file, json_object, moment
 from trainflow.counting import counted
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from trainflow.messages.outcome import Outcome
     from trainflow.messages.requests import Progress, Reply, Request, Saved
     from trainflow.settings.project import Project
-
-EXIT_FAILED = 1
 
 
 def run_trial(
