@@ -97,7 +97,7 @@ class World:
             )
 
     def repair(self, partitions: int, *, skipped: bool) -> bool:
-        holes = open_holes(self.ledger, skipped=skipped)
+        holes = open_holes(self.ledger.state(), skipped=skipped)
         split = next_repair(SAMPLES, holes, SplitLimits(partitions=partitions), self.table)
         if split is not None:
             self._commit(split, fills=True)
@@ -107,7 +107,15 @@ class World:
         state = self.ledger.state()
         start = state.edge or START
         head = state.head.id if state.head else None
-        skip(self.ledger, start, start + HOUR, expected_head=head, by=BY, now=self.table.now, reason="gate")
+        skip(
+            self.ledger,
+            start,
+            start + HOUR,
+            expected_head=head,
+            by=Author(person="ada"),
+            now=self.table.now,
+            reason="gate",
+        )
 
     def replay(self) -> bool:
         state = self.ledger.state()

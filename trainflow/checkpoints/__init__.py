@@ -25,7 +25,7 @@ Reading order
   `at_once`,
   `entry_files`, `ledger`, `shelf`, `snapshots`;
 - committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
-  `conclusions`, `decide` (about a stop), `summary` (from a split), `partials` (saves inside a split);
+  `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split), `partials` (saves inside a split);
 - what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
 - stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;

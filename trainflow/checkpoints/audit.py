@@ -45,7 +45,9 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: list[Interval]
     #: stepped over and not trained since
     holes: list[Interval]
-    #: partitions of the holes that are there now; where somebody looked
+    #: what of the holes a gate or a person left out on purpose
+    left_out: list[Interval] = []
+    #: partitions of the other holes, which were missing, that are there now; where somebody looked
     arrived: list[datetime] = []
     #: partitions that were holes once
     filled: int
@@ -122,6 +124,7 @@ def audit(
         gaps=gaps,
         duplicates=duplicates,
         holes=holes,
+        left_out=_left_out(holes, [each for _, each in work.chain.left_out]),
         filled=len(filled),
         skips=work.chain.skips,
         promoted=work.chain.promoted,
@@ -138,6 +141,12 @@ def audit(
         notices=work.notices,
         ok=not problems,
     )
+
+
+def _left_out(holes: list[Interval], on_purpose: list[Interval]) -> list[Interval]:
+    """What of the holes lies in the stretches that were left out on purpose."""
+    missing = [left for hole in holes for left in uncovered(hole, on_purpose)]
+    return [left for hole in holes for left in uncovered(hole, missing)]
 
 
 def _replayed(ledger: Ledger) -> _Audit:

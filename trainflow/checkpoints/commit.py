@@ -18,8 +18,9 @@ from trainflow.checkpoints.artifacts import verify_uploaded
 from trainflow.checkpoints.commit_fence import has_moved, raise_unless_next, stopped_error
 from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.conclusions import Conclusion, entry_of
+from trainflow.checkpoints.decided import floor_of
 from trainflow.checkpoints.entries import Checkpoint, Refusal, Rewind, Skip, Stop
-from trainflow.checkpoints.gates import Pass, RewindBy, Verdict
+from trainflow.checkpoints.gates import Pass, RewindBy, Verdict, held
 from trainflow.checkpoints.gates import Stop as Stops
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.promote import fallen_back, promote
@@ -126,16 +127,22 @@ def _judge(work: Commit) -> None:
 
 
 def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
-    """Find where it goes back to. What other chains were trained from stays: a person has to say what becomes of
-    them."""
-    target = next((summary for summary in work.ledger.line() if summary.number == verdict.place), None)
+    """Find where it goes back to. What a person has decided stays, and so does what other chains were trained from: a
+    person has to say what becomes of that."""
+    line = work.ledger.line()
+    since = next((summary.sequence for summary in line if summary.number == verdict.place), 0)
+    floor = floor_of(line, since, work.ledger.since(since))
+    allowed = held(verdict, floor, [summary.number for summary in line])
+    if not isinstance(allowed, RewindBy):
+        return allowed
+    target = next((summary for summary in line if summary.number == allowed.place), None)
     going = left_behind(work.ledger, target)
     used = sorted(going & references(work.ledger.store, work.request.chain))
     if used:
         why = f"it cannot be rewound: another stage or branch went on from {', '.join(used)}"
-        return Stops((*verdict.reasons, why))
+        return Stops((*allowed.reasons, why))
     work.target = target.id if target else None
-    return verdict
+    return allowed
 
 
 def _verify_artifacts(work: Commit) -> None:

@@ -186,6 +186,11 @@ class Skip(Entry, frozen=True, kw_only=True, tag="skip"):
     #: the training that was given up for it
     refused: Refusal | None = None
 
+    @property
+    def on_purpose(self) -> bool:
+        """A gate or a person left it out; otherwise it was missing."""
+        return self.refused is not None or bool(self.by.person)
+
 
 class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     """Gates refused a trained checkpoint: nothing more is committed until a person decides.

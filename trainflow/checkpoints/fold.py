@@ -83,8 +83,7 @@ class _Fold:
             case Checkpoint() as checkpoint:
                 return self._advance(checkpoint, sealed.digest)
             case Skip() as skip:
-                skips = [*self.state.skips, HoleRecord(skip.start, skip.end, skip.reason)]
-                return {"skips": skips, "stopped": None}
+                return self._skip(skip)
             case Stop() as stop:
                 return {"stopped": stop}
             case Resume():
@@ -108,6 +107,14 @@ class _Fold:
         if entry.origin and entry.parent_id is None:
             changes["origins"] = [*self.state.origins, entry.origin]
         return changes
+
+    def _skip(self, entry: Skip) -> dict[str, object]:
+        left_out = [LineFill(entry.sequence, entry.start, entry.end)] if entry.on_purpose else []
+        return {
+            "skips": [*self.state.skips, HoleRecord(entry.start, entry.end, entry.reason)],
+            "left_out": [*self.state.left_out, *left_out],
+            "stopped": None,
+        }
 
     def _fill(self, entry: HoleFilled, digest: str) -> dict[str, object]:
         fills = [LineFill(entry.sequence, start, end) for start, end in trained_stretches(entry.split)]
@@ -149,6 +156,7 @@ class _Fold:
             "head": self._shelf.checkpoint(target) if target else None,
             "recorded": [hole for hole in self.state.recorded if hole.sequence <= last],
             "fills": [fill for fill in self.state.fills if fill.sequence <= last],
+            "left_out": [each for each in self.state.left_out if each.sequence <= last],
             "skips": [],
             "stopped": None,
             "retried": self._retried(entry, target),

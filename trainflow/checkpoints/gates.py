@@ -5,7 +5,8 @@
     Gate("loss is finite", otherwise="rewind 2")             go back two checkpoints and train forward again
 
 Several gates that refuse: the most severe consequence is taken (stop, then the longest rewind, then skip), and all that
-failed is told. A rewind that cannot be, or that was tried at this split before, is a stop.
+failed is told. A rewind that cannot be, or that was tried at this split before, is a stop. One that would take back
+what a person has decided, a checkpoint that was accepted or a split that was skipped, ends there.
 """
 
 from __future__ import annotations
@@ -106,6 +107,17 @@ def judge(gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping
         return Stop(reasons)
     steps = max((rewind_of(action) or 0 for action in actions), default=0)
     return _rewind(steps, reasons, past) if steps else SkipSplit(reasons)
+
+
+def held(verdict: RewindBy, floor: int, places: Sequence[int]) -> Verdict:
+    """What a person has decided no gate takes back: a rewind goes as far as the checkpoint at place `floor` (0: nobody
+    has decided anything) and no further. `places` as in `Past`."""
+    if verdict.place >= floor:
+        return verdict
+    if floor in places[:-1]:
+        no_further = f"a person decided about the checkpoint at place {floor} of the line: it goes back no further"
+        return RewindBy(floor, (*verdict.reasons, no_further))
+    return Stop((*verdict.reasons, "it cannot be rewound: that would take back what a person has decided"))
 
 
 def _rewind(steps: int, reasons: tuple[str, ...], past: Past) -> Verdict:

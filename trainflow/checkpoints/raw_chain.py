@@ -26,6 +26,8 @@ class RawChain:
     kept: dict[str, RawCheckpoint] = field(default_factory=dict)
     #: after the head
     skips: list[Interval] = field(default_factory=list)
+    #: what a gate or a person left out, with the number of the entry that says so
+    left_out: list[tuple[int, Interval]] = field(default_factory=list)
     #: gates refused this, and nobody has decided yet
     stopped: RawEntry | None = None
     promoted: dict[str, str] = field(default_factory=dict)
@@ -132,6 +134,8 @@ def _skip(chain: RawChain, entry: RawEntry) -> None:
     if found.start >= found.end or (edge is not None and found.start != edge):
         chain.problems.append(f"entry {entry.sequence} skips {found}, which is not where the chain ended")
     chain.skips.append(found)
+    if entry.refused is not None or entry.by.person:
+        chain.left_out.append((entry.sequence, found))
     chain.stopped = None
 
 
@@ -172,6 +176,8 @@ def _rewind(chain: RawChain, entry: RawEntry) -> None:
         chain.head = chain.committed[chain.head].parent_id
     chain.head = target
     chain.skips = []
+    last = chain.committed[target].sequence if target in chain.committed else 0
+    chain.left_out = [each for each in chain.left_out if each[0] < last]
     chain.stopped = None
     chain.rewinds += 1
     chain.promoted = {alias: name for alias, name in chain.promoted.items() if name in chain.on_line}

@@ -59,6 +59,12 @@ class RawOrigin(msgspec.Struct, frozen=True, gc=False):
     checkpoint_id: str
 
 
+class RawAuthor(msgspec.Struct, frozen=True, gc=False):
+    """Who wrote an entry."""
+
+    person: str = ""
+
+
 class RawEntry(msgspec.Struct, frozen=True, gc=False):
     """What an audit looks at, of every kind of entry."""
 
@@ -84,6 +90,8 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     reasons: list[str] = []
     accepted: dict[str, object] | None = None
     promoted: dict[str, str] = {}
+    refused: dict[str, object] | None = None
+    by: RawAuthor = RawAuthor()
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from trainflow.identifiers import digest
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-FORMAT = 5
+FORMAT = 6
 _KEPT = 2
 
 

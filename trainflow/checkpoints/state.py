@@ -55,7 +55,7 @@ class LineHole(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LineFill(msgspec.Struct, frozen=True, array_like=True):
-    """A stretch of a hole that was trained later, and the checkpoint that did. `end` is exclusive."""
+    """A stretch of a hole, and the entry that did something about it. `end` is exclusive."""
 
     sequence: int
     start: datetime
@@ -84,6 +84,8 @@ class ChainState(msgspec.Struct, frozen=True):
     #: holes of the line as they were stepped over, and what was trained of them since
     recorded: list[LineHole] = []
     fills: list[LineFill] = []
+    #: what a gate or a person left out on purpose; the samples were there
+    left_out: list[LineFill] = []
     #: stretches after the head that the next split has to record as holes
     skips: list[HoleRecord] = []
     #: gates refused a checkpoint, and nobody has decided yet

@@ -45,7 +45,8 @@ def audit(
 
     JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
     branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
-    reason}), arrived (starts of partitions of the holes that are there now), filled (partitions that were holes once),
+    reason}), left_out (what of the holes a gate or a person left out on purpose, likewise), arrived (starts of partitions
+    of the other holes, which were missing, that are there now), filled (partitions that were holes once),
     skips, promoted ({alias: checkpoint}), rewinds, start (what it was forked or adopted from), entries, checkpoints,
     head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems, notices, ok.
 
@@ -114,6 +115,7 @@ def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
         "gap_list": report.gaps,
         "duplicate_list": report.duplicates,
         "hole_list": report.holes,
+        "left_out": report.left_out,
         "arrived": report.arrived,
         "filled": report.filled,
         "skips": report.skips,
@@ -135,6 +137,7 @@ def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
 
 
 def _show(report: AuditReport) -> None:
+    from trainflow.checkpoints.timeline import uncovered
     from trainflow.samples.partitions import label
 
     trained = f"up to {label(report.watermark)}" if report.watermark else "nothing yet"
@@ -150,7 +153,9 @@ def _show(report: AuditReport) -> None:
     filled = f", {counted(report.filled, 'partition')} filled since" if report.filled else ""
     typer.echo(f"  holes       {len(report.holes)}{filled}")
     for hole in report.holes[:_SHOWN]:
-        typer.echo(f"              {hole}{f' {hole.reason}' if hole.reason else ''}")
+        left_out = uncovered(hole, report.left_out) != [hole]
+        why = f"left out on purpose: {hole.reason}" if left_out else hole.reason
+        typer.echo(f"              {hole} {why}".rstrip())
     for stretch in report.skips:
         typer.echo(
             f"  skipped     {stretch}{f' {stretch.reason}' if stretch.reason else ''}, the next split records it"

@@ -111,7 +111,7 @@ def _prospects(
     return {
         "finish_at": None if seconds is None else inventory.now + timedelta(seconds=round(seconds)),
         "never_catches_up": forecast(samples, lag.partitions, pace.seconds_a_partition, inventory.now).never,
-        "holes_arrived": sum(1 for _ in arrived(samples, open_holes(ledger), inventory)),
+        "holes_arrived": sum(1 for _ in arrived(samples, open_holes(ledger.state()), inventory)),
     }
 
 

@@ -80,7 +80,7 @@ def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
     history = experiences(ledger, ledger.state())
     limits = limits_for_target(chain.document.limits or SplitLimits(), history)
     seen = open_inventory(samples, chain.project.root, SystemClock().now())
-    return planned(samples, open_holes(ledger, skipped=skipped), limits, seen, pace_of(history))
+    return planned(samples, open_holes(ledger.state(), skipped=skipped), limits, seen, pace_of(history))
 
 
 def _open_partitions(chain: Chain) -> int:
@@ -94,7 +94,7 @@ def _open_partitions(chain: Chain) -> int:
 def _holes(chain: Chain, *, skipped: bool = True) -> list[Hole]:
     from trainflow.checkpoints.repairs import open_holes
 
-    return open_holes(chain.ledger(), skipped=skipped)
+    return open_holes(chain.ledger().state(), skipped=skipped)
 
 
 def _show(chain: Chain, found: list[PlannedRepair], *, skipped: bool) -> None:

@@ -16,7 +16,7 @@ from trainflow.checkpoints.entries import Adoption
 from trainflow.checkpoints.foreign import problems
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.republished import comparable
-from trainflow.checkpoints.timeline import Interval
+from trainflow.checkpoints.timeline import Interval, uncovered
 from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.samples.inventory import Inventory, open_inventory
@@ -49,7 +49,7 @@ def _with_samples(
         return audit(ledger, samples, now, verify_files=verify_files)
     present = Present(open_inventory(comparable(compared), root, now))
     report = audit(ledger, samples, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
-    there = present.arrived(report.holes)
+    there = present.arrived([left for hole in report.holes for left in uncovered(hole, report.left_out)])
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
 
 

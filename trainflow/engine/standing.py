@@ -10,6 +10,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import experiences
+from trainflow.checkpoints.repairs import open_holes
 from trainflow.checkpoints.republished import republished
 from trainflow.engine.outlook import outlook
 from trainflow.errors import TrainflowError
@@ -44,7 +45,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     never_catches_up: bool = False
     #: how long it takes to catch up at the pace of the newest runs; None: never, or not known
     catches_up_in_seconds: float | None = None
-    #: partitions that the line stepped over and has not trained since, and how many of them are there now
+    #: partitions that the line stepped over and has not trained since, and how many of them were missing and are there
+    #: now; what a gate or a person left out on purpose is none of these
     holes: int = 0
     holes_arrived: int = 0
     #: partitions that were published again after they were trained on, as far back as policy looks
@@ -120,7 +122,7 @@ def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: 
     return msgspec.structs.replace(
         known,
         holes=sum(-(-(hole.end - hole.start) // length) for hole in holes),
-        holes_arrived=sum(1 for _ in arrived(samples, holes, inventory)),
+        holes_arrived=sum(1 for _ in arrived(samples, open_holes(state), inventory)),
         republished=[each.start for each in again],
     )
 

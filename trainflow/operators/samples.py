@@ -169,7 +169,7 @@ class DataCheckerOperator(ChainOperator):
             # its newest checkpoint would be one that knows nothing but the hole
             why = f"each run of stage {head.stage} starts from another stage's checkpoint"
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")
-        holes = open_holes(self.open_ledger(head, ti), skipped=bool(conf.get(CONF_SKIPPED)))
+        holes = open_holes(self.open_ledger(head, ti).state(), skipped=bool(conf.get(CONF_SKIPPED)))
         seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
         split = next_repair(self.samples, holes, self._limits(ti, head), seen)
         if split is None:

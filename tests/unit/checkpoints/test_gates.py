@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.checkpoints.gates import Gate, Pass, Past, RewindBy, SkipSplit, Stop, Verdict, gate_of, judge
+from trainflow.checkpoints.gates import Gate, Pass, Past, RewindBy, SkipSplit, Stop, Verdict, gate_of, held, judge
 from trainflow.errors import InputError
 
 GOOD, BAD = {"auc": 0.7, "loss": 0.2}, {"auc": 0.5, "loss": 9.0}
@@ -81,3 +81,25 @@ def test_an_action_that_is_none_says_which_there_are(action: str) -> None:
 def test_a_gate_is_read_when_it_is_made() -> None:
     with pytest.raises(InputError, match=r"condition 'auc => 1': expected one of .* at column 5"):
         Gate("auc => 1")
+
+
+NO_FURTHER = "a person decided about the checkpoint at place 3 of the line: it goes back no further"
+TAKES_BACK = "it cannot be rewound: that would take back what a person has decided"
+
+
+@pytest.mark.parametrize(
+    ("place", "floor", "places", "expected"),
+    [
+        (2, 0, (1, 2, 3, 4), RewindBy(2, (AUC,))),
+        (3, 3, (1, 2, 3, 4), RewindBy(3, (AUC,))),
+        (2, 3, (1, 2, 3, 4), RewindBy(3, (AUC, NO_FURTHER))),
+        (0, 3, (3, 4), RewindBy(3, (AUC, NO_FURTHER))),
+        # about the head itself, or its files are gone
+        (2, 3, (1, 2, 3), Stop((AUC, TAKES_BACK))),
+        (1, 3, (1, 2, 4), Stop((AUC, TAKES_BACK))),
+    ],
+)
+def test_what_a_person_has_decided_is_not_taken_back(
+    place: int, floor: int, places: tuple[int, ...], expected: Verdict
+) -> None:
+    assert held(RewindBy(place, (AUC,)), floor, places) == expected

@@ -538,3 +538,63 @@ def test_a_checkpoint_cannot_claim_to_have_been_accepted(writer: ChainWriter) ->
 
     with pytest.raises(CheckpointError, match="it was accepted, yet the chain is not stopped"):
         writer.ledger.append(lambda _: forged)
+
+
+# -- what a person has decided ----------------------------------------------------------------------------------------
+
+
+def test_a_rewind_of_a_gate_ends_at_what_a_person_accepted(writer: ChainWriter) -> None:
+    writer.commit_many(2)
+    with pytest.raises(ChainStopped):
+        commit(writer.store, refused(writer, "stop"), day(5))
+    stop = state_of(writer).stopped
+    assert stop is not None
+    held = accept(Ledger(writer.store, writer.chain), stop.id, person="ada", now=day(6))
+    writer.commit()
+
+    done = commit(writer.store, refused(writer, "rewind 3"), day(7))
+
+    assert isinstance(done, Rewind)
+    assert done.to_checkpoint_id == held.id
+    assert "a person decided about the checkpoint at place 3 of the line: it goes back no further" in done.reason
+    # and from there, there is nowhere to go back to
+    with pytest.raises(ChainStopped, match="take back what a person has decided"):
+        commit(writer.store, refused(writer, "rewind 1"), day(8))
+    sound(writer)
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_a_rewind_of_a_gate_keeps_what_a_person_skipped_skipped(writer: ChainWriter, commits: int) -> None:
+    writer.commit_many(2)
+    with pytest.raises(ChainStopped):
+        commit(writer.store, refused(writer, "stop"), day(5))
+    stop = state_of(writer).stopped
+    assert stop is not None
+    skip_refused(Ledger(writer.store, writer.chain), stop.id, by=ME, now=day(6))
+    made = [writer.commit(split=after_skips(writer) if number == 0 else None) for number in range(commits)]
+    split = None if commits else after_skips(writer)
+
+    request = refused(writer, "rewind 3", split=split)
+    if commits < 2:  # what recorded it is the head, or nothing is yet
+        with pytest.raises(ChainStopped, match="take back what a person has decided"):
+            commit(writer.store, request, day(7))
+        return
+    done = commit(writer.store, request, day(7))
+    assert isinstance(done, Rewind)
+    assert done.to_checkpoint_id == made[0].id
+
+
+def test_what_a_person_has_taken_back_binds_nobody(writer: ChainWriter) -> None:
+    first, _ = writer.commit_many(2)
+    with pytest.raises(ChainStopped):
+        commit(writer.store, refused(writer, "stop"), day(5))
+    stop = state_of(writer).stopped
+    assert stop is not None
+    held = accept(Ledger(writer.store, writer.chain), stop.id, person="ada", now=day(6))
+    rewind(Ledger(writer.store, writer.chain), first.id, expected_head=held.id, by=ME, now=day(7))
+    writer.commit_many(2)
+
+    done = commit(writer.store, refused(writer, "rewind 2"), day(8))
+
+    assert isinstance(done, Rewind)
+    assert done.to_checkpoint_id == first.id

@@ -21,6 +21,8 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.skip import skip
 from trainflow.checkpoints.store import open_store
+from trainflow.engine.auditing import audit_chain
+from trainflow.engine.standing import standing
 from trainflow.errors import SkipException
 from trainflow.messages.notice import Event
 from trainflow.operators import (
@@ -94,6 +96,15 @@ class Chain:
     def days(self) -> list[int]:
         """The days the model was trained on, in order."""
         return list(dict.fromkeys(row // 1000 for row in self.model()))
+
+    def left_out(self) -> tuple[list[int], list[int]]:
+        """What an audit calls left out on purpose, and what it says has arrived: the days of January."""
+        root, now = self.lab.root, self.lab.clock.now()
+        report = audit_chain(self.ledger, self.samples, root, now, verify_files=False, look_at_samples=True)
+        told = [notice for notice in report.notices if "arrived" in notice]
+        assert len(told) == bool(report.arrived)
+        assert standing(self.ledger, self.samples, root, now).holes_arrived == len(report.arrived)
+        return [each.start.day for each in report.left_out], [each.day for each in report.arrived]
 
     def report(self) -> Any:
         report = audit(self.ledger, self.samples, self.lab.clock.now())
@@ -371,7 +382,7 @@ def test_what_was_skipped_on_purpose_is_repaired_only_when_asked(lab: Any, chain
     assert state.head is not None
     skip(
         chain.ledger, start, start + DAY,
-        expected_head=state.head.id, by=Author(), now=lab.clock.now(), reason="gate: loss",
+        expected_head=state.head.id, by=Author(person="ada"), now=lab.clock.now(), reason="gate: loss",
     )  # fmt: skip
     for day in (1, 3):
         lab.write_day(day)
@@ -379,11 +390,18 @@ def test_what_was_skipped_on_purpose_is_repaired_only_when_asked(lab: Any, chain
     lab.root.joinpath("data/date=2013-01-02").rename(lab.root / "data/away")
     chain.run()
     lab.root.joinpath("data/away").rename(lab.root / "data/date=2013-01-02")
+    assert chain.left_out() == ([2], [])
     lab.write_day(2)
+    chain.task("checkpoint")
+    assert "1 partition of its holes has arrived" in lab.ti.notes[-1]
+    assert chain.left_out() == ([2], [3])
     chain.run(repair=True)
     with pytest.raises(SkipException, match="nothing is left to repair"):
         chain.run(repair=True)
     assert chain.days() == [0, 3, 2]
+    chain.task("checkpoint")
+    assert "arrived" not in lab.ti.notes[-1]
+    assert chain.left_out() == ([2], [])
     chain.run(repair=True, skipped=True)
     assert chain.days() == [0, 3, 2, 1]
     assert chain.report().holes == []
