@@ -45,8 +45,8 @@ def audit(
 
     JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
     branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
-    reason}), left_out (what of the holes a gate or a person left out on purpose, likewise), arrived (starts of partitions
-    of the other holes, which were missing, that are there now), filled (partitions that were holes once),
+    reason}), left_out (what of the holes a gate or a person left out on purpose, likewise), arrived (starts of
+    partitions of the other holes, which were missing, that are there now), filled (partitions that were holes once),
     skips, promoted ({alias: checkpoint}), rewinds, start (what it was forked or adopted from), entries, checkpoints,
     head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems, notices, ok.
 

@@ -36,7 +36,7 @@ from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
 from trainflow.testing.simulation.plan import Scene, Shape
 from trainflow.testing.simulation.process import Process
-from trainflow.testing.simulation.table import SampleTable
+from trainflow.testing.simulation.table import START, SampleTable, tiles
 from trainflow.testing.simulation.trigger_loop import TriggerLoop
 from trainflow.testing.simulation.worker import Trouble, Work
 
@@ -290,7 +290,9 @@ class World:
             facts = document.chain
             if facts and facts.init_from and ChainKey(facts.pipeline, facts.stage, facts.branch) == key:
                 base = self.ledger.chains[facts.init_from.chain]
-                behind = base.watermark is None or (chain.edge is not None and base.watermark <= chain.edge)
+                left = tiles(chain.edge or START, base.watermark) if base.watermark is not None else ()
+                # what the base was trained on may have been taken away
+                behind = not any(number in self.table.arrived for number in left)
                 ends = base.edge == self.table.end
                 return behind and (ends or self._goes_no_further(facts.init_from.chain, asked | {key}))
         return False
