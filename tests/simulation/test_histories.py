@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 #: as many tests as all workers together may have processors
-PARTS = 20
+PARTS = 40
 
 
 @pytest.mark.timeout(0)

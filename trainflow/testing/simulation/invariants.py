@@ -149,9 +149,13 @@ class Invariants:
         own_fault = own_fault or (exit is not None and exit.reason is None and exit.signal is None)
         once = (change.failures or 0) == (change.old_failures or 0) + 1
         # who has come further begins to count anew
-        anew = change.failures in ((0, 1) if own_fault else (0,)) and (self.reports.by_person or key in self._saved)
+        anew = change.failures in ((0, 1) if own_fault else (0,)) and (self.reports.by_person or self._has_saved(key))
         if not (own_fault and once) and not anew:
             raise Violation("infrastructure consumes no tries", f"{_describe(change)}: {change.failures} failures")
+
+    def _has_saved(self, key: AttemptKey) -> bool:
+        """It has said so, or it has not lived to."""
+        return key in self._saved or self._ledger.has_save_of(key.attempt_id)
 
     def _check_failed(self, change: Observed) -> None:
         outcome = self.reports.outcomes.get(AttemptKey(change.attempt or "", change.deferral or 0))

@@ -110,15 +110,17 @@ class Scene(msgspec.Struct, frozen=True):
     homes: int = 1
 
 
-#: a fault strikes within so many steps, about as many as two or three runs take
-HORIZON = 260
+#: a fault strikes within so many steps, about as many as a history has
+HORIZON = 220
 _MOST_KINDS = 4
 _MOST_FAULTS = 6
 #: so many steps a fault waits for somebody to strike
 PATIENCE = 60
 
 
-_SHAPES = (*[Shape.ALONE] * 5, *Shape)
+_SHAPES = (*[Shape.ALONE] * 7, *Shape)
+#: partitions of a scene. Short histories, and many of them, find more in the same time than long ones
+_SIZES = (1, 2, 2, 3)
 
 
 def scene_of(seed: int) -> Scene:
@@ -128,7 +130,7 @@ def scene_of(seed: int) -> Scene:
     gate = random.choice(("stop", "skip", "rewind 1")) if random.random() < 0.2 else None
     # whatever a stage ends with comes: what is missing at the end is no hole, there is nothing after it
     last = 2 if shape is Shape.LAGGED else 1
-    size = max(last, random.choice((1, 1, 2, 2, 2, 3, 3, 4)))
+    size = max(last, random.choice(_SIZES))
     there = [number for number in range(size) if number >= size - last or random.random() > 0.12]
     late = [number for number in there if random.random() < 0.3]
     if random.random() < 0.25:
