@@ -40,15 +40,14 @@ so that a caller never parses a message. Where Python has a builtin that a calle
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped
         ├── RescheduleException         give the slot back and try again later
-        ├── TaskTimeout                 execution_timeout passed
         ├── SensorTimeout               a sensor waited long enough; never retried
         ├── TemplateError               a template field cannot be rendered
         ├── TriggerFailed               the trigger a task waited for crashed or ended without an event
         ├── TriggerTimeout              (TimeoutError) the timeout of a deferral passed
         └── XComTooLarge
 
-`TaskDeferred` and `TaskTerminated` (with `TaskPreempted` below it) are control signals and derive from BaseException: a
-`try … except Exception` in user code must not swallow them.
+`TaskDeferred`, `TaskTimeout` (execution_timeout passed) and `TaskTerminated` (with `TaskPreempted` below it) are
+control signals and derive from BaseException: a `try … except Exception` in user code must not swallow them.
 """
 
 from __future__ import annotations
@@ -298,10 +297,6 @@ class RescheduleException(TaskError):
         self.reschedule_at = reschedule_at
 
 
-class TaskTimeout(TaskError, TimeoutError):
-    """`execution_timeout` passed (Airflow: AirflowTaskTimeout)."""
-
-
 class SensorTimeout(FailException, TimeoutError):
     """A sensor waited long enough; never retried (Airflow: AirflowSensorTimeout)."""
 
@@ -326,6 +321,10 @@ class TriggerTimeout(TaskError, TimeoutError):
 
 class XComTooLarge(TaskError, ValueError):
     """A value is too large to hand over inline; put it in a file and hand over its location."""
+
+
+class TaskTimeout(BaseException):
+    """`execution_timeout` passed. It never ends as success after this (Airflow: AirflowTaskTimeout)."""
 
 
 class TaskTerminated(BaseException):

@@ -31,7 +31,7 @@ class DAG:
 
     Pipelines trigger themselves (`TriggerDagRunOperator`), so `schedule` is None and nothing else.
     `max_active_tasks` limits the tasks of one run. `dagrun_timeout` is a timedelta or seconds. `fail_fast` ends a run
-    with its first failed task.
+    with its first failed task: what runs beside it fails, too.
     """
 
     def __init__(

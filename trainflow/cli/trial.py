@@ -14,7 +14,7 @@ import typer
 from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.names import check_tasks, file_named, is_file, json_object, moment
 from trainflow.counting import counted
-from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred
+from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred, TaskTimeout
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import Context
@@ -208,6 +208,7 @@ def _context(
 def _execute(task: BaseOperator, ti: RuntimeTaskInstance, context: Context) -> int:
     from trainflow.authoring.context import current_context
     from trainflow.execution.stop_signal import time_limit
+    from trainflow.observability.redaction import redact_text
 
     limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
     try:
@@ -227,10 +228,10 @@ def _execute(task: BaseOperator, ti: RuntimeTaskInstance, context: Context) -> i
     except KeyboardInterrupt:
         _quietly(task.on_kill)
         raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, TimeoutError):
+    except (Exception, SystemExit, TaskTimeout) as error:
+        if isinstance(error, TimeoutError | TaskTimeout):
             _quietly(task.on_kill)
-        traceback.print_exception(error)
+        typer.echo(redact_text("".join(traceback.format_exception(error))), err=True)
         message = f"failed: {type(error).__name__}: {error}"
         return _ended(ti, message, code=EXIT_FAILED)
     return _ended(ti, "success")

@@ -99,18 +99,30 @@ class StopSignal:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TaskTimeout in the task after this long. In the main thread only."""
+    """Raise TaskTimeout in the task after this long; whatever the task makes of it, it leaves with nothing else. In the
+    main thread only."""
     if seconds is None:
         yield
         return
+    timeout: TaskTimeout | None = None
 
     def expired(_number: int, _frame: FrameType | None) -> None:
-        raise TaskTimeout(f"execution_timeout: the task took longer than {seconds:g} s")
+        nonlocal timeout
+        timeout = TaskTimeout(f"execution_timeout: the task took longer than {seconds:g} s")
+        raise timeout
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except TaskTerminated:
+        raise
+    except BaseException:
+        if timeout is not None:
+            raise timeout from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if timeout is not None:
+        raise timeout

@@ -25,6 +25,7 @@ from trainflow.errors import (
     SkipException,
     TaskDeferred,
     TaskTerminated,
+    TaskTimeout,
 )
 from trainflow.execution.connection import Connection, refused
 from trainflow.execution.dag_files import DagFiles
@@ -200,7 +201,7 @@ class _Attempt:
             case SystemExit():
                 message = f"the task called sys.exit({error.code!r}) instead of returning or raising"
                 return self._failed(error, message, retryable=True)
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))

@@ -207,8 +207,12 @@ class Scheduler:
         self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, mirrored: bool
     ) -> None:
         for step in decision.steps:
-            ended = {"scheduled_at": now} if step.to is _T.SCHEDULED else {"ended_at": now}
-            task_queries.move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **ended)
+            if step.ends_attempts:
+                attempt_queries.end_of_tasks(connection, step.ids, outcome="cancelled", now=now)
+            values: dict[str, Any] = {"scheduled_at": now} if step.to is _T.SCHEDULED else {"ended_at": now}
+            if step.problem is not None:
+                values["problem"] = step.problem
+            task_queries.move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **values)
             if step.to is _T.SCHEDULED:
                 self._may_queue = True
         if decision.released and row.released_at is None and run_queries.release(connection, row.id, now):

@@ -16,14 +16,22 @@ State = TaskInstanceState | None
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
 #: unfinished, and in nobody's hands
 _NOT_HELD = frozenset({None, *(UNFINISHED - HELD)})
+_UNDER_WAY = HELD | {_T.DEFERRED}
+_FAIL_FAST = "fail_fast: another task of the run failed"
 
 
 class Step(NamedTuple):
-    """Move these task instances (by id) from one state to another."""
+    """Move these task instances (by id) from one state to another; `problem` says why they failed."""
 
     leaving: State
     to: TaskInstanceState
     ids: tuple[int, ...]
+    problem: str | None = None
+
+    @property
+    def ends_attempts(self) -> bool:
+        """Whether attempts under way are not waited for any more."""
+        return self.leaving in _UNDER_WAY and self.to in FINISHED
 
 
 class RunDecision(NamedTuple):
@@ -65,7 +73,11 @@ def decide(
         if to is not None:
             states[task.task_id] = to
             moves.setdefault((None, to), []).append(instance.id)
-    steps = tuple(Step(source, to, tuple(ids)) for (source, to), ids in moves.items())
+    steps = tuple(
+        # no task fails here but those that run while another one has failed
+        Step(source, to, tuple(ids), _FAIL_FAST if to is _T.FAILED else None)
+        for (source, to), ids in moves.items()
+    )
     ends, note = _end(document, states)
     return RunDecision(steps, ends, note, released=ends is None and _released(document, states))
 
@@ -105,14 +117,20 @@ def _stop_early(
     states: dict[str, State],
     moves: dict[tuple[State, TaskInstanceState], list[int]],
 ) -> None:
-    """`fail_fast`: after the first failure nothing new starts; what runs comes to its end."""
+    """`fail_fast`: after the first failure nothing new starts, and what runs fails as well (Airflow's rule); but for
+    teardowns and what is short and worth finishing, a commit."""
     if not document.fail_fast or _T.FAILED not in states.values():
         return
-    teardowns = {task.task_id for task in document.tasks if task.is_teardown}
+    kept = {task.task_id for task in document.tasks if task.is_teardown}
+    finishing = {task.task_id for task in document.tasks if task.shielded}
     for instance in tasks:
-        if instance.task_id not in teardowns and instance.state in _NOT_HELD:
-            states[instance.task_id] = _T.SKIPPED
-            moves.setdefault((instance.state, _T.SKIPPED), []).append(instance.id)
+        if instance.task_id in kept or instance.state in FINISHED:
+            continue
+        if instance.state in HELD and instance.task_id in finishing:
+            continue
+        to = _T.FAILED if instance.state in HELD else _T.SKIPPED
+        states[instance.task_id] = to
+        moves.setdefault((instance.state, to), []).append(instance.id)
 
 
 def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunState | None, str | None]:
@@ -169,6 +187,8 @@ def _time_out(document: DagDocument, tasks: Sequence[TaskState]) -> RunDecision:
             continue
         to = _T.FAILED if instance.state in HELD else _T.SKIPPED
         moves.setdefault((instance.state, to), []).append(instance.id)
-    steps = tuple(Step(source, to, tuple(ids)) for (source, to), ids in moves.items())
     note = f"dagrun_timeout: the run took longer than {document.dagrun_timeout_seconds:g} s"
+    steps = tuple(
+        Step(source, to, tuple(ids), note if to is _T.FAILED else None) for (source, to), ids in moves.items()
+    )
     return RunDecision(steps, DagRunState.FAILED, note)

@@ -165,6 +165,35 @@ except TaskTimeout as error:
 """,
         ["execution_timeout: the task took longer than 0.01 s"],
     ),
+    "a time-out that is swallowed is one all the same": (
+        """
+for swallowed in (BaseException, TaskTimeout):
+    try:
+        with stop.interrupting(), time_limit(0.01):
+            try:
+                wait()
+            except swallowed:
+                say("swallowed")
+                if swallowed is TaskTimeout:
+                    raise ValueError("something else")
+    except TaskTimeout as error:
+        say(error)
+""",
+        ["swallowed", "execution_timeout: the task took longer than 0.01 s"] * 2,
+    ),
+    "a time-out passes by those who catch every error": (
+        """
+try:
+    with stop.interrupting(), time_limit(0.01):
+        try:
+            wait()
+        except Exception:
+            say("never said")
+except TaskTimeout:
+    say("told")
+""",
+        ["told"],
+    ),
     "a time-out that comes later does not give more time": (
         """
 try:

@@ -144,8 +144,21 @@ class TestFailFast:
 
     @pytest.mark.parametrize("state", [None, T.SCHEDULED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE, T.DEFERRED])
     def test_nothing_new_starts(self, state: TaskInstanceState | None) -> None:
-        states = {"bad": T.FAILED, "after": None, "long": T.RUNNING, "other": state, "down": None}
+        states = {"bad": T.FAILED, "after": None, "long": T.SUCCESS, "other": state, "down": T.RUNNING}
         assert after(self.document, states) == ({"after": T.SKIPPED, "other": T.SKIPPED}, None)
+
+    @pytest.mark.parametrize("state", [T.QUEUED, T.RUNNING])
+    def test_what_runs_fails_with_it_and_says_why(self, state: TaskInstanceState) -> None:
+        states = {"bad": T.FAILED, "after": T.SKIPPED, "long": state, "other": T.SUCCESS, "down": None}
+        (step,) = decided(self.document, states | {"down": T.RUNNING}).steps
+        assert (step.leaving, step.to, step.ends_attempts) == (state, T.FAILED, True)
+        assert step.problem == "fail_fast: another task of the run failed"
+        assert after(self.document, states) == ({"long": T.FAILED, "down": T.SCHEDULED}, None)
+
+    def test_a_commit_comes_to_its_end(self) -> None:
+        document = dag(task("bad"), task("commit", shielded=True), fail_fast=True)
+        assert after(document, {"bad": T.FAILED, "commit": T.RUNNING}) == ({}, None)
+        assert after(document, {"bad": T.FAILED, "commit": None}) == ({"commit": T.SKIPPED}, DagRunState.FAILED)
 
     def test_teardowns_do(self) -> None:
         states = {"bad": T.FAILED, "after": T.SKIPPED, "long": T.SUCCESS, "other": T.SKIPPED, "down": None}
