@@ -70,6 +70,13 @@ with DAG("too_long"):
             time.sleep(60)
     PythonOperator(task_id="endless", python_callable=endless, execution_timeout=timedelta(milliseconds=50))
 
+with DAG("run_too_long", dagrun_timeout=0.3):
+    PythonOperator(task_id="endless", python_callable=endless)
+
+with DAG("fails_fast", fail_fast=True):
+    PythonOperator(task_id="endless", python_callable=endless)
+    PythonOperator(task_id="fails", python_callable=lambda: 1 / 0)
+
 with DAG("leaves"):
     def leave():
         if count("leave") == 1:
@@ -244,6 +251,22 @@ def test_execution_timeout(engine: Embedded) -> None:
     run = engine.execute("too_long")
     assert engine.states(run) == {"endless": "failed"}
     assert "execution_timeout" in engine.tasks(run)["endless"].problem
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "problem"),
+    [
+        ("run_too_long", "dagrun_timeout: the run took longer than 0.3 s"),
+        ("fails_fast", "fail_fast: another task of the run failed"),
+    ],
+)
+def test_what_runs_when_its_run_ends_is_ended_and_says_why(engine: Embedded, dag_id: str, problem: str) -> None:
+    run = engine.execute(dag_id)
+    assert engine.run(run).state == "failed"
+    assert (engine.tasks(run)["endless"].state, engine.tasks(run)["endless"].problem) == ("failed", problem)
+    (attempt,) = engine.attempts(run, "endless")
+    assert attempt.outcome == "cancelled"
+    assert attempt.ended_at is not None
 
 
 def test_exit_code_0_is_no_success(engine: Embedded) -> None:

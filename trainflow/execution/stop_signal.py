@@ -89,6 +89,7 @@ class StopSignal:
             yield
         finally:
             self._raises = False
+            signal.setitimer(signal.ITIMER_REAL, 0)  # nothing is left to run out of patience with
 
     def sleep(self, seconds: float) -> None:
         """Wait. Raises TaskTerminated when told to stop before or meanwhile."""

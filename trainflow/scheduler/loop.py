@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,6 +85,8 @@ class Scheduler:
         self._may_queue = True
         self._handover: list[ExecuteTask] = []
         self._next_due: datetime | None = None
+        #: running runs that may not take for ever → when they have taken too long
+        self._time_outs: dict[int, datetime] = {}
         #: why task instances that could be queued are not (id → sentence)
         self.refused: dict[int, str] = {}
         #: stops queueing, so that an engine can end
@@ -139,13 +141,13 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Is there something to do right now?"""
-        due = self._next_due is not None and self._next_due <= self._clock.now()
+        due = self.next_due is not None and self.next_due <= self._clock.now()
         return bool(self._look_at) or self._may_start or (self._may_queue and not self.draining) or due
 
     @property
     def next_due(self) -> datetime | None:
-        """When the next retry is due."""
-        return self._next_due
+        """When the next retry is due, or the next run has taken too long."""
+        return min([*self._time_outs.values(), *([] if self._next_due is None else [self._next_due])], default=None)
 
     def _reschedule_due(self, now: datetime) -> None:
         if self._next_due is not None and self._next_due > now:
@@ -165,6 +167,9 @@ class Scheduler:
     # -- runs ------------------------------------------------------------------------------------------------------
 
     def _decide_runs(self, now: datetime) -> None:
+        for dag_run_id in [run for run, moment in self._time_outs.items() if moment <= now]:
+            del self._time_outs[dag_run_id]
+            self._look_at.add(dag_run_id)
         if not self._look_at:
             return
         look_at, self._look_at = self._look_at, set()
@@ -189,6 +194,10 @@ class Scheduler:
             started_at=row.started_at,
             past=past,
         )
+        if document.dagrun_timeout_seconds is not None and row.started_at is not None:
+            self._time_outs.pop(row.id, None)
+            if decision.ends is None:
+                self._time_outs[row.id] = row.started_at + timedelta(seconds=document.dagrun_timeout_seconds)
         mirrored = self._settings.tracking.enabled and document.chain is not None
         self._carry_out(connection, row, decision, now, mirrored=mirrored)
         if decision.ends is DagRunState.FAILED and document.chain is not None:
