@@ -1,4 +1,4 @@
-"""`trainflow resume`: say what becomes of a chain that a gate stopped, and let it go on."""
+"""`trainflow resume`: say what becomes of a chain that a gate or its samples stopped, and let it go on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def resume(
     accept: bool = typer.Option(
         False, "--accept", help="Commit the checkpoint although gates refused it; nothing is trained again."
     ),
-    skip: bool = typer.Option(False, "--skip", help="Leave its split out; the next split records it as a hole."),
+    skip: bool = typer.Option(
+        False, "--skip", help="Leave out the split, or the samples that stopped it; the next split records a hole."
+    ),
     rewind: int | None = typer.Option(
         None, "--rewind", metavar="N", min=1, help="Go back N checkpoints and train forward again."
     ),
@@ -39,14 +41,17 @@ def resume(
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
 ) -> int:
-    """Decide about a chain that a gate stopped, and go on as 'trainflow start' does.
+    """Decide about a chain that a gate or its samples stopped, and go on as 'trainflow start' does.
 
     Without an option the split is trained again: after a change of the code, the parameters, the samples or the gates.
-    The decision, who made it and why are in the ledger. A chain that is not stopped by a gate is just started.
+    The decision, who made it and why are in the ledger. A chain that is stopped by its samples (a gap with
+    gaps: {then: fail}, a partition that a check refuses) goes on with --skip, or once they are mended. One that is not
+    stopped is just started.
 
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
     from trainflow.cli.pipelines import open_pipeline
+    from trainflow.cli.resume_samples import leave_out
     from trainflow.cli.start import train
 
     if sum((accept, skip, rewind is not None)) > 1:
@@ -54,7 +59,8 @@ def resume(
     file = open_pipeline(pipeline, overrides)
     stopped = _stopped(file, stage, branch)
     if stopped is None and (accept or skip or rewind is not None or no_start):
-        raise InputError(f"no chain of {file.name} is stopped by a gate, so there is nothing to decide about")
+        asked = "--skip" if skip else "--accept" if accept else "--rewind" if rewind is not None else "--no-start"
+        leave_out(file, stage, branch, asked=asked, reason=reason)
     if stopped is not None:
         decision = _decide(stopped, accept=accept, skip=skip, rewind=rewind, reason=reason)
         typer.echo(f"{stopped.chain.key}: {decision.sentence}")

@@ -5,7 +5,8 @@ Reading order: `lock` (one engine a home), `lease` (one process among others), `
 leaves the project), `mirrored_run`, `mirror` (outbox → MLflow), `notifier` (notices → webhook and command),
 `beginning`, `ended_run`, `views`, `following`, `follower` (who starts and watches), `situation`, `standing`, `waiting`,
 `why` (what is going on, and the sentence about it), `outlook` (what the next run finds), `plan` (what comes),
-`repairing` (holes that have arrived), `trained`, `inspection`, `auditing` (chain and samples side by side).
+`repairing` (holes that have arrived), `trained`, `inspection`, `auditing` (chain and samples side by side),
+`sample_stop` (a gap, or samples that are not good, and leaving them out).
 
 Everything turns on one reactor in one thread; only what talks to MLflow and to webhooks has a thread of its own.
 """

@@ -28,6 +28,8 @@ class Outlook(msgspec.Struct, frozen=True):
     base, as a run's conf names it."""
 
     watermark: datetime | None
+    #: the end of what was skipped after the head; None: nothing was
+    edge: datetime | None = None
     bounds: tuple[datetime, ...] = ()
     waits: str | None = None
     pin: dict[str, Any] | None = None
@@ -35,6 +37,11 @@ class Outlook(msgspec.Struct, frozen=True):
     begun: bool = False
     #: the run that committed that checkpoint
     pinned_run: str | None = None
+
+    @property
+    def begins(self) -> datetime | None:
+        """Where the next run begins to look for samples."""
+        return self.edge if self.edge is not None else self.watermark
 
 
 def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook:
@@ -49,18 +56,20 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
     inside a partition."""
     state, init = as_it_will_be(ledger), chain.init_from
+    skipped_to = state.skips[-1].end if state.skips else None
     if init is None or (init.once and (state.head or state.start)):
-        return Outlook(state.watermark, begun=True)
+        return Outlook(state.watermark, skipped_to, begun=True)
     base = base_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
     choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
     if isinstance(choice, Wait | Refusal):
-        return Outlook(state.watermark, waits=choice.reason)
+        return Outlook(state.watermark, skipped_to, waits=choice.reason)
     if isinstance(choice, FromNothing):
-        return Outlook(state.watermark)
+        return Outlook(state.watermark, skipped_to)
     forked = state.watermark is None and is_fork(init.chain, ledger.chain)
     found = base.find(choice.last.id)
     return Outlook(
         watermark=choice.bases[-1].watermark if forked else state.watermark,
+        edge=skipped_to,
         bounds=tuple(each.watermark for each in choice.bases) if choice.bounded else (),
         pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
         pinned_run=found.run_id if found else None,

@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []
-    watermark = ahead.watermark
+    watermark = ahead.begins
     if ahead.waits is not None:
         return _plan(runs, "waiting", ahead.waits)
     while len(runs) < most:

@@ -292,7 +292,7 @@ def _check_failed(start: datetime, folder: str, found: tuple[str, ...]) -> Sampl
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return SampleCheckFailed(
         f"the partition {label(start)} ({folder}) is there and is not good: {shown}. "
-        "Have it written again, or change samples.checks",
+        "Have it written again, change samples.checks, or leave it out: 'trainflow resume --skip'",
         partition=start,
         problems=found,
     )

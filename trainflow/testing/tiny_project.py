@@ -121,16 +121,18 @@ def tiny_project(
     return project
 
 
-def publish(project: LiveProject, number: int, *, marker: bool = True, edition: int = 0) -> Path:
+def publish(
+    project: LiveProject, number: int, *, marker: bool = True, edition: int = 0, rows: int = ROWS_A_DAY
+) -> Path:
     """Write one day, counted from 0, and its marker. Each edition has the same rows with other values."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = folder_of(project, number)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = np.arange(number * ROWS_A_DAY, (number + 1) * ROWS_A_DAY, dtype=np.int64)
-    values = np.random.default_rng([number, edition]).normal(size=ROWS_A_DAY)
-    pq.write_table(pa.table({"row": rows, "x": values}), folder / "part-0.parquet")
+    ids = np.arange(number * ROWS_A_DAY, number * ROWS_A_DAY + rows, dtype=np.int64)
+    values = np.random.default_rng([number, edition]).normal(size=rows)
+    pq.write_table(pa.table({"row": ids, "x": values}), folder / "part-0.parquet")
     if marker:
         (folder / "_SUCCESS").touch()
     return folder
