@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.dag_tree import tree
 from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
 from trainflow.cli.names import DAG_ARGUMENT, dag_named, is_file, opened_for
-from trainflow.cli.output import JSON_OPTION
+from trainflow.cli.output import JSON_OPTION, print_facts
 from trainflow.counting import counted
 
 if TYPE_CHECKING:
@@ -252,7 +253,6 @@ def _set_paused(dag: str, paused: bool) -> None:
 
 def _print_dag(facts: dict[str, Any]) -> None:
     from trainflow.cli.output import text
-    from trainflow.cli.runs import print_facts
 
     document = facts["document"]
     chain = document["chain"]
@@ -271,6 +271,7 @@ def _print_dag(facts: dict[str, Any]) -> None:
         "limits": _limits(document),
     }
     print_facts(lines)
+    typer.echo("")
     for line in _doc(document):
         typer.echo(line)
     for line in tree(document["tasks"]):
@@ -307,55 +308,3 @@ def _param(name: str, schema: dict[str, Any]) -> str:
     rest = ", ".join(f"{key} {item!r}" for key, item in schema.items() if key not in shown_elsewhere)
     about = schema.get("description") or schema.get("title") or ""
     return f"{name}{value}" + (f"  [{rest}]" if rest else "") + (f"  {about}" if about else "")
-
-
-def tree(tasks: list[dict[str, Any]]) -> list[str]:
-    """One line a task, in the order of the DAG, each under the last of those it waits for; others are named
-    where they do not follow from that."""
-    order = {task["task_id"]: number for number, task in enumerate(tasks)}
-    children: dict[str | None, list[dict[str, Any]]] = {}
-    for task in tasks:
-        under = max(task["upstream"], key=lambda name: order[name], default=None)
-        children.setdefault(under, []).append(task)
-    ancestors = _ancestors(tasks)
-    lines: list[str] = []
-    # (task, its parent, indent, whether it is the last below its parent): what is still to be drawn, next one last
-    pending: list[tuple[dict[str, Any], str | None, str, bool]] = []
-
-    def put_below(parent: str | None, indent: str) -> None:
-        below = children.get(parent, [])
-        pending.extend((task, parent, indent, task is below[-1]) for task in reversed(below))
-
-    put_below(None, "")
-    while pending:
-        task, parent, indent, last = pending.pop()
-        branch = "" if parent is None else "└─ " if last else "├─ "
-        lines.append(f"{indent}{branch}{_task_line(task, parent, ancestors[parent])}")
-        put_below(task["task_id"], indent + ("" if parent is None else "   " if last else "│  "))
-    return lines
-
-
-def _ancestors(tasks: list[dict[str, Any]]) -> dict[str | None, set[str]]:
-    """Task → all it waits for, directly or not."""
-    found: dict[str | None, set[str]] = {None: set()}
-    for task in tasks:
-        found[task["task_id"]] = set(task["upstream"]).union(*(found[name] for name in task["upstream"]))
-    return found
-
-
-def _task_line(task: dict[str, Any], parent: str | None, implied: set[str]) -> str:
-    from trainflow.cli.output import duration
-
-    others = [name for name in task["upstream"] if name != parent and name not in implied]
-    remarks = [task["operator"]]
-    if task.get("trigger_rule", "all_success") != "all_success":
-        remarks.append(f"trigger rule {task['trigger_rule']}")
-    if others:
-        remarks.append(f"also after {', '.join(others)}")
-    if retries := task.get("retry", {}).get("retries"):
-        remarks.append(counted(retries, "retry"))
-    if timeout := task.get("execution_timeout_seconds"):
-        remarks.append(f"at most {duration(timeout)}")
-    if task.get("pool", "default_pool") != "default_pool":
-        remarks.append(f"pool {task['pool']}")
-    return f"{task['task_id']}  ({', '.join(remarks)})"

@@ -50,7 +50,9 @@ def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 def print_facts(facts: Mapping[str, str], *, style: str | None = None) -> None:
-    """Names and what is to be said of each, under each other. `style`: how Rich is to draw the outcome, if at all."""
+    """Names and what is to be said of each, under each other; nothing where that is empty. `style`: how Rich is to draw
+    the outcome, if at all."""
+    facts = {name: fact for name, fact in facts.items() if fact}
     if not sys.stdout.isatty():
         for line in plain_table(list(facts.items())):
             sys.stdout.write(f"{line}\n")
@@ -105,3 +107,8 @@ def duration(seconds: float | None) -> str:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def seconds_between(start: Any, end: Any) -> float | None:
+    """Seconds, None when it has not begun."""
+    return None if start is None else max(0.0, (end - start).total_seconds())

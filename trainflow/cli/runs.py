@@ -20,6 +20,7 @@ from trainflow.cli.names import (
     run_named,
 )
 from trainflow.cli.output import JSON_OPTION
+from trainflow.cli.run_facts import RUN_COLUMNS, print_run, relatives, run_facts, shown_runs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
     from trainflow.cli.opened import Opened
 
 runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
-
-_COLUMNS = {
-    "dag_id": "DAG",
-    "number": "#",
-    "run_id": "RUN",
-    "state": "STATE",
-    "run_type": "TYPE",
-    "started_at": "STARTED (UTC)",
-    "duration": "TOOK",
-    "note": "NOTE",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +56,7 @@ def list_runs(
         dag_ids = [row.dag_id for row in dags_named(connection, here.project, dag)] if dag is not None else None
         rows = [run_facts(row, here) for row in run_queries.listing(connection, dag_ids, limit, wanted)]
     empty = "no run" + (f" of {', '.join(dag_ids)}" if dag_ids else "") + (f" is {state}" if state else " yet")
-    print_rows(rows if as_json else _shown(rows), _COLUMNS, as_json=as_json, empty=empty)
+    print_rows(rows if as_json else shown_runs(rows), RUN_COLUMNS, as_json=as_json, empty=empty)
 
 
 @runs.command("show")
@@ -77,16 +67,16 @@ def show_run(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = J
     children: [{dag_id, run_id, state}], tasks: as in `tasks list`}.
     """
     from trainflow.cli.output import print_json
-    from trainflow.cli.tasks import task_listing
+    from trainflow.cli.task_facts import task_listing
 
     with opened_for(dag) as here, here.database.reading() as connection:
         row = run_named(connection, here.project, dag, run)
-        facts = run_facts(row, here) | _relatives(connection, row)
+        facts = run_facts(row, here) | relatives(connection, row)
         facts["tasks"] = task_listing(connection, row, here)
     if as_json:
         print_json(facts)
     else:
-        _print_run(facts)
+        print_run(facts)
 
 
 @runs.command("trigger")
@@ -244,42 +234,7 @@ def clear(
     return result
 
 
-# -- facts ---------------------------------------------------------------------------------------------------------
-
-
-def run_facts(row: Row[Any], here: Opened) -> dict[str, Any]:
-    """One run as JSON shows it."""
-    keys = (
-        "dag_id",
-        "run_id",
-        "number",
-        "state",
-        "run_type",
-        "triggered_by",
-        "conf",
-        "logical_date",
-        "run_after",
-        "queued_at",
-        "started_at",
-        "ended_at",
-    )
-    from trainflow.observability.redaction import redact
-
-    facts = {key: getattr(row, key) for key in keys}
-    facts["conf"] = redact(row.conf)
-    facts["seconds"] = seconds_between(row.started_at, row.ended_at or here.clock.now())
-    return facts | {"note": row.note, "clear_number": row.clear_number, "mlflow_run_id": row.mlflow_run_id}
-
-
-def seconds_between(start: Any, end: Any) -> float | None:
-    """Seconds, None when it has not begun."""
-    return None if start is None else max(0.0, (end - start).total_seconds())
-
-
-def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from trainflow.cli.output import duration
-
-    return [row | {"duration": duration(row["seconds"]), "number": str(row["number"])} for row in rows]
+# -- what is asked for ----------------------------------------------------------------------------------------------
 
 
 def _state(name: str | None) -> Any:
@@ -293,21 +248,6 @@ def _state(name: str | None) -> Any:
     if name not in known:
         raise InputError(f"--state {name}: a run is never that{did_you_mean(name, known)}")
     return DagRunState(name)
-
-
-def _relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    from trainflow.metadata import dag_queries, run_queries
-
-    version = dag_queries.version(connection, row.version_id)
-    parent = run_queries.by_id(connection, row.parent_id) if row.parent_id is not None else None
-    children = run_queries.children(connection, row.id)
-    return {
-        "version": version.number,
-        "path": version.source["path"],
-        "overrides": version.source.get("overrides", {}),
-        "parent": {"dag_id": parent.dag_id, "run_id": parent.run_id, "task_id": row.parent_task_id} if parent else None,
-        "children": [{"dag_id": child.dag_id, "run_id": child.run_id, "state": child.state} for child in children],
-    }
 
 
 def _create(
@@ -355,34 +295,3 @@ def _tell_engine(here: Opened) -> None:
     from trainflow.executors.supervision import nudge
 
     nudge(here.project.home.socket_path)
-
-
-def _print_run(facts: dict[str, Any]) -> None:
-    from trainflow.cli.output import duration, print_rows, text
-    from trainflow.cli.tasks import COLUMNS, shown_tasks
-
-    parent = facts["parent"]
-    lines = {
-        "run": f"{facts['run_id']} (#{facts['number']} of {facts['dag_id']})",
-        "state": facts["state"],
-        "took": duration(facts["seconds"]),
-        "started": text(facts["started_at"]),
-        "ended": text(facts["ended_at"]),
-        "version": f"{facts['version']} of {facts['path']}",
-        "conf": str(facts["conf"]) if facts["conf"] else "",
-        "logical date": text(facts["logical_date"]),
-        "triggered by": f"{parent['task_id']} of run {parent['run_id']}" if parent else facts["triggered_by"],
-        "triggered": ", ".join(f"{child['run_id']} of {child['dag_id']}" for child in facts["children"]),
-        "note": facts["note"] or "",
-    }
-    print_facts(lines)
-    print_rows(shown_tasks(facts["tasks"]), COLUMNS, as_json=False, empty="its tasks are made when it starts")
-
-
-def print_facts(lines: dict[str, str]) -> None:
-    """`name  value` lines; empty values are left out."""
-    width = max(len(name) for name in lines)
-    for name, value in lines.items():
-        if value:
-            typer.echo(f"{name:<{width}}  {value}")
-    typer.echo("")
