@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.testing.live_project import LiveProject, Running
 from trainflow.testing.processes import Kind, wait_for
-from trainflow.testing.tiny_project import DAYS, FILE, NAME, assert_trained_exactly_once, digest, tiny_project
+from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +24,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("what", ["the database", "the whole home"])
 def test_the_metadata_database_is_lost_in_the_middle(tmp_path: Path, what: str) -> None:
-    project = tiny_project(tmp_path / "lost")
-    undisturbed = tiny_project(tmp_path / "undisturbed", samples_of=project)
+    days = 15
+    project = tiny_project(tmp_path / "lost", days=days)
+    undisturbed = tiny_project(tmp_path / "undisturbed", days=days, samples_of=project)
     try:
         running = project.begin_start(FILE)
         wait_for(lambda: project.committed(NAME) >= 3, lambda: running.output)
@@ -47,8 +48,8 @@ def test_the_metadata_database_is_lost_in_the_middle(tmp_path: Path, what: str) 
         ended = project.start(FILE)
         assert ended.code == 0, ended.output
 
-        assert_trained_exactly_once(project)
-        assert project.audit(NAME).head_sequence == DAYS / 3
+        assert_trained_exactly_once(project, days)
+        assert project.audit(NAME).head_sequence == days / 3
         if what == "the database":
             assert undisturbed.start(FILE).code == 0
             assert digest(project) == digest(undisturbed)

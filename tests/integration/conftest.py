@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ParseFile
 from trainflow.metadata import straight
+from trainflow.metadata.database import Database
 from trainflow.settings.project import Project
 from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3, local_s3
@@ -46,6 +49,26 @@ def inside(
         return kind(project, capsys)
 
     return lay_out
+
+
+@pytest.fixture
+def may_refuse() -> Callable[[Database, Callable[[], bool]], None]:
+    """`may_refuse(database, whether)`: SQLite refuses to write while that is so, as on a disk that is full."""
+
+    def make(database: Database, whether: Callable[[], bool]) -> None:
+        connect = database._connect
+
+        @contextmanager
+        def refusing() -> Iterator[Connection]:
+            with connect() as connection:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute(f"PRAGMA query_only={'ON' if whether() else 'OFF'}")
+                yield connection
+
+        database._connect = refusing  # type: ignore[method-assign]
+
+    return make
 
 
 @pytest.fixture(scope="session", autouse=True)

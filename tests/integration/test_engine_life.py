@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import select, text
 
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine, Part
@@ -29,6 +29,7 @@ from trainflow.testing.processes import wait_for
 from trainflow.triggerer import triggerer
 
 WriteProject = Callable[[dict[str, str]], Project]
+MayRefuse = Callable[[Database, Callable[[], bool]], None]
 
 PIPELINE = """
 import time
@@ -114,26 +115,13 @@ class TestADatabaseThatIsAway:
     """SQLite refuses to write, as on a disk that is full."""
 
     @pytest.fixture
-    def engine(self, project: Project) -> Iterator[Embedded]:
+    def engine(self, project: Project, may_refuse: MayRefuse) -> Iterator[Embedded]:
         self.refuses = False
         with embedded(project) as engine:
-            self._may_refuse(engine.engine.database)
+            may_refuse(engine.engine.database, lambda: self.refuses)
             assert engine.load() is None
             yield engine
             self.refuses = False
-
-    def _may_refuse(self, database: Database) -> None:
-        connect = database._connect
-
-        @contextmanager
-        def refusing() -> Iterator[Connection]:
-            with connect() as connection:
-                driver = connection.connection.driver_connection
-                assert driver is not None
-                driver.execute(f"PRAGMA query_only={'ON' if self.refuses else 'OFF'}")
-                yield connection
-
-        database._connect = refusing  # type: ignore[method-assign]
 
     def _running(self, engine: Embedded) -> int:
         run = engine.trigger("waits")

@@ -42,6 +42,9 @@ def slots(database: Database) -> dict[str, int]:
         return {name: pool.slots for name, pool in pool_queries.slots(connection).items()}
 
 
+MayRefuse = Callable[[Database, Callable[[], bool]], None]
+
+
 def add_to(name: str) -> Callable[[Connection], None]:
     def add(connection: Connection) -> None:
         connection.execute(update(POOL).where(POOL.c.name == name).values(slots=POOL.c.slots + 1))
@@ -137,28 +140,15 @@ class TestADatabaseThatIsAway:
     """SQLite refuses to write, as on a disk that is full or was mounted anew."""
 
     @pytest.fixture
-    def database(self, on_sqlite: ControlPlane) -> Database:
+    def database(self, on_sqlite: ControlPlane, may_refuse: MayRefuse) -> Database:
         self.refuses = True
         self.now = 0.0
         self.slept: list[float] = []
         database = on_sqlite.database
         database.monotonic = lambda: self.now
         database.sleep = self._sleep
-        self._may_refuse(database)
+        may_refuse(database, lambda: self.refuses)
         return database
-
-    def _may_refuse(self, database: Database) -> None:
-        connect = database._connect
-
-        @contextmanager
-        def refusing() -> Iterator[Connection]:
-            with connect() as connection:
-                driver = connection.connection.driver_connection
-                assert driver is not None
-                driver.execute(f"PRAGMA query_only={'ON' if self.refuses else 'OFF'}")
-                yield connection
-
-        database._connect = refusing  # type: ignore[method-assign]
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -393,7 +383,6 @@ class TestOnPostgres:
 
 def _deadlocked(database: Database, transaction: Callable[[Database], object]) -> object:
     """A transaction that does its work and is then chosen as the victim of a deadlock."""
-    from contextlib import contextmanager
 
     from sqlalchemy import text
 
