@@ -11,14 +11,14 @@ from trainflow.testing.tiny_project import FILE, NAME, ROWS_A_DAY, expected_boun
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("seed", "each"), [(1, 1), (2, 3)])
-def test_chaos_ends_with_a_clean_audit(tiny: LiveProject, seed: int, each: int) -> None:
-    ended = tiny.start(FILE, "--chaos", str(seed), "--set", f"split.partitions={each}")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_chaos_ends_with_a_clean_audit(tiny: LiveProject, seed: int) -> None:
+    ended = tiny.start(FILE, "--chaos", str(seed), "--set", "split.partitions=1")
     assert ended.code == 0, ended.output
     assert "the engine was killed after '" in ended.output
     assert " attempts were killed:" in ended.output
     assert "duplicates  0" in ended.output
-    assert tiny.boundaries(NAME) == expected_boundaries(days=9, each=each)
+    assert tiny.boundaries(NAME) == expected_boundaries(days=9, each=1)
     rows, _ = model(tiny)
     assert sorted(rows.tolist()) == list(range(9 * ROWS_A_DAY))
     assert not list(tiny.home.path.glob("chaos-*"))
