@@ -8,6 +8,7 @@ import pytest
 
 from trainflow.messages.requests import GetXCom, Refused, Reply, Request
 from trainflow.metadata import run_queries
+from trainflow.testing.simulation import people
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
@@ -36,7 +37,7 @@ def world() -> Iterator[World]:
     with surrounded(0) as project:
         world = World(Surface(SCENE), SimulatedDatabase(), project)
         with reached_by_processes(world):
-            world.begin()
+            people.begin(world)
             yield world
         world.kill_everything()
 

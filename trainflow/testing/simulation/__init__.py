@@ -20,6 +20,6 @@ A change breaks this when an actor does two things in one step that a crash coul
 product says of itself where the rows or the files could be looked at.
 
 Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `process` (with
-`worker`, `fiber`, `training`), `trigger_loop`, their surroundings `surroundings`, `database` (with `straight`),
-`memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`.
+`worker`, `fiber`, `training`), `trigger_loop`, `people`, what befalls them `faults`, their surroundings `surroundings`,
+`database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check`.
 """

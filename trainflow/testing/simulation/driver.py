@@ -15,9 +15,10 @@ import msgspec
 from trainflow.checkpoints.audit import audit
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.samples.inventory import open_inventory
+from trainflow.testing.simulation import people
+from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.database import SimulatedDatabase
 from trainflow.testing.simulation.faults import strike
-from trainflow.testing.simulation.ledger_check import ChainCheck
 from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
 from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
 from trainflow.testing.simulation.violation import Violation
@@ -120,10 +121,10 @@ class Driver:
             self._note(world.pass_time(choice))
         elif chance < _TIME + _ARRIVAL and world.arrivals:
             self._note(world.arrive())
-        elif chance < _TIME + _ARRIVAL + _PERSON and world.person_could_begin():
+        elif chance < _TIME + _ARRIVAL + _PERSON and people.could_begin(world):
             self._begin()
         elif chance < _TIME + _ARRIVAL + _PERSON and world.stopped:
-            self._note(world.decide(choice))
+            self._note(people.decide(world, choice))
         elif moves := self._moves(far=chance > _CLOSE):
             who, run = moves[int(choice * len(moves))]
             self._note(f"{who}: {run()}")
@@ -141,13 +142,13 @@ class Driver:
         return next((moves for world in (self._world, *others) if (moves := world.moves(far=far))), [])
 
     def _is_at_rest(self) -> bool:
-        return not any(world.unfinished_runs or world.person_could_begin() or world.stopped for world in self._worlds)
+        return not any(world.unfinished_runs or people.could_begin(world) or world.stopped for world in self._worlds)
 
     def _begin(self) -> None:
         world = self._world
         if world.begins > (world.table.size + MOST_BEGINS) * len(self._worlds):
             raise Violation("progress", f"begun {world.begins} times: {self._situation()}")
-        self._note(world.begin())
+        self._note(people.begin(world))
 
     def _check_the_end(self) -> None:
         world = self._world

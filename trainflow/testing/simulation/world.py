@@ -10,38 +10,29 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import Store
-from trainflow.engine.beginning import begin
-from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
-from trainflow.samples.next_split import NextSplit, SplitFound, next_split
 from trainflow.serialization.document import encode
 from trainflow.settings.project import Project
+from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.clock import SettableClock
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
 from trainflow.testing.simulation.executor import SimulatedExecutor
 from trainflow.testing.simulation.fiber import Fiber
 from trainflow.testing.simulation.invariants import Invariants
-from trainflow.testing.simulation.ledger_check import ChainCheck, LedgerCheck
+from trainflow.testing.simulation.ledger_check import LedgerCheck
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
-from trainflow.testing.simulation.plan import Scene, Shape
+from trainflow.testing.simulation.plan import Scene
 from trainflow.testing.simulation.process import Process
 from trainflow.testing.simulation.table import START, SampleTable, tiles
 from trainflow.testing.simulation.trigger_loop import TriggerLoop
 from trainflow.testing.simulation.worker import Trouble, Work
 
-#: so often a person tries things before accepting what was refused
-MOST_DECISIONS = 3
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -233,28 +224,13 @@ class World:
                 does(connection)
         except SimulatedCrash:
             return
-        self._wake()
+        self.wake()
 
-    def begin(self) -> str:
-        """`trainflow start`."""
-        self.begins += 1
-        self.invariants.reports.by_person = True
-        try:
-            begin(self.database, self.project, self.settings, SOURCE.path, self.clock.now())
-        except SimulatedCrash:
-            return "begins, and does not live to see it"
-        self._wake()
-        return "begins"
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Engines hear that something was written."""
         for engine in self.up:
             engine.scheduler.sweep()
             engine.triggerer.sweep()
-
-    def rewind(self, chain: ChainCheck) -> None:
-        """`trainflow checkpoints rewind` to the newest ancestor of the head that has its files."""
-        to = next((name for name in chain.ancestors() if not chain.kept[name].pruned), None)
-        rewind(Ledger(self.store, chain.key), to, expected_head=chain.head, by=Author(), now=self.clock.now())
 
     # -- where the chain is ----------------------------------------------------------------------------------------
 
@@ -302,30 +278,6 @@ class World:
         """Chains that wait for a person's decision."""
         return [chain for chain in self.ledger.chains.values() if chain.stopped is not None]
 
-    def decide(self, choice: float) -> str:
-        """`trainflow resume`."""
-        self.decisions += 1
-        chain = self.stopped[0]
-        ledger, refused, now = Ledger(self.store, chain.key), chain.stopped or "", self.clock.now()
-        # who always tries again never comes to an end
-        decision = 0 if self.decisions > MOST_DECISIONS else int(choice * 4)
-        try:
-            if decision == 1:
-                skip_refused(ledger, refused, by=Author(), now=now)
-            elif decision == 2 and chain.head is not None:
-                rewind_refused(ledger, refused, 1, by=Author(), now=now)
-            elif decision == 3:
-                try_again(ledger, refused, by=Author(), now=now)
-            else:
-                accept(ledger, refused, person="somebody", now=now)
-                if self.scene.shape is Shape.PROMOTED:
-                    # what gates refused is not promoted by itself
-                    promote(ledger, refused, "champion", by=Author(), now=now)
-        except (ArtifactCorrupt, InputError):
-            # its files were damaged, or another stage went on from there
-            try_again(ledger, refused, by=Author(), now=now)
-        return f"decides ({decision})"
-
     # -- moves -----------------------------------------------------------------------------------------------------
 
     def moves(self, *, far: bool) -> list[Move]:
@@ -354,20 +306,6 @@ class World:
             runs += [partial(self._notice, engine, key) for key in engine.executor.has_ended]
             runs += [partial(self._fire, engine, number) for number in (loop.over if loop else ())]
         moves += [Move(f"engine {engine.number}", partial(self._guarded, engine, run)) for run in runs]
-
-    def person_could_begin(self) -> bool:
-        """A person sees that nothing is under way although there is something to train on."""
-        if self.unfinished_runs or self.stopped:
-            return False
-        if not self.arrivals:
-            return not self.is_trained
-        # what follows a base is triggered by it
-        return any(isinstance(self._next_split(dag_id), SplitFound) for dag_id in self.pipeline.roots)
-
-    def _next_split(self, dag_id: str) -> NextSplit:
-        """What `trainflow plan` says."""
-        checker, watermark = self.pipeline.checker(dag_id), self.ledger.chains[self.pipeline.chains[dag_id]].watermark
-        return next_split(checker.samples, watermark, checker.limits, self.clock.now(), self.project.root)
 
     def arrive(self) -> str:
         """The next partition is written."""

@@ -1,0 +1,18 @@
+"""What each fault does to a world: to its engines, to attempts, through people, and to what surrounds them all.
+
+A new kind of fault gets a name in `plan.FaultKind` and a function in the module of whom it strikes.
+"""
+
+from __future__ import annotations
+
+from trainflow.testing.simulation.faults import attempts, engines, people, surroundings
+from trainflow.testing.simulation.faults.striking import Strike
+from trainflow.testing.simulation.plan import Fault, FaultKind
+from trainflow.testing.simulation.world import World
+
+_FAULTS: dict[FaultKind, Strike] = {**engines.FAULTS, **attempts.FAULTS, **people.FAULTS, **surroundings.FAULTS}
+
+
+def strike(world: World, fault: Fault) -> bool:
+    """Let a fault happen. False: there is nobody it could happen to now."""
+    return _FAULTS[fault.kind](world, fault.choice)

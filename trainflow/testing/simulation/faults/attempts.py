@@ -1,0 +1,60 @@
+"""What happens to attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainflow.testing.simulation.faults.striking import Strike, pick
+from trainflow.testing.simulation.plan import FaultKind
+from trainflow.testing.simulation.process import Process
+from trainflow.testing.simulation.world import World
+
+
+def _to_a_process(happens: Callable[[World, Process, int], None]) -> Strike:
+    def strike_one(world: World, choice: int) -> bool:
+        process = pick(world.running, choice)
+        if process is not None:
+            happens(world, process, choice)
+        return process is not None
+
+    return strike_one
+
+
+def _kill(_world: World, process: Process, _choice: int) -> None:
+    process.kill()
+
+
+def _stall(world: World, process: Process, choice: int) -> None:
+    world.stall(process, steps=20 + choice % 200)
+
+
+def _lose_reply(_world: World, process: Process, _choice: int) -> None:
+    process.loses_reply = True
+
+
+def _deliver_twice(world: World, process: Process, _choice: int) -> None:
+    world.launch(process.work.workload)
+
+
+def _fail(world: World, process: Process, _choice: int) -> None:
+    world.invariants.expected_errors.add("Misfortune")
+    process.meets_next = Process.misfortune
+
+
+def _preempt(_world: World, process: Process, _choice: int) -> None:
+    process.work.told_to_stop = True
+
+
+def _silence(_world: World, process: Process, _choice: int) -> None:
+    process.meets_next = Process.silence
+
+
+FAULTS: dict[FaultKind, Strike] = {
+    FaultKind.KILL: _to_a_process(_kill),
+    FaultKind.STALL: _to_a_process(_stall),
+    FaultKind.LOSE_REPLY: _to_a_process(_lose_reply),
+    FaultKind.DELIVER_TWICE: _to_a_process(_deliver_twice),
+    FaultKind.PREEMPT: _to_a_process(_preempt),
+    FaultKind.FAIL: _to_a_process(_fail),
+    FaultKind.SILENCE: _to_a_process(_silence),
+}

@@ -1,0 +1,121 @@
+"""What people do, whenever they like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
+from trainflow.metadata import run_creation, run_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.operators.handover import CONF_REPAIR
+from trainflow.serialization.document import DagDocument
+from trainflow.states import DagRunType, TriggeredBy
+from trainflow.testing.simulation import people
+from trainflow.testing.simulation.faults.striking import Strike, pick
+from trainflow.testing.simulation.plan import FaultKind
+from trainflow.testing.simulation.world import World
+
+_UNFINISHED = "'queued', 'running'"
+_ANY = f"{_UNFINISHED}, 'success', 'failed'"
+
+
+def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str) -> Strike:
+    def strike_one(world: World, choice: int) -> bool:
+        rows = world.database.rows(f"SELECT id FROM dag_run WHERE state IN ({states}) ORDER BY id")
+        run = pick([number for (number,) in rows], choice)
+        if run is None:
+            return False
+        world.invariants.interfered()
+        if choice & 8:
+            for process in world.running:
+                world.stall(process, steps=20 + choice % 100)
+        world.person(lambda connection: does(world, connection, run, choice))
+        return True
+
+    return strike_one
+
+
+def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> None:
+    run_queries.clear(connection, run, world.clock.now())
+
+
+def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
+    document = world.pipeline.documents[run_queries.by_id(connection, run).dag_id]
+    cleared = document.with_downstream([_task_of(document, choice)])
+    run_queries.clear(connection, run, world.clock.now(), cleared)
+
+
+def _clear_task_alone(world: World, connection: Connection, run: int, choice: int) -> None:
+    row = run_queries.by_id(connection, run)
+    world.invariants.partly_cleared.add(row.run_id)
+    # what follows may ask for what it had handed over
+    world.invariants.expected_errors.add("TaskError")
+    task = _task_of(world.pipeline.documents[row.dag_id], choice)
+    run_queries.clear(connection, run, world.clock.now(), [task])
+
+
+def _task_of(document: DagDocument, choice: int) -> str:
+    return document.tasks[(choice >> 4) % len(document.tasks)].task_id
+
+
+def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
+    row, note = run_queries.by_id(connection, run), "cancelled by a person"
+    run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, mirrored=False)
+
+
+def _trigger(world: World, choice: int) -> bool:
+    return _trigger_with(world, choice, {})
+
+
+def _repair(world: World, choice: int) -> bool:
+    return _trigger_with(world, choice, {CONF_REPAIR: True})
+
+
+def _trigger_with(world: World, choice: int, conf: dict[str, Any]) -> bool:
+    world.invariants.interfered()
+    dag_id = list(world.pipeline.dags)[choice % len(world.pipeline.dags)]
+    now, name = world.clock.now(), f"manual__{world.clock.now().isoformat()}_{choice}"
+    if not world.database.rows("SELECT 1 FROM dag_run WHERE run_id = ?", name):
+        manual, person = DagRunType.MANUAL, TriggeredBy.CLI
+        world.person(
+            lambda connection: run_creation.create(
+                connection, dag_id=dag_id, run_id=name, run_type=manual, triggered_by=person, conf=conf, now=now
+            )
+        )
+    return True
+
+
+def _rewind(world: World, choice: int) -> bool:
+    world.invariants.check()
+    chain = pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
+    if chain is not None:
+        world.invariants.interfered()
+        people.rewind(world, chain)
+    return chain is not None
+
+
+def _promote(world: World, choice: int) -> bool:
+    world.invariants.check()
+    chain = pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
+    if chain is not None:
+        kept = [name for name in (chain.head, *chain.ancestors()) if name and not chain.kept[name].pruned]
+        name = kept[(choice >> 4) % len(kept)]
+        promote(Ledger(world.store, chain.key), name, "champion", by=Author(), now=world.clock.now())
+    return chain is not None
+
+
+FAULTS: dict[FaultKind, Strike] = {
+    FaultKind.CLEAR_RUN: _to_a_run(_clear_run, _ANY),
+    FaultKind.CLEAR_TASK: _to_a_run(_clear_task, _ANY),
+    FaultKind.CLEAR_TASK_ALONE: _to_a_run(_clear_task_alone, _ANY),
+    FaultKind.CANCEL_RUN: _to_a_run(_cancel_run, _UNFINISHED),
+    FaultKind.TRIGGER: _trigger,
+    FaultKind.REWIND: _rewind,
+    FaultKind.REPAIR: _repair,
+    FaultKind.PROMOTE: _promote,
+}

@@ -1,0 +1,91 @@
+"""What happens to the clock, the samples and the store."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from trainflow.testing.simulation.faults.striking import Strike, pick
+from trainflow.testing.simulation.plan import FaultKind, Shape
+from trainflow.testing.simulation.worker import Trouble
+from trainflow.testing.simulation.world import World
+
+
+def _set_clock(by: timedelta) -> Strike:
+    def jump(world: World, _choice: int) -> bool:
+        world.clock.jump(by)
+        return True
+
+    return jump
+
+
+def _republish(world: World, choice: int) -> bool:
+    number = pick(sorted(world.table.arrived), choice)
+    if number is not None:
+        world.invariants.interfered()
+        world.table.arrive(number)
+    return number is not None
+
+
+def _vanish(world: World, choice: int) -> bool:
+    """Not those that a stage ends with: what comes after the others tells that they are missing."""
+    last = world.table.size - (2 if world.scene.shape is Shape.LAGGED else 1)
+    number = pick([each for each in sorted(world.table.arrived) if each < last], choice)
+    if number is not None:
+        world.table.vanish(number)
+    return number is not None
+
+
+def _late(world: World, choice: int) -> bool:
+    number = pick(sorted({*range(world.table.size)} - {*world.table.arrived, *world.arrivals}), choice)
+    if number is not None:
+        world.table.arrive(number)
+    return number is not None
+
+
+def _unreadable(world: World, choice: int) -> bool:
+    world.invariants.expected_errors.add("SampleUnreadable")
+    world.table.unreadable = 1 + choice % 4
+    return True
+
+
+def _trouble(kind: str, lasts: int = 1) -> Strike:
+    def arm(world: World, choice: int) -> bool:
+        # a listing that is behind shows no file of an upload, and part of one is damaged
+        world.invariants.expected_errors |= {"StoreFailure", "ArtifactCorrupt"}
+        world.trouble = Trouble(kind, 1 + choice % 8, lasts)
+        return True
+
+    return arm
+
+
+def _tear(world: World, choice: int) -> bool:
+    """Only when training is over, and nobody commits: between the look at the files and the entry nobody can notice."""
+    running = [process for home in world.homes for process in home.running]
+    if any(process.work.workload.task_id in ("train", "commit") for process in running):
+        return False
+    world.ledger.follow()
+    written = [file.path for key in world.ledger.chains for file in world.store.files(key.artifacts)]
+    files = [path for path in written if not world.ledger.is_committed(path)]
+    path = pick(files, choice)
+    if path is None:
+        return False
+    world.invariants.expected_errors.add("ArtifactCorrupt")
+    world.store.contents[path] = world.store.contents[path][:-1]
+    return True
+
+
+FAULTS: dict[FaultKind, Strike] = {
+    FaultKind.REPUBLISH: _republish,
+    FaultKind.VANISH: _vanish,
+    FaultKind.LATE: _late,
+    FaultKind.UNREADABLE: _unreadable,
+    FaultKind.CLOCK_FORWARD: _set_clock(timedelta(hours=1)),
+    FaultKind.CLOCK_BACK: _set_clock(-timedelta(minutes=10)),
+    FaultKind.STORE_BEFORE: _trouble("before"),
+    FaultKind.STORE_AFTER: _trouble("after"),
+    FaultKind.STORE_TORN: _trouble("torn"),
+    FaultKind.STORE_THROTTLED: _trouble("throttled", lasts=4),
+    FaultKind.STORE_FULL: _trouble("full", lasts=1000),
+    FaultKind.STORE_STALE: _trouble("stale"),
+    FaultKind.TEAR: _tear,
+}

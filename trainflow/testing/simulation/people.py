@@ -1,0 +1,86 @@
+"""What people do while nothing goes wrong: they begin, they decide about what gates refused, and they rewind."""
+
+from __future__ import annotations
+
+from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
+from trainflow.checkpoints.entries import Author
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.rewind import rewind as rewind_chain
+from trainflow.engine.beginning import begin as begin_pipeline
+from trainflow.errors import ArtifactCorrupt, InputError
+from trainflow.samples.next_split import NextSplit, SplitFound, next_split
+from trainflow.testing.simulation.chain_check import ChainCheck
+from trainflow.testing.simulation.database import SimulatedCrash
+from trainflow.testing.simulation.pipeline import SOURCE
+from trainflow.testing.simulation.plan import Shape
+from trainflow.testing.simulation.world import World
+
+#: so often a person tries things before accepting what was refused
+MOST_DECISIONS = 3
+
+
+def could_begin(world: World) -> bool:
+    """A person sees that nothing is under way although there is something to train on."""
+    if world.unfinished_runs or world.stopped:
+        return False
+    if not world.arrivals:
+        return not world.is_trained
+    # what follows a base is triggered by it
+    return any(isinstance(_next_split(world, dag_id), SplitFound) for dag_id in world.pipeline.roots)
+
+
+def _next_split(world: World, dag_id: str) -> NextSplit:
+    """What `trainflow plan` says."""
+    checker, chain = world.pipeline.checker(dag_id), world.ledger.chains[world.pipeline.chains[dag_id]]
+    return next_split(checker.samples, chain.watermark, checker.limits, world.clock.now(), world.project.root)
+
+
+def begin(world: World) -> str:
+    """`trainflow start`."""
+    world.begins += 1
+    world.invariants.reports.by_person = True
+    try:
+        begin_pipeline(world.database, world.project, world.settings, SOURCE.path, world.clock.now())
+    except SimulatedCrash:
+        return "begins, and does not live to see it"
+    world.wake()
+    return "begins"
+
+
+def rewind(world: World, chain: ChainCheck) -> None:
+    """`trainflow checkpoints rewind` to the newest ancestor of the head that has its files."""
+    to = next((name for name in chain.ancestors() if not chain.kept[name].pruned), None)
+    ledger = Ledger(world.store, chain.key)
+    rewind_chain(ledger, to, expected_head=chain.head, by=Author(), now=world.clock.now())
+
+
+def decide(world: World, choice: float) -> str:
+    """`trainflow resume`."""
+    world.decisions += 1
+    chain = world.stopped[0]
+    ledger, refused, now = Ledger(world.store, chain.key), chain.stopped or "", world.clock.now()
+    # who always tries again never comes to an end
+    decision = 0 if world.decisions > MOST_DECISIONS else int(choice * 4)
+    try:
+        if decision == 1:
+            skip_refused(ledger, refused, by=Author(), now=now)
+        elif decision == 2 and _could_rewind(chain):
+            rewind_refused(ledger, refused, 1, by=Author(), now=now)
+        elif decision == 3:
+            try_again(ledger, refused, by=Author(), now=now)
+        else:
+            accept(ledger, refused, person="somebody", now=now)
+            if world.scene.shape is Shape.PROMOTED:
+                # what gates refused is not promoted by itself
+                promote(ledger, refused, "champion", by=Author(), now=now)
+    except (ArtifactCorrupt, InputError):
+        # its files were damaged, or another stage went on from there
+        try_again(ledger, refused, by=Author(), now=now)
+    return f"decides ({decision})"
+
+
+def _could_rewind(chain: ChainCheck) -> bool:
+    """There is something to undo, and what was before it has its files."""
+    before = chain.ancestors()[:1]
+    return chain.head is not None and not any(chain.kept[name].pruned for name in before)
