@@ -17,6 +17,7 @@ import pytest
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
 from trainflow.testing.local_postgres import LocalPostgres, local_postgres
+from trainflow.testing.local_s3 import LocalS3, local_s3
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
@@ -125,6 +126,13 @@ def write_project(tmp_path: Path) -> Iterator[WriteProject]:
 def postgres() -> Iterator[LocalPostgres]:
     """A PostgreSQL server, started when the first test asks for it."""
     with local_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[LocalS3]:
+    """An S3 server, started when the first test asks for it."""
+    with local_s3() as server:
         yield server
 
 

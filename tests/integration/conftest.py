@@ -19,13 +19,6 @@ from trainflow.metadata import straight
 from trainflow.metadata.database import Database
 from trainflow.settings.project import Project
 from trainflow.testing.command_line import CommandLine
-from trainflow.testing.local_s3 import LocalS3, local_s3
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[LocalS3]:
-    with local_s3() as server:
-        yield server
 
 
 def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
