@@ -24,9 +24,9 @@ from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, fol
 
 pytestmark = pytest.mark.slow
 
-DAYS = 7
+DAYS = 4
 #: missing at first; the first day is in what is adopted
-MISSING = 4
+MISSING = 2
 
 
 class Remote:
