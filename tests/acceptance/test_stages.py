@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from trainflow.checkpoints.entries import Promotion
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
 from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY, publish, tiny_project
@@ -372,3 +375,62 @@ def test_what_a_person_promotes_gets_a_stage_going_that_waited_for_it(made: Made
     assert project.run(*rewind).code == 0
     assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
     assert_audit_is_clean(project, 3, 0)
+
+
+def test_what_a_person_promotes_gets_a_stage_going_while_the_engine_runs(made: Made) -> None:
+    project = made("  base:\n  tune: {init_from: {stage: base, at: promoted, alias: champion}}\n", LATEST, days=3)
+    running = project.begin_start(FILE)
+    wait_for(lambda: project.committed("tiny") == 3, lambda: running.output)
+    other = json.loads(
+        project.run("checkpoints", "promote", FILE, "1", "--alias", "other", "--stage", "base", "--json").output
+    )
+    assert other["followers"] == []
+    promote = ("checkpoints", "promote", FILE, "2", "--alias", "champion", "--stage", "base")
+    said = json.loads(project.run(*promote, "--json").output)
+    assert [(each["dag_id"], each["what"]) for each in said["followers"]] == [("tiny.tune", "begun")]
+    wait_for(lambda: project.committed("tiny") == 8, lambda: running.output)
+    # now it waits for samples, and needs nobody
+    again = json.loads(project.run(*promote, "--json").output)
+    assert (again["promoted"], [each["what"] for each in again["followers"]]) == (False, ["at work"])
+    running.control_c()
+    assert running.wait().code == 130
+    assert origins(project, "tune") == ["base 2"] * 3
+    later = project.run("checkpoints", "promote", FILE, "3", "--alias", "champion", "--stage", "base")
+    assert "tiny.tune starts from it when an engine runs next" in later.output
+
+
+def test_a_gate_that_promotes_some_and_a_stage_that_starts_from_those(made: Made) -> None:
+    open_end = ONE_A_RUN.replace("  end: 2024-01-31\n", "")
+    project = made(
+        "  base: {promote: {alias: champion, when: [even > 0]}}\n"
+        "  tune: {init_from: {stage: base, at: promoted, alias: champion}}\n",
+        open_end,
+    )
+    source = (project.root / "operators/tiny.py").read_text()
+    even = '"even": float(ctx.split.partitions[0].start.day % 2 == 0)'
+    project.write("operators/tiny.py", source.replace('{"loss": abs(weight)}', f'{{"loss": abs(weight), {even}}}'))
+    start(project)
+    publish(project, DAYS)
+    start(project)
+
+    numbers = {entry.id: number for number, entry in enumerate(project.checkpoints("tiny", "base"), start=1)}
+    promotions = [entry for entry in project.ledger("tiny", stage="base").entries() if isinstance(entry, Promotion)]
+    assert [numbers[each.checkpoint_id] for each in promotions] == [2, 4]
+    tune = project.checkpoints("tiny", "tune")
+    began = {run["run_id"]: datetime.fromisoformat(run["started_at"]) for run in runs_of(project, "tiny.tune")}
+    bases = [numbers[entry.origin.checkpoint_id] for entry in tune if entry.origin]
+    assert len(bases) == DAYS + 1
+    for entry, base in zip(tune, bases, strict=True):
+        # one that was promoted when it was committed, and no older one than its run could see
+        seen = [numbers[each.checkpoint_id] for each in promotions if each.at <= began[entry.by.run_id]]
+        known = [numbers[each.checkpoint_id] for each in promotions if each.at <= entry.at]
+        assert base in known
+        assert base >= max(seen, default=0)
+    # the fifth day of the base is not promoted
+    assert (bases[-1], trained(project, "tune")) == (4, [0, 1, 2, 3, 4])
+    assert_audit_is_clean(project, DAYS + 1, DAYS + 1)
+
+
+def runs_of(project: LiveProject, dag_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(project.run("runs", "list", dag_id, "--limit", "100", "--json").output)
+    return found

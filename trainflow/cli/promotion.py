@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.ledger import Ledger
-    from trainflow.cli.pipelines import Chain
+    from trainflow.cli.pipelines import Chain, PipelineFile
+    from trainflow.metadata.database import Database
+    from trainflow.serialization.document import DagDocument
 
 
 def register(group: typer.Typer) -> None:
@@ -37,8 +39,10 @@ def promote(
     """Give a checkpoint of the line an alias. Its files are kept for as long as it has it.
 
     An alias names one checkpoint: the one that had it loses it. The engine tells MLflow, now or when one runs next.
+    Stages that start from what is promoted get going, where an engine runs; else at the next start.
 
-    JSON: {sequence, id, alias, promoted (false: it had the alias already)}.
+    JSON: {sequence, id, alias, promoted (false: it had the alias already), followers: [{dag_id, what (begun | at work |
+    waits | next start), run_id (that was begun; else null)}]}.
     """
     from trainflow.checkpoints.promote import check_alias
     from trainflow.checkpoints.promote import promote as record
@@ -46,20 +50,62 @@ def promote(
     from trainflow.clock import SystemClock
 
     check_alias(alias)
-    chain, now = open_pipeline(pipeline).one_chain(stage, branch), SystemClock().now()
+    file, now = open_pipeline(pipeline), SystemClock().now()
+    chain = file.one_chain(stage, branch)
     ledger = chain.ledger()
     checkpoint = find(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=person(chain.dag_id), now=now, reason=reason)
     # said again where it was so already: whoever was killed in between says it now
     number = entry.sequence if entry is not None else None
     _have_delivered(chain, checkpoint, alias, ledger.store.uri(checkpoint.artifacts.path), number, now)
+    followers = _get_followers_going(file, chain, alias, now)
     if as_json:
-        promoted = entry is not None
-        print_json({"sequence": checkpoint.sequence, "id": checkpoint.id, "alias": alias, "promoted": promoted})
-    else:
-        already = "" if entry is not None else " already"
-        typer.echo(f"{chain.key}: checkpoint {checkpoint.sequence} is promoted to {alias!r}{already}")
+        promoted = {"alias": alias, "promoted": entry is not None, "followers": followers}
+        print_json({"sequence": checkpoint.sequence, "id": checkpoint.id, **promoted})
+        return 0
+    already = "" if entry is not None else " already"
+    typer.echo(f"{chain.key}: checkpoint {checkpoint.sequence} is promoted to {alias!r}{already}")
+    for each in followers:
+        typer.echo(f"{each['dag_id']} {_BECOMES[each['what']]}")
     return 0
+
+
+_BECOMES = {
+    "begun": "starts from it now",
+    "at work": "is at work, and starts from it with its next run",
+    "waits": "waits for something else",
+    "next start": "starts from it when an engine runs next: 'trainflow start'",
+}
+
+
+def _get_followers_going(file: PipelineFile, chain: Chain, alias: str, now: datetime) -> list[dict[str, Any]]:
+    """What becomes of the stages that start from what is promoted."""
+    from trainflow.cli.databases import existing_database
+
+    with existing_database(chain.project, chain.settings) as database:
+        if database is not None and _engine_runs(chain, database, now):
+            import msgspec
+
+            from trainflow.engine.promoted import get_followers_going
+            from trainflow.executors.supervision import nudge
+
+            going = get_followers_going(database, chain.project, chain.settings, chain.key, alias, now)
+            nudge(chain.project.home.socket_path)
+            return [msgspec.to_builtins(each) for each in going]
+    waiting = [document.dag_id for document in file.documents if _follows(document, chain, alias)]
+    return [{"dag_id": dag_id, "what": "next start", "run_id": None} for dag_id in waiting]
+
+
+def _engine_runs(chain: Chain, database: Database, now: datetime) -> bool:
+    from trainflow.engine.situation import engine_state
+
+    return engine_state(chain.project, chain.settings, database, now).alive
+
+
+def _follows(document: DagDocument, chain: Chain, alias: str) -> bool:
+    from trainflow.engine.promoted import follows
+
+    return follows(document, chain.key, alias)
 
 
 def have_moved_aliases_delivered(chain: Chain, ledger: Ledger) -> None:

@@ -40,13 +40,13 @@ def begin(database: Database, project: Project, settings: Settings, stored_path:
     else triggers."""
     with database.reading() as connection:
         documents = documents_of(connection, stored_path)
-    look = _remembering(documents, project, settings)
+    look = looking(documents, project, settings)
     return database.write(lambda connection: begin_or_follow(connection, documents, look, now))
 
 
 def begin_or_follow(connection: Connection, documents: list[DagDocument], look: Look, now: datetime) -> list[Following]:
     """What is followed, one a DAG, in the order of the file's stages."""
-    by_chain = {_key(each.chain): each.dag_id for each in documents if each.chain}
+    by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
     roots: dict[str, int] = {}
     outdated: dict[str, str] = {}
@@ -62,7 +62,7 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
             continue
         conf = _due(connection, document, by_chain, triggered, look)
         if conf is not None:
-            roots[document.dag_id] = _create(connection, document.dag_id, conf, now)
+            roots[document.dag_id] = create_run(connection, document.dag_id, conf, now)
     followed = frozenset(document.dag_id for document in documents)
     every = frozenset(roots.values())
     found = [
@@ -107,12 +107,12 @@ def _due(
     if init.once:
         # it begins when its base is caught up, and that is for the base's own run to find out
         return {} if ahead.begun else None
-    if ahead.waits is not None or _will_trigger(connection, base, ahead.pinned_run, document.dag_id):
+    if ahead.waits is not None or will_trigger(connection, base, ahead.pinned_run, document.dag_id):
         return None
     return {"init_from": ahead.pin} if ahead.pin else {}
 
 
-def _will_trigger(connection: Connection, base: str, run_id: str | None, dag_id: str) -> bool:
+def will_trigger(connection: Connection, base: str, run_id: str | None, dag_id: str) -> bool:
     """Whether the run that committed the base's newest checkpoint is still there to trigger the stage."""
     run = run_queries.find(connection, base, run_id) if run_id else None
     if run is None or run.state in RUN_FINISHED:
@@ -120,7 +120,8 @@ def _will_trigger(connection: Connection, base: str, run_id: str | None, dag_id:
     return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
 
 
-def _create(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
+def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
+    """Queue a run, as a person's command does; its number in the database."""
     return run_creation.create(
         connection,
         dag_id=dag_id,
@@ -132,11 +133,11 @@ def _create(connection: Connection, dag_id: str, conf: dict[str, Any], now: date
     )
 
 
-def _remembering(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
+def looking(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
     """Ask the ledgers of the stages that have a base now, before anything is written."""
     chains = [each.chain for each in documents if each.chain and each.chain.init_from]
-    known = {_key(chain): _ask(chain, project, settings) for chain in chains}
-    return lambda chain: known.get(_key(chain))
+    known = {key_of(chain): _ask(chain, project, settings) for chain in chains}
+    return lambda chain: known.get(key_of(chain))
 
 
 def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook | None:
@@ -148,12 +149,13 @@ def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook 
     try:
         url = store_url(chain.store or None, settings)
         store = open_chain_store(url, given=None, settings=settings, root=project.root)
-        return outlook(chain, Ledger(store, _key(chain)))
+        return outlook(chain, Ledger(store, key_of(chain)))
     except TrainflowError:
         return None
 
 
-def _key(chain: ChainDocument) -> ChainKey:
+def key_of(chain: ChainDocument) -> ChainKey:
+    """The name of a chain."""
     return ChainKey(chain.pipeline, chain.stage, chain.branch)
 
 
@@ -173,7 +175,7 @@ def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
 
 def bases_first(documents: list[DagDocument]) -> list[DagDocument]:
     """Each stage after the one it starts from; what begins a circle comes first."""
-    chains = {_key(each.chain): each for each in documents if each.chain}
+    chains = {key_of(each.chain): each for each in documents if each.chain}
 
     def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
         init = document.chain.init_from if document.chain else None
