@@ -104,6 +104,8 @@ def _due(
     ahead, base = look(document.chain), by_chain.get(init.chain)
     if ahead is None or base is None:
         return {}
+    if ahead.goes_back:
+        return {}
     if init.once:
         # it begins when its base is caught up, and that is for the base's own run to find out
         return {} if ahead.begun else None

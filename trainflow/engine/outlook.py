@@ -14,7 +14,9 @@ import msgspec
 from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.base import FromNothing, Refusal, Wait, base_chain
 from trainflow.checkpoints.foreign import find
+from trainflow.checkpoints.init_from import InitFrom
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.undone import as_it_will_be
 from trainflow.errors import CheckpointNotFound
 from trainflow.operators.init_from import is_fork
@@ -37,6 +39,8 @@ class Outlook(msgspec.Struct, frozen=True):
     begun: bool = False
     #: the run that committed that checkpoint
     pinned_run: str | None = None
+    #: the chain stands on what its base has undone: before anything else it goes back
+    goes_back: bool = False
 
     @property
     def begins(self) -> datetime | None:
@@ -56,6 +60,12 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
     inside a partition."""
     state, init = as_it_will_be(ledger), chain.init_from
+    found = _outlook(chain, ledger, state, init)
+    back = state.generation > ledger.state().generation
+    return msgspec.structs.replace(found, goes_back=True) if back else found
+
+
+def _outlook(chain: ChainDocument, ledger: Ledger, state: ChainState, init: InitFrom | None) -> Outlook:
     skipped_to = state.skips[-1].end if state.skips else None
     if init is None or (init.once and (state.head or state.start)):
         return Outlook(state.watermark, skipped_to, begun=True)

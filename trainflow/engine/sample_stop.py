@@ -11,7 +11,6 @@ import msgspec
 from trainflow.checkpoints.entries import Author, Skip
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.undone import goes_back
 from trainflow.engine.outlook import Outlook, outlook
 from trainflow.errors import SampleCheckFailed, SampleGap
 from trainflow.samples.inventory import open_inventory
@@ -43,7 +42,7 @@ def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Pa
     Raises SampleUnreadable, InputError, LedgerCorrupt, StoreFailure.
     """
     ahead = outlook(chain, ledger)
-    if ahead.waits is not None or goes_back(ledger) is not None:
+    if ahead.waits is not None or ahead.goes_back:
         return None
     seen, limits = open_inventory(samples, root, now), chain.limits or SplitLimits()
     first = _problem(samples, ahead.begins, limits, seen, ahead)

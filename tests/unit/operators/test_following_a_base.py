@@ -16,6 +16,7 @@ from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import open_store
+from trainflow.engine.outlook import outlook
 from trainflow.errors import CheckpointNotFound, FailException, SkipException, TaskDeferred
 from trainflow.operators import (
     CheckpointOperator,
@@ -27,6 +28,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
+from trainflow.serialization.from_dag import to_document
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 BASE = {"stage": "base"}
@@ -360,3 +362,18 @@ def test_what_a_stage_needs_once_it_has_gone_back_is_kept(lab: Any) -> None:
     assert prunes() == 0
     run_all(lab, build, "fine-3")
     assert prunes() == 2
+
+
+def test_a_start_has_a_stage_go_back_that_has_nothing_to_start_from_yet(lab: Any) -> None:
+    base(lab, 2)
+    build = chain(lab, "fine", BASE)
+    for number in range(2):
+        run_all(lab, build, f"fine-{number}")
+    facts: Any = to_document(build()).chain
+    assert outlook(facts, ledger(lab, "fine")).goes_back is False
+    undo(lab, "base", 1)
+    ahead = outlook(facts, ledger(lab, "fine"))
+    assert (ahead.goes_back, ahead.watermark) == (True, ledger(lab, "fine").line()[0].watermark)
+    assert ahead.waits is not None
+    lab.run(build, "checkpoint", run_id="fine-2")
+    assert outlook(facts, ledger(lab, "fine")).goes_back is False
