@@ -26,6 +26,7 @@ from trainflow.checkpoints.promote import fallen_back
 from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.undone import came_from_undone
 from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
 
@@ -33,9 +34,16 @@ from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, Input
 def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: str = "") -> Checkpoint:
     """Commit the checkpoint that gates refused; nothing is trained again.
 
-    Raises ArtifactCorrupt when its files are not there as they were, ChainMoved when the stop is over.
+    Raises ArtifactCorrupt when its files are not there as they were, ChainMoved when the stop is over, InputError when
+    the base of its stage has undone what it was trained from: the next run would take it back.
     """
     stop = _stop_of(ledger, ledger.state(), refused)
+    if stop.origin is not None and came_from_undone(ledger, stop):
+        raise InputError(
+            f"checkpoint {stop.id} of chain {ledger.chain} cannot be accepted: it was trained from "
+            f"{stop.origin.checkpoint_id} of {stop.origin.chain}, which was undone since. Train it again: 'trainflow "
+            "resume' without an option"
+        )
     problems = verify_uploaded(ledger.store, stop.artifacts)
     if problems:
         raise ArtifactCorrupt(

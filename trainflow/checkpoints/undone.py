@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Checkpoint, Rewind
+from trainflow.checkpoints.entries import Checkpoint, Rewind, Stop
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import line_back
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
@@ -47,6 +47,16 @@ def as_it_will_be(ledger: Ledger) -> ChainState:
     """The state of the chain, once it has gone back if it has to. Raises LedgerCorrupt, StoreFailure."""
     back = goes_back(ledger)
     return ledger.state() if back is None or back.pruned else ledger.if_rewound(back.to_id)
+
+
+def came_from_undone(ledger: Ledger, stop: Stop) -> bool:
+    """Whether what gates refused was trained from a checkpoint that the base has undone since."""
+    if stop.base is None or stop.origin is None or stop.origin.chain != stop.base.chain:
+        return False
+    base = Ledger(ledger.store, stop.base.chain)
+    return base.state().generation > stop.base.rewinds and stop.origin.checkpoint_id in _undone_since(
+        base, stop.base.rewinds
+    )
 
 
 def _goes_back(ledger: Ledger, asking: frozenset[ChainKey]) -> GoesBack | None:

@@ -17,8 +17,8 @@ of the ledger and the outcome of its attempt, or when a default depends on the t
 Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `gated` (what gates do),
 `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage`, `functions`, `metrics`,
 `init_from` and `weights` (what a stage starts from), `parent`, `seed`, `resume`, `saves_folder`, `command`,
-`process_group`, `lifeline`, `tracking`, `skips`, `late_data`, `behind`, `adopting`, `handover`, `sample_stops` and
-`promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
+`process_group`, `lifeline`, `tracking`, `skips`, `late_data`, `going_back`, `behind`, `adopting`, `handover`,
+`sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
 
 Names are loaded when they are first asked for.
 """

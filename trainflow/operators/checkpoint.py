@@ -50,7 +50,8 @@ class CheckpointOperator(BaseOperator):
     * `{"stage": "base"}`: each run starts from the base's next checkpoint that has trained more than this chain, and
       trains on what lies between (`at: same_watermark`). With `"feedback": True` the base comes after this stage in a
       circle, and each run starts from the base's checkpoint at this chain's own watermark; where the base has skipped
-      the split that led there, from the one before, or from this chain's own while the base has none.
+      the split that led there, from the one before, or from this chain's own while the base has none. In a circle of
+      more stages `"through": ["b", …]` names those behind the base, in turn: what they step over it cannot make up for.
     * `{"stage": "base", "at": "latest"}` or `"promoted"`: each run starts from the base's newest (promoted) checkpoint.
     * with `"once": True` only the first run does; the chain then goes on from its own checkpoints.
     * `"pipeline/stage/branch"` (that chain's head) or `"pipeline/stage/branch@checkpoint"`: once, from that one.

@@ -120,7 +120,9 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
         return "not replayed: the chain moved meanwhile"
     except (CheckpointError, InputError) as error:
         return f"not replayed: {error}"
-    with_it = f", and so are {', '.join(map(str, others))}" if others else ""
+    with_it = (
+        f", and {', '.join(map(str, others))} {agreeing(len(others), 'goes', 'go')} back with it" if others else ""
+    )
     return f"rewound to before it{with_it}; training goes forward again"
 
 

@@ -15,7 +15,16 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import STEPS, Commit, commit
 from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
-from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef, HoleRecord, Rewind, Skip, SplitSummary
+from trainflow.checkpoints.entries import (
+    Author,
+    BaseSeen,
+    Checkpoint,
+    CheckpointRef,
+    HoleRecord,
+    Rewind,
+    Skip,
+    SplitSummary,
+)
 from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
@@ -598,3 +607,21 @@ def test_what_a_person_has_taken_back_binds_nobody(writer: ChainWriter) -> None:
 
     assert isinstance(done, Rewind)
     assert done.to_checkpoint_id == first.id
+
+
+def test_what_came_from_an_undone_checkpoint_is_not_accepted(writer: ChainWriter, tmp_path: Path) -> None:
+    base = ChainWriter(writer.store, tmp_path / "base", ChainKey("flights", "base"))
+    first, second = base.commit_many(2)
+    seen = BaseSeen(base.chain, 0)
+    request = refused(writer, "stop", origin=CheckpointRef(base.chain, second.id), base=seen)
+    with pytest.raises(ChainStopped):
+        commit(writer.store, request, day(5))
+    stop = state_of(writer).stopped
+    assert stop is not None
+    assert stop.base == seen
+    rewind(base.ledger, first.id, expected_head=second.id, by=ME, now=day(6))
+
+    with pytest.raises(InputError, match=r"which was undone since\. Train it again"):
+        accept(writer.ledger, stop.id, person="ada", now=day(7))
+    try_again(writer.ledger, stop.id, by=ME, now=day(7))
+    assert state_of(writer).stopped is None
