@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from trainflow.chaos import passed
 from trainflow.cli.output import JSON_OPTION, print_json, text
 from trainflow.cli.person import person
 from trainflow.cli.pipelines import PIPELINE, STAGE, Chain, PipelineFile, open_pipeline, read_pipeline
@@ -210,6 +209,7 @@ def _recorded(found: list[_Forked]) -> list[ForkedStage]:
 
 
 def _begin(forked: _Forked, asked: _Asked, stages: list[ForkedStage]) -> dict[str, Any]:
+    from trainflow.chaos import passed
     from trainflow.checkpoints.begin import fork as begin
     from trainflow.checkpoints.entries import CheckpointRef
     from trainflow.clock import SystemClock

@@ -91,7 +91,7 @@ class Engine:
         self.versions = Versions()
         self.stop_requested = 0
         #: called when a file was read: its path, and what is wrong with it
-        self.on_parsed: Callable[[Path, ParseProblem | None], None] = _ignore_parsed
+        self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
         self.dag_processor: DagProcessor | None = None
         self.mirror: Mirror | None = None
         self.notifier: Notifier | None = None
@@ -400,7 +400,3 @@ def _unless_away(what: str) -> Iterator[None]:
         yield
     except DatabaseAway as error:
         log.warning("could not %s: %s", what, error)
-
-
-def _ignore_parsed(_path: Path, _problem: ParseProblem | None) -> None:
-    return None
