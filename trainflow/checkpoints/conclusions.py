@@ -11,6 +11,7 @@ from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.entries import Acceptance, Author, Checkpoint, HoleFilled, Refusal, Rewind, Skip, Stop
 from trainflow.checkpoints.gates import Pass, RewindBy, SkipSplit, Verdict
 from trainflow.checkpoints.state import ChainState
+from trainflow.observability.redaction import redact
 
 Conclusion = Checkpoint | Skip | Rewind | Stop
 #: what a stop records of the checkpoint that it refuses
@@ -98,7 +99,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         "not_finite": {
             name: str(value) for name, value in {**metrics, **evaluation}.items() if not math.isfinite(value)
         },
-        "params": request.params,
+        "params": redact(dict(request.params)),  # an entry is for ever, and for everybody who reads the store
         "origin": request.origin,
         "base": request.base,
         "seconds": request.seconds,

@@ -53,6 +53,7 @@ def run_facts(row: Row[Any], here: Opened) -> dict[str, Any]:
 def relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     """Where it came from, and what came of it."""
     from trainflow.metadata import dag_queries, run_queries
+    from trainflow.observability.redaction import redact
 
     version = dag_queries.version(connection, row.version_id)
     parent = run_queries.by_id(connection, row.parent_id) if row.parent_id is not None else None
@@ -60,7 +61,7 @@ def relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     return {
         "version": version.number,
         "path": version.source["path"],
-        "overrides": version.source.get("overrides", {}),
+        "overrides": redact(version.source.get("overrides", {})),
         "parent": {"dag_id": parent.dag_id, "run_id": parent.run_id, "task_id": row.parent_task_id} if parent else None,
         "children": [{"dag_id": child.dag_id, "run_id": child.run_id, "state": child.state} for child in children],
     }

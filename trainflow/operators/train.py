@@ -11,6 +11,7 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.errors import InputError
+from trainflow.observability.redaction import redact
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.handover import params_of
@@ -111,7 +112,7 @@ class TrainOperator(SplitOperator):
             "parent": head.id,
             "origin": msgspec.to_builtins(head.origin_of(split.start, split.end)),
             "split": split.digest,
-            "params": training.params,
+            "params": redact(dict(training.params)),  # for the record: the function was given them as they are
             "saves": partials.any,
         }
 

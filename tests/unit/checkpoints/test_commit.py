@@ -41,6 +41,18 @@ def test_a_checkpoint_says_all_there_is_to_say(writer: ChainWriter) -> None:
     assert fresh(writer).state().head == second
 
 
+def test_no_secret_gets_into_an_entry(writer: ChainWriter) -> None:
+    """Entries are for ever, and everybody who reads the store reads them."""
+    params = {"depth": 3, "hf_token": "geheim", "source": {"password": "geheim"}, "db": "postgresql://me:geheim@db/x"}
+    committed = writer.commit(params=params)
+    assert committed.params == {
+        "depth": 3,
+        "hf_token": "***",
+        "source": {"password": "***"},
+        "db": "postgresql://me:***@db/x",
+    }
+
+
 def test_committing_again_returns_the_same_checkpoint(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = writer.request(parent=parent)

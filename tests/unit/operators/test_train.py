@@ -75,6 +75,17 @@ def committed(lab: Any, store: str = "checkpoints") -> Any:
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
+def test_a_secret_reaches_the_function_and_no_record(lab: Any, training: Any) -> None:
+    seen: list[str] = []
+
+    def train(ctx: Any) -> None:
+        seen.append(ctx.params["api_key"])
+        (ctx.output / "model").write_text("m")
+
+    trained = lab.run(training(train, params={"api_key": "geheim"}), "train")
+    assert (seen, trained["params"]) == (["geheim"], {"api_key": "***"})
+
+
 def test_context_tells_everything(lab: Any, training: Any) -> None:
     seen: dict[str, Any] = {}
 
