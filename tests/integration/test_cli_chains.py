@@ -602,3 +602,12 @@ def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
     assert days.json("checkpoints", "verify", "remote", "--all")["ok"]
     [line] = days.json("status", "remote")["pipelines"]
     assert (line["head_sequence"], line["lag"], line["problem"]) == (1, 0, None)
+
+
+def test_a_rewind_says_that_what_it_would_go_back_to_was_pruned(trained: Days) -> None:
+    trained.json("checkpoints", "prune", "days", "--keep-latest", "1")
+
+    code, said = trained.run("checkpoints", "rewind", "days", "--before", "2013-01-05", "--dry-run")
+
+    assert code == 0
+    assert "the checkpoints up to 2013-01-05 were pruned, none of them can be gone on from: it begins anew" in said

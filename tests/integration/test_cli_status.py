@@ -356,6 +356,15 @@ def test_why_after_it_was_caught_up(home: Home) -> None:
     assert (kind, "1 partition is ready after the head" in sentence) == ("ended", True)
 
 
+def test_why_of_a_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
+    (home.project.root / "pipelines/days.yaml").unlink()
+
+    kind, sentence = home.why()
+
+    assert (kind, "pipelines/days.yaml does not define it any more" in sentence) == ("missing_file", True)
+    assert "gone from its file" in home.run("status")[1]
+
+
 def test_why_of_a_broken_file(home: Home) -> None:
     with home.database.transaction() as connection:
         dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)

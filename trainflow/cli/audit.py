@@ -38,17 +38,17 @@ def audit(
     samples: bool = typer.Option(True, "--samples/--no-samples", help="Compare with the samples as they are now."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Prove from the ledger alone what was trained: each partition once, in order, none missing; every file intact.
+    """Prove what was trained: each partition once, in order.
 
-    Needs no database and no engine. Exit codes: 0 all is well (an empty ledger too), 1 something is wrong, 2 wrong
-    input.
+    None missing, every file intact; from the ledger alone. Needs no database and no engine. Exit codes: 0 all is well
+    (an empty ledger too), 1 something is wrong, 2 wrong input.
 
-    JSON: {pipeline, ok, chains: [...]}; of one chain the keys also stand at the top: pipeline (the chain's), stage,
-    branch, store, partitions, gaps, duplicates, holes (numbers), gap_list, duplicate_list, hole_list ({start, end,
-    reason}), left_out (what of the holes a gate or a person left out on purpose, likewise), arrived (starts of
-    partitions of the other holes, which were missing, that are there now), filled (partitions that were holes once),
-    skips, promoted ({alias: checkpoint}), rewinds, start (what it was forked or adopted from), entries, checkpoints,
-    head_id, head_sequence, watermark, ledger_ok, artifacts_ok, republished, problems, notices, ok.
+    JSON: {pipeline, ok, chains: [{pipeline, stage, branch, store, partitions, gaps, duplicates, holes (numbers),
+    gap_list, duplicate_list, hole_list ({start, end, reason} each), left_out (what of the holes a gate or a person left
+    out on purpose, likewise), arrived (starts of partitions of the other holes, which were missing, that are there
+    now), filled (partitions that were holes once), skips, promoted (alias: checkpoint), rewinds, start (what it was
+    forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
+    republished, problems, notices, ok}]}; of one chain its keys also stand at the top.
 
     JSON with --diet: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.

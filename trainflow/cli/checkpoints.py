@@ -129,10 +129,14 @@ def show(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Show one checkpoint: what it was trained on, by whom, its files and metrics.
+    """Show a checkpoint: its split, its files, its metrics.
 
-    JSON: its ledger entry (id, sequence, parent_id, watermark, split, artifacts, metrics, evaluation, params, by, at,
-    previous, …) and uri, where its files are.
+    And by whom it was trained.
+
+    JSON: its entry in the ledger, and uri: {kind, sequence, previous (digest of the entry before it), at, by, format,
+    seal (digest of this one), id, parent_id, watermark, split, artifacts, metrics, evaluation (scores of its parent on
+    its split), not_finite (metrics that have no form in JSON), params, origin (where its weights came from, if not from
+    the parent), base, seconds, accepted (who accepted it although gates refused it), uri (where its files are)}.
     """
     import msgspec
 

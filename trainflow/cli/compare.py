@@ -46,14 +46,16 @@ def compare(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Compare two checkpoints or branches: metrics over the watermark side by side, and what they were trained on.
+    """Compare two checkpoints or branches.
+
+    Metrics over the watermark side by side, and what they were trained on.
 
     Metrics are scores on samples not seen before, one row for the end of what was scored; or, where nothing was ever
     evaluated, the trainer's own. A branch that has no checkpoint of its own yet is compared by the one it was forked
     from.
 
     JSON: {a: {chain, id, sequence, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
-    branch has none yet; else null)}, b: {…}, measured (evaluation | training), scores:
+    branch has none yet; else null)}, b (as a), measured (evaluation | training), scores:
     [{watermark, a, b}] (null: none there), common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
     checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
     """

@@ -28,7 +28,9 @@ def list_settings(
     changed: bool = typer.Option(False, "--changed", help="Only what is not the default."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Every setting: its value, its unit, where it comes from, what it means. Secrets are shown as ***.
+    """List the settings: value, unit, source, meaning.
+
+    Secrets are shown as ***.
 
     A setting is taken from its environment variable (TRAINFLOW__SECTION__KEY), otherwise from configs/trainflow.toml,
     otherwise it has its default.
@@ -55,7 +57,12 @@ def get(
     name: str = typer.Argument(metavar="SECTION.KEY", help="A setting, e.g. executor.slots."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """The value of one setting, alone on a line. JSON: the keys of `config list`."""
+    """Print the value of one setting.
+
+    Alone on a line.
+
+    JSON: the keys of `config list`.
+    """
     from trainflow.cli.output import print_json
 
     lines = {line.name: line for line in _lines()}
@@ -69,9 +76,11 @@ def get(
 
 @config.command("lint")
 def lint(as_json: bool = JSON_OPTION) -> int:
-    """Say everything that is wrong with the settings file and the TRAINFLOW__… variables. Exit code 2 if anything is.
+    """Say everything that is wrong with the settings.
 
-    JSON: {ok, file, problems: [text]}.
+    With the settings file and the TRAINFLOW__… variables. Exit code 2 if anything is.
+
+    JSON: {ok, file, problems}.
     """
     from trainflow.cli.opened import find_project
     from trainflow.cli.output import print_json

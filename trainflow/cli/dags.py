@@ -35,10 +35,12 @@ def register(app: typer.Typer) -> None:
 
 @dags.command("list")
 def list_dags(as_json: bool = JSON_OPTION) -> None:
-    """The DAGs that an engine has read, and on which version they are.
+    """List the DAGs that an engine has read.
 
-    JSON: a list of {dag_id, path, version, is_paused, missing_since, parsed_at, description, tags, max_active_runs,
-    tasks, chain: "pipeline/stage/branch" or null, runs: {state: count}}. `missing_since`: no file defines it any more.
+    And on which version they are.
+
+    JSON: [{dag_id, path, version, is_paused, missing_since, parsed_at, description, tags, max_active_runs, tasks,
+    chain ("pipeline/stage/branch", or null), runs (state: count)}]. `missing_since`: no file defines it any more.
     """
     from trainflow.cli.opened import opened
     from trainflow.cli.output import print_rows
@@ -61,7 +63,7 @@ def show_dag(
     overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="With a file: override a value of it."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """One DAG: its tasks as a tree, its params, the chain it trains, its version.
+    """Show a DAG: its tasks as a tree, its params, its chain.
 
     The id of a DAG shows what the engine has read; a pipeline file is read anew and nothing is kept.
 
@@ -81,7 +83,10 @@ def show_dag(
 
 @dags.command("pause")
 def pause(dag: str = DAG_ARGUMENT) -> None:
-    """Start no run and no task of a DAG any more; what runs at this moment goes on to its end."""
+    """Start no run and no task of a DAG any more.
+
+    What runs at this moment goes on to its end.
+    """
     _set_paused(dag, True)
 
 
@@ -96,9 +101,11 @@ def errors(
     with_traceback: bool = typer.Option(False, "--traceback", help="Print the tracebacks as well."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Pipeline files that the engine cannot read, and why. Exit code 1 when there are any.
+    """List pipeline files that cannot be read, and why.
 
-    JSON: a list of {path, line, column, message, traceback, at}.
+    As an engine found them. Exit code 1 when there are any.
+
+    JSON: [{path, line, column, message, traceback, at}].
     """
     from trainflow.cli.opened import opened
     from trainflow.cli.output import print_json, text
@@ -124,10 +131,13 @@ def read_now(
     overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Read a pipeline file, in a process of its own, and say what it defines or what is wrong. Keeps nothing.
+    """Read a pipeline file and say what it defines.
 
-    Exit code 2 when it cannot be read. JSON: {path, problem: text or null, dags: [document]}, for the documents see
-    `dags show`.
+    Or what is wrong with it. In a process of its own; keeps nothing.
+
+    Exit code 2 when it cannot be read.
+
+    JSON: {path, problem, dags (documents as in `dags show`)}.
     """
     from trainflow.cli.output import print_json
     from trainflow.errors import InputError

@@ -61,9 +61,11 @@ def _raw() -> Iterator[_Raw]:
 
 @db.command("check")
 def check(as_json: bool = JSON_OPTION) -> int:
-    """Can the database be reached, is it whole, is its schema of this version? Exit code 1 if not.
+    """Ask whether the database is reachable, whole, current.
 
-    JSON: {ok, place, dialect, exists, revision, head, problem: text or null}. A database that does not exist yet is ok:
+    Current: its schema is that of this version. Exit code 1 if not.
+
+    JSON: {ok, place, dialect, exists, revision, head, problem}. A database that does not exist yet is ok:
     the first start makes it.
     """
     from trainflow.cli.output import print_json
@@ -112,7 +114,10 @@ def _examined(raw: _Raw) -> tuple[str | None, str | None]:
 
 @db.command("migrate")
 def migrate() -> None:
-    """Create the database, or bring its schema to this version. Every other command does so by itself, too."""
+    """Create the database, or bring its schema up to date.
+
+    Every other command does so by itself, too.
+    """
     from trainflow.metadata.schema import current_revision, ensure_schema
 
     with _raw() as raw:
@@ -125,7 +130,9 @@ def migrate() -> None:
 
 @db.command("reset")
 def reset(yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask.")) -> int:
-    """Drop every run, task, XCom and pool. Checkpoints and ledgers stay: the next start goes on at the heads.
+    """Drop every run, task, XCom and pool.
+
+    Checkpoints and ledgers stay: the next start goes on at the heads.
 
     Refused while an engine is alive. Exit code 1 when refused or not confirmed.
     """
@@ -160,16 +167,21 @@ def _refuse_while_alive(raw: _Raw) -> None:
 
 @db.command("path")
 def path() -> None:
-    """Where the database is: a file, or a URL without its password."""
+    """Print where the database is.
+
+    A file, or a URL without its password.
+    """
     with _raw() as raw:
         typer.echo(raw.place)
 
 
 @db.command("current")
 def current(as_json: bool = JSON_OPTION) -> None:
-    """The revision of the database's schema, and the one this trainflow needs.
+    """Show the revision of the database's schema.
 
-    JSON: {revision: text or null, head, is_current}.
+    And the one this trainflow needs.
+
+    JSON: {revision (null: there is no database yet), head, is_current}.
     """
     from trainflow.cli.output import print_json
     from trainflow.metadata.schema import HEAD, current_revision

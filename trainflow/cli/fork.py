@@ -65,7 +65,9 @@ def fork(
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be forked."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Begin a branch: chains beside those of a file, over the same samples, from checkpoints of theirs.
+    """Begin a branch beside the chains of a file.
+
+    Over the same samples, from checkpoints of theirs.
 
     Every stage begins the branch, or the one that --stage names: at its head, or at its newest checkpoint before DATE.
     A stage whose weights came from a checkpoint of another one that is not in the branch begins further back, so that

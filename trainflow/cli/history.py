@@ -39,12 +39,14 @@ def rewind(
     ),
     cascade: bool = typer.Option(False, "--cascade", help="Rewind later stages that went on from what is undone, too."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be rewound."),
-    reason: str = typer.Option("", "--reason", help="Why; it is kept in the ledger."),
+    reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why; it is kept in the ledger."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Move the head of a chain back; training goes forward again from there. Nothing is deleted.
+    """Move the head of a chain back; nothing is deleted.
+
+    Training goes forward again from there.
 
     Refused while a run of the chain has not ended, and where a later stage started from a checkpoint that would be
     undone: --cascade rewinds that one, too. Skips after the new head are taken back.
@@ -52,8 +54,8 @@ def rewind(
     An alias whose checkpoint is undone goes back to the checkpoint that was promoted to it before, if that stays and
     has its files; in MLflow, too.
 
-    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, aliases: {alias: id of who
-    has it again, or null}}], dry_run}.
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, aliases (alias: id of who
+    has it again, or null)}], dry_run}.
     """
     from trainflow.checkpoints.cascade import undoings
 
@@ -73,6 +75,8 @@ def rewind(
     if as_json:
         print_json({"rewound": [_undone(each) for each in plan], "dry_run": dry_run})
         return 0
+    if plan and plan[-1].to_id is None and before is not None and _had_one_before(ledger, moment(before)):
+        typer.echo(f"the checkpoints up to {before} were pruned, none of them can be gone on from: it begins anew")
     for each in plan:
         target = f"checkpoint {each.to_sequence}" if each.to_id else "before the first checkpoint"
         trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
@@ -96,6 +100,12 @@ def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
         return None if to == BEGINNING else find(ledger, to).id
     limit = moment(before or "")
     return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
+
+
+def _had_one_before(ledger: Ledger, limit: datetime) -> bool:
+    from trainflow.checkpoints.entries import Checkpoint
+
+    return any(isinstance(entry, Checkpoint) and entry.watermark <= limit for entry in ledger.entries())
 
 
 def _ends_by(summary: CheckpointSummary, limit: datetime) -> bool:

@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
 def init(
     directory: Path = typer.Argument(metavar="DIR", help="A new or empty folder; '.' for this one."),
-    name: str | None = typer.Option(None, "--name", help="Name of the project; default: that of the folder."),
+    name: str | None = typer.Option(
+        None, "--name", metavar="NAME", help="Name of the project; default: that of the folder."
+    ),
 ) -> None:
     """Lay out a project that runs as it is.
 

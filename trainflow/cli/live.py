@@ -85,7 +85,7 @@ def state_line(view: View) -> str:
         parts.append(f"trained up to {day(view.watermark)}")
     if view.current_number is not None:
         at = next((task for task in view.tasks if task.state in ("running", "queued", "scheduled")), None)
-        parts.append(f"run {view.current_number} is {f'at {at.task_id}' if at else 'under way'}")
+        parts.append(f"run {view.current_number} {f'is at {at.task_id}' if at else 'waits'}")
     return " · ".join(parts)
 
 

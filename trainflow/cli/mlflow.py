@@ -24,8 +24,10 @@ def register(app: typer.Typer) -> None:
 
 
 def mlflow(
-    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; 0.0.0.0: everywhere."),
-    port: int = typer.Option(5000, "--port", min=1, max=65535, help="Port to listen on."),
+    host: str = typer.Option(
+        "127.0.0.1", "--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: everywhere."
+    ),
+    port: int = typer.Option(5000, "--port", metavar="PORT", min=1, max=65535, help="Port to listen on."),
 ) -> int:
     """Serve MLflow's page of this project.
 

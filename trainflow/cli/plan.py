@@ -40,13 +40,15 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     pipeline: str = PIPELINE,
-    runs: int = typer.Option(100, "--runs", min=1, help="Look at so many runs at the most."),
+    runs: int = typer.Option(100, "--runs", metavar="N", min=1, help="Look at so many runs at the most."),
     overrides: list[str] = OVERRIDES,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Show the runs that would train what is ready now, from the head on. Nothing is changed.
+    """Show the runs that would train what is ready now.
+
+    From the head on; nothing is changed.
 
     A stage that starts from another one goes as far as that one has come. Exit codes: 0, 1 when a run would fail (the
     gap policy or a check refuses a partition), 2 wrong input.

@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
 
 @pools.command("list")
 def list_pools(as_json: bool = JSON_OPTION) -> None:
-    """Pools and what is in use of them, in slots.
+    """List the pools and what is in use of them, in slots.
 
-    JSON: a list of {name, slots, include_deferred, description, running, queued, deferred, open}; slots -1 and open
+    JSON: [{name, slots, include_deferred, description, running, queued, deferred, open}]; slots -1 and open
     null: no limit. `deferred` tasks take slots only with include_deferred.
     """
     from trainflow.cli.opened import opened
@@ -50,7 +50,9 @@ def list_pools(as_json: bool = JSON_OPTION) -> None:
 def set_pool(
     name: str = typer.Argument(metavar="NAME", help="A pool, new or not."),
     slots: int = typer.Argument(metavar="SLOTS", help="How many slots; -1: no limit; 0: nothing starts."),
-    description: str | None = typer.Option(None, "--description", help="What it is for; default: as it was."),
+    description: str | None = typer.Option(
+        None, "--description", metavar="TEXT", help="What it is for; default: as it was."
+    ),
     include_deferred: bool | None = typer.Option(
         None, "--include-deferred/--exclude-deferred", help="Tasks that wait in the triggerer keep their slots, or not."
     ),

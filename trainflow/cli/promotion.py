@@ -30,8 +30,8 @@ def register(group: typer.Typer) -> None:
 def promote(
     pipeline: str = PIPELINE,
     which: str = typer.Argument(metavar="SEQUENCE|head|ID", help="The checkpoint's number, its id, or the head."),
-    alias: str = typer.Option(..., "--alias", help="The alias, e.g. champion."),
-    reason: str = typer.Option("", "--reason", help="Why, for the ledger."),
+    alias: str = typer.Option(..., "--alias", metavar="NAME", help="The alias, e.g. champion."),
+    reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why, for the ledger."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,

@@ -35,7 +35,9 @@ def repair(
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Train what a chain stepped over and what has arrived since, on top of its head; the ledger records it.
+    """Train what was stepped over and has arrived since.
+
+    On top of the head; the ledger records it.
 
     The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
     as before then.

@@ -33,7 +33,7 @@ def resume(
     rewind: int | None = typer.Option(
         None, "--rewind", metavar="N", min=1, help="Go back N checkpoints and train forward again."
     ),
-    reason: str = typer.Option("", "--reason", help="Why, for the ledger."),
+    reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why, for the ledger."),
     no_start: bool = typer.Option(False, "--no-start", help="Only record the decision; the next start goes on."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -41,7 +41,9 @@ def resume(
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
 ) -> int:
-    """Decide about a chain that a gate or its samples stopped, and go on as 'trainflow start' does.
+    """Decide about a chain that is stopped, and go on.
+
+    Stopped by a gate or by its samples; goes on as 'trainflow start' does.
 
     Without an option the split is trained again: after a change of the code, the parameters, the samples or the gates.
     The decision, who made it and why are in the ledger. A chain that is stopped by its samples (a gap with

@@ -37,14 +37,18 @@ def register(group: typer.Typer) -> None:
 def prune(
     pipeline: str = PIPELINE,
     keep_latest: int | None = typer.Option(
-        None, "--keep-latest", min=1, help="Keep the newest N, instead of what the pipeline's retention says."
+        None,
+        "--keep-latest",
+        metavar="N",
+        min=1,
+        help="Keep the newest N, instead of what the pipeline's retention says.",
     ),
     dry_run: bool = DRY_RUN,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Delete the files of checkpoints that the pipeline's retention does not keep.
+    """Delete files that the pipeline's retention does not keep.
 
     Never the head, a promoted checkpoint, what another chain was forked or started from, or what a following stage has
     not passed yet; the ledger keeps what they were trained on.
@@ -102,7 +106,9 @@ def sweep(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Delete what dead attempts left behind in the store: artifacts never committed, files never finished.
+    """Delete what dead attempts left behind in the store.
+
+    Artifacts never committed, files never finished.
 
     In every chain of the pipeline, its branches too, or in the one that --stage and --branch name. What belongs to a
     run that has not ended stays, however old; what trainflow cannot have written stays too. A sweep that was killed is

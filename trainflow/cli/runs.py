@@ -38,14 +38,16 @@ def register(app: typer.Typer) -> None:
 @runs.command("list")
 def list_runs(
     dag: str | None = typer.Argument(None, metavar="[DAG]", help="Id of a DAG, or a pipeline file; default: all."),
-    state: str | None = typer.Option(None, "--state", help="Only runs that are queued, running, success or failed."),
-    limit: int = typer.Option(50, "--limit", min=1, help="At most this many."),
+    state: str | None = typer.Option(
+        None, "--state", metavar="STATE", help="Only runs that are queued, running, success or failed."
+    ),
+    limit: int = typer.Option(50, "--limit", metavar="N", min=1, help="At most this many."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Runs, newest first.
+    """List runs, newest first.
 
-    JSON: a list of {dag_id, run_id, number, state, run_type, triggered_by, conf, logical_date, run_after, queued_at,
-    started_at, ended_at, seconds, note, clear_number, mlflow_run_id}. Times are UTC; `seconds` from start to end (or
+    JSON: [{dag_id, run_id, number, state, run_type, triggered_by, conf, logical_date, run_after, queued_at,
+    started_at, ended_at, seconds, note, clear_number, mlflow_run_id}]. Times are UTC; `seconds` from start to end (or
     until now).
     """
     from trainflow.cli.output import print_rows
@@ -61,10 +63,10 @@ def list_runs(
 
 @runs.command("show")
 def show_run(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
-    """One run: its tasks, where it came from and what came of it.
+    """Show a run: its tasks, its origin, what came of it.
 
     JSON: the keys of `runs list`, and {version, path, overrides, parent: {dag_id, run_id, task_id} or null,
-    children: [{dag_id, run_id, state}], tasks: as in `tasks list`}.
+    children: [{dag_id, run_id, state}], tasks (as `tasks list`)}.
     """
     from trainflow.cli.output import print_json
     from trainflow.cli.task_facts import task_listing
@@ -83,9 +85,13 @@ def show_run(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = J
 def trigger_run(
     dag: str = DAG_ARGUMENT,
     conf: str | None = typer.Option(None, "--conf", metavar="JSON", help="Values of the params, and more: an object."),
-    run_id: str | None = typer.Option(None, "--run-id", help="Id of the run; default: manual__<time>_<random>."),
-    logical_date: str | None = typer.Option(None, "--logical-date", help="A date the run is about; default: none."),
-    note: str | None = typer.Option(None, "--note", help="A sentence shown beside the run."),
+    run_id: str | None = typer.Option(
+        None, "--run-id", metavar="ID", help="Id of the run; default: manual__<time>_<random>."
+    ),
+    logical_date: str | None = typer.Option(
+        None, "--logical-date", metavar="DATE", help="A date the run is about; default: none."
+    ),
+    note: str | None = typer.Option(None, "--note", metavar="TEXT", help="A sentence shown beside the run."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Queue a run. An engine that is alive starts it at once, otherwise the next one does.
@@ -115,10 +121,14 @@ def trigger_run(
 def cancel_run(
     dag: str = DAG_ARGUMENT,
     run: str = RUN_ARGUMENT,
-    note: str = typer.Option("cancelled from the command line", "--note", help="Why, shown beside the run."),
+    note: str = typer.Option(
+        "cancelled from the command line", "--note", metavar="TEXT", help="Why, shown beside the run."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """End a queued or running run as failed: running tasks fail and are told to stop, the others are skipped.
+    """End a queued or running run as failed.
+
+    Running tasks fail and are told to stop, the others are skipped.
 
     A run that continues itself ends there: nothing is triggered any more, `trainflow start` goes on at the head of the
     chain. A commit that is under way at this very moment may still succeed; the ledger says so then, and the next run
@@ -157,7 +167,9 @@ def clear_run(
     failed: bool = typer.Option(False, "--failed", help="Only tasks that failed, and all that wait for them."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Let runs run again, whole or from some tasks on. Forgets what these tasks did, keeps the rest.
+    """Let runs run again, whole or from some tasks on.
+
+    Forgets what these tasks did, keeps the rest.
 
     Cleared runs keep their numbers: they queue before all later runs of their DAG, in the order of the chain.
 
@@ -175,7 +187,7 @@ def clear_run(
 
     `next`: the run that it triggered exists already and is its own, so nothing is triggered a second time.
 
-    JSON: a list of {dag_id, run_id, number, state, cleared: [task ids]}.
+    JSON: [{dag_id, run_id, number, state, cleared (task ids)}].
     """
     from trainflow.cli.output import print_json
 

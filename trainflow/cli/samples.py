@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.engine.inspection import PartitionLine, PartitionReport
 
-PARTITION = typer.Argument(help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
+PARTITION = typer.Argument(metavar="PARTITION", help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
 _COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
 
 
@@ -32,8 +32,12 @@ def register(app: typer.Typer) -> None:
 
 def list_samples(
     pipeline: str = PIPELINE,
-    since: str | None = typer.Option(None, "--from", help="First partition; default: the table's start."),
-    until: str | None = typer.Option(None, "--to", help="Exclusive end; default: the last that is there or trained."),
+    since: str | None = typer.Option(
+        None, "--from", metavar="DATE", help="First partition; default: the table's start."
+    ),
+    until: str | None = typer.Option(
+        None, "--to", metavar="DATE", help="Exclusive end; default: the last that is there or trained."
+    ),
     overrides: list[str] = OVERRIDES,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -99,9 +103,11 @@ def check(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Ask of one partition whether it is ready and good. Exit code 1 when it is not.
+    """Ask of a partition whether it is ready and good.
 
-    JSON: as `samples show`, with ok.
+    Exit code 1 when it is not.
+
+    JSON: the keys of `samples show`.
     """
     report = _report(pipeline, partition, overrides, stage, branch)
     if as_json:
@@ -122,7 +128,7 @@ def show(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Show what a partition holds, and which checkpoint was trained on it.
+    """Show what a partition holds, and who was trained on it.
 
     JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups}], rows,
     bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end} or null, republished}.

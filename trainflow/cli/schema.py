@@ -13,7 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    output: Path | None = typer.Option(None, "--output", "-o", help="Write it into this file.", dir_okay=False),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Write it into this file.", dir_okay=False
+    ),
 ) -> None:
     """Print the JSON Schema of YAML pipelines.
 

@@ -44,9 +44,19 @@ def look(pipeline: str | None, now: datetime) -> Look:
     if pipeline is not None and path is None and not known:
         locate(pipeline)  # raises, and says what there is
     paths = [path] if path is not None else [] if pipeline is not None else project_files(project, settings)
+    known = [_as_the_file_is(each, project, now) for each in known]
     unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
     found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine))]
     return Look(project, settings, engine, sorted(found, key=lambda each: (each.path, each.dag_id)), undelivered)
+
+
+def _as_the_file_is(situation: Situation, project: Project, now: datetime) -> Situation:
+    """An engine that is alive will find out by itself; without one, nobody has noticed yet that the file is gone."""
+    import msgspec
+
+    if situation.missing_since is not None or project.absolute(situation.path).is_file():
+        return situation
+    return msgspec.structs.replace(situation, missing_since=now, import_problem=None)
 
 
 def _meant(pipeline: str | None) -> tuple[Project, Path | None, str | None]:

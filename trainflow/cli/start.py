@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
-    pipeline: str = typer.Argument(help="A pipeline file (YAML or Python), or the name of one in pipelines/."),
+    pipeline: str = typer.Argument(
+        metavar="PIPELINE", help="A pipeline file (YAML or Python), or the name of one in pipelines/."
+    ),
     overrides: list[str] = typer.Option(
         [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
     ),
@@ -42,10 +44,11 @@ def start(
     ),
     ready: int | None = typer.Option(None, "--ready-descriptor", hidden=True),
 ) -> int:
-    """Train a pipeline until it is caught up (mode: latest: until you stop it with Ctrl-C).
+    """Train a pipeline until it is caught up.
 
-    Continues at the head of the chain. Becomes the engine of the project when none is alive, otherwise hands the run
-    to the one that is and follows it. Ctrl-C stops in good order, a second Ctrl-C at once; the next start goes on.
+    In mode latest until you stop it with Ctrl-C. Continues at the head of the chain. Becomes the engine of the
+    project when none is alive, otherwise hands the run to the one that is and follows it. Ctrl-C stops in good order,
+    a second Ctrl-C at once; the next start goes on.
 
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
@@ -149,7 +152,7 @@ def _as_engine(
         _read(engine, path, overrides, ahead)
         begin = begin or begin_training
         followings = begin(engine.database, project, settings, project.relative(path), clock.now())
-        _say_what_goes_on(followings)
+        _say_what_goes_on(followings, project.relative(path))
         engine.reactor.wake()
         _say_ready(ready)
         return Session(engine, followings, plain=plain).run()
@@ -192,7 +195,7 @@ def _as_follower(
         parsed = parse(project, settings, path, overrides)
         with Follower(project, settings) as follower:
             followings = follower.begin(path, overrides, parsed, begin)
-            _say_what_goes_on(followings)
+            _say_what_goes_on(followings, project.relative(path))
             _say_ready(ready)
             return follow(follower, followings, plain=plain)
     except KeyboardInterrupt:
@@ -200,14 +203,14 @@ def _as_follower(
         return EXIT_INTERRUPTED
 
 
-def _say_what_goes_on(followings: list[Following]) -> None:
+def _say_what_goes_on(followings: list[Following], stored: str) -> None:
     """A run keeps the version of the pipeline it began with: nobody should wonder why a change does nothing yet."""
     for each in followings:
         if each.outdated is not None:
             typer.echo(
                 f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed and "
                 "keeps what it began with; the run after it has the change. To have it now: 'trainflow runs cancel "
-                f"{each.dag_id} {each.outdated}', then start again"
+                f"{each.dag_id} {each.outdated}', then 'trainflow start {stored}'"
             )
 
 

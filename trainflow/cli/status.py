@@ -26,10 +26,14 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    pipeline: str | None = typer.Argument(None, help="A pipeline file, its name, or the id of a DAG. Default: all."),
+    pipeline: str | None = typer.Argument(
+        None, metavar="[PIPELINE]", help="A pipeline file, its name, or the id of a DAG. Default: all."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Show whether an engine is alive, and for each pipeline its head, its lag, what runs and what failed last.
+    """Show the engine, and where each pipeline is.
+
+    Its head, its lag, what runs and what failed last.
 
     JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, pipelines: [{dag_id, path,
     pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
@@ -139,7 +143,7 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
             "head": line["head_sequence"] or "none",
             "trained": label(line["watermark"]) if line["watermark"] else "",
             "behind": _behind(line),
-            "now": _now(line),
+            "now": _now(line, alive=engine.alive),
         }
         for line in lines
     ]
@@ -158,17 +162,18 @@ def _behind(line: dict[str, Any]) -> str:
     return f"{line['lag']:,}{'+' if line['lag_is_more'] else ''} ({duration(line['lag_seconds'])})"
 
 
-def _now(line: dict[str, Any]) -> str:
+def _now(line: dict[str, Any], *, alive: bool) -> str:
     """In a word or two."""
     run, last = line["run"], line["last_run"]
     if line["import_problem"]:
         return "broken file"
     if line["missing_since"]:
         return "gone from its file"
+    if run is not None and not alive:
+        return f"run {run['number']}: no engine"
     if run is not None:
         paused = "paused, " if line["paused"] else ""
-        task = f": {run['task_id']} {_doing(run)}" if run["task_id"] else f" {run['state']}"
-        return f"{paused}run {run['number']}{task}"
+        return f"{paused}run {run['number']}{_doing(run)}"
     if line["paused"]:
         return "paused"
     if line["stopped"]:
@@ -179,9 +184,16 @@ def _now(line: dict[str, Any]) -> str:
 
 
 def _doing(run: dict[str, Any]) -> str:
-    if run["task_state"] == "running":
-        return _progress(run["progress"]) or "running"
-    return str(run["task_state"]).replace("_", " ")
+    match run["task_state"]:
+        case None:
+            return f" {run['state']}"
+        case "running":
+            return f": {run['task_id']} {_progress(run['progress'])}".rstrip()
+        case "deferred" | "up_for_reschedule":
+            return " waits"
+        case "up_for_retry":
+            return f": {run['task_id']} retries"
+    return f": {run['task_id']} {run['task_state']}"
 
 
 def _remarks(line: dict[str, Any]) -> list[str]:

@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 
 @tasks.command("list")
 def list_tasks(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = JSON_OPTION) -> None:
-    """The tasks of a run, in the order of the DAG.
+    """List the tasks of a run, in the order of the DAG.
 
-    JSON: a list of {dag_id, run_id, task_id, map_index, operator, role, state, try_number, max_tries, attempt_id,
-    started_at, ended_at, seconds, waiting, note, problem, progress}. `waiting` is a sentence: why it does not run.
+    JSON: [{dag_id, run_id, task_id, map_index, operator, role, state, try_number, max_tries, attempt_id,
+    started_at, ended_at, seconds, waiting, note, problem, progress}]. `waiting` is a sentence: why it does not run.
     """
     from trainflow.cli.output import print_rows
 
@@ -46,10 +46,10 @@ def list_tasks(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool =
 def show_task(
     dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, task: str = TASK_ARGUMENT, as_json: bool = JSON_OPTION
 ) -> None:
-    """One task of a run: why it waits, its attempts, what it handed over.
+    """Show a task: why it waits, its attempts, its XComs.
 
     JSON: the keys of `tasks list`, and {upstream, trigger_rule, pool, pool_slots, priority_weight, queue, retry_at,
-    hostname, pid, xcoms: {key: value}, attempts: [{attempt_id, try_number, outcome, queued_at, started_at, ended_at,
+    hostname, pid, xcoms (key: value), attempts: [{attempt_id, try_number, outcome, queued_at, started_at, ended_at,
     seconds, problem, log_path}]}, oldest attempt first.
     """
     from trainflow.cli.output import print_json
@@ -76,11 +76,14 @@ def logs(
     run: str = RUN_ARGUMENT,
     task: str = TASK_ARGUMENT,
     attempt: str | None = typer.Option(
-        None, "--attempt", help="Which: 1 is the first, -1 the last, or how its id begins; default: the last."
+        None,
+        "--attempt",
+        metavar="N|ID",
+        help="Which: 1 is the first, -1 the last, or how its id begins; default: the last.",
     ),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the attempt has ended (Ctrl-C stops)."),
 ) -> None:
-    """What an attempt of a task printed and logged."""
+    """Print what an attempt of a task printed and logged."""
     with opened_for(dag) as here:
         with here.database.reading() as connection:
             found = run_named(connection, here.project, dag, run)
@@ -107,9 +110,11 @@ def clear_task(
     only: bool = typer.Option(False, "--only", help="Nothing downstream of it."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Let a task and all that wait for it run again: `trainflow runs clear DAG RUN --task TASK`, which see.
+    """Let a task and all that wait for it run again.
 
-    JSON: {dag_id, run_id, number, state, cleared: [task ids]}.
+    As `trainflow runs clear DAG RUN --task TASK`, which see.
+
+    JSON: {dag_id, run_id, number, state, cleared (task ids)}.
     """
     from trainflow.cli.output import print_json
     from trainflow.cli.runs import clear
@@ -132,9 +137,11 @@ def try_task(
     conf: str | None = typer.Option(None, "--conf", metavar="JSON", help="Conf of the run: an object."),
     xcom: list[str] = typer.Option([], "--xcom", metavar="TASK=JSON", help="What a task before it hands over."),
     overrides: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline."),
-    logical_date: str | None = typer.Option(None, "--logical-date", help="The date the run is about."),
+    logical_date: str | None = typer.Option(None, "--logical-date", metavar="DATE", help="The date the run is about."),
 ) -> int:
-    """Run one task in this process, once: no scheduler, no retries, no database.
+    """Run one task in this process, once.
+
+    No scheduler, no retries, no database.
 
     What tasks before it would hand over is empty, unless `--xcom samples='{…}'` gives it ('trainflow tasks show
     --json' prints real ones). Whatever the task does outside of trainflow, it does: a task that commits a checkpoint

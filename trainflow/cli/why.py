@@ -13,14 +13,16 @@ def register(app: typer.Typer) -> None:
 
 
 def why(
-    pipeline: str | None = typer.Argument(None, help="A pipeline file, its name, or the id of a DAG. Default: all."),
+    pipeline: str | None = typer.Argument(
+        None, metavar="[PIPELINE]", help="A pipeline file, its name, or the id of a DAG. Default: all."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Say in one sentence why nothing is training right now, or what is.
+    """Say in one sentence why nothing is training, or what is.
 
     JSON: {answers: [{dag_id, path, kind, sentence}]}; of one answer the keys also stand at the top. kind: training,
-    working, no_engine, paused, broken_file, missing_file, waiting, retrying, no_slot, starting, queued, gate, failed,
-    caught_up, never_started, ended.
+    working, no_engine, no_triggerer, paused, broken_file, missing_file, waiting, retrying, no_slot, starting, queued,
+    gate, failed, caught_up, never_started, ended.
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock

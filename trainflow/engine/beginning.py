@@ -49,7 +49,7 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
     by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
     roots: dict[str, int] = {}
-    outdated: dict[str, str] = {}
+    outdated: dict[str, int] = {}
     begins: dict[str, int] = {}
     newest = run_queries.newest(connection)
     for document in documents:
@@ -58,7 +58,7 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
             roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
             begins[document.dag_id] = unfinished[0].id - 1
             if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
-                outdated[document.dag_id] = unfinished[0].run_id
+                outdated[document.dag_id] = unfinished[0].number
             continue
         conf = _due(connection, document, by_chain, triggered, look)
         if conf is not None:

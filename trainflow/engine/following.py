@@ -38,10 +38,10 @@ class Following:
         roots: frozenset[int],
         followed: frozenset[str] = frozenset(),
         watermark: datetime | None = None,
-        outdated: str | None = None,
+        outdated: int | None = None,
     ) -> None:
         self.dag_id = dag_id
-        #: the run that is gone on with, where the pipeline was changed since it began
+        #: the number of the run that is gone on with, where the pipeline was changed since it began
         self.outdated = outdated
         self.chain = chain
         self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.lock import running_engine
-from trainflow.metadata import held_queries, pool_queries, run_queries, service_queries, status_queries
+from trainflow.metadata import attempt_queries, held_queries, pool_queries, run_queries, service_queries, status_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
@@ -18,7 +18,7 @@ from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.states import DagRunState
+from trainflow.states import DagRunState, TaskInstanceState
 
 _SCHEDULING = ("engine", "scheduler")
 _TRIGGERING = ("engine", "triggerer")
@@ -51,6 +51,8 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     problem: str | None = None
     refused: str | None = None
+    #: of one that failed: where its last attempt wrote its log
+    log_path: str | None = None
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,11 +189,11 @@ def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[
         ended_at=row.ended_at,
         note=row.note,
         released=row.released_at is not None,
-        tasks=[_task(task, document, refused) for task in status_queries.tasks_of(connection, row.id)],
+        tasks=[_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)],
     )
 
 
-def _task(row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState:
+def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState:
     described = document.task(row.task_id)
     return TaskState(
         task_id=row.task_id,
@@ -206,6 +208,9 @@ def _task(row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState
         note=row.note,
         problem=row.problem,
         refused=refused.get(row.id),
+        log_path=attempt_queries.log_path(connection, row.attempt_id)
+        if row.state == TaskInstanceState.FAILED and row.attempt_id
+        else None,
     )
 
 

@@ -129,7 +129,7 @@ def _missing_file(situation: Situation, _standing: Standing | None, _now: dateti
     return Answer(
         Kind.MISSING_FILE,
         f"{situation.path} does not define it any more (since {_moment(situation.missing_since)}): "
-        "put it back, or delete the DAG",
+        "put it back and it goes on; its chain is as it was",
     )
 
 
@@ -168,10 +168,11 @@ def _under_way(situation: Situation, _standing: Standing | None, now: datetime) 
     return None
 
 
-def _deferred(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+def _deferred(run: RunState, task: TaskState, now: datetime) -> Answer | None:
     if task.state != _T.DEFERRED:
         return None
-    note = task.note or f"task '{task.task_id}' waits for its trigger"
+    since = f", since {_moment(task.started_at)} ({_span(now, task.started_at)})" if task.started_at else ""
+    note = (task.note or f"task '{task.task_id}' waits for its trigger") + since
     if note.startswith("caught up"):
         return Answer(Kind.CAUGHT_UP, f"run {run.number}: {note}")
     return Answer(Kind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
@@ -237,7 +238,8 @@ def _failed(situation: Situation, _standing: Standing | None, _now: datetime) ->
         return Answer(Kind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
     return Answer(
         Kind.FAILED,
-        f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}; when that is put right, {again}",
+        f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}{_log(task)}; when that is put right, "
+        f"{again}",
     )
 
 
@@ -293,6 +295,10 @@ RULES: tuple[Rule, ...] = (
     _failed,
     _ended,
 )
+
+
+def _log(task: TaskState) -> str:
+    return f" (log: {task.log_path})" if task.log_path else ""
 
 
 def _progress(task: TaskState) -> str:

@@ -16,7 +16,7 @@ from trainflow.states import HELD, RUN_FINISHED, TaskInstanceState
 
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
-    *("failures", "max_tries", "progress", "note", "problem"),
+    *("failures", "max_tries", "progress", "note", "problem", "attempt_id"),
 )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from trainflow.authoring.dag import DAG
 from trainflow.errors import InputError, PipelineFileError
@@ -14,6 +17,7 @@ from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec
 from trainflow.pipeline_spec.overrides import apply_overrides, misspelt_parameters
 from trainflow.pipeline_spec.parameters import merge_parameters
 from trainflow.pipeline_spec.problems import Problem, error_of, shown
+from trainflow.pipeline_spec.quantities import format_duration
 from trainflow.pipeline_spec.reading import Document, read_document
 from trainflow.pipeline_spec.validation import validate
 from trainflow.settings.project import Project
@@ -65,9 +69,19 @@ def json_schema() -> dict[str, Any]:
     schema = PipelineFile.model_json_schema()
     # with stages, what one of them lacks may stand at the top, and the reverse
     schema["anyOf"] = [{"required": ["pipeline", "samples", "train"]}, {"required": ["pipeline", "stages"]}]
+    for section in (schema, *schema["$defs"].values()):
+        _write_durations(section.get("properties", {}))
     for section in (schema, schema["$defs"]["StageSpec"], schema["$defs"]["SamplesSection"]):
         section.pop("required", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "trainflow pipeline"}
+
+
+def _write_durations(properties: dict[str, Any]) -> None:
+    """pydantic writes a default as `PT10S`; in a file it is `10s`."""
+    for value in properties.values():
+        default = value.get("default")
+        if isinstance(default, str) and default.startswith("PT"):
+            value["default"] = format_duration(TypeAdapter(timedelta).validate_python(default))
 
 
 def _read(path: Path, project: Project) -> Document:

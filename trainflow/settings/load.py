@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -16,6 +17,13 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
 PREFIX = "TRAINFLOW__"
+
+
+#: how msgspec says that a value does not fit
+_WRONG = re.compile(r"(?P<problem>.*) - at `\$\.(?P<name>[\w.]+)[^`]*`", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<type>[^`]+)`(?P<limit> [<>]=? [\d.]+)?(?:, got `(?P<got>[^`]+)`)?")
+_NAMES = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list"}
+_NAMES |= {"object": "a table", "str | null": "text", "float | null": "a number", "null": "nothing"}
 
 
 def load_settings(project: Project, environ: Mapping[str, str] | None = None) -> Settings:
@@ -29,7 +37,41 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
     try:
         return msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{project.settings_file} (or a {PREFIX}… variable): {error}") from None
+        raise SettingsError(f"{_origin(error, project, environ)}: {told(error)}") from None
+
+
+def told(error: msgspec.ValidationError) -> str:
+    """What is wrong with a value, in the words of the file."""
+    found = _WRONG.fullmatch(str(error))
+    if found is None:
+        return str(error)
+    problem, name = found["problem"], found["name"]
+    expected = _EXPECTED.match(problem)
+    if expected is not None:
+        wanted = _NAMES.get(expected["type"], expected["type"])
+        got = f", not {_NAMES.get(expected['got'], expected['got'])}" if expected["got"] else ""
+        return f"{name}: expected {wanted}{expected['limit'] or ''}{got}"
+    if problem.startswith("Invalid enum value"):
+        allowed = _choices(name)
+        written = problem.removeprefix("Invalid enum value ").strip("'")
+        return f"{name}: '{written}' is none of {', '.join(allowed)}{_nearest(written, allowed)}"
+    return f"{name}: {problem}"
+
+
+def _choices(name: str) -> list[str]:
+    section, _, key = name.partition(".")
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    types = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
+    return [str(choice) for choice in get_args(types[key])]
+
+
+def _origin(error: msgspec.ValidationError, project: Project, environ: Mapping[str, str]) -> str:
+    """The variable that gives the value, or the file."""
+    found = _WRONG.fullmatch(str(error))
+    section, _, key = (found["name"] if found else "").partition(".")
+    wanted = f"{PREFIX}{section}__{key}".lower()
+    variable = next((name for name in environ if name.lower() == wanted), None)
+    return f"environment variable {variable}" if variable else str(project.settings_file)
 
 
 def _read_file(project: Project) -> dict[str, Any]:
@@ -62,6 +104,11 @@ def check_names(document: Mapping[str, Any], *, where: str) -> None:
         for key in values:
             if key not in keys:
                 raise SettingsError(f"{where}: unknown setting {section}.{key}{_did_you_mean(key, keys)}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _did_you_mean(name: str, known: Any) -> str:

@@ -20,8 +20,9 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: the safety net: how often the scheduler looks although nothing woke it
     poll_seconds: Seconds = 5.0
-    #: how often a living part says so, and after how long without a word it counts as dead
+    #: how often a living part says so
     heartbeat_seconds: Seconds = 5.0
+    #: after how long without a word a part counts as dead
     dead_after_seconds: Seconds = 30.0
     #: how long an attempt that is told to stop may take to save how far it is, before it is ended by force
     stop_grace_seconds: Seconds = 30.0
@@ -72,6 +73,7 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     #: fsspec URL, or a path relative to the project
     store: str = "checkpoints"
+    #: options of the fsspec file system; what a pipeline gives for its own store wins key by key
     storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
 
 
@@ -85,6 +87,7 @@ class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[tracking]`: the MLflow mirror."""
 
+    #: mirror what is trained into MLflow
     enabled: bool = True
     #: MLflow tracking URI; the default is a SQLite store in the home
     uri: str | None = None
@@ -106,6 +109,7 @@ class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[logging]`."""
 
+    #: what the engine's log and those of tasks hold at least
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

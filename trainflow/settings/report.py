@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from trainflow.errors import SettingsError
-from trainflow.settings.load import PREFIX, check_names, load_settings
+from trainflow.settings.load import PREFIX, check_names, load_settings, told
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -29,7 +29,7 @@ class SettingLine(msgspec.Struct, frozen=True):
     value: Any
     default: Any
     source: str
-    #: "seconds", "count", "text", "yes or no", "options", or the words it may be
+    #: "seconds", "count", "text", "list", "yes or no", "options", or the words it may be
     unit: str
     meaning: str
 
@@ -98,15 +98,15 @@ def _try_document(project: Project, document: dict[str, Any]) -> Iterator[str]:
     except SettingsError as error:
         yield str(error)
     except msgspec.ValidationError as error:
-        yield f"{where}: {error}"
+        yield f"{where}: {told(error)}"
 
 
 def _try(project: Project, environ: Mapping[str, str]) -> Iterator[str]:
     try:
         load_settings(project, environ)
     except SettingsError as error:
-        # the variable is named by the caller, the file is not there
-        yield str(error).rpartition("variable): ")[2].removeprefix(f"environment variable {next(iter(environ))}: ")
+        # the variable is named by the caller
+        yield str(error).removeprefix(f"environment variable {next(iter(environ))}: ")
 
 
 def _written(project: Project) -> dict[str, Any]:
@@ -139,6 +139,8 @@ def _unit(field: msgspec.structs.FieldInfo) -> str:
             return "yes or no"
         case msgspec.inspect.DictType():
             return "options"
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
+            return "list"
         case msgspec.inspect.FloatType() | msgspec.inspect.IntType():
             return "seconds" if field.name.endswith("_seconds") else "count"
     return "text"

@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
-from trainflow.cli import stop
+from trainflow.cli import main, stop
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import MARKER, project_at
 
@@ -98,3 +101,30 @@ class TestMlflow:
         assert said.code == 2
         assert "mlflow.example" in said.err
         assert "hush" not in said.err
+
+
+def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_every_command_is_said_in_one_line_that_is_not_cut_off() -> None:
+    root = typer.main.get_command(main.app)
+    lines = {name: command.get_short_help_str(58) for name, command in _commands(root)}
+    assert len(lines) > 40
+    assert {name: line for name, line in lines.items() if line.endswith("...") or not line} == {}
+
+
+def test_every_value_of_the_command_line_has_a_name() -> None:
+    """`<str>` says nothing about what is to be written there."""
+    root = typer.main.get_command(main.app)
+    nameless = [
+        (name, option.opts[0])
+        for name, command in _commands(root)
+        for option in command.params
+        if not getattr(option, "is_flag", False) and option.metavar is None and not option.hidden
+    ]
+    assert nameless == []

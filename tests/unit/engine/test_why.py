@@ -120,7 +120,8 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         situation(missing_since=NOW, last=ENDED),
         None,
         Kind.MISSING_FILE,
-        "pipelines/days.yaml does not define it any more (since 2026-01-02T03:04:05Z): put it back, or delete the DAG",
+        "pipelines/days.yaml does not define it any more (since 2026-01-02T03:04:05Z): put it back "
+        "and it goes on; its chain is as it was",
     ),
     (
         "paused",
@@ -144,6 +145,21 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         None,
         Kind.CAUGHT_UP,
         "run 5: caught up, waits: nothing after 2013-02-01",
+    ),
+    (
+        "waits since",
+        situation(running=[run(task("samples", "deferred", note="waits: for a marker", started_at=at(-10800)))]),
+        None,
+        Kind.WAITING,
+        "run 5 waits: for a marker, since 2026-01-02T00:04:05Z (3 h)",
+    ),
+    (
+        "a task failed, and where it says more",
+        situation(last=run(task("train", "failed", problem="boom", log_path="/logs/train/a.log"), state="failed")),
+        None,
+        Kind.FAILED,
+        "run 5 failed: task 'train': boom (log: /logs/train/a.log); when that is put right, "
+        "'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "another wait",

@@ -1,0 +1,117 @@
+"""Every listing prints the keys that its help documents: what a program reads is held by a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+
+from tests.json_keys import Keys, differences, documented
+from tests.reference import FILE as REFERENCE
+from tests.reference import commands_of, reference
+from trainflow.cli import main
+from trainflow.execution.parse_file import parse_file
+from trainflow.messages.workload import ParseFile
+from trainflow.testing.live_project import LiveProject
+from trainflow.testing.tiny_project import FILE, NAME, tiny_project
+
+#: in this order: the later ones change what the earlier ones show. {day}: a partition that was trained
+COMMANDS = {
+    "status": "",
+    "why": "",
+    "plan": NAME,
+    "audit": NAME,
+    "repair": f"{NAME} --dry-run",
+    "checkpoints list": NAME,
+    "checkpoints show": NAME,
+    "checkpoints verify": f"{NAME} --all",
+    "checkpoints ledger": NAME,
+    "checkpoints promote": f"{NAME} head --alias best",
+    "checkpoints prune": f"{NAME} --keep-latest 1 --dry-run",
+    "checkpoints sweep": f"{NAME} --grace 0s --dry-run",
+    "checkpoints rewind": f"{NAME} --to 1 --dry-run",
+    "checkpoints fork": f"{NAME} --branch other --dry-run",
+    "checkpoints compare": f"{NAME} 1 2",
+    "samples list": NAME,
+    "samples show": f"{NAME} 2024-01-01",
+    "samples check": f"{NAME} 2024-01-01",
+    "dags list": "",
+    "dags show": NAME,
+    "dags test": FILE,
+    "runs list": NAME,
+    "runs show": f"{NAME} 2",
+    "tasks list": f"{NAME} 1",
+    "tasks show": f"{NAME} 1 train",
+    "tasks clear": f"{NAME} 3 train",
+    "runs clear": f"{NAME} 3",
+    "runs trigger": NAME,
+    "runs cancel": f"{NAME} latest",
+    "pools list": "",
+    "config list": "",
+    "config get": "executor.slots",
+    "config lint": "",
+    "db check": "",
+    "db current": "",
+    "dags errors": "",
+}
+
+
+def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
+    return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
+
+
+def _help() -> dict[str, str]:
+    commands = commands_of(typer.main.get_command(main.app))
+    return {name: command.help for name, command in commands if any(each.name == "as_json" for each in command.params)}
+
+
+def _documented() -> dict[str, Keys]:
+    found: dict[str, Keys] = {}
+    texts = _help()
+    while texts:
+        known = {name: text for name, text in texts.items() if all(f"`{other}`" not in text for other in texts)}
+        for name, text in known.items():
+            keys = documented(text, found)
+            assert keys, f"the help of '{name}' says nothing behind JSON:"
+            found[name] = keys
+        texts = {name: text for name, text in texts.items() if name not in known}
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveProject]:
+    project = tiny_project(tmp_path_factory.mktemp("json"), days=4)
+    ended = project.start(FILE)
+    assert ended.code == 0, ended.output
+    yield project
+    project.close()
+
+
+def test_every_listing_is_tried() -> None:
+    assert set(COMMANDS) == set(_help())
+
+
+def test_what_is_printed_is_what_is_documented(
+    trained: LiveProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained.root)
+    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
+    found: dict[str, Any] = {}
+    documents = _documented()
+    for name, arguments in COMMANDS.items():
+        if name == "dags errors":
+            trained.write("pipelines/broken.py", "1 / 0")
+        main.run([*name.split(), *arguments.split(), "--json"])
+        said = capsys.readouterr()
+        assert said.out, f"{name}: {said.err}"
+        found[name] = differences(documents[name], json.loads(said.out))
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_the_page_of_reference_is_what_the_program_says() -> None:
+    assert REFERENCE.read_text() == reference(), "write it anew: python -m tests.reference"

@@ -1,0 +1,41 @@
+"""What is said of a setting whose value does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainflow.errors import SettingsError
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+from trainflow.settings.report import problems
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[executor]\nslots = "x"', "executor.slots: expected a whole number, not text"),
+        ("[executor]\nslots = 0", "executor.slots: expected a whole number >= 1"),
+        ("[engine]\npoll_seconds = -1", "engine.poll_seconds: expected a number > 0.0"),
+        ('[executor]\nisolation = "forkk"', "executor.isolation: 'forkk' is none of fork, spawn; did you mean 'fork'?"),
+        ('[notifications]\ncommand = "x"', "notifications.command: expected a list, not text"),
+        ("[samples]\nstorage_options = [1]", "samples.storage_options: expected a table, not a list"),
+    ],
+)
+def test_the_setting_is_named_and_what_it_may_be(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "trainflow.toml").write_text(text)
+    project = project_at(tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(project, {})
+    assert str(caught.value) == f"{project.settings_file}: {said}"
+    assert problems(project, {}) == [f"{project.settings_file}: {said}"]
+
+
+def test_the_variable_is_named_that_gives_the_value(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(project_at(tmp_path), {"TRAINFLOW__EXECUTOR__SLOTS": "many"})
+    assert str(caught.value) == (
+        "environment variable TRAINFLOW__EXECUTOR__SLOTS: executor.slots: expected a whole number, not text"
+    )
