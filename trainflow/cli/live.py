@@ -170,7 +170,8 @@ class Panel:
             for run in view.new_runs:
                 if run.state == "failed":
                     self._live.console.print(run_line(run, view), style="red")
-        width = self._live.console.width
+        # the terminal writes ^C behind the last line: where that has no room, a line of the panel would stay
+        width = self._live.console.width - 2
         panel = _panel(views[0], now, width) if len(views) == 1 else panel_of_stages(views, now, width)
         self._live.update(panel, refresh=True)
 

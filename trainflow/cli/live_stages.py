@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 #: columns from which on a bar has room to be long
-_ROOMY = 80
+_ROOMY = 78
 _AT_WORK = ("running", "queued", "scheduled")
 
 
