@@ -13,8 +13,10 @@ import pytest
 from trainflow.checkpoints.artifacts import output_folder
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import CheckpointRef, Fork
+from trainflow.checkpoints.followers import Follower
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.registry import follow
 from trainflow.cli.branches import overrides_of_branch
 from trainflow.cli.databases import existing_database
 from trainflow.metadata import outbox_queries
@@ -94,6 +96,24 @@ def test_sweep_takes_what_dead_attempts_left_in_every_branch(history: History) -
     assert [folder.exists() for folder in (*left, other)] == [False, False, True]
     assert history.run("checkpoints", "sweep", "flights") == (0, "nothing to sweep\n")
     assert history.json("audit", "flights", "--no-samples")["ok"]
+
+
+def test_who_follows_from_another_pipeline(history: History) -> None:
+    made = history.main.commit_many(4)
+    follow(history.store, history.main.chain, Follower(ChainKey("nights"), "same_watermark"))
+    nights = ChainWriter(history.store, history.root / "nights", ChainKey("nights"))
+    nights.commit(days=3, origin=CheckpointRef(history.main.chain, made[2].id))
+
+    said = history.json("checkpoints", "followers", "flights")
+    assert said == {
+        "followers": [{"chain": "nights/main/main", "at": "same_watermark", "once": False, "held": 2}],
+    }
+    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/other/main")
+    assert (code, "does not follow" in out) == (2, True)
+    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/main/main/more")
+    assert (code, "write PIPELINE/STAGE/BRANCH" in out) == (2, True)
+    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/main/main")
+    assert (code, out) == (0, "no stage of another pipeline follows\n")
 
 
 def test_sweep_leaves_the_young_alone_and_what_it_does_not_know(history: History) -> None:

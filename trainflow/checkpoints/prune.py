@@ -9,7 +9,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, Prune
 from trainflow.checkpoints.followers import Follower, still_needed
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.registry import references
+from trainflow.checkpoints.registry import followers_in, references
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
@@ -29,8 +29,9 @@ def prune(
 ) -> list[str]:
     """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
 
-    `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here.
-    `followers` are the stages that start from this chain: what they have not passed yet stays.
+    `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here, and so
+    are stages of other pipelines. `followers` are the stages that start from this chain: what they have not passed yet
+    stays.
     Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
     """
     policies = tuple(policies)
@@ -41,7 +42,8 @@ def prune(
         if not dry_run:
             _delete(ledger, state.last_pruned)
         return []
-    keep = {*pinned, *references(ledger.store, ledger.chain), *_for(followers, ledger, kept)}
+    everybody = {each.chain: each for each in (*followers_in(ledger.store, ledger.chain), *followers)}
+    keep = {*pinned, *references(ledger.store, ledger.chain), *_for(everybody.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli import compare, fork, history, promotion, retention
+from trainflow.cli import compare, followers, fork, history, promotion, retention
 from trainflow.cli.chain_columns import columns_of, said_of
 from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.ledger_lines import sentence
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     retention.register(group)
     history.register(group)
     fork.register(group)
+    followers.register(group)
     compare.register(group)
     app.add_typer(group)
 

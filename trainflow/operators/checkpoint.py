@@ -154,9 +154,15 @@ class CheckpointOperator(BaseOperator):
         return head
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
+        from trainflow.checkpoints.followers import Follower
+        from trainflow.checkpoints.registry import follow
+
         if declared is None and pin is None:
             return head
         init = declared or parse_init_from(pin, head.chain)
+        if declared is not None and declared.checkpoint_id is None and declared.chain.pipeline != head.pipeline:
+            # the base's own file does not know of this stage
+            follow(ledger.store, declared.chain, Follower(head.chain, declared.at, declared.once))
         if pin is not None and pin.chain != init.chain:
             raise FailException(f"conf names a checkpoint of {pin.chain}, and this stage starts from {init.chain}")
         if init.once and (head.id is not None or head.bases):

@@ -15,7 +15,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.registry import references, registered
+from trainflow.checkpoints.registry import follow, forget, references, register, registered
 from trainflow.checkpoints.retention import (
     KeepAll,
     KeepBest,
@@ -255,6 +255,42 @@ def test_pruning_keeps_what_a_chain_of_another_pipeline_goes_on_from(writer: Cha
     assert references(writer.store, writer.chain) == {made[0], made[2]}
     assert registered(writer.store, writer.chain)[-1:] == [nights.chain]
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[1]]
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        # what it has not passed, and what it began with and last went on from
+        (Follower(ChainKey("nights"), "same_watermark"), [1]),
+        # the newest since its last run began
+        (Follower(ChainKey("nights"), "latest"), []),
+        (Follower(ChainKey("nights"), "latest", once=True), [1, 3, 4]),
+        (None, [1, 3, 4]),
+        # as a newer trainflow says it: nobody knows what it needs
+        (b"{}", [1]),
+    ],
+)
+def test_pruning_keeps_what_a_stage_of_another_pipeline_has_not_passed(
+    writer: ChainWriter, tmp_path: Path, said: Follower | bytes | None, gone: list[int]
+) -> None:
+    made = [each.id for each in writer.commit_many(6)]
+    nights = ChainWriter(writer.store, tmp_path / "nights", ChainKey("nights"))
+    if isinstance(said, Follower):
+        follow(writer.store, writer.chain, said)
+    # one that has trained nothing may need every one
+    begins = prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dry_run=True)
+    assert begins == ([] if isinstance(said, Follower) else made[:5])
+    for number in (0, 2):
+        nights.commit(origin=CheckpointRef(writer.chain, made[number]), days=number + 1)
+        nights.runs += 1
+    if isinstance(said, bytes):
+        writer.store.replace(f"{writer.chain.dependents}/nights/main/main", said)
+    # a commit says again that it depends, and takes nothing back
+    register(writer.store, writer.chain, nights.chain)
+
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dry_run=True) == [made[number] for number in gone]
+    assert forget(writer.store, writer.chain, nights.chain) is (said is not None)
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[number] for number in (1, 3, 4)]
 
 
 def test_pruning_keeps_fork_points_and_promoted_checkpoints(writer: ChainWriter) -> None:

@@ -13,6 +13,7 @@ from trainflow.checkpoints.entries import Author, Rewind
 from trainflow.checkpoints.followers import Follower
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.registry import followers_in
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import open_store
@@ -171,6 +172,16 @@ def test_a_conf_that_names_another_chain_is_refused(lab: Any) -> None:
 def test_a_chain_of_another_pipeline_has_to_be_there(lab: Any) -> None:
     with pytest.raises(CheckpointNotFound, match="other/base/main in checkpoints has no checkpoint yet: train it"):
         lab.run(chain(lab, "fine", {"pipeline": "other", "stage": "base"}), "checkpoint")
+    # and it knows from now on who follows
+    store, there = ledger(lab, "base").store, ChainKey("other", "base")
+    assert followers_in(store, there) == [Follower(ChainKey("model", "fine"), "same_watermark")]
+
+
+def test_a_stage_of_the_same_pipeline_and_one_certain_checkpoint_are_nobody_to_wait_for(lab: Any) -> None:
+    [committed] = base(lab, 1)
+    lab.run(chain(lab, "fine", BASE), "checkpoint")
+    lab.run(chain(lab, "other", f"model/base/main@{committed['id']}"), "checkpoint")
+    assert followers_in(ledger(lab, "base").store, ChainKey("model", "base")) == []
 
 
 def test_a_stage_that_starts_once_begins_once(lab: Any) -> None:
