@@ -60,6 +60,8 @@ class Invariants:
         self.expected_errors = expected_errors
         #: runs of which a person let one task run again and nothing after it: how they end says little
         self.partly_cleared: set[str] = set()
+        #: runs that a person has cancelled: what had not run by then is skipped
+        self.cancelled: set[str] = set()
         self.workloads: dict[AttemptKey, ExecuteTask] = {}
         self._claims: dict[AttemptKey, int] = {}
         #: attempts that have said how far they are

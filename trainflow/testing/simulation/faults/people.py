@@ -45,7 +45,11 @@ def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> 
 
 
 def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
-    document = world.pipeline.documents[run_queries.by_id(connection, run).dag_id]
+    row = run_queries.by_id(connection, run)
+    if row.run_id in world.invariants.cancelled:
+        # what stays skipped fails nobody
+        world.invariants.partly_cleared.add(row.run_id)
+    document = world.pipeline.documents[row.dag_id]
     cleared = document.with_downstream([_task_of(document, choice)])
     run_queries.clear(connection, run, world.clock.now(), cleared)
 
@@ -65,6 +69,7 @@ def _task_of(document: DagDocument, choice: int) -> str:
 
 def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
     row, note = run_queries.by_id(connection, run), "cancelled by a person"
+    world.invariants.cancelled.add(row.run_id)
     run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, mirrored=False)
 
 
