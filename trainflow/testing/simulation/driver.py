@@ -31,6 +31,8 @@ MOST_CALM_STEPS = 4000
 MOST_BEGINS = 10
 #: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
 _TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05
+#: below it, a person looks when nothing else can happen
+_SOON = 0.8
 #: below it, an engine stops after each of its steps, also where nothing has changed
 _CLOSE = 0.4
 
@@ -130,6 +132,11 @@ class Driver:
             self._note(f"{who}: {run()}")
         elif world.arrivals and chance > 0.5:
             self._note(world.arrive())
+        elif chance < _SOON and people.could_begin(world):
+            # while nothing else can happen, people seldom wait for long
+            self._begin()
+        elif chance < _SOON and world.stopped:
+            self._note(people.decide(world, choice))
         elif self._faults and self._is_at_rest():
             # nothing is left to do but what the faults will make
             self.steps = max(self.steps, self._faults[0].at)

@@ -16,7 +16,7 @@ from trainflow.execution.dag_files import DagFiles, LoadedFile
 from trainflow.messages.workload import DagSource
 from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
-from trainflow.serialization.document import DagDocument
+from trainflow.serialization.document import DagDocument, encode
 from trainflow.testing.simulation.expected import BaseRule, Expected
 from trainflow.testing.simulation.plan import Scene, Shape
 from trainflow.testing.simulation.table import LENGTH, START, TABLE
@@ -39,6 +39,11 @@ class Pipeline:
 
     dags: dict[str, DAG]
     documents: dict[str, DagDocument]
+
+    @cached_property
+    def encoded(self) -> dict[str, bytes]:
+        """DAG → its document as it is stored."""
+        return {dag_id: encode(document) for dag_id, document in self.documents.items()}
 
     @cached_property
     def chains(self) -> dict[str, ChainKey]:

@@ -15,7 +15,6 @@ from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
-from trainflow.serialization.document import encode
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.clock import SettableClock
@@ -108,7 +107,9 @@ class World:
         self.database.wipe()
         with self.database.transaction() as connection:
             for document in self.pipeline.documents.values():
-                dag_queries.store(connection, document, encode(document), SOURCE, self.clock.now())
+                dag_queries.store(
+                    connection, document, self.pipeline.encoded[document.dag_id], SOURCE, self.clock.now()
+                )
 
     @property
     def living(self) -> list[SimulatedEngine]:
