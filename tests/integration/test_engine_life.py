@@ -111,6 +111,13 @@ def vanish(engine: Embedded) -> None:
         connection.execute(service_queries.SERVICE.update().values(process_started=1.0, heartbeat_at=inner.clock.now()))
 
 
+def running_and_waiting(engine: Embedded) -> int:
+    """A run whose task waits."""
+    run = engine.trigger("waits")
+    engine.until(lambda: engine.states(run).get("t") == "running")
+    return run
+
+
 class TestADatabaseThatIsAway:
     """SQLite refuses to write, as on a disk that is full."""
 
@@ -123,13 +130,8 @@ class TestADatabaseThatIsAway:
             yield engine
             self.refuses = False
 
-    def _running(self, engine: Embedded) -> int:
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
-        return run
-
     def test_for_a_moment_holds_everything_up_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
-        run = self._running(engine)
+        run = running_and_waiting(engine)
         waited: list[float] = []
 
         def sleep(seconds: float) -> None:
@@ -146,7 +148,7 @@ class TestADatabaseThatIsAway:
         assert engine.xcoms(run) == {"t": "went on"}
 
     def test_for_long_ends_the_engine_clearly_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
-        self._running(engine)
+        running_and_waiting(engine)
         inner = engine.engine
         inner.database.patience_seconds = 0.0
         self.refuses = True
@@ -167,8 +169,7 @@ class TestADatabaseThatIsAway:
 def test_stopping_sends_attempts_back_without_blame(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         pid = pid_of(engine, run)
     with embedded(project) as engine:
         row = engine.tasks(run)["t"]
@@ -184,8 +185,7 @@ def test_what_a_person_ends_stops_at_once(project: Project, how: str) -> None:
     """The engine hears of it, and waits for no heartbeat."""
     with embedded(project, quiet(engine={"heartbeat_seconds": 3600.0, "poll_seconds": 3600.0})) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         pid = pid_of(engine, run)
         now = engine.engine.clock.now()
         with engine.engine.database.transaction() as connection:
@@ -206,8 +206,7 @@ def test_what_a_person_ends_stops_at_once(project: Project, how: str) -> None:
 def test_stopping_twice_waits_for_nobody(project: Project) -> None:
     with embedded(project, quiet(engine={"stop_grace_seconds": 600.0})) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         os.kill(pid_of(engine, run), signal.SIGSTOP)
         engine.engine.request_stop()
         engine.engine.request_stop()
@@ -220,8 +219,7 @@ def test_stopping_twice_waits_for_nobody(project: Project) -> None:
 def test_a_task_survives_its_engine_and_reports_to_the_next(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         pid = pid_of(engine, run)
         vanish(engine)
     assert is_alive(pid, 0.0)
@@ -236,8 +234,7 @@ def test_a_task_survives_its_engine_and_reports_to_the_next(project: Project) ->
 def test_an_outcome_from_the_time_without_an_engine_is_applied_by_the_next(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         vanish(engine)
     go(project)
     wait_for(lambda: list(project.home.outcomes.glob("*.json")), "the outcome on disk")
@@ -251,8 +248,7 @@ def test_an_outcome_from_the_time_without_an_engine_is_applied_by_the_next(proje
 def test_what_died_with_its_engine_is_lost_not_failed(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
-        run = engine.trigger("waits")
-        engine.until(lambda: engine.states(run).get("t") == "running")
+        run = running_and_waiting(engine)
         pid = pid_of(engine, run)
         vanish(engine)
     os.kill(pid, signal.SIGKILL)

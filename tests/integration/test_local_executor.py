@@ -177,76 +177,66 @@ class TestAfterAnotherEngine:
             worker._process.wait()
         host.close()
 
-    def start(self, before: Host) -> Host:
+    def left_running(self, host: Host) -> ExecuteTask:
+        """A workload that waits, and whose engine vanished after it was claimed."""
+        assert host.executor is not None
+        waiting = workload(host, "waits")
+        host.executor.queue_workload(waiting)
+        host.until(lambda: host.api.claims)
+        self.vanish(host)
+        return waiting
+
+    def start(self, before: Host) -> tuple[Host, LocalExecutor]:
+        """The next engine of the project."""
         host = Host(before.project, before.settings, before.api)
-        host.executor = LocalExecutor()
-        host.executor.start(host)
-        return host
+        host.executor = executor = LocalExecutor()
+        executor.start(host)
+        return host, executor
 
     def test_who_still_runs_is_adopted(self, before: Host) -> None:
-        assert before.executor is not None
-        waiting = workload(before, "waits")
-        before.executor.queue_workload(waiting)
-        before.until(lambda: before.api.claims)
-        self.vanish(before)
-        host = self.start(before)
-        assert host.executor is not None
-        assert host.executor.adopt([held(host, waiting)]) == []
-        assert host.executor.adopt([held(host, waiting)]) == []
-        assert host.executor.running() == {waiting.key}
+        waiting = self.left_running(before)
+        host, executor = self.start(before)
+        assert executor.adopt([held(host, waiting)]) == []
+        assert executor.adopt([held(host, waiting)]) == []
+        assert executor.running() == {waiting.key}
         (host.project.root / "go").touch()
         host.until(lambda: host.exits)
         assert results(host) == {"waits0": "went on"}
         assert [key for key, _ in host.exits] == [waiting.key]
-        host.executor.end(timedelta())
+        executor.end(timedelta())
         host.close()
 
     def test_an_adopted_one_can_be_told_to_stop(self, before: Host) -> None:
-        assert before.executor is not None
-        waiting = workload(before, "waits")
-        before.executor.queue_workload(waiting)
-        before.until(lambda: before.api.claims)
-        self.vanish(before)
-        host = self.start(before)
-        assert host.executor is not None
-        host.executor.adopt([held(host, waiting)])
-        host.executor.terminate(waiting.key)
+        waiting = self.left_running(before)
+        host, executor = self.start(before)
+        executor.adopt([held(host, waiting)])
+        executor.terminate(waiting.key)
         host.until(lambda: host.exits)
         assert [outcome.state for outcome in host.api.outcomes] == [OutcomeState.PREEMPTED]
-        host.executor.end(timedelta())
+        executor.end(timedelta())
         host.close()
 
     def test_what_ended_meanwhile_left_its_outcome(self, before: Host) -> None:
-        assert before.executor is not None
-        waiting = workload(before, "waits")
-        before.executor.queue_workload(waiting)
-        before.until(lambda: before.api.claims)
-        self.vanish(before)
+        waiting = self.left_running(before)
         (before.project.root / "go").touch()
         path = before.project.home.outcome(waiting.key.attempt_id, 0)
         wait_for(path.exists, "the outcome on disk")
         assert results(before) == {}
-        host = self.start(before)
-        assert host.executor is not None
-        assert host.executor.adopt([held(host, waiting)]) == []
+        host, executor = self.start(before)
+        assert executor.adopt([held(host, waiting)]) == []
         assert results(host) == {"waits0": "went on"}
         assert not path.exists()
-        assert host.executor.running() == frozenset()
-        host.executor.end(timedelta())
+        assert executor.running() == frozenset()
+        executor.end(timedelta())
         host.close()
 
     def test_a_torn_outcome_counts_as_none(self, before: Host) -> None:
-        assert before.executor is not None
-        waiting = workload(before, "waits")
-        before.executor.queue_workload(waiting)
-        before.until(lambda: before.api.claims)
-        self.vanish(before)
+        waiting = self.left_running(before)
         os.kill(before.api.claims[waiting.key].pid, signal.SIGKILL)
         claim = before.api.claims[waiting.key]
         wait_for(lambda: not is_alive(claim.pid, claim.process_started), "the end of the attempt")
         before.project.home.outcome(waiting.key.attempt_id, 0).write_bytes(b'{"type":"outcome","key":')
-        host = self.start(before)
-        assert host.executor is not None
-        assert host.executor.adopt([held(host, waiting)]) == [waiting.key]
-        host.executor.end(timedelta())
+        host, executor = self.start(before)
+        assert executor.adopt([held(host, waiting)]) == [waiting.key]
+        executor.end(timedelta())
         host.close()
