@@ -40,35 +40,17 @@ class AttemptEnds:
             notification_queries.add(connection, notice, now)
         for run in outcome.triggered_runs:
             run_creation.trigger(connection, run, parent_of(connection, row), now)
-        note = {"note": outcome.note} if outcome.note is not None else {}
         match outcome.state:
             case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
-                task_queries.move(
-                    connection,
-                    row.id,
-                    leaving={_T.RUNNING},
-                    to=_T(outcome.state.value),
-                    key=outcome.key,
-                    ended_at=now,
-                    lost=0,
-                    **note,
-                )
+                _leave(connection, row, outcome, _T(outcome.state.value), ended_at=now, lost=0)
             case OutcomeState.FAILED:
                 problem = outcome.problem or Problem("failed without saying why")
                 self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
             case OutcomeState.DEFERRED:
                 self._defer(connection, row, outcome, now)
             case OutcomeState.RESCHEDULED:
-                task_queries.move(
-                    connection,
-                    row.id,
-                    leaving={_T.RUNNING},
-                    to=_T.UP_FOR_RESCHEDULE,
-                    key=outcome.key,
-                    retry_at=outcome.reschedule_at or now,
-                    reschedules=row.reschedules + 1,
-                    **note,
-                )
+                again = {"retry_at": outcome.reschedule_at or now, "reschedules": row.reschedules + 1}
+                _leave(connection, row, outcome, _T.UP_FOR_RESCHEDULE, **again)
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
                 verdict = aftermath.after_preemption(_standing(row, saved_rows))
@@ -175,3 +157,10 @@ def _standing(row: Row[Any], saved_rows: int | None) -> Standing:
 
 def _furthest(one: int | None, other: int | None) -> int | None:
     return max((rows for rows in (one, other) if rows is not None), default=None)
+
+
+def _leave(connection: Connection, row: Row[Any], outcome: Outcome, to: TaskInstanceState, **values: Any) -> None:
+    """running → `to`, with what the attempt said about it, if it did."""
+    if outcome.note is not None:
+        values["note"] = outcome.note
+    task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)

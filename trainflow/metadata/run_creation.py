@@ -116,11 +116,14 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
             parent=parent,
             note=run.note,
         )
-    mine = (found.parent_id, found.parent_task_id, found.parent_map_index) == (
-        parent.dag_run_id,
-        parent.task_id,
-        parent.map_index,
-    )
+    _take_again(connection, found, run, parent, now)
+    return int(found.id)
+
+
+def _take_again(connection: Connection, found: Row[Any], run: TriggeredRun, parent: Parent, now: datetime) -> None:
+    """The run is there: it is this task's own, is cleared, or is refused, as the request's policies say."""
+    place = (found.parent_id, found.parent_task_id, found.parent_map_index)
+    mine = place == (parent.dag_run_id, parent.task_id, parent.map_index)
     if run.reset_dag_run and (not mine or found.state in RUN_FINISHED):
         run_queries.clear(connection, found.id, now)
     elif run.skip_when_already_exists and not mine:
@@ -132,7 +135,6 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
             dag_id=run.dag_id,
             run_id=run.run_id,
         )
-    return int(found.id)
 
 
 def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Parent) -> None:
