@@ -28,11 +28,6 @@ class Graph:
         """Tasks that wait for nobody, sorted."""
         return sorted(task_id for task_id, before in self.upstream.items() if not before)
 
-    @property
-    def leaves(self) -> list[str]:
-        """Tasks nobody waits for, sorted."""
-        return sorted(task_id for task_id, after in self.downstream.items() if not after)
-
     def order(self) -> list[str]:
         """Every task after what it waits for; where the edges leave a choice, by id. Raises DagDefinitionError."""
         waiting = {task_id: len(before) for task_id, before in self.upstream.items()}

@@ -9,13 +9,11 @@ from typing import NamedTuple
 from trainflow.metadata.task_queries import TaskState
 from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
 from trainflow.serialization.document import DagDocument, TaskDocument
-from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, UNFINISHED, DagRunState, TaskInstanceState
+from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 State = TaskInstanceState | None
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
-#: unfinished, and in nobody's hands
-_NOT_HELD = frozenset({None, *(UNFINISHED - HELD)})
 _UNDER_WAY = HELD | {_T.DEFERRED}
 _FAIL_FAST = "fail_fast: another task of the run failed"
 
