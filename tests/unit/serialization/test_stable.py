@@ -47,7 +47,7 @@ def function():
         (Data(1), {"n": 1, "password": "***"}),
         (json.dumps, "json:dumps"),
         (functools.partial(json.dumps, indent=2), {"function": "json:dumps", "args": [], "kwargs": {"indent": 2}}),
-        (Path, "pathlib:Path"),
+        (timedelta, "datetime:timedelta"),
         (object(), "<builtins:object>"),
         ("postgres://me:pw@host/db and https://h/a:b@c", "postgres://***@host/db and https://h/a:b@c"),
         ({"storage_options": {"key": "AKIA", "secret": "s"}}, {"storage_options": {"key": "***", "secret": "***"}}),
