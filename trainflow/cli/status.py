@@ -192,7 +192,7 @@ def _doing(run: dict[str, Any]) -> str:
         case "deferred" | "up_for_reschedule":
             return " waits"
         case "up_for_retry":
-            return f": {run['task_id']} retries"
+            return f": {run['task_id']} is retried"
     return f": {run['task_id']} {run['task_state']}"
 
 
