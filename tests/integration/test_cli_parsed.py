@@ -14,6 +14,7 @@ import pytest
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.cli.parsed import parse, read_file
 from trainflow.errors import InputError
+from trainflow.messages.workload import ParseResult
 from trainflow.serialization.document import decode
 from trainflow.settings.model import DagProcessorSettings, Settings
 from trainflow.settings.project import Project
@@ -52,7 +53,7 @@ with DAG("chain"):
 """
 
 
-def read(project: Project, seconds: float = 60.0) -> object:
+def read(project: Project, seconds: float = 60.0) -> ParseResult:
     settings = Settings(dag_processor=DagProcessorSettings(parse_timeout_seconds=seconds))
     return parse(project, settings, project.root / "pipelines/p.py", {})
 
@@ -89,6 +90,18 @@ def test_what_is_wrong_is_said(write_project: WriteProject, source: str, said: s
 
     assert said in str(raised.value)
     assert "p.py" in str(raised.value)
+
+
+def test_a_module_beside_the_pipeline_is_found_below_the_project(write_project: WriteProject) -> None:
+    beside = "from trainflow import DAG\nfrom trainflow.operators import EmptyOperator\n"
+    beside += "with DAG('a'):\n    EmptyOperator(task_id=names.TASK)\n"
+    project = write_project({"pipelines/names.py": "TASK = 't'\n", "pipelines/p.py": "import names\n" + beside})
+
+    with pytest.raises(InputError, match=r"No module named 'names' \(what is imported .* write pipelines\.names\)"):
+        read(project)
+
+    (project.root / "pipelines/p.py").write_text("from pipelines import names\n" + beside)
+    assert [dag.dag_id for dag in read(project).dags] == ["a"]
 
 
 @pytest.mark.slow

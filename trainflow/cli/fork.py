@@ -85,6 +85,7 @@ def fork(
     if origin is not None and before is not None:
         raise InputError("say --from, a checkpoint of one chain, or --before, a date for all of them")
     asked = _Asked(check_name(name, "branch"), parse_overrides(overrides), moment(before) if before else None)
+    _refuse_secrets(asked)
     file = open_pipeline(pipeline)
     chains = _chains(file, stage, source, origin)
     keys = _branch_of(file, chains, asked)
@@ -100,6 +101,18 @@ def fork(
     else:
         _show(found, pipeline, name, dry_run=dry_run)
     return 0
+
+
+def _refuse_secrets(asked: _Asked) -> None:
+    """The overrides of a branch are written into its ledger, to be used by every start."""
+    from trainflow.observability.redaction import redact
+
+    for key, value in asked.overrides.items():
+        if redact(value, key.rpartition(".")[2]) != value:
+            raise InputError(
+                f"{key} is a secret by its looks, and would stand in the branch's ledger for good; let the pipeline "
+                f"take it from the environment, or give it to each 'trainflow start … --branch {asked.branch}'"
+            )
 
 
 def _chains(file: PipelineFile, stage: str | None, source: str | None, origin: str | None) -> list[Chain]:

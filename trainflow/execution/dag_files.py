@@ -71,8 +71,8 @@ def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        line = _line_in(path, error)
-        raise PipelineFileError(f"{type(error).__name__}: {error}", path=str(path), line=line) from error
+        line, hint = _line_in(path, error), _where_to_find(path, error)
+        raise PipelineFileError(f"{type(error).__name__}: {error}{hint}", path=str(path), line=line) from error
     dags = {dag.dag_id: dag for dag in made}
     if len(dags) < len(made):
         twice = sorted({dag.dag_id for dag in made if sum(other.dag_id == dag.dag_id for other in made) > 1})
@@ -81,6 +81,15 @@ def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
         raise PipelineFileError("defines no DAG", path=str(path))
     _override(dags, overrides, path)
     return dags
+
+
+def _where_to_find(path: Path, error: BaseException) -> str:
+    """Airflow has the folder of the pipelines on its path; here a module beside a pipeline has that folder's name."""
+    name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    beside = path.parent / name.partition(".")[0]
+    if not name or not (beside.with_suffix(".py").is_file() or beside.is_dir()):
+        return ""
+    return f" (what is imported is looked for in the project's folder: write {path.parent.name}.{name})"
 
 
 def _override(dags: dict[str, DAG], overrides: dict[str, str], path: Path) -> None:
