@@ -87,7 +87,7 @@ def _command(path: str, command: Any) -> str:
 
 def _paragraphs(help_text: str) -> str:
     parts = [" ".join(part.split()) for part in re.split(r"\n\s*\n", help_text.strip())]
-    return "\n\n".join(f"JSON: `{part[6:]}`" if _is_one_value(part) else part for part in parts)
+    return "\n\n".join(f"JSON: `{part[6:].rstrip('.')}`" if _is_one_value(part) else part for part in parts)
 
 
 def _is_one_value(part: str) -> bool:

@@ -31,6 +31,7 @@ COMMANDS = {
     "checkpoints show": NAME,
     "checkpoints verify": f"{NAME} --all",
     "checkpoints ledger": NAME,
+    "checkpoints followers": f"{NAME}",
     "checkpoints promote": f"{NAME} head --alias best",
     "checkpoints prune": f"{NAME} --keep-latest 1 --dry-run",
     "checkpoints sweep": f"{NAME} --grace 0s --dry-run",

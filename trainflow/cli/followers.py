@@ -28,7 +28,9 @@ def followers(
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """List the stages of other pipelines that start from checkpoints of a chain: what they have not passed yet is kept.
+    """List the stages of other pipelines that build on a chain.
+
+    They start from checkpoints of it: what they have not passed yet is kept.
 
     A stage is listed from its first run on. One whose pipeline is no more holds checkpoints for ever, unless --forget
     says so; its next run lists it again. What its chain went on from stays.
