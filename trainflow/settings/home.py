@@ -11,6 +11,9 @@ from pathlib import Path
 
 from trainflow.errors import SettingsError
 
+#: the same for every process of a host, whatever its environment says
+SOCKETS = Path("/tmp")
+
 
 @dataclass(frozen=True)
 class Home:
@@ -72,9 +75,11 @@ class Home:
         """Where the attempts of this home reach its engine.
 
         Not inside the home: the path of a UNIX socket may have at most 104 to 108 bytes. The name is a pure function
-        of the home, the folder belongs to this user alone.
+        of the home, the folder belongs to this user alone. Nor where TMPDIR points, if it can be helped: an attempt
+        that outlives its engine must find the next one, and cron or sudo may start that one with another TMPDIR.
         """
-        folder = Path(tempfile.gettempdir()) / f"trainflow-{os.getuid()}"
+        temporary = SOCKETS if os.access(SOCKETS, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+        folder = temporary / f"trainflow-{os.getuid()}"
         return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]}.sock"
 
     def create(self) -> None:

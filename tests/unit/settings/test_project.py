@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from trainflow.errors import ProjectError, SettingsError
+from trainflow.settings import home
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project, current_project, find_root, project_at, project_of
 
@@ -55,11 +57,11 @@ def test_a_link_to_the_project_is_the_project(write_project: WriteProject, tmp_p
 
 
 def test_the_home_keeps_itself_out_of_git(tmp_path: Path) -> None:
-    home = Home(tmp_path / "a" / ".trainflow")
-    home.create()
-    home.create()
-    assert (home.path / ".gitignore").read_text() == "*\n"
-    assert home.outcomes.is_dir()
+    made = Home(tmp_path / "a" / ".trainflow")
+    made.create()
+    made.create()
+    assert (made.path / ".gitignore").read_text() == "*\n"
+    assert made.outcomes.is_dir()
 
 
 def test_the_socket_fits_into_its_address_however_deep_the_home_lies(tmp_path: Path) -> None:
@@ -67,6 +69,18 @@ def test_the_socket_fits_into_its_address_however_deep_the_home_lies(tmp_path: P
     assert len(os.fsencode(deep.socket_path)) <= 100
     assert deep.socket_path == Home(deep.path).socket_path
     assert deep.socket_path != Home(tmp_path).socket_path
+
+
+def test_the_socket_is_where_a_process_with_another_tmpdir_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Home(tmp_path).socket_path
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert Home(tmp_path).socket_path == before
+
+    monkeypatch.setattr(home, "SOCKETS", tmp_path / "nowhere")
+    assert Home(tmp_path).socket_path.is_relative_to(tmp_path)
 
 
 def test_logs_of_any_run_id_are_files_below_the_home(tmp_path: Path) -> None:
