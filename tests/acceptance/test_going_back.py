@@ -88,9 +88,7 @@ def test_a_day_that_is_published_again_is_replayed_in_the_base_and_in_all_that_c
     project.write("hold", "")
     running = project.begin_start(FILE)
     wait_for(lambda: rewinds(project, "base") == ["replay"], lambda: running.output)
-    for process in project.processes():
-        process.kill()
-    running.wait()
+    project.kill_everything()
     (project.root / "hold").unlink()
     ended = project.start(FILE)
     assert ended.code == 0, ended.output

@@ -61,9 +61,7 @@ class Remote:
             lambda: len([words for words in self.project.journal() if words[0] == "holding"]) > held,
             lambda: running.output,
         )
-        running.kill()
-        for found in self.project.processes():
-            found.kill()
+        self.project.kill_everything()
         (self.project.root / "hold").unlink()
         shutil.rmtree(self.project.home.path)
 

@@ -258,9 +258,7 @@ def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(made: 
     project = circle(made, where, "skip")
     running = project.begin_start(FILE)
     wait_for(lambda: project.committed("tiny") >= entries, lambda: running.output)
-    for process in project.processes():
-        process.kill()
-    running.wait()
+    project.kill_everything()
     shutil.rmtree(project.home.path)
     start(project)
     assert_circle_stepped_over_the_second_day(project, where)
@@ -325,9 +323,7 @@ def test_the_ledgers_alone_know_what_is_left(made: Made) -> None:
     project = made(EVERY_DAY + "  last: {init_from: {stage: base, once: true}}\n")
     running = project.begin_start(FILE)
     wait_for(lambda: running.ended or project.committed("tiny") >= 5, lambda: running.output)
-    for process in project.processes():
-        process.kill()
-    running.wait()
+    project.kill_everything()
     shutil.rmtree(project.home.path)
     start(project)
     for number in range(DAYS):

@@ -347,7 +347,7 @@ PLANTED = [
     Planted(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
     Planted(forget_what_is_heard, (), {"progress"}, WAITING),
     Planted(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
-    Planted(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done"}),
+    Planted(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done", "one successor"}),
     Planted(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
 ]
 

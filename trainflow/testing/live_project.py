@@ -170,14 +170,19 @@ class LiveProject:
         """Nothing of this project may be left running: give what is on its way out the time to go."""
         wait_for(lambda: not self.processes(), lambda: f"the end of {self.processes()}")
 
-    def close(self) -> None:
-        """End everything that is left."""
+    def kill_everything(self) -> None:
+        """As when the power is cut. When this returns nothing of it writes into the project any more."""
         for running in self._commands:
             if not running.ended:
                 running.kill()
+        # what is being forked while one looks is there the next time
         while left := self.processes():
             for found in left:
                 found.kill()
+
+    def close(self) -> None:
+        """End everything that is left."""
+        self.kill_everything()
         with contextlib.suppress(OSError):
             self.home.socket_path.unlink(missing_ok=True)
 
