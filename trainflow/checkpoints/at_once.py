@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from trainflow.checkpoints.store import Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+#: so many times what is under way may wait to be taken: a slow answer holds the others up no sooner, and what a year of
+#: a ledger answers is never in memory all at once
+AHEAD = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,7 +28,13 @@ def at_once(store: Store, function: Callable[[Item], Result], items: Sequence[It
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(most, thread_name_prefix="checkpoints")
+    asked: deque[Future[Result]] = deque()
     try:
-        yield from pool.map(function, items)
+        for item in items:
+            if len(asked) == most * AHEAD:
+                yield asked.popleft().result()
+            asked.append(pool.submit(function, item))
+        while asked:
+            yield asked.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
