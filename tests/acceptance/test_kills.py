@@ -132,9 +132,8 @@ stages:
 """
 
 
-def test_kills_of_everything_in_a_pipeline_with_stages(tmp_path: Path) -> None:
-    """KILLS=100 makes it a storm."""
-    kills = int(os.environ.get("KILLS", "20"))
+def test_a_hundred_kills_of_everything_in_a_pipeline_with_stages(tmp_path: Path) -> None:
+    kills = int(os.environ.get("KILLS", "100"))
     days = max(6, kills // 2)
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
