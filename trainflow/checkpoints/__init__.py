@@ -22,7 +22,6 @@ writer refuses (or the reverse), changes the fold without a new `snapshots.FORMA
 Reading order
 - the ledger: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling`, `kept` and `rules` (what
   may follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`, `patience`),
-  `at_once`,
   `entry_files`, `ledger`, `shelf`, `snapshots`;
 - committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
   `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split), `partials` (saves inside a split);

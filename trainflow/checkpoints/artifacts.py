@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from trainflow.at_once import at_once
 from trainflow.chaos import passed
-from trainflow.checkpoints.at_once import at_once
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
@@ -73,7 +73,7 @@ def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> 
 
 def verify(store: Store, artifacts: Artifacts) -> list[str]:
     """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
-    found = at_once(store, lambda file: _problem(store, artifacts, file), artifacts.files)
+    found = at_once(store.requests_at_once, lambda file: _problem(store, artifacts, file), artifacts.files)
     return [problem for problem in found if problem]
 
 
@@ -87,7 +87,7 @@ def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
             return str(error)
 
     places = [(artifacts, file) for artifacts in many for file in artifacts.files]
-    answers = at_once(store, look, places)
+    answers = at_once(store.requests_at_once, look, places)
     return [[problem for problem in islice(answers, len(artifacts.files)) if problem] for artifacts in many]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed
 from trainflow.samples.checks import problems
@@ -38,9 +39,11 @@ from trainflow.samples.split import (
     partition_fingerprint,
     partition_of,
 )
-from trainflow.samples.storage import Storage, StoredFile, at_once, open_storage
+from trainflow.samples.storage import Storage, StoredFile, open_storage
 
 _LARGEST_WINDOW = 64
+#: of a remote storage
+_REQUESTS_AT_ONCE = 16
 #: how many of the last partitions are looked at to find one that is ready
 _LOOK_BACK = 64
 
@@ -138,9 +141,12 @@ class Inventory:
         return None
 
     def _look(self, starts: list[datetime]) -> None:
-        listed = at_once(self.storage, lambda start: self._list_folder(self.pattern.render(start)), starts)
+        listed = self._ask(lambda start: self._list_folder(self.pattern.render(start)), starts)
         for start, stored in zip(starts, listed, strict=True):
             self._states[start] = judge(self.samples, start, stored, self.now, partial(self._rows, start))
+
+    def _ask(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+        return list(at_once(_REQUESTS_AT_ONCE if self.storage.remote else 1, function, items))
 
     def _files(self, folder: str) -> list[StoredFile] | None:
         return self.storage.files(folder, recursive=needs_folders_below(self.samples))
@@ -158,7 +164,7 @@ class Inventory:
         checks = self.samples.checks
         nulls, ranges = (checks.nulls, checks.ranges) if checks is not None else ({}, {})
         unread = [name for name in names if f"{folder}/{name}" not in self._footers]
-        read = at_once(self.storage, lambda name: read_footer(self.storage, f"{folder}/{name}", nulls, ranges), unread)
+        read = self._ask(lambda name: read_footer(self.storage, f"{folder}/{name}", nulls, ranges), unread)
         self._footers.update({f"{folder}/{name}": footer for name, footer in zip(unread, read, strict=True)})
         return {name: self._footers[f"{folder}/{name}"] for name in names}
 

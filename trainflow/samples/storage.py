@@ -10,22 +10,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Protocol
 
 from trainflow.errors import InputError, SampleUnreadable
 
-_REQUESTS_AT_ONCE = 16
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 #: what file systems call the time of the last write, and the mark of a content
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +236,6 @@ def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | Non
         raise
     except Exception as error:
         raise unreadable(path, error, storage_options) from _shown(error, storage_options)
-
-
-def at_once(storage: Storage, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
-    """`function` of each item, in order; several requests at a time where each costs a round trip."""
-    if not storage.remote or len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(items)), thread_name_prefix="samples") as pool:
-        return list(pool.map(function, items))
 
 
 def unreadable(location: str, error: BaseException, options: Mapping[str, Any], done: str = "read") -> SampleUnreadable:

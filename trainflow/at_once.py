@@ -1,12 +1,10 @@
-"""Ask a store many things: several at a time where each costs a round trip, and no more than a store puts up with."""
+"""Ask a remote store many things: several at a time, each costs a round trip, and no more than it puts up with."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
-
-from trainflow.checkpoints.store import Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -19,15 +17,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def at_once(store: Store, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`function` of each item, in their order. Raises what it raises, and asks for nothing more then."""
-    most = min(store.requests_at_once, len(items))
+def at_once(most: int, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`function` of each item, in their order, `most` at a time. Raises what it raises, and asks for nothing then."""
+    most = min(most, len(items))
     if most < 2:
         yield from map(function, items)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    pool = ThreadPoolExecutor(most, thread_name_prefix="checkpoints")
+    pool = ThreadPoolExecutor(most, thread_name_prefix="requests")
     asked: deque[Future[Result]] = deque()
     try:
         for item in items:
