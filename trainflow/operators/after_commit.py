@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainflow.authoring.context import Context
-from trainflow.errors import FailException, InputError, SkipException, TaskError
+from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import functions
 from trainflow.operators.bash import failure_message
 from trainflow.operators.chain_operator import ChainOperator
@@ -73,12 +73,7 @@ class AfterCommitOperator(ChainOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(checkpoint=checkpoint, **kwargs)
-        if (function is None) == (command is None):
-            raise InputError(f"task {self.task_id!r}: give either 'function' or 'command'")
-        if isinstance(function, str):
-            functions.split_reference(function)
-        if isinstance(command, str):
-            raise InputError(f"task {self.task_id!r}: command is a list of program and arguments, not one string")
+        functions.check_either(self.task_id, function, command)
         self.function = function
         self.command = None if command is None else [str(part) for part in command]
         self.committed = committed

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +45,17 @@ def resolve_for_good(function: Function | str, root: Path) -> Function:
         return resolve(function, root)
     except InputError as error:
         raise FailException(str(error)) from error
+
+
+def check_either(task_id: str, function: Function | str | None, command: Sequence[str] | None) -> None:
+    """Of an operator that is given either a function or a command. Raises InputError for both, neither, a reference
+    that is none and a command that is one string."""
+    if (function is None) == (command is None):
+        raise InputError(f"task {task_id!r}: give either 'function' or 'command'")
+    if isinstance(function, str):
+        split_reference(function)
+    if isinstance(command, str):
+        raise InputError(f"task {task_id!r}: command is a list of program and arguments, not one string")
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.errors import InputError
 from trainflow.observability.redaction import redact
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
@@ -64,12 +63,7 @@ class TrainOperator(SplitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
-        if (function is None) == (command is None):
-            raise InputError(f"task {self.task_id!r}: give either 'function' or 'command'")
-        if isinstance(function, str):
-            functions.split_reference(function)
-        if isinstance(command, str):
-            raise InputError(f"task {self.task_id!r}: command is a list of program and arguments, not one string")
+        functions.check_either(self.task_id, function, command)
         self.function = function
         self.command = None if command is None else list(command)
         #: what trains, before anything is rendered: the same for every run
