@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,19 +33,14 @@ from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import HELD, DagRunState, TaskInstanceState
 from trainflow.testing.simulation import engine
 from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.plan import FaultKind, Shape
 from trainflow.testing.simulation.plan import FaultKind as F
-from trainflow.testing.simulation.run import first_found
+from trainflow.testing.simulation.planted import PLAIN, Planted
 from trainflow.testing.simulation.table import LENGTH, START
 from trainflow.testing.simulation.world import World
 from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-_SEEDS = range(400)
-#: the plainest of scenes
-PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
 #: partitions come late, and are waited for
 WAITING: dict[str, Any] = {
     **PLAIN,
@@ -54,15 +49,6 @@ WAITING: dict[str, Any] = {
     "present": (0,),
     "arrivals": (1, 2),
 }
-
-
-class Planted(NamedTuple):
-    """A bug, what brings it to light, and the invariants that it violates."""
-
-    plant: Plant
-    kinds: tuple[FaultKind, ...]
-    invariants: set[str]
-    scene: dict[str, Any] = PLAIN
 
 
 # -- exactly once, atomic, fenced ------------------------------------------------------------------------------------
@@ -354,12 +340,7 @@ PLANTED = [
 
 @pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
 def test_a_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted.plant(monkeypatch)
-
-    found = first_found(_SEEDS, planted.kinds, **planted.scene)
-
-    assert found is not None, f"{len(_SEEDS)} seeds did not find: {planted.plant.__doc__}"
-    assert found.invariant in planted.invariants, f"seed {found.seed}: {found.problem}"
+    planted.assert_found(monkeypatch)
 
 
 def _nothing(_work: Any) -> None:

@@ -3,8 +3,7 @@ planted, and must be found within a few seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,16 +14,14 @@ from trainflow.operators import checkpoint, late_data, resume, samples, trigger_
 from trainflow.samples import next_split
 from trainflow.samples.split import Hole
 from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.plan import FaultKind, Shape
 from trainflow.testing.simulation.plan import FaultKind as F
-from trainflow.testing.simulation.run import first_found
+from trainflow.testing.simulation.plan import Shape
+from trainflow.testing.simulation.planted import Planted
 from trainflow.testing.simulation.table import LENGTH, START
 from trainflow.testing.simulation.worker import ProcessStore
 
 pytestmark = pytest.mark.slow
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-_SEEDS = range(400)
 THREE: dict[str, Any] = {
     "shape": Shape.ALONE,
     "gate": None,
@@ -37,15 +34,6 @@ THREE: dict[str, Any] = {
     "arrivals": (),
     "limit": 1,
 }
-
-
-class Planted(NamedTuple):
-    """A bug, what brings it to light, and the invariants that it violates."""
-
-    plant: Plant
-    scene: dict[str, Any]
-    invariants: set[str]
-    kinds: tuple[FaultKind, ...] = ()
 
 
 # -- the ledger ------------------------------------------------------------------------------------------------------
@@ -199,42 +187,38 @@ LATE = {**THREE, "mode": "latest", "present": (0,), "arrivals": (1, 2), "limit":
 KILLS = (F.KILL, F.REBOOT)
 
 PLANTED = [
-    Planted(create_over_what_is_there, THREE, {"fenced"}, (F.PROMOTE,)),
-    Planted(step_over_what_is_there, THREE, {"holes have a reason"}),
-    Planted(start_from_the_base_again, {**THREE, "shape": Shape.ONCE}, {"the base is the right one"}),
-    Planted(forget_the_base, {**THREE, "shape": Shape.DAILY}, {"the base is the right one"}),
-    Planted(train_beyond_the_base, {**LATE, "shape": Shape.FAN}, {"the base is the right one"}),
+    Planted(create_over_what_is_there, (F.PROMOTE,), {"fenced"}, THREE),
+    Planted(step_over_what_is_there, (), {"holes have a reason"}, THREE),
+    Planted(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
+    Planted(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
+    Planted(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),
     Planted(
         stay_when_the_base_goes_back,
-        {**THREE, "shape": Shape.DAILY, "republished": "replay"},
-        {"progress"},
         (F.REPUBLISH,),
+        {"progress"},
+        {**THREE, "shape": Shape.DAILY, "republished": "replay"},
     ),
-    Planted(trigger_no_stage, {**THREE, "shape": Shape.FAN}, {"one successor"}),
-    Planted(resume_a_row_too_early, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),
-    Planted(resume_a_row_too_late, {**THREE, "saves": True, "limit": 3}, {"exactly once"}, KILLS),
-    Planted(mix_trainings_up, {**THREE, "saves": True}, {"exactly once"}),
+    Planted(trigger_no_stage, (), {"one successor"}, {**THREE, "shape": Shape.FAN}),
+    Planted(resume_a_row_too_early, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    Planted(resume_a_row_too_late, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    Planted(mix_trainings_up, (), {"exactly once"}, {**THREE, "saves": True}),
     Planted(
         forget_who_follows,
-        {**THREE, "shape": Shape.FAN, "keep": 1},
+        (),
         {"nothing fails without a cause", "retention keeps what is needed", "the base is the right one"},
+        {**THREE, "shape": Shape.FAN, "keep": 1},
     ),
-    Planted(delete_what_is_promoted, {**THREE, "keep": 1}, {"retention keeps what is needed"}, (F.PROMOTE,)),
-    Planted(pass_everything, {**THREE, "gate": "stop", "bad": (1,)}, {"gates"}),
+    Planted(delete_what_is_promoted, (F.PROMOTE,), {"retention keeps what is needed"}, {**THREE, "keep": 1}),
+    Planted(pass_everything, (), {"gates"}, {**THREE, "gate": "stop", "bad": (1,)}),
     # either the next run commits, or a person is told that there is nothing to decide
-    Planted(forget_a_stop, {**THREE, "gate": "stop", "bad": (1,)}, {"gates", "ChainMoved"}, (F.TRIGGER,)),
-    Planted(forget_what_was_skipped, {**THREE, "gate": "skip", "bad": (1,)}, {"skips are holes", "exactly once"}),
-    Planted(repair_what_is_no_hole, THREE, {"repair"}, (F.REPAIR,)),
-    Planted(replay_nothing, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),
-    Planted(replay_to_the_wrong_place, {**THREE, "republished": "replay"}, {"replay"}, (F.REPUBLISH,)),
+    Planted(forget_a_stop, (F.TRIGGER,), {"gates", "ChainMoved"}, {**THREE, "gate": "stop", "bad": (1,)}),
+    Planted(forget_what_was_skipped, (), {"skips are holes", "exactly once"}, {**THREE, "gate": "skip", "bad": (1,)}),
+    Planted(repair_what_is_no_hole, (F.REPAIR,), {"repair"}, THREE),
+    Planted(replay_nothing, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
+    Planted(replay_to_the_wrong_place, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
 ]
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
 def test_a_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted.plant(monkeypatch)
-
-    found = first_found(_SEEDS, planted.kinds, **planted.scene)
-
-    assert found is not None, f"{len(_SEEDS)} seeds did not find: {planted.plant.__doc__}"
-    assert found.invariant in planted.invariants, f"seed {found.seed}: {found.problem}"
+    planted.assert_found(monkeypatch)

@@ -1,0 +1,33 @@
+"""A bug that is planted in the product, and what the simulation says of it: a check that cannot fail is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from trainflow.testing.simulation.plan import FaultKind, Shape
+from trainflow.testing.simulation.run import first_found
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+#: a bug that needs more of them to be found is as good as not found
+SEEDS = range(400)
+#: the plainest of scenes
+PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
+
+
+class Planted(NamedTuple):
+    """A bug (its docstring says which), what brings it to light, and the invariants that it violates."""
+
+    plant: Plant
+    kinds: tuple[FaultKind, ...]
+    invariants: set[str]
+    scene: dict[str, Any] = PLAIN
+
+    def assert_found(self, patch: pytest.MonkeyPatch) -> None:
+        """Plant it, and look until a history shows it."""
+        self.plant(patch)
+        found = first_found(SEEDS, self.kinds, **self.scene)
+        assert found is not None, f"{len(SEEDS)} seeds did not find: {self.plant.__doc__}"
+        assert found.invariant in self.invariants, f"seed {found.seed}: {found.problem}"
