@@ -192,6 +192,24 @@ def test_status_of_a_pipeline_at_work(home: Home) -> None:
     assert max(map(len, out.splitlines()[2:4])) <= 80
 
 
+def test_status_delivery_that_mlflow_refused_is_counted_until_it_is_made_again(home: Home) -> None:
+    with home.database.transaction() as connection:
+        for key in ("a", "b"):
+            outbox_queries.add_payload(connection, key=key, kind="promoted", payload={}, now=NOW)
+        outbox_queries.given_up(connection, 1, "MlflowException: the value is too long", NOW)
+        outbox_queries.delivered(connection, 2, NOW)
+
+    status = home.json("status")
+    assert (status["undelivered"], status["refused"]) == (0, 1)
+    assert status["refused_reason"] == "MlflowException: the value is too long"
+    assert "MLflow: 1 delivery refused: MlflowException: the value is too long; " in home.run("status")[1]
+
+    code, out = home.run("mlflow", "--redeliver")
+    assert (code, out.split(":")[0]) == (0, "1 delivery to make again")
+    status = home.json("status")
+    assert (status["undelivered"], status["refused"]) == (1, 0)
+
+
 def test_status_shows_what_no_engine_has_read(home: Home) -> None:
     (home.project.root / "pipelines/new.yaml").write_text(YAML.replace("days", "new"))
     (home.project.root / "pipelines/broken.py").write_text("1 / 0")

@@ -13,6 +13,8 @@ from trainflow.cli.exit_codes import EXIT_FAILED
 if TYPE_CHECKING:
     import subprocess
 
+    from trainflow.settings.project import Project
+
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LAST_BYTES = 2000
@@ -28,6 +30,9 @@ def mlflow(
         "127.0.0.1", "--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0: everywhere."
     ),
     port: int = typer.Option(5000, "--port", metavar="PORT", min=1, max=65535, help="Port to listen on."),
+    redeliver: bool = typer.Option(
+        False, "--redeliver", help="Serve nothing: let what MLflow refused be delivered again, and end."
+    ),
 ) -> int:
     """Serve MLflow's page of this project.
 
@@ -41,6 +46,8 @@ def mlflow(
     from trainflow.tracking.ui import server_command
 
     project = find_project()
+    if redeliver:
+        return _redeliver(project)
     command = server_command(load_settings(project).tracking, project.home, host=host, port=port)
     _check_free(host, port)
     project.home.create()
@@ -61,6 +68,23 @@ def mlflow(
         return 0
     finally:
         _end(process)
+
+
+def _redeliver(project: Project) -> int:
+    from trainflow.cli.databases import existing_database
+    from trainflow.clock import SystemClock
+    from trainflow.counting import counted
+    from trainflow.executors.supervision import nudge
+    from trainflow.metadata.outbox_queries import deliver_refused_again
+    from trainflow.settings.load import load_settings
+
+    now = SystemClock().now()
+    with existing_database(project, load_settings(project)) as database:
+        again = database.write(lambda connection: deliver_refused_again(connection, now)) if database else 0
+    nudge(project.home.socket_path)
+    when = "the engine, or the next start, delivers" if again else "nothing was refused"
+    typer.echo(f"{counted(again, 'delivery')} to make again: {when}")
+    return 0
 
 
 def _check_free(host: str, port: int) -> None:

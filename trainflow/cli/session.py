@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainflow.engine.following import Following
     from trainflow.engine.mirror import Mirror
     from trainflow.engine.views import View
+    from trainflow.metadata.outbox_queries import Undelivered
 
 _FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
@@ -94,14 +95,14 @@ class Session:
         finished = all(view.finished for view in self._views.values())
         return finished and not _others_follow(connection, self._engine, now)
 
-    def _drain(self) -> tuple[int, str | None] | None:
+    def _drain(self) -> Undelivered | None:
         settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)
         if self._engine.notifier is not None:
             self._engine.notifier.drain(settings.notifications.drain_seconds, stopped)
         if self._engine.mirror is None:
             return None
         self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
-        return self._engine.mirror.undelivered()
+        return self._engine.mirror.backlog()
 
     def _drain_mirror(self, mirror: Mirror, seconds: float, stopped: Callable[[], bool]) -> None:
         """MLflow makes its store when it is first written to, which takes longer than some trainings."""
@@ -151,29 +152,38 @@ def follow(follower: Follower, followings: list[Following], *, plain: bool) -> i
     finally:
         shown.close()
     seconds = follower.clock.monotonic() - began
-    undelivered = (0, None) if follower.settings.tracking.enabled else None
+    from trainflow.metadata.outbox_queries import Undelivered
+
+    undelivered = Undelivered() if follower.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
 
 
-def summarize(views: list[View], seconds: float, *, undelivered: tuple[int, str | None] | None) -> None:
+def summarize(views: list[View], seconds: float, *, undelivered: Undelivered | None) -> None:
     """The table at the end. `undelivered`: None where nothing is mirrored."""
     from trainflow.cli.live import summary
     from trainflow.cli.live_stages import summary_of_stages
 
-    count, reason = undelivered or (0, None)
     trained = any(view.total or view.trained for view in views)
     mirrored = "trainflow mlflow" if undelivered is not None and trained else None
-    if mirrored and count:
-        why = reason or "MLflow was not reached in time"
-        mirrored += (
-            f"  ({counted(count, 'delivery')} {agreeing(count, 'waits', 'wait')}: {why}; the next start delivers)"
-        )
+    if mirrored and undelivered is not None:
+        mirrored += _missing_in_mlflow(undelivered)
     if len(views) == 1:
         summary(views[0], seconds=seconds, mirrored=mirrored)
     else:
         summary_of_stages(views, seconds=seconds, mirrored=mirrored)
     sys.stdout.flush()
+
+
+def _missing_in_mlflow(found: Undelivered) -> str:
+    said = ""
+    if found.waiting:
+        why = found.reason or "MLflow was not reached in time"
+        waits = f"{counted(found.waiting, 'delivery')} {agreeing(found.waiting, 'waits', 'wait')}"
+        said += f"  ({waits}: {why}; the next start delivers)"
+    if found.refused:
+        said += f"  (MLflow refused {counted(found.refused, 'delivery')}: {found.refused_reason})"
+    return said
 
 
 def exit_code(views: Any) -> int:

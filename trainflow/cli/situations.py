@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from trainflow.engine.standing import Standing
     from trainflow.messages.parsed_file import ChainAccess
     from trainflow.metadata.database import Database
+    from trainflow.metadata.outbox_queries import Undelivered
 
 
 class Look(NamedTuple):
-    """What was found. `undelivered` counts all that the mirror has not got, with the reason of the first."""
+    """What was found. `undelivered`: all that the mirror has not got."""
 
     project: Project
     settings: Settings
     engine: EngineState
     situations: list[Situation]
-    undelivered: tuple[int, str | None]
+    undelivered: Undelivered
 
 
 def look(pipeline: str | None, now: datetime) -> Look:
@@ -76,15 +77,16 @@ def _meant(pipeline: str | None) -> tuple[Project, Path | None, str | None]:
 
 def _known(
     database: Database | None, settings: Settings, engine: EngineState, path: str | None, dag_id: str | None
-) -> tuple[list[Situation], tuple[int, str | None]]:
+) -> tuple[list[Situation], Undelivered]:
+    from trainflow.metadata.outbox_queries import Undelivered, undelivered
+
     if database is None:
-        return [], (0, None)
+        return [], Undelivered()
     from trainflow.engine.situation import situations
-    from trainflow.metadata import outbox_queries
 
     with database.reading() as connection:
         found = situations(connection, settings, engine, path=path, dag_id=dag_id)
-        return found, outbox_queries.undelivered(connection)
+        return found, undelivered(connection)
 
 
 def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineState) -> list[Situation]:

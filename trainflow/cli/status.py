@@ -35,17 +35,18 @@ def status(
 
     Its head, its lag, what runs and what failed last.
 
-    JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, pipelines: [{dag_id, path,
-    pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more, problem, paused, missing_since,
-    import_problem, run: {run_id, number, state, started_at, task_id, task_state, progress, note} or null,
-    last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null,
-    undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped,
-    waits}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
-    lag_seconds: from the watermark to the end of the newest ready partition; never_catches_up: samples arrive
-    faster than they are trained on. holes: partitions stepped over and not trained since, holes_arrived: those of
-    them that are there now. republished: starts of partitions that have other content now than was trained.
-    stopped: what gates have against the checkpoint that they refused (empty: the chain is not stopped). waits:
-    why a stage has nothing to start from yet (null: it has, or it starts from no other stage).
+    JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, refused, refused_reason,
+    pipelines: [{dag_id, path, pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more,
+    problem, paused, missing_since, import_problem, run: {run_id, number, state, started_at, task_id, task_state,
+    progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id,
+    task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
+    holes_arrived, republished, stopped, waits}]}. lag: partitions that are ready beyond the head (null: not known);
+    lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready partition;
+    never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and not trained
+    since, holes_arrived: those of them that are there now. republished: starts of partitions that have other content
+    now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates have against
+    the checkpoint that they refused (empty: the chain is not stopped). waits: why a stage has nothing to start from
+    yet (null: it has, or it starts from no other stage).
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock
@@ -54,8 +55,7 @@ def status(
     found = look(pipeline, now)
     lines = [facts(situation, standing_of(situation, found, now)) for situation in found.situations]
     if as_json:
-        count, reason = found.undelivered
-        print_json({"engine": found.engine, "undelivered": count, "undelivered_reason": reason, "pipelines": lines})
+        print_json({"engine": found.engine, **_undelivered(found), "pipelines": lines})
     else:
         _show(found, lines)
     return 0
@@ -132,10 +132,14 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
         typer.echo(f"engine: alive (pid {engine.pid}{where}{since})")
     else:
         typer.echo("engine: none is alive")
-    count, reason = found.undelivered
-    if count:
+    missing = found.undelivered
+    if missing.waiting:
+        waits = f"{counted(missing.waiting, 'delivery')} {agreeing(missing.waiting, 'waits', 'wait')}"
+        typer.echo(f"MLflow: {waits}{f': {missing.reason}' if missing.reason else ''}")
+    if missing.refused:
         typer.echo(
-            f"MLflow: {counted(count, 'delivery')} {agreeing(count, 'waits', 'wait')}{f': {reason}' if reason else ''}"
+            f"MLflow: {counted(missing.refused, 'delivery')} refused: {missing.refused_reason}; once that is mended, "
+            "'trainflow mlflow --redeliver' tries again"
         )
     rows = [
         {
@@ -151,6 +155,16 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
     for line in lines:
         for remark in _remarks(line):
             typer.echo(f"{line['dag_id']}: {remark}")
+
+
+def _undelivered(found: Look) -> dict[str, Any]:
+    missing = found.undelivered
+    return {
+        "undelivered": missing.waiting,
+        "undelivered_reason": missing.reason,
+        "refused": missing.refused,
+        "refused_reason": missing.refused_reason,
+    }
 
 
 def _behind(line: dict[str, Any]) -> str:

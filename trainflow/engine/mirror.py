@@ -72,7 +72,11 @@ class Mirror(Outlet[_Job, Answer]):
         outbox_queries.make_due(connection, now)
 
     def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
-        return outbox_queries.undelivered(connection)
+        return outbox_queries.undelivered(connection)[:2]
+
+    def backlog(self) -> outbox_queries.Undelivered:
+        """What waits and what was refused, with the reasons."""
+        return self._database.read(outbox_queries.undelivered)
 
     def _keep_answer(self, connection: Connection, job: _Job, answer: Answer, now: datetime) -> None:
         match answer:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from trainflow.metadata.models import Outbox
 
 OUTBOX = Outbox.table
+
+
+class Undelivered(NamedTuple):
+    """What the mirror has not got: deliveries that wait and the reason of the first; those that it refused for good
+    and the reason of the newest."""
+
+    waiting: int = 0
+    reason: str | None = None
+    refused: int = 0
+    refused_reason: str | None = None
 
 
 def add(connection: Connection, *, kind: str, dag_run_id: int, clear_number: int, now: datetime) -> None:
@@ -68,15 +78,28 @@ def make_due(connection: Connection, now: datetime) -> None:
     connection.execute(update(OUTBOX).where(*waiting).values(next_attempt_at=now))
 
 
-def undelivered(connection: Connection) -> tuple[int, str | None]:
-    """How many are waiting, and why the first one failed, if it did."""
-    count = connection.execute(
-        select(func.count()).select_from(OUTBOX).where(OUTBOX.c.delivered_at.is_(None))
-    ).scalar_one()
-    reason = connection.execute(
-        select(OUTBOX.c.reason).where(OUTBOX.c.delivered_at.is_(None)).order_by(OUTBOX.c.id).limit(1)
-    ).scalar()
-    return count, reason
+#: a delivery that was given up keeps the reason; one that arrived loses it
+_WAITING = OUTBOX.c.delivered_at.is_(None)
+_REFUSED = (OUTBOX.c.delivered_at.is_not(None), OUTBOX.c.reason.is_not(None))
+
+
+def undelivered(connection: Connection) -> Undelivered:
+    """How many deliveries wait or were refused, and why."""
+    counted = select(func.count()).select_from(OUTBOX)
+    waiting = connection.execute(counted.where(_WAITING)).scalar_one()
+    refused = connection.execute(counted.where(*_REFUSED)).scalar_one()
+    if not waiting and not refused:
+        return Undelivered()
+    why = select(OUTBOX.c.reason).limit(1)
+    reason = connection.execute(why.where(_WAITING).order_by(OUTBOX.c.id)).scalar()
+    refused_reason = connection.execute(why.where(*_REFUSED).order_by(OUTBOX.c.id.desc())).scalar()
+    return Undelivered(waiting, reason, refused, refused_reason)
+
+
+def deliver_refused_again(connection: Connection, now: datetime) -> int:
+    """Let what was refused be tried once more; returns how many that are."""
+    again = {"delivered_at": None, "reason": None, "failures": 0, "next_attempt_at": now}
+    return connection.execute(update(OUTBOX).where(*_REFUSED).values(again)).rowcount
 
 
 def next_attempt_at(connection: Connection) -> datetime | None:

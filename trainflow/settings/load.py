@@ -45,7 +45,7 @@ def told(error: msgspec.ValidationError) -> str:
     found = _WRONG.fullmatch(str(error))
     if found is None:
         return str(error)
-    problem, name = found["problem"], found["name"]
+    problem, name = _place(found)
     expected = _EXPECTED.match(problem)
     if expected is not None:
         wanted = _NAMES.get(expected["type"], expected["type"])
@@ -58,6 +58,16 @@ def told(error: msgspec.ValidationError) -> str:
     return f"{name}: {problem}"
 
 
+def _place(found: re.Match[str]) -> tuple[str, str]:
+    """(problem, name of the setting). A check of a whole section names its setting first: `uri: …`."""
+    problem, name = found["problem"], found["name"]
+    if "." not in name:
+        key, _, rest = problem.partition(": ")
+        if key.isidentifier() and rest:
+            return rest, f"{name}.{key}"
+    return problem, name
+
+
 def _choices(name: str) -> list[str]:
     section, _, key = name.partition(".")
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
@@ -68,7 +78,7 @@ def _choices(name: str) -> list[str]:
 def _origin(error: msgspec.ValidationError, project: Project, environ: Mapping[str, str]) -> str:
     """The variable that gives the value, or the file."""
     found = _WRONG.fullmatch(str(error))
-    section, _, key = (found["name"] if found else "").partition(".")
+    section, _, key = (_place(found)[1] if found else "").partition(".")
     wanted = f"{PREFIX}{section}__{key}".lower()
     variable = next((name for name in environ if name.lower() == wanted), None)
     return f"environment variable {variable}" if variable else str(project.settings_file)

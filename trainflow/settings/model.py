@@ -11,6 +11,29 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+#: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
+_TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})
+
+
+def tracking_uri_problem(uri: str) -> str | None:
+    """Say what is wrong with an MLflow tracking URI by its scheme; None when MLflow can open such a one.
+
+    Asks nothing of a server. Schemes of MLflow plugins (entry points `mlflow.tracking_store`) count as known.
+    """
+    scheme, separator, _ = uri.partition(":")
+    if uri in _TRACKING_SCHEMES or (separator and scheme.partition("+")[0].lower() in _TRACKING_SCHEMES):
+        return None
+    if not separator or scheme.lower() == "file":
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
+            return None
+        return f"'{uri}' is a folder, which MLflow refuses as a store of runs; use sqlite:///{uri}/mlflow.db"
+    from importlib.metadata import entry_points
+
+    if scheme in {each.name for each in entry_points(group="mlflow.tracking_store")}:
+        return None
+    return f"MLflow has no store for '{scheme}:'; known: {', '.join(sorted(_TRACKING_SCHEMES))}"
+
+
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -93,6 +116,10 @@ class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uri: str | None = None
     #: how long a `start` that has finished waits for the last deliveries
     drain_seconds: Seconds = 60.0
+
+    def __post_init__(self) -> None:
+        if self.uri is not None and (problem := tracking_uri_problem(self.uri)) is not None:
+            raise ValueError(f"uri: {problem}")
 
 
 class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

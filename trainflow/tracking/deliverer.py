@@ -7,6 +7,7 @@ engine's lock has to pay for it. It never sees the metadata database; what it is
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -47,6 +48,13 @@ _REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALRE
 _HOPELESS = {"INVALID_PARAMETER_VALUE"}
 
 
+class _StoreNotOpened(Exception):
+    """The store did not open or did not answer its first question: an outage, whatever code the error carries.
+
+    MLflow gives a wrong URI and a refused write the same error code (INVALID_PARAMETER_VALUE).
+    """
+
+
 class Applies(Protocol):
     """What `Desk` needs of a mirror (`mirror.Mirror`)."""
 
@@ -78,20 +86,30 @@ class Desk:
         return Delivered(request.delivery_id, mirrored.run_id)
 
     def _apply(self, delivery: Delivery) -> Mirrored:
-        if self._mirror is None:
-            self._mirror = self._open_mirror()
+        mirror = self._opened()
         try:
-            return self._mirror.apply(delivery)
+            return mirror.apply(delivery)
         except Exception as error:
-            self._mirror.forget()
+            mirror.forget()
             if _code(error) not in _REFUSED:
                 raise
-        return self._mirror.apply(delivery)
+        return mirror.apply(delivery)
+
+    def _opened(self) -> Applies:
+        if self._mirror is None:
+            try:
+                self._mirror = self._open_mirror()
+            except Exception as error:
+                raise _StoreNotOpened from error
+        return self._mirror
 
     def _failure(self, delivery_id: int, error: Exception) -> NotDelivered:
+        closed = isinstance(error, _StoreNotOpened)
+        if isinstance(error.__cause__, Exception) and closed:
+            error = error.__cause__
         reason = describe(error)
-        hopeless = _code(error) in _HOPELESS or isinstance(error, TypeError | ValueError)
-        if not hopeless and _code(error) not in _REFUSED:
+        hopeless = not closed and _is_refusal(error)
+        if closed or (not hopeless and _code(error) not in _REFUSED):
             self._given_up = (self._clock.monotonic(), reason)
         log.warning("delivery %d failed: %s", delivery_id, reason)
         log.debug("delivery %d failed", delivery_id, exc_info=error)
@@ -106,6 +124,16 @@ def describe(error: Exception) -> str:
         return nobody[:500]
     lines = said.splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether MLflow was reached and refuses this content, now and at any later time.
+
+    A proxy that answers with a page of HTML shows as a decoding error, which is a ValueError too: an outage.
+    """
+    if _code(error):
+        return _code(error) in _HOPELESS
+    return isinstance(error, TypeError | ValueError) and not isinstance(error, json.JSONDecodeError | UnicodeError)
 
 
 def _code(error: Exception) -> str:
@@ -131,7 +159,11 @@ def serve(connection: socket.socket, clock: Clock) -> None:
 
 
 def open_mirror(target: Open) -> Applies:
-    """Import MLflow and open its store; the home's own is made when it is not there (seconds, once)."""
+    """Import MLflow and open its store; the home's own is made when it is not there (seconds, once).
+
+    Asks one question, so that a store that cannot be used is told from a delivery that is refused. Raises what MLflow
+    raises.
+    """
     os.environ.update(HTTP_ENVIRONMENT)
     from mlflow.tracking.client import MlflowClient
 
@@ -142,7 +174,9 @@ def open_mirror(target: Open) -> Applies:
         _one_attempt_to_connect()
     if target.artifact_root is not None:  # the home's own
         make_own_store(target.tracking_uri, target.artifact_root)
-    return Mirror(MlflowClient(tracking_uri=target.tracking_uri), target.artifact_root)
+    client = MlflowClient(tracking_uri=target.tracking_uri)
+    client.search_experiments(max_results=1)
+    return Mirror(client, target.artifact_root)
 
 
 def _one_attempt_to_connect() -> None:

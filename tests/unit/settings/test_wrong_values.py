@@ -21,6 +21,15 @@ from trainflow.settings.report import problems
         ('[executor]\nisolation = "forkk"', "executor.isolation: 'forkk' is none of fork, spawn; did you mean 'fork'?"),
         ('[notifications]\ncommand = "x"', "notifications.command: expected a list, not text"),
         ("[samples]\nstorage_options = [1]", "samples.storage_options: expected a table, not a list"),
+        (
+            '[tracking]\nuri = "sqllite:///mlflow.db"',
+            "tracking.uri: MLflow has no store for 'sqllite:'; known: databricks, http, https, mssql, "
+            "mysql, postgresql, sqlite",
+        ),
+        (
+            '[tracking]\nuri = "mlruns"',
+            "tracking.uri: 'mlruns' is a folder, which MLflow refuses as a store of runs; use sqlite:///mlruns/mlflow.db",
+        ),
     ],
 )
 def test_the_setting_is_named_and_what_it_may_be(tmp_path: Path, text: str, said: str) -> None:
@@ -31,6 +40,20 @@ def test_the_setting_is_named_and_what_it_may_be(tmp_path: Path, text: str, said
         load_settings(project, {})
     assert str(caught.value) == f"{project.settings_file}: {said}"
     assert problems(project, {}) == [f"{project.settings_file}: {said}"]
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://host:5000", "https://h", "sqlite:////x/m.db", "postgresql+psycopg://u@h/d", "databricks"]
+)
+def test_tracking_uri_that_mlflow_knows_is_accepted(tmp_path: Path, uri: str) -> None:
+    assert load_settings(project_at(tmp_path), {"TRAINFLOW__TRACKING__URI": uri}).tracking.uri == uri
+
+
+def test_tracking_uri_of_a_variable_names_the_variable(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^environment variable TRAINFLOW__TRACKING__URI: tracking\.uri: MLflow has"
+    ):
+        load_settings(project_at(tmp_path), {"TRAINFLOW__TRACKING__URI": "foo://x"})
 
 
 def test_the_variable_is_named_that_gives_the_value(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,6 +107,32 @@ def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later(
     assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ImportError: no module named mlflow")
     clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
     assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+
+
+@pytest.mark.parametrize(
+    "error", [Refusal("INVALID_PARAMETER_VALUE"), ValueError("no such scheme"), TypeError("x"), OSError("full")]
+)
+def test_desk_store_that_does_not_open_is_an_outage_whatever_its_error(error: Exception) -> None:
+    mirror, clock = ScriptedMirror(), ManualClock(AT)
+    failures = [error]
+
+    def open_it() -> ScriptedMirror:
+        if failures:
+            raise failures.pop()
+        return mirror
+
+    desk = Desk(open_it, clock)  # type: ignore[arg-type]
+    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, describe(error), retry=True)
+    assert desk.answer(Deliver(2, DELIVERY)) == NotDelivered(2, describe(error), retry=True)
+    clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
+    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+
+
+def test_desk_answer_of_a_proxy_instead_of_json_is_an_outage() -> None:
+    desk, _ = desk_over(ScriptedMirror(json.JSONDecodeError("Expecting value", "<html>", 0)))
+    answer = desk.answer(Deliver(1, DELIVERY))
+    assert isinstance(answer, NotDelivered)
+    assert answer.retry
 
 
 def test_a_reason_is_one_short_line_without_secrets() -> None:
