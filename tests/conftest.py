@@ -16,8 +16,10 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
+from trainflow.testing.local_mariadb import LocalMariaDB, local_mariadb
 from trainflow.testing.local_postgres import LocalPostgres, local_postgres
 from trainflow.testing.local_s3 import LocalS3, local_s3
+from trainflow.testing.local_server import LocalServer
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
@@ -130,16 +132,27 @@ def postgres() -> Iterator[LocalPostgres]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[LocalMariaDB]:
+    """A MariaDB server, started when the first test asks for it."""
+    with local_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def s3() -> Iterator[LocalS3]:
     """An S3 server, started when the first test asks for it."""
     with local_s3() as server:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest) -> str | None:
     """Of each kind of metadata database a clean one; None stands for the one in the home, which is SQLite."""
-    if request.param == "sqlite":
-        return None
-    server: LocalPostgres = request.getfixturevalue("postgres")
-    return server.clean_database()
+    server = server_of(request, request.param)
+    return None if server is None else server.clean_database()
+
+
+def server_of(request: pytest.FixtureRequest, kind: str) -> LocalServer | None:
+    """The server of a kind of metadata database, started when the first test asks for it; None: SQLite has none."""
+    fixtures = {"postgresql": "postgres", "mariadb": "mariadb"}
+    return request.getfixturevalue(fixtures[kind]) if kind in fixtures else None

@@ -66,8 +66,9 @@ def may_refuse() -> Callable[[Database, Callable[[], bool]], None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
-    """No MySQL server can be run everywhere. So every statement that any of these tests has executed on SQLite is
-    written for MySQL as well, and must not hold what MySQL refuses. (An error here is about any test before it.)"""
+    """MariaDB takes more than MySQL, of which no server can be run everywhere. So every statement that any of these
+    tests has executed on SQLite is written for MySQL as well, and must not hold what MySQL refuses. (An error here is
+    about any test before it.)"""
     asked: dict[str, Any] = {}
 
     class Remembered(straight._Plan):

@@ -20,6 +20,7 @@ from trainflow.metadata.database import CONFLICT_TRIES, Database
 from trainflow.metadata.failures import is_conflict, is_outage
 from trainflow.metadata.pool_queries import POOL
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.testing.local_server import LocalServer
 
 
 @pytest.fixture
@@ -248,11 +249,18 @@ def test_what_postgresql_means(state: str, conflict: bool, outage: bool) -> None
     assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
 
+@pytest.mark.parametrize("more", [{}, {"sqlstate": None}, {"sqlstate": "HY000"}, {"sqlstate": "23000"}])
 @pytest.mark.parametrize(
-    ("code", "conflict", "outage"), [(1213, True, False), (2006, False, True), (1146, False, False)]
+    ("code", "conflict", "outage"),
+    [
+        *((code, True, False) for code in (1213, 1205, 3572, 1062)),
+        *((code, False, True) for code in (2006, 2013, 1021)),
+        (1146, False, False),
+    ],
 )
-def test_what_mysql_means(code: int, conflict: bool, outage: bool) -> None:
-    error = _wrapped(type("OperationalError", (Exception,), {"__module__": "pymysql.err"})(code, "x"))
+def test_what_mysql_means(code: int, more: dict[str, str | None], conflict: bool, outage: bool) -> None:
+    """PyMySQL's errors have a `sqlstate` since 1.2, as psycopg's have."""
+    error = _wrapped(type("OperationalError", (Exception,), {"__module__": "pymysql.err", **more})(code, "x"))
     assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
 
@@ -291,10 +299,15 @@ def test_an_error_that_is_nobody_elses_fault_is_raised_at_once(plane: ControlPla
     assert len(calls) == 1
 
 
-class TestOnPostgres:
+class TestOnAServer:
+    @pytest.fixture(params=["postgres", "mariadb"])
+    def server(self, request: pytest.FixtureRequest) -> LocalServer:
+        running: LocalServer = request.getfixturevalue(request.param)
+        return running
+
     @pytest.fixture
-    def database_url(self, postgres: object) -> str:
-        return postgres.clean_database()  # type: ignore[attr-defined, no-any-return]
+    def database_url(self, server: LocalServer) -> str:
+        return server.clean_database()
 
     def crossing(self, plane: ControlPlane) -> tuple[Callable[[Connection], None], Callable[[Connection], None]]:
         """Two transactions that lock the same two rows in opposite order, the first time at the same moment."""
@@ -320,7 +333,7 @@ class TestOnPostgres:
         one, other = self.crossing(plane)
         raised = both(lambda: once(one), lambda: once(other))
         assert [is_conflict(error) for error in raised] == [True]
-        assert "deadlock" in str(raised[0])
+        assert "deadlock" in str(raised[0]).lower()
         assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (2, 2)
 
     def test_whoever_lost_does_it_again(self, plane: ControlPlane) -> None:
@@ -353,9 +366,29 @@ class TestOnPostgres:
             calls.append(None)
             connection.execute(insert(POOL).values(name="first", slots=7, include_deferred=False))
 
-        with pytest.raises(Exception, match="duplicate key"):
+        with pytest.raises(Exception, match=r"(?i)duplicate"):
             plane.database.write(twice)
         assert len(calls) == CONFLICT_TRIES
+
+    def test_a_connection_that_was_cut_is_opened_again(self, plane: ControlPlane, server: LocalServer) -> None:
+        """In the middle of a transaction, and while it lay in the pool."""
+        which, cut = _CUT[plane.database.url.get_backend_name()]
+        plane.database.sleep = lambda _: None
+        cuts: list[None] = []
+
+        def add(connection: Connection) -> None:
+            number = connection.execute(text(which)).scalar_one()
+            add_to("first")(connection)
+            if not cuts:
+                cuts.append(server.execute(cut.format(number)))
+            add_to("second")(connection)
+
+        plane.database.write(add)
+        assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (2, 2)
+        with plane.database.reading() as connection:
+            number = connection.execute(text(which)).scalar_one()
+        server.execute(cut.format(number))
+        assert slots(plane.database)["first"] == 2
 
     def test_a_tick_and_an_answer_that_lose_are_done_again(
         self, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
@@ -381,15 +414,25 @@ class TestOnPostgres:
         assert lost >= 10
 
 
+#: how a server numbers its connections, and how it ends one
+_CUT = {
+    "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({}, 5000)"),
+    "mysql": ("SELECT CONNECTION_ID()", "KILL {}"),
+}
+
+_DEADLOCK = {
+    "postgresql": "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$",
+    "mysql": "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'",
+}
+
+
 def _deadlocked(database: Database, transaction: Callable[[Database], object]) -> object:
     """A transaction that does its work and is then chosen as the victim of a deadlock."""
-
-    from sqlalchemy import text
 
     @contextmanager
     def losing() -> Iterator[Connection]:
         with transaction(database) as connection:  # type: ignore[attr-defined]
             yield connection
-            connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"))
+            connection.execute(text(_DEADLOCK[database.url.get_backend_name()]))
 
     return losing()

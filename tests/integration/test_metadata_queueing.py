@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import event, insert, select, text, update
 
 from trainflow.messages.outcome import Deferral, OutcomeState
 from trainflow.metadata import dag_queries, held_queries, pool_queries, trigger_queries
+from trainflow.metadata.held_queries import DAG, RUN
 from trainflow.metadata.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.testing.local_server import LocalServer
 
 SLOTS = 4
 
@@ -193,7 +195,8 @@ def _seed(plane: ControlPlane, count: int) -> None:
     ]
     with plane.database.transaction() as connection:
         connection.execute(insert(TASK), rows)
-        connection.execute(text("ANALYZE"))
+        on_mysql = plane.database.url.get_backend_name() == "mysql"
+        connection.execute(text("ANALYZE TABLE task_instance" if on_mysql else "ANALYZE"))
 
 
 def test_the_queue_is_read_through_its_index(plane: ControlPlane) -> None:
@@ -214,3 +217,38 @@ def test_the_queue_is_read_through_its_index(plane: ControlPlane) -> None:
     assert [candidate.priority_weight for candidate in found] == [6] * 24
     assert any("ix_task_instance_queueing" in line for line in plan), plan
     assert not any("TEMP B-TREE" in line or "Sort" in line for line in plan), plan
+
+
+#: a lock is waited for this long
+_GIVE_UP = {"mysql": "SET innodb_lock_wait_timeout = 1", "postgresql": "SET lock_timeout = '1s'"}
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def on_a_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ControlPlane]:
+    server: LocalServer = request.getfixturevalue({"postgresql": "postgres"}.get(request.param, request.param))
+    with control_plane(tmp_path, database_url=server.clean_database()) as plane:
+        yield plane
+
+
+def test_queueing_locks_tasks_and_neither_their_runs_nor_their_dags(on_a_server: ControlPlane) -> None:
+    """Whatever is done to a run or a DAG meanwhile hides no task that is ready, and does not wait for it."""
+    plane = on_a_server
+    plane.add_dag("d", empty_task("a"))
+    plane.add_run("d")
+    plane.tick()
+    with plane.database.transaction() as connection:
+        connection.execute(update(TASK).values(state="scheduled"))
+    changes = (update(RUN).values(note="changed"), update(DAG).values(max_active_runs=7))
+    with plane.database.transaction() as changing:
+        for change in changes:
+            changing.execute(change)
+        with plane.database.transaction() as connection:
+            assert len(held_queries.lock_scheduled(connection, limit=24)) == 1
+            # what it has locked is passed over
+            assert held_queries.lock_scheduled(changing, limit=24) == []
+    with plane.database.transaction() as connection:
+        assert len(held_queries.lock_scheduled(connection, limit=24)) == 1
+        with plane.database.transaction() as changing:
+            changing.execute(text(_GIVE_UP[plane.database.url.get_backend_name()]))
+            for change in changes:
+                changing.execute(change)

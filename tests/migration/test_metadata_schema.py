@@ -25,16 +25,16 @@ from trainflow.errors import EngineError
 from trainflow.metadata import pool_queries, schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import METADATA
-from trainflow.testing.local_postgres import LocalPostgres
+from trainflow.testing.local_server import LocalServer
 
 NewDatabase = Callable[[], str]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> NewDatabase:
     """Makes an empty database of one kind; its URL."""
-    if request.param == "postgresql":
-        server: LocalPostgres = request.getfixturevalue("postgres")
+    if request.param != "sqlite":
+        server: LocalServer = request.getfixturevalue({"postgresql": "postgres"}.get(request.param, request.param))
         return server.new_database
     numbers = itertools.count()
     return lambda: f"sqlite:///{tmp_path}/home{next(numbers)}/a.db"
@@ -65,14 +65,19 @@ def _say_that_none_has_run(database: Database) -> None:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
 
 
+_INDEXES = {
+    "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name",
+    "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
+    "AND tablename != 'alembic_version' ORDER BY indexname",
+    "mysql": "SELECT table_name, index_name, seq_in_index, column_name, collation, non_unique FROM "
+    "information_schema.statistics WHERE table_schema = DATABASE() AND table_name != 'alembic_version' "
+    "ORDER BY table_name, index_name, seq_in_index",
+}
+
+
 def _described(database: Database) -> dict[str, Any]:
     """Everything about the tables that a database tells, in an order of its own."""
-    statement = (
-        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
-        if database.is_sqlite
-        else "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
-        "AND tablename != 'alembic_version' ORDER BY indexname"
-    )
+    statement = _INDEXES[database.url.get_backend_name()]
     with database.reading() as connection:
         inspector = inspect(connection)
         tables = set(inspector.get_table_names()) - {"alembic_version"}
@@ -217,7 +222,7 @@ def test_tables_on_mysql(written: Callable[[], list[str]]) -> None:
         assert not re.search(r" TEXT\b", statement), statement
         assert "DATETIME(6)" in statement or "DATETIME" not in statement
         assert "CHARSET=utf8mb4" in statement
-        assert "COLLATE utf8mb4_bin" in statement
+        assert re.search("COLLATE utf8mb4_(0900_)?bin", statement), statement
 
 
 def test_what_is_unique_is_never_empty() -> None:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 _POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
 #: PostgreSQL: connection lost, resources used up (disk, memory, connections), shut down or starting, failed disk
 _POSTGRESQL_OUTAGES = ("08", "53", "57P", "58")
-#: MySQL and MariaDB: deadlock, lock wait timeout, duplicate entry
-_MYSQL_CONFLICTS = frozenset({1213, 1205, 1062})
+#: MySQL and MariaDB: deadlock, lock wait timeout (what NOWAIT answers on MariaDB), NOWAIT on MySQL, duplicate entry
+_MYSQL_CONFLICTS = frozenset({1213, 1205, 3572, 1062})
 #: MySQL and MariaDB: disk full, too many connections, shutting down, cannot connect, gone away, lost
 _MYSQL_OUTAGES = frozenset({0, 1021, 1040, 1053, 2002, 2003, 2006, 2013, 2055})
 _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -26,9 +26,10 @@ def is_conflict(error: BaseException) -> bool:
     driver = _driver_error(error)
     if isinstance(driver, sqlite3.Error):
         return _sqlite_code(driver) in _SQLITE_CONFLICTS
-    if getattr(driver, "sqlstate", None) is not None:
-        return driver.sqlstate in _POSTGRESQL_CONFLICTS
-    return _is_mysql(driver) and _mysql_code(driver) in _MYSQL_CONFLICTS
+    if _is_mysql(driver):
+        # its errors carry a standard's state as well, in newer drivers only, and it says less than the code
+        return _mysql_code(driver) in _MYSQL_CONFLICTS
+    return getattr(driver, "sqlstate", None) in _POSTGRESQL_CONFLICTS
 
 
 def is_outage(error: BaseException) -> bool:
@@ -38,10 +39,10 @@ def is_outage(error: BaseException) -> bool:
         return _sqlite_code(driver) in _SQLITE_OUTAGES
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if getattr(driver, "sqlstate", None) is not None:
-        return str(driver.sqlstate).startswith(_POSTGRESQL_OUTAGES)
     if _is_mysql(driver):
         return _mysql_code(driver) in _MYSQL_OUTAGES
+    if getattr(driver, "sqlstate", None) is not None:
+        return str(driver.sqlstate).startswith(_POSTGRESQL_OUTAGES)
     # psycopg says nothing more of a server that cannot be reached
     return type(driver).__module__.startswith("psycopg") and type(driver).__name__ == "OperationalError"
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, func, select, update
 
 from trainflow.metadata.models import Dag, DagRun, TaskInstance
 from trainflow.metadata.task_queries import in_states
@@ -114,6 +114,12 @@ def lock_scheduled(
     return [Candidate._make(row) for row in connection.execute(statement, {"most": limit})]
 
 
+def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    # a sub-query is not locked. A join is, on MariaDB, which has no FOR UPDATE OF: whatever happens to a run or a DAG
+    # would have its tasks passed over, and would wait for them
+    return select(column).where(RUN.c.id == TASK.c.dag_run_id).scalar_subquery().label(column.key)
+
+
 _SCHEDULED = (
     select(
         TASK.c.id,
@@ -128,16 +134,15 @@ _SCHEDULED = (
         TASK.c.deferral_number,
         TASK.c.failures,
         TASK.c.next_method,
-        RUN.c.dag_id,
-        RUN.c.run_id,
-        RUN.c.version_id,
+        *(_of_run(column) for column in (RUN.c.dag_id, RUN.c.run_id, RUN.c.version_id)),
     )
-    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-    .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
-    .where(in_states({TaskInstanceState.SCHEDULED}), DAG.c.is_paused.is_(False))
+    .where(
+        in_states({TaskInstanceState.SCHEDULED}),
+        exists().where(RUN.c.id == TASK.c.dag_run_id, DAG.c.dag_id == RUN.c.dag_id, DAG.c.is_paused.is_(False)),
+    )
     .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
     .limit(bindparam("most"))
-    .with_for_update(skip_locked=True, of=TASK)
+    .with_for_update(skip_locked=True)
 )
 
 

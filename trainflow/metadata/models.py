@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
     Index,
     Integer,
@@ -28,7 +27,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable, SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from trainflow.metadata.column_types import BigKey, Json, LongText, UtcDateTime
+from trainflow.metadata.column_types import BigKey, Float64, Json, LongText, UtcDateTime
 
 _T = TypeVar("_T")
 
@@ -44,10 +43,12 @@ METADATA = MetaData(
 
 @compiles(CreateTable, "mysql", "mariadb")
 def _create_table(create: CreateTable, compiler: Any, **options: Any) -> str:
-    """MySQL takes names for equal that differ in case or accents only, unless it is told not to."""
+    """MySQL and MariaDB take names for equal that differ in case, accents or trailing blanks only, unless told not
+    to."""
     made: str = compiler.visit_create_table(create, **options)
     ours = create.element.metadata is METADATA
-    return f"{made.rstrip()}CHARSET=utf8mb4 COLLATE utf8mb4_bin\n\n" if ours else made
+    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
+    return f"{made.rstrip()}CHARSET=utf8mb4 COLLATE {collation}\n\n" if ours else made
 
 
 class TableModel:
@@ -185,7 +186,7 @@ class TaskInstance(TableModel, name="task_instance"):
     hostname = optional(String(250))
     pid = optional(Integer())
     #: seconds since boot at which the process started: tells it from a later one with its pid
-    process_started = optional(Float())
+    process_started = optional(Float64)
     heartbeat_at = optional(UtcDateTime())
     #: the scheduler whose executor holds it
     service_id = optional(BigKey)
@@ -264,7 +265,7 @@ class Service(TableModel, name="service"):
     kind = required(String(30))
     hostname = required(String(250))
     pid = required(Integer())
-    process_started = required(Float())
+    process_started = required(Float64)
     started_at = required(UtcDateTime())
     heartbeat_at = required(UtcDateTime())
     stopped_at = optional(UtcDateTime())

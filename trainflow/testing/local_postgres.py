@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,71 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from trainflow.testing.local_server import LocalServer
+
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection
 
 #: nothing here has to survive the machine
 _CARELESS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-class LocalPostgres:
-    """A running server. It listens on a socket in its own folder only."""
+class LocalPostgres(LocalServer):
+    """A running PostgreSQL server."""
+
+    administration = "postgres"
 
     def __init__(self, socket_folder: str) -> None:
-        from sqlalchemy import create_engine
-
         self._socket_folder = socket_folder
-        self._admin: Engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
-        self._shared: str | None = None
+        super().__init__()
         for setting in _CARELESS:
-            self._execute(f"ALTER SYSTEM SET {setting} = off")
+            self.execute(f"ALTER SYSTEM SET {setting} = off")
         # a deadlock is looked for when somebody has waited this long
-        self._execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
-        self._execute("SELECT pg_reload_conf()")
+        self.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
+        self.execute("SELECT pg_reload_conf()")
 
-    def new_database(self) -> str:
-        """The URL of a new, empty database."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        self._execute(f"CREATE DATABASE {name}")
-        return self._url(name)
-
-    def clean_database(self) -> str:
-        """The URL of a database with the current schema and the rows every database has. Always the same one: what
-        was in it is gone, and numbering begins anew."""
-        from sqlalchemy import create_engine, text
-
-        from trainflow.metadata import schema
-        from trainflow.metadata.database import Database
-        from trainflow.metadata.models import METADATA
-
-        if self._shared is None:
-            self._shared = self.new_database()
-            database = Database(self._shared)
-            schema.ensure_schema(database)
-            database.close()
-            return self._shared
-        engine = create_engine(self._shared)
-        with engine.begin() as connection:
-            # whoever has left a transaction open is found out, not waited for
-            connection.execute(text("SET LOCAL lock_timeout = '10s'"))
-            tables = ", ".join(f'"{name}"' for name in METADATA.tables)
-            connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-            schema.seed(connection)
-        engine.dispose()
-        return self._shared
-
-    def _url(self, database: str) -> str:
+    def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
 
-    def _execute(self, statement: str) -> None:
+    def empty(self, connection: Connection, tables: list[str]) -> None:
         from sqlalchemy import text
 
-        with self._admin.connect() as connection:
-            connection.execute(text(statement))
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._admin.dispose()
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        quoted = ", ".join(f'"{name}"' for name in tables)
+        connection.execute(text(f"TRUNCATE {quoted} RESTART IDENTITY"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The installed command over PostgreSQL."""
+"""The installed command over a database server."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from sqlalchemy.engine import make_url
 
 from trainflow.metadata import run_queries
 from trainflow.metadata.database import Database
-from trainflow.testing.local_postgres import LocalPostgres
+from trainflow.testing.local_server import LocalServer
 from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 
 
-def test_a_chain_is_trained_over_postgres(postgres: LocalPostgres, tmp_path: Path) -> None:
-    url = postgres.new_database()
+@pytest.mark.parametrize("server", ["postgres", "mariadb"])
+def test_a_chain_is_trained_over_a_server(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    running: LocalServer = request.getfixturevalue(server)
+    url = running.new_database()
     project = tiny_project(tmp_path / "tiny", days=9, settings=f'[database]\nurl = "{url}"\n')
     try:
         planned = json.loads(project.run("plan", FILE, "--json").output)
