@@ -15,6 +15,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   └── ProjectError                no project, or one that cannot be laid out
     ├── SampleError                     something about the samples
     │   ├── SampleUnreadable            a listing or a footer cannot be read
+    │   │   └── SampleDamaged           a file is there and is not whole: it is still being written, or damaged
     │   ├── SampleCheckFailed           a partition is there and is not good
     │   └── SampleGap                   a partition is missing and policy says fail
     ├── CheckpointError
@@ -127,7 +128,21 @@ class SampleError(TrainflowError):
 
 
 class SampleUnreadable(SampleError):
-    """A listing or a file of samples cannot be read."""
+    """A listing or a file of samples cannot be read. Attribute: partition (start of the one whose file it is; None: of
+    none, or not known)."""
+
+    def __init__(self, message: str, *, partition: datetime | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
+
+
+class SampleDamaged(SampleUnreadable):
+    """A file of samples can be reached and is not whole: it is still being written, or damaged. Attribute: problem, a
+    clause that names the file."""
+
+    def __init__(self, message: str, *, problem: str, partition: datetime | None = None) -> None:
+        super().__init__(message, partition=partition)
+        self.problem = problem
 
 
 class SampleCheckFailed(SampleError):

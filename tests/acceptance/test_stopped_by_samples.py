@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 #: the second and third day are missing, the sixth is empty
 DAYS = 7
-STRICT = PIPELINE.replace("  checks:", "  gaps: {then: fail}\n  checks:").replace(
+STRICT = PIPELINE.replace("  checks:", "  gaps: {then: fail}\n  ready: {unfinished: 0s}\n  checks:").replace(
     "pipeline: tiny", "pipeline: tiny\nretries: 0"
 )
 
@@ -67,3 +67,20 @@ def test_a_person_leaves_out_what_is_missing_and_what_is_not_good(project: LiveP
     assert [each["start"][:10] for each in report["left_out"]] == ["2024-01-02", "2024-01-06"]
     assert "2024-01-02" in project.run("repair", FILE, "--dry-run", "--skipped").output
     assert "--skipped trains what a gate or a person skipped" in project.run("repair", FILE, "--dry-run").output
+
+
+def test_a_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:
+    publish(project, 1)
+    publish(project, 2)
+    publish(project, 5)
+    file = next(folder_of(project, 1).glob("*.parquet"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    ended = project.start(FILE)
+    assert ended.code == 1
+    assert "leave the partition out: 'trainflow resume --skip'" in " ".join(ended.output.split())
+    ended = project.run("resume", FILE, "--skip")
+    assert ended.code == 0, ended.output
+    assert "2024-01-02T00:00Z to 2024-01-03T00:00Z is left out: it is not readable" in " ".join(ended.output.split())
+    report = project.audit_command(NAME)
+    assert (report["ok"], report["partitions"], report["gaps"]) == (True, DAYS - 1, 0)

@@ -1,5 +1,6 @@
-"""What stops a chain at its samples - a gap that policy does not allow, a partition that a check refuses - and stepping
-over it by a person's decision. Asks the rule that the runs ask; nothing of it is in the ledger until it is decided."""
+"""What stops a chain at its samples - a gap that policy does not allow, a partition that a check refuses or that cannot
+be read - and stepping over it by a person's decision. Asks the rule that the runs ask; nothing of it is in the ledger
+until it is decided."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from trainflow.checkpoints.entries import Author, Skip
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.skip import skip
 from trainflow.engine.outlook import Outlook, outlook
-from trainflow.errors import SampleCheckFailed, SampleGap
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import Seen, decide
 from trainflow.samples.partitions import after_watermark, length_of
@@ -30,7 +31,7 @@ class SampleStop(msgspec.Struct, frozen=True):
     edge: datetime
     start: datetime
     end: datetime
-    #: it is there, and a check refuses it; otherwise it is missing
+    #: it is there, and a check refuses it or it cannot be read; otherwise it is missing
     refused: bool
     #: what is wrong with it: a clause for people
     problem: str
@@ -48,6 +49,7 @@ def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Pa
     first = _problem(samples, ahead.begins, limits, seen, ahead)
     if first is None:
         return None
+    assert first.partition is not None
     end = first.partition + length_of(samples)
     if isinstance(first, SampleGap):
         # neighbours that are missing are one gap
@@ -56,6 +58,9 @@ def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Pa
     edge = ahead.begins or after_watermark(samples, None)
     if isinstance(first, SampleGap):
         return SampleStop(edge, first.partition, end, False, "missing")
+    if isinstance(first, SampleUnreadable):
+        problem = first.problem if isinstance(first, SampleDamaged) else str(first)
+        return SampleStop(edge, first.partition, end, True, f"not readable: {problem}")
     return SampleStop(edge, first.partition, end, True, f"not good: {'; '.join(first.problems[:_SHOWN])}")
 
 
@@ -69,9 +74,13 @@ def step_over(
 
 def _problem(
     samples: Samples, edge: datetime | None, limits: SplitLimits, seen: Seen, ahead: Outlook
-) -> SampleGap | SampleCheckFailed | None:
+) -> SampleGap | SampleCheckFailed | SampleUnreadable | None:
     try:
         decide(samples, edge, limits, seen, ahead.bounds)
     except (SampleGap, SampleCheckFailed) as error:
+        return error
+    except SampleUnreadable as error:
+        if error.partition is None:  # the storage as a whole is out of reach
+            raise
         return error
     return None

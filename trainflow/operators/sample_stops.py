@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainflow.errors import SampleCheckFailed, SampleGap
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap
 from trainflow.messages.notice import XCOM_STOPPED, Cause
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
 
 
-def tell_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed) -> None:
+def tell_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed | SampleDamaged) -> None:
     """Leave word for whoever is notified, should the run fail of it: of the same partition the same word."""
     cause = Cause.GAP if isinstance(error, SampleGap) else Cause.CHECK
-    partition = error.partition.isoformat()
+    partition = error.partition.isoformat() if error.partition else None
     told = {
         "cause": cause.value,
         "key": f"{cause.value} {partition}",

@@ -11,7 +11,14 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.counting import counted
-from trainflow.errors import InputError, RescheduleException, SampleCheckFailed, SampleGap, SkipException
+from trainflow.errors import (
+    InputError,
+    RescheduleException,
+    SampleCheckFailed,
+    SampleDamaged,
+    SampleGap,
+    SkipException,
+)
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.operators.author import author_of
@@ -126,13 +133,14 @@ class DataCheckerOperator(ChainOperator):
         limits = self._limits(ti, head)
         try:
             answer = next_split(reachable, head.edge, limits, ti.clock.now(), ti.project_root, bounds=head.bounds)
-        except (SampleGap, SampleCheckFailed) as error:
+        except (SampleGap, SampleCheckFailed, SampleDamaged) as error:
             tell_bad_samples(ti, error)
             raise
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):
-            self._wait(ti, answer.partition_start, f"waits: {answer.reason}", answer.check_again_at)
+            note = f"waits: {answer.reason}"
+            self._wait(ti, answer.partition_start, note, answer.check_again_at, answer.unfinished)
         if self.in_circle and answer.holes:
             self._step_over(ti, head, answer.holes)
         if self.mode == "backfill" or answer.finished or answer.bounded:
@@ -224,7 +232,12 @@ class DataCheckerOperator(ChainOperator):
         raise SkipException(note)
 
     def _wait(
-        self, ti: TaskInstance, partition_start: datetime, note: str, check_again_at: datetime | None = None
+        self,
+        ti: TaskInstance,
+        partition_start: datetime,
+        note: str,
+        check_again_at: datetime | None = None,
+        unfinished: str | None = None,
     ) -> NoReturn:
         from trainflow.operators.triggers.partition import PartitionTrigger
 
@@ -240,6 +253,7 @@ class DataCheckerOperator(ChainOperator):
                 project_root=ti.project_root,
                 poke_interval=self.poke_interval,
                 check_again_at=check_again_at,
+                unfinished=unfinished,
                 # what a backfill waits for may be taken away again, and then the chain is caught up
                 give_up_at=ti.clock.now() + _LOOK_AGAIN if self.mode == "backfill" else None,
             ),

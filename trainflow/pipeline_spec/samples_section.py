@@ -31,6 +31,9 @@ class ReadySection(Section):
     """At least this size of all sample files together: a number of bytes, or 512MB, 2GiB."""
     stable: Duration | None = None
     """No file of the partition was modified for this long."""
+    unfinished: Wait = timedelta(minutes=10)
+    """A file that cannot be read yet (behind a marker that came too early, say) is waited for until nothing in the
+    partition has changed for this long; then it is damaged, and the partition is refused."""
 
 
 class ChecksSection(Section):
@@ -165,6 +168,7 @@ def samples_of(section: SamplesSection) -> Samples:
             min_rows=ready.min_rows,
             min_bytes=ready.min_bytes,
             stable_seconds=ready.stable.total_seconds() if ready.stable else None,
+            unfinished_seconds=ready.unfinished.total_seconds(),
         ),
         checks=Checks(**checks.model_dump()) if checks else None,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),

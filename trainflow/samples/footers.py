@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainflow.errors import SampleUnreadable
+from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.samples.storage import Storage, hide_secrets
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -47,7 +47,7 @@ def is_parquet(name: str) -> bool:
 def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges: Collection[str] = ()) -> Footer:
     """The footer of a Parquet file, with summaries of the columns named in `nulls` or `ranges` that it has.
 
-    Raises SampleUnreadable naming the file.
+    Raises SampleDamaged for a file that is not whole, SampleUnreadable, both naming the file.
     """
     import pyarrow.parquet as pq
 
@@ -69,10 +69,22 @@ def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges
 def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
     """A file that Parquet refuses, in words."""
     said = hide_secrets(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, {})
-    return SampleUnreadable(
-        f"{hide_secrets(path, {})} cannot be read as Parquet: {said}; it is damaged or was not completely written: "
-        "have it written again (and make sure the marker is written after the data)"
+    problem = f"{hide_secrets(path, {})} cannot be read as Parquet: {said.rstrip('.')}"
+    if not _is_about_content(error):
+        return SampleUnreadable(f"{problem}; check that the file is there and may be read")
+    return SampleDamaged(
+        f"{problem}; it is damaged or was not completely written: have it written again (and make sure the marker is "
+        "written after the data), or leave the partition out: 'trainflow resume --skip'",
+        problem=problem,
     )
+
+
+def _is_about_content(error: BaseException) -> bool:
+    """Whether Parquet refuses what it has read, as against a storage that refuses to show it: what Arrow says of a
+    footer that does not parse is an OSError without a number."""
+    import pyarrow as pa
+
+    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
 
 
 def _summary(parquet: Any, name: str, with_range: bool) -> ColumnSummary:

@@ -16,7 +16,7 @@ import msgspec
 
 from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
-from trainflow.errors import InputError, SampleCheckFailed
+from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.checks import problems
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.partitions import (
@@ -105,7 +105,14 @@ class Inventory:
         return self._exists
 
     def content(self, start: datetime) -> SplitPartition:
-        """What a ready partition holds. Raises SampleUnreadable, SampleCheckFailed."""
+        """What a ready partition holds. Raises SampleUnreadable, SampleCheckFailed, which name it."""
+        try:
+            return self._content(start)
+        except SampleUnreadable as error:
+            error.partition = start
+            raise
+
+    def _content(self, start: datetime) -> SplitPartition:
         files, folder = self._states[start].files, self.pattern.render(start)
         checks = self.samples.checks
         footers = self._read_footers(folder, files)

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from trainflow.clock import ensure_utc
-from trainflow.errors import SampleCheckFailed, SampleError, SampleGap, SampleUnreadable
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, label, length_of, limit, origin
 from trainflow.samples.readiness import PartitionState, Presence
@@ -41,6 +41,8 @@ class Waiting(msgspec.Struct, frozen=True):
     reason: str
     #: when time alone may change the answer; None: only a write can
     check_again_at: datetime | None = None
+    #: by its listing the partition is ready, and a file of it cannot be read yet: `PartitionState.listing` of it
+    unfinished: str | None = None
 
 
 class CaughtUp(msgspec.Struct, frozen=True):
@@ -100,7 +102,10 @@ def decide(
     seen: Seen,
     bounds: Sequence[datetime] = (),
 ) -> NextSplit:
-    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good."""
+    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good.
+
+    A partition without a file belongs to the split of what comes after it: nothing is trained on no rows alone.
+    """
     watermark = None if watermark is None else ensure_utc(watermark)
     first, end = after_watermark(samples, watermark), _limit_with_lag(samples)
     building = Building(samples, watermark if watermark is not None and watermark < first else first)
@@ -115,12 +120,14 @@ def decide(
         if isinstance(found, datetime):
             cursor = found
             continue
-        if building.taken:  # train on what is there; the next split starts here, and says what is wrong
+        if building.has_files:  # train on what is there; the next split starts here, and says what is wrong
             break
         if isinstance(found, SampleError):
             raise found
+        if isinstance(found, CaughtUp) and building.taken:
+            found = msgspec.structs.replace(found, wait_for=found.wait_for or cursor)
         return _with_holes(found, building, bounds) if isinstance(found, CaughtUp) and found.bounded else found
-    if not building.taken:
+    if not building.has_files:
         return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
     return SplitFound(building.split())
 
@@ -139,6 +146,9 @@ def _step(
         reason = f"the base has come to {label(bounds[-1])}, and there is nothing more to train on before that"
         return CaughtUp(watermark, reason, bounded=True)
     state = seen.state(cursor)
+    if state.damaged is not None:
+        state.damaged.partition = cursor
+        return _unfinished(samples, state, state.damaged, seen.now) or state.damaged
     if state.presence is not Presence.READY:
         gap = judge_gap(samples, state, seen)
         if isinstance(gap, Hole):
@@ -150,16 +160,35 @@ def _step(
         return early
     try:
         content = seen.content(cursor)
+    except SampleDamaged as error:
+        return _unfinished(samples, state, error, seen.now) or error
     except (SampleCheckFailed, SampleUnreadable) as error:
         return error
     return content.end if building.take(content, limits) else CaughtUp(watermark, "a limit is reached")
+
+
+def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, now: datetime) -> Waiting | None:
+    """A file that cannot be read is being written, whatever the marker says, until the partition has stayed the same
+    for long enough; None: it has, and the file is damaged."""
+    if state.changed is None:
+        return None
+    give_up_at = state.changed + timedelta(seconds=samples.ready.unfinished_seconds)
+    if now >= give_up_at:
+        return None
+    reason = (
+        f"the partition {label(state.start)} is not completely written: {error.problem}; refused at "
+        f"{label(give_up_at)} if nothing changes until then (ready.unfinished)"
+    )
+    return Waiting(state.start, reason, give_up_at, state.listing)
 
 
 def _with_holes(found: CaughtUp, building: Building, bounds: Sequence[datetime]) -> CaughtUp:
     """A gap may go on beyond the bound: what comes then is for later."""
     length = length_of(building.samples)
     last = building.start + max(0, (bounds[-1] - building.start) // length) * length
-    holes = [Hole(each.start, min(each.end, last), each.reason) for each in building.pending if each.start < last]
+    empty = [Hole(each.start, each.end, "empty: it has its marker and no file") for each in building.taken]
+    stepped_over = sorted((*building.holes, *empty, *building.pending), key=lambda hole: hole.start)
+    holes = [Hole(each.start, min(each.end, last), each.reason) for each in stepped_over if each.start < last]
     return msgspec.structs.replace(found, holes=tuple(holes))
 
 
@@ -217,9 +246,14 @@ class Building:
         """Where it ends so far."""
         return self.taken[-1].end if self.taken else self.start
 
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something to train on."""
+        return any(partition.files for partition in self.taken)
+
     def full(self, limits: SplitLimits) -> bool:
         """Whether a limit is reached."""
-        if not self.taken:
+        if not self.has_files:
             return False
         totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
         return any(most is not None and total >= most for most, total in totals)
@@ -231,14 +265,14 @@ class Building:
         return bound is not None and end <= bound
 
     def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
-        """Add a partition; False, and nothing added, when that would pass a limit and it is not the first."""
+        """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file."""
         if limits.rows is not None and content.rows is None:
             raise SampleUnreadable(
                 f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: use split.bytes"
             )
         rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
         totals = ((limits.rows, rows), (limits.bytes, size))
-        if self.taken and any(most is not None and total > most for most, total in totals):
+        if self.has_files and any(most is not None and total > most for most, total in totals):
             return False
         self.taken.append(content)
         self.holes += self.pending

@@ -21,10 +21,11 @@ from trainflow.samples.inventory import Inventory
 from trainflow.samples.next_split import Waiting, judge_gap
 from trainflow.samples.partitions import label, limit, origin
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.readiness import Presence, needs_folders_below
+from trainflow.samples.readiness import PartitionState, Presence, needs_folders_below
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Hole
 from trainflow.samples.storage import Storage, StoredFile, open_storage
+from trainflow.samples.wholeness import first_unfinished
 
 #: so many missing folders below one parent, and the parent is listed instead
 _FOLDERS_A_PARENT = 8
@@ -48,8 +49,12 @@ def probe(
     *,
     listings: SharedListings | None = None,
     look_later: bool = False,
+    unfinished: str | None = None,
 ) -> Probe:
     """Whether a wait for this partition is over.
+
+    `unfinished`: what its listing was when a file of it could not be read yet. Then the wait is over when that has
+    changed and no file ends too early any more; that its time is up is for who asks to know.
 
     Costs one listing of the partition's folder. With `look_later` the gap policy is asked too, so that a partition that
     never comes ends the wait when later ones are ready and policy has waited long enough; that may list the parents,
@@ -67,7 +72,8 @@ def probe(
         return Probe(True, f"the table ends at {label(end)}")
     state = inventory.states([start])[0]
     if state.presence is Presence.READY:
-        return Probe(True, f"the partition {label(start)} is ready")
+        waits_for = _unfinished(inventory, state, unfinished) if unfinished is not None else None
+        return Probe(waits_for is None, f"the partition {label(start)} is {waits_for or 'ready'}")
     verb = "not there yet" if state.presence is Presence.MISSING else f"not ready: {state.reason}"
     waiting = Probe(False, f"the partition {label(start)} is {verb}", state.check_again_at)
     if not look_later:
@@ -78,6 +84,14 @@ def probe(
     if isinstance(gap, SampleGap):
         return Probe(True, str(gap))
     return Probe(False, gap.reason, gap.check_again_at) if isinstance(gap, Waiting) else waiting
+
+
+def _unfinished(inventory: Inventory, state: PartitionState, listing: str) -> str | None:
+    """Why a file that could not be read still cannot be; None: look again."""
+    if state.listing == listing:
+        return "not completely written: nothing in it has changed"
+    name = first_unfinished(inventory.storage, inventory.pattern.render(state.start), state.files)
+    return None if name is None else f"not completely written: {name} still is being written"
 
 
 class SharedListings:

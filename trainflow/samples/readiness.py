@@ -1,7 +1,7 @@
 """When a partition is completely written: a pure rule over the files in its folder.
 
-A marker alone proves nothing (a copy may bring `_SUCCESS` before the data), so a partition without a sample file is
-never ready, and conditions combine: all that are given must hold.
+A marker alone proves little (a copy may bring `_SUCCESS` before the data), so a partition without a sample file is
+empty, and ready, only once it has stayed so for a while, and conditions combine: all that are given must hold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from trainflow.counting import counted
-from trainflow.errors import SampleUnreadable
+from trainflow.errors import SampleDamaged
+from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples
@@ -45,6 +46,13 @@ class PartitionState:
     check_again_at: datetime | None = None
     #: the sample files, by name
     files: tuple[StoredFile, ...] = ()
+    #: what is wrong with a file whose rows were asked for
+    damaged: SampleDamaged | None = None
+
+    @property
+    def listing(self) -> str:
+        """Of what a listing shows of the sample files: another one means that something was written."""
+        return digest(canonical_json([[file.name, file.size_bytes, file.version] for file in self.files]))
 
 
 def judge(
@@ -65,15 +73,39 @@ def judge(
     markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.name)]
     moments = [file.modified for file in (*files, *markers) if file.modified is not None]
     changed = max(moments, default=None)
-    again = None
+    again = damaged = None
     if marker is not None and not markers:
         reason = f"it has no {marker}"
-    elif not files:
-        reason = f"it has no file that matches {samples.files}" + (f", only {marker}" if marker else "")
+    elif not files and (marker is None or (other := _other(stored, marker))):
+        reason = f"it has no file that matches {samples.files}" + (f", but {other}" if marker is not None else "")
     else:
         reason, again = _too_young(samples.ready, changed, now)
-        reason = _too_small(samples.ready, files) or reason or _too_few_rows(samples.ready, files, count_rows)
-    return PartitionState(start, Presence.NOT_READY if reason else Presence.READY, reason, changed, again, files)
+        if not files and not reason:
+            reason, again = _perhaps_empty(samples, changed, now)
+        reason = _too_small(samples.ready, files) or reason
+        if not reason:
+            reason, damaged = _too_few_rows(samples.ready, files, count_rows)
+    presence = Presence.NOT_READY if reason else Presence.READY
+    return PartitionState(start, presence, reason, changed, again, files, damaged)
+
+
+def _other(stored: list[StoredFile], marker: str) -> str | None:
+    """A file that no glob of the samples asks for, and that has no place in an empty partition: data by another name,
+    or what a writer that has not ended keeps in a folder of its own."""
+    names = (file.name for file in stored if not glob_expression(marker).fullmatch(file.name))
+    return next((name for name in names if is_sample(name, "**") or "/" in name), None)
+
+
+def _perhaps_empty(samples: Samples, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:
+    """(why a partition that has its marker and no file does not count as empty yet or "", when it will)"""
+    marker, patience = _marker_name(samples.ready), samples.ready.unfinished_seconds
+    empty_at = None if changed is None else changed + timedelta(seconds=patience)
+    if empty_at is not None and now >= empty_at:
+        return "", None
+    only = f"it has no file that matches {samples.files}, only {marker}"
+    if empty_at is None:
+        return f"{only}, and its storage does not say since when", None
+    return f"{only}; it counts as empty at {label(empty_at)} if that stays so", empty_at
 
 
 def _too_small(rule: Ready, files: tuple[StoredFile, ...]) -> str:
@@ -99,16 +131,14 @@ def _too_young(rule: Ready, changed: datetime | None, now: datetime) -> tuple[st
 
 def _too_few_rows(
     rule: Ready, files: tuple[StoredFile, ...], count_rows: Callable[[tuple[StoredFile, ...]], int]
-) -> str:
+) -> tuple[str, SampleDamaged | None]:
     if rule.min_rows is None:
-        return ""
+        return "", None
     try:
         rows = count_rows(files)
-    except SampleUnreadable as error:
-        if _marker_name(rule) is not None:
-            raise
-        return f"a file is not completely written ({error})"  # no footer yet, and no marker that says there should be
-    return f"it has {rows:,} of at least {counted(rule.min_rows, 'row')}" if rows < rule.min_rows else ""
+    except SampleDamaged as error:
+        return f"a file is not completely written ({error})", error
+    return f"it has {rows:,} of at least {counted(rule.min_rows, 'row')}" if rows < rule.min_rows else "", None
 
 
 def is_sample(name: str, glob: str) -> bool:

@@ -26,6 +26,9 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     min_bytes: Count | None = None
     #: no file of the partition was modified for this long
     stable_seconds: Annotated[float, Meta(gt=0)] | None = None
+    #: a file that cannot be read is still being written until the partition has stayed the same for this long; then it
+    #: is damaged, and refused
+    unfinished_seconds: Annotated[float, Meta(ge=0)] = 600.0
 
 
 class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -58,6 +58,10 @@ class Storage(Protocol):
         """A whole file."""
         ...
 
+    def tail(self, path: str, count: int, size_bytes: int) -> bytes:
+        """The last `count` bytes of a file that was listed with this size; fewer when it is shorter now."""
+        ...
+
     def open(self, path: str) -> IO[bytes]:
         """A file to be read piece by piece."""
         ...
@@ -118,6 +122,14 @@ class LocalStorage:
     def read(self, path: str) -> bytes:
         try:
             return Path(self.path(path)).read_bytes()
+        except OSError as error:
+            raise unreadable(path, error, {}) from error
+
+    def tail(self, path: str, count: int, size_bytes: int) -> bytes:
+        try:
+            with Path(self.path(path)).open("rb") as file:
+                file.seek(max(0, size_bytes - count))
+                return file.read(count)
         except OSError as error:
             raise unreadable(path, error, {}) from error
 
@@ -196,6 +208,14 @@ class UrlStorage:
     def read(self, path: str) -> bytes:
         try:
             return bytes(self._fs.cat_file(self._fs._strip_protocol(path)))
+        except Exception as error:
+            raise unreadable(path, error, self._options) from _shown(error, self._options)
+
+    def tail(self, path: str, count: int, size_bytes: int) -> bytes:
+        if size_bytes < count:  # no store has a range of nothing
+            return b""
+        try:
+            return bytes(self._fs.cat_file(self._fs._strip_protocol(path), start=size_bytes - count, end=size_bytes))
         except Exception as error:
             raise unreadable(path, error, self._options) from _shown(error, self._options)
 

@@ -19,6 +19,7 @@ from trainflow.operators.triggers.dag_state import DagStateTrigger
 from trainflow.operators.triggers.partition import PartitionTrigger, _listings
 from trainflow.operators.triggers.poller import SharedPoller, shared_poller
 from trainflow.operators.triggers.time import DateTimeTrigger, TimeDeltaTrigger
+from trainflow.samples.inventory import open_inventory
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -257,6 +258,30 @@ def test_partition_is_waited_for_until_its_marker_is_there(lab: Any, clock: Manu
     (folder / "_SUCCESS").touch()
     clock.advance(timedelta(seconds=1))
     assert fire(trigger) == "the partition 2013-01-01T00:00Z is ready"
+
+
+def test_a_file_that_is_still_being_written_is_waited_for_behind_its_marker(lab: Any, clock: ManualClock) -> None:
+    folder = lab.write_day(0)
+    [file] = folder.glob("*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
+    listing = open_inventory(lab.samples, lab.root, clock.now()).state(lab.samples.start).listing
+    trigger = trigger_for(lab, 0, clock, unfinished=listing, check_again_at=MOMENT + timedelta(minutes=10))
+    assert trigger.look() is None
+    file.write_bytes(whole[:-10])
+    clock.advance(timedelta(seconds=1))
+    assert trigger.look() is None
+    file.write_bytes(whole)
+    clock.advance(timedelta(seconds=1))
+    assert trigger.look() == "the partition 2013-01-01T00:00Z is ready"
+
+
+def test_the_task_looks_again_when_a_file_has_not_been_finished_for_long_enough(lab: Any, clock: ManualClock) -> None:
+    lab.write_day(0)
+    listing = open_inventory(lab.samples, lab.root, clock.now()).state(lab.samples.start).listing
+    at = MOMENT + timedelta(minutes=10)
+    assert "look again" in fire(trigger_for(lab, 0, clock, unfinished=listing, check_again_at=at))
+    assert clock.now() == at
 
 
 def test_gap_policy_that_runs_out_ends_the_wait(lab: Any, clock: ManualClock) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.errors import SampleCheckFailed, SampleGap, SampleUnreadable
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
 from trainflow.samples.readiness import PartitionState, Presence
@@ -22,7 +22,9 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 class Imagined:
-    """A table as a string: `R` ready, `w` being written, `.` missing, `!` ready and bad. Rows: 10 a partition.
+    """A table as a string: `R` ready, `e` ready and empty, `w` being written, `.` missing, `!` ready and bad, `%` ready
+    by its listing, with a file that cannot be read, `#` the same, found while its rows were counted. Rows: 10 a
+    partition.
 
     Everything was written an hour before `now`.
     """
@@ -35,8 +37,11 @@ class Imagined:
         number = (start - START) // DAY
         self.asked.append(number)
         mark = self.days[number] if number < len(self.days) else "."
-        if mark in "R!":
+        if mark in "Re!%":
             return PartitionState(start, Presence.READY, changed=NOW - HOUR)
+        if mark == "#":
+            damaged = SampleDamaged("no footer", problem="a.parquet has no footer")
+            return PartitionState(start, Presence.NOT_READY, "no footer", NOW - HOUR, damaged=damaged)
         if mark == "w":
             return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS", changed=NOW - HOUR)
         return PartitionState(start, Presence.MISSING, "nothing is there")
@@ -51,6 +56,10 @@ class Imagined:
     def content(self, start: datetime) -> SplitPartition:
         if self.days[(start - START) // DAY] == "!":
             raise SampleCheckFailed("bad", partition=start, problems=("bad",))
+        if self.days[(start - START) // DAY] == "%":
+            raise SampleDamaged("no footer", problem="a.parquet has no footer")
+        if self.days[(start - START) // DAY] == "e":
+            return partition_of(start, start + DAY, ())
         return partition_of(start, start + DAY, (SampleFile(f"{start:%F}/a.parquet", 100, 10, "f", (10,)),))
 
     def table_exists(self) -> bool:
@@ -278,6 +287,64 @@ def test_a_bad_partition_stops_the_split_that_starts_with_it() -> None:
         ask("RR!RR", 2)
 
 
+@pytest.mark.parametrize("mark", "%#")
+def test_a_file_that_cannot_be_read_is_being_written_until_nothing_has_changed_for_long_enough(mark: str) -> None:
+    written = NOW - HOUR
+    found = ask(f"RR{mark}RR", 2, now=written + timedelta(seconds=599))
+    assert isinstance(found, Waiting)
+    assert found.partition_start == START + 2 * DAY
+    assert found.check_again_at == written + timedelta(seconds=600)
+    assert found.unfinished is not None
+    assert "a.parquet has no footer" in found.reason
+    assert "refused at 2024-05-31T23:10Z" in found.reason
+    with pytest.raises(SampleDamaged) as refused:
+        ask(f"RR{mark}RR", 2, now=written + timedelta(seconds=600))
+    assert mark == "%" or refused.value.partition == START + 2 * DAY
+
+
+@pytest.mark.parametrize("age", [timedelta(0), DAY])
+def test_what_comes_before_an_unfinished_file_is_trained_on(age: timedelta) -> None:
+    assert shape(ask("RR%RR", now=NOW - HOUR + age)) == "PP"
+
+
+@pytest.mark.parametrize(
+    ("days", "limits", "expected"),
+    [
+        ("eeRR", {"partitions": 1}, "PPP"),
+        ("ReR", {"partitions": 1}, "P"),
+        ("ReeR", {}, "PPPP"),
+        ("Ree", {}, "PPP"),
+        ("eRR", {"rows": 10}, "PP"),
+        (".e.R", {"partitions": 1, "gaps": SKIP}, "-P-P"),
+    ],
+)
+def test_an_empty_partition_is_in_the_split_of_what_comes_after_it(
+    days: str, limits: dict[str, object], expected: str
+) -> None:
+    assert shape(ask(days, **limits)) == expected
+
+
+def test_after_an_empty_partition_the_next_one_is_waited_for() -> None:
+    found = ask("Re", 1)
+    assert isinstance(found, CaughtUp)
+    assert (found.wait_for, found.watermark) == (START + 2 * DAY, START + DAY)
+    writing = ask("Rew", 1)
+    assert isinstance(writing, Waiting)
+    assert writing.partition_start == START + 2 * DAY
+    finished = ask("Re", 1, end=2)
+    assert isinstance(finished, CaughtUp)
+    assert finished.finished
+
+
+def test_an_empty_partition_before_a_bound_is_stepped_over_with_the_holes() -> None:
+    found = ask(".e.R", bounds=(3,), gaps=SKIP)
+    assert isinstance(found, CaughtUp)
+    assert [(hole.start, hole.end) for hole in found.holes] == [
+        (START + n * DAY, START + (n + 1) * DAY) for n in range(3)
+    ]
+    assert "empty" in found.holes[1].reason
+
+
 def test_time_before_the_table_is_a_hole_so_that_splits_tile() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     found = decide(samples, START - timedelta(days=3.5), SplitLimits(), Imagined("R"))
@@ -352,11 +419,43 @@ def test_neighbours_that_are_no_partitions_are_left_alone(daily, now) -> None:
     assert isinstance(found, CaughtUp)
 
 
-def test_a_damaged_file_is_named(daily, now) -> None:
+PARTIAL = {
+    "nothing yet": lambda whole: b"",
+    "a magic": lambda whole: whole[:4],
+    "no footer": lambda whole: whole[: len(whole) // 2],
+    "half a footer": lambda whole: whole[:-20],
+    "no magic at the end": lambda whole: whole[:-1],
+    "a footer longer than the file": lambda whole: whole[-100:],
+    "room that was reserved": lambda whole: whole[:-100] + bytes(100),
+}
+
+
+@pytest.mark.parametrize("partial", PARTIAL.values(), ids=PARTIAL.keys())
+def test_every_way_a_partial_file_shows_is_waited_for_and_then_refused(daily, partial) -> None:
     daily.write(0)
-    (daily.folder(0) / "b.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(SampleUnreadable, match=r"data/date=2024-01-01/b\.parquet cannot be read as Parquet"):
-        next_split(daily.samples, None, None, now, daily.root)
+    file = daily.folder(0) / "a.parquet"
+    file.write_bytes(partial(file.read_bytes()))
+    written = datetime.now(UTC)
+    found = next_split(daily.samples, None, None, written + timedelta(seconds=590), daily.root)
+    assert isinstance(found, Waiting)
+    assert "data/date=2024-01-01/a.parquet cannot be read as Parquet" in found.reason
+    with pytest.raises(SampleDamaged, match=r"a\.parquet cannot be read as Parquet") as refused:
+        next_split(daily.samples, None, None, written + timedelta(seconds=601), daily.root)
+    assert refused.value.partition == START
+
+
+def test_a_partition_with_its_marker_alone_has_no_rows(daily) -> None:
+    daily.write(0, 2)
+    daily.folder(1).mkdir()
+    (daily.folder(1) / "_SUCCESS").touch()
+    written = datetime.now(UTC)
+    found = next_split(daily.samples, START + DAY, None, written, daily.root)
+    assert isinstance(found, Waiting)
+    assert "counts as empty at" in found.reason
+    found = next_split(daily.samples, None, None, written + timedelta(seconds=601), daily.root)
+    assert shape(found) == "PPP"
+    assert isinstance(found, SplitFound)
+    assert (found.split.partitions[1].rows, found.split.partitions[1].files, found.split.rows) == (0, (), 20)
 
 
 def test_checks_name_file_column_expected_and_found(daily, now) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trainflow.errors import SampleUnreadable
+from trainflow.errors import SampleDamaged
 from trainflow.samples.readiness import Presence, is_sample, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.storage import StoredFile
@@ -32,7 +32,13 @@ def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parqu
     [
         (Ready(), (), Presence.MISSING, "nothing is there"),
         (Ready(), (DATA,), Presence.NOT_READY, "it has no _SUCCESS"),
-        (Ready(), (MARKER,), Presence.NOT_READY, "it has no file that matches *.parquet, only _SUCCESS"),
+        # no rows, once that has stayed so: a writer of nothing writes no file, a copy may bring the marker first
+        (Ready(), (MARKER,), Presence.READY, ""),
+        (Ready(unfinished_seconds=3601), (MARKER,), Presence.NOT_READY, "*.parquet, only _SUCCESS; it counts as empty"),
+        (Ready(marker="_SUCCESS", min_files=1), (MARKER,), Presence.NOT_READY, "0 of at least 1 file"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER,), Presence.NOT_READY, "10 of at least 11 rows"),
+        (Ready(), (MARKER, stored("._SUCCESS.crc")), Presence.READY, ""),
+        (Ready(), (MARKER, stored("a.orc")), Presence.NOT_READY, "no file that matches *.parquet, but a.orc"),
         (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Presence.NOT_READY, "no file that matches"),
         (Ready(), (DATA, MARKER), Presence.READY, ""),
         (Ready(marker="*.done"), (DATA, MARKER), Presence.NOT_READY, "it has no *.done"),
@@ -83,22 +89,23 @@ def test_it_became_ready_with_its_last_write() -> None:
 
 
 def _no_footer(files: tuple[StoredFile, ...]) -> int:
-    raise SampleUnreadable(f"{files[0].name} cannot be read as Parquet")
+    problem = f"{files[0].name} cannot be read as Parquet"
+    raise SampleDamaged(problem, problem=problem)
 
 
-def test_without_a_marker_a_file_without_a_footer_is_being_written() -> None:
-    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(min_rows=1))
-    found = judge(samples, START, [DATA], NOW, _no_footer)
+@pytest.mark.parametrize("marker", [None, "_SUCCESS"])
+def test_a_file_without_a_footer_is_being_written_whatever_the_marker_says(marker: str | None) -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker=marker, min_rows=1))
+    found = judge(samples, START, [DATA, MARKER], NOW, _no_footer)
     assert found.presence is Presence.NOT_READY
     assert "a.parquet" in found.reason
+    assert found.damaged is not None
 
 
-def test_with_a_marker_it_is_damaged() -> None:
-    samples = Samples(
-        path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS", min_rows=1)
-    )
-    with pytest.raises(SampleUnreadable):
-        judge(samples, START, [DATA, MARKER], NOW, _no_footer)
+def test_storage_without_times_cannot_say_that_a_partition_stays_empty() -> None:
+    found, said = state(Ready(), StoredFile("_SUCCESS", 0, None, ""))
+    assert found is Presence.NOT_READY
+    assert "does not say since when" in said
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ class PartitionTrigger(BaseTrigger):
     run out, or the table has ended. The payload says why; the task decides anew, whatever it says.
 
     `give_up_at`: fires then in any case, so that the task looks whether there still is something to wait for.
-    `check_again_at`: when time alone may end the wait, as far as the task knows. Samples that cannot be read for a
-    moment do not end a wait that may last a day; five minutes of it do.
+    `check_again_at`: when time alone may end the wait, as far as the task knows. `unfinished`: a file of the partition
+    could not be read when its listing was this; the wait is over once it is whole, or at `check_again_at`.
+    Samples that cannot be reached for a moment do not end a wait that may last a day; five minutes of it do.
 
     Arguments are kept in the database and hold no secrets: options for the storage come from the settings and the
     environment of the project at `project_root`, in the process that looks.
@@ -54,6 +55,7 @@ class PartitionTrigger(BaseTrigger):
         poke_interval: float = 1.0,
         give_up_at: datetime | str | None = None,
         check_again_at: datetime | str | None = None,
+        unfinished: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +64,7 @@ class PartitionTrigger(BaseTrigger):
         self.project_root = Path(project_root)
         self.poke_interval = poke_interval
         self.give_up_at = None if give_up_at is None else _moment(give_up_at)
+        self.unfinished = unfinished
         self._clock = clock or SystemClock()
         self.check_again_at = None if check_again_at is None else _moment(check_again_at)
         self._look_later_at = self._first_look_later()
@@ -75,6 +78,7 @@ class PartitionTrigger(BaseTrigger):
             "poke_interval": self.poke_interval,
             "give_up_at": self.give_up_at.isoformat() if self.give_up_at else None,
             "check_again_at": self.check_again_at.isoformat() if self.check_again_at else None,
+            "unfinished": self.unfinished,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -98,12 +102,15 @@ class PartitionTrigger(BaseTrigger):
         now = self._clock.now()
         if self.give_up_at is not None and now >= self.give_up_at:
             return "time to look at everything again"
+        if self.unfinished is not None and self.check_again_at is not None and now >= self.check_again_at:
+            return "time to look again whether the files can be read"
         look_later = now >= self._look_later_at
         try:
             samples = with_options(self.samples, self._settings)
             found = probe(
-                samples, self.partition_start, self.project_root, now, listings=_listings(), look_later=look_later
-            )
+                samples, self.partition_start, self.project_root, now,
+                listings=_listings(), look_later=look_later, unfinished=self.unfinished,
+            )  # fmt: skip
         except SampleUnreadable as error:
             return self._unreadable(error, now)
         self._unreadable_since = None

@@ -94,6 +94,10 @@ class SampleTable:
         """See `Storage.read`."""
         raise AssertionError(path)
 
+    def tail(self, path: str, count: int, size_bytes: int) -> bytes:
+        """See `Storage.tail`."""
+        raise AssertionError(path)
+
     def open(self, path: str) -> IO[bytes]:
         """See `Storage.open`."""
         raise AssertionError(path)
