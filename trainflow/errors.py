@@ -12,6 +12,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── DagDefinitionError          a DAG that cannot be: a cycle, a task id used twice, an edge to elsewhere
     │   ├── DagNotFound                 (LookupError)
     │   ├── DagRunNotFound              (LookupError)
+    │   ├── SamplesRefused              a sample table that can never be trained on as it is
     │   └── ProjectError                no project, or one that cannot be laid out
     ├── SampleError                     something about the samples
     │   ├── SampleUnreadable            a listing or a footer cannot be read
@@ -114,6 +115,10 @@ class DagNotFound(InputError, LookupError):
 
 class DagRunNotFound(InputError, LookupError):
     """No run has this id."""
+
+
+class SamplesRefused(InputError):
+    """A sample table that can never be trained on as it is: the next try would find the same."""
 
 
 class ProjectError(InputError):

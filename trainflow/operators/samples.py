@@ -12,11 +12,13 @@ from trainflow.authoring.context import Context
 from trainflow.checkpoints.store import redact
 from trainflow.counting import counted
 from trainflow.errors import (
+    FailException,
     InputError,
     RescheduleException,
     SampleCheckFailed,
     SampleDamaged,
     SampleGap,
+    SamplesRefused,
     SkipException,
 )
 from trainflow.identifiers import triggered_run_id
@@ -136,6 +138,8 @@ class DataCheckerOperator(ChainOperator):
         except (SampleGap, SampleCheckFailed, SampleDamaged) as error:
             tell_bad_samples(ti, error)
             raise
+        except SamplesRefused as error:
+            raise FailException(str(error)) from error
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):

@@ -17,7 +17,7 @@ reads what lies before the watermark in proportion to its number, when it change
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
 Reading order: `spec` (what a person says) · `partitions`, `pattern` (time and paths) · `readiness`, `checks` (rules) ·
-`storage`, `footers`, `wholeness`, `inventory` (what is there) · `split`, `next_split` (the decision) · `repair` (holes
-that have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches` (rows) · `handoff` (between tasks) ·
-`probe` (for triggers).
+`storage`, `footers`, `wholeness`, `table_formats`, `inventory` (what is there) · `split`, `next_split` (the decision) ·
+`repair` (holes that have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches` (rows) · `handoff`
+(between tasks) · `probe` (for triggers).
 """

@@ -21,6 +21,7 @@ from trainflow.samples.partitions import after_watermark, at_or_after, label, le
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split, SplitPartition
+from trainflow.samples.table_formats import refuse_above, refuse_at
 
 #: how many later partitions are looked at to find a ready one
 _LOOK_AHEAD = 64
@@ -90,9 +91,17 @@ def next_split(
     `bounds`, in order: the split ends at or before the first of them that its first partition fits before, so it never
     crosses one, and nothing is taken that ends after the last.
 
-    Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, InputError.
+    Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, SamplesRefused, InputError.
     """
-    return decide(samples, watermark, limits or SplitLimits(), open_inventory(samples, root, now), bounds)
+    seen = open_inventory(samples, root, now)
+    # a look at a disk costs nothing; elsewhere it is taken when the chain begins, and by each start
+    look = watermark is None or not seen.storage.remote
+    if look:
+        refuse_above(seen.storage, seen.pattern)
+    found = decide(samples, watermark, limits or SplitLimits(), seen, bounds)
+    if look and isinstance(found, SplitFound):
+        refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
+    return found
 
 
 def decide(

@@ -50,6 +50,10 @@ class Storage(Protocol):
         """The names in a folder, nothing else about them; None when there is no such folder."""
         ...
 
+    def has(self, path: str) -> bool:
+        """Whether a file or a folder is there."""
+        ...
+
     def open_parquet(self, path: str) -> Any:
         """What `pyarrow.parquet.ParquetFile` takes."""
         ...
@@ -115,6 +119,9 @@ class LocalStorage:
             return None
         except OSError as error:
             raise unreadable(folder, error, {}) from error
+
+    def has(self, path: str) -> bool:
+        return os.path.exists(self.path(path))
 
     def open_parquet(self, path: str) -> Any:
         return self.path(path)
@@ -188,6 +195,12 @@ class UrlStorage:
         if paths is None:
             return None
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != base]
+
+    def has(self, path: str) -> bool:
+        try:
+            return bool(self._fs.exists(self._base(path)))
+        except Exception as error:
+            raise unreadable(path, error, self._options) from _shown(error, self._options)
 
     def _base(self, folder: str) -> str:
         return str(self._fs._strip_protocol(folder)).rstrip("/")
@@ -280,6 +293,11 @@ def hide_secrets(text: str, options: Mapping[str, Any]) -> str:
         user = tail.split("@", 1)[0].split(":", 1)[0]
         text = f"{head}://{user}:***@{tail.split('@', 1)[1]}"
     return text
+
+
+def shown_path(path: str) -> str:
+    """A path or URL for people, without a password."""
+    return hide_secrets(path, {})
 
 
 def _strings(value: Any) -> Iterable[str]:

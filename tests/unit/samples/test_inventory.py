@@ -79,6 +79,9 @@ class Counting:
         self.parents.append(folder)
         return self.storage.names(folder)
 
+    def has(self, path: str) -> bool:
+        return False
+
     def open_parquet(self, path: str) -> object:
         return self.storage.open_parquet(path)
 

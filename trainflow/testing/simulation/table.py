@@ -81,6 +81,10 @@ class SampleTable:
         self._refuse(folder)
         return list(self._folders)
 
+    def has(self, path: str) -> bool:
+        """See `Storage.has`: there is nothing but partitions."""
+        return False
+
     def _refuse(self, folder: str) -> None:
         if self.unreadable and current() is not None:
             self.unreadable -= 1

@@ -1,0 +1,132 @@
+"""Tables that a log describes are refused, wherever their log is; what only looks alike is not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.errors import SamplesRefused
+from trainflow.samples.next_split import SplitFound, next_split
+from trainflow.samples.pattern import path_pattern
+from trainflow.samples.spec import Samples
+from trainflow.samples.storage import open_storage
+from trainflow.samples.table_formats import _above, refuse_above, refuse_at
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("log", "name"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/00000-5f1c.metadata.json", "Iceberg"),
+        ("metadata/v1.gz.metadata.json", "Iceberg"),
+        ("metadata/version-hint.text", "Iceberg"),
+        ("_versions/1.manifest", "Lance"),
+        ("snapshot/snapshot-1", "Paimon"),
+        ("_spark_metadata/0", "Spark"),
+    ],
+)
+@pytest.mark.parametrize("where", [".", "data", "data/date=2024-01-01"])
+def test_a_table_that_a_log_describes_is_refused(daily, now, log: str, name: str, where: str) -> None:
+    daily.write(0)
+    file = daily.root / where / log
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(SamplesRefused) as refused:
+        next_split(daily.samples, None, None, now, daily.root)
+    assert name in str(refused.value)
+    assert f"{where} has {log.split('/')[0]}" in str(refused.value)
+
+
+@pytest.mark.parametrize("folder", ["base_0000001", "delta_0000002_0000002_0000", "delete_delta_0000003_0000003"])
+def test_a_transactional_hive_table_is_refused(daily, now, folder: str) -> None:
+    daily.write(0)
+    (daily.folder(0) / folder).mkdir()
+    (daily.folder(0) / "a.parquet").rename(daily.folder(0) / folder / "a.parquet")
+    with pytest.raises(SamplesRefused, match=f"Hive table: .*date=2024-01-01 has {folder}"):
+        next_split(msgspec.structs.replace(daily.samples, files="**/*.parquet"), None, None, now, daily.root)
+
+
+@pytest.mark.parametrize("file", ["metadata/readme.json", "snapshot/2024", "delta_log/0.json", "base_1/x"])
+def test_what_only_looks_alike_is_trained_on(daily, now, file: str) -> None:
+    daily.write(0)
+    for place in ("data", "data/date=2024-01-01"):
+        (daily.root / place / file).parent.mkdir()
+        (daily.root / place / file).touch()
+    assert isinstance(next_split(daily.samples, None, None, now, daily.root), SplitFound)
+
+
+def test_a_log_between_the_root_and_a_partition(tmp_path: Path) -> None:
+    (tmp_path / "data/2024/_delta_log").mkdir(parents=True)
+    pattern = path_pattern("data/{start:%Y}/{start:%m-%d}/x", 86400)
+    refuse_above(open_storage("data", {}, tmp_path), pattern)
+    with pytest.raises(SamplesRefused, match="data/2024 has _delta_log"):
+        refuse_at(open_storage("data", {}, tmp_path), pattern, "data/2024/01-01/x/a.parquet")
+
+
+def test_the_root_of_a_pattern_without_one(tmp_path: Path) -> None:
+    (tmp_path / "2024-01-01/_delta_log").mkdir(parents=True)
+    pattern = path_pattern("{start:%Y-%m-%d}/", 86400)
+    with pytest.raises(SamplesRefused, match="2024-01-01 has _delta_log"):
+        refuse_at(open_storage("data", {}, tmp_path), pattern, "2024-01-01/a.parquet")
+
+
+def test_a_log_below_a_partition(daily, now) -> None:
+    daily.write(0)
+    (daily.folder(0) / "eu/_delta_log").mkdir(parents=True)
+    (daily.folder(0) / "a.parquet").rename(daily.folder(0) / "eu/a.parquet")
+    with pytest.raises(SamplesRefused, match="date=2024-01-01/eu has _delta_log"):
+        next_split(msgspec.structs.replace(daily.samples, files="**/*.parquet"), None, None, now, daily.root)
+
+
+@pytest.mark.parametrize(
+    ("root", "above"),
+    [
+        ("data/x", ["data/x", "data", "."]),
+        (".", [".", "."]),
+        ("/a/b/c/d/e", ["/a/b/c/d/e", "/a/b/c/d", "/a/b/c", "/a/b", "/a"]),
+        ("/a", ["/a", "/"]),
+        ("s3://bucket/t/x", ["s3://bucket/t/x", "s3://bucket/t", "s3://bucket"]),
+        ("s3://bucket", ["s3://bucket"]),
+    ],
+)
+def test_what_is_above(root: str, above: list[str]) -> None:
+    assert list(_above(root)) == above
+
+
+def test_on_remote_storage_it_is_asked_when_a_chain_begins(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainflow.samples.storage import LocalStorage
+
+    asked: list[str] = []
+    monkeypatch.setattr(LocalStorage, "remote", True)
+    monkeypatch.setattr(LocalStorage, "has", lambda self, path: bool(asked.append(path)))
+    daily.write(0, 1)
+    next_split(daily.samples, None, None, now, daily.root)
+    assert asked
+    asked.clear()
+    next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)
+    assert asked == []
+
+
+def test_a_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainflow.samples.storage import LocalStorage, unreadable
+
+    def denied(self: LocalStorage, path: str) -> bool:
+        raise unreadable(path, PermissionError("denied"), {})
+
+    monkeypatch.setattr(LocalStorage, "has", denied)
+    daily.write(0)
+    assert isinstance(next_split(daily.samples, None, None, now, daily.root), SplitFound)
+
+
+def test_a_table_above_a_url(now) -> None:
+    storage = open_storage("memory://lake", {}, None)
+    storage.write("memory://lake/events/_delta_log/0.json", b"{}")
+    samples = Samples(path="memory://lake/events/eu/{start:%F}/", length_seconds=86400, start=START)
+    with pytest.raises(SamplesRefused, match="memory://lake/events has _delta_log"):
+        next_split(msgspec.structs.replace(samples), None, None, now, None)
