@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainflow.samples.grid import check_table
 from trainflow.samples.handoff import split_from_xcom, split_to_xcom
 from trainflow.samples.next_split import SplitFound, Waiting, decide
-from trainflow.samples.partitions import at_or_after, containing, count_between, partitions_between
-from trainflow.samples.pattern import path_pattern
+from trainflow.samples.partitions import (
+    at_or_after,
+    containing,
+    count_between,
+    end_of,
+    is_boundary,
+    partitions_between,
+    place_of,
+    shift,
+)
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
@@ -150,44 +160,124 @@ def test_a_split_survives_the_handoff(table: list[int]) -> None:
 
 
 lengths = st.sampled_from([60, 300, 900, 3600, 5400, 43200, 86400, 7 * 86400, 14 * 86400])
+months = st.sampled_from([1, 2, 3, 6, 12, 18, 24])
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
+#: a table of calendar months begins at a day that every month has
+tables = st.builds(
+    lambda length, start: Samples(path="t/{start:%Y-%m-%dT%H%M}", length_seconds=length, start=start), lengths, moments
+) | st.builds(
+    lambda length, start: Samples(
+        path="t/{start:%Y-%m-%dT%H%M}", length_months=length, start=start.replace(day=min(start.day, 28))
+    ),
+    months,
+    moments,
+)
 
 
-@given(lengths, moments, moments)
-def test_arithmetic_agrees_with_itself(length: int, start: datetime, moment: datetime) -> None:
-    samples = Samples(path="t/{start:%Y-%m-%dT%H%M}", length_seconds=length, start=start)
-    found, step = at_or_after(samples, moment), timedelta(seconds=length)
+@given(tables, moments)
+def test_arithmetic_agrees_with_itself(samples: Samples, moment: datetime) -> None:
+    start, found = samples.start, at_or_after(samples, moment)
     assert found >= max(moment, start)
-    assert found - step < moment or found == start
-    assert (found - start) % step == timedelta(0)
+    assert shift(samples, found, -1) < moment or found == start
+    assert is_boundary(samples, found)
+    assert shift(samples, start, place_of(samples, found)) == found
     if moment >= start:
         inside = containing(samples, moment)
         assert inside is not None
-        assert inside <= moment < inside + step
-    until = found + 3 * step
-    starts = [partition.start for partition in partitions_between(samples, moment, until)]
-    assert starts == [found, found + step, found + 2 * step]
+        assert inside <= moment < end_of(samples, inside)
+    until = shift(samples, found, 3)
+    partitions = list(partitions_between(samples, moment, until))
+    assert [each.start for each in partitions] == [found, shift(samples, found, 1), shift(samples, found, 2)]
+    assert [each.end for each in partitions] == [each.start for each in partitions[1:]] + [until]
     assert count_between(samples, moment, until) == 3
+
+
+@given(tables, st.integers(-50, 50), st.integers(-50, 50))
+def test_steps_add_up_however_they_are_taken(samples: Samples, there: int, on: int) -> None:
+    """Over leap years and the ends of years: partitions tile time, and each has its place."""
+    moment = shift(samples, samples.start, there)
+    assert shift(samples, moment, on) == shift(samples, samples.start, there + on)
+    assert shift(samples, shift(samples, moment, on), -on) == moment
+    assert place_of(samples, moment) == there
+    assert place_of(samples, moment - timedelta(microseconds=1)) == there - 1
+    assert end_of(samples, shift(samples, moment, -1)) == moment
 
 
 @given(
     st.sampled_from(
         [
-            ("t/{start:%Y-%m-%d}/{start:%H%M}", 60),
-            ("t/{start:%d/%m/%y}/{start:%H}", 3600),
-            ("t/{start:%Y%j}", 86400),
-            ("t/{start:%G-W%V}", 7 * 86400),
-            ("t/{start:%Y-%W}", 7 * 86400),
+            ("t/{start:%Y-%m-%d}/{start:%H%M}", 60, 0),
+            ("t/{start:%d/%m/%y}/{start:%H}", 3600, 0),
+            ("t/{start:%Y%j}", 86400, 0),
+            ("t/{start:%G-W%V}", 7 * 86400, 0),
+            ("t/{start:%Y-%W}", 7 * 86400, 0),
+            ("t/year={start:%Y}/month={start:%-m}/day={start:%-d}", 86400, 0),
+            ("t/{start:%Y-%-m}.parquet", 0, 1),
+            ("t/{start:%Y-%j}", 0, 3),
         ]
     ),
     moments,
     st.integers(1, 2000),
 )
-def test_a_folder_names_one_partition(pattern: tuple[str, int], start: datetime, distance: int) -> None:
-    path, length = pattern
+def test_a_name_means_one_partition(pattern: tuple[str, int, int], start: datetime, number: int) -> None:
+    path, seconds, months = pattern
     start = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    found = path_pattern(path, length)
-    other = start + distance * timedelta(seconds=length)
+    start = start.replace(day=1) if months else start - timedelta(days=start.weekday())
+    samples = Samples(path=path, length_seconds=seconds, length_months=months, start=start)
+    found = check_table(samples)
+    other = shift(samples, start, number)
     assert found.render(start) != found.render(other)
+    assert found.start_of(found.names(other)) == other
     if found.sortable:
-        assert found.names(start) < found.names(other)
+        keys = [
+            [segment.key(name) for segment, name in zip(found.segments, found.names(moment), strict=True)]
+            for moment in (start, other)
+        ]
+        assert keys[0] < keys[1]  # type: ignore[operator]
+
+
+ranges = st.lists(st.one_of(st.integers(1, 50), st.none(), st.just(-1)), max_size=20)
+
+
+@given(ranges, limits, months, st.integers(0, 27))
+def test_splits_of_calendar_months_tile_time(
+    table: list[int | None], limits: SplitLimits, length: int, day: int
+) -> None:
+    samples = Samples(
+        path="t/{start:%Y-%m-%d}",
+        length_months=length,
+        start=START + timedelta(days=day),
+        gaps=GapPolicy(60, "skip"),
+    )
+    splits, _ = chain(samples, limits, Calendar(samples, table))
+    cursor = samples.start
+    for split in splits:
+        tiles = sorted([*((p.start, p.end) for p in split.partitions), *((h.start, h.end) for h in split.holes)])
+        for start, end in tiles:
+            assert start == cursor
+            assert is_boundary(samples, end)
+            cursor = end
+        assert split.end == cursor
+        assert all(p.end == end_of(samples, p.start) for p in split.partitions)
+        assert split_from_xcom(split_to_xcom(split, spill_url="memory://splits")) == split
+    ready = [number for number, rows in enumerate(table) if rows is not None and rows >= 0]
+    assert [place_of(samples, p.start) for split in splits for p in split.partitions] == ready
+
+
+class Calendar(Imagined):
+    """The same with partitions of calendar months."""
+
+    def __init__(self, samples: Samples, table: list[int | None]) -> None:
+        super().__init__(table)
+        self.samples, self.now = samples, datetime(2099, 1, 1, tzinfo=UTC)
+
+    def state(self, start: datetime) -> PartitionState:
+        return replace(super().state(START + place_of(self.samples, start) * HOUR), start=start)
+
+    def later(self, start: datetime) -> Iterator[datetime]:
+        hours = super().later(START + place_of(self.samples, start) * HOUR)
+        return (shift(self.samples, self.samples.start, (hour - START) // HOUR) for hour in hours)
+
+    def content(self, start: datetime) -> SplitPartition:
+        found = super().content(START + place_of(self.samples, start) * HOUR)
+        return partition_of(start, end_of(self.samples, start), found.files)

@@ -12,9 +12,6 @@ from trainflow.errors import InputError
 from trainflow.samples.pattern import PathPattern, path_pattern
 from trainflow.samples.spec import Ready
 
-#: from the finest date that a name may hold to the coarsest
-_LENGTHS = (1, 60, 3600, 86_400, 31 * 86_400, 366 * 86_400)
-
 
 class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where the checkpoints of an existing model are. `path` is an fsspec URL, or a path relative to the project, with
@@ -43,12 +40,13 @@ class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """The path as a pattern of dates. Raises InputError."""
         if "{start" in self.path:
             raise InputError(f"adopt.path {self.path!r}: write {{watermark:%Y%m%d}} where the checkpoint's date goes")
-        problem: InputError | None = None
-        for length in _LENGTHS:
-            try:
-                return path_pattern(self.path.replace("{watermark:", "{start:"), length)
-            except InputError as error:
-                problem = error
+        try:
+            pattern = path_pattern(self.path.replace("{watermark:", "{start:"))
+            if pattern.names_a_year:
+                return pattern
+            problem = InputError(f"samples.path {self.path!r} names no year; add {{start:%Y}}")
+        except InputError as error:
+            problem = error
         said = str(problem).replace("samples.path", "adopt.path").replace("{start:", "{watermark:")
         said = said.replace("partition's start", "watermark").replace("every partition", "every checkpoint")
         raise InputError(said.replace("table/date=", "models/"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
@@ -22,7 +22,7 @@ from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, 
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError
-from trainflow.samples.partitions import label
+from trainflow.samples.partitions import end_of, is_boundary, label, length_label
 from trainflow.samples.spec import Samples
 
 #: the fingerprints that partitions have now, by their starts; None: it is not there (or not ready)
@@ -214,12 +214,13 @@ def _check_fills(work: _Audit) -> None:
 
 
 def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples) -> None:
-    length = timedelta(seconds=samples.length_seconds)
-    odd = [each for each in partitions if each.end - each.start != length or (each.start - samples.start) % length]
+    odd = [
+        each for each in partitions if not is_boundary(samples, each.start) or end_of(samples, each.start) != each.end
+    ]
     if odd:
         work.time_problems.append(
             f"{counted(len(odd), 'trained partition')} {agreeing(len(odd), 'is none', 'are none')} of these "
-            f"samples (length {length}, from "
+            f"samples (length {length_label(samples)}, from "
             f"{label(samples.start)}), the first is {odd[0]}: were the samples' start or length changed?"
         )
 

@@ -10,7 +10,7 @@ from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.tiling import without
 from trainflow.clock import ensure_utc
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.partitions import at_or_after, length_of
+from trainflow.samples.partitions import at_or_after, place_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Hole
@@ -32,12 +32,11 @@ def newest_arrived(state: ChainState, samples: Samples, root: Path | None, now: 
 
     Raises SampleUnreadable.
     """
-    length = length_of(samples)
     starts: list[datetime] = []
     for hole in reversed(open_holes(state)):
-        end, first = hole.end, at_or_after(samples, hole.start)
-        count = min((end - first) // length, PARTITIONS - len(starts))
-        starts += [end - number * length for number in range(1, count + 1)]
+        first, end = place_of(samples, at_or_after(samples, hole.start)), place_of(samples, hole.end)
+        places = range(end - 1, max(first, end - (PARTITIONS - len(starts))) - 1, -1)
+        starts += [shift(samples, samples.start, place) for place in places]
     if not starts:
         return 0
     states = open_inventory(comparable(samples), root, now).states(starts)

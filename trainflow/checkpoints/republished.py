@@ -18,7 +18,7 @@ from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.clock import ensure_utc
 from trainflow.counting import counted
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.partitions import label, length_of
+from trainflow.samples.partitions import label, origin, place_of, shift
 from trainflow.samples.spec import Samples
 
 #: so many partitions before the watermark are compared where nobody says otherwise
@@ -70,8 +70,9 @@ def republished(
 def looks_back_to(samples: Samples, watermark: datetime) -> datetime:
     """The first moment that policy looks at."""
     window = samples.republished.window_seconds
-    back = PARTITIONS * length_of(samples) if window is None else timedelta(seconds=window)
-    return ensure_utc(watermark) - back
+    if window is not None:
+        return ensure_utc(watermark) - timedelta(seconds=window)
+    return shift(samples, origin(samples), place_of(samples, watermark) - PARTITIONS)
 
 
 def comparable(samples: Samples) -> Samples:

@@ -86,11 +86,11 @@ def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
 
 
 def _open_partitions(chain: Chain) -> int:
-    from trainflow.samples.partitions import length_of
+    from trainflow.samples.partitions import distance
     from trainflow.samples.repair import merged
 
     samples = chain.existing_samples()
-    return sum(-(-(hole.end - hole.start) // length_of(samples)) for hole in merged(_holes(chain)))
+    return sum(distance(samples, hole.start, hole.end) for hole in merged(_holes(chain)))
 
 
 def _holes(chain: Chain, *, skipped: bool = True) -> list[Hole]:

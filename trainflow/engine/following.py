@@ -6,7 +6,7 @@ Read from the database alone, so that the engine's own terminal and a second one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ from trainflow.engine.views import RunLine, TaskLine, Totals, View, last_of
 from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.followed_runs import FollowedRuns
+from trainflow.samples.partitions import place_of
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState
 
@@ -144,11 +145,10 @@ class Following:
         samples = self.chain.samples if self.chain else None
         if samples is None:
             return None, None
-        length = timedelta(seconds=samples.length_seconds)
-        total = (samples.end - samples.start) // length if samples.end else None
+        total = place_of(samples, samples.end) if samples.end else None
         if not self._knows_head:
             return None, total
-        trained = (self._watermark - samples.start) // length if self._watermark else 0
+        trained = place_of(samples, self._watermark) if self._watermark else 0
         return max(0, trained), total
 
     def _eta(self, elapsed: float, trained: int | None, total: int | None) -> float | None:

@@ -13,7 +13,7 @@ from trainflow.checkpoints.recent import TrainedBy
 from trainflow.engine.trained import holes_of, line_of, trained_by
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
-from trainflow.samples.partitions import at_or_after, containing, label, length_of, limit, origin
+from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import SampleFile
@@ -86,7 +86,7 @@ def _natural_end(samples: Samples, trained: Mapping[datetime, TrainedBy], root: 
     last = last_existing(samples, root, now)
     ends = [origin(samples), max((each.end for each in trained.values()), default=origin(samples))]
     if last is not None:
-        ends.append(last + length_of(samples))
+        ends.append(end_of(samples, last))
     end = limit(samples)
     if end is not None:
         ends.append(min(end, now))
@@ -130,7 +130,7 @@ def inspect(samples: Samples, ledger: Ledger, start: datetime, root: Path, now: 
 
 def _inspect(samples: Samples, start: datetime, root: Path, now: datetime) -> PartitionReport:
     inventory = open_inventory(samples, root, now)
-    end = start + length_of(samples)
+    end = end_of(samples, start)
     try:
         state = inventory.state(start)
         if state.presence is not Presence.READY:
@@ -186,6 +186,6 @@ def partition_at(samples: Samples, text: str) -> datetime:
         assert inside is not None
         raise InputError(
             f"no partition starts at {label(moment)}, it is inside of {label(inside)}: "
-            f"they are {samples.length_seconds} s long from {label(origin(samples))}"
+            f"they are {length_label(samples)} long from {label(origin(samples))}"
         )
     return moment

@@ -16,7 +16,7 @@ from trainflow.engine.outlook import Outlook, outlook
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import Seen, decide
-from trainflow.samples.partitions import after_watermark, length_of
+from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.serialization.document import ChainDocument
 
@@ -50,11 +50,11 @@ def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Pa
     if first is None:
         return None
     assert first.partition is not None
-    end = first.partition + length_of(samples)
+    end = end_of(samples, first.partition)
     if isinstance(first, SampleGap):
         # neighbours that are missing are one gap
         while isinstance(more := _problem(samples, end, limits, seen, ahead), SampleGap) and more.partition == end:
-            end += length_of(samples)
+            end = end_of(samples, end)
     edge = ahead.begins or after_watermark(samples, None)
     if isinstance(first, SampleGap):
         return SampleStop(edge, first.partition, end, False, "missing")

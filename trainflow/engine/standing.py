@@ -17,7 +17,7 @@ from trainflow.errors import TrainflowError
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.lag import forecast, lag_behind
 from trainflow.samples.pace import pace_of
-from trainflow.samples.partitions import after_watermark, length_of
+from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
@@ -102,7 +102,7 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
 def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory) -> Standing:
     state = ledger.state()
     beyond = ready_beyond(samples, state.edge, inventory)
-    partitions = max(beyond.ready, round(beyond.seconds / samples.length_seconds)) if beyond.more else beyond.ready
+    partitions = max(beyond.ready, round(beyond.seconds / mean_seconds(samples))) if beyond.more else beyond.ready
     pace = pace_of(experiences(ledger, state))
     ahead = forecast(samples, partitions, pace.seconds_a_partition, inventory.now)
     return msgspec.structs.replace(
@@ -116,12 +116,12 @@ def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inve
 
 
 def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path) -> Standing:
-    state, length = ledger.state(), length_of(samples)
+    state = ledger.state()
     holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
     again = republished(ledger, state, samples, root, inventory.now)
     return msgspec.structs.replace(
         known,
-        holes=sum(-(-(hole.end - hole.start) // length) for hole in holes),
+        holes=sum(distance(samples, hole.start, hole.end) for hole in holes),
         holes_arrived=sum(1 for _ in arrived(samples, open_holes(state), inventory)),
         republished=[each.start for each in again],
     )
@@ -129,13 +129,13 @@ def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: 
 
 def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Inventory, most: int = MOST) -> Beyond:
     """What after the watermark is ready. Beyond the first `most` partitions it is estimated how far they go."""
-    first, length = after_watermark(samples, watermark), length_of(samples)
-    starts = [start for start in islice(inventory.later(first - length), most + 1) if start >= first]
+    first = after_watermark(samples, watermark)
+    starts = [start for start in islice(inventory.later(shift(samples, first, -1)), most + 1) if start >= first]
     more = len(starts) > most
     states = inventory.states(starts[:most])
     ready = [state.start for state in states if state.presence is Presence.READY]
     if more:
         seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
     else:
-        seconds = (ready[-1] + length - first).total_seconds() if ready else 0.0
+        seconds = (end_of(samples, ready[-1]) - first).total_seconds() if ready else 0.0
     return Beyond(len(ready), more, seconds)

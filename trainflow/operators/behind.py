@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trainflow.counting import agreeing, counted
 from trainflow.errors import SampleError
 from trainflow.samples.lag import Lag, forecast, lag_behind
+from trainflow.samples.partitions import mean_seconds
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -51,7 +52,7 @@ def _notice(chain: ChainKey, lag: Lag, pace: float, samples: Samples, ti: TaskIn
     sentence = (
         f"{chain} never catches up at this rate: {counted(lag.partitions, 'partition')} "
         f"{agreeing(lag.partitions, 'is', 'are')} ready beyond its head, one takes "
-        f"{pace / 3600:.1f} h and another one arrives every {samples.length_seconds / 3600:.1f} h"
+        f"{pace / 3600:.1f} h and another one arrives every {mean_seconds(samples) / 3600:.1f} h"
     )
     ti.log.warning("%s", sentence)
     return Notice(

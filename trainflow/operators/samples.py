@@ -31,6 +31,7 @@ from trainflow.operators.head import Head
 from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
 from trainflow.operators.storage import with_options, without_options
+from trainflow.samples.grid import check_table
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits
 
@@ -108,6 +109,10 @@ class DataCheckerOperator(ChainOperator):
                 f"task {self.task_id!r}: samples.path {redact(samples.path)} has credentials in it, and paths are "
                 "recorded with every checkpoint: move them to the environment (TRAINFLOW__SAMPLES__STORAGE_OPTIONS)"
             )
+        try:
+            check_table(samples)
+        except InputError as error:
+            raise InputError(f"task {self.task_id!r}: {error}") from None
         self.samples = samples
         self.limits = limits or SplitLimits()
         self.mode = mode

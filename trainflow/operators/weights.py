@@ -11,7 +11,7 @@ from trainflow.checkpoints.base import BaseChain, Choice, FromNothing, Refusal, 
 from trainflow.checkpoints.init_from import Base
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators.init_from import is_fork
-from trainflow.samples.partitions import after_watermark, length_of
+from trainflow.samples.partitions import after_watermark, end_of
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.entries import Fork
@@ -83,5 +83,5 @@ def choose_for(
 ) -> Choice:
     """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
     `edge`, which is later where something was skipped."""
-    needed = None if samples is None else after_watermark(samples, edge) + length_of(samples)
+    needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
     return choose(init, base, watermark, needed, pin)

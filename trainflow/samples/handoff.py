@@ -15,6 +15,7 @@ import msgspec
 
 from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json
+from trainflow.samples.partitions import end_of
 from trainflow.samples.split import SampleFile, Split, partition_of
 from trainflow.samples.storage import hide_secrets, open_storage
 
@@ -122,5 +123,5 @@ def _from_parquet(data: bytes, where: str) -> Split:
         files = tuple(
             SampleFile(path, size, count, mark, tuple(groups)) for _, path, size, count, mark, groups in described
         )
-        partitions.append(partition_of(start, start + header.length, files))
+        partitions.append(partition_of(start, end_of(header, start), files))
     return msgspec.structs.replace(header, partitions=tuple(partitions))

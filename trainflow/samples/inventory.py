@@ -21,16 +21,17 @@ from trainflow.samples.checks import problems
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.partitions import (
     Partition,
-    at_or_after,
+    end_of,
+    is_boundary,
     label,
-    length_of,
     limit,
     origin,
     partitions_between,
+    shift,
 )
-from trainflow.samples.pattern import PathPattern, path_pattern
+from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
-from trainflow.samples.spec import Samples
+from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split import (
     Hole,
     SampleFile,
@@ -47,6 +48,9 @@ _REQUESTS_AT_ONCE = 16
 #: how many of the last partitions are looked at to find one that is ready
 _LOOK_BACK = 64
 
+#: the numbers in a name, see `Segment.key`
+Key = tuple[int | str, ...]
+
 #: lists the files of a partition's folder; `Storage.files` unless listings are shared
 ListFolder = Callable[[str], list[StoredFile] | None]
 
@@ -60,12 +64,14 @@ class Inventory:
         self.samples = samples
         self.storage = storage
         self.now = ensure_utc(now)
-        self.pattern: PathPattern = path_pattern(samples.path, samples.length_seconds)
+        self.pattern: PathPattern = path_pattern(samples.path)
         self._list_folder = list_folder or self._files
         self._states: dict[datetime, PartitionState] = {}
         self._footers: dict[str, Footer] = {}
         self._window = 1
         self._exists: bool | None = None
+        #: of a table whose partitions are files: what is in their folders, by name
+        self._folders: dict[str, dict[str | None, StoredFile] | None] = {}
 
     def state(self, start: datetime) -> PartitionState:
         """The partition as it is. Where a listing costs a round trip, the ones after it are looked at together with it,
@@ -74,7 +80,7 @@ class Inventory:
         if found is None:
             starts = [start]
             if self.storage.remote:
-                starts = [start + number * length_of(self.samples) for number in range(self._window)]
+                starts = [shift(self.samples, start, number) for number in range(self._window)]
                 self._window = min(2 * self._window, _LARGEST_WINDOW)
             self._look([moment for moment in starts if moment not in self._states])
             found = self._states[start]
@@ -113,7 +119,7 @@ class Inventory:
             raise
 
     def _content(self, start: datetime) -> SplitPartition:
-        files, folder = self._states[start].files, self.pattern.render(start)
+        files, folder = self._states[start].files, self.pattern.folder(start)
         checks = self.samples.checks
         footers = self._read_footers(folder, files)
         if checks is not None:
@@ -124,7 +130,7 @@ class Inventory:
             if found:
                 raise _check_failed(start, folder, found)
         described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
-        return partition_of(start, start + length_of(self.samples), tuple(described))
+        return partition_of(start, end_of(self.samples, start), tuple(described))
 
     def is_ready(self, start: datetime) -> bool:
         """Whether a partition is ready: one listing, whatever comes after it."""
@@ -148,9 +154,25 @@ class Inventory:
         return None
 
     def _look(self, starts: list[datetime]) -> None:
-        listed = self._ask(lambda start: self._list_folder(self.pattern.render(start)), starts)
-        for start, stored in zip(starts, listed, strict=True):
-            self._states[start] = judge(self.samples, start, stored, self.now, partial(self._rows, start))
+        folders = list(dict.fromkeys(self.pattern.folder(start) for start in starts))
+        if self.pattern.names_a_file:
+            folders = [folder for folder in folders if folder not in self._folders]
+        found = dict(zip(folders, self._ask(self._list_folder, folders), strict=True))
+        if self.pattern.names_a_file:
+            self._folders.update({folder: _by_name(stored) for folder, stored in found.items()})
+        for start in starts:
+            samples = samples_at(self.samples, self.pattern, start)
+            if self.pattern.names_a_file:
+                stored = self._of_file(samples, self.pattern.folder(start))
+            else:
+                stored = found[self.pattern.folder(start)]
+            self._states[start] = judge(samples, start, stored, self.now, partial(self._rows, start))
+
+    def _of_file(self, samples: Samples, folder: str) -> list[StoredFile] | None:
+        """What of a folder belongs to one of the partitions that have their files in it: that file, and its marker."""
+        there, names = self._folders[folder], [samples.files, samples.ready.marker]
+        found = [there[name] for name in names if name in there] if there is not None else []
+        return found or None
 
     def _ask(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
         return list(at_once(_REQUESTS_AT_ONCE if self.storage.remote else 1, function, items))
@@ -159,7 +181,7 @@ class Inventory:
         return self.storage.files(folder, recursive=needs_folders_below(self.samples))
 
     def _rows(self, start: datetime, files: tuple[StoredFile, ...]) -> int:
-        folder = self.pattern.render(start)
+        folder = self.pattern.folder(start)
         footers = self._read_footers(folder, files)
         if len(footers) < len(files):
             raise InputError(f"ready.min_rows needs Parquet files; {folder} has others that match {self.samples.files}")
@@ -177,7 +199,9 @@ class Inventory:
 
     def _existing(self, after: datetime) -> Iterator[datetime]:
         """Starts of partitions that have a folder, from about `after`, ascending."""
-        found = self._walk((), self.pattern.names(after))
+        names = self.pattern.names(after)
+        bound = [segment.key(name) or () for segment, name in zip(self.pattern.segments, names, strict=True)]
+        found = self._walk((), bound)
         return found if self.pattern.sortable else iter(sorted(found))
 
     def _backwards(self) -> Iterator[datetime]:
@@ -186,21 +210,19 @@ class Inventory:
             return iter(sorted(self._walk((), ()), reverse=True))
         return self._walk((), (), reverse=True)
 
-    def _walk(self, above: tuple[str, ...], bound: tuple[str, ...], reverse: bool = False) -> Iterator[datetime]:
-        """Starts of partitions whose names are not before `bound`, in the order of their names."""
+    def _walk(self, above: tuple[str, ...], bound: Sequence[Key], reverse: bool = False) -> Iterator[datetime]:
+        """Starts of partitions whose names are not before `bound` (of each segment, empty: none), in their order."""
         segments = self.pattern.segments
         depth = len(above)
         folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
         listed = self.storage.names(folder)
         self._exists = self._exists or listed is not None
-        names = listed or []
+        keyed = [(key, name) for name in listed or () if (key := segments[depth].key(name)) is not None]
         if self.pattern.sortable:
-            names = sorted((name for name in names if (*above, name) >= bound[: depth + 1]), reverse=reverse)
-        for name in names:
-            if segments[depth].expression.fullmatch(name) is None:
-                continue
+            keyed = sorted((each for each in keyed if not bound or each[0] >= bound[0]), reverse=reverse)
+        for key, name in keyed:
             if depth + 1 < len(segments):
-                yield from self._walk((*above, name), bound, reverse)
+                yield from self._walk((*above, name), bound[1:] if bound and key == bound[0] else (), reverse)
             else:
                 start = self._start((*above, name))
                 if start is not None:
@@ -208,14 +230,23 @@ class Inventory:
 
     def _start(self, names: tuple[str, ...]) -> datetime | None:
         """The partition these names mean; None for names that only look alike."""
-        earliest = self.pattern.earliest(names)
-        if earliest is None:
+        start = self.pattern.start_of(names)
+        if start is None or start < origin(self.samples):
             return None
-        start = at_or_after(self.samples, earliest)
-        for candidate in (start, start + length_of(self.samples)):
-            if self.pattern.names(candidate) == names:
-                return candidate
-        return None
+        return start if is_boundary(self.samples, start) else None
+
+
+def samples_at(samples: Samples, pattern: PathPattern, start: datetime) -> Samples:
+    """The table as one of its partitions sees it: with the name of its own file, and of its marker."""
+    ready = samples.ready
+    if pattern.names_a_file and ready == Ready():
+        ready = Ready(min_files=1)
+    if ready.marker is not None and "{" in ready.marker:
+        ready = msgspec.structs.replace(ready, marker=render_marker(ready.marker, start))
+    files = pattern.render(start).rpartition("/")[2] if pattern.names_a_file else samples.files
+    if ready is samples.ready and files is samples.files:
+        return samples
+    return msgspec.structs.replace(samples, files=files, ready=ready)
 
 
 def open_inventory(
@@ -254,9 +285,8 @@ def list_partitions(
     partitions = list(partitions_between(samples, since, until))
     if not partitions:
         return []
-    length = length_of(samples)
     existing = set()
-    for start in inventory.later(partitions[0].start - length):
+    for start in inventory.later(shift(samples, partitions[0].start, -1)):
         if start >= partitions[-1].end:
             break
         existing.add(start)
@@ -284,6 +314,10 @@ def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Seque
         bytes=sum(file.size_bytes for file in state.files),
         reason=hole.reason if hole is not None and in_hole else state.reason,
     )
+
+
+def _by_name(stored: list[StoredFile] | None) -> dict[str | None, StoredFile] | None:
+    return None if stored is None else {file.name: file for file in stored}
 
 
 def _sample_file(folder: str, file: StoredFile, footer: Footer | None) -> SampleFile:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.samples.partitions import after_watermark, count_between, length_of
+from trainflow.samples.partitions import after_watermark, count_between, mean_seconds, shift
 from trainflow.samples.spec import Samples
 
 #: to be one partition behind is what following the newest looks like
@@ -36,18 +36,18 @@ def lag_behind(
 
     Raises InputError for a watermark inside a partition, and what `is_ready` raises.
     """
-    first, length = after_watermark(samples, watermark), length_of(samples)
+    first = after_watermark(samples, watermark)
     # the partition of the present is the last one that can be there
     count = count_between(samples, first, now)
     ready, missing = 0, count + 1
     step = count
     while missing - ready > 1:
-        if is_ready(first + (step - 1) * length):
+        if is_ready(shift(samples, first, step - 1)):
             ready = step
         else:
             missing = step
         step = (ready + missing) // 2
-    return Lag(ready, ready * length.total_seconds())
+    return Lag(ready, (shift(samples, first, ready) - first).total_seconds())
 
 
 def forecast(samples: Samples, lag: int, seconds_a_partition: float | None, now: datetime) -> Forecast:
@@ -59,7 +59,7 @@ def forecast(samples: Samples, lag: int, seconds_a_partition: float | None, now:
         return Forecast(False, None)
     if samples.end is not None and samples.end <= now:
         return Forecast(False, lag * seconds_a_partition)
-    busy = seconds_a_partition / samples.length_seconds
+    busy = seconds_a_partition / mean_seconds(samples)
     if busy >= 1:
         return Forecast(lag >= _SOME_PARTITIONS, None)
     return Forecast(False, lag * seconds_a_partition / (1 - busy))

@@ -17,7 +17,7 @@ import msgspec
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.partitions import after_watermark, at_or_after, label, length_of, limit, origin
+from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split, SplitPartition
@@ -151,7 +151,7 @@ def _step(
     building: Building,
 ) -> datetime | Waiting | CaughtUp | SampleError:
     """Take or step over the partition at `cursor`: where it goes on, or why it does not."""
-    if bounds and not building.fits(cursor + length_of(samples), bounds):
+    if bounds and not building.fits(end_of(samples, cursor), bounds):
         reason = f"the base has come to {label(bounds[-1])}, and there is nothing more to train on before that"
         return CaughtUp(watermark, reason, bounded=True)
     state = seen.state(cursor)
@@ -193,8 +193,8 @@ def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, n
 
 def _with_holes(found: CaughtUp, building: Building, bounds: Sequence[datetime]) -> CaughtUp:
     """A gap may go on beyond the bound: what comes then is for later."""
-    length = length_of(building.samples)
-    last = building.start + max(0, (bounds[-1] - building.start) // length) * length
+    # what is stepped over ends where a partition does
+    last = containing(building.samples, bounds[-1]) or building.start
     empty = [Hole(each.start, each.end, "empty: it has its marker and no file") for each in building.taken]
     stepped_over = sorted((*building.holes, *empty, *building.pending), key=lambda hole: hole.start)
     holes = [Hole(each.start, min(each.end, last), each.reason) for each in stepped_over if each.start < last]
@@ -204,7 +204,7 @@ def _with_holes(found: CaughtUp, building: Building, bounds: Sequence[datetime])
 def _limit_with_lag(samples: Samples) -> datetime | None:
     """The end of what can ever be taken: the last ones of a table have no later ones that they could wait for."""
     end = limit(samples)
-    return None if end is None else end - samples.lag * length_of(samples)
+    return end if end is None or not samples.lag else shift(samples, at_or_after(samples, end), -samples.lag)
 
 
 def _too_early(samples: Samples, start: datetime, watermark: datetime | None, seen: Seen) -> Waiting | CaughtUp | None:
@@ -212,8 +212,8 @@ def _too_early(samples: Samples, start: datetime, watermark: datetime | None, se
     as well: a gap there is no reason to wait for ever."""
     if not samples.lag:
         return None
-    due = start + samples.lag * length_of(samples)
-    first, ready = _later(due - length_of(samples), seen)
+    due = shift(samples, start, samples.lag)
+    first, ready = _later(shift(samples, due, -1), seen)
     if ready is not None:
         return None
     reason = f"the partition {label(start)} counts when {label(due)} is ready too (lag {samples.lag})"
@@ -229,13 +229,19 @@ def _caught_up_to(samples: Samples, first: datetime, seen: Seen, bounds: Sequenc
     newest = seen.newest()
     if newest is None:
         return first
-    newest -= samples.lag * length_of(samples)
+    newest = shift(samples, newest, -samples.lag)
     if bounds:
-        newest = min(newest, bounds[-1] - length_of(samples))
+        newest = min(newest, _last_before(samples, bounds[-1]))
     if newest <= first:
         return first
-    bound = newest + length_of(samples) - timedelta(seconds=samples.catch_up_seconds)
+    bound = end_of(samples, newest) - timedelta(seconds=samples.catch_up_seconds)
     return min(newest, max(first, at_or_after(samples, bound)))
+
+
+def _last_before(samples: Samples, bound: datetime) -> datetime:
+    """Start of the last partition that ends at or before `bound`."""
+    inside = shift(samples, at_or_after(samples, bound), -1)
+    return inside if end_of(samples, inside) <= bound else shift(samples, inside, -1)
 
 
 @dataclass
@@ -304,6 +310,7 @@ class Building:
             length_seconds=self.samples.length_seconds,
             partitions=tuple(self.taken),
             holes=tuple(self.holes),
+            length_months=self.samples.length_months,
         )
 
 
@@ -325,7 +332,7 @@ def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Wai
     policy = samples.gaps
     if not missing and not policy.wait_seconds:
         return Waiting(state.start, what, state.check_again_at)
-    became = ready.changed or ready.start + length_of(samples)
+    became = ready.changed or end_of(samples, ready.start)
     if not missing and state.changed is not None:
         became = max(became, state.changed)
     give_up_at = became + timedelta(seconds=policy.wait_seconds)
@@ -338,7 +345,7 @@ def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Wai
             "Have it written, allow the gap with gaps: {then: skip}, or leave this one out: 'trainflow resume --skip'",
             partition=state.start,
         )
-    end = first_later if missing and first_later is not None else state.start + length_of(samples)
+    end = first_later if missing and first_later is not None else end_of(samples, state.start)
     return Hole(state.start, end, "missing" if missing else f"not ready: {state.reason}")
 
 

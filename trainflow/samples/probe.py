@@ -90,7 +90,7 @@ def _unfinished(inventory: Inventory, state: PartitionState, listing: str) -> st
     """Why a file that could not be read still cannot be; None: look again."""
     if state.listing == listing:
         return "not completely written: nothing in it has changed"
-    name = first_unfinished(inventory.storage, inventory.pattern.render(state.start), state.files)
+    name = first_unfinished(inventory.storage, inventory.pattern.folder(state.start), state.files)
     return None if name is None else f"not completely written: {name} still is being written"
 
 
@@ -113,7 +113,7 @@ class SharedListings:
         return self._table(samples, root).files(folder, now, self._max_age, recursive)
 
     def _table(self, samples: Samples, root: Path | None) -> _SharedTable:
-        pattern = path_pattern(samples.path, samples.length_seconds)
+        pattern = path_pattern(samples.path)
         key = (pattern.root, str(root), digest(canonical_json(_plain(samples.storage_options))))
         with self._lock:
             table = self._tables.get(key)

@@ -11,7 +11,7 @@ from datetime import datetime
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
 from trainflow.samples.next_split import Building, Seen
-from trainflow.samples.partitions import length_of
+from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Hole, Split
@@ -19,10 +19,9 @@ from trainflow.samples.split import Hole, Split
 
 def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[datetime]:
     """Starts of the partitions inside `holes` that are ready now, ascending. Costs what is there, not what is not."""
-    length = length_of(samples)
     for hole in merged(holes):
-        for start in seen.later(hole.start - length):
-            if start + length > hole.end:
+        for start in seen.later(shift(samples, hole.start, -1)):
+            if end_of(samples, start) > hole.end:
                 break
             if start >= hole.start and seen.state(start).presence is Presence.READY:
                 yield start

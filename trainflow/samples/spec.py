@@ -11,15 +11,20 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from trainflow.errors import InputError
+
 Count = Annotated[int, Meta(ge=1)]
+_SHORTEST = 60
+DEFAULT_FILES = "*.parquet"
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """When a partition counts as completely written. Every condition that is given must hold; with none given, a
-    `_SUCCESS` marker is asked for."""
+    `_SUCCESS` marker is asked for, and where the path names a file that this is there."""
 
-    #: name of a marker file in the partition's folder; may be a glob
+    #: name of a marker file in the partition's folder; may be a glob, and hold the partition's start as the path does:
+    #: `events-{start:%Y%m%d}.parquet.done`
     marker: str | None = None
     min_files: Count | None = None
     min_rows: Count | None = None
@@ -72,20 +77,26 @@ class SplitLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A sample table, cut into partitions of one length.
+    """A sample table, cut into partitions of one length: of seconds, or of calendar months (one of the two is given).
 
     `path` is an fsspec URL (or a path relative to the project) of one partition's folder, with the partition's start as
-    a time pattern: `s3://bucket/table/date={start:%Y-%m-%d}/hour={start:%H}/`.
+    a time pattern: `s3://bucket/table/date={start:%Y-%m-%d}/hour={start:%H}/`. Where it ends with a suffix and without
+    a slash it is the partition's one file: `data/events-{start:%Y%m%d}.parquet`.
+
+    Raises InputError for a length that is none.
     """
 
     path: str
-    length_seconds: Annotated[int, Meta(ge=60)]
     #: the first partition; aware UTC
     start: datetime
+    #: fixed length, at least a minute; 0: the length is calendar months
+    length_seconds: int = 0
+    #: 1: a month, 3: a quarter, 12: a year; 0: the length is fixed
+    length_months: int = 0
     #: exclusive end; None: the table goes on
     end: datetime | None = None
     #: glob of the sample files in the folder
-    files: str = "*.parquet"
+    files: str = DEFAULT_FILES
     ready: Ready = msgspec.field(default_factory=Ready)
     checks: Checks | None = None
     gaps: GapPolicy = msgspec.field(default_factory=GapPolicy)
@@ -96,3 +107,10 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     #: on everything
     catch_up_seconds: Annotated[float, Meta(gt=0)] | None = None
     storage_options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.length_seconds < _SHORTEST or self.length_months) and (self.length_months < 1 or self.length_seconds):
+            raise InputError(
+                f"samples of {self.path} need one length: length_seconds (at least {_SHORTEST}) or length_months; got "
+                f"{self.length_seconds} and {self.length_months}"
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,14 +76,11 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     start: datetime
     end: datetime
+    #: 0: the partitions are `length_months` calendar months long
     length_seconds: int
     partitions: tuple[SplitPartition, ...]
     holes: tuple[Hole, ...] = ()
-
-    @property
-    def length(self) -> timedelta:
-        """The length of every partition."""
-        return timedelta(seconds=self.length_seconds)
+    length_months: int = 0
 
     @property
     def files(self) -> tuple[SampleFile, ...]:

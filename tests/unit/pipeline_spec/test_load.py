@@ -11,6 +11,7 @@ import pytest
 from trainflow.errors import PipelineFileError
 from trainflow.pipeline_spec.load import content_of, json_schema, load_spec
 from trainflow.pipeline_spec.model import PipelineSpec
+from trainflow.pipeline_spec.quantities import Length
 from trainflow.settings.project import Project, project_at
 
 MINIMAL = """\
@@ -55,7 +56,7 @@ def test_a_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
     stage = spec.stages["main"]
     assert (spec.pipeline, spec.branch, list(spec.stages), stage.mode) == ("tiny", "main", ["main"], "backfill")
     assert spec.stages["main"].samples.start == datetime(2013, 1, 1, tzinfo=UTC)
-    assert spec.stages["main"].samples.length == timedelta(days=1)
+    assert spec.stages["main"].samples.length == Length(seconds=86_400)
     assert spec.stages["main"].train.command == ["python", "train.py"]
 
 
@@ -135,6 +136,7 @@ def test_one_wrong_line(load: Load, line: str, told: str) -> None:
         ("start: 2013-01-01", "start: 2013-01-01\n  end: 2013-01-01", "'end' must be after 'start'"),
         ("length: 1d", "length: 1h", "samples.path 'data/date={start:%Y-%m-%d}/' is ambiguous"),
         ("length: 1d", "length: 30s", "samples.length: a partition is at least 1m long"),
+        ("length: 1d", "length: 1M", "samples.length: '1M' is not a length; write a fixed length"),
         ("length: 1d", "length: 1d\n  checks: {ranges: {a: [3, 1]}}", "the smallest value 3 is above the largest 1"),
         ("length: 1d", "length: 1d\n  checks: {ranges: {a: 3}}", "write [smallest, largest]"),
         ("length: 1d", "length: 1d\n  checks: {nulls: {a: 1.5}}", "less than or equal to 1"),
@@ -153,6 +155,34 @@ def test_one_wrong_section(load: Load, old: str, new: str, told: str) -> None:
     (problem,) = problems_of(load, MINIMAL.replace(old, new))
     assert told in problem
     assert problem.startswith("pipelines/tiny.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "start", "told"),
+    [
+        ("data/*/{start:%F}/", "1d", "2013-01-01", "3:9: samples.path 'data/*/{start:%F}/' has '*' in it"),
+        ("data/{start:%F}/", "1h", "2013-01-01", "4:11: samples.length: samples.path 'data/{start:%F}/' is ambiguous"),
+        ("data/{start:%F}/", "36h", "2013-01-01", "4:11: samples.length: samples.path 'data/{start:%F}/' tells days"),
+        ("data/{start:%Y-%m}/", "31d", "2013-01-01", "4:11: samples.length: samples.path 'data/{start:%Y-%m}/' tells"),
+        ("data/{start:%F}/", "1d", "2013-01-01T00:30", "5:10: samples.start 2013-01-01T00:30Z is inside of what"),
+        ("data/{start:%F}/", "1mo", "2013-01-31", "5:10: samples.start 2013-01-31T00:00Z is day 31 of a month"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_told_at_its_line(load: Load, path: str, length: str, start: str, told: str) -> None:
+    text = MINIMAL.replace("data/date={start:%Y-%m-%d}/", path).replace("1d", length).replace("2013-01-01", start)
+    (problem,) = problems_of(load, text)
+    assert problem.startswith(f"pipelines/tiny.yaml:{told}")
+
+
+def test_a_file_for_each_partition_has_no_glob_and_no_common_marker(load: Load) -> None:
+    text = MINIMAL.replace("data/date={start:%Y-%m-%d}/", "data/{start:%F}.parquet")
+    assert load(text).stages["main"].samples.path == "data/{start:%F}.parquet"
+    for more, told in (
+        ("files: part-*.parquet", "has nothing to choose"),
+        ("ready: {marker: DONE}", "for all partitions"),
+    ):
+        (problem,) = problems_of(load, text.replace("  length", f"  {more}\n  length"))
+        assert told in problem
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
@@ -202,7 +232,7 @@ def test_an_override_with_nothing_is_null(load: Load) -> None:
         ({"samples.start": "["}, "--set samples.start=[: not valid YAML"),
         ({"a..b": "1"}, "--set a..b=1: name the key with dots"),
         ({"pipeline.x": "1"}, "--set pipeline.x=1: 'pipeline' is 'tiny' (text) and has no keys"),
-        ({"samples.length": ""}, "--set samples.length=: samples.length: None is not a duration"),
+        ({"samples.length": ""}, "--set samples.length=: samples.length: None is not a length"),
         ({"mode": "never"}, "--set mode=never: mode: expected backfill or latest"),
     ],
 )

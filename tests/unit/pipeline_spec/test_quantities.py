@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.pipeline_spec.quantities import (
+    Length,
     format_duration,
+    format_length,
     format_moment,
     parse_duration,
+    parse_length,
     parse_moment,
     parse_size,
 )
@@ -33,6 +36,25 @@ def test_what_is_no_duration_is_refused_with_examples(written: object) -> None:
 def test_a_duration_survives_being_written(seconds: int) -> None:
     duration = timedelta(seconds=seconds)
     assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize(
+    ("written", "length", "back"),
+    [
+        ("1h", Length(3600), "1h"), ("2w", Length(1_209_600), "14d"), ("1m", Length(60), "1m"),
+        ("1mo", Length(months=1), "1mo"), ("3mo", Length(months=3), "3mo"), ("1y", Length(months=12), "1y"),
+        ("12mo", Length(months=12), "1y"), ("1y6mo", Length(months=18), "18mo"),
+    ],
+)  # fmt: skip
+def test_a_length_is_fixed_or_of_the_calendar(written: str, length: Length, back: str) -> None:
+    assert parse_length(written) == length
+    assert format_length(length) == back
+
+
+@pytest.mark.parametrize("written", ["", "mo", "1mo1d", "1d1mo", "1M", "1 month", 1, None])
+def test_what_is_no_length_is_refused_with_examples(written: object) -> None:
+    with pytest.raises(ValueError, match="1mo, 3mo, 1y"):
+        parse_length(written)
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[
         ("  a: {init_from: {stage: b, at: newest}}\n  b:\n", "11:33: stages.a.init_from.at: expected same_wat"),
         ("  a: {init_from: {stag: b}}\n  b:\n", "11:19: unknown key 'stag' in section 'stages.a.init_from'; did you"),
         ("  a: {trian: {}}\n", "11:7: unknown key 'trian' in section 'stages.a'; did you mean 'train'?; allowed: desc"),
-        ("  a: {samples: {length: 1}}\n", "11:25: stages.a.samples.length: 1 is not a duration"),
+        ("  a: {samples: {length: 1}}\n", "11:25: stages.a.samples.length: 1 is not a length"),
         ("  a: 3\n", "11:6: stages.a: expected a section of keys; got 3 (a number)"),
         ("  a/b:\n", "11:7: stages.a/b: 'a/b' cannot name"),
         ("  {}\n", "11:3: stages: expected a section with a key for each stage; got {} (a section)"),
@@ -240,7 +240,7 @@ def test_what_is_wrong_with_what_all_take_is_told_once_where_it_is_written(stage
     with pytest.raises(PipelineFileError) as caught:
         stages("  a:\n  b:\n", SHARED.replace("length: 1d", "length: 1"))
     (told,) = str(caught.value).splitlines()
-    assert told.startswith("p.yaml:4:11: samples.length: 1 is not a duration")
+    assert told.startswith("p.yaml:4:11: samples.length: 1 is not a length")
 
 
 @pytest.mark.parametrize(

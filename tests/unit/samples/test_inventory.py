@@ -9,7 +9,8 @@ import pytest
 
 from trainflow.samples.inventory import last_existing, list_partitions, open_inventory
 from trainflow.samples.next_split import SplitFound, next_split
-from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.readiness import Presence
+from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.split import Hole
 from trainflow.samples.storage import Storage, StoredFile, open_storage
 
@@ -120,3 +121,105 @@ def test_data_in_hive_folders_below_a_partition(tmp_path: Path, now: datetime) -
         "t/2024-01-01/country=DE/p.parquet",
         "t/2024-01-01/country=__HIVE_DEFAULT_PARTITION__/p.parquet",
     ]
+
+
+def write(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"x": [1, 2]}), path)
+
+
+def test_a_partition_may_be_a_file(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(path="data/events-{start:%Y%m%d}.parquet", length_seconds=86400, start=START)
+    for name in ("events-20240101.parquet", "events-20240103.parquet", "events-2024.parquet", "notes.txt"):
+        write(tmp_path / "data" / name)
+    inventory = open_inventory(samples, tmp_path, now)
+    assert list(inventory.later(START)) == [START + timedelta(days=2)]
+    states = inventory.states([START + timedelta(days=number) for number in range(3)])
+    assert [state.presence for state in states] == [Presence.READY, Presence.MISSING, Presence.READY]
+    content = inventory.content(START)
+    assert [(file.path, file.rows) for file in content.files] == [("data/events-20240101.parquet", 2)]
+    assert [line.state for line in list_partitions(samples, START, START + timedelta(days=3), tmp_path, now)] == [
+        "ready", "missing", "ready",
+    ]  # fmt: skip
+
+
+def test_the_folder_of_files_is_listed_once(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(path="data/{start:%Y%m%d}.parquet", length_seconds=86400, start=START)
+    for number in range(5):
+        write(tmp_path / f"data/2024010{number + 1}.parquet")
+    listed: list[str] = []
+
+    def listing(folder: str) -> list[StoredFile] | None:
+        listed.append(folder)
+        return open_storage(samples.path, {}, tmp_path).files(folder, recursive=False)
+
+    inventory = open_inventory(samples, tmp_path, now, listing)
+    ready = [inventory.state(START + timedelta(days=number)).presence for number in range(6)]
+    assert ready == [Presence.READY] * 5 + [Presence.MISSING]
+    assert listed == ["data"]
+
+
+def test_a_file_has_a_marker_of_its_own(tmp_path: Path, now: datetime) -> None:
+    name = "events-{start:%Y%m%d}.parquet"
+    samples = Samples(path=f"data/{name}", length_seconds=86400, start=START, ready=Ready(marker=f"{name}.done"))
+    for day in ("01", "02"):
+        write(tmp_path / f"data/events-202401{day}.parquet")
+    (tmp_path / "data/events-20240102.parquet.done").touch()
+    (tmp_path / "data/events-20240103.parquet.done").touch()
+    inventory = open_inventory(samples, tmp_path, now)
+    states = inventory.states([START + timedelta(days=number) for number in range(3)])
+    assert [state.presence.value for state in states] == ["not_ready", "ready", "not_ready"]
+    assert states[0].reason == "it has no events-20240101.parquet.done"
+    assert "only events-20240103.parquet.done" in states[2].reason
+
+
+def test_a_file_may_lie_in_a_dated_folder(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(
+        path="data/{start:%Y-%m-%d}/part.parquet", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS")
+    )
+    write(tmp_path / "data/2024-01-01/part.parquet")
+    (tmp_path / "data/2024-01-01/_SUCCESS").touch()
+    write(tmp_path / "data/2024-01-02/other.parquet")
+    inventory = open_inventory(samples, tmp_path, now)
+    assert [inventory.state(START + timedelta(days=number)).presence for number in range(2)] == [
+        Presence.READY, Presence.MISSING,
+    ]  # fmt: skip
+
+
+def test_numbers_without_zeros_are_in_the_order_of_time(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(
+        path="data/year={start:%Y}/month={start:%-m}/day={start:%-d}/",
+        length_seconds=86400,
+        start=START,
+        ready=Ready(min_files=1),
+    )
+    days = [datetime(2024, month, day, tzinfo=UTC) for month in (1, 2, 10) for day in (1, 2, 9, 10, 21)]
+    for day in days:
+        write(tmp_path / f"data/year=2024/month={day.month}/day={day.day}/a.parquet")
+    write(tmp_path / "data/year=2024/month=01/day=05/a.parquet")  # written by another writer: not of this pattern
+    inventory = open_inventory(samples, tmp_path, now)
+    assert list(inventory.later(days[0])) == days[1:]
+    assert list(inventory.later(days[7])) == days[8:]
+    assert inventory.last() == days[-1]
+    assert inventory.is_ready(days[3])
+
+
+def test_months_are_listed_as_the_calendar_has_them(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(path="data/{start:%Y-%m}/", length_months=1, start=START, ready=Ready(min_files=1))
+    for name in ("2024-01", "2024-02", "2024-04"):
+        write(tmp_path / "data" / name / "a.parquet")
+    lines = list_partitions(samples, START, datetime(2024, 5, 1, tzinfo=UTC), tmp_path, now)
+    assert [(f"{line.start:%m-%d}", f"{line.end:%m-%d}", line.state) for line in lines] == [
+        ("01-01", "02-01", "ready"),
+        ("02-01", "03-01", "ready"),
+        ("03-01", "04-01", "missing"),
+        ("04-01", "05-01", "ready"),
+    ]
+
+
+def test_folders_between_the_partitions_are_none(tmp_path: Path, now: datetime) -> None:
+    samples = Samples(path="data/{start:%Y-%m-%dT%H}", length_seconds=7200, start=START, ready=Ready(min_files=1))
+    for hour in range(4):
+        write(tmp_path / f"data/2024-01-01T{hour:02}/a.parquet")
+    inventory = open_inventory(samples, tmp_path, now)
+    assert list(inventory.later(START - timedelta(hours=2))) == [START, START + timedelta(hours=2)]

@@ -6,13 +6,18 @@ import pytest
 
 from trainflow.errors import InputError
 from trainflow.samples.partitions import (
-    Partition,
     after_watermark,
     at_or_after,
     containing,
     count_between,
+    distance,
+    end_of,
+    is_boundary,
     label,
+    length_label,
+    mean_seconds,
     partitions_between,
+    shift,
 )
 from trainflow.samples.spec import Samples
 
@@ -24,8 +29,57 @@ def table(length_seconds: int = 3600, **more: object) -> Samples:
     return Samples(path="t/{start:%Y-%m-%dT%H%M}", length_seconds=length_seconds, **{"start": START, **more})  # type: ignore[arg-type]
 
 
+def monthly(months: int = 1, start: datetime = START) -> Samples:
+    return Samples(path="t/{start:%Y-%m-%d}", length_months=months, start=start)
+
+
 def test_a_partition_ends_where_the_next_one_starts() -> None:
-    assert Partition(START, 3600).end == START + HOUR
+    partitions = list(partitions_between(table(), START, START + 3 * HOUR))
+    assert [(each.start, each.end) for each in partitions] == [
+        (START + n * HOUR, START + (n + 1) * HOUR) for n in range(3)
+    ]
+
+
+def test_calendar_partitions_end_with_their_month() -> None:
+    starts = [each.start.date().isoformat() for each in partitions_between(monthly(), START, START.replace(month=6))]
+    assert starts == ["2024-01-01", "2024-02-01", "2024-03-01", "2024-04-01", "2024-05-01"]
+    february = START.replace(month=2)
+    assert end_of(monthly(), february) - february == timedelta(days=29)
+    assert end_of(monthly(), february.replace(year=2023)) == START.replace(year=2023, month=3)
+    assert end_of(monthly(3, START.replace(month=11, day=28)), START.replace(month=11, day=28)) == datetime(
+        2025, 2, 28, tzinfo=UTC
+    )
+    assert shift(monthly(12), START, -4) == START.replace(year=2020)
+
+
+def test_calendar_moments_are_found_in_their_partition() -> None:
+    samples = monthly(start=START.replace(day=15))
+    assert containing(samples, datetime(2024, 3, 14, 23, 59, tzinfo=UTC)) == datetime(2024, 2, 15, tzinfo=UTC)
+    assert containing(samples, datetime(2024, 3, 15, tzinfo=UTC)) == datetime(2024, 3, 15, tzinfo=UTC)
+    assert containing(samples, START) is None
+    assert at_or_after(samples, datetime(2024, 3, 15, 0, 1, tzinfo=UTC)) == datetime(2024, 4, 15, tzinfo=UTC)
+    assert is_boundary(samples, datetime(2023, 2, 15, tzinfo=UTC))
+    assert not is_boundary(samples, datetime(2023, 2, 15, 0, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("cut", "written"),
+    [
+        (table(3600), "1h"), (table(5400), "1h30m"), (table(7 * 86400), "7d"), (monthly(1), "1mo"), (monthly(3), "3mo"),
+        (monthly(24), "2y"), (monthly(18), "18mo"),
+    ],
+)  # fmt: skip
+def test_a_length_is_written_as_in_a_file(cut: Samples, written: str) -> None:
+    assert length_label(cut) == written
+
+
+def test_a_month_is_on_average_a_twelfth_of_a_year() -> None:
+    assert mean_seconds(monthly(12)) == pytest.approx(365.2425 * 86400)
+
+
+def test_a_stretch_counts_the_partitions_it_touches() -> None:
+    assert distance(table(), START, START + 2.5 * HOUR) == 3
+    assert distance(monthly(), START, START.replace(year=2025)) == 12
 
 
 @pytest.mark.parametrize(

@@ -1,100 +1,99 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from trainflow.errors import InputError
-from trainflow.samples.pattern import glob_expression, path_pattern
+from trainflow.samples.pattern import glob_expression, path_pattern, render_marker
 
-MINUTE, HOUR, DAY, WEEK = 60, 3600, 86400, 7 * 86400
 MOMENT = datetime(2024, 2, 29, 17, 45, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("path", "length", "folder", "root", "sortable"),
+    ("path", "folder", "root", "sortable"),
     [
-        ("t/date={start:%Y-%m-%d}/", DAY, "t/date=2024-02-29", "t", True),
-        ("s3://b/t/{start:%Y/%m/%d}/hour={start:%H}", HOUR, "s3://b/t/2024/02/29/hour=17", "s3://b/t", True),
-        (
-            "/x/y={start:%Y}/d={start:%Y-%m-%d}/h={start:%H%M}/data",
-            MINUTE,
-            "/x/y=2024/d=2024-02-29/h=1745/data",
-            "/x",
-            True,
-        ),
-        ("t/{start:%d.%m.%Y}", DAY, "t/29.02.2024", "t", False),
-        ("{start:%F}", DAY, "2024-02-29", ".", True),
-        ("/{start:%F}", DAY, "/2024-02-29", "/", True),
-        ("t/{start:%G-W%V}", WEEK, "t/2024-W09", "t", True),
-        ("t/100%/{start:%Y%j}", DAY, "t/100%/2024060", "t/100%", True),
-        ("t/{start:%Y%m%d-%I%p}", HOUR, "t/20240229-05PM", "t", False),
-        ("t/{start:%Y}", 400 * DAY, "t/2024", "t", True),
-        ("t/{{x}}/{start:%F}", DAY, "t/{x}/2024-02-29", "t/{x}", True),
+        ("t/date={start:%Y-%m-%d}/", "t/date=2024-02-29", "t", True),
+        ("s3://b/t/{start:%Y/%m/%d}/hour={start:%H}", "s3://b/t/2024/02/29/hour=17", "s3://b/t", True),
+        ("/x/y={start:%Y}/d={start:%Y-%m-%d}/h={start:%H%M}/data", "/x/y=2024/d=2024-02-29/h=1745/data", "/x", True),
+        ("t/{start:%d.%m.%Y}", "t/29.02.2024", "t", False),
+        ("{start:%F}", "2024-02-29", ".", True),
+        ("/{start:%F}", "/2024-02-29", "/", True),
+        ("t/{start:%G-W%V}", "t/2024-W09", "t", True),
+        ("t/100%/{start:%Y%j}", "t/100%/2024060", "t/100%", True),
+        ("t/{start:%Y%m%d-%I%p}", "t/20240229-05PM", "t", False),
+        ("t/{start:%Y}", "t/2024", "t", True),
+        ("t/{{x}}/{start:%F}", "t/{x}/2024-02-29", "t/{x}", True),
+        ("t/year={start:%Y}/month={start:%-m}/day={start:%-d}/", "t/year=2024/month=2/day=29", "t", True),
+        ("t/%-m/{start:%Y%%-%-m}", "t/%-m/2024%-2", "t/%-m", True),
+        ("data/events-{start:%Y%m%d}.parquet", "data/events-20240229.parquet", "data", True),
     ],
 )
-def test_a_pattern_names_folders(path: str, length: int, folder: str, root: str, sortable: bool) -> None:
-    pattern = path_pattern(path, length)
+def test_a_pattern_names_folders(path: str, folder: str, root: str, sortable: bool) -> None:
+    pattern = path_pattern(path)
     assert (pattern.render(MOMENT), pattern.root, pattern.sortable) == (folder, root, sortable)
 
 
 @pytest.mark.parametrize(
-    ("path", "length", "problem"),
+    ("path", "problem"),
     [
-        ("t/", DAY, "has no time pattern"),
-        ("t/{start:%Y-%m-%d}", HOUR, "no hour"),
-        ("t/{start:%Y-%m-%dT%H}", 30 * MINUTE, "no minute"),
-        ("t/{start:%Y-%m-%dT%H:%M}", 90, None),
-        ("t/{start:%Y-%m-%dT%H%M}", 30, "no second"),
-        ("t/{start:%Y-%m}", WEEK, "no day"),
-        ("t/{start:%m-%d}", DAY, "no year"),
-        ("t/{start:%Y-%d}", DAY, "no month"),
-        ("t/{start:%Y-W%V}", WEEK, "ISO year"),
-        ("t/{start:%G-%m-%d}", DAY, "no year"),
-        ("t/{start:%Y-%m-%d %I}", HOUR, "no hour"),
-        ("t/{start:%s}", DAY, "cannot be used here"),
-        ("t/{start}", DAY, "with a format"),
-        ("t/{end:%Y-%m-%d}", DAY, "only the partition's start"),
-        ("t/{start:%Y", DAY, "samples.path"),
+        ("t/", "has no time pattern"),
+        ("t/{start:%s}", "cannot be used here"),
+        ("t/{start:%-p}", "cannot be used here"),
+        ("t/{start}", "with a format"),
+        ("t/{end:%Y-%m-%d}", "only the partition's start"),
+        ("t/{start:%Y", "samples.path"),
+        ("t/{start:%Y%-m%-d}", "'111' could be 1 and 11"),
+        ("t/{start:%Y-%-m0%-d}", "'111' could be 1 and 11"),
+        ("t/*/{start:%Y-%m-%d}", r"has '*' in it"),
+        ("t/{start:%Y-%m-%d}/part-?.parquet", r"has '?' in it"),
+        ("t/[ab]/{start:%Y-%m-%d}", r"has '[' in it"),
     ],
 )
-def test_a_pattern_that_partitions_would_share_is_refused(path: str, length: int, problem: str | None) -> None:
-    if problem is None:
-        path_pattern(path, length)
-        return
+def test_a_path_that_is_no_pattern_is_refused(path: str, problem: str) -> None:
     with pytest.raises(InputError) as caught:
-        path_pattern(path, length)
+        path_pattern(path)
     assert problem in str(caught.value)
     assert "samples.path" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("path", "length"),
+    ("path", "names_a_file", "folder"),
     [
-        ("t/date={start:%Y-%m-%d}/hour={start:%H}", HOUR),
-        ("t/{start:%d.%m.%y %H-%M}", 15 * MINUTE),
-        ("t/{start:%G}/{start:%V}", WEEK),
-        ("t/{start:%Y-%U}", WEEK),
-        ("t/{start:%Y%j}", DAY),
-        ("t/{start:%B %d, %Y}/{start:%I %p}", HOUR),
-        ("t/{start:%Y-%m}", 31 * DAY),
+        ("data/events-{start:%Y%m%d}.parquet", True, "data"),
+        ("{start:%F}.parquet", True, "."),
+        ("data/{start:%F}/part.csv", True, "data/2024-02-29"),
+        ("data/{start:%F}.json.gz", True, "data"),
+        ("data/events-{start:%Y%m%d}.parquet/", False, "data/events-20240229.parquet"),
+        ("data/{start:%Y.%m.%d}", False, "data/2024.02.29"),
+        ("data/v1.2/{start:%F}", False, "data/v1.2/2024-02-29"),
+        ("data/{start:%F}/v1.2", False, "data/2024-02-29/v1.2"),
     ],
 )
-def test_no_two_partitions_share_a_folder_and_names_lead_back(path: str, length: int) -> None:
-    pattern = path_pattern(path, length)
-    starts = [datetime(2023, 12, 28, tzinfo=UTC) + number * timedelta(seconds=length) for number in range(200)]
-    assert len({pattern.render(start) for start in starts}) == len(starts)
-    for start in starts:
-        earliest = pattern.earliest(pattern.names(start))
-        assert earliest is not None
-        assert earliest <= start < earliest + timedelta(seconds=max(length, DAY) * 2)
+def test_a_path_names_a_file_when_it_ends_with_a_suffix(path: str, names_a_file: bool, folder: str) -> None:
+    pattern = path_pattern(path)
+    assert (pattern.names_a_file, pattern.folder(MOMENT)) == (names_a_file, folder)
+
+
+def test_numbers_without_zeros_are_read_and_sorted_as_numbers() -> None:
+    month = path_pattern("t/month={start:%-m}/{start:%Y}").segments[0]
+    assert [month.key(f"month={name}") for name in ("1", "2", "10", "01", "100", "x")] == [
+        (1,), (2,), (10,), None, None, None,
+    ]  # fmt: skip
+
+
+def test_a_marker_may_hold_the_start() -> None:
+    assert render_marker("_SUCCESS", MOMENT) == "_SUCCESS"
+    assert render_marker("events-{start:%Y%m%d}.parquet.done", MOMENT) == "events-20240229.parquet.done"
+    with pytest.raises(InputError, match=r"samples\.ready\.marker"):
+        render_marker("{name}.done", MOMENT)
 
 
 @pytest.mark.parametrize(
     "name", ["date=2024-02-30", "date=__HIVE_DEFAULT_PARTITION__", "date=2024-02-29.tmp", "_SUCCESS"]
 )
 def test_a_name_that_is_no_partition_means_nothing(name: str) -> None:
-    assert path_pattern("t/date={start:%Y-%m-%d}/", DAY).earliest((name,)) is None
+    assert path_pattern("t/date={start:%Y-%m-%d}/").earliest((name,)) is None
 
 
 @pytest.mark.parametrize(

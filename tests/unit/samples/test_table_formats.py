@@ -63,7 +63,7 @@ def test_what_only_looks_alike_is_trained_on(daily, now, file: str) -> None:
 
 def test_a_log_between_the_root_and_a_partition(tmp_path: Path) -> None:
     (tmp_path / "data/2024/_delta_log").mkdir(parents=True)
-    pattern = path_pattern("data/{start:%Y}/{start:%m-%d}/x", 86400)
+    pattern = path_pattern("data/{start:%Y}/{start:%m-%d}/x")
     refuse_above(open_storage("data", {}, tmp_path), pattern)
     with pytest.raises(SamplesRefused, match="data/2024 has _delta_log"):
         refuse_at(open_storage("data", {}, tmp_path), pattern, "data/2024/01-01/x/a.parquet")
@@ -71,7 +71,7 @@ def test_a_log_between_the_root_and_a_partition(tmp_path: Path) -> None:
 
 def test_the_root_of_a_pattern_without_one(tmp_path: Path) -> None:
     (tmp_path / "2024-01-01/_delta_log").mkdir(parents=True)
-    pattern = path_pattern("{start:%Y-%m-%d}/", 86400)
+    pattern = path_pattern("{start:%Y-%m-%d}/")
     with pytest.raises(SamplesRefused, match="2024-01-01 has _delta_log"):
         refuse_at(open_storage("data", {}, tmp_path), pattern, "2024-01-01/a.parquet")
 
