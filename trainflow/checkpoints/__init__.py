@@ -24,7 +24,8 @@ Reading order
   may follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`, `patience`),
   `entry_files`, `ledger`, `shelf`, `snapshots`;
 - committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
-  `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split), `partials` (saves inside a split);
+  `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split), `partials` (saves inside a split),
+  `spilled` (splits too large for an XCom);
 - what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
 - stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;

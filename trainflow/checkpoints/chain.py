@@ -74,6 +74,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.prefix}/partials"
 
     @property
+    def splits(self) -> str:
+        """Where splits lie that are too large to be handed over in an XCom."""
+        return f"{self.prefix}/splits"
+
+    @property
     def dependents(self) -> str:
         """Where the chains that go on from checkpoints of this one are registered."""
         return f"{self.prefix}/dependents"

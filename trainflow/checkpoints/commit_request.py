@@ -17,7 +17,8 @@ from trainflow.checkpoints.state import ChainState
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`parent_id` is the head it trained from (None: the chain was empty). `evaluation` is the parent's score on this
-    split; None when there was nothing to evaluate. `fills`: the split trains holes of the line that have arrived, the
+    split; None when there was nothing to evaluate. `evaluated`: the run has a task that evaluates, although that has
+    nothing to score before the first checkpoint. `fills`: the split trains holes of the line that have arrived, the
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
     `base`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
@@ -31,6 +32,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     by: Author
     metrics: Mapping[str, float] = {}
     evaluation: Mapping[str, float] | None = None
+    evaluated: bool = False
     params: dict[str, Any] = {}
     gates: tuple[Gate, ...] = ()
     promotes: tuple[Promote, ...] = ()

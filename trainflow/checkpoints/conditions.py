@@ -49,8 +49,12 @@ class Condition(msgspec.Struct, frozen=True):
         """Why the metrics do not meet it; None when they do."""
         value = metrics.get(self.metric)
         if value is None:
+            import difflib
+
             known = ", ".join(sorted(metrics)) or "none"
-            return f"{self.text}: there is no metric {self.metric!r} (there are: {known})"
+            close = difflib.get_close_matches(self.metric, metrics, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            return f"{self.text}: there is no metric {self.metric!r} (there are: {known}){hint}"
         if self.comparison == "finite":
             return None if math.isfinite(value) else f"{self.text}: it is {value}"
         limit = self._limit(previous)

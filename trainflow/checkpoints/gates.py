@@ -5,7 +5,8 @@
     Gate("loss is finite", otherwise="rewind 2")             go back two checkpoints and train forward again
 
 Several gates that refuse: the most severe consequence is taken (stop, then the longest rewind, then skip), and all that
-failed is told. A rewind that cannot be, or that was tried at this split before, is a stop. One that would take back
+failed is told. A gate on a metric that nothing reports says nothing about the split, so it stops, whatever it would do
+otherwise. A rewind that cannot be, or that was tried at this split before, is a stop. One that would take back
 what a person has decided, a checkpoint that was accepted or a split that was skipped, ends there.
 """
 
@@ -103,7 +104,7 @@ def judge(gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping
         return Pass()
     reasons = tuple(why for _, why in failed)
     actions = {gate.otherwise for gate, _ in failed}
-    if STOP in actions:
+    if STOP in actions or any(gate.metric not in metrics for gate, _ in failed):
         return Stop(reasons)
     steps = max((rewind_of(action) or 0 for action in actions), default=0)
     return _rewind(steps, reasons, past) if steps else SkipSplit(reasons)

@@ -1,15 +1,16 @@
 """What an attempt saved inside its split: files, and the exact position they belong to. One atomic unit.
 
     {chain}/partials/{parent}.{digest}/{attempt}-{number}/files/…
-    {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.json
+    {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.{row}.json
 
 The middle name is a pure function of what is trained, so whoever trains the same again - on another host, with another
 database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
 files and of itself; one that is torn or damaged is passed over for the one before.
 
-Attempt ids sort by time, so the last name is the newest save: a zombie may go on saving, but its successor's saves are
-what is read from then on. Two of a training are kept. Those of a training whose parent is no longer the head can never
-be committed, and the next commit clears them away.
+The save that is furthest in the split is the newest, whoever made it and whatever the clocks said: all attempts at a
+training read the same rows in the same order. So its row, which counts through all epochs, is in the manifest's name.
+Two of a training are kept, and always the last one that an attempt has made itself. Those of a training whose parent is
+no longer the head can never be committed, and the next commit clears them away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 #: how many saves of one training are kept: should the newest be damaged, there is one more
 KEPT = 2
-_MANIFEST = "manifest.json"
+_MANIFEST = re.compile(r"manifest\.(\d{20})\.json")
 _FILES = "files"
 _NO_PARENT = "start"
 
@@ -58,6 +60,19 @@ class Partial(msgspec.Struct, frozen=True):
 class _Manifest(msgspec.Struct, frozen=True):
     digest: str
     partial: Partial
+
+
+class _Complete(msgspec.Struct, frozen=True, order=True):
+    """A save that has a manifest. They sort by how far in the split they are."""
+
+    row: int
+    #: of its folder
+    name: str
+
+    @property
+    def manifest(self) -> str:
+        """The path of its manifest, from the folder of the training."""
+        return f"{self.name}/manifest.{self.row:020d}.json"
 
 
 def training_name(parent_id: str | None, *what: object) -> str:
@@ -89,6 +104,8 @@ class Partials:
         # attempt ids know milliseconds
         self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
         self._number = 0
+        #: names of saves that were found damaged: nobody goes on from them
+        self._damaged: set[str] = set()
 
     def newest(self) -> tuple[Partial, Path] | None:
         """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
@@ -100,15 +117,16 @@ class Partials:
         if self._training.rpartition("/")[2] not in names:
             return None
         complete = self._complete()
-        for name in complete:
-            if self._was_cleared(name):
-                self._delete(name)
-        for name in reversed([name for name in complete if not self._was_cleared(name)]):
+        for save in complete:
+            if self._was_cleared(save):
+                self._delete(save)
+        for save in reversed([save for save in complete if not self._was_cleared(save)]):
             try:
-                partial = self._manifest(name)
-                return partial, self._fetch(name, partial)
+                partial = self._manifest(save)
+                return partial, self._fetch(save.name, partial)
             except (FileNotFoundError, ArtifactCorrupt) as error:
-                log.warning("the save %s cannot be used (%s): the one before is tried", name, error)
+                self._damaged.add(save.name)
+                log.warning("the save %s cannot be used (%s): the one before is tried", save.name, error)
         return None
 
     def begin(self) -> Path:
@@ -130,14 +148,15 @@ class Partials:
         upload(self._store, f"{path}/{_FILES}", folder, files)
         partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now)
         passed("partial: files are in the store")
-        manifest = f"{path}/{_MANIFEST}"
+        own = _Complete(int(position["row"]), path.rpartition("/")[2])
+        manifest = f"{self._training}/{own.manifest}"
         if not self._store.created(manifest, _encode(partial)):
             raise StoreFailure(f"{self._store.uri(manifest)}: somebody else has written it", location=manifest)
         passed("partial: saved")
         self.any = True
         if not self._in_place(folder):
             shutil.rmtree(folder.parent, ignore_errors=True)
-        self._forget_older()
+        self._forget_others(own)
         return partial
 
     def abandon(self) -> None:
@@ -155,25 +174,28 @@ class Partials:
     def _in_place(self, folder: Path) -> bool:
         return self._store.local_path(f"{self._path()}/{_FILES}") == folder
 
-    def _complete(self) -> list[str]:
-        """Names of saves that have a manifest, oldest first."""
+    def _complete(self) -> list[_Complete]:
+        """The saves that have a manifest, the one that is furthest last."""
         inside = [file.path.removeprefix(f"{self._training}/").split("/") for file in self._store.files(self._training)]
         # a trainer's own files may have any name; they are one level deeper
-        names = [parts[0] for parts in inside if parts[1:] == [_MANIFEST]]
-        return sorted(name for name in names if _attempt_of(name) is not None)
+        manifests = [(parts[0], _MANIFEST.fullmatch(parts[1])) for parts in inside if len(parts) == 2]
+        return sorted(
+            _Complete(int(found[1]), name) for name, found in manifests if found and _attempt_of(name) is not None
+        )
 
-    def _was_cleared(self, name: str) -> bool:
-        made = _attempt_of(name)
-        return self._not_before is not None and made is not None and made < self._not_before
+    def _was_cleared(self, save: _Complete) -> bool:
+        made = _attempt_of(save.name)
+        own = save.name.startswith(f"{self._attempt_id}-")
+        return self._not_before is not None and made is not None and made < self._not_before and not own
 
-    def _manifest(self, name: str) -> Partial:
-        data = self._store.read(f"{self._training}/{name}/{_MANIFEST}")
+    def _manifest(self, save: _Complete) -> Partial:
+        data = self._store.read(f"{self._training}/{save.manifest}")
         try:
             manifest = msgspec.json.decode(data, type=_Manifest)
         except msgspec.MsgspecError as error:
-            raise ArtifactCorrupt(f"its manifest cannot be read: {error}", location=name) from None
-        if data != _encode(manifest.partial):
-            raise ArtifactCorrupt("its manifest is not what was written", location=name)
+            raise ArtifactCorrupt(f"its manifest cannot be read: {error}", location=save.name) from None
+        if data != _encode(manifest.partial) or manifest.partial.position["row"] != save.row:
+            raise ArtifactCorrupt("its manifest is not what was written", location=save.name)
         return manifest.partial
 
     def _fetch(self, name: str, partial: Partial) -> Path:
@@ -190,17 +212,22 @@ class Partials:
         _raise_if(differences(target, artifacts), name)
         return target
 
-    def _forget_older(self) -> None:
+    def _forget_others(self, own: _Complete) -> None:
+        """Keep the furthest saves, and `own`, which was made just now, wherever it is: those before it may be useless
+        for a reason that their names do not tell."""
         try:
-            for name in self._complete()[:-KEPT]:
-                self._delete(name)
+            complete = self._complete()
+            useful = [each for each in complete if each.name not in self._damaged and not self._was_cleared(each)]
+            for each in complete:
+                if each not in useful[-KEPT:] and each != own:
+                    self._delete(each)
         except StoreFailure as error:
             log.warning("older saves could not be cleared away, the commit will: %s", error)
 
-    def _delete(self, name: str) -> None:
+    def _delete(self, save: _Complete) -> None:
         """The manifest first: half of a save is none."""
-        self._store.delete(f"{self._training}/{name}/{_MANIFEST}")
-        self._store.delete_folder(f"{self._training}/{name}")
+        self._store.delete(f"{self._training}/{save.manifest}")
+        self._store.delete_folder(f"{self._training}/{save.name}")
 
 
 def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:

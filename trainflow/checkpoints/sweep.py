@@ -3,7 +3,8 @@
 - the artifacts of attempts that died before they committed,
 - what a prune had recorded and was killed before it deleted,
 - files that a writer had begun,
-- saves inside a split that nobody will go on from.
+- saves inside a split that nobody will go on from,
+- splits that were too large for an XCom, and are trained or left behind.
 
 Each deletion stands for itself: killed anywhere, the next sweep goes on.
 """
@@ -19,8 +20,9 @@ import msgspec
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.orphans import GRACE, artifacts_of_the_dead
 from trainflow.checkpoints.partials import sweep_partials
+from trainflow.checkpoints.spilled import spent_splits
 
-Kind = Literal["orphan", "pruned", "temporary", "partial"]
+Kind = Literal["orphan", "pruned", "temporary", "partial", "split"]
 
 
 class Leftover(msgspec.Struct, frozen=True):
@@ -48,7 +50,7 @@ def sweep(
     """
     if grace < timedelta(0):
         raise ValueError("grace must not be negative")
-    found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace)]
+    found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace), *_splits(ledger, now, grace)]
     if not dry_run:
         for leftover in found:
             _delete(ledger, leftover)
@@ -70,6 +72,14 @@ def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
     ]
 
 
+def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Leftover]:
+    return [
+        Leftover("split", file.path, 1, file.size, file.modified)
+        for file in spent_splits(ledger.store, ledger.chain, ledger.state(), now, grace=grace)
+        if file.modified is not None
+    ]
+
+
 def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Leftover]:
     head = ledger.state().head
     found = sweep_partials(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
@@ -77,7 +87,7 @@ def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool)
 
 
 def _delete(ledger: Ledger, leftover: Leftover) -> None:
-    if leftover.kind == "temporary":
+    if leftover.kind in ("temporary", "split"):
         ledger.store.delete(leftover.path)
         return
     name = leftover.path.rpartition("/")[2]

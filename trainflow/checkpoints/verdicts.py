@@ -15,8 +15,8 @@ def verdict_of(request: CommitRequest, state: ChainState, line: Callable[[], Seq
     parent, evaluation = state.head, request.evaluation or {}
     current = {**request.metrics, **evaluation}
     gates = request.gates
-    if parent is None and not evaluation:
-        # the first checkpoint has nobody who could have scored its split beforehand
+    if parent is None and request.evaluated and not evaluation:
+        # nothing could score its split beforehand; which metrics that will give is not known before the second one
         gates = tuple(gate for gate in gates if gate.metric in current)
     previous = previous_of(request.metrics, evaluation, parent)
     if judge(gates, current, previous, Past()) == Pass():

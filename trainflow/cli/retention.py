@@ -24,6 +24,7 @@ _WHAT = {
     "orphan": "an attempt that never committed",
     "pruned": "a pruned checkpoint",
     "temporary": "a file that was never finished",
+    "split": "a split that was handed over in a file, and is trained",
     "partial": "saves inside a split that nobody goes on from",
 }
 

@@ -93,6 +93,8 @@ class CommitCheckpointOperator(SplitOperator):
             raise InputError(f"task {self.task_id!r}: gates is a list of conditions, not one string")
         self.trained = trained
         self.evaluated = evaluated
+        #: once rendered, a task that had nothing to score is like none
+        self._has_evaluator = evaluated is not None
         self.gates: tuple[Gate, ...] = tuple(gate_of(gate) for gate in gates)
         self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
@@ -142,6 +144,7 @@ class CommitCheckpointOperator(SplitOperator):
         ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=False)
+        self._clear_splits(ledger, ti)
         return {
             "pipeline": head.pipeline,
             "stage": head.stage,
@@ -191,6 +194,7 @@ class CommitCheckpointOperator(SplitOperator):
             by=author_of(ti),
             metrics=metrics_from_xcom(trained.get("metrics")),
             evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
+            evaluated=self._has_evaluator,
             params=trained.get("params") or {},
             gates=self.gates,
             promotes=self.promote,
@@ -241,6 +245,18 @@ class CommitCheckpointOperator(SplitOperator):
         note = f"checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}"
         aliases = f"promoted to {', '.join(promoted)}" if promoted else None
         return "; ".join(filter(None, (note, aliases, pruned)))
+
+    def _clear_splits(self, ledger: Ledger, ti: TaskInstance) -> None:
+        """Splits in files, of runs that are over. Never raises: the next commit tries again."""
+        if "uri" not in self.split:
+            return
+        from trainflow.checkpoints.orphans import GRACE
+        from trainflow.checkpoints.spilled import clear_splits
+
+        try:
+            clear_splits(ledger.store, ledger.chain, ledger.state(), ti.clock.now(), grace=GRACE)
+        except CheckpointError as error:
+            ti.log.warning("splits of earlier runs could not be deleted, the next commit tries again: %s", error)
 
     def _clear_saves(self, ledger: Ledger, parent_id: str | None, ti: TaskInstance, *, refused: bool) -> None:
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""

@@ -223,7 +223,7 @@ class DataCheckerOperator(ChainOperator):
         from trainflow.samples.handoff import split_to_xcom
 
         store = self.open_store(head, ti)
-        spill = store.uri(f"{head.chain.prefix}/splits")
+        spill = store.uri(head.chain.splits)
         xcom = split_to_xcom(split, spill_url=spill, storage_options=self.store_options(ti), root=ti.project_root)
         ti.set_note(f"repairs {sentence_about(split)}" if repair else sentence_about(split))
         beyond = head.watermark if repair and head.watermark is not None else split.end

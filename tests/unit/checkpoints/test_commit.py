@@ -160,9 +160,17 @@ def test_gates(
 def test_nobody_could_score_the_first_split_beforehand(writer: ChainWriter) -> None:
     gates = (Gate("auc >= 0.6"), Gate("loss is finite"))
 
-    assert writer.commit(gates=gates, metrics={"loss": 1.0}).sequence == 1
+    assert writer.commit(gates=gates, metrics={"loss": 1.0}, evaluated=True).sequence == 1
     with pytest.raises(ChainStopped, match="there is no metric 'auc'"):
-        writer.commit(gates=gates, metrics={"loss": 1.0})
+        writer.commit(gates=gates, metrics={"loss": 1.0}, evaluated=True)
+
+
+@pytest.mark.parametrize("action", ["stop", "skip", "rewind 1"])
+def test_commit_with_a_gate_on_a_metric_that_nothing_reports_stops(writer: ChainWriter, action: str) -> None:
+    """Also the first one, and whatever the gate would do: a typo must not pass, and must not skip every split."""
+    with pytest.raises(ChainStopped, match="did you mean 'auc'"):
+        writer.commit(gates=(Gate("acu >= 0.6", action),), metrics={"auc": 0.9})
+    assert writer.ledger.state().head is None
 
 
 def test_a_first_checkpoint_still_has_to_pass_what_it_measured(writer: ChainWriter) -> None:

@@ -73,7 +73,7 @@ def test_a_bad_condition_says_where_and_shows_good_ones(text: str, column: int) 
 def test_a_missing_metric_fails_and_the_message_names_what_there_is() -> None:
     failure = parse_condition("acu >= 0.6").failure({"loss": 1.0, "auc": 0.7}, {})
 
-    assert failure == "acu >= 0.6: there is no metric 'acu' (there are: auc, loss)"
+    assert failure == "acu >= 0.6: there is no metric 'acu' (there are: auc, loss); did you mean 'auc'?"
 
 
 @pytest.mark.parametrize(

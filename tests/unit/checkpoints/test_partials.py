@@ -106,17 +106,59 @@ def test_a_training_of_something_else_finds_nothing(attempt: Attempt) -> None:
     assert other.any
 
 
-def test_a_zombie_does_not_get_before_its_successor(store: Store, attempt: Attempt) -> None:
+def test_newest_after_a_zombie_is_the_save_that_is_furthest(store: Store, attempt: Attempt) -> None:
     zombie, successor = attempt(1), attempt(2)
     save(zombie, 10)
     save(successor, 20)
     for row in (100, 110, 120):
         save(zombie, row)
-    assert found(attempt(3)) == (20, "weights 20")
+    assert found(attempt(3)) == (120, "weights 120")
     save(successor, 30)
-    save(zombie, 130)
-    assert found(attempt(3)) == (30, "weights 30")
-    assert names(store) == [f"{attempt_id(2)}-0000000{number}" for number in (1, 2)]
+    assert found(attempt(3)) == (120, "weights 120")
+    assert names(store) == [
+        *(f"{attempt_id(1)}-0000000{number}" for number in (3, 4)),
+        f"{attempt_id(2)}-00000002",
+    ]
+
+
+def test_newest_after_the_clock_was_set_back_is_the_save_that_is_furthest(store: Store, attempt: Attempt) -> None:
+    first = attempt(5)
+    save(first, 10)
+    save(first, 20)
+    # days earlier, as its clock says
+    second = attempt(2)
+    assert found(second) == (20, "weights 20")
+    for row in (30, 40, 50):
+        save(second, row)
+        assert found(attempt(1)) == (row, f"weights {row}")
+    assert names(store) == [f"{attempt_id(2)}-0000000{number}" for number in (2, 3)]
+
+
+def test_newest_of_two_epochs_is_the_one_whose_rows_are_more(attempt: Attempt) -> None:
+    """Rows count through all epochs, and have as many digits as they like."""
+    partials = attempt(1)
+    for row in (9, 99, 100, 1_000_000):
+        save(partials, row)
+        assert found(attempt(2)) == (row, f"weights {row}")
+
+
+def test_complete_after_a_clear_with_the_clock_set_back_keeps_its_own_saves(attempt: Attempt) -> None:
+    late = attempt(2, not_before=3)
+    save(late, 10)
+    save(late, 20)
+    assert found(late) == (20, "weights 20")
+
+
+def test_complete_after_damaged_saves_that_were_further_keeps_its_own(store: Store, attempt: Attempt) -> None:
+    for row in (100, 200):
+        save(attempt(row), row)
+        overwrite(store, f"{CHAIN.partials}/{NAME}/{attempt_id(row)}-00000001/files/w", b"?")
+    again = attempt(300)
+    assert found(again) is None
+    save(again, 5)
+    assert found(attempt(301)) == (5, "weights 5")
+    save(again, 10)
+    assert found(attempt(301)) == (10, "weights 10")
 
 
 def test_what_was_not_completed_is_not_there(store: Store, attempt: Attempt) -> None:
@@ -134,16 +176,16 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(store: Store, attempt: 
     save(partials, 10)
     save(partials, 20)
     newest = f"{CHAIN.partials}/{NAME}/{attempt_id(1)}-00000002"
-    manifest = store.read(f"{newest}/manifest.json")
+    manifest = store.read(f"{newest}/manifest.{20:020d}.json")
     match damage:
         case "file":
             overwrite(store, f"{newest}/files/w", b"weights 21")
         case "manifest":
-            overwrite(store, f"{newest}/manifest.json", b"{}")
+            overwrite(store, f"{newest}/manifest.{20:020d}.json", b"{}")
         case "torn manifest":
-            overwrite(store, f"{newest}/manifest.json", manifest[: len(manifest) // 2])
+            overwrite(store, f"{newest}/manifest.{20:020d}.json", manifest[: len(manifest) // 2])
         case "position":
-            overwrite(store, f"{newest}/manifest.json", manifest.replace(b'"row":20', b'"row":21'))
+            overwrite(store, f"{newest}/manifest.{20:020d}.json", manifest.replace(b'"row":20', b'"row":21'))
         case "missing":
             store.delete(f"{newest}/files/w")
     assert found(attempt(2)) == (10, "weights 10")

@@ -18,6 +18,7 @@ from trainflow.checkpoints.orphans import attempt_time
 from trainflow.checkpoints.partials import training_name
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import StoredFile
 from trainflow.checkpoints.sweep import sweep
 from trainflow.errors import LedgerCorrupt, StoreFailure
@@ -109,7 +110,9 @@ def test_saves_that_nobody_goes_on_from_go_after_the_grace(writer: ChainWriter) 
     head = writer.ledger.checkpoint().id
     names = [training_name(parent, "x") for parent in (head, attempt_id(1))]
     for name in names:
-        path = writer.store.local_path(f"{writer.chain.partials}/{name}/{attempt_id(9)}-00000001/manifest.json")
+        path = writer.store.local_path(
+            f"{writer.chain.partials}/{name}/{attempt_id(9)}-00000001/manifest.{10:020d}.json"
+        )
         assert path is not None
         path.parent.mkdir(parents=True)
         path.write_bytes(b"12")
@@ -184,3 +187,39 @@ def test_an_attempt_id_tells_when_it_was_made() -> None:
 
     assert attempt_time(new_attempt_id(moment)) == moment
     assert [attempt_time(name) for name in ("", "latest", "I" * 26, "z" * 26)] == [None] * 4
+
+
+def spill(writer: ChainWriter, name: str, modified: datetime) -> Path:
+    path = writer.store.local_path(f"{writer.chain.splits}/{name}")
+    assert path is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"12")
+    os.utime(path, (modified.timestamp(), modified.timestamp()))
+    return path
+
+
+def test_sweep_of_splits_in_files_takes_those_handed_over_before_the_head(writer: ChainWriter) -> None:
+    committed_at = writer.ledger.checkpoint().at
+    spent, current, young = (f"split-{digit * 64}.parquet" for digit in "abc")
+    path = spill(writer, spent, committed_at - timedelta(days=1))
+    spill(writer, current, committed_at + timedelta(seconds=1))
+    spill(writer, young, NOW)
+    spill(writer, "of-somebody-else.parquet", committed_at - timedelta(days=1))
+
+    (found,) = sweep(writer.ledger, NOW, dry_run=True)
+
+    assert (found.kind, found.path, found.size) == ("split", f"{writer.chain.splits}/{spent}", 2)
+    assert path.exists()
+    assert sweep(writer.ledger, NOW) == [found]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["of-somebody-else.parquet", current, young]
+    assert sweep(writer.ledger, committed_at + timedelta(days=2)) == []
+
+
+def test_sweep_of_splits_after_a_rewind_keeps_those_handed_over_since_the_new_head(writer: ChainWriter) -> None:
+    first, second, third = writer.ledger.line()
+    kept = spill(writer, f"split-{'a' * 64}.parquet", second.at + timedelta(hours=1))
+    spill(writer, f"split-{'b' * 64}.parquet", first.at + timedelta(hours=1))
+    rewind(writer.ledger, second.id, expected_head=third.id, by=Author(), now=day(5))
+
+    assert [each.kind for each in sweep(writer.ledger, NOW)] == ["split"]
+    assert kept.exists()

@@ -53,7 +53,7 @@ class LedgerCheck:
     def has_save_of(self, attempt_id: str) -> bool:
         """Has this attempt left a training from which another one can go on?"""
         saves = [path.split("/") for path in self._store.contents if "/partials/" in path]
-        return any(parts[-1] == "manifest.json" and parts[-2].startswith(f"{attempt_id}-") for parts in saves)
+        return any(parts[-1].startswith("manifest.") and parts[-2].startswith(f"{attempt_id}-") for parts in saves)
 
     def is_committed(self, path: str) -> bool:
         """Is this file part of a checkpoint?"""
