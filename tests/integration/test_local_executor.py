@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,7 +20,7 @@ from trainflow.messages.outcome import OutcomeState
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
+from trainflow.settings.project import MARKER, Project
 from trainflow.testing.executor_contract import CODE, PIPELINE, ExecutorContract, Host, held, lay_out, workload
 from trainflow.testing.processes import wait_for
 
@@ -157,6 +158,110 @@ def test_a_file_that_kills_its_importer_harms_only_itself(host: Host, executor: 
     assert [exit.code for exit in ends] == [None, None, 3, 3]
     executor.queue_workload(workload(host, "says", 9))
     host.until(lambda: "says9" in results(host))
+
+
+POOL = """
+from concurrent.futures import ThreadPoolExecutor
+POOL = ThreadPoolExecutor(1)
+POOL.submit(len, "").result()
+"""
+#: a thread that Python knows nothing of
+NATIVE = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, ctypes.cast(libc.pause, ctypes.c_void_p), None)
+"""
+WHO = """
+from trainflow import DAG
+from trainflow.operators import PythonOperator
+
+def who():
+    import os
+    return os.getppid()
+
+with DAG("contract"):
+    PythonOperator(task_id="who", python_callable=who)
+"""
+
+
+class TestImportsThatStartThreads:
+    """Their pipeline is run without forking; what else there is goes on being forked."""
+
+    @pytest.mark.parametrize(
+        ("starts", "said"),
+        [
+            (POOL, r"module trainflow_pipeline_threads_\w+ starts 1 thread \(ThreadPoolExecutor-0_0\)"),
+            (NATIVE, r"it starts 1 thread \(.+\)"),
+        ],
+        ids=["python", "native"],
+    )
+    def test_a_file_with_threads_is_spawned_and_others_are_forked(
+        self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture, starts: str, said: str
+    ) -> None:
+        for name, text in (("threads", starts + WHO), ("calm", WHO)):
+            (host.project.root / f"pipelines/{name}.py").write_text(text)
+        names = ["threads", "calm", "threads", "calm"]
+        for number, name in enumerate(names):
+            executor.queue_workload(workload(host, "who", number, path=f"pipelines/{name}.py"))
+        host.until(lambda: len(host.exits) == 4)
+        parents = results(host)
+        spawned = [parents[f"who{number}"] == os.getpid() for number in range(4)]
+        assert spawned == [True, False, True, False]
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert re.search(said, line)
+        assert line.startswith("pipelines/threads.py: ")
+
+    def test_what_a_task_imports_on_its_first_run_is_noticed_before_the_second(
+        self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As in a chain: the module of the model is imported by the training task alone."""
+        work = "def work():\n    return POOL.submit(len, 'four').result()\n"
+        (host.project.root / "pool.py").write_text(f"{POOL}\n{work}")
+        text = WHO.replace("python_callable=who", "python_callable='pool:work'")
+        (host.project.root / "pipelines/lazy.py").write_text(text)
+        for number in range(2):
+            executor.queue_workload(workload(host, "who", number, path="pipelines/lazy.py"))
+            host.until(lambda number=number: len(host.exits) == number + 1 and caplog.records)
+        assert results(host) == {"who0": 4, "who1": 4}
+        assert "module pool starts 1 thread" in caplog.text
+
+    def test_isolation_fork_forks_all_the_same(self, host: Host) -> None:
+        executor_settings = msgspec.structs.replace(host.settings.executor, isolation="fork")
+        host.settings = msgspec.structs.replace(host.settings, executor=executor_settings)
+        (host.project.root / MARKER).write_text('[executor]\nisolation = "fork"\n')
+        (host.project.root / "pipelines/threads.py").write_text(POOL + WHO)
+        executor = host.executor = LocalExecutor()
+        executor.start(host)
+        executor.queue_workload(workload(host, "who", path="pipelines/threads.py"))
+        host.until(lambda: host.exits)
+        assert executor.warm_process is not None
+        assert results(host) == {"who0": executor.warm_process.pid}
+        executor.end(timedelta())
+
+
+def test_a_child_that_hangs_before_its_first_word_is_run_again_by_itself(
+    host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs = "import os, signal\nos.register_at_fork(after_in_child=signal.pause)\n"
+    (host.project.root / "pipelines/hangs.py").write_text(hangs + WHO)
+    attempt = workload(host, "who", path="pipelines/hangs.py")
+    executor.queue_workload(attempt)
+    host.until(lambda: executor._held[attempt.key].pid)
+    executor._no_word(attempt.key)
+    host.until(lambda: host.exits)
+    assert host.exits == [(attempt.key, ProcessExit(code=0))]
+    assert results(host) == {"who0": os.getpid()}
+    assert "hangs since it was forked" in caplog.text
+
+
+def test_an_attempt_that_has_claimed_itself_is_not_taken_for_hanging(host: Host, executor: LocalExecutor) -> None:
+    attempt = workload(host, "waits")
+    executor.queue_workload(attempt)
+    host.until(lambda: host.api.claims and executor._held[attempt.key].pid)
+    executor._no_word(attempt.key)
+    (host.project.root / "go").touch()
+    host.until(lambda: host.exits)
+    assert host.exits == [(attempt.key, ProcessExit(code=0))]
 
 
 class TestAfterAnotherEngine:

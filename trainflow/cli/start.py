@@ -135,7 +135,7 @@ def _as_engine(
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
         prestarted = ahead = None
-        if settings.executor.isolation == "fork":
+        if settings.executor.isolation != "spawn":
             prestarted = spawn(project.root)
             stack.callback(prestarted.discard)
             ahead = read_ahead(prestarted, project, path, overrides)

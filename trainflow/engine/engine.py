@@ -114,6 +114,10 @@ class Engine:
         """Answers attempts."""
         return self.service
 
+    def has_begun(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_begun`."""
+        return self.service.has_begun(key)
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self.service.exited(key, exit)

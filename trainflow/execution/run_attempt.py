@@ -6,12 +6,13 @@ The workload comes in an environment variable, so that nothing has to be mounted
 from __future__ import annotations
 
 import os
-import sys
+import traceback
 from pathlib import Path
 
 import msgspec
 
 from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.ending import BROKEN, end_process
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.logs import configure_logging
@@ -31,4 +32,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = BROKEN
+    try:
+        code = main()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        end_process(code)

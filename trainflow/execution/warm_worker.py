@@ -3,6 +3,9 @@
 Our own rather than the standard library's forkserver: that one unpickles what it is sent, imports nothing of the
 project by itself, and has no way to say that what it imported has changed on disk. One thread, one loop; a child never
 returns into it.
+
+What it imports may start threads. Then it forks no more and says so (`threads`); the attempts of the file whose imports
+did it are run in interpreters of their own, those of all others are forked from a worker that has not imported it.
 """
 
 from __future__ import annotations
@@ -24,21 +27,21 @@ import msgspec
 
 from trainflow.chaos import enter, passed
 from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.ending import BROKEN, end_process
 from trainflow.execution.parse import parse
 from trainflow.execution.spare import KEEP_SECONDS, Spare, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
+from trainflow.execution.threads import ThreadWatch
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Reading, Stale, ToWorker
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Reading, Stale, Threaded, ToWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
-#: exit code of a child that broke outside of the task's own code
-_BROKEN = 70
 #: exit code of a child that read a file and has said what is wrong with it
 _NO_DAG = 1
 
@@ -65,6 +68,9 @@ class WarmWorker:
         self._warmed_up: set[tuple[str, str, str]] = set()
         self._spare: Spare | None = None
         self._wants_spare = False
+        self._threads = ThreadWatch()
+        #: why nothing is forked any more
+        self._threaded: Threaded | None = None
         self._child_read, self._child_write = os.pipe()
         os.set_blocking(self._child_read, False)
         os.set_blocking(self._child_write, False)
@@ -76,6 +82,7 @@ class WarmWorker:
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
         self._rehearse()
         self._settle()
+        self._look_for_threads(None)
         while True:
             sources: list[socket.socket | int] = [self._control, self._child_read]
             readable, _, _ = select.select(sources, [], [], self._patience())
@@ -131,6 +138,9 @@ class WarmWorker:
             self._say(Stale(str(changed), workload.key))
             return
         self._load(workload.source)
+        if self._threaded is not None:
+            self._say(msgspec.structs.replace(self._threaded, key=workload.key))
+            return
         pid = self._give_to_spare(workload)
         if pid is None:
             pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
@@ -145,11 +155,24 @@ class WarmWorker:
 
     def _load(self, source: DagSource) -> None:
         """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
-        if not self._files.has(source):
+        if self._threaded is None and not self._files.has(source):
             self._drop_spare()
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), self._threads.importing():
                 self._files.get(source)
             self._settle()
+            self._look_for_threads(source.path)
+
+    def _look_for_threads(self, path: str | None) -> None:
+        """After something was imported, for this file (None: only what every worker imports)."""
+        if self._settings.executor.isolation != "auto" or self._threaded is not None:
+            return
+        how = self._threads.found()
+        if how is not None:
+            self._threaded = Threaded(path, how)
+            self._drop_spare()
+            self._wants_spare = False
+            self._to_warm_up.clear()
+            self._say(self._threaded)
 
     def _give_to_spare(self, workload: ExecuteTask) -> int | None:
         spare, self._spare = self._spare, None
@@ -157,6 +180,8 @@ class WarmWorker:
 
     def _fork_spare(self) -> None:
         self._wants_spare = False
+        if self._threaded is not None:
+            return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
         def child() -> int:
@@ -178,7 +203,7 @@ class WarmWorker:
         """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
         must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
         before = len(sys.modules)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._threads.importing():
             task = self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id)
             task.warm_up(self._project.root)
         if len(sys.modules) > before:
@@ -187,6 +212,7 @@ class WarmWorker:
             self._wants_spare = True
             self._files.note_imports()
             self._settle()
+        self._look_for_threads(workload.source.path)
 
     def _rehearse(self) -> None:
         """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
@@ -214,6 +240,10 @@ class WarmWorker:
             self._say(Stale(str(changed)))
             answer.close()
             return
+        if self._threaded is not None and self._threaded.path is not None:
+            # another worker reads it, one that has no threads
+            answer.close()
+            return
 
         def child() -> int:
             # whoever wanted to know may have ended meanwhile
@@ -238,7 +268,7 @@ class WarmWorker:
         return pid
 
     def _be_child(self, work: Callable[[], int]) -> NoReturn:
-        code = _BROKEN
+        code = BROKEN
         try:
             # a group of its own: it can be ended with everything it starts, and terminals do not reach it
             os.setsid()
@@ -258,13 +288,10 @@ class WarmWorker:
             atexit._clear()
             _reseed()
             code = work()
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(code)
+            end_process(code)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Whom to blame when warm workers die: a pipeline file that they were loading, or the worker itself. Pure."""
+"""What warm workers suffer from: a pipeline file that kills them or starts threads in them, or themselves. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ class Blame:
         self._idle_deaths = 0
         #: path of a pipeline file → how often the worker died while it was to launch an attempt of it
         self._deaths_at: Counter[str] = Counter()
+        #: pipeline files whose imports start threads
+        self._threaded: set[str] = set()
+        #: threads are there whatever is imported
+        self._always_threads = False
 
     def died(self, at: str | None) -> None:
         """A worker died by itself, while it was at this file (None: it had nothing to launch)."""
@@ -31,13 +35,23 @@ class Blame:
         if path is not None:
             self._deaths_at.pop(path, None)
 
+    def threads(self, path: str | None) -> bool:
+        """The imports of this file start threads (None: there are some whatever is imported). Is that news?"""
+        if path is None:
+            news, self._always_threads = not self._always_threads, True
+            return news
+        news = path not in self._threaded
+        self._threaded.add(path)
+        return news
+
     def files_changed(self) -> None:
         """Whatever was wrong with a file may be right now."""
         self._deaths_at.clear()
+        self._threaded.clear()
 
     def distrusts(self, path: str) -> bool:
         """Is this file better loaded where it harms only itself?"""
-        return self._deaths_at[path] >= DISTRUSTED_DEATHS
+        return self._always_threads or path in self._threaded or self._deaths_at[path] >= DISTRUSTED_DEATHS
 
     @property
     def hopeless(self) -> bool:

@@ -48,6 +48,10 @@ class ExecutorHost(Protocol):
         """Answers attempts of this host."""
         ...
 
+    def has_begun(self, key: AttemptKey) -> bool:
+        """Has a process claimed this attempt (or has it ended)? Asked when a process takes suspiciously long."""
+        ...
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """Report that the process of an attempt ended, or that nobody will ever see it end.
 

@@ -29,7 +29,10 @@ class Held:
         #: the signal that told it to stop, or is to as soon as it is there
         self.told: signal.Signals | None = None
         self.kill_timer: Timer | None = None
+        #: until it has said its first word
         self.launch_timer: Timer | None = None
+        #: it was killed because it did not: it is run again, in an interpreter of its own
+        self.hung = False
 
     def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
         """Be called when the process ends, where the system can do that; otherwise somebody has to look."""
@@ -43,15 +46,16 @@ class Held:
             self.watch.close()
             self.watch = None
 
-    def launched(self) -> None:
-        """It is there: nobody has to wait for that any more."""
+    def stop_waiting(self) -> None:
+        """Its first word is not waited for any more."""
         if self.launch_timer is not None:
             self.launch_timer.cancel()
+            self.launch_timer = None
 
     def let_go(self) -> None:
         """Wait for nothing of it any more."""
         self.unwatch()
-        self.launched()
+        self.stop_waiting()
         if self.kill_timer is not None:
             self.kill_timer.cancel()
 
@@ -62,7 +66,10 @@ class Held:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it and whatever it has started: each attempt leads a process group of its own."""
-        if self.pid is not None:
+        """End it and whatever it has started: each attempt leads a process group of its own, almost from the start."""
+        if self.pid is None:
+            return
+        for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+                kill(self.pid, signal.SIGKILL)
+                return

@@ -1,5 +1,9 @@
 """Run attempts on this host: children of a warm process, or a fresh interpreter each.
 
+Forked by default. An attempt is run in an interpreter of its own where `isolation` says so, where the imports of its
+pipeline start threads or have killed warm workers, and where a forked child has not said a word: it may hang in what a
+library does after a fork.
+
 A child reports to the home's socket by itself, so it outlives the engine and its warm worker: when either is killed it
 goes on, and the next engine adopts it.
 """
@@ -26,7 +30,7 @@ from trainflow.executors.spooled import apply_spooled
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import Spawned, spawn
 from trainflow.messages.exits import ProcessExit
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale
+from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
 
@@ -55,7 +59,7 @@ class LocalExecutor(Executor):
 
     def start(self, host: ExecutorHost) -> None:
         self._host = host
-        self._fork = host.settings.executor.isolation == "fork"
+        self._fork = host.settings.executor.isolation != "spawn"
         if self._fork:
             self._new_worker()
 
@@ -65,10 +69,9 @@ class LocalExecutor(Executor):
             self._launch(workload, held)
 
     def _launch(self, workload: ExecuteTask, held: Held) -> None:
-        if self._fork and not self._blame.distrusts(workload.source.path):
-            # a launch that is not confirmed means that the worker hangs in somebody's import
+        if self._fork and not held.hung and not self._blame.distrusts(workload.source.path):
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
-            held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._worker_hangs(workload.key))
+            held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
             held.worker = self._worker
             held.worker.launch(Launch(workload, self._warms_up))
         else:
@@ -174,7 +177,18 @@ class LocalExecutor(Executor):
                 self._child_ended(pid, code, number)
                 self._retire(worker)
             case Stale(changed, key):
-                self._replace(worker, key, changed)
+                log.info("%s has changed: the warm worker is replaced", changed)
+                self._blame.files_changed()
+                self._replace(worker, key)
+            case Threaded(path, how, key):
+                if self._blame.threads(path):
+                    log.warning(
+                        "%s: %s: its attempts are not forked but run in interpreters of their own "
+                        '(isolation = "spawn" under [executor] says it for all pipelines)',
+                        path or "every import",
+                        how,
+                    )
+                self._replace(worker, key)
 
     def _launched(self, worker: WarmProcess, key: AttemptKey, pid: int) -> None:
         held = self._held.get(key)
@@ -182,17 +196,15 @@ class LocalExecutor(Executor):
         self._blame.launched(workload.source.path if workload else None)
         if held is None or workload is None:
             return
-        held.launched()
         held.pid = pid
         self._tell_to_stop(key, held)
 
-    def _replace(self, worker: WarmProcess, key: AttemptKey | None, changed: str) -> None:
-        log.info("%s has changed: the warm worker is replaced", changed)
+    def _replace(self, worker: WarmProcess, key: AttemptKey | None) -> None:
+        """This worker launches nothing any more: what it was asked for is launched otherwise."""
         worker.draining = True
-        self._blame.files_changed()
         held = self._held.get(key) if key else None
         if held is not None and held.worker is worker and held.workload is not None:
-            held.launched()
+            held.stop_waiting()
             self._launch(held.workload, held)
         self._retire(worker)
 
@@ -206,12 +218,24 @@ class LocalExecutor(Executor):
         """Attempts that it was asked to launch and has not, in the order in which it was asked."""
         return [key for key, held in self._held.items() if held.worker is worker and held.pid is None]
 
-    def _worker_hangs(self, key: AttemptKey) -> None:
+    def _no_word(self, key: AttemptKey) -> None:
+        """It was to be launched long ago: either its worker hangs, in somebody's import, or its process does, in what a
+        library does after a fork."""
         held = self._held.get(key)
-        if held is None or held.worker not in self._workers or held.worker is None:
+        if held is None or held.worker is None:
             return
-        log.error("the warm worker did not launch attempt %s in time: it is replaced", key.attempt_id)
-        held.worker.kill()
+        if held.pid is None:
+            if held.worker in self._workers:
+                log.error("the warm worker did not launch attempt %s in time: it is replaced", key.attempt_id)
+                held.worker.kill()
+        elif held.told is None and not self._host.has_begun(key):
+            log.error(
+                "attempt %s (pid %d) hangs since it was forked: it is run again in an interpreter of its own",
+                key.attempt_id,
+                held.pid,
+            )
+            held.hung = True
+            held.kill()
 
     def _worker_died(self, worker: WarmProcess) -> None:
         if worker in self._workers:
@@ -317,6 +341,12 @@ class LocalExecutor(Executor):
         return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:
+        held = self._held.get(key)
+        if held is not None and held.hung and held.process is None and held.workload is not None and not self._ending:
+            held.let_go()
+            held.pid = None
+            self._launch(held.workload, held)
+            return
         self._forget(key)
         self._host.exited(key, exit)
 

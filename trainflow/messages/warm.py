@@ -43,6 +43,18 @@ class Stale(msgspec.Struct, frozen=True, tag="stale"):
     key: AttemptKey | None = None
 
 
+class Threaded(msgspec.Struct, frozen=True, tag="threaded"):
+    """What this worker has imported has started threads: it forks no attempt any more.
+
+    `path`: the pipeline file whose imports did it; None: they are there whatever is imported. `how`: one clause, for
+    people. `key`: the attempt that was to be launched; None when nothing was asked for.
+    """
+
+    path: str | None
+    how: str
+    key: AttemptKey | None = None
+
+
 class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
     """A child ended. `code` or `signal`."""
 
@@ -58,7 +70,7 @@ class Reading(msgspec.Struct, frozen=True, tag="reading"):
 
 
 ToWorker = Launch | Parse
-FromWorker = Launched | Stale | ChildEnded
+FromWorker = Launched | Stale | Threaded | ChildEnded
 #: about one file, in this order: the child says that it begins and what came out; the worker says how the child ended.
 #: A line that ends before that was lost with the worker
 FromReader = Reading | ParseResult | ChildEnded

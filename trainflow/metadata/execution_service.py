@@ -236,6 +236,11 @@ class ExecutionService:
         )
         return Done()
 
+    def has_begun(self, key: AttemptKey) -> bool:
+        """Is the attempt more than handed out: claimed by a process, ended, or replaced by another one?"""
+        row = self._database.read(lambda connection: task_queries.by_key(connection, key))
+        return row is None or row.state != _T.QUEUED
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         """The process of an attempt ended. Where its outcome was reported before, nothing is left to do.
 

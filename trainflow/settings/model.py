@@ -58,8 +58,9 @@ class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: attempts at a time
     slots: Count = max(4, os.cpu_count() or 1)
-    #: fork from a warm process, or a fresh interpreter for each attempt (for code that must not be forked)
-    isolation: Literal["fork", "spawn"] = "fork"
+    #: fork attempts from a warm process, or run each in a fresh interpreter (for code that must not be forked); auto:
+    #: fork, but for pipelines whose imports start threads
+    isolation: Literal["auto", "fork", "spawn"] = "auto"
     #: how long a task waits for an engine that went away before a request to it fails
     outage_seconds: Seconds = 3600.0
 

@@ -110,6 +110,9 @@ class Host:
         self.supervision = Supervision(self.reactor, self.api, project.home.socket_path)
         self.executor: Executor | None = None
 
+    def has_begun(self, key: AttemptKey) -> bool:
+        return key in self.api.claims
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         self.exits.append((key, exit))
 

@@ -16,7 +16,7 @@ def test_documented_keys_and_sources(folder, cli, monkeypatch):
     assert (poll["value"], poll["default"], poll["unit"]) == (9.0, 5.0, "seconds")
     assert poll["source"] == str(folder / MARKER)
     assert rows["tracking.enabled"]["source"] == "default"
-    assert rows["executor.isolation"]["unit"] == "fork | spawn"
+    assert rows["executor.isolation"]["unit"] == "auto | fork | spawn"
 
 
 def test_every_setting_says_what_it_means(folder, cli):

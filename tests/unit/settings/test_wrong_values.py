@@ -18,7 +18,10 @@ from trainflow.settings.report import problems
         ('[executor]\nslots = "x"', "executor.slots: expected a whole number, not text"),
         ("[executor]\nslots = 0", "executor.slots: expected a whole number >= 1"),
         ("[engine]\npoll_seconds = -1", "engine.poll_seconds: expected a number > 0.0"),
-        ('[executor]\nisolation = "forkk"', "executor.isolation: 'forkk' is none of fork, spawn; did you mean 'fork'?"),
+        (
+            '[executor]\nisolation = "forkk"',
+            "executor.isolation: 'forkk' is none of auto, fork, spawn; did you mean 'fork'?",
+        ),
         ('[notifications]\ncommand = "x"', "notifications.command: expected a list, not text"),
         ("[samples]\nstorage_options = [1]", "samples.storage_options: expected a table, not a list"),
         (

@@ -107,6 +107,10 @@ class SimulatedEngine:
     def api(self) -> ExecutionService:
         return self.service
 
+    def has_begun(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_begun`."""
+        return self.service.has_begun(key)
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self.service.exited(key, exit)
