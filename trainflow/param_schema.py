@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sized
 from datetime import date, datetime
 from typing import Any
 
+from trainflow.bounds import check_nesting
 from trainflow.errors import InputError, ParamValidationError
 from trainflow.identifiers import canonical_json
 
@@ -272,8 +273,9 @@ def _clip(value: Any) -> str:
 
 
 def check_json(value: Any, where: str) -> None:
-    """Raise InputError, with `where` in front, for a value that JSON has no form for."""
+    """Raise InputError, with `where` in front, for a value that JSON has no form for, or that is nested too deeply."""
+    check_nesting(value, where)
     try:
         canonical_json(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: {_clip(value)} is not JSON: {error}") from None

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from trainflow.bounds import LARGEST_INTEGER, LONGEST_DURATION, clip
 from trainflow.errors import InputError, UnexpectedArgument
 
 _E = TypeVar("_E", bound=StrEnum)
@@ -52,7 +53,9 @@ def duration(value: timedelta | float, what: str, *, positive: bool = False) -> 
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e14:
         result = timedelta(seconds=value)
     else:
-        raise InputError(f"{what}: {value!r} is no duration; give a timedelta or a number of seconds")
+        raise InputError(f"{what}: {clip(value)} is no duration; give a timedelta or a number of seconds")
+    if result > LONGEST_DURATION:
+        raise InputError(f"{what}: {value!r} is too long; give at most {LONGEST_DURATION.days:,} days")
     if result < timedelta(0) or (positive and not result):
         raise InputError(f"{what}: {value!r} must be {'more than zero' if positive else 'zero or more'}")
     return result
@@ -63,12 +66,14 @@ def optional_duration(value: timedelta | float | None, what: str) -> timedelta |
     return None if value is None else duration(value, what, positive=True)
 
 
-def whole_number(value: Any, what: str, *, at_least: int | None = None) -> int:
-    """`value` if it is an int (and not a bool) of at least `at_least`; raises InputError otherwise."""
+def whole_number(value: Any, what: str, *, at_least: int | None = None, at_most: int | None = LARGEST_INTEGER) -> int:
+    """`value` if it is an int (and not a bool) within its bounds; raises InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{what}: {value!r} is no whole number")
+        raise InputError(f"{what}: {clip(value)} is no whole number")
     if at_least is not None and value < at_least:
-        raise InputError(f"{what}: {value} is less than {at_least}")
+        raise InputError(f"{what}: {clip(value)} is less than {at_least}")
+    if at_most is not None and value > at_most:
+        raise InputError(f"{what}: {clip(value)} is more than {at_most:,}")
     return value
 
 

@@ -13,6 +13,7 @@ from trainflow.authoring.operator_type import OperatorType, group_of
 from trainflow.authoring.param import resolve_params, schemas_of
 from trainflow.authoring.trigger import BaseTrigger
 from trainflow.authoring.xcom_arg import XComArg, references
+from trainflow.bounds import check_text
 from trainflow.errors import DagDefinitionError, InputError, TaskDeferred, TriggerFailed, TriggerTimeout
 from trainflow.identifiers import check_name
 from trainflow.param_schema import check_json
@@ -94,10 +95,11 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.retry_exponential_backoff = _multiplier(retry_exponential_backoff, owner)
         self.max_retry_delay = arguments.optional_duration(max_retry_delay, f"{owner}: max_retry_delay")
         self.depends_on_past = depends_on_past
-        self.priority_weight = arguments.whole_number(priority_weight, f"{owner}: priority_weight")
+        # sums of weights are kept within 32 bits, so any weight will do
+        self.priority_weight = arguments.whole_number(priority_weight, f"{owner}: priority_weight", at_most=None)
         self.weight_rule = arguments.one_of(weight_rule, WeightRule, f"{owner}: weight_rule")
-        self.queue = queue
-        self.pool = pool
+        self.queue = check_text(queue, f"{owner}: queue")
+        self.pool = check_text(pool, f"{owner}: pool")
         self.pool_slots = arguments.whole_number(pool_slots, f"{owner}: pool_slots", at_least=1)
         self.execution_timeout = arguments.optional_duration(execution_timeout, f"{owner}: execution_timeout")
         self.trigger_rule = arguments.one_of(trigger_rule, TriggerRule, f"{owner}: trigger_rule")

@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
+from trainflow.bounds import check_text
 from trainflow.errors import InputError
 from trainflow.param_schema import check_json
 
 _T = TypeVar("_T")
+#: of `package.module.Class`
+MOST_PATH_CHARACTERS = 500
 
 
 class TriggerEvent:
@@ -97,6 +100,7 @@ def describe_trigger(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     class_path, kwargs = described
     if not isinstance(class_path, str) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
         raise InputError(f"{name}.serialize() gave {described!r}; it must give (class path, keyword arguments)")
+    check_text(class_path, f"trigger {name}: class path", most=MOST_PATH_CHARACTERS)
     check_json(kwargs, f"keyword arguments of trigger {name}")
     found = trigger_class(class_path)
     if found is not type(trigger):

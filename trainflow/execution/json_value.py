@@ -7,14 +7,18 @@ from typing import Any
 
 import msgspec
 
+from trainflow.bounds import MOST_NESTING, check_nesting
+
 
 def encode_value(value: Any) -> bytes:
     """`value` as JSON. Numbers of NumPy and the like (`.item()`) are taken as the numbers they are.
 
     Raises TypeError or ValueError for what JSON has no form for; also for nan and the infinities, which would arrive
-    as null.
+    as null; InputError for lists and mappings nested too deeply.
     """
     encoded = _ENCODER.encode(value)
+    if encoded.count(b"[") + encoded.count(b"{") > MOST_NESTING:
+        check_nesting(value, "it")
     if b"null" in encoded:
         _refuse_not_finite(value)
     return encoded

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from trainflow.authoring.notset import NOTSET, ArgNotSet
+from trainflow.bounds import check_text
 from trainflow.clock import Clock
 from trainflow.counting import counted
 from trainflow.errors import (
@@ -125,9 +126,10 @@ class RuntimeTaskInstance:
     # -- XComs -----------------------------------------------------------------------------------------------------
 
     def xcom_push(self, key: str, value: Any) -> None:
+        check_text(key, f"key of an XCom of task '{self.task_id}'")
         try:
             encoded = encode_value(value)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError, InputError) as error:
             raise TypeError(
                 f"XCom '{key}' of task '{self.task_id}' is no JSON value ({error}): "
                 "hand over numbers, strings, lists and dicts, or write it to a file and hand over where it is"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError
 from trainflow.metadata import held_queries
 from trainflow.metadata.models import Pool
@@ -41,6 +42,9 @@ def listing(connection: Connection) -> list[Row[Any]]:
 
 def put(connection: Connection, name: str, slot_count: int, *, description: str, include_deferred: bool) -> None:
     """Create or change a pool. Raises InputError for a number of slots that means nothing."""
+    check_text(name, "pool")
+    if slot_count > LARGEST_INTEGER:
+        raise InputError(f"pool '{name}': slots must be {LARGEST_INTEGER:,} at most, or -1 for no limit")
     if slot_count < -1:
         raise InputError(f"pool '{name}': slots must be 0 or more, or -1 for no limit, not {slot_count}")
     values = {"slots": slot_count, "description": description, "include_deferred": include_deferred}

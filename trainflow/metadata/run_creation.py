@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from trainflow.errors import DagRunAlreadyExists, FailException, ParamValidationError, SkipException
+from trainflow.errors import DagRunAlreadyExists, FailException, InputError, ParamValidationError, SkipException
 from trainflow.identifiers import check_name
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.metadata import dag_queries, run_queries
 from trainflow.metadata.run_queries import RUN
-from trainflow.param_schema import resolve
+from trainflow.param_schema import check_json, resolve
 from trainflow.states import RUN_FINISHED, DagRunState, DagRunType, TriggeredBy
 
 
@@ -86,8 +86,9 @@ _OWN_ROOT = update(RUN).where(RUN.c.id == bindparam("run")).values(root_id=RUN.c
 def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
     """Raise ParamValidationError, naming the DAG, when its params cannot be what `conf` makes them."""
     try:
+        check_json(conf, "conf")
         resolve(dag_queries.params_of(connection, dag.version_id), conf)
-    except ParamValidationError as error:
+    except InputError as error:
         raise ParamValidationError(f"DAG '{dag.dag_id}': {error}") from None
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from trainflow.bounds import LARGEST_INTEGER
 from trainflow.pipeline_spec.adopt_section import AdoptSection
 from trainflow.pipeline_spec.fields import Name, Wait
 from trainflow.pipeline_spec.gates_section import Gates, Promotes
@@ -35,7 +36,7 @@ class StageSpec(Section):
     """File of the model's parameters, relative to the project; laid underneath `params`."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters for the functions: `ctx.params`."""
-    retries: Annotated[int, Field(ge=0)] = 2
+    retries: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)] = 2
     """How often a failed attempt of any task is tried again, where its section does not say."""
     retry_delay: Wait = timedelta(seconds=10)
     """Wait before the next try, where a section does not say."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from trainflow.bounds import MOST_NESTING
 from trainflow.errors import PipelineFileError
 from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, error_of
 
@@ -52,6 +53,7 @@ def read_document(text: str, source: str, *, at: Place | None = None) -> Documen
 
     Raises PipelineFileError telling every problem with its line and column.
     """
+    _check_nesting(text, source, at)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -67,6 +69,24 @@ def read_document(text: str, source: str, *, at: Place | None = None) -> Documen
     if walk.problems:
         raise error_of(walk.problems)
     return Document(value, walk.places, walk.key_places)
+
+
+def _check_nesting(text: str, source: str, at: Place | None) -> None:
+    """Composing a document takes stack for each level, and the C library does not say when there is none left: events
+    are looked at first, where a document could be nested too deeply at all."""
+    indentation = max((len(line) - len(line.lstrip(" -?")) for line in text.splitlines()), default=0)
+    if text.count("[") + text.count("{") + indentation < MOST_NESTING:
+        return
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_NESTING:
+                mark = event.start_mark
+                place = at or Place(source, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
+                raise error_of([Problem(place, f"lists and sections are nested more than {MOST_NESTING} times")])
+    except yaml.YAMLError:
+        return  # told where it is read
 
 
 class _Walk:
@@ -91,6 +111,8 @@ class _Walk:
             return self._scalar(node)
         if id(node) in self._open:
             return self._wrong(node, "an alias inside the section it stands for")
+        if len(location) > MOST_NESTING:
+            return self._wrong(node, f"lists and sections are nested more than {MOST_NESTING} times")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):

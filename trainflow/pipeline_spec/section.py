@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from trainflow.bounds import LARGEST_INTEGER
 from trainflow.pipeline_spec.fields import Duration, Function, Name, Wait
 
 
@@ -18,7 +19,7 @@ class Section(BaseModel):
 class TaskSection(Section):
     """What every task has."""
 
-    retries: Annotated[int, Field(ge=0)] | None = None
+    retries: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)] | None = None
     """How often a failed attempt is tried again; default: the pipeline's `retries`. Attempts lost to infrastructure
     (a killed worker, a lost pod) do not count, nor does one that saved more of its split than any before it."""
     retry_delay: Wait | None = None
