@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -307,3 +308,58 @@ def test_modules_of_the_project_hide_none_of_those_that_trainflow_needs(
     with embedded(project, quiet(executor={"isolation": isolation})) as engine:
         assert engine.load() is None
         assert engine.xcoms(engine.execute("p")) == {"t": "came"}
+
+
+def parse_result(engine: Embedded, name: str) -> Any:
+    """What wrong a file was found to have, when everything was read."""
+    engine.until(
+        lambda: (engine.project.root / "pipelines" / name).exists() and f"pipelines/{name}" in problems(engine)
+    )
+    return problems(engine)[f"pipelines/{name}"]
+
+
+def test_what_a_file_gives_and_cannot_be_kept_is_its_import_problem(
+    engine: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dag_queries.store
+
+    def store(connection: Any, document: Any, *more: Any) -> int:
+        if document.dag_id == "bad":
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        return real(connection, document, *more)
+
+    monkeypatch.setattr(dag_queries, "store", store)
+    write(engine, "pipelines/bad.py", pipeline(1, "bad"))
+    write(engine, "pipelines/good.py", pipeline(1, "good"))
+    assert "cannot be kept: OverflowError: Python int too large" in parse_result(engine, "bad.py").message
+    engine.until(lambda: "good" in dags(engine))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("raise ValueError('\\ud800\\x00')", "ValueError"),
+        ("import sys\nsys.setrecursionlimit(10**6)\nraise RecursionError('deep')", "RecursionError"),
+        (pipeline(1, "d").replace("DAG('d')", "DAG('d', dagrun_timeout=10**13)"), "dagrun_timeout"),
+        (pipeline(1, "d").replace("DAG('d')", "DAG('d', max_active_runs=2**70)"), "max_active_runs"),
+        (pipeline(1, "d").replace("task_id='t'", "task_id='t', pool='a\\x00b'"), "pool"),
+        (pipeline(1, "d" * 300), "250 characters"),
+    ],
+)
+def test_a_file_of_any_content_is_named_and_others_are_read(engine: Embedded, content: str, says: str) -> None:
+    write(engine, "pipelines/bad.py", content)
+    write(engine, "pipelines/good.py", pipeline(1, "good"))
+    assert says in parse_result(engine, "bad.py").message
+    engine.until(lambda: "good" in dags(engine))
+
+
+def test_a_file_whose_name_is_no_text_is_said_once_and_others_are_read(
+    engine: Embedded, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = os.fsencode(engine.project.root / "pipelines")
+    with open(folder + b"/\xff.py", "w") as file:
+        file.write(pipeline(1, "nameless"))
+    write(engine, "pipelines/good.py", pipeline(1, "good"))
+    engine.until(lambda: "good" in dags(engine))
+    engine.engine.dag_processor.scan()  # type: ignore[union-attr]
+    assert sum("its name is no UTF-8" in record.message for record in caplog.records) == 1

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import select, update
 
 from trainflow.clock import ManualClock
 from trainflow.engine import notifier as module
@@ -195,3 +197,41 @@ def test_what_nobody_wanted_to_know_is_not_told_later(desk: Desk, receiver: Rece
 
     assert receiver.events == ["resumed"]
     second.close()
+
+
+def test_a_row_that_cannot_be_understood_is_given_up_and_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
+    for key in ("a", "b", "c"):
+        desk.add(msgspec.structs.replace(NOTICE, key=key))
+    with desk.database.transaction() as connection:
+        table = notification_queries.NOTIFICATION
+        second = sorted(connection.execute(select(table.c.id)).scalars())[1]
+        connection.execute(update(table).where(table.c.id == second).values(notice={"no": "notice"}))
+    run(desk.notifier(receiver.url))
+    assert len(receiver.messages) == 2
+    with desk.database.reading() as connection:
+        reasons = [row.reason for row in connection.execute(select(table).order_by(table.c.id)).all()]
+    assert reasons[0] is reasons[2] is None
+    assert "cannot be understood" in reasons[1]
+    assert desk.waiting()[0] == 0
+
+
+def test_a_delivery_that_raises_what_nobody_foresaw_does_not_end_the_thread(
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a", "b"):
+        desk.add(msgspec.structs.replace(NOTICE, key=key))
+    real = Notifier._deliver
+    calls: list[int] = []
+
+    def deliver(self: Notifier, job: Any) -> Any:
+        calls.append(job.id)
+        if len(calls) == 1:
+            raise ZeroDivisionError("\ud800\x00")
+        return real(self, job)
+
+    monkeypatch.setattr(Notifier, "_deliver", deliver)
+    run(desk.notifier(receiver.url))
+    count, reason = desk.waiting()
+    assert count == 1
+    assert "ZeroDivisionError" in (reason or "")
+    assert len(receiver.messages) == 1

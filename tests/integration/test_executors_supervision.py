@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import stat
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -141,3 +144,36 @@ def test_the_socket_of_a_killed_engine_is_replaced(clock: ManualClock, tmp_path:
     second.close()
     first.close()
     reactor.close()
+
+
+def test_descriptors_used_up_those_who_knock_are_heard_when_there_are_some_again(
+    home_socket: Socket, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, tries = socket.socket.accept, []
+
+    def accept(self: socket.socket) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with home_socket.connect() as connection:
+        frames.send(connection, msgspec.json.encode(GetTrackingRun(KEY)))
+        home_socket.turn(5)
+        assert len(tries) == 1  # not asked again and again, at full load
+        assert "ulimit -n" in caplog.text
+        clock.advance(timedelta(seconds=2))
+        home_socket.turn(5)
+        assert frames.receive(connection) is not None
+
+
+def test_a_message_nested_too_deeply_costs_its_sender_the_line(home_socket: Socket) -> None:
+    with home_socket.connect() as connection:
+        frames.send(connection, b'{"type":"outcome","key":' + b"[" * 100_000)
+        home_socket.turn(20)
+        assert connection.recv(1) == b""
+    with home_socket.connect() as connection:
+        frames.send(connection, msgspec.json.encode(GetTrackingRun(KEY)))
+        home_socket.turn(5)
+        assert frames.receive(connection) is not None

@@ -371,7 +371,9 @@ class TestDeferral:
 
     def fire(self, plane: ControlPlane, trigger_id: int, payload: Any = None) -> int | None:
         with plane.database.transaction() as connection:
-            fired = trigger_queries.fire(connection, trigger_id, payload, plane.clock.now())
+            fired = trigger_queries.fire(
+                connection, trigger_id, msgspec.Raw(msgspec.json.encode(payload)), plane.clock.now()
+            )
         plane.scheduler.sweep()
         return fired
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import event, insert, select, text, update
 
@@ -42,7 +43,7 @@ def wide(plane: ControlPlane, count: int, **more: Any) -> list[str]:
 def fire_all(plane: ControlPlane) -> None:
     with plane.database.transaction() as connection:
         for number in connection.execute(select(trigger_queries.TRIGGER.c.id)).scalars().all():
-            trigger_queries.fire(connection, number, None, plane.clock.now())
+            trigger_queries.fire(connection, number, msgspec.Raw(b"null"), plane.clock.now())
     plane.scheduler.sweep()
 
 

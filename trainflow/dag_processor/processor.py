@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.ahead import Ahead
@@ -24,10 +27,15 @@ from trainflow.metadata import dag_queries
 from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
+from trainflow.metadata.failures import is_refusal
 from trainflow.observability.processes import out_of_memory_kills
+from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
+log = logging.getLogger(__name__)
+
+_MESSAGE_CHARACTERS = 4_000
 #: a process that crashes while it imports a file is given so many tries: the file may be to blame
 CRASHES = 3
 #: one that somebody killed, alone or with its warm worker, is not the file's fault; nor can it go on for ever
@@ -83,6 +91,8 @@ class DagProcessor:
         self._ahead: dict[Path, Ahead] = {}
         self._parsing: _Parsing | None = None
         self._closed = False
+        #: files that were found and cannot be read under their name: said once
+        self._unnamed: set[Path] = set()
 
     def add(self, path: Path, overrides: dict[str, str] | None = None, ahead: Ahead | None = None) -> None:
         """Look after this file, wherever it lies, and read it first; `ahead`: it is being read already."""
@@ -100,7 +110,7 @@ class DagProcessor:
         """Find the project's files and read what is new or has changed."""
         folder = self._project.root / self._settings.dag_processor.folder
         for path in pipeline_files(folder):
-            if path not in self._known:
+            if path not in self._known and self._can_be_named(path):
                 self._known[path] = Known(DagSource(self._project.relative(path), self._overrides(path)), path)
         for path, known in list(self._known.items()):
             if not path.exists():
@@ -108,6 +118,17 @@ class DagProcessor:
             elif known.is_stale and not self._is_under_way(known):
                 self._queue.append(known)
         self._next()
+
+    def _can_be_named(self, path: Path) -> bool:
+        """Not where the name of a file is no text: no database and no message could hold it."""
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            if path not in self._unnamed:
+                self._unnamed.add(path)
+                log.error("%r is not read: its name is no UTF-8; give it another one", str(path))
+            return False
+        return True
 
     def _overrides(self, path: Path) -> dict[str, str]:
         """The `--set` of whoever started the pipeline last: it holds until it is started otherwise."""
@@ -146,7 +167,14 @@ class DagProcessor:
         self._parsing = parsing
 
         def heard(message: bytes) -> None:
-            match msgspec.json.decode(message, type=FromReader):
+            try:
+                said = msgspec.json.decode(message, type=FromReader)
+            except (msgspec.DecodeError, RecursionError) as error:
+                # no worker of ours says such a thing; whoever does has come by its line
+                peer.hang_up()
+                self._ended(parsing, _unheard(parsing, f"it answered what cannot be understood: {error}"))
+                return
+            match said:
                 case Reading(pid):
                     parsing.pid = pid
                 case ChildEnded() as ended:
@@ -219,10 +247,30 @@ class DagProcessor:
         return True
 
     def _store(self, known: Known, result: ParseResult) -> ParseProblem | None:
-        source, now = known.source, self._clock.now()
-        return self._database.write(
-            lambda connection: dag_queries.store_result(connection, source, result, now, is_there=self._is_there)
+        try:
+            return self._database.write(partial(self._keep, known.source, result))
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return self._not_kept(known, error)
+
+    def _keep(self, source: DagSource, result: ParseResult, connection: Connection) -> ParseProblem | None:
+        return dag_queries.store_result(connection, source, result, self._clock.now(), is_there=self._is_there)
+
+    def _not_kept(self, known: Known, error: Exception) -> ParseProblem:
+        """What came out of a file cannot be stored: that is what is wrong with it."""
+        log.error("what %s gives cannot be kept", known.path, exc_info=error)
+        reason = presentable(str(getattr(error, "orig", None) or error), _MESSAGE_CHARACTERS)
+        problem = ParseProblem(
+            f"{known.path}: what it gives cannot be kept: {type(error).__name__}: {reason}", path=str(known.path)
         )
+        try:
+            self._database.write(partial(self._keep, known.source, ParseResult(problem=problem)))
+        except Exception as second:
+            if not is_refusal(second):
+                raise
+            log.error("nor can it be kept what is wrong with %s", known.path, exc_info=second)
+        return problem
 
     def _is_there(self, stored: str) -> bool:
         return (self._project.root / stored).exists()
@@ -240,6 +288,11 @@ class DagProcessor:
         _kill(parsing)
         if parsing.peer is not None:
             parsing.peer.hang_up()
+
+
+def _unheard(parsing: _Parsing, why: str) -> ParseResult:
+    path = str(parsing.known.path)
+    return ParseResult(problem=ParseProblem(f"{path}: the process that imported it failed: {why}", path=path))
 
 
 def _how(exit: ProcessExit) -> str:

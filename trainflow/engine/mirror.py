@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -60,10 +61,13 @@ class Mirror(Outlet[_Job, Answer]):
     # -- the outbox ------------------------------------------------------------------------------------------------
 
     def _find(self, connection: Connection, now: datetime) -> list[_Job]:
-        rows = outbox_queries.pending(connection, now)
-        return [
-            _Job(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project)) for row in rows
-        ]
+        return self._jobs_of(outbox_queries.pending(connection, now), partial(self._job, connection))
+
+    def _job(self, connection: Connection, row: Any) -> _Job:
+        return _Job(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
+
+    def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
+        outbox_queries.given_up(connection, row_id, reason, now)
 
     def _next_attempt_at(self, connection: Connection) -> datetime | None:
         return outbox_queries.next_attempt_at(connection)
@@ -107,6 +111,10 @@ class Mirror(Outlet[_Job, Answer]):
             # whatever it is doing, it is of no further use
             self._close_courier(grace_seconds=0.0)
             return NotDelivered(job.outbox_id, str(error))
+
+    def _broken(self, job: _Job, reason: str) -> Answer:
+        self._close_courier(grace_seconds=0.0)
+        return NotDelivered(job.outbox_id, reason, retry=False)
 
     def _rest(self) -> None:
         self._close_courier()

@@ -57,7 +57,10 @@ class Notifier(Outlet[_Job, _Answer]):
     # -- the table of notices --------------------------------------------------------------------------------------
 
     def _find(self, connection: Connection, now: datetime) -> list[_Job]:
-        return [self._job(row) for row in notification_queries.pending(connection, now)]
+        return self._jobs_of(notification_queries.pending(connection, now), self._job)
+
+    def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
+        notification_queries.taken(connection, row_id, (), now, reason)
 
     def _job(self, row: Any) -> _Job:
         notice = msgspec.convert(row.notice, Notice)
@@ -110,3 +113,6 @@ class Notifier(Outlet[_Job, _Answer]):
             except NoticeNotTaken as error:
                 reasons.append(str(error))
         return _Answer(frozenset(taken_by), "; ".join(reasons) or None)
+
+    def _broken(self, job: _Job, reason: str) -> _Answer:
+        return _Answer(job.taken_by, reason)

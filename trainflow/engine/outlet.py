@@ -5,20 +5,24 @@ The engine's own thread reads and writes the database and never waits; the threa
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
+from trainflow.metadata.failures import is_own_fault
+
+log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
@@ -46,6 +50,8 @@ class Outlet(ABC, Generic[Job, Answer]):
         self._due: datetime | None = None
         self._may_look = True
         self._fresh = True
+        #: rows of the last look that cannot be delivered, and why
+        self._unreadable: list[tuple[int, str]] = []
 
     # -- what each outlet says of itself ---------------------------------------------------------------------------
 
@@ -70,8 +76,16 @@ class Outlet(ABC, Generic[Job, Answer]):
         """How many are not delivered yet, and why the first of them is not, if that is known."""
 
     @abstractmethod
+    def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
+        """Write down that a row cannot be delivered, and is not tried again."""
+
+    @abstractmethod
     def _deliver(self, job: Job) -> Answer:
-        """In the thread: make one delivery, however long it takes. Must not raise."""
+        """In the thread: make one delivery, however long it takes."""
+
+    @abstractmethod
+    def _broken(self, job: Job, reason: str) -> Answer:
+        """In the thread: the answer of a delivery that raised what nobody foresaw."""
 
     def _rest(self) -> None:
         """In the thread: give back what is only needed to deliver."""
@@ -110,12 +124,30 @@ class Outlet(ABC, Generic[Job, Answer]):
             return
         self._may_look = False
         jobs = self._database.read(partial(self._look, now))
+        for row_id, reason in self._unreadable:
+            log.error("%s: row %d is given up: %s", self.name, row_id, reason)
+            self._database.write(partial(self._give_up, row_id=row_id, reason=reason, now=now))
+            self._may_look = True
         if jobs:
             self._hand_over(jobs, now)
 
     def _look(self, now: datetime, connection: Connection) -> list[Job]:
+        self._unreadable.clear()
         jobs = self._find(connection, now)
         self._due = None if jobs else self._next_attempt_at(connection)
+        return jobs
+
+    def _jobs_of(self, rows: Iterable[Any], make: Callable[[Any], Job]) -> list[Job]:
+        """What is to be delivered of these rows. One that cannot be understood holds up no other: it is given up."""
+        jobs: list[Job] = []
+        for row in rows:
+            try:
+                jobs.append(make(row))
+            except Exception as error:
+                if not is_own_fault(error):
+                    raise
+                log.error("%s: row %d cannot be understood", self.name, row.id, exc_info=error)
+                self._unreadable.append((row.id, f"it cannot be understood: {type(error).__name__}: {error}"))
         return jobs
 
     def _hand_over(self, jobs: list[Job], now: datetime) -> None:
@@ -138,10 +170,18 @@ class Outlet(ABC, Generic[Job, Answer]):
     def _carry(self) -> None:
         try:
             while (job := self._next_job()) is not None:
-                self._answers.append((job, self._deliver(job)))
+                self._answers.append((job, self._delivered(job)))
                 self._reactor.wake()
         finally:
             self._rest()
+
+    def _delivered(self, job: Job) -> Answer:
+        try:
+            return self._deliver(job)
+        except Exception as error:
+            # a thread that ends here would never answer, and nothing would be delivered any more
+            log.error("%s: a delivery failed", self.name, exc_info=error)
+            return self._broken(job, f"{type(error).__name__}: {error}")
 
     def _next_job(self) -> Job | None:
         while True:

@@ -10,6 +10,8 @@ from trainflow.clock import Clock
 from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.supervision import Supervision
+from trainflow.messages.exits import ProcessExit
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -55,6 +57,7 @@ class Scheduling:
             service_id=service_id,
         )
         self._scheduler.on_notice = on_notice
+        self._scheduler.on_not_taken = self._was_not_taken
         self._reconciler = Reconciler(database, executor, service, own=service_id)
 
     @property
@@ -70,6 +73,9 @@ class Scheduling:
     def tick(self) -> None:
         """Decide what can be decided now."""
         self._scheduler.tick()
+
+    def _was_not_taken(self, key: AttemptKey, error: Exception) -> None:
+        self._service.exited(key, ProcessExit(reason=f"the executor could not start it: {error}"))
 
     def notice(self, change: Change) -> None:
         """An attempt changed something."""

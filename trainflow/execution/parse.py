@@ -10,9 +10,13 @@ import msgspec
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import ParsedDag, ParseFile, ParseProblem, ParseResult
+from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
 from trainflow.settings.project import project_at
+
+#: of what is wrong with a file, this much is told
+_MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 16_000, 64_000
 
 
 def _ignore(_loaded: dag_files.LoadedFile) -> None:
@@ -33,18 +37,31 @@ def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], Non
             ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content)))) for dag in loaded.dags.values()
         ]
     except PipelineFileError as error:
-        return ParseResult(problem=ParseProblem(str(error), _traceback(error), error.path, error.line, error.column))
+        return _problem(str(error), error, error.path, error.line, error.column)
     except InputError as error:
         path = str(project.absolute(request.source.path))
-        return ParseResult(problem=ParseProblem(f"{path}: {error}", _traceback(error), path))
+        return _problem(f"{path}: {error}", error, path)
     except Exception as error:
         path = str(project.absolute(request.source.path))
-        message = f"{path}: {type(error).__name__}: {error}"
-        return ParseResult(problem=ParseProblem(message, _traceback(error), path))
+        return _problem(f"{path}: {type(error).__name__}: {error}", error, path)
     on_loaded(loaded)
     read = [*loaded.files, *dag_files.project_modules(project)]
-    return ParseResult(dags=dags, modules=[str(path) for path in read])
+    return ParseResult(dags=dags, modules=[str(path) for path in read if _is_text(str(path))])
 
 
-def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _problem(
+    message: str, error: BaseException, path: str, line: int | None = None, column: int | None = None
+) -> ParseResult:
+    """What is wrong with a file, in words that a message and a database can hold, whatever the file has raised."""
+    trace = "".join(traceback.format_exception(error))
+    message, trace = presentable(message, _MESSAGE_CHARACTERS), presentable(trace, _TRACEBACK_CHARACTERS)
+    return ParseResult(problem=ParseProblem(message, trace, path, line, column))
+
+
+def _is_text(path: str) -> bool:
+    """Not where the name of a file is no UTF-8: no message could hold it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -32,7 +32,7 @@ from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
-from trainflow.messages.requests import Start, Started
+from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.processes import started_at
 from trainflow.observability.redaction import presentable
@@ -103,10 +103,13 @@ def conduct(
     passed("attempt: after the report")
     if refused(reply):
         log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
+    not_kept = isinstance(reply, Failed)
+    if isinstance(reply, Failed):
+        log.error("the attempt fails: %s", reply.message)
     connection.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    return FAILED_EXIT_CODE if outcome.state is OutcomeState.FAILED else 0
+    return FAILED_EXIT_CODE if not_kept or outcome.state is OutcomeState.FAILED else 0
 
 
 def _claim(workload: ExecuteTask) -> Start:

@@ -23,7 +23,7 @@ def apply_spooled(home: Home, api: ExecutionApi, key: AttemptKey) -> bool:
         outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
     except FileNotFoundError:
         return False
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         log.warning("%s cannot be read (%s): the attempt counts as lost", path, error)
         path.unlink(missing_ok=True)
         return False

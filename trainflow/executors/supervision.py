@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 #: a frame that asks for nothing: the sender has changed the database
 NUDGE = b'"nudge"'
+#: descriptors of this process or of the machine, or memory for them, are used up
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE_SECONDS = 1.0
 
 
 class Supervision:
@@ -33,12 +37,15 @@ class Supervision:
         self._encoder = msgspec.json.Encoder()
         self._peers: set[Peer] = set()
         self._listener = _listen(path)
+        self._closed = False
         reactor.watch(self._listener, self._accept)
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in _USED_UP:
+                self._pause(error)
             return
 
         def answer(message: bytes) -> None:
@@ -50,13 +57,27 @@ class Supervision:
         peer = Peer(self._reactor, connection, on_message=answer, on_close=forget)
         self._peers.add(peer)
 
+    def _pause(self, error: OSError) -> None:
+        """Whoever knocks stays where it is until a descriptor is free: asked at once, it would be asked for ever."""
+        log.error(
+            "no attempt can be heard for %g s: %s; raise the limit of open files (ulimit -n)",
+            _PAUSE_SECONDS,
+            error.strerror,
+        )
+        self._reactor.unwatch(self._listener)
+        self._reactor.call_later(_PAUSE_SECONDS, self._listen_again)
+
+    def _listen_again(self) -> None:
+        if not self._closed:
+            self._reactor.watch(self._listener, self._accept)
+
     def _answer(self, peer: Peer, message: bytes) -> None:
         if message == NUDGE:
             self._reactor.wake()
             return
         try:
             request = self._decoder.decode(message)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             # cut off rather than guess: the attempt reconnects and says it again, or is not ours
             log.warning("a message on the home's socket cannot be understood (%s): connection closed", error)
             peer.close()
@@ -74,6 +95,7 @@ class Supervision:
 
     def close(self) -> None:
         """Hang up. Attempts that still run will look for the next engine at the same place."""
+        self._closed = True
         for peer in list(self._peers):
             peer.close()
         self._reactor.unwatch(self._listener)

@@ -134,6 +134,10 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """Applied."""
 
 
+#: `error` of the answer to an outcome that could not be kept: the attempt has failed by it
+OUTCOME_REFUSED = "OutcomeRefused"
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The request was understood and cannot be satisfied; the attempt goes on with this error."""
 

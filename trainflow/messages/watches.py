@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 
 class Watch(msgspec.Struct, frozen=True, tag="watch"):
-    """Run this trigger until it yields an event."""
+    """Run this trigger until it yields an event. `kwargs` is JSON inside of a string: looked at only where the trigger
+    is made, so that what is wrong with it is wrong with this trigger alone."""
 
     trigger_id: int
     trigger_class: str
-    kwargs: dict[str, Any]
+    kwargs: str
 
 
 class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
@@ -23,10 +22,10 @@ class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
 
 
 class Fired(msgspec.Struct, frozen=True, tag="fired"):
-    """The trigger yielded its event."""
+    """The trigger yielded its event. `payload` is JSON, encoded once by the loop."""
 
     trigger_id: int
-    payload: Any
+    payload: msgspec.Raw
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):

@@ -20,6 +20,7 @@ from trainflow.metadata import (
 )
 from trainflow.metadata.aftermath import ExitJudgement, Standing, Verdict
 from trainflow.metadata.dag_queries import Versions
+from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
@@ -73,6 +74,24 @@ class AttemptEnds:
         return True
 
     @staticmethod
+    def fail_for_good(connection: Connection, task_instance_id: int, key: AttemptKey, why: str, now: datetime) -> None:
+        """The attempt failed and is not tried again. Reads nothing: for what cannot be read or kept."""
+        task_queries.move(
+            connection,
+            task_instance_id,
+            leaving={_T.QUEUED, _T.RUNNING},
+            to=_T.FAILED,
+            key=key,
+            ended_at=now,
+            retry_at=None,
+            next_method=None,
+            next_kwargs=None,
+            pid=None,
+            progress=None,
+            problem=why,
+        )
+
+    @staticmethod
     def _defer(connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
         assert outcome.deferral is not None
         task_queries.move(
@@ -101,11 +120,11 @@ class AttemptEnds:
     ) -> None:
         document, _ = self._versions.get(connection, row.version_id)
         task = document.task(row.task_id)
-        assert task is not None
+        retry = task.retry if task is not None else RetryDocument()
         saved_rows = _furthest(row.saved_rows, saved_rows)
         verdict = aftermath.after_failure(
             _standing(row, saved_rows),
-            task.retry,
+            retry,
             retryable=problem.retryable,
             now=now,
             identity=f"{row.dag_id}#{row.task_id}#{row.run_id}",

@@ -8,12 +8,14 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import StatementError
 
 from trainflow.clock import Clock
 from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.requests import (
+    OUTCOME_REFUSED,
     DagRunInfo,
     Done,
     Failed,
@@ -43,11 +45,14 @@ from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.attempt_ends import AttemptEnds, parent_of
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
+from trainflow.metadata.failures import is_refusal
+from trainflow.observability.redaction import presentable
 from trainflow.states import TaskInstanceState
 
 log = logging.getLogger(__name__)
 
 _T = TaskInstanceState
+_PROBLEM_CHARACTERS = 4_000
 #: how an attempt has ended when it said so itself
 _REPORTED = frozenset(state.value for state in OutcomeState)
 
@@ -97,6 +102,39 @@ class ExecutionService:
             return self._database.retrying(lambda: self._answer(request))
         except LostTransition as error:
             return Refused(str(error))
+        except Exception as error:
+            if not isinstance(request, Start | Outcome) or not is_refusal(error):
+                raise
+            return self._given_up(request, error)
+
+    def _given_up(self, request: Start | Outcome, error: Exception) -> Reply:
+        """What an attempt said cannot be kept, or what it is to be told cannot be read. It would be the same each time:
+        the attempt fails, and nothing else does."""
+        log.error("attempt %s fails: what it hands over cannot be kept", request.key.attempt_id, exc_info=error)
+        about = "what it handed over cannot be stored" if isinstance(request, Outcome) else "its run cannot be read"
+        why = presentable(f"{about}: {_in_words(error)}", _PROBLEM_CHARACTERS)
+        if not self._fail_for_good(request.key, why):
+            return Refused(str(_not_running(request.key)))
+        return Failed(OUTCOME_REFUSED, why) if isinstance(request, Outcome) else Refused(why)
+
+    def _fail_for_good(self, key: AttemptKey, why: str) -> bool:
+        """End an attempt as failed, without reading its DAG. False: it does not hold its task instance any more."""
+        now = self._clock.now()
+
+        def fail(connection: Connection) -> int | None:
+            held = task_queries.holder(connection, key)
+            if held is None:
+                return None
+            self._ends.fail_for_good(connection, held.id, key, why, now)
+            attempt_queries.note(connection, key.attempt_id, outcome="failed", ended_at=now, problem=why)
+            return int(held.dag_run_id)
+
+        dag_run_id = self._database.write(fail)
+        if dag_run_id is None:
+            return False
+        self._reported.add(key)
+        self._on_change(Change(dag_run_id, ended=True))
+        return True
 
     def _answer(self, request: Request) -> Reply:
         match request:
@@ -255,6 +293,14 @@ class ExecutionService:
             # cleared or cancelled at this very moment
             log.info("%s", lost)
             return False
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            log.error("attempt %s ended, and what that means cannot be told", key.attempt_id, exc_info=error)
+            why = f"{judge_exit(exit).message}; and whether it may be tried again cannot be told: {_in_words(error)}"
+            ended = self._fail_for_good(key, presentable(why, _PROBLEM_CHARACTERS))
+            self._reported.discard(key)
+            return ended
 
     def _exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         judgement, now = judge_exit(exit), self._clock.now()
@@ -272,6 +318,13 @@ class ExecutionService:
             )
         self._on_change(Change(row.dag_run_id, ended=True, later=True))
         return True
+
+
+def _in_words(error: Exception) -> str:
+    """What the database, or what writes for it, says; without the statement that a person did not write."""
+    if isinstance(error, StatementError) and error.orig is not None:
+        error = error.orig if isinstance(error.orig, Exception) else error
+    return f"{type(error).__name__}: {error}"
 
 
 def _not_running(key: AttemptKey) -> LostTransition:

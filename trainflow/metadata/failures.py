@@ -1,11 +1,15 @@
-"""What a failed transaction means: it lost against another one, its database is away for a while, or neither."""
+"""What a failed transaction means: it lost against another one, its database is away for a while or is damaged, it does
+not take the values it was given, or none of these."""
 
 from __future__ import annotations
 
 import sqlite3
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+import msgspec
+from sqlalchemy.exc import DBAPIError, StatementError
+
+from trainflow.errors import EngineError
 
 #: PostgreSQL: deadlock, serialization failure, unique violation
 _POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
@@ -19,6 +23,9 @@ _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_OUTAGES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
 )
+_SQLITE_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+#: of the conflicts, those in which a row is there already: done again, it may be there for good
+_DUPLICATES = frozenset({"23505", 1062})
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -45,6 +52,34 @@ def is_outage(error: BaseException) -> bool:
         return str(driver.sqlstate).startswith(_POSTGRESQL_OUTAGES)
     # psycopg says nothing more of a server that cannot be reached
     return type(driver).__module__.startswith("psycopg") and type(driver).__name__ == "OperationalError"
+
+
+def is_damage(error: BaseException) -> bool:
+    """Is the file of the database damaged? Nothing that is asked of it can be relied on."""
+    driver = _driver_error(error)
+    return isinstance(driver, sqlite3.Error) and _sqlite_code(driver) in _SQLITE_DAMAGES
+
+
+def is_own_fault(error: Exception) -> bool:
+    """Is it the fault of the thing that was looked at? What befalls everything alike is not: a transaction that lost, a
+    database that is away or damaged, memory or descriptors that ran out."""
+    if isinstance(error, MemoryError | OSError | EngineError):
+        return False
+    return not (is_conflict(error) or is_outage(error) or is_damage(error))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Does the database, or what writes values for it, not take what it was given? Asked again it would not either."""
+    if not isinstance(error, StatementError):
+        return isinstance(error, ValueError | TypeError | OverflowError | RecursionError | msgspec.MsgspecError)
+    if is_outage(error) or is_damage(error):
+        return False
+    return not is_conflict(error) or _is_duplicate(error)
+
+
+def _is_duplicate(error: BaseException) -> bool:
+    driver = _driver_error(error)
+    return (_mysql_code(driver) if _is_mysql(driver) else getattr(driver, "sqlstate", None)) in _DUPLICATES
 
 
 def _driver_error(error: BaseException) -> Any:

@@ -13,8 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Notice
 from trainflow.metadata.models import Notification
+from trainflow.observability.redaction import presentable
 
 NOTIFICATION = Notification.table
+#: of why a delivery failed, this much is kept
+REASON_CHARACTERS = 4_000
 
 
 def add(connection: Connection, notice: Notice, now: datetime) -> bool:
@@ -54,7 +57,11 @@ def taken(connection: Connection, notification_id: int, by: Iterable[str], now: 
     connection.execute(
         update(NOTIFICATION)
         .where(NOTIFICATION.c.id == notification_id)
-        .values(delivered_at=now, taken_by=_names(by), reason=reason)
+        .values(
+            delivered_at=now,
+            taken_by=_names(by),
+            reason=None if reason is None else presentable(reason, REASON_CHARACTERS),
+        )
     )
 
 
@@ -69,7 +76,7 @@ def failed(
             taken_by=_names(by),
             failures=NOTIFICATION.c.failures + 1,
             next_attempt_at=now + delay,
-            reason=reason,
+            reason=presentable(reason, REASON_CHARACTERS),
         )
     )
 

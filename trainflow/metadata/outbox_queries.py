@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from trainflow.metadata.models import Outbox
+from trainflow.observability.redaction import presentable
 
 OUTBOX = Outbox.table
+#: of why a delivery failed, this much is kept
+REASON_CHARACTERS = 4_000
 
 
 class Undelivered(NamedTuple):
@@ -68,7 +71,9 @@ def failed(connection: Connection, outbox_id: int, *, reason: str, delay: timede
     connection.execute(
         update(OUTBOX)
         .where(OUTBOX.c.id == outbox_id)
-        .values(failures=OUTBOX.c.failures + 1, next_attempt_at=now + delay, reason=reason)
+        .values(
+            failures=OUTBOX.c.failures + 1, next_attempt_at=now + delay, reason=presentable(reason, REASON_CHARACTERS)
+        )
     )
 
 
@@ -116,4 +121,8 @@ def failures(connection: Connection, outbox_id: int) -> int:
 
 def given_up(connection: Connection, outbox_id: int, reason: str, now: datetime) -> None:
     """The mirror refuses it for good: it is not tried again, and does not hold up what comes behind it."""
-    connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=reason))
+    connection.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.id == outbox_id)
+        .values(delivered_at=now, reason=presentable(reason, REASON_CHARACTERS))
+    )

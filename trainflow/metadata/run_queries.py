@@ -19,6 +19,8 @@ from trainflow.metadata.models import DagRun
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRun.table
+#: what deciding about a run needs: everything but what its author gave it, which can be large
+BRIEF = [column for column in RUN.c if column.name != "conf"]
 
 
 def move(
@@ -95,6 +97,14 @@ def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
 _BY_ID = select(RUN).where(RUN.c.id == bindparam("run"))
 
 
+def brief(connection: Connection, dag_run_id: int) -> Row[Any]:
+    """The row of a run by its key, without its conf."""
+    return connection.execute(_BRIEF_BY_ID, {"run": dag_run_id}).one()
+
+
+_BRIEF_BY_ID = select(*BRIEF).where(RUN.c.id == bindparam("run"))
+
+
 def start(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
 ) -> None:
@@ -140,12 +150,18 @@ def cancel(
     """
     if row.state in RUN_FINISHED:
         raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
+    if mirrored and row.state == DagRunState.RUNNING:
+        document, _ = versions.get(connection, row.version_id)
+        mirrored = document.chain is not None
+    set_aside(connection, row, now, note=note, mirrored=mirrored)
+
+
+def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, mirrored: bool) -> None:
+    """queued or running → failed, whatever its DAG is; reads no document. `mirrored`: the mirror knows it."""
     clearing.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
         return
-    document, _ = versions.get(connection, row.version_id)
-    mirrored = mirrored and document.chain is not None
     finish(connection, row, to=DagRunState.FAILED, now=now, note=note, mirrored=mirrored)
 
 
@@ -180,33 +196,33 @@ def add_conf(connection: Connection, dag_run_id: int, entries: dict[str, Any]) -
         raise LostTransition(f"run {dag_run_id} has ended: nothing was changed")
 
 
-def running(connection: Connection) -> list[Row[Any]]:
-    """Every running run, oldest first."""
-    return list(connection.execute(_RUNNING))
+def running(connection: Connection) -> list[int]:
+    """The key of every running run, oldest first."""
+    return list(connection.execute(_RUNNING).scalars())
 
 
-_RUNNING = select(RUN).where(RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)
+_RUNNING = select(RUN.c.id).where(RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.id)
 
 
 def rows_of(connection: Connection, ids: Collection[int]) -> list[Row[Any]]:
-    """Those of `ids` that are running."""
+    """Those of `ids` that are running, without their conf."""
     return list(connection.execute(_ROWS_OF, {"ids": list(ids)}))
 
 
 _ROWS_OF = (
-    select(RUN)
+    select(*BRIEF)
     .where(RUN.c.id.in_(bindparam("ids", expanding=True)), RUN.c.state == DagRunState.RUNNING)
     .order_by(RUN.c.id)
 )
 
 
 def previous(connection: Connection, dag_id: str, number: int) -> Row[Any] | None:
-    """The run of this DAG before number `number`."""
+    """The run of this DAG before number `number`, without its conf."""
     return connection.execute(_PREVIOUS, {"dag": dag_id, "number": number}).one_or_none()
 
 
 _PREVIOUS = (
-    select(RUN)
+    select(*BRIEF)
     .where(RUN.c.dag_id == bindparam("dag"), RUN.c.number < bindparam("number"))
     .order_by(RUN.c.number.desc())
     .limit(1)
@@ -218,11 +234,16 @@ def unfinished_of(connection: Connection, dag_id: str) -> list[Row[Any]]:
     return list(connection.execute(_UNFINISHED_OF, {"dag": dag_id}))
 
 
-_UNFINISHED_OF = (
-    select(RUN)
-    .where(RUN.c.dag_id == bindparam("dag"), RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
-    .order_by(RUN.c.number)
-)
+_UNFINISHED = (RUN.c.dag_id == bindparam("dag"), RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
+_UNFINISHED_OF = select(RUN).where(*_UNFINISHED).order_by(RUN.c.number)
+
+
+def unfinished_ids(connection: Connection, dag_id: str) -> list[int]:
+    """The keys of the queued and running runs of a DAG, in order."""
+    return list(connection.execute(_UNFINISHED_IDS, {"dag": dag_id}).scalars())
+
+
+_UNFINISHED_IDS = select(RUN.c.id).where(*_UNFINISHED).order_by(RUN.c.number)
 
 
 def newest(connection: Connection) -> int:

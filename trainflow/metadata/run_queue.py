@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select
 
 from trainflow.metadata.models import Dag, DagRun
+from trainflow.metadata.run_queries import BRIEF
 from trainflow.states import MOST_AHEAD, DagRunState
 
 RUN = DagRun.table
@@ -15,7 +16,8 @@ DAG = Dag.table
 
 
 def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
-    """Queued runs that may start now: oldest of each DAG first, never more than `max_active_runs` of it at a time.
+    """Queued runs that may start now, without their conf: oldest of each DAG first, never more than `max_active_runs`
+    of it at a time.
 
     A run that was released does not count; but only MOST_AHEAD others begin before it has ended.
 
@@ -56,5 +58,5 @@ _RUNNING_OF = (
     .group_by(RUN.c.dag_id)
 )
 _OLDEST_QUEUED = (
-    select(RUN).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
+    select(*BRIEF).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
 )

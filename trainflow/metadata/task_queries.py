@@ -24,7 +24,7 @@ from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRun, TaskInstance
 from trainflow.serialization.document import DagDocument
-from trainflow.states import TASK_MOVES, UNFINISHED, TaskInstanceState
+from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
 
 TASK = TaskInstance.table
 RUN = DagRun.table
@@ -207,6 +207,17 @@ _BY_KEY = (
     )
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
     .where(TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
+)
+
+
+def holder(connection: Connection, key: AttemptKey) -> Any | None:
+    """(id, dag_run_id) of the task instance that this attempt holds; None when it holds none. Reads nothing else."""
+    named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
+    return connection.execute(_HOLDER, named).one_or_none()
+
+
+_HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(
+    TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"), in_states(HELD)
 )
 
 

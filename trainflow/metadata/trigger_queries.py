@@ -6,11 +6,14 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, type_coerce, update
 
+from trainflow.bounds import check_nesting
 from trainflow.messages.outcome import Deferral
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import task_queries
+from trainflow.metadata.column_types import LongText
 from trainflow.metadata.models import TaskInstance, Trigger
 from trainflow.states import TaskInstanceState
 
@@ -43,15 +46,16 @@ _ADD = insert(TRIGGER)
 
 
 def claim(connection: Connection, service_id: int, living: Collection[int], limit: int) -> list[Any]:
-    """Take waits that nobody living watches, oldest first."""
+    """Take waits that nobody living watches, oldest first; their arguments are JSON that nobody has looked at."""
     rows = connection.execute(_UNWATCHED, {"living": list(living), "most": limit}).all()
     if rows:
         connection.execute(_WATCH, [{"trigger": row.id, "b_service": service_id} for row in rows])
     return list(rows)
 
 
+WATCH_COLUMNS = (TRIGGER.c.id, TRIGGER.c.trigger_class, type_coerce(TRIGGER.c.kwargs, LongText()).label("kwargs"))
 _UNWATCHED = (
-    select(TRIGGER.c.id, TRIGGER.c.trigger_class, TRIGGER.c.kwargs)
+    select(*WATCH_COLUMNS)
     .where(or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(bindparam("living", expanding=True))))
     .order_by(TRIGGER.c.id)
     .limit(bindparam("most"))
@@ -68,17 +72,35 @@ def watched_ids(connection: Connection, service_id: int) -> set[int]:
 _WATCHED = select(TRIGGER.c.id).where(TRIGGER.c.service_id == bindparam("service"))
 
 
+def watched(connection: Connection, ids: Collection[int]) -> list[Any]:
+    """Those of these waits that are still there, as `claim` gives them."""
+    chosen = list(ids)
+    return [
+        row
+        for start in range(0, len(chosen), 500)
+        for row in connection.execute(_BY_IDS, {"ids": chosen[start : start + 500]})
+    ]
+
+
+_BY_IDS = select(*WATCH_COLUMNS).where(TRIGGER.c.id.in_(bindparam("ids", expanding=True))).order_by(TRIGGER.c.id)
+
+
 def release(connection: Connection, service_id: int) -> None:
     """Nobody watches these any more: the next triggerer takes them."""
     connection.execute(update(TRIGGER).where(TRIGGER.c.service_id == service_id).values(service_id=None))
 
 
-def fire(connection: Connection, trigger_id: int, payload: Any, now: datetime) -> int | None:
-    """deferred → scheduled with the event. Returns the run, or None when nobody waits any more."""
+def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: datetime) -> int | None:
+    """deferred → scheduled with the event (JSON). Returns the run, or None when nobody waits any more.
+
+    Raises InputError, or what msgspec raises, for an event that whoever reads the task later could not read.
+    """
+    event = msgspec.json.decode(payload)
+    check_nesting(event, "the event")
     row = _take(connection, trigger_id)
     if row is None:
         return None
-    kwargs = {**(row.next_kwargs or {}), "event": payload}
+    kwargs = {**msgspec.json.decode(row.next_kwargs or "{}"), "event": event}
     _resume(connection, row, now, next_method=row.next_method, next_kwargs=kwargs)
     return int(row.dag_run_id)
 
@@ -105,7 +127,8 @@ _WAITING = (
         TASK.c.id,
         TASK.c.dag_run_id,
         TASK.c.next_method,
-        TASK.c.next_kwargs,
+        # as it is kept: a wait that fails does not need it, and another one's must not fail with it
+        type_coerce(TASK.c.next_kwargs, LongText()).label("next_kwargs"),
     )
     .join(TASK, TASK.c.id == TRIGGER.c.task_instance_id)
     .where(

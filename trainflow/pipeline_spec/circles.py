@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from trainflow.pipeline_spec.init_from_section import InitFromSection
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, suggest
+from trainflow.pipeline_spec.samples_section import samples_of
+from trainflow.samples.grid import nests
 
 
 def base_of(spec: PipelineSpec, name: str) -> str | None:
@@ -117,11 +119,11 @@ def _wrong_rounds(spec: PipelineSpec, first: str) -> Iterator[tuple[Location, st
 
 
 def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[str, str]]:
-    begins, own = spec.stages[first].samples, spec.stages[name].samples
+    begins, own = (samples_of(spec.stages[each].samples) for each in (first, name))
     waits = f"stage {first!r}, which starts from it one round later, would wait for ever"
     if own.start > begins.start:
         yield "start", f"after the start of stage {first!r}: nothing here would be trained up to there, and {waits}"
-    elif begins.length % own.length or (begins.start - own.start) % own.length:
+    elif not nests(begins, own):
         yield "length", f"a partition of stage {first!r} may end inside one of stage {name!r}, and {waits}"
 
 

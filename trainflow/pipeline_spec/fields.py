@@ -20,9 +20,12 @@ from trainflow.errors import InputError
 from trainflow.identifiers import check_name
 from trainflow.pipeline_spec.arrow_types import check_arrow_type
 from trainflow.pipeline_spec.quantities import (
+    Length,
     format_duration,
+    format_length,
     format_moment,
     parse_duration,
+    parse_length,
     parse_moment,
     parse_size,
 )
@@ -31,6 +34,8 @@ from trainflow.pipeline_spec.references import check_reference
 Bound = float | str | None
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,249}$"
+_LENGTH_PATTERN = r"^((\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?|(\d+y)?(\d+mo)?)$"
+_SHORTEST_SECONDS = 60
 _DURATION_PATTERN = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
 
 
@@ -40,10 +45,10 @@ def _positive(duration: timedelta) -> timedelta:
     return duration
 
 
-def _long_enough(duration: timedelta) -> timedelta:
-    if duration < timedelta(minutes=1):
+def _long_enough(length: Length) -> Length:
+    if not length.months and length.seconds < _SHORTEST_SECONDS:
         raise ValueError("a partition is at least 1m long")
-    return duration
+    return length
 
 
 def _nameable(name: str) -> str:
@@ -88,7 +93,13 @@ _AnyDuration = Annotated[
 #: `0s` is allowed
 Wait = _AnyDuration
 Duration = Annotated[_AnyDuration, AfterValidator(_positive)]
-Length = Annotated[_AnyDuration, AfterValidator(_long_enough)]
+PartitionLength = Annotated[
+    Length,
+    BeforeValidator(parse_length),
+    AfterValidator(_long_enough),
+    PlainSerializer(format_length, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": _LENGTH_PATTERN, "examples": ["15m", "1h", "1d", "1mo", "3mo", "1y"]}),
+]
 Moment = Annotated[
     datetime,
     BeforeValidator(parse_moment),

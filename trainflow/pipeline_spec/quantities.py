@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from trainflow.bounds import LONGEST_DURATION, clip
 
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _UNIT_SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_CALENDAR = re.compile(r"(?:(\d+)y)?(?:(\d+)mo)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ].*)?")
 _SIZE = re.compile(r"(\d+)\s*([kMGT]?)(i?)B?")
 _PREFIXES = " kMGT"
 
 DURATION_HELP = "write a duration with units, largest first: 30s, 45m, 6h, 1d, 1h30m"
+LENGTH_HELP = "write a fixed length (15m, 1h, 1d, 1w) or a calendar one (1mo, 3mo, 1y)"
 MOMENT_HELP = "write a date (2013-01-01) or a date and time (2013-01-01T06:00:00Z); without a zone it is UTC"
 SIZE_HELP = "write a number of bytes, or one with a unit: 512MB (10^6), 2GiB (2^30)"
 
@@ -41,6 +44,33 @@ def format_duration(duration: timedelta) -> str:
         amount, rest = divmod(rest, seconds)
         written += f"{amount}{unit}" if amount else ""
     return written or "0s"
+
+
+class Length(NamedTuple):
+    """The length of a partition: seconds, or calendar months; the other one is 0."""
+
+    seconds: int = 0
+    months: int = 0
+
+
+def parse_length(written: object) -> Length:
+    """The length of `1h`, `1d`, `1mo` (a month, from the start's day to the same day), `3mo` or `1y`. Raises ValueError
+    for what is neither a duration nor a number of months, and for both in one."""
+    match = _CALENDAR.fullmatch(written) if isinstance(written, str) and written else None
+    if match is not None:
+        return Length(months=12 * int(match[1] or 0) + int(match[2] or 0))
+    try:
+        return Length(seconds=int(parse_duration(written).total_seconds()))
+    except ValueError:
+        raise ValueError(f"{written!r} is not a length; {LENGTH_HELP}") from None
+
+
+def format_length(length: Length) -> str:
+    """The inverse of `parse_length`."""
+    if not length.months:
+        return format_duration(timedelta(seconds=length.seconds))
+    years, months = divmod(length.months, 12)
+    return f"{length.months}mo" if months else f"{years}y"
 
 
 def parse_moment(written: object) -> datetime:

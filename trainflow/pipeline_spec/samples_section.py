@@ -5,24 +5,39 @@ The names are those of `trainflow.samples.spec`, with durations (`6h`) in place 
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from trainflow.errors import InputError
-from trainflow.pipeline_spec.fields import Columns, Count, Duration, Fraction, Length, Moment, Range, Size, Wait
+from trainflow.pipeline_spec.fields import (
+    Columns,
+    Count,
+    Duration,
+    Fraction,
+    Moment,
+    PartitionLength,
+    Range,
+    Size,
+    Wait,
+)
+from trainflow.pipeline_spec.quantities import Length
 from trainflow.pipeline_spec.section import Section, TaskSection
+from trainflow.samples.grid import Grid, file_problem, length_problem, start_problem
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
+
+_ANY = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReadySection(Section):
     """When a partition counts as completely written: every condition given here holds. With none given, a `_SUCCESS`
-    marker is asked for."""
+    marker is asked for; where the path names a file, that it is there."""
 
     marker: str | None = None
-    """Name of a marker file in the partition's folder; may be a glob."""
+    """Name of a marker file in the partition's folder; may be a glob, and hold the partition's start as the path does:
+    `events-{start:%Y%m%d}.parquet.done`."""
     min_files: Count | None = None
     """At least this many sample files."""
     min_rows: Count | None = None
@@ -93,9 +108,10 @@ class SamplesSection(TaskSection):
 
     path: str
     """fsspec URL (or path relative to the project) of one partition's folder, with the partition's start as a time
-    pattern: `data/flights/date={start:%Y-%m-%d}/`."""
-    length: Length
-    """Length of a partition: 1h, 1d, …"""
+    pattern: `data/flights/date={start:%Y-%m-%d}/`; `%-m` and the like are without leading zeros. Without a slash and
+    with a suffix at its end it is the partition's one file: `data/events-{start:%Y%m%d}.parquet`."""
+    length: PartitionLength
+    """Length of a partition: 15m, 1h, 1d, …, or of the calendar: 1mo, 3mo, 1y."""
     start: Moment
     """Start of the first partition, UTC."""
     end: Moment | None = None
@@ -129,13 +145,43 @@ class SamplesSection(TaskSection):
             raise ValueError("'end' must be after 'start' (it is exclusive)")
         return self
 
-    @model_validator(mode="after")
-    def _one_folder_each(self) -> SamplesSection:
+    @field_validator("path")
+    @classmethod
+    def _is_a_pattern(cls, path: str) -> str:
         try:
-            path_pattern(self.path, int(self.length.total_seconds()))
+            path_pattern(path)
         except InputError as error:
             raise ValueError(str(error)) from None
+        return path
+
+    @field_validator("length")
+    @classmethod
+    def _can_be_told_apart(cls, length: Length, info: ValidationInfo) -> Length:
+        if "path" in info.data:
+            _refuse(length_problem(path_pattern(info.data["path"]), _cut(length)))
+        return length
+
+    @field_validator("start")
+    @classmethod
+    def _has_a_name(cls, start: datetime, info: ValidationInfo) -> datetime:
+        if "path" in info.data and "length" in info.data:
+            _refuse(start_problem(path_pattern(info.data["path"]), _cut(info.data["length"], start)))
+        return start
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> SamplesSection:
+        check = samples_of(self)
+        _refuse(file_problem(path_pattern(self.path), check.files, check.ready))
         return self
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _cut(length: Length, start: datetime = _ANY) -> Grid:
+    return Grid("", start, length.seconds, length.months)
 
 
 class SplitSection(Section):
@@ -158,7 +204,8 @@ def samples_of(section: SamplesSection) -> Samples:
     ready, checks = section.ready, section.checks
     return Samples(
         path=section.path,
-        length_seconds=int(section.length.total_seconds()),
+        length_seconds=section.length.seconds,
+        length_months=section.length.months,
         start=section.start,
         end=section.end,
         files=section.files,

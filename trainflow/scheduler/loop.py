@@ -7,7 +7,7 @@ What it remembers between ticks are only hints (which runs to look at, whether a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from trainflow.chaos import passed
 from trainflow.clock import Clock
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import (
     attempt_queries,
     held_queries,
@@ -33,6 +33,7 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change
 from trainflow.metadata.held_queries import Candidate
+from trainflow.scheduler.isolation import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.scheduler.stop_notice import stop_notice
@@ -58,6 +59,10 @@ def _nobody() -> None:
     return None
 
 
+def _leave_it(_key: AttemptKey, _error: Exception) -> None:
+    return None
+
+
 class Scheduler:
     """Decides what runs next, over one database, for one executor."""
 
@@ -79,6 +84,8 @@ class Scheduler:
         self._project = project
         self._settings = settings
         self._service_id = service_id
+        #: keeps one run from stopping all others
+        self.isolation = Isolation(database, versions, self._was_set_aside, mirrored=settings.tracking.enabled)
         # hints
         self._look_at: set[int] = set()
         self._may_start = True
@@ -93,6 +100,8 @@ class Scheduler:
         self.draining = False
         #: called when somebody is to be told something
         self.on_notice: Callable[[], None] = _nobody
+        #: called when the executor did not take an attempt
+        self.on_not_taken: Callable[[AttemptKey, Exception], None] = _leave_it
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -108,7 +117,8 @@ class Scheduler:
 
     def sweep(self) -> None:
         """Look at everything in the next tick: the safety net, and what is due after somebody else wrote."""
-        self._look_at.update(row.id for row in self._database.read(run_queries.running))
+        self._look_at.update(self._database.read(run_queries.running))
+        self._look_at -= self.isolation.untouchable
         self._may_start = self._may_queue = True
         self._next_due = None
 
@@ -173,13 +183,19 @@ class Scheduler:
         if not self._look_at:
             return
         look_at, self._look_at = self._look_at, set()
-        with self._database.transaction() as connection:
+
+        def work(connection: Connection, each: Each) -> None:
             for row in run_queries.rows_of(connection, look_at):
-                try:
-                    self._decide_run(connection, row, now)
-                except LostTransition as lost:
-                    log.info("%s", lost)
-                    self._look_at.add(row.id)
+                each(row.id, partial(self._decide_or_look_again, connection, row, now))
+
+        self.isolation.each(work, now)
+
+    def _decide_or_look_again(self, connection: Connection, row: Any, now: datetime) -> None:
+        try:
+            self._decide_run(connection, row, now)
+        except LostTransition as lost:
+            log.info("%s", lost)
+            self._look_at.add(row.id)
 
     def _decide_run(self, connection: Connection, row: Any, now: datetime) -> None:
         document, _ = self._versions.get(connection, row.version_id)
@@ -212,6 +228,17 @@ class Scheduler:
         notification_queries.add(connection, notice, now)
         self.on_notice()
 
+    def _was_set_aside(
+        self, connection: Connection, row: Any, chain: ChainDocument | None, note: str, now: datetime
+    ) -> None:
+        """Others may wait for the end of such a run."""
+        self._time_outs.pop(row.id, None)
+        self._may_start = True
+        self._look_at.update(run_queries.unfinished_ids(connection, row.dag_id))
+        self._look_at.discard(row.id)
+        if chain is not None:
+            self._have_told(connection, row, chain, note, now)
+
     def _carry_out(
         self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, mirrored: bool
     ) -> None:
@@ -233,21 +260,27 @@ class Scheduler:
         log.info("run %s of %s: %s", row.run_id, row.dag_id, decision.ends)
         self._may_start = True
         # tasks of the next run may wait for this one's (depends_on_past)
-        self._look_at.update(follower.id for follower in run_queries.unfinished_of(connection, row.dag_id))
+        self._look_at.update(run_queries.unfinished_ids(connection, row.dag_id))
 
     def _start_runs(self, now: datetime) -> None:
         if not self._may_start or self.draining:
             return
         self._may_start = False
-        with self._database.transaction() as connection:
+
+        def work(connection: Connection, each: Each) -> None:
             for row in run_queue.startable(connection, now):
-                try:
-                    run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
-                except LostTransition as lost:
-                    log.info("%s", lost)
-                    continue
-                self._look_at.add(row.id)
-                log.info("run %s of %s: running", row.run_id, row.dag_id)
+                each(row.id, partial(self._start_run, connection, row, now))
+
+        self.isolation.each(work, now)
+
+    def _start_run(self, connection: Connection, row: Any, now: datetime) -> None:
+        try:
+            run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
+        except LostTransition as lost:
+            log.info("%s", lost)
+            return
+        self._look_at.add(row.id)
+        log.info("run %s of %s: running", row.run_id, row.dag_id)
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -255,27 +288,43 @@ class Scheduler:
         if not self._may_queue or self.draining:
             return
         self._may_queue = False
-        with self._database.transaction() as connection:
-            limits = self._limits(connection)
-            refused: dict[int, str] = {}
-            full_runs: set[int] = set()
-            while limits.free_slots > 0:
-                most = limits.free_slots * 2 + 16
-                candidates = held_queries.lock_scheduled(
-                    connection,
-                    limit=most,
-                    without_pools=limits.full_pools(),
-                    without_runs=full_runs,
-                    without_ids=refused,
-                )
-                choice = choose(candidates, limits, partial(_held_in_dag, connection))
-                for candidate in choice.chosen:
-                    self._queue(connection, candidate, now)
-                refused.update(choice.refused)
-                full_runs.update(c.dag_run_id for c in candidates if limits.run_is_full(c))
-                if len(candidates) < most:
-                    break
-            self.refused = refused
+        self.isolation.each(partial(self._queue_all, now), now)
+
+    def _queue_all(self, now: datetime, connection: Connection, each: Each) -> None:
+        self._handover.clear()
+        limits = self._limits(connection)
+        refused: dict[int, str] = {}
+        full_runs = set(self.isolation.untouchable)
+        while limits.free_slots > 0:
+            most = limits.free_slots * 2 + 16
+            candidates = held_queries.lock_scheduled(
+                connection,
+                limit=most,
+                without_pools=limits.full_pools(),
+                without_runs=full_runs,
+                without_ids=refused,
+            )
+            known = self._with_document(connection, candidates, each)
+            choice = choose(known, limits, partial(_held_in_dag, connection))
+            for candidate in choice.chosen:
+                each(candidate.dag_run_id, partial(self._queue, connection, candidate, now))
+            refused.update(choice.refused)
+            full_runs.update(c.dag_run_id for c in known if limits.run_is_full(c))
+            if len(candidates) < most:
+                break
+        self.refused = refused
+
+    def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
+        """Those whose limits can be read."""
+        known: list[Candidate] = []
+
+        def look(candidate: Candidate) -> None:
+            self._document(connection, candidate)
+            known.append(candidate)
+
+        for candidate in candidates:
+            each(candidate.dag_run_id, partial(look, candidate))
+        return known
 
     def _limits(self, connection: Connection) -> Limits:
         # the lock first: what other schedulers have queued meanwhile counts
@@ -321,7 +370,12 @@ class Scheduler:
     def _hand_over(self, _now: datetime) -> None:
         handover, self._handover = self._handover, []
         for workload in handover:
-            self._executor.queue_workload(workload)
+            try:
+                self._executor.queue_workload(workload)
+            except Exception as error:
+                # it is queued in the database: whoever compares the two puts it back, the others are handed over
+                log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
+                self.on_not_taken(workload.key, error)
 
 
 def _past(connection: Connection, dag_run_id: int, document: DagDocument) -> dict[str, TaskInstanceState | None]:

@@ -32,6 +32,8 @@ from trainflow.messages.watches import (
     Watch,
 )
 from trainflow.observability.logs import configure_logging
+from trainflow.observability.redaction import presentable
+from trainflow.param_schema import check_json
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -42,6 +44,8 @@ _T = TypeVar("_T")
 ALIVE_SECONDS = 1.0
 #: how long `on_kill` may take
 KILL_SECONDS = 30.0
+#: of what an exception says, this much is told
+_MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 
 
 class EventLoop:
@@ -97,16 +101,16 @@ class EventLoop:
     async def _run(self, watch: Watch) -> None:
         trigger: BaseTrigger | None = None
         try:
-            trigger = make_trigger(watch.trigger_class, watch.kwargs)
+            trigger = make_trigger(watch.trigger_class, msgspec.json.decode(watch.kwargs, type=dict[str, Any]))
             trigger.services = self
             self._watching[watch.trigger_id] = (self._watching[watch.trigger_id][0], trigger)
             event = await _first_event(trigger)
-            self._say(Fired(watch.trigger_id, event.payload))
-        except asyncio.CancelledError:
-            return
-        except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            self._say(Crashed(watch.trigger_id, message, traceback.format_exc()))
+            self._say(Fired(watch.trigger_id, msgspec.Raw(_encoded(event))))
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                return
+            # also one that calls sys.exit, or cancels itself: it is one of many here
+            self._say(_crash(watch.trigger_id, error))
         finally:
             self._watching.pop(watch.trigger_id, None)
             if trigger is not None:
@@ -151,17 +155,34 @@ async def _first_event(trigger: BaseTrigger) -> TriggerEvent:
     raise RuntimeError(f"{type(trigger).__name__} ended without an event")
 
 
+def _encoded(event: TriggerEvent) -> bytes:
+    check_json(event.payload, "the payload of the event")
+    return msgspec.json.encode(event.payload)
+
+
+def _is_cancelled() -> bool:
+    """Did somebody else cancel the task that runs?"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _crash(trigger_id: int, error: BaseException) -> Crashed:
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    return Crashed(trigger_id, presentable(message, _MESSAGE_CHARACTERS), presentable(trace, _TRACEBACK_CHARACTERS))
+
+
 async def _clean_up(trigger: BaseTrigger) -> None:
     try:
         await trigger.cleanup()
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("cleanup of %s failed", type(trigger).__name__)
 
 
 async def _kill(trigger: BaseTrigger, task: asyncio.Task[None]) -> None:
     try:
         await asyncio.wait_for(trigger.on_kill(), KILL_SECONDS)
-    except Exception:
+    except (Exception, SystemExit):
         log.exception("on_kill of %s failed", type(trigger).__name__)
     task.cancel()
 

@@ -14,12 +14,15 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.errors import InputError, ProtocolError
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.watches import AskDagRun, Crashed, DagRunAnswer, Fired, FromLoop, LoopAlive, Unwatch, Watch
 from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.failures import is_refusal
+from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 #: the error a task resumes with when its wait took longer than its timeout (Airflow's words)
 TRIGGER_TIMEOUT = "Trigger timeout"
 _BATCH = 2000
+_PROBLEM_CHARACTERS = 4_000
 #: an event loop that ends before it has said a word is started again after this long, twice as long each time
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -99,6 +103,10 @@ class Triggerer:
         for trigger_id in self._watched - mine:
             self._send(Unwatch(trigger_id, killed=trigger_id in abandoned))
         self._watched &= mine
+        # claimed by a transaction whose end this process has not heard of
+        if unheard := mine - self._watched:
+            for row in self._database.read(lambda connection: trigger_queries.watched(connection, unheard)):
+                self._watch(row)
         self._may_claim = True
         silent = self._clock.monotonic() - self._heard_at
         if self._process is not None and silent > self._settings.triggerer.watchdog_seconds:
@@ -129,7 +137,10 @@ class Triggerer:
 
     def _watch(self, row: Any) -> None:
         self._watched.add(row.id)
-        self._send(Watch(row.id, row.trigger_class, row.kwargs))
+        try:
+            self._send(Watch(row.id, row.trigger_class, row.kwargs))
+        except ProtocolError as error:
+            self._fail(row.id, f"the trigger cannot be handed over: {error}", self._clock.now())
 
     def _end_overdue(self, now: datetime) -> None:
         for trigger_id, run in self._database.write(lambda connection: self._fail_overdue(connection, now)):
@@ -146,20 +157,49 @@ class Triggerer:
         self._heard_at = self._clock.monotonic()
         self._stillborn = 0
         self._spoke = True
-        answer = self._decoder.decode(message)
         now = self._clock.now()
+        try:
+            answer = self._decoder.decode(message)
+        except (msgspec.DecodeError, RecursionError) as error:
+            log.error("the triggers' event loop said what cannot be understood (%s): it is started again", error)
+            self._kill_loop()
+            return
         match answer:
             case Fired(trigger_id, payload):
                 self._watched.discard(trigger_id)
-                self._resumed(self._database.write(lambda c: trigger_queries.fire(c, trigger_id, payload, now)))
+                self._fire(trigger_id, payload, now)
             case Crashed(trigger_id, message_text, trace):
-                self._watched.discard(trigger_id)
                 log.warning("a trigger failed: %s\n%s", message_text, trace)
-                self._resumed(self._database.write(lambda c: trigger_queries.fail(c, trigger_id, message_text, now)))
+                self._fail(trigger_id, message_text, now)
             case AskDagRun(question, dag_id, run_id):
-                self._send(DagRunAnswer(question, self._service.dag_run_state(dag_id, run_id)))
+                self._send(DagRunAnswer(question, self._dag_run_state(dag_id, run_id)))
             case LoopAlive():
                 pass
+
+    def _fire(self, trigger_id: int, payload: msgspec.Raw, now: datetime) -> None:
+        try:
+            run = self._database.write(lambda connection: trigger_queries.fire(connection, trigger_id, payload, now))
+        except Exception as error:
+            if not isinstance(error, InputError) and not is_refusal(error):
+                raise
+            log.error("the event of wait %d cannot be kept: its task fails", trigger_id, exc_info=error)
+            self._fail(trigger_id, presentable(f"the event cannot be kept: {error}", _PROBLEM_CHARACTERS), now)
+            return
+        self._resumed(run)
+
+    def _fail(self, trigger_id: int, message: str, now: datetime) -> None:
+        self._watched.discard(trigger_id)
+        self._resumed(
+            self._database.write(lambda connection: trigger_queries.fail(connection, trigger_id, message, now))
+        )
+
+    def _dag_run_state(self, dag_id: str, run_id: str) -> str | None:
+        try:
+            return self._service.dag_run_state(dag_id, run_id)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return None  # what no database can name is in none
 
     def _resumed(self, dag_run_id: int | None) -> None:
         if dag_run_id is not None:

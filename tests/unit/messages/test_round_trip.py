@@ -101,7 +101,7 @@ OTHERS: list[tuple[Any, Any]] = [
     *(
         (watches.ToLoop, m)
         for m in (
-            watches.Watch(1, "m.C", {"a": {"b": 1}}),
+            watches.Watch(1, "m.C", '{"a":{"b":1}}'),
             watches.Unwatch(1, True),
             watches.DagRunAnswer(1, "success"),
         )
@@ -109,7 +109,7 @@ OTHERS: list[tuple[Any, Any]] = [
     *(
         (watches.FromLoop, m)
         for m in (
-            watches.Fired(1, {"x": None}),
+            watches.Fired(1, msgspec.Raw(b'{"x":null}')),
             watches.Crashed(1, "m", "t"),
             watches.LoopAlive(),
             watches.AskDagRun(1, "d", "r"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.messages.frames import receive, send
-from trainflow.messages.watches import Fired, LoopAlive, Watch
+from trainflow.messages.watches import Crashed, Fired, FromLoop, LoopAlive, Watch
 from trainflow.triggerer.event_loop import EventLoop
 
 
@@ -60,7 +62,7 @@ def test_a_triggerer_that_leaves_without_listening_is_no_error() -> None:
 
 def test_a_trigger_that_cannot_clean_up_has_fired_and_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     served = Served()
-    send(served.ours, msgspec.json.encode(Watch(1, f"{Untidy.__module__}.{Untidy.__qualname__}", {})))
+    send(served.ours, msgspec.json.encode(Watch(1, f"{Untidy.__module__}.{Untidy.__qualname__}", "{}")))
     with caplog.at_level(logging.ERROR):
         said = None
         while not isinstance(said, Fired):
@@ -68,6 +70,92 @@ def test_a_trigger_that_cannot_clean_up_has_fired_and_is_in_the_log(caplog: pyte
             assert frame is not None
             said = msgspec.json.decode(frame, type=Fired | LoopAlive)
         served.leave()
-    assert said.payload == "now"
+    assert bytes(said.payload) == b'"now"'
     assert "cleanup of Untidy failed" in caplog.text
     assert "the broom is gone" in caplog.text
+
+
+class Leaves(BaseTrigger):
+    """Calls what ends a process."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        sys.exit("enough")
+        yield TriggerEvent()
+
+
+class CancelsItself(BaseTrigger):
+    """Ends as if somebody had cancelled it."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        raise asyncio.CancelledError
+        yield TriggerEvent()
+
+
+class SaysWhatIsNoJson(BaseTrigger):
+    """Its event cannot be told."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        yield TriggerEvent({"a": float("nan")})
+
+
+class SaysTooDeepAThing(BaseTrigger):
+    """Its event cannot be read by everybody."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        value: list[Any] = []
+        for _ in range(300):
+            value = [value]
+        yield TriggerEvent(value)
+
+
+class HalfOfAPair(BaseTrigger):
+    """Its message is no text."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        raise ValueError("\ud800\x00")
+        yield TriggerEvent()
+
+
+def path_of(trigger: type[BaseTrigger]) -> str:
+    return f"{trigger.__module__}.{trigger.__qualname__}"
+
+
+def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
+    said: dict[int, Fired | Crashed] = {}
+    while len(said) < count:
+        frame = receive(served.ours)
+        assert frame is not None
+        message = msgspec.json.decode(frame, type=FromLoop)
+        if isinstance(message, Fired | Crashed):
+            said[message.trigger_id] = message
+    return said
+
+
+@pytest.mark.parametrize(
+    ("trigger_class", "kwargs", "why"),
+    [
+        (path_of(Leaves), "{}", "SystemExit: enough"),
+        (path_of(CancelsItself), "{}", "CancelledError"),
+        (path_of(SaysWhatIsNoJson), "{}", "the payload of the event"),
+        (path_of(SaysTooDeepAThing), "{}", "nested more than"),
+        (path_of(HalfOfAPair), "{}", "ValueError: \\ud800"),
+        (path_of(Untidy), "no json", "malformed"),
+        (path_of(Untidy), "7", "Expected `object`"),
+        (path_of(Untidy), '{"a":' + "[" * 5000, "recursion"),
+        (path_of(Untidy), '{"unknown":1}', "cannot be made"),
+        ("nowhere.at.All", "{}", "nowhere"),
+        ("", "{}", "class path"),
+    ],
+)
+def test_a_trigger_that_cannot_be_run_fails_its_own_task_and_no_other(
+    trigger_class: str, kwargs: str, why: str
+) -> None:
+    served = Served()
+    for watch in (Watch(1, trigger_class, kwargs), Watch(2, path_of(Untidy), "{}")):
+        send(served.ours, msgspec.json.encode(watch))
+    said = heard(served, 2)
+    served.leave()
+    assert isinstance(said[1], Crashed)
+    assert why in said[1].message
+    assert isinstance(said[2], Fired)
+    assert served.raised == []

@@ -66,7 +66,7 @@ class _Rounds:
         try:
             while (answer := await self._look()) is None:
                 await asyncio.sleep(min(self._waiting.values()))
-        except Exception as error:  # it belongs to those who wait: each raises it as its own
+        except (Exception, SystemExit) as error:  # it belongs to those who wait: each raises it as its own
             self._forget()
             for future in self._unanswered():
                 future.set_exception(error)

@@ -77,7 +77,7 @@ class Observed(NamedTuple):
     number: int
 
 
-class SimulatedCrash(Exception):
+class SimulatedCrash(BaseException):
     """The process that was writing is gone, before its commit or right after it."""
 
     def __init__(self, *, committed: bool) -> None:

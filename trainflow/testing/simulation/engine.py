@@ -23,6 +23,7 @@ from trainflow.settings.project import Project
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.executor import SimulatedExecutor
 from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
+from trainflow.testing.simulation.violation import Violation
 
 SLOTS = 2
 SETTINGS = Settings(
@@ -159,6 +160,7 @@ class SimulatedEngine:
             settings=SETTINGS,
             service_id=self.service_id,
         )
+        self.scheduler.isolation.tell = _nothing_is_set_aside
         self.is_registered = True
         self._steps.append(Step("adopt", self._adopt))
 
@@ -253,6 +255,10 @@ class SimulatedEngine:
             now=self.clock.now(),
             dead_after=DEAD_AFTER,
         )
+
+
+def _nothing_is_set_aside(why: str) -> None:
+    raise Violation("nothing is set aside", why)
 
 
 def _at(phase: Callable[[datetime], None], now: datetime) -> Callable[[], None]:

@@ -45,7 +45,9 @@ class TriggerLoop:
         match message:
             case Watch():
                 if message.trigger_id not in self._watching:
-                    self._watching[message.trigger_id] = self._made(message.trigger_class, message.kwargs)
+                    self._watching[message.trigger_id] = self._made(
+                        message.trigger_class, msgspec.json.decode(message.kwargs)
+                    )
             case Unwatch(trigger_id):
                 self._watching.pop(trigger_id, None)
 
@@ -88,7 +90,7 @@ class TriggerLoop:
         """The message that a wait is over."""
         del self._watching[trigger_id]
         answer = self._looks.pop(trigger_id).answer
-        self.sent.append(msgspec.json.encode(Fired(trigger_id, answer)))
+        self.sent.append(msgspec.json.encode(Fired(trigger_id, msgspec.Raw(msgspec.json.encode(answer)))))
         return self.sent[-1]
 
 
