@@ -207,11 +207,13 @@ class ArtifactCorrupt(CheckpointError):
 
 
 class ArtifactsRefused(CheckpointError):
-    """What a training function left in its output folder cannot become a checkpoint. Attribute: location."""
+    """What a training function left in its output folder cannot become a checkpoint. Attributes: location, for_good
+    (something is there that can never be committed, and the next try would write it again)."""
 
-    def __init__(self, message: str, *, location: str) -> None:
+    def __init__(self, message: str, *, location: str, for_good: bool = False) -> None:
         super().__init__(message)
         self.location = location
+        self.for_good = for_good
 
 
 class ChainStopped(CheckpointError):

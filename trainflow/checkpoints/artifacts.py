@@ -17,6 +17,7 @@ from trainflow.at_once import at_once
 from trainflow.chaos import passed
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
+from trainflow.checkpoints.fitness import check_fit, resolve_links
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
 from trainflow.counting import counted
@@ -54,9 +55,11 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
 
 
 def take_stock(folder: Path) -> list[ArtifactFile]:
-    """The files of a folder with their digests, durable from now on. Raises ArtifactsRefused for links and the like,
-    StoreFailure."""
+    """The files of a folder with their digests, durable from now on. Links to what is in the folder become that.
+    Raises ArtifactsRefused for what can never be committed, before anything is read; StoreFailure."""
     try:
+        check_fit(folder)
+        resolve_links(folder)
         return [_describe(folder, path) for path in sorted(_regular_files(folder))]
     except OSError as error:
         raise failure("write", str(folder), error) from error
@@ -186,10 +189,7 @@ def _regular_files(folder: Path) -> Iterator[Path]:
         elif entry.is_file(follow_symlinks=False):
             yield path
         else:
-            raise ArtifactsRefused(
-                f"{path} is a link or a special file: a checkpoint holds regular files only, copy what it points to",
-                location=str(path),
-            )
+            raise ArtifactsRefused(f"{path} has become a link or a special file meanwhile", location=str(path))
     fsync_folder(folder)
 
 

@@ -1,6 +1,8 @@
 """A folder of checkpoints that trainflow did not write, from which a chain may begin: found by a date in its name.
 
-Read, never written. What is adopted is named by its folder, the watermark its name says, and the digest of every file.
+Read, never written. What is adopted is named by its folder, the watermark its name says, and the digest of every file:
+those too whose names begin with `.` or `_`, which are the shards of a distributed checkpoint. What the glob of a person
+leaves out is told.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from trainflow.clock import ensure_utc
 from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
 from trainflow.samples.partitions import label
-from trainflow.samples.pattern import PathPattern
-from trainflow.samples.readiness import Presence, is_sample, judge
+from trainflow.samples.pattern import PathPattern, glob_expression
+from trainflow.samples.readiness import Presence, judge
 from trainflow.samples.spec import Samples
 from trainflow.samples.storage import Storage, open_storage
 
@@ -58,10 +60,22 @@ def find(adopt: Adopt, root: Path | None, now: datetime) -> Foreign:
     raise CheckpointNotFound(f"adopt: no checkpoint in {redact(adopt.path)} is ready{seen}")
 
 
+def is_meant(name: str, glob: str) -> bool:
+    """Whether a file (named relative to its folder) is of the checkpoint: a glob means hidden names too."""
+    return glob_expression(glob).fullmatch(name) is not None
+
+
+def left_out(adopt: Adopt, folder: str, root: Path | None) -> list[str]:
+    """The names in a folder that the glob leaves out. Raises SampleUnreadable."""
+    storage = open_storage(adopt.path, adopt.storage_options, root)
+    found = storage.files(folder, recursive=True) or ()
+    return [file.name for file in found if not is_meant(file.name, adopt.files)]
+
+
 def describe(adopt: Adopt, folder: str, root: Path | None) -> list[ArtifactFile]:
     """The files of a folder with their digests: reads all of them. Raises SampleUnreadable."""
     storage = open_storage(adopt.path, adopt.storage_options, root)
-    names = [file.name for file in storage.files(folder, recursive=True) or () if is_sample(file.name, adopt.files)]
+    names = [file.name for file in storage.files(folder, recursive=True) or () if is_meant(file.name, adopt.files)]
     described = []
     for name in names:
         with storage.open(f"{folder}/{name}") as file:
@@ -119,7 +133,9 @@ def fetch(adoption: Adoption, storage_options: dict[str, Any], root: Path | None
 
 def _problem(adopt: Adopt, storage: Storage, folder: str, named: datetime, now: datetime) -> str:
     table = Samples(path=adopt.path, length_seconds=60, start=_EPOCH, files=adopt.files, ready=adopt.ready)
-    state = judge(table, named, storage.files(folder, recursive=True), now, lambda files: 0)
+    state = judge(table, named, storage.files(folder, recursive=True), now, lambda files: 0, is_meant)
+    if state.presence is Presence.READY and not state.files:
+        return f"it has no file that matches {adopt.files}"
     return "" if state.presence is Presence.READY else state.reason
 
 

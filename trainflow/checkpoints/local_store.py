@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from trainflow.errors import StoreFailure, StoreNotExclusive
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
 TEMPORARY_PREFIX = ".tmp-"
+#: all of such a name: what a trainer calls `.tmp-something` is its own, and part of its checkpoint
+_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.+-[0-9a-f]{{16}}", re.DOTALL)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -61,7 +64,7 @@ class LocalStore(Store):
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._files(Path(entry.path), temporary=temporary)
-            elif entry.name.startswith(TEMPORARY_PREFIX) == temporary:
+            elif (_TEMPORARY.fullmatch(entry.name) is not None) == temporary:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)

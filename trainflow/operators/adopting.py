@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trainflow.checkpoints.store import redact
+from trainflow.counting import counted
 from trainflow.errors import CheckpointError
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import foreign_options
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.ledger import Ledger
 
+#: so many names are told
+_SHOWN = 10
+
 
 def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
     """Write the first entry. Of two engines that do so at once one wins, and both go on from what it adopted.
@@ -23,7 +28,7 @@ def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
     Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
     """
     from trainflow.checkpoints.begin import adopt
-    from trainflow.checkpoints.foreign import describe, find
+    from trainflow.checkpoints.foreign import describe, find, left_out
 
     options = foreign_options(spec.path, spec.storage_options, ti.settings)
     spec = msgspec.structs.replace(spec, storage_options=options)
@@ -36,4 +41,11 @@ def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
             raise
         ti.log.info("the chain was begun by somebody else meanwhile")
         return
-    ti.log.info("the chain begins with %s, trained up to %s", found.folder, label(found.watermark))
+    ti.log.info(
+        "the chain begins with %s, %s, trained up to %s",
+        redact(found.folder), counted(len(files), "file"), label(found.watermark),
+    )  # fmt: skip
+    others = left_out(spec, found.folder, ti.project_root)
+    if others:
+        shown = ", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
+        ti.log.warning("adopt.files %r leaves out %s of it: %s", spec.files, counted(len(others), "file"), shown)

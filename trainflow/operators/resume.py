@@ -133,11 +133,13 @@ class SavePoints:
 
 
 class StoredSaves:
-    """Saves in the chain's store, written by the process that trains."""
+    """Saves in the chain's store, written by the process that trains. With each of them the `output` folder is looked
+    at: what can never be committed is better found now than when all is trained."""
 
-    def __init__(self, partials: Partials, ti: TaskInstance) -> None:
+    def __init__(self, partials: Partials, ti: TaskInstance, output: Path | None = None) -> None:
         self._partials = partials
         self._ti = ti
+        self._output = output
         self._begun_at = 0
 
     def newest(self) -> Saved | None:
@@ -149,6 +151,10 @@ class StoredSaves:
         return Saved(partial.position, path, partial.state)
 
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
+        from trainflow.checkpoints.fitness import check_fit
+
+        if self._output is not None:
+            check_fit(self._output)
         try:
             write(self._partials.begin())
             self._partials.complete(position, state, self._ti.clock.now())

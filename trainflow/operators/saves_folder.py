@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.errors import InputError, TrainflowError
+from trainflow.errors import ArtifactsRefused, InputError, TrainflowError
 from trainflow.operators.resume import Saved, StoredSaves, Write, rows_of
 
 SAVE_FILE = "save.json"
@@ -75,7 +75,8 @@ class SignalStop:
 
 
 class SavesFolder:
-    """The attempt's side: `collect` puts the newest complete save into the store. Never raises."""
+    """The attempt's side: `collect` puts the newest complete save into the store. Raises ArtifactsRefused for what can
+    never be committed, and nothing else."""
 
     def __init__(self, folder: Path, saves: StoredSaves, log: Any) -> None:
         self._folder = folder
@@ -90,6 +91,8 @@ class SavesFolder:
         try:
             self._take(complete[-1])
         except (TrainflowError, OSError) as error:
+            if isinstance(error, ArtifactsRefused) and error.for_good:
+                raise
             self._log.warning("a save of the training command was not kept: %s", error)
         for folder in complete:
             shutil.rmtree(folder, ignore_errors=True)

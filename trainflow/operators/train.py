@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
+from trainflow.errors import ArtifactsRefused, FailException
 from trainflow.observability.redaction import redact
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
@@ -39,7 +40,9 @@ class TrainOperator(SplitOperator):
     are `ctx.params`.
 
     Every attempt writes into a folder of its own, in which nothing was before and into which no other ever writes; what
-    an attempt leaves that does not reach the commit is swept away later. Digests are taken after the function has
+    an attempt leaves that does not reach the commit is swept away later. What can never be committed (a link out of the
+    folder, a pipe) fails the task for good, at the next save: no other try would write anything else. A link to what
+    is in the folder becomes a copy. Digests are taken after the function has
     returned. Writing no file at all is an error, and so is returning anything but metrics.
 
     What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next.
@@ -88,16 +91,23 @@ class TrainOperator(SplitOperator):
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
-        saves = StoredSaves(partials, ti)
+        saves = StoredSaves(partials, ti, output)
         training = self._training(context, head, split, output, parent, saves)
+        keep = False
         try:
             if self.function is not None:
                 metrics = self._run_function(training, ti)
             else:
                 metrics = self._run_command(training, saves, ti)
             artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
+        except ArtifactsRefused as error:
+            if not error.for_good:
+                raise
+            keep = True
+            raise FailException(f"{error}. What was trained so far is kept in {output}") from error
         finally:
-            shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
+            if not keep:
+                shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
         return {
             "artifacts": msgspec.to_builtins(artifacts),
             "metrics": metrics_to_xcom(metrics),

@@ -61,14 +61,16 @@ def judge(
     stored: list[StoredFile] | None,
     now: datetime,
     count_rows: Callable[[tuple[StoredFile, ...]], int],
+    counts: Callable[[str, str], bool] | None = None,
 ) -> PartitionState:
     """The state of the partition whose folder holds `stored` (None: there is no folder).
 
-    `count_rows` reads the files' footers; it is called only when a condition needs rows and all others hold.
+    `count_rows` reads the files' footers; it is called only when a condition needs rows and all others hold. `counts`
+    says which names a glob means, `is_sample` by default.
     """
     if not stored:
         return PartitionState(start, Presence.MISSING, "nothing is there")
-    files = tuple(file for file in stored if is_sample(file.name, samples.files))
+    files = tuple(file for file in stored if (counts or is_sample)(file.name, samples.files))
     marker = _marker_name(samples.ready)
     markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.name)]
     moments = [file.modified for file in (*files, *markers) if file.modified is not None]

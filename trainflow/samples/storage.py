@@ -107,8 +107,10 @@ class LocalStorage:
                     continue
                 try:
                     status = entry.stat()
-                except FileNotFoundError:  # a temporary file that its writer renamed in between
-                    continue
+                except FileNotFoundError:
+                    if os.path.islink(entry.path):  # it leads nowhere: whoever reads it is told so
+                        found.append(StoredFile(prefix + entry.name, 0, None, "a link to nothing"))
+                    continue  # or a temporary file that its writer renamed in between
                 modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
                 found.append(StoredFile(prefix + entry.name, status.st_size, modified, str(status.st_mtime_ns)))
 

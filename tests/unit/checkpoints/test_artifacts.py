@@ -69,17 +69,40 @@ def test_a_training_function_that_wrote_nothing_is_told_so(store: Store, tmp_pat
     assert caught.value.location == str(folder)
 
 
-@pytest.mark.parametrize("kind", ["link", "folder link", "pipe"])
-def test_only_regular_files_make_a_checkpoint(store: Store, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["link", "folder link"])
+def test_a_link_to_what_is_in_the_folder_becomes_that(store: Store, tmp_path: Path, kind: str) -> None:
     folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
     write(folder)
-    if kind == "pipe":
-        os.mkfifo(folder / "odd")
-    else:
-        (folder / "odd").symlink_to(folder / ("model.bin" if kind == "link" else "nested"))
+    (folder / "odd").symlink_to("model.bin" if kind == "link" else folder / "nested")
 
-    with pytest.raises(ArtifactsRefused, match=r"odd is a link or a special file"):
+    sealed = seal(store, CHAIN, attempt_id(1), folder)
+
+    kept = {file.path: file.sha256 for file in sealed.files}
+    for name in [name for name in kept if name.startswith("odd")]:
+        assert kept[name] == kept["model.bin" if kind == "link" else name.replace("odd", "nested")]
+    assert len(kept) > len(FILES)
+    assert verify(store, sealed) == []
+
+
+def test_a_pipe_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
+    write(folder)
+    os.mkfifo(folder / "odd")
+
+    with pytest.raises(ArtifactsRefused, match=r"odd is a socket, a pipe or a device"):
         seal(store, CHAIN, attempt_id(1), folder)
+
+
+def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store: Store, tmp_path: Path) -> None:
+    files = {".metadata": b"m", "__0_0.distcp": b"s", ".tmp-weights": b"w", "_x/.y": b"y", ".hidden/z": b"z"}
+    made = ChainWriter(store, tmp_path / "scratch").commit(files=files)
+    assert {file.path for file in made.artifacts.files} == files.keys()
+    assert {file.path.removeprefix(f"{made.artifacts.path}/") for file in store.files(made.artifacts.path)} == (
+        files.keys()
+    )
+    assert store.temporary(made.artifacts.path) == []
+    folder = fetch(store, made, tmp_path / "into")
+    assert {name: (folder / name).read_bytes() for name in files} == files
 
 
 def test_fetching_gives_the_files_and_fetching_again_downloads_nothing(store: Store, tmp_path: Path) -> None:

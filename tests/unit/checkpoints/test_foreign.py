@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author
-from trainflow.checkpoints.foreign import describe, fetch, find, problems
+from trainflow.checkpoints.foreign import describe, fetch, find, left_out, problems
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.samples.spec import Ready
 
@@ -64,7 +64,7 @@ def test_nothing_to_adopt_says_why(tmp_path: Path) -> None:
         find(Adopt(PATH), tmp_path, NOW)
     put(tmp_path, "20240104", "_hidden")
     with pytest.raises(CheckpointNotFound, match="the newest, 2024-01-04T00:00Z: it has no file that matches"):
-        find(Adopt(PATH), tmp_path, NOW)
+        find(Adopt(PATH, files="*.bin"), tmp_path, NOW)
 
 
 def test_a_folder_that_is_named_by_the_last_day_trained(tmp_path: Path) -> None:
@@ -94,12 +94,35 @@ def adoption(root: Path) -> Adoption:
     return Adoption(sequence=1, previous="", at=NOW, by=Author(), uri="models/20240104", watermark=day(4), files=files)
 
 
-def test_every_file_is_described_and_markers_are_none(tmp_path: Path) -> None:
-    put(tmp_path, "20240104", "model.bin", "sub/opt.bin", "_SUCCESS", ".crc")
+def test_every_file_is_described_whatever_its_name_begins_with(tmp_path: Path) -> None:
+    names = [".metadata", "__0_0.distcp", "__1_0.distcp", "_SUCCESS", "model.bin", "sub/.index", "sub/_opt/opt.bin"]
+    put(tmp_path, "20240104", *names)
     assert adoption(tmp_path).files == [
         ArtifactFile(name, len(text), f"sha256:{hashlib.sha256(text).hexdigest()}")
-        for name, text in [("model.bin", b"model.bin of 20240104"), ("sub/opt.bin", b"sub/opt.bin of 20240104")]
+        for name, text in [(name, f"{name} of 20240104".encode()) for name in sorted(names)]
     ]
+    assert left_out(Adopt(PATH), "models/20240104", tmp_path) == []
+    assert left_out(Adopt(PATH, files="*.distcp"), "models/20240104", tmp_path) == [
+        ".metadata", "_SUCCESS", "model.bin", "sub/.index", "sub/_opt/opt.bin",
+    ]  # fmt: skip
+
+
+def test_a_distributed_checkpoint_without_another_file_is_ready(tmp_path: Path) -> None:
+    put(tmp_path, "20240104", ".metadata", "__0_0.distcp")
+    assert find(Adopt(PATH), tmp_path, NOW).watermark == day(4)
+
+
+def test_a_folder_without_a_file_that_is_meant_is_not_adopted(tmp_path: Path) -> None:
+    put(tmp_path, "20240104", "_SUCCESS")
+    with pytest.raises(CheckpointNotFound, match=r"no file that matches \*\.bin"):
+        find(Adopt(PATH, files="*.bin", ready=Ready(marker="_SUCCESS", unfinished_seconds=0)), tmp_path, NOW)
+
+
+def test_a_shard_that_is_lost_later_is_missing(tmp_path: Path) -> None:
+    folder = put(tmp_path, "20240104", ".metadata", "__0_0.distcp")
+    adopted = adoption(tmp_path)
+    (folder / "__0_0.distcp").unlink()
+    assert problems(adopted, {}, tmp_path) == ["models/20240104/__0_0.distcp is missing"]
 
 
 def test_a_copy_is_fetched_checked_and_used_again(tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ def test_what_a_killed_prune_left_goes_without_grace(writer: ChainWriter) -> Non
 
 def test_files_that_a_writer_had_begun_go_after_the_grace(writer: ChainWriter) -> None:
     store = writer.store
-    left = [f"{writer.chain.ledger}/.tmp-0000000004.json-ab", f"{writer.chain.pages}/.tmp-x.json-cd"]
+    left = [
+        f"{writer.chain.ledger}/.tmp-04.json-00112233445566ab",
+        f"{writer.chain.pages}/.tmp-x.json-00112233445566cd",
+    ]
     for path, modified in zip(left, (LONG_AGO, NOW), strict=True):
         store.replace(path.replace(".tmp-", "tmp-"), b"12")
         file = store.local_path(path)
@@ -152,7 +155,7 @@ def test_a_sweep_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fa
     leave_behind(writer, gone, modified=NOW)
     leave_behind(writer, attempt_id(10))
     leave_behind(writer, attempt_id(99), modified=NOW)
-    temporary = writer.store.local_path(f"{writer.chain.ledger}/.tmp-4.json-ab")
+    temporary = writer.store.local_path(f"{writer.chain.ledger}/.tmp-4.json-00112233445566ab")
     assert temporary is not None
     temporary.write_bytes(b"")
     os.utime(temporary, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))

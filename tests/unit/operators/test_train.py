@@ -131,6 +131,47 @@ def test_nothing_written_is_an_error_that_is_tried_again(lab: Any, training: Any
     assert not isinstance(caught.value, FailException)
 
 
+def test_what_can_never_be_committed_is_found_at_the_next_save_and_not_tried_again(
+    lab: Any, training: Any, tmp_path: Path
+) -> None:
+    saves: list[int] = []
+
+    def train(ctx: TrainContext) -> dict[str, float]:
+        write(ctx)
+        for number in (1, 2, 3):
+            saves.append(number)
+            if number == 2:
+                (ctx.output / "latest").symlink_to(tmp_path)
+            ctx.save({"row": number}, lambda folder: (folder / "w").write_text("w"), every=0)
+        return {}
+
+    with pytest.raises(FailException, match=r"latest is a link to .*, outside of the output folder") as caught:
+        lab.run(training(train), "train")
+    assert saves == [1, 2]
+    kept = str(caught.value).rpartition("is kept in ")[2]
+    assert (Path(kept) / "model").read_text() == "model"
+
+
+def test_what_can_never_be_committed_is_not_tried_again_when_all_is_trained(lab: Any, training: Any) -> None:
+    def train(ctx: TrainContext) -> dict[str, float]:
+        write(ctx)
+        os.mkfifo(ctx.output / "pipe")
+        return {}
+
+    with pytest.raises(FailException, match=r"pipe is a socket, a pipe or a device.* is kept in "):
+        lab.run(training(train), "train")
+
+
+def test_a_program_that_writes_what_can_never_be_committed_is_ended_at_its_next_save(lab: Any, training: Any) -> None:
+    script = (
+        'ln -s /etc "$TRAINFLOW_OUTPUT/etc"; mkdir "$TRAINFLOW_SAVES/.1"; '
+        'echo \'{"position": {"row": 1}, "state": {}}\' > "$TRAINFLOW_SAVES/.1/save.json"; '
+        'mv "$TRAINFLOW_SAVES/.1" "$TRAINFLOW_SAVES/1"; sleep 100'
+    )
+    with pytest.raises(FailException, match="etc is a link to /etc, outside of the output folder"):
+        lab.run(training(command=["bash", "-c", script]), "train")
+
+
 def test_returning_something_else_is_an_error(lab: Any, training: Any) -> None:
     def train(ctx: TrainContext) -> Any:
         write(ctx)
