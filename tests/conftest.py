@@ -84,6 +84,20 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_modules_of_another_project() -> Iterator[None]:
+    """Every project calls its code `operators`: what a test imports from a project of its own must not be found by the
+    next test instead of this repository's."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    own = str(REPOSITORY / "operators")
+    package = sys.modules.get("operators")
+    if package is not None and not any(str(each).startswith(own) for each in getattr(package, "__path__", ())):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "operators"]:
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
 def _unit_tests_do_not_sleep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that waits for the clock is slow at best, and flaky at worst. The standard library may: it waits
     for processes that way."""

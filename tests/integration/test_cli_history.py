@@ -299,7 +299,7 @@ def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: H
         (["--branch", "a b"], "cannot name a branch"),
         (["--branch", "deep", "--set", "splat.partitions=2"], "splat"),
         (["--branch", "deep", "--from", "7"], "keeps no checkpoint 7"),
-        (["--branch", "deep", "--set", "params.hf_token=abc"], "params.hf_token is a secret by its looks"),
+        (["--branch", "deep", "--set", "params.hf_token=abc"], "params.hf_token looks like a secret"),
     ],
 )
 def test_a_fork_that_cannot_be_trained_is_not_begun(history: History, arguments: list[str], said: str) -> None:

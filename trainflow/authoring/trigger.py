@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from trainflow.bounds import check_text
 from trainflow.errors import InputError
+from trainflow.observability.redaction import check_no_secrets
 from trainflow.param_schema import check_json
 
 _T = TypeVar("_T")
@@ -102,6 +103,7 @@ def describe_trigger(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{name}.serialize() gave {described!r}; it must give (class path, keyword arguments)")
     check_text(class_path, f"trigger {name}: class path", most=MOST_PATH_CHARACTERS)
     check_json(kwargs, f"keyword arguments of trigger {name}")
+    check_no_secrets(kwargs, f"keyword arguments of trigger {name}")
     found = trigger_class(class_path)
     if found is not type(trigger):
         raise InputError(f"{name}.serialize() names {class_path!r}, which is another class: {found.__qualname__}")

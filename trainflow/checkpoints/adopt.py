@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.store import redact
 from trainflow.errors import InputError
+from trainflow.observability.redaction import redact_text
 from trainflow.samples.pattern import PathPattern, path_pattern
 from trainflow.samples.spec import Ready
 
@@ -29,9 +29,9 @@ class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     storage_options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if redact(self.path) != self.path:
+        if redact_text(self.path) != self.path:
             raise InputError(
-                f"adopt.path {redact(self.path)} has credentials in it, and paths are recorded: move them to "
+                f"adopt.path {redact_text(self.path)} has credentials in it, and paths are recorded: move them to "
                 "storage_options or to the environment"
             )
         self.pattern()

@@ -19,10 +19,10 @@ import msgspec
 
 from trainflow.checkpoints.adopt import Adopt
 from trainflow.checkpoints.entries import Adoption, ArtifactFile
-from trainflow.checkpoints.store import redact
 from trainflow.clock import ensure_utc
 from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
+from trainflow.observability.redaction import redact_text
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
 from trainflow.samples.readiness import Presence, judge
@@ -49,7 +49,7 @@ def find(adopt: Adopt, root: Path | None, now: datetime) -> Foreign:
         folder = pattern.render(named)
         problem = _problem(adopt, storage, folder, named, now)
         if problem:
-            raise CheckpointNotFound(f"adopt: the checkpoint {redact(folder)} cannot be adopted: {problem}")
+            raise CheckpointNotFound(f"adopt: the checkpoint {redact_text(folder)} cannot be adopted: {problem}")
         return Foreign(folder, ensure_utc(adopt.watermark))
     seen = ""
     for named in sorted(_dates(storage, pattern, ()), reverse=True):
@@ -57,7 +57,7 @@ def find(adopt: Adopt, root: Path | None, now: datetime) -> Foreign:
         if not problem:
             return Foreign(pattern.render(named), named + offset)
         seen = seen or f"; the newest, {label(named)}: {problem}"
-    raise CheckpointNotFound(f"adopt: no checkpoint in {redact(adopt.path)} is ready{seen}")
+    raise CheckpointNotFound(f"adopt: no checkpoint in {redact_text(adopt.path)} is ready{seen}")
 
 
 def is_meant(name: str, glob: str) -> bool:

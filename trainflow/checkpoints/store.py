@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
+from trainflow.observability.redaction import redact_text
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.object_store import ObjectStore
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
 EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 
 
@@ -178,7 +178,7 @@ def check_kind(url: str) -> None:
     if protocol in ("file", "local") or protocol in EXCLUSIVE_PROTOCOLS:
         return
     raise StoreNotExclusive(
-        f"{redact(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
+        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
         f"keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
     )
 
@@ -187,11 +187,6 @@ def protocol_of(url: str) -> str:
     """`s3` of `s3://…`; `file` for a plain path."""
     match = _PROTOCOL.match(url)
     return match[1].lower() if match else "file"
-
-
-def redact(url: str) -> str:
-    """The URL without user name and password."""
-    return _CREDENTIALS.sub("***@", url)
 
 
 def _open_object_store(url: str, protocol: str, storage_options: dict[str, Any]) -> ObjectStore:
@@ -204,14 +199,14 @@ def _open_object_store(url: str, protocol: str, storage_options: dict[str, Any])
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         hint = f": pip install 'trainflow[{extra}]'" if extra else ""
-        raise InputError(f"{redact(url)}: the driver of {protocol}:// is not installed{hint} ({error})") from None
-    return ObjectStore(filesystem, base, url=redact(url).rstrip("/"), in_memory=protocol == "memory")
+        raise InputError(f"{redact_text(url)}: the driver of {protocol}:// is not installed{hint} ({error})") from None
+    return ObjectStore(filesystem, base, url=redact_text(url).rstrip("/"), in_memory=protocol == "memory")
 
 
 def failure(doing: str, location: str, error: BaseException) -> StoreFailure:
     """What went wrong, where, and what to do about it."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return StoreFailure(f"cannot {doing} {location}: {redact(reason)}; {_advice(error)}", location=location)
+    return StoreFailure(f"cannot {doing} {location}: {redact_text(reason)}; {_advice(error)}", location=location)
 
 
 def _advice(error: BaseException) -> str:

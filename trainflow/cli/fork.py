@@ -105,14 +105,9 @@ def fork(
 
 def _refuse_secrets(asked: _Asked) -> None:
     """The overrides of a branch are written into its ledger, to be used by every start."""
-    from trainflow.observability.redaction import redact
+    from trainflow.observability.redaction import check_no_secrets
 
-    for key, value in asked.overrides.items():
-        if redact(value, key.rpartition(".")[2]) != value:
-            raise InputError(
-                f"{key} is a secret by its looks, and would stand in the branch's ledger for good; let the pipeline "
-                f"take it from the environment, or give it to each 'trainflow start … --branch {asked.branch}'"
-            )
+    check_no_secrets(asked.overrides, "--set")
 
 
 def _chains(file: PipelineFile, stage: str | None, source: str | None, origin: str | None) -> list[Chain]:

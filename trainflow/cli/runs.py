@@ -102,7 +102,10 @@ def trigger_run(
 
     JSON: the keys of `runs list`.
     """
+    from trainflow.observability.redaction import check_no_secrets
+
     given, date = json_object(conf, "--conf"), moment(logical_date, "--logical-date")
+    check_no_secrets(given, "--conf")
     with opened_for(dag) as here:
         if is_file(dag):
             read_into_database(here, dag)

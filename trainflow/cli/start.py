@@ -80,10 +80,12 @@ def train(
 ) -> int:
     """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
     by default what `trainflow start` begins. Returns the exit code."""
+    from trainflow.observability.redaction import check_no_secrets
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_of
 
     given = parse_overrides(overrides)
+    check_no_secrets(given, "--set")
     project = project_of(path)
     settings = load_settings(project)
     if detach:

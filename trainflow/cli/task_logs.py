@@ -44,10 +44,23 @@ def choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) ->
     return found[0]
 
 
+def print_rotated(path: Path) -> bool:
+    """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
+    from trainflow.observability.rotation import parts
+
+    *older, _ = parts(path)
+    for each in older:
+        print_from(each, 0)
+    return bool(older)
+
+
 def print_from(path: Path, position: int) -> int:
-    """Print what was written after `position`; returns where it ends now."""
+    """Print what was written after `position` (bytes); returns where it ends now. A log that has become shorter was
+    rotated: it is printed from its beginning."""
     if not path.exists():
         return position
+    if path.stat().st_size < position:
+        position = 0
     sys.stdout.flush()
     with path.open("rb") as file:
         file.seek(position)

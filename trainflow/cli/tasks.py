@@ -90,6 +90,7 @@ def logs(
             task_instance = task_row(connection, found, task)
             chosen = task_logs.choose_attempt(connection, task_instance, attempt)
         path = Path(chosen.log_path)
+        rotated = task_logs.print_rotated(path)
         position = task_logs.print_from(path, 0)
         while follow:
             # in this order: what was written before the attempt ended has been printed then
@@ -98,7 +99,7 @@ def logs(
             if ended:
                 break
             task_logs.pause()
-    if not position:
+    if not position and not rotated:
         typer.echo(f"nothing was printed or logged: {path}", err=True)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from trainflow.chaos import enter
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
-from trainflow.engine import lease, leftovers
+from trainflow.engine import lease, leftovers, log_limits
 from trainflow.engine.parsing_worker import ParsingWorker
 from trainflow.engine.scheduling import Scheduling
 from trainflow.errors import DatabaseAway
@@ -173,6 +173,7 @@ class Engine:
         self._heartbeat()
         if self._scheduling is not None:
             self._sweep_leftovers()
+            self._limit_logs()
         self._look_around()
 
     def _make_scheduling(self, executor: Executor) -> Scheduling:
@@ -340,6 +341,10 @@ class Engine:
     def _sweep_leftovers(self) -> None:
         leftovers.sweep(self.project.home, self.database, self.clock.now())
         self.reactor.call_later(leftovers.OLD.total_seconds(), self._sweep_leftovers)
+
+    def _limit_logs(self) -> None:
+        log_limits.apply(self.project.home, self.database, self.settings.logging)
+        self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._limit_logs)
 
     def scan_files(self) -> None:
         """Look after the project's pipeline files, from now on."""

@@ -15,6 +15,7 @@ from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.ending import BROKEN, end_process
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -24,6 +25,7 @@ VARIABLE = "TRAINFLOW_WORKLOAD"
 
 def main() -> int:
     """Read the workload and run it. Returns the exit code."""
+    redacted_output.install()
     workload = msgspec.json.decode(os.environ.pop(VARIABLE), type=ExecuteTask)
     project = project_at(Path(workload.project_root))
     settings = load_settings(project)

@@ -14,7 +14,7 @@ import msgspec
 from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.bounds import check_text
 from trainflow.clock import Clock
-from trainflow.counting import counted
+from trainflow.counting import agreeing, counted
 from trainflow.errors import (
     DagNotFound,
     DagRunAlreadyExists,
@@ -48,7 +48,7 @@ from trainflow.messages.requests import (
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.redaction import presentable
+from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -140,7 +140,23 @@ class RuntimeTaskInstance:
                 f"{MAX_XCOM_BYTES} are "
                 "handed over: write it to a file and hand over where it is"
             )
+        if may_hold_secrets(encoded):
+            encoded = self._without_secrets(key, encoded)
         self.xcoms[key] = XComItem(key, msgspec.Raw(encoded))
+
+    def _without_secrets(self, key: str, encoded: bytes) -> bytes:
+        value = msgspec.json.decode(encoded)
+        found = list(secret_paths(value, key))
+        if not found:
+            return encoded
+        self.log.warning(
+            "XCom '%s': %s %s like a secret and the database keeps *** instead: read it from the environment in the "
+            "task that needs it",
+            key,
+            ", ".join(found),
+            agreeing(len(found), "looks", "look"),
+        )
+        return encode_value(redact(value, key))
 
     def xcom_pull(
         self,
@@ -182,6 +198,7 @@ class RuntimeTaskInstance:
         self.notices.append(notice)
 
     def trigger_dag_run(self, run: TriggeredRun, now: bool = False) -> None:
+        check_no_secrets(run.conf, f"the conf of the triggered run {run.run_id} of {run.dag_id}", "conf")
         if now:
             self._ask(TriggerRun(self._key, run))
         else:

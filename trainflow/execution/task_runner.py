@@ -120,7 +120,7 @@ def _claim(workload: ExecuteTask) -> Start:
 def _log_to(path: str) -> None:
     """What the task prints and logs goes to the attempt's log."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

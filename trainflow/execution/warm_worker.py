@@ -37,6 +37,7 @@ from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Reading, Stale, Threaded, ToWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
@@ -344,6 +345,7 @@ def _reseed() -> None:
 
 def main() -> None:
     """`python -m trainflow.execution.warm_worker FD PROJECT_ROOT`; `--check PROJECT_ROOT` only starts and ends."""
+    redacted_output.install()
     if sys.argv[1] == "--check":
         left, right = socket.socketpair()
         left.close()

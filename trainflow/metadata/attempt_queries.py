@@ -93,6 +93,12 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
     )
 
 
+def logs_under_way(connection: Connection) -> list[str]:
+    """The log of every attempt that has a process or is about to have one."""
+    held = select(TASK.c.attempt_id).where(TASK.c.state.in_(sorted(HELD)))
+    return list(connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
+
+
 def under_way(connection: Connection) -> set[str]:
     """Every attempt that has not ended, as far as task instances know."""
     held = (TASK.c.state.in_(sorted(UNFINISHED)), TASK.c.attempt_id.is_not(None))

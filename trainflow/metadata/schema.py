@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ def ensure_schema(database: Database) -> None:
     """Bring the database to this version of the schema, whatever it is now. Safe when two processes do it at once."""
     if database.file is not None:
         database.file.parent.mkdir(parents=True, exist_ok=True)
+        # for this user alone, and so its journal, which takes its mode from it; what is wrong with the place is said
+        # when it is connected to
+        with suppress(OSError):
+            os.close(os.open(database.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     with database.reading() as connection:
         found = _revision(connection)
     if found == HEAD:

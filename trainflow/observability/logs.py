@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 import time
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -36,6 +39,16 @@ class LogFile(WatchedFileHandler):
 
     _told = False
 
+    def _open(self) -> TextIOWrapper:
+        """Open the file for this user alone."""
+        descriptor = _private(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return TextIOWrapper(
+            io.BufferedWriter(io.FileIO(descriptor, "a")),
+            encoding=self.encoding,
+            errors=self.errors,
+            write_through=True,
+        )
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)
@@ -49,6 +62,10 @@ class LogFile(WatchedFileHandler):
         elif not self._told:
             self._told = True
             sys.stderr.write(f"the log {self.baseFilename} cannot be written: {error.strerror}\n")
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def configure_logging(level: str, file: Path | None = None) -> logging.Handler:

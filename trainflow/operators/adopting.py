@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainflow.checkpoints.store import redact
 from trainflow.counting import counted
 from trainflow.errors import CheckpointError
+from trainflow.observability.redaction import redact_text
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import foreign_options
 from trainflow.samples.partitions import label
@@ -43,7 +43,7 @@ def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
         return
     ti.log.info(
         "the chain begins with %s, %s, trained up to %s",
-        redact(found.folder), counted(len(files), "file"), label(found.watermark),
+        redact_text(found.folder), counted(len(files), "file"), label(found.watermark),
     )  # fmt: skip
     others = left_out(spec, found.folder, ti.project_root)
     if others:

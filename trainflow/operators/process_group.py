@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trainflow.observability.redaction import MASK
+from trainflow.observability.redaction import redact_text
 from trainflow.operators.lifeline import Lifeline
 
 #: how often a running program's `on_idle` is called, in seconds
@@ -28,15 +28,13 @@ IDLE_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 _MAX_LINE = 1 << 20
 _CHUNK = 1 << 16
-#: shorter values are words like "on": masking them would only make lines unreadable
-_SHORTEST_SECRET = 4
 
 
 class ProcessGroup:
     """One program and all processes it starts.
 
     `on_line` gets each line of its output (stdout and stderr as they come, without the line end); `on_idle` is called
-    at least twice a second while it runs, and once at the end. What `hide` holds is masked in every line.
+    at least twice a second while it runs, and once at the end. Secrets in a line are masked, and what `hide` holds.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class ProcessGroup:
         self._on_idle = on_idle
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
         self._grace_seconds = grace_seconds
-        self._hidden = [text for text in hide if len(text) >= _SHORTEST_SECRET]
+        self._hidden = tuple(hide)
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: Lifeline | None = None
@@ -201,9 +199,7 @@ class ProcessGroup:
 
     def _line(self, line: str) -> None:
         # a progress bar redraws its line with carriage returns; its last state is the line
-        shown = line.rstrip("\r").rpartition("\r")[2]
-        for text in self._hidden:
-            shown = shown.replace(text, MASK)
+        shown = redact_text(line.rstrip("\r").rpartition("\r")[2], self._hidden)
         self.tail.append(shown)
         self._on_line(shown)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.checkpoints.store import redact
 from trainflow.counting import counted
 from trainflow.errors import (
     FailException,
@@ -23,6 +22,7 @@ from trainflow.errors import (
 )
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
+from trainflow.observability.redaction import redact_text
 from trainflow.operators.author import author_of
 from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
@@ -104,9 +104,9 @@ class DataCheckerOperator(ChainOperator):
             raise InputError(f"task {self.task_id!r}: mode={mode!r}; it is one of {', '.join(MODES)}")
         if not isinstance(samples, Samples):
             raise InputError(f"task {self.task_id!r}: samples is a {type(samples).__name__}, not Samples(...)")
-        if redact(samples.path) != samples.path:
+        if redact_text(samples.path) != samples.path:
             raise InputError(
-                f"task {self.task_id!r}: samples.path {redact(samples.path)} has credentials in it, and paths are "
+                f"task {self.task_id!r}: samples.path {redact_text(samples.path)} has credentials in it, and paths are "
                 "recorded with every checkpoint: move them to the environment (TRAINFLOW__SAMPLES__STORAGE_OPTIONS)"
             )
         try:

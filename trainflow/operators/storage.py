@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainflow.checkpoints.store import Store, open_store, protocol_of, redact
+from trainflow.checkpoints.store import Store, open_store, protocol_of
 from trainflow.errors import InputError
+from trainflow.observability.redaction import redact_text
 from trainflow.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 def store_url(given: str | None, settings: Settings) -> str:
     """The URL of the store. Raises InputError for one with credentials in it: it is shown to people and recorded."""
     url = given or settings.checkpoints.store
-    if redact(url) != url:
+    if redact_text(url) != url:
         raise InputError(
-            f"the store {redact(url)} has credentials in its URL, which is recorded with every checkpoint: move them "
-            "to storage_options, or better to the environment (TRAINFLOW__CHECKPOINTS__STORAGE_OPTIONS)"
+            f"the store {redact_text(url)} has credentials in its URL, which is recorded with every checkpoint: move "
+            "them to storage_options, or better to the environment (TRAINFLOW__CHECKPOINTS__STORAGE_OPTIONS)"
         )
     return url
 

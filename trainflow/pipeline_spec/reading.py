@@ -24,6 +24,7 @@ MAX_VALUES = 100_000
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + name for name in ("null", "bool", "int", "float")}
 _TEXT = {_TAG + name for name in ("str", "timestamp")}
+_COLLECTIONS = {_TAG + "seq", _TAG + "map"}
 _MERGE = _TAG + "merge"
 
 
@@ -109,6 +110,8 @@ class _Walk:
             raise error_of([Problem(self._place(node), f"more than {MAX_VALUES} values; aliases repeat too much")])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
+        if node.tag not in _COLLECTIONS:
+            return self._tagged(node)
         if id(node) in self._open:
             return self._wrong(node, "an alias inside the section it stands for")
         if len(location) > MOST_NESTING:
@@ -125,7 +128,7 @@ class _Walk:
         if node.tag in _TEXT:
             return node.value
         if node.tag not in _SCALARS:
-            return self._wrong(node, f"tag {node.tag.replace(_TAG, '!!')!r} is not allowed here: write a plain value")
+            return self._tagged(node)
         try:
             value = self._loader.construct_object(node)
         except (ValueError, KeyError):
@@ -133,6 +136,9 @@ class _Walk:
         if isinstance(value, float) and not math.isfinite(value):
             return self._wrong(node, f"{node.value!r} has no form in JSON: write a finite number")
         return value
+
+    def _tagged(self, node: Any) -> None:
+        self._wrong(node, f"tag {node.tag.replace(_TAG, '!!')!r} is not allowed here: write a plain value")
 
     def _mapping(self, node: Any, location: Location) -> dict[str, Any]:
         merged: dict[str, Any] = {}

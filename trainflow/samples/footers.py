@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainflow.errors import SampleDamaged, SampleUnreadable
-from trainflow.samples.storage import Storage, hide_secrets
+from trainflow.observability.redaction import redact_text
+from trainflow.samples.storage import Storage
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 
@@ -68,8 +69,8 @@ def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges
 
 def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
     """A file that Parquet refuses, in words."""
-    said = hide_secrets(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__, {})
-    problem = f"{hide_secrets(path, {})} cannot be read as Parquet: {said.rstrip('.')}"
+    said = redact_text(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    problem = f"{redact_text(path)} cannot be read as Parquet: {said.rstrip('.')}"
     if not _is_about_content(error):
         return SampleUnreadable(f"{problem}; check that the file is there and may be read")
     return SampleDamaged(

@@ -15,9 +15,10 @@ import msgspec
 
 from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json
+from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.samples.partitions import end_of
 from trainflow.samples.split import SampleFile, Split, partition_of
-from trainflow.samples.storage import hide_secrets, open_storage
+from trainflow.samples.storage import open_storage
 
 #: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB
 INLINE_BYTES = 48 * 1024
@@ -62,7 +63,7 @@ def split_from_xcom(
         split, where = msgspec.convert(value["split"], Split), "the split in the XCom"
     else:
         uri = str(value["uri"])
-        where = f"the manifest {hide_secrets(uri, storage_options or {})}"
+        where = f"the manifest {redact_text(uri, texts_of(storage_options or {}))}"
         data = open_storage(uri, storage_options or {}, root).read(uri)
         split = _from_parquet(data, where)
     if split.digest != value["digest"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from trainflow.errors import InputError, SampleUnreadable
+from trainflow.observability.redaction import redact_text, texts_of
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 #: what file systems call the time of the last write, and the mark of a content
@@ -177,7 +178,7 @@ class UrlStorage:
             remedy = f"pip install 'trainflow[{extra_name}]'" if extra_name else "install the package it names"
             raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}") from None
         except ValueError as error:
-            raise InputError(f"samples.path {hide_secrets(url, self._options)}: {error}") from None
+            raise InputError(f"samples.path {redact_text(url, texts_of(self._options))}: {error}") from None
 
     def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
         base = self._base(folder)
@@ -275,7 +276,7 @@ def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | Non
 
 def unreadable(location: str, error: BaseException, options: Mapping[str, Any], done: str = "read") -> SampleUnreadable:
     """What a refusal of the storage means to a person."""
-    said = hide_secrets(str(error) or type(error).__name__, options)
+    said = redact_text(str(error) or type(error).__name__, texts_of(options))
     text = f"{type(error).__name__} {said}".lower()
     if isinstance(error, PermissionError) or "denied" in text or "forbidden" in text or "credential" in text:
         remedy = "check the credentials (storage_options or the environment) and what they allow"
@@ -283,43 +284,14 @@ def unreadable(location: str, error: BaseException, options: Mapping[str, Any], 
         remedy = "check the name of the bucket"
     else:
         remedy = "check the path and that the storage can be reached from this machine; the task can be retried"
-    return SampleUnreadable(f"{hide_secrets(location, options)} cannot be {done}: {said}; {remedy}")
-
-
-def hide_secrets(text: str, options: Mapping[str, Any]) -> str:
-    """`text` without the values of storage options and without passwords in URLs."""
-    for secret in sorted(_strings(options), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    head, separator, tail = text.partition("://")
-    if separator and "@" in tail.split("/", 1)[0]:
-        user = tail.split("@", 1)[0].split(":", 1)[0]
-        text = f"{head}://{user}:***@{tail.split('@', 1)[1]}"
-    return text
-
-
-def shown_path(path: str) -> str:
-    """A path or URL for people, without a password."""
-    return hide_secrets(path, {})
-
-
-def _strings(value: Any) -> Iterable[str]:
-    """Every text in storage options that is long enough to be a secret."""
-    if isinstance(value, str):
-        if len(value) >= 4 and "://" not in value:
-            yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _strings(inner)
+    return SampleUnreadable(f"{redact_text(location, texts_of(options))} cannot be {done}: {said}; {remedy}")
 
 
 def _shown(error: BaseException, options: Mapping[str, Any]) -> BaseException | None:
     """The cause to show in a traceback: none when it would print a secret."""
     cause: BaseException | None = error
     while cause is not None:
-        if hide_secrets(str(cause), options) != str(cause):
+        if redact_text(str(cause), texts_of(options)) != str(cause):
             return None
         cause = cause.__cause__ or cause.__context__
     return error

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from trainflow.at_once import at_once
 from trainflow.errors import SamplesRefused, SampleUnreadable
+from trainflow.observability.redaction import redact_text
 from trainflow.samples.pattern import PathPattern
-from trainflow.samples.storage import Storage, shown_path
+from trainflow.samples.storage import Storage
 
 #: so many folders above the partitions are looked at, the table's root the first of them
 _LEVELS_ABOVE = 4
@@ -86,7 +87,7 @@ def _is_one(storage: Storage, folder: str, each: _Format) -> bool:
 
 
 def _refused(name: str, folder: str, log: str) -> SamplesRefused:
-    where = shown_path(folder)
+    where = redact_text(folder)
     return SamplesRefused(
         f"samples.path leads into {name}: {where} has {log}. Files of it may hold rows that were deleted, rewritten or "
         "never committed, and only its log says which count, so they cannot be trained on as plain files. Write what "

@@ -12,6 +12,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.authoring.graph import effective_weights
 from trainflow.authoring.operator import BaseOperator
 from trainflow.errors import DagDefinitionError
+from trainflow.observability.redaction import redact
 from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument, TaskDocument
 from trainflow.serialization.stable import stable
 
@@ -37,7 +38,7 @@ def to_document(dag: DAG, content: str = "") -> DagDocument:
         dagrun_timeout_seconds=_seconds(dag.dagrun_timeout),
         fail_fast=dag.fail_fast,
         tags=list(dag.tags),
-        params={name: dict(schema) for name, schema in dag.param_schemas.items()},
+        params={name: _without_secret(name, schema) for name, schema in dag.param_schemas.items()},
         is_paused_upon_creation=dag.is_paused_upon_creation,
         chain=_chain(dag.dag_id, order),
         content=content,
@@ -68,9 +69,15 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         is_setup=task.is_setup,
         is_teardown=task.is_teardown,
         shielded=task.shielded,
-        template_fields=stable({field: getattr(task, field) for field in task.template_fields}, dag_file),
+        template_fields=redact(stable({field: getattr(task, field) for field in task.template_fields}, dag_file)),
         doc=task.doc_md,
     )
+
+
+def _without_secret(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a param: its default is for the record, an attempt takes it from the file."""
+    default = schema.get("default")
+    return {**schema, "default": redact(default, name)} if isinstance(default, str) else dict(schema)
 
 
 def _chain(dag_id: str, tasks: list[BaseOperator]) -> ChainDocument | None:

@@ -67,6 +67,11 @@ class Home:
     def outcome(self, attempt_id: str, deferral_number: int) -> Path:
         return self.outcomes / f"{attempt_id}.{deferral_number}.json"
 
+    @property
+    def process_logs(self) -> tuple[Path, ...]:
+        """Logs of processes that are no attempts."""
+        return self.engine_log, self.path / "logs" / "start.log", self.path / "logs" / "mlflow.log"
+
     def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
         return self.path / "logs" / _file_name(dag_id) / _file_name(run_id) / _file_name(task_id) / f"{attempt_id}.log"
 
@@ -85,8 +90,12 @@ class Home:
     def create(self) -> None:
         """Make the folders; a home keeps itself out of git. Raises SettingsError where nothing can be written."""
         try:
-            for folder in (self.path, self.outcomes, self.path / "logs"):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.path.stat().st_uid == os.getuid():
+                # logs, XComs and params are for this user alone; what lies below is as private as this
+                self.path.chmod(0o700)
+            for folder in (self.outcomes, self.path / "logs"):
+                folder.mkdir(exist_ok=True)
             ignore = self.path / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")

@@ -139,6 +139,10 @@ class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: what the engine's log and those of tasks hold at least
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    #: how large one log may become, in bytes: looked at with every heartbeat, the older part is put aside then
+    max_bytes: Count = 64 * 1024 * 1024
+    #: how many older parts of a log are kept, each of at most `max_bytes`
+    backup_count: Annotated[int, Meta(ge=0)] = 2
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from trainflow.messages.watches import (
     Unwatch,
     Watch,
 )
+from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.redaction import presentable
 from trainflow.param_schema import check_json
@@ -189,6 +190,7 @@ async def _kill(trigger: BaseTrigger, task: asyncio.Task[None]) -> None:
 
 def main() -> None:
     """`python -m trainflow.triggerer.event_loop FD PROJECT_ROOT`."""
+    redacted_output.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     project = project_at(Path(sys.argv[2]))
     settings = load_settings(project)

@@ -9,7 +9,8 @@ import fsspec
 import pytest
 
 from trainflow.errors import InputError, SampleUnreadable
-from trainflow.samples.storage import Storage, UrlStorage, hide_secrets, open_storage, unreadable
+from trainflow.observability.redaction import redact_text, texts_of
+from trainflow.samples.storage import Storage, UrlStorage, open_storage, unreadable
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -84,7 +85,7 @@ def test_an_unknown_protocol_and_a_missing_package() -> None:
     ],
 )
 def test_secrets_are_taken_out(text: str, options: dict[str, Any], shown: str) -> None:
-    assert hide_secrets(text, options) == shown
+    assert redact_text(text, texts_of(options)) == shown
 
 
 def test_no_secret_in_a_message_or_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

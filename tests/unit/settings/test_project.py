@@ -64,6 +64,13 @@ def test_the_home_keeps_itself_out_of_git(tmp_path: Path) -> None:
     assert made.outcomes.is_dir()
 
 
+def test_home_of_this_user_is_for_this_user_alone(tmp_path: Path) -> None:
+    home = project_at(tmp_path).home
+    home.path.mkdir(mode=0o755)
+    home.create()
+    assert home.path.stat().st_mode & 0o777 == 0o700
+
+
 def test_the_socket_fits_into_its_address_however_deep_the_home_lies(tmp_path: Path) -> None:
     deep = Home(tmp_path / ("x" * 200) / ("y" * 200))
     assert len(os.fsencode(deep.socket_path)) <= 100

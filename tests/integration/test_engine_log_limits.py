@@ -1,0 +1,44 @@
+"""Logs of a home stay within the limits of the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainflow.engine import log_limits
+from trainflow.metadata import attempt_queries
+from trainflow.settings.model import LoggingSettings
+from trainflow.testing.control_plane import control_plane, empty_task
+
+SMALL = LoggingSettings(max_bytes=10, backup_count=1)
+
+
+def filled(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"0123456789abcdef")
+    return path
+
+
+def test_apply_rotates_logs_of_the_engine_and_of_attempts_under_way_and_no_others(tmp_path: Path) -> None:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("runs"), empty_task("ends"))
+        plane.add_run("d")
+        runs, ends = plane.tick()
+        plane.claim(runs)
+        plane.play(ends)
+        with plane.database.reading() as connection:
+            logs = [attempt_queries.log_path(connection, each.key.attempt_id) for each in (runs, ends)]
+        running, ended = (filled(Path(path or "")) for path in logs)
+        engine = filled(plane.project.home.engine_log)
+
+        assert log_limits.apply(plane.project.home, plane.database, SMALL) == [engine, running]
+        assert (running.read_bytes(), running.with_name(f"{running.name}.1").read_bytes()) == (b"", b"6789abcdef")
+        assert ended.stat().st_size == 16
+        assert log_limits.apply(plane.project.home, plane.database, SMALL) == []
+
+
+def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
+    with control_plane(tmp_path) as plane:
+        log = filled(plane.project.home.engine_log)
+        log.with_name("engine.log.1").mkdir()
+        mlflow = filled(plane.project.home.path / "logs" / "mlflow.log")
+        assert log_limits.apply(plane.project.home, plane.database, SMALL) == [mlflow]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainflow.observability.redacted_output import RedactedOutput
+
+TOKEN = "hf_" + "abCD" * 9
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def output(file: Path) -> Iterator[RedactedOutput]:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    stream = RedactedOutput(descriptor)
+    yield stream
+    stream.flush()
+    stream.detach()
+    os.close(descriptor)
+
+
+def test_print_secret_in_several_pieces_is_masked(output: RedactedOutput, file: Path) -> None:
+    print("loss", 0.5, file=output)
+    print("password=", "hunter2", sep="", end="", file=output)
+    print(" and", TOKEN, file=output)
+    assert file.read_text() == "loss 0.5\npassword=*** and ***\n"
+
+
+def test_write_ended_line_is_in_the_file_at_once_and_a_begun_one_after_flush(
+    output: RedactedOutput, file: Path
+) -> None:
+    output.write("one\ntwo")
+    assert file.read_text() == "one\n"
+    output.flush()
+    assert file.read_text() == "one\ntwo"
+    output.write("\r50 %\r")
+    assert file.read_bytes() == b"one\ntwo\r50 %\r"
+
+
+def test_write_private_key_printed_line_by_line_is_masked_to_its_end(output: RedactedOutput, file: Path) -> None:
+    for line in ("begin", "-----BEGIN PRIVATE " + "KEY-----", "MIIEvQ", "AAECAw==", "-----END PRIVATE KEY-----", "end"):
+        print(line, file=output)
+    assert "MIIEvQ" not in file.read_text()
+    assert "AAECAw" not in file.read_text()
+    assert file.read_text().splitlines()[0] == "begin"
+    assert file.read_text().splitlines()[-1] == "end"
+
+
+def test_write_begun_key_without_end_does_not_swallow_the_log(output: RedactedOutput, file: Path) -> None:
+    print("-----BEGIN PRIVATE " + "KEY-----", file=output)
+    for number in range(4000):
+        print(f"line {number}", file=output)
+    assert "line 3999" in file.read_text()
+
+
+def test_write_text_that_has_no_encoding_never_raises(output: RedactedOutput, file: Path) -> None:
+    print("\udcff", file=output)
+    assert file.read_text() == "\\udcff\n"
+
+
+def test_write_line_without_end_is_written_when_it_is_long(output: RedactedOutput, file: Path) -> None:
+    output.write("x" * 100_000)
+    assert file.stat().st_size == 100_000
