@@ -25,7 +25,8 @@ from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
-from trainflow.samples.split import Hole, SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import Columns, Hole, SampleFile, Split, SplitPartition, partition_of
+from trainflow.testing.chains import NoColumns
 from trainflow.testing.simulation.memory_store import MemoryStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -66,6 +67,9 @@ class Table:
 
     def fingerprint(self, start: datetime) -> str | None:
         return self.content(start).fingerprint if (start - START) // HOUR in self.versions else None
+
+    def unified(self, chain: Columns) -> NoColumns:
+        return NoColumns()
 
     def table_exists(self) -> bool:
         return True

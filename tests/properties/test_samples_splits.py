@@ -25,7 +25,8 @@ from trainflow.samples.partitions import (
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import Columns, SampleFile, Split, SplitPartition, partition_of
+from trainflow.testing.chains import NoColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -56,6 +57,9 @@ class Imagined:
     def content(self, start: datetime) -> SplitPartition:
         rows = self.hours[(start - START) // HOUR] or 0
         return partition_of(start, start + HOUR, (SampleFile(f"t/{start:%FT%H}/a.parquet", 10 * rows, rows, "f"),))
+
+    def unified(self, chain: Columns) -> NoColumns:
+        return NoColumns()
 
     def table_exists(self) -> bool:
         return True

@@ -49,6 +49,8 @@ class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int | None = None
     bytes: int | None = None
     digest: str = ""
+    #: name and Arrow type of each column
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 class ArtifactFile(msgspec.Struct, frozen=True):

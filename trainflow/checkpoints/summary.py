@@ -19,4 +19,5 @@ def summary_of(split: Split) -> SplitSummary:
         rows=split.rows,
         bytes=split.bytes,
         digest=split.digest,
+        columns=split.columns,
     )

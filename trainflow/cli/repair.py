@@ -82,7 +82,9 @@ def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
     history = experiences(ledger, ledger.state())
     limits = limits_for_target(chain.document.limits or SplitLimits(), history)
     seen = open_inventory(samples, chain.project.root, SystemClock().now())
-    return planned(samples, open_holes(ledger.state(), skipped=skipped), limits, seen, pace_of(history))
+    head = ledger.state().head
+    columns = head.split.columns if head else ()
+    return planned(samples, open_holes(ledger.state(), skipped=skipped), limits, seen, pace_of(history), columns)
 
 
 def _open_partitions(chain: Chain) -> int:

@@ -16,7 +16,7 @@ from trainflow.samples.inventory import InventoryLine, last_existing, list_parti
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import SampleFile
+from trainflow.samples.split import Columns, SampleFile
 
 TRAINED = "trained"
 
@@ -122,13 +122,15 @@ def inspect(samples: Samples, ledger: Ledger, start: datetime, root: Path, now: 
 
     Raises LedgerCorrupt, StoreFailure; what is wrong with the partition is in the report.
     """
-    report = _inspect(samples, start, root, now)
+    state = ledger.state()
+    follows = state.head is not None and state.watermark is not None and start >= state.watermark
+    report = _inspect(samples, start, root, now, state.head.split.columns if follows and state.head else ())
     trained = trained_by(line_of(ledger.entries())).get(start)
     changed = trained is not None and report.fingerprint not in (None, trained.fingerprint)
     return msgspec.structs.replace(report, trained_by=trained, republished=changed)
 
 
-def _inspect(samples: Samples, start: datetime, root: Path, now: datetime) -> PartitionReport:
+def _inspect(samples: Samples, start: datetime, root: Path, now: datetime, columns: Columns) -> PartitionReport:
     inventory = open_inventory(samples, root, now)
     end = end_of(samples, start)
     try:
@@ -144,6 +146,7 @@ def _inspect(samples: Samples, start: datetime, root: Path, now: datetime) -> Pa
         problems: Sequence[str] = ()
         try:
             content = inventory.content(start)
+            inventory.unified(columns).add(start)
         except SampleCheckFailed as error:
             problems = error.problems
             unchecked = open_inventory(msgspec.structs.replace(samples, checks=None), root, now)

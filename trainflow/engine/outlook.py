@@ -41,6 +41,8 @@ class Outlook(msgspec.Struct, frozen=True):
     pinned_run: str | None = None
     #: the chain stands on what its base has undone: before anything else it goes back
     goes_back: bool = False
+    #: of the split that the chain was trained on last, see `trainflow.samples.split`
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def begins(self) -> datetime | None:
@@ -61,8 +63,11 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     inside a partition."""
     state, init = as_it_will_be(ledger), chain.init_from
     found = _outlook(chain, ledger, state, init)
-    back = state.generation > ledger.state().generation
-    return msgspec.structs.replace(found, goes_back=True) if back else found
+    return msgspec.structs.replace(
+        found,
+        goes_back=state.generation > ledger.state().generation,
+        columns=state.head.split.columns if state.head else (),
+    )
 
 
 def _outlook(chain: ChainDocument, ledger: Ledger, state: ChainState, init: InitFrom | None) -> Outlook:

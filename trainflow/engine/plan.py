@@ -46,18 +46,18 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []
-    watermark = ahead.begins
+    watermark, columns = ahead.begins, ahead.columns
     if ahead.waits is not None:
         return _plan(runs, "waiting", ahead.waits)
     while len(runs) < most:
         try:
-            answer = decide(samples, watermark, limits or SplitLimits(), seen, ahead.bounds)
+            answer = decide(samples, watermark, limits or SplitLimits(), seen, ahead.bounds, columns)
         except SampleError as error:
             return _plan(runs, "stopped", str(error))
         if not isinstance(answer, SplitFound):
             return _plan(runs, "caught_up" if isinstance(answer, CaughtUp) else "waiting", answer.reason)
         runs.append(_planned(len(runs) + 1, answer.split, pace))
-        watermark = answer.split.end
+        watermark, columns = answer.split.end, answer.split.columns
     return _plan(runs, "more", f"only the next {most} runs were looked at")
 
 

@@ -26,7 +26,7 @@ from trainflow.samples.next_split import Seen
 from trainflow.samples.pace import Pace
 from trainflow.samples.repair import next_repair, without_stretch
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Hole
+from trainflow.samples.split import Columns, Hole
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -48,19 +48,19 @@ class PlannedRepair(msgspec.Struct, frozen=True):
 
 
 def planned(
-    samples: Samples, holes: Sequence[Hole], limits: SplitLimits, seen: Seen, pace: Pace
+    samples: Samples, holes: Sequence[Hole], limits: SplitLimits, seen: Seen, pace: Pace, columns: Columns = ()
 ) -> list[PlannedRepair]:
     """The runs that would train what has arrived in `holes`. Raises SampleUnreadable."""
     found: list[PlannedRepair] = []
     left = list(holes)
-    while (split := next_repair(samples, left, limits, seen)) is not None:
+    while (split := next_repair(samples, left, limits, seen, columns)) is not None:
         seconds = pace.estimate(len(split.partitions), split.rows)
         found.append(
             PlannedRepair(
                 len(found) + 1, split.start, split.end, len(split.partitions), split.rows, split.bytes, seconds
             )
         )
-        left = without_stretch(left, split.start, split.end)
+        left, columns = without_stretch(left, split.start, split.end), split.columns
     return found
 
 

@@ -76,7 +76,7 @@ def _problem(
     samples: Samples, edge: datetime | None, limits: SplitLimits, seen: Seen, ahead: Outlook
 ) -> SampleGap | SampleCheckFailed | SampleUnreadable | None:
     try:
-        decide(samples, edge, limits, seen, ahead.bounds)
+        decide(samples, edge, limits, seen, ahead.bounds, ahead.columns)
     except (SampleGap, SampleCheckFailed) as error:
         return error
     except SampleUnreadable as error:

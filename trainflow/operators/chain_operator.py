@@ -31,6 +31,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.prune",
     "trainflow.checkpoints.summary",
     "trainflow.samples.batches",
+    "trainflow.samples.columns.unify",
     "trainflow.samples.handoff",
     "trainflow.samples.next_split",
 )

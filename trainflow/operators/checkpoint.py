@@ -192,6 +192,7 @@ def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
         uri=ledger.store.uri(newest.artifacts.path) if newest else None,
         metrics=newest.metrics if newest else {},
         generation=state.generation,
+        columns=newest.split.columns if newest else (),
         skips=state.skips,
     )
     return forked(head, state.start) if newest is None and isinstance(state.start, Fork) else head

@@ -31,6 +31,8 @@ class Head(msgspec.Struct, frozen=True):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     #: rewinds so far: training a split again is told from training it the first time
     generation: int = 0
+    #: of the split that the head was trained on, see `Split.columns`
+    columns: tuple[tuple[str, str], ...] = ()
     #: of a stage that starts from another one: what is known of that, for the ledger
     seen: BaseSeen | None = None
     #: stretches after the head that the next split steps over and records as holes
@@ -81,7 +83,7 @@ class Head(msgspec.Struct, frozen=True):
 
 def head_to_xcom(head: Head) -> dict[str, Any]:
     """As JSON."""
-    value: dict[str, Any] = msgspec.to_builtins(head)
+    value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(head))
     return value
 
 

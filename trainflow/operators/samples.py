@@ -139,7 +139,15 @@ class DataCheckerOperator(ChainOperator):
             self._end(ti, head, head.waits)
         limits = self._limits(ti, head)
         try:
-            answer = next_split(reachable, head.edge, limits, ti.clock.now(), ti.project_root, bounds=head.bounds)
+            answer = next_split(
+                reachable,
+                head.edge,
+                limits,
+                ti.clock.now(),
+                ti.project_root,
+                bounds=head.bounds,
+                columns=head.columns,
+            )
         except (SampleGap, SampleCheckFailed, SampleDamaged) as error:
             tell_bad_samples(ti, error)
             raise
@@ -188,7 +196,7 @@ class DataCheckerOperator(ChainOperator):
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")
         holes = open_holes(self.open_ledger(head, ti).state(), skipped=bool(conf.get(CONF_SKIPPED)))
         seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
-        split = next_repair(self.samples, holes, self._limits(ti, head), seen)
+        split = next_repair(self.samples, holes, self._limits(ti, head), seen, head.columns)
         if split is None:
             why = "none of its holes has samples" if holes else "the chain has no holes"
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")

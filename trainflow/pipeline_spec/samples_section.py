@@ -122,6 +122,9 @@ class SamplesSection(TaskSection):
     """When a partition is completely written."""
     checks: ChecksSection | None = None
     """When a ready partition is good; default: no checks."""
+    columns: Literal["strict", "fill"] = "strict"
+    """`strict`: every file has the same columns, those of the splits before included, else the partition is refused.
+    `fill`: what a file lacks is null."""
     gaps: GapsSection = Field(default_factory=GapsSection)
     """What to do about a missing partition."""
     republished: Republish = Field(default_factory=RepublishedSection)
@@ -218,6 +221,7 @@ def samples_of(section: SamplesSection) -> Samples:
             unfinished_seconds=ready.unfinished.total_seconds(),
         ),
         checks=Checks(**checks.model_dump()) if checks else None,
+        columns=section.columns,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
         republished=_republished(section.republished),
         lag=section.lag,

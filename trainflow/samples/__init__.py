@@ -10,14 +10,15 @@ Invariants:
 - A split names content: every file has a fingerprint, and the digest covers all of it.
 - The order of the rows depends on (split, seed) and on nothing else: not on ranks, batch size, machine or the version
   of a library.
+- Values arrive as they were stored: the columns of a split are known before training (`columns`), and no cast loses.
 - Rows, types, nulls and ranges come from footers; data is read only where a footer does not know.
 
 A change breaks this when it lets the time of asking move a boundary while all partitions are there, when it lists or
 reads what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
-Reading order: `spec` (what a person says) · `partitions`, `pattern` (time and paths) · `readiness`, `checks` (rules) ·
-`storage`, `footers`, `wholeness`, `table_formats`, `inventory` (what is there) · `split`, `next_split` (the decision) ·
-`repair` (holes that have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches` (rows) · `handoff`
-(between tasks) · `probe` (for triggers).
+Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `readiness`, `checks`
+(rules) · `storage`, `parquet_file`, `footers`, `columns`, `wholeness`, `table_formats`, `inventory` (what is there) ·
+`split`, `next_split` (the decision) · `repair` (holes that have come) · `lag`, `pace` (how far behind, how fast) ·
+`order`, `batches`, `reading` (rows) · `handoff` (between tasks) · `probe` (for triggers).
 """

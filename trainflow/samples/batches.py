@@ -7,28 +7,14 @@ is the number of rows that all ranks together have read, so it means the same to
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from itertools import groupby
+from dataclasses import replace
 from typing import Any
 
-from trainflow.counting import counted
-from trainflow.errors import InputError, SampleUnreadable
-from trainflow.samples.footers import unreadable_file
-from trainflow.samples.order import Window, permutation, windows
-from trainflow.samples.split import SampleFile, Split
-from trainflow.samples.storage import Storage, open_storage
-
-_THREADS = 2
-_WINDOWS_AHEAD = 32
-_ROWS_AHEAD = 131_072
-_FILES_KEPT_OPEN = 8
-_SMALL_FILE_BYTES = 1 << 20
+from trainflow.errors import InputError
+from trainflow.samples.order import Window, windows
+from trainflow.samples.reading import ReadAhead, Source
+from trainflow.samples.split import Split
 
 
 class Batches(Iterator[Any]):
@@ -63,12 +49,13 @@ class Batches(Iterator[Any]):
         self._next = first + self._before
         low = self._next
         wanted = (window for window in stream.windows(low) if overlaps(window, low, batch_size, self._step))
-        self._windows = _ReadAhead(_Source(split, columns), wanted)
+        self._windows = ReadAhead(Source(split, columns), wanted)
         self._window: tuple[Window, list[Any]] | None = None
 
     @property
     def schema(self) -> Any:
-        """Arrow schema of the batches: the first file's."""
+        """Arrow schema of the batches, known before the first: the columns of all files of the split, as types that
+        hold every value. The same for every rank, position and seed."""
         return self._windows.schema
 
     @property
@@ -147,195 +134,6 @@ def overlaps(window: Window, first: int, batch_size: int, step: int) -> bool:
     """Whether a window has rows of one of the batches that start at `first`, `first + step`, …"""
     number = max(0, (window.offset - batch_size - first) // step + 1)
     return first + number * step < window.end
-
-
-class _ReadAhead:
-    """Windows one after the other, the next ones being read by threads meanwhile (decoding holds no Python lock)."""
-
-    def __init__(self, source: _Source, wanted: Iterator[Window]) -> None:
-        self._source = source
-        self._wanted = wanted
-        self._pending: deque[tuple[Window, Future[list[Any]]]] = deque()
-        self._pool: ThreadPoolExecutor | None = None
-
-    @property
-    def schema(self) -> Any:
-        return self._source.schema
-
-    def take(self) -> tuple[Window, list[Any]]:
-        """The next window and its rows."""
-        self._fill()
-        window, reading = self._pending.popleft()
-        found = window, reading.result()
-        self._fill()
-        return found
-
-    def close(self) -> None:
-        self._pending.clear()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-        self._source.close()
-
-    def _fill(self) -> None:
-        """Keep one window ahead, or as many small ones as make `_ROWS_AHEAD`."""
-        if self._pool is None:
-            _ = self.schema  # from the first file, before several threads ask
-            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="batches")
-        while not self._pending or sum(window.rows for window, _ in self._pending) < _ROWS_AHEAD:
-            window = next(self._wanted, None) if len(self._pending) < _WINDOWS_AHEAD else None
-            if window is None:
-                return
-            self._pending.append((window, self._pool.submit(self._source.read, window)))
-
-
-@dataclass
-class _OpenFile:
-    """A Parquet file, and what only closing needs."""
-
-    parquet: Any
-    schema: Any
-    source: Any
-
-    def close(self) -> None:
-        self.parquet.close()
-        if hasattr(self.source, "close"):
-            self.source.close()
-
-
-class _Source:
-    """The files of a split, a few of them open. Every thread has its own, for a Parquet reader is for one at a time."""
-
-    def __init__(self, split: Split, columns: list[str] | None) -> None:
-        self._files = split.files
-        self._columns = columns
-        self._reading = split.reading
-        self._lock = threading.Lock()
-        self._storage: Storage | None = None
-        self._idle: OrderedDict[int, _OpenFile] = OrderedDict()
-        self._schema: Any = None
-
-    @property
-    def schema(self) -> Any:
-        """Of the first file, the columns that were asked for."""
-        if self._schema is None:
-            with self._opened(0) as file:
-                found = file.schema
-            self._schema = found if self._columns is None else _select(found, self._columns)
-        return self._schema
-
-    def read(self, window: Window) -> list[Any]:
-        """The rows of a window in their order, as record batches."""
-        import pyarrow as pa
-
-        tables = []
-        for file, groups in groupby(window.groups, key=lambda group: group.file):
-            with self._opened(file) as opened:
-                tables.append(self._read_groups(opened, file, [group.group for group in groups]))
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        if window.key is not None:
-            table = table.combine_chunks().take(pa.array(permutation(window)))
-        batches: list[Any] = table.to_batches()
-        return batches
-
-    def close(self) -> None:
-        while self._idle:
-            self._idle.popitem()[1].close()
-
-    def _read_groups(self, opened: _OpenFile, file: int, groups: list[int]) -> Any:
-        schema, path = self.schema, self._files[file].path
-        same = opened.schema.equals(schema)
-        if not same:
-            lacking = [name for name in schema.names if name not in opened.schema.names]
-            if lacking:
-                raise SampleUnreadable(
-                    f"{path}: column {lacking[0]!r} is missing; the split's first file, {self._files[0].path}, has it. "
-                    "Ask for columns that every partition has, or check them with samples.checks.columns"
-                )
-        try:
-            table = opened.parquet.read_row_groups(
-                groups,
-                columns=None if same else schema.names,
-                use_threads=self._files[file].size_bytes > _SMALL_FILE_BYTES,  # dealing out little work costs more
-            )
-        except Exception as error:
-            raise unreadable_file(path, error) from error
-        if not same and not table.schema.equals(schema):
-            table = _cast(table.select(schema.names), schema, path)
-        return table.replace_schema_metadata(schema.metadata)
-
-    @contextmanager
-    def _opened(self, number: int) -> Iterator[_OpenFile]:
-        """The file, for this thread alone."""
-        with self._lock:
-            file = self._idle.pop(number, None)
-        if file is None:
-            file = self._open_file(number)
-        yield file
-        with self._lock:
-            surplus = [self._idle.pop(number)] if number in self._idle else []
-            self._idle[number] = file
-            if len(self._idle) > _FILES_KEPT_OPEN:
-                surplus.append(self._idle.popitem(last=False)[1])
-        for old in surplus:
-            old.close()
-
-    def _open_file(self, number: int) -> _OpenFile:
-        import pyarrow.parquet as pq
-
-        file = self._files[number]
-        if self._storage is None:
-            self._storage = open_storage(file.path, self._reading.storage_options, self._reading.root)
-        try:
-            source = self._storage.open_parquet(file.path)
-            parquet = pq.ParquetFile(source)
-        except FileNotFoundError as error:
-            said = f"{file.path} is gone since the split was made; clear the task that made the split"
-            raise SampleUnreadable(said) from error
-        except Exception as error:
-            raise unreadable_file(file.path, error) from error
-        _check_unchanged(file, parquet.metadata)
-        return _OpenFile(parquet, parquet.schema_arrow, source)
-
-
-def _check_unchanged(file: SampleFile, metadata: Any) -> None:
-    found = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    if found != file.row_groups:
-        raise SampleUnreadable(
-            f"{file.path} has changed since the split was made: expected {file.rows} rows in "
-            f"{counted(len(file.row_groups), 'row group')}, found {sum(found)} in {len(found)}; "
-            "clear the task that made the split"
-        )
-
-
-def _select(schema: Any, columns: list[str]) -> Any:
-    import pyarrow as pa
-
-    for name in columns:
-        if name not in schema.names:
-            near = get_close_matches(name, schema.names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema.names)}"
-            raise InputError(f"the samples have no column {name!r}; {hint}")
-    return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-
-
-def _cast(table: Any, schema: Any, path: str) -> Any:
-    """`table` with the types of the first file, where nothing is lost by it."""
-    import pyarrow as pa
-
-    try:
-        return table.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        differing = [
-            f"column {field.name!r} is {found.type} and was {field.type}"
-            for field, found in zip(schema, table.schema, strict=True)
-            if field.type != found.type
-        ]
-        said = "; ".join(differing) or str(error)
-        raise SampleUnreadable(
-            f"{path}: {said} in the first file of the split, and its values do not fit: {error}. "
-            "Check types with samples.checks.columns, so that such a partition is stopped before training"
-        ) from error
 
 
 def _slices(batches: list[Any], low: int, high: int) -> Iterator[Any]:

@@ -38,13 +38,14 @@ def _rows(checks: Checks, footers: Named) -> Iterator[str]:
 def _columns(checks: Checks, footers: Named) -> Iterator[str]:
     for name, footer in footers:
         for column, expected in checks.columns.items():
-            found = footer.types.get(column)
-            if found is None:
+            if column not in footer.schema.names:
                 yield f"{name}: column {column!r}: expected {expected or 'any type'}, found no such column"
-            elif expected is not None and found != expected:
+                continue
+            found = str(footer.schema.field(column).type)
+            if expected is not None and found != expected:
                 yield f"{name}: column {column!r}: expected {expected}, found {found}"
         asked = {*checks.nulls, *checks.ranges} - checks.columns.keys()
-        for column in sorted(asked - footer.types.keys()):
+        for column in sorted(asked - set(footer.schema.names)):
             yield f"{name}: column {column!r}: expected by a check, found no such column"
 
 

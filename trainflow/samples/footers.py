@@ -5,12 +5,11 @@ A column's data is read only where its statistics are missing and a check asks f
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainflow.errors import SampleDamaged, SampleUnreadable
-from trainflow.observability.redaction import redact_text
+from trainflow.samples.parquet_file import opened
 from trainflow.samples.storage import Storage
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -31,8 +30,8 @@ class Footer:
 
     #: rows of each row group
     row_groups: tuple[int, ...]
-    #: column → Arrow type name
-    types: dict[str, str]
+    #: its columns, as a `pyarrow.Schema` without metadata
+    schema: Any
     summaries: dict[str, ColumnSummary] = field(default_factory=dict)
 
     @property
@@ -50,42 +49,24 @@ def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges
 
     Raises SampleDamaged for a file that is not whole, SampleUnreadable, both naming the file.
     """
-    import pyarrow.parquet as pq
-
-    try:
-        source = storage.open_parquet(path)
-        with pq.ParquetFile(source) as parquet:
-            metadata = parquet.metadata
-            types = {column.name: str(column.type) for column in parquet.schema_arrow}
-            groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-            wanted = sorted({*nulls, *ranges} & types.keys())
-            summaries = {name: _summary(parquet, name, name in ranges) for name in wanted}
-        if hasattr(source, "close"):
-            source.close()
-    except Exception as error:
-        raise unreadable_file(path, error) from error
-    return Footer(groups, types, summaries)
+    with opened(storage, path) as file:
+        metadata = file.parquet.metadata
+        groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+        wanted = sorted({*nulls, *ranges} & set(file.schema.names))
+        summaries = {name: _summary(file.parquet, name, name in ranges) for name in wanted}
+    return Footer(groups, file.schema, summaries)
 
 
-def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
-    """A file that Parquet refuses, in words."""
-    said = redact_text(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-    problem = f"{redact_text(path)} cannot be read as Parquet: {said.rstrip('.')}"
-    if not _is_about_content(error):
-        return SampleUnreadable(f"{problem}; check that the file is there and may be read")
-    return SampleDamaged(
-        f"{problem}; it is damaged or was not completely written: have it written again (and make sure the marker is "
-        "written after the data), or leave the partition out: 'trainflow resume --skip'",
-        problem=problem,
-    )
+def check_values(storage: Storage, path: str, wanted: Mapping[str, Any]) -> None:
+    """Read columns of a file, to see that every value is one of the Arrow type that is wanted for it. Raises Misfit
+    with the first that is not, SampleUnreadable."""
+    from trainflow.samples.columns.cast import cast
 
-
-def _is_about_content(error: BaseException) -> bool:
-    """Whether Parquet refuses what it has read, as against a storage that refuses to show it: what Arrow says of a
-    footer that does not parse is an OSError without a number."""
-    import pyarrow as pa
-
-    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
+    with opened(storage, path) as file:
+        for number in range(file.parquet.num_row_groups):
+            table = file.parquet.read_row_group(number, columns=list(wanted))
+            for name, kind in wanted.items():
+                cast(table.column(name), kind)
 
 
 def _summary(parquet: Any, name: str, with_range: bool) -> ColumnSummary:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,7 +19,7 @@ from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.checks import problems
-from trainflow.samples.footers import Footer, is_parquet, read_footer
+from trainflow.samples.footers import Footer, check_values, is_parquet, read_footer
 from trainflow.samples.partitions import (
     Partition,
     end_of,
@@ -33,6 +34,7 @@ from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split import (
+    Columns,
     Hole,
     SampleFile,
     SplitPartition,
@@ -42,6 +44,9 @@ from trainflow.samples.split import (
 )
 from trainflow.samples.storage import Storage, StoredFile, open_storage
 
+if TYPE_CHECKING:
+    from trainflow.samples.columns.unify import UnifiedColumns
+
 _LARGEST_WINDOW = 64
 #: of a remote storage
 _REQUESTS_AT_ONCE = 16
@@ -50,6 +55,7 @@ _LOOK_BACK = 64
 
 #: the numbers in a name, see `Segment.key`
 Key = tuple[int | str, ...]
+_CHANGE_CHECKS = "Have it written again, change samples.checks"
 
 #: lists the files of a partition's folder; `Storage.files` unless listings are shared
 ListFolder = Callable[[str], list[StoredFile] | None]
@@ -128,9 +134,19 @@ class Inventory:
                 raise InputError(f"checks need Parquet files; {folder}/{unknown[0]} is not one by its name")
             found = problems(checks, list(footers.items()))
             if found:
-                raise _check_failed(start, folder, found)
+                raise check_failed(start, folder, found, _CHANGE_CHECKS)
         described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
         return partition_of(start, end_of(self.samples, start), tuple(described))
+
+    def unified(self, chain: Columns) -> PartitionColumns:
+        """Where the columns of partitions come together; of those whose `content` was asked for."""
+        return PartitionColumns(self, chain)
+
+    def footers(self, start: datetime) -> dict[str, Footer]:
+        """Path → footer of the Parquet files of a partition, in their order."""
+        folder = self.pattern.folder(start)
+        found = self._read_footers(folder, self._states[start].files)
+        return {f"{folder}/{name}": footer for name, footer in found.items()}
 
     def is_ready(self, start: datetime) -> bool:
         """Whether a partition is ready: one listing, whatever comes after it."""
@@ -249,6 +265,36 @@ def samples_at(samples: Samples, pattern: PathPattern, start: datetime) -> Sampl
     return msgspec.structs.replace(samples, files=files, ready=ready)
 
 
+class PartitionColumns:
+    """The columns of partitions of a table, and of the chain that they follow, as one schema."""
+
+    def __init__(self, inventory: Inventory, chain: Columns) -> None:
+        self._inventory = inventory
+        self._chain = chain
+        self._unified: UnifiedColumns | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """As a split records them."""
+        return () if self._unified is None else self._unified.columns
+
+    def add(self, start: datetime) -> None:
+        """A partition that goes together with those before it. Raises SampleCheckFailed, SampleUnreadable."""
+        footers = self._inventory.footers(start)
+        if not footers:
+            return
+        from trainflow.samples.columns.unify import ColumnConflict, FileColumns, UnifiedColumns
+
+        if self._unified is None:
+            check = partial(check_values, self._inventory.storage)
+            self._unified = UnifiedColumns(self._inventory.samples.columns, self._chain, check)
+        try:
+            self._unified.add([FileColumns(path, footer.schema) for path, footer in footers.items()])
+        except ColumnConflict as error:
+            folder = self._inventory.pattern.folder(start)
+            raise check_failed(start, folder, (str(error),), error.remedy) from error
+
+
 def open_inventory(
     samples: Samples, root: Path | None, now: datetime, list_folder: ListFolder | None = None
 ) -> Inventory:
@@ -335,11 +381,12 @@ def _fingerprint(file: StoredFile) -> str:
     return file_fingerprint(file.name, file.size_bytes, file.version)
 
 
-def _check_failed(start: datetime, folder: str, found: tuple[str, ...]) -> SampleCheckFailed:
+def check_failed(start: datetime, folder: str, found: tuple[str, ...], remedy: str) -> SampleCheckFailed:
+    """The refusal of a partition, with what to do besides leaving it out."""
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return SampleCheckFailed(
         f"the partition {label(start)} ({folder}) is there and is not good: {shown}. "
-        "Have it written again, change samples.checks, or leave it out: 'trainflow resume --skip'",
+        f"{remedy}, or leave it out: 'trainflow resume --skip'",
         partition=start,
         problems=found,
     )

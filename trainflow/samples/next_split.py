@@ -20,7 +20,7 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Hole, Split, SplitPartition
+from trainflow.samples.split import Columns, Hole, Split, SplitPartition
 from trainflow.samples.table_formats import refuse_above, refuse_at
 
 #: how many later partitions are looked at to find a ready one
@@ -75,6 +75,16 @@ class Seen(Protocol):
     def content(self, start: datetime) -> SplitPartition: ...
     def newest(self) -> datetime | None: ...
     def table_exists(self) -> bool: ...
+    def unified(self, chain: Columns) -> Unifying: ...
+
+
+class Unifying(Protocol):
+    """The columns of the partitions that were added, as one schema."""
+
+    @property
+    def columns(self) -> Columns: ...
+    def add(self, start: datetime) -> None:
+        """Raises SampleCheckFailed for a partition whose columns do not go together with the others'."""
 
 
 def next_split(
@@ -85,11 +95,12 @@ def next_split(
     root: Path | None,
     *,
     bounds: Sequence[datetime] = (),
+    columns: Columns = (),
 ) -> NextSplit:
     """The split that comes after `watermark` (None: nothing was trained yet). Relative paths belong to `root`.
 
     `bounds`, in order: the split ends at or before the first of them that its first partition fits before, so it never
-    crosses one, and nothing is taken that ends after the last.
+    crosses one, and nothing is taken that ends after the last. `columns` are those of the split before it.
 
     Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, SamplesRefused, InputError.
     """
@@ -98,7 +109,7 @@ def next_split(
     look = watermark is None or not seen.storage.remote
     if look:
         refuse_above(seen.storage, seen.pattern)
-    found = decide(samples, watermark, limits or SplitLimits(), seen, bounds)
+    found = decide(samples, watermark, limits or SplitLimits(), seen, bounds, columns)
     if look and isinstance(found, SplitFound):
         refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
     return found
@@ -110,14 +121,18 @@ def decide(
     limits: SplitLimits,
     seen: Seen,
     bounds: Sequence[datetime] = (),
+    columns: Columns = (),
 ) -> NextSplit:
-    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good.
+    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good, or whose
+    columns do not go together with those before it.
 
     A partition without a file belongs to the split of what comes after it: nothing is trained on no rows alone.
     """
     watermark = None if watermark is None else ensure_utc(watermark)
     first, end = after_watermark(samples, watermark), _limit_with_lag(samples)
-    building = Building(samples, watermark if watermark is not None and watermark < first else first)
+    building = Building(
+        samples, watermark if watermark is not None and watermark < first else first, seen.unified(columns)
+    )
     if building.start < first:
         building.step_over(building.start, first, f"before the table's start {label(first)}")
     cursor = _caught_up_to(samples, first, seen, bounds)
@@ -169,11 +184,12 @@ def _step(
         return early
     try:
         content = seen.content(cursor)
+        taken = building.take(content, limits)
     except SampleDamaged as error:
         return _unfinished(samples, state, error, seen.now) or error
     except (SampleCheckFailed, SampleUnreadable) as error:
         return error
-    return content.end if building.take(content, limits) else CaughtUp(watermark, "a limit is reached")
+    return content.end if taken else CaughtUp(watermark, "a limit is reached")
 
 
 def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, now: datetime) -> Waiting | None:
@@ -250,6 +266,7 @@ class Building:
 
     samples: Samples
     start: datetime
+    unified: Unifying
     taken: list[SplitPartition] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     pending: list[Hole] = field(default_factory=list)
@@ -280,7 +297,8 @@ class Building:
         return bound is not None and end <= bound
 
     def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
-        """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file."""
+        """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file. Raises
+        SampleCheckFailed, SampleUnreadable, and adds nothing."""
         if limits.rows is not None and content.rows is None:
             raise SampleUnreadable(
                 f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: use split.bytes"
@@ -289,6 +307,7 @@ class Building:
         totals = ((limits.rows, rows), (limits.bytes, size))
         if self.has_files and any(most is not None and total > most for most, total in totals):
             return False
+        self.unified.add(content.start)
         self.taken.append(content)
         self.holes += self.pending
         self.pending, self.rows, self.bytes = [], rows, size
@@ -311,6 +330,7 @@ class Building:
             partitions=tuple(self.taken),
             holes=tuple(self.holes),
             length_months=self.samples.length_months,
+            columns=self.unified.columns,
         )
 
 

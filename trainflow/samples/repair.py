@@ -14,7 +14,7 @@ from trainflow.samples.next_split import Building, Seen
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Hole, Split
+from trainflow.samples.split import Columns, Hole, Split
 
 
 def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[datetime]:
@@ -27,9 +27,11 @@ def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[dat
                 yield start
 
 
-def next_repair(samples: Samples, holes: Iterable[Hole], limits: SplitLimits, seen: Seen) -> Split | None:
+def next_repair(
+    samples: Samples, holes: Iterable[Hole], limits: SplitLimits, seen: Seen, columns: Columns = ()
+) -> Split | None:
     """The first partitions in a hole that have arrived and are good: neighbours, up to the limits. None: there are
-    none.
+    none. `columns` are those of the split that the chain was trained on last.
 
     A partition that a check refuses stays a hole.
     """
@@ -37,15 +39,16 @@ def next_repair(samples: Samples, holes: Iterable[Hole], limits: SplitLimits, se
     for start in arrived(samples, holes, seen):
         if building is not None and (start != building.end or building.full(limits)):
             break
+        begun = building or Building(samples, start, seen.unified(columns))
         try:
-            content = seen.content(start)
+            taken = begun.take(seen.content(start), limits)
         except (SampleCheckFailed, SampleUnreadable):
             if building is not None:
                 break
             continue
-        building = building or Building(samples, start)
-        if not building.take(content, limits):
+        if not taken:
             break
+        building = begun
     return building.split() if building is not None else None
 
 

@@ -99,6 +99,9 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     files: str = DEFAULT_FILES
     ready: Ready = msgspec.field(default_factory=Ready)
     checks: Checks | None = None
+    #: `strict`: every file of a split, and of the splits before it, has the same columns. `fill`: what a file lacks is
+    #: null
+    columns: Literal["strict", "fill"] = "strict"
     gaps: GapPolicy = msgspec.field(default_factory=GapPolicy)
     republished: Republished = msgspec.field(default_factory=Republished)
     #: a partition counts only when the one so many later is ready too: labels that come late

@@ -20,6 +20,8 @@ from trainflow.identifiers import canonical_json, digest
 if TYPE_CHECKING:
     from trainflow.samples.batches import Batches
 
+#: name and Arrow type of each column, the type as `trainflow.samples.columns.types` writes it
+Columns = tuple[tuple[str, str], ...]
 DEFAULT_BATCH_ROWS = 65_536
 
 
@@ -81,6 +83,8 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     partitions: tuple[SplitPartition, ...]
     holes: tuple[Hole, ...] = ()
     length_months: int = 0
+    #: of all files together, as types that hold every value; () when the files are not Parquet
+    columns: Columns = ()
 
     @property
     def files(self) -> tuple[SampleFile, ...]:

@@ -32,6 +32,15 @@ START = datetime(2013, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
+class NoColumns:
+    """What comes together of partitions whose files have no columns: for a table that is only imagined."""
+
+    columns = ()
+
+    def add(self, start: datetime) -> None:
+        pass
+
+
 def day(number: int) -> datetime:
     """Start of day `number` (0: 2013-01-01)."""
     return START + number * DAY

@@ -11,8 +11,8 @@ from trainflow.errors import SampleCheckFailed
 from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import SampleFile, SplitPartition
-from trainflow.testing.chains import day
+from trainflow.samples.split import Columns, SampleFile, SplitPartition
+from trainflow.testing.chains import NoColumns, day
 
 SAMPLES = Samples(
     path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(10), gaps=GapPolicy(then="skip")
@@ -43,6 +43,9 @@ class Table:
             raise SampleCheckFailed("too few rows", partition=start, problems=("too few rows",))
         file = SampleFile("f.parquet", 100, 10, "sha256:f")
         return SplitPartition(start, start + timedelta(days=1), (file,), 10, 100, "sha256:p")
+
+    def unified(self, chain: Columns) -> NoColumns:
+        return NoColumns()
 
     def table_exists(self) -> bool:
         return True

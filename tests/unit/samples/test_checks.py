@@ -16,7 +16,7 @@ from trainflow.samples.storage import LocalStorage
 
 
 def footer(rows: int = 10, nulls: int = 0, low: object = 0, high: object = 9) -> Footer:
-    return Footer((rows,), {"x": "int64"}, {"x": ColumnSummary(nulls, low, high)})
+    return Footer((rows,), pa.schema({"x": pa.int64()}), {"x": ColumnSummary(nulls, low, high)})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_footer_answers_from_statistics(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", table, row_group_size=2)
     found = read_footer(LocalStorage(None), path, nulls=["x", "n"], ranges=["x", "s", "absent"])
     assert found.row_groups == (2, 2, 1)
-    assert found.types == {"x": "int64", "s": "string", "n": "int64"}
+    assert found.schema == pa.schema({"x": pa.int64(), "s": pa.string(), "n": pa.int64()})
     assert found.summaries == {
         "x": ColumnSummary(1, 1, 5),
         "s": ColumnSummary(3, "a", "b"),

@@ -14,7 +14,8 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import SampleFile, SplitPartition, partition_of
+from trainflow.samples.split import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.testing.chains import NoColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -61,6 +62,9 @@ class Imagined:
         if self.days[(start - START) // DAY] == "e":
             return partition_of(start, start + DAY, ())
         return partition_of(start, start + DAY, (SampleFile(f"{start:%F}/a.parquet", 100, 10, "f", (10,)),))
+
+    def unified(self, chain: Columns) -> NoColumns:
+        return NoColumns()
 
     def table_exists(self) -> bool:
         return self.exists

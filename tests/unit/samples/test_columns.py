@@ -1,0 +1,366 @@
+"""The columns of a split: what goes together, as which type, and what is said where it does not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from msgspec.structs import replace
+
+from trainflow.errors import SampleCheckFailed, SampleUnreadable
+from trainflow.samples.columns.cast import Misfit, cast
+from trainflow.samples.columns.join import NoJoin, join
+from trainflow.samples.columns.types import columns_of, schema_of
+from trainflow.samples.handoff import split_from_xcom, split_to_xcom
+from trainflow.samples.next_split import SplitFound, next_split
+from trainflow.samples.spec import SplitLimits
+from trainflow.samples.split import SampleFile, Split, partition_of
+
+I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
+F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (pa.null(), TEXT, TEXT),
+        (I32, I64, I64),
+        (U8, pa.uint32(), pa.uint32()),
+        (U8, pa.int8(), pa.int16()),
+        (pa.uint32(), pa.int8(), I64),
+        (U64, pa.int8(), I64),
+        (I64, F64, F64),
+        (U8, F16, F64),
+        (F32, F64, F64),
+        (F16, F32, F32),
+        (TEXT, LARGE, LARGE),
+        (TEXT, pa.string_view(), LARGE),
+        (pa.binary(), pa.large_binary(), pa.large_binary()),
+        (pa.dictionary(I32, TEXT), TEXT, TEXT),
+        (pa.dictionary(I32, TEXT), LARGE, LARGE),
+        (pa.dictionary(pa.int8(), TEXT), pa.dictionary(I32, LARGE), pa.dictionary(I32, LARGE)),
+        (pa.decimal128(5, 2), pa.decimal128(10, 4), pa.decimal128(10, 4)),
+        (pa.decimal128(38, 0), pa.decimal128(5, 2), pa.decimal256(40, 2)),
+        (pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("us")),
+        (pa.timestamp("ms", "+00:00"), pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")),
+        (pa.timestamp("s", "Europe/Berlin"), pa.timestamp("ns", "Europe/Berlin"), pa.timestamp("ns", "Europe/Berlin")),
+        (pa.duration("s"), pa.duration("ms"), pa.duration("ms")),
+        (pa.time32("s"), pa.time64("ns"), pa.time64("ns")),
+        (pa.date32(), pa.date64(), pa.date32()),
+        (pa.list_(I32), pa.large_list(F64), pa.large_list(F64)),
+        (pa.list_(I32, 2), pa.list_(I64, 2), pa.list_(I64, 2)),
+        (pa.struct({"a": I32, "b": pa.null()}), pa.struct({"b": TEXT, "a": I64}), pa.struct({"a": I64, "b": TEXT})),
+        (pa.map_(TEXT, I32), pa.map_(LARGE, F64), pa.map_(LARGE, F64)),
+    ],
+    ids=str,
+)
+def test_join_two_types_is_the_narrowest_that_holds_both(one: Any, other: Any, expected: Any) -> None:
+    assert join(one, other) == join(other, one) == expected
+    assert join(expected, one) == join(expected, other) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TEXT, I64),
+        (TEXT, pa.binary()),
+        (I64, pa.bool_()),
+        (I64, pa.timestamp("us")),
+        (I64, pa.decimal128(19, 0)),
+        (F64, pa.decimal128(5, 2)),
+        (pa.timestamp("us"), pa.date32()),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC")),
+        (pa.timestamp("us", "Europe/Berlin"), pa.timestamp("us", "UTC")),
+        (pa.duration("s"), I64),
+        (pa.binary(2), pa.binary(3)),
+        (pa.list_(I64), I64),
+        (pa.list_(I64, 2), pa.list_(I64, 3)),
+        (pa.list_(I64, 2), pa.list_(I64)),
+        (pa.struct({"a": I64}), pa.struct({"a": I64, "b": I64})),
+        (pa.struct({"a": I64}), pa.struct({"a": TEXT})),
+        (pa.decimal256(76, 0), pa.decimal256(76, 1)),
+    ],
+    ids=str,
+)
+def test_join_types_of_different_kinds_is_refused(one: Any, other: Any) -> None:
+    for pair in ((one, other), (other, one)):
+        with pytest.raises(NoJoin):
+            join(*pair)
+
+
+def test_join_structs_with_fill_has_the_fields_of_both() -> None:
+    joined = join(pa.struct({"b": I64}), pa.struct({"b": I64, "a": TEXT}), fill=True)
+    assert joined == pa.struct({"a": TEXT, "b": I64})
+
+
+@pytest.mark.parametrize(
+    ("values", "found", "wanted"),
+    [
+        ([2**53, -(2**53), None], I64, F64),
+        ([2**63 - 1, 0], U64, I64),
+        ([1.5, None], F16, F64),
+        (["a", None], pa.dictionary(pa.int8(), TEXT), LARGE),
+        (["a", None], pa.string_view(), LARGE),
+        ([Decimal("1.25"), None], pa.decimal128(5, 2), pa.decimal256(60, 10)),
+        ([datetime(2262, 4, 11), None], pa.timestamp("s"), pa.timestamp("ns")),
+        ([[1, None], None, [], [2]], pa.list_(I32), pa.large_list(F64)),
+        ([[1, None], None, [2, 3]], pa.list_(I32, 2), pa.list_(F64, 2)),
+        ([{"a": 1}, None, {"a": None}], pa.struct({"a": pa.int8()}), pa.struct({"a": I64})),
+        ([[("k", 1), ("j", None)], None, []], pa.map_(TEXT, I32), pa.map_(LARGE, F64)),
+        (
+            [[{"a": [1]}], None, [None]],
+            pa.list_(pa.struct({"a": pa.list_(U8)})),
+            pa.list_(pa.struct({"a": pa.list_(I64)})),
+        ),
+        ([None, None], pa.null(), pa.list_(I32)),
+        ([], pa.list_(I32), pa.list_(F64)),
+    ],
+    ids=str,
+)
+def test_cast_keeps_every_value_also_of_a_slice(values: list[Any], found: Any, wanted: Any) -> None:
+    array = pa.array(values, found)
+    sliced = pa.chunked_array([pa.array([*values, None], found).slice(1), array])
+    for each in (array, sliced):
+        done = cast(each, wanted)
+        done.validate(full=True)
+        assert done.type == wanted
+        assert done.to_pylist() == each.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("values", "found", "wanted", "value"),
+    [
+        ([1, 2**53 + 2], I64, F64, "9007199254740994"),
+        ([-(2**53) - 1], I64, F64, "-9007199254740993"),
+        ([2**53 + 1], U64, F64, "9007199254740993"),
+        ([1, 2**64 - 1], U64, I64, "18446744073709551615"),
+        ([datetime(9999, 12, 31)], pa.timestamp("us"), pa.timestamp("ns"), "9999-12-31 00:00:00"),
+        ([datetime(1600, 1, 1)], pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"), "1600-01-01 00:00:00"),
+        ([2**40], pa.duration("s"), pa.duration("ns"), "1099511627776 s"),
+        ([[1], [2**60]], pa.list_(I64), pa.list_(F64), "1152921504606846976"),
+        (
+            [{"a": {"b": 2**60}}],
+            pa.struct({"a": pa.struct({"b": I64})}),
+            pa.struct({"a": pa.struct({"b": F64})}),
+            "115",
+        ),
+        ([[("k", 2**60)]], pa.map_(TEXT, I64), pa.map_(TEXT, F64), "1152921504606846976"),
+    ],
+    ids=str,
+)
+def test_cast_a_value_that_does_not_fit_is_refused_with_it(
+    values: list[Any], found: Any, wanted: Any, value: str
+) -> None:
+    with pytest.raises(Misfit, match=value):
+        cast(pa.array(values, found), wanted)
+
+
+def test_columns_as_text_are_read_back_exactly() -> None:
+    fields = [
+        pa.field("required", I64, nullable=False),
+        pa.field("zoned", pa.timestamp("ns", "Europe/Berlin")),
+        pa.field("a: int64 not null", pa.struct([pa.field("x,<>", pa.list_(pa.field("element", U8, nullable=False)))])),
+        pa.field("map", pa.map_(TEXT, pa.dictionary(pa.int8(), LARGE))),
+        pa.field("vector", pa.list_(F32, 3), nullable=False),
+        pa.field("decimal", pa.decimal256(60, -2)),
+        pa.field("bytes", pa.binary(16)),
+        pa.field("interval", pa.month_day_nano_interval()),
+    ]
+    schema = pa.schema(fields)
+    assert schema_of(columns_of(schema)) == schema
+    assert columns_of(schema)[:2] == (("required", "int64 not null"), ("zoned", "timestamp[ns, tz=Europe/Berlin]"))
+
+
+def write(daily: Any, number: int, *tables: pa.Table) -> None:
+    daily.write(number)
+    (daily.folder(number) / "a.parquet").unlink()
+    for table, name in zip(tables, "abc", strict=False):
+        pq.write_table(table, daily.folder(number) / f"{name}.parquet")
+
+
+def split_of(daily: Any, now: datetime, policy: str = "strict", columns: Any = (), most: int | None = None) -> Split:
+    samples = replace(daily.samples, columns=policy)
+    found = next_split(samples, None, SplitLimits(partitions=most), now, daily.root, columns=columns)
+    assert isinstance(found, SplitFound)
+    return found.split.reached_by(root=daily.root)
+
+
+def rows(split: Split) -> list[dict[str, Any]]:
+    return [row for batch in split.batches() for row in batch.to_pylist()]
+
+
+def by_text(row: dict[str, Any]) -> str:
+    return row["s"] or ""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_split_of_files_with_other_types_gives_values_as_stored_in_any_order(daily, now, order: Any) -> None:
+    tables = (
+        pa.table({"x": pa.array([1], I64), "s": pa.array([None], pa.null())}),
+        pa.table({"x": pa.array([None], pa.null()), "s": pa.array(["a"], LARGE)}),
+        pa.table({"s": pa.array(["b"]).dictionary_encode(), "x": pa.array([0.5])}),
+    )
+    for day, number in enumerate(order):
+        write(daily, day, tables[number])
+    split = split_of(daily, now)
+    assert split.batches().schema == pa.schema({"s": LARGE, "x": F64})
+    stored = [row for table in tables for row in table.to_pylist()]
+    assert sorted(rows(split), key=by_text) == sorted(stored, key=by_text)
+
+
+def test_batches_schema_is_known_without_opening_a_file(daily, now, tmp_path: Path) -> None:
+    write(daily, 0, pa.table({"x": [1]}))
+    write(daily, 1, pa.table({"x": [0.5]}))
+    split = split_of(daily, now)
+    xcom = split_to_xcom(split, spill_url=str(tmp_path))
+    for path in daily.root.rglob("*.parquet"):
+        path.unlink()
+    handed = split_from_xcom(xcom)
+    for rank in range(2):
+        assert handed.batches(rank=rank, world_size=2, seed=rank).schema == pa.schema({"x": F64})
+
+
+def test_split_through_a_manifest_keeps_its_columns(daily, now, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("trainflow.samples.handoff.INLINE_BYTES", 0)
+    write(daily, 0, pa.table({"x": [1]}))
+    split = split_of(daily, now)
+    handed = split_from_xcom(split_to_xcom(split, spill_url=str(tmp_path)))
+    assert handed.columns == split.columns == (("x", "int64"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"x": [1]}, {"x": ["a"]}, "column 'x' is string, and int64 in data/date=2024-01-01/a.parquet"),
+        ({"x": ["a"]}, {"x": [1]}, "column 'x' is int64, and string in data/date=2024-01-01/a.parquet"),
+        ({"x": [1]}, {"x": [True]}, "column 'x' is bool, and int64 in"),
+        ({"x": [1]}, {"x": [1], "y": [1]}, "has the column 'y', which data/date=2024-01-01/a.parquet has not"),
+        ({"x": [1], "y": [1]}, {"x": [1]}, "has no column 'y', which data/date=2024-01-01/a.parquet has"),
+        (
+            {"x": pa.array([1], pa.timestamp("us"))},
+            {"x": pa.array([1], pa.timestamp("us", "UTC"))},
+            "one has the time zone none, the other UTC",
+        ),
+    ],
+)
+def test_partition_whose_columns_do_not_go_together_ends_the_split_and_is_refused(
+    daily, now, first: Any, second: Any, said: str
+) -> None:
+    write(daily, 0, pa.table(first))
+    write(daily, 1, pa.table(second))
+    split = split_of(daily, now)
+    assert len(split.partitions) == 1  # as with one partition a split
+    with pytest.raises(SampleCheckFailed) as caught:
+        next_split(daily.samples, split.end, None, now, daily.root, columns=split.columns)
+    assert caught.value.partition == daily.start(1)
+    there = said.replace("data/date=2024-01-01/a.parquet has not", "was not in").replace(
+        "which data/date=2024-01-01/a.parquet has", "which the chain was trained on before"
+    )
+    there = there.replace("data/date=2024-01-01/a.parquet", "what the chain was trained on before")
+    assert there in str(caught.value)
+    assert "data/date=2024-01-02/a.parquet" in str(caught.value)
+
+
+def test_files_of_one_partition_that_do_not_go_together_are_refused_with_what_to_do(daily, now) -> None:
+    write(daily, 0, pa.table({"x": [1]}), pa.table({"x": ["a"]}))
+    with pytest.raises(SampleCheckFailed, match=r"b\.parquet: column 'x' is string, and int64 in .*a\.parquet") as one:
+        split_of(daily, now)
+    assert "Have the column written with one type, or leave it out: 'trainflow resume --skip'" in str(one.value)
+    write(daily, 0, pa.table({"x": [1]}), pa.table({"x": [1], "y": [1]}))
+    with pytest.raises(SampleCheckFailed, match=r"samples\.columns: fill"):
+        split_of(daily, now)
+
+
+@pytest.mark.parametrize("big_first", [True, False])
+def test_value_that_the_common_type_cannot_hold_is_refused_before_training(daily, now, big_first: bool) -> None:
+    tables = [pa.table({"x": [2**53 + 2]}), pa.table({"x": [0.5]})]
+    write(daily, 0, *(tables if big_first else reversed(tables)))
+    said = rf"{'a' if big_first else 'b'}\.parquet: column 'x' is int64, and double in .*: its value 9007199254740994"
+    with pytest.raises(SampleCheckFailed, match=said):
+        split_of(daily, now)
+
+
+def test_partition_whose_values_only_fit_alone_is_a_split_alone(daily, now) -> None:
+    write(daily, 0, pa.table({"x": [2**53 + 2]}))
+    write(daily, 1, pa.table({"x": [0.5]}))
+    first = split_of(daily, now)
+    assert rows(first) == [{"x": 2**53 + 2}]
+    second = next_split(daily.samples, first.end, None, now, daily.root, columns=first.columns).split
+    assert second.columns == (("x", "double"),)
+
+
+@pytest.mark.parametrize("days", [1, 2])
+def test_fill_makes_null_of_what_a_file_lacks_with_any_days_a_split(daily, now, days: int) -> None:
+    write(daily, 0, pa.table({"id": [1]}), pa.table({"id": [2], "device": ["ios"]}))
+    write(daily, 1, pa.table({"id": [3], "s": [{"a": 1}]}), pa.table({"id": [4], "s": [{"b": 2}]}))
+    found, columns, watermark = [], (), None
+    samples = replace(daily.samples, columns="fill")
+    for _ in range(2 // days):
+        limits = SplitLimits(partitions=days)
+        split = next_split(samples, watermark, limits, now, daily.root, columns=columns).split
+        columns, watermark = split.columns, split.end
+        found += rows(split.reached_by(root=daily.root))
+    assert [(row["id"], row["device"], row.get("s")) for row in found] == [
+        (1, None, None),
+        (2, "ios", None),
+        (3, None, {"a": 1, "b": None}),
+        (4, None, {"a": None, "b": 2}),
+    ]
+
+
+def test_types_only_widen_along_a_chain(daily, now) -> None:
+    write(daily, 0, pa.table({"x": [1]}))
+    split = split_of(daily, now, columns=(("x", "double"),))
+    assert split.columns == (("x", "double"),)
+    assert rows(split) == [{"x": 1.0}]
+
+
+def test_reading_a_file_whose_types_changed_since_never_gives_another_value(daily, now) -> None:
+    write(daily, 0, pa.table({"x": [0.5]}))
+    split = split_of(daily, now)
+    pq.write_table(pa.table({"x": [2**53 + 1]}), daily.folder(0) / "a.parquet")
+    with pytest.raises(SampleUnreadable, match=r"a\.parquet: column 'x' is int64, and double in the split: 9007199"):
+        rows(split)
+
+
+def test_split_without_columns_is_read_with_those_of_all_its_files(tmp_path: Path) -> None:
+    files = []
+    for name, values in (("a", [1]), ("b", [0.5])):
+        pq.write_table(pa.table({"x": values}), tmp_path / f"{name}.parquet")
+        files.append(SampleFile(f"{name}.parquet", 1, 1, name, (1,)))
+    day = partition_of(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), tuple(files))
+    batches = Split(day.start, day.end, 86400, (day,)).reached_by(root=tmp_path).batches()
+    assert batches.schema == pa.schema({"x": F64})
+    assert [value for batch in batches for value in batch["x"].to_pylist()] == [1.0, 0.5]
+
+
+def test_duplicate_column_is_refused(daily, now) -> None:
+    write(daily, 0, pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"]))
+    with pytest.raises(SampleCheckFailed, match="the column 'x' is there twice"):
+        split_of(daily, now)
+
+
+def test_int96_timestamps_are_what_was_written_whatever_the_year(daily, now) -> None:
+    moments = pa.array([datetime(9999, 12, 31), datetime(1, 1, 1), None], pa.timestamp("us"))
+    daily.write(0)
+    path = daily.folder(0) / "a.parquet"
+    pq.write_table(pa.table({"x": moments}), path, use_deprecated_int96_timestamps=True)
+    assert [row["x"] for row in rows(split_of(daily, now))] == moments.to_pylist()
+
+
+def test_flipped_byte_of_a_page_with_a_checksum_is_an_error(daily, now) -> None:
+    daily.write(0)
+    path = daily.folder(0) / "a.parquet"
+    table = pa.table({"x": list(range(5000))})
+    pq.write_table(table, path, write_page_checksum=True, compression="none", use_dictionary=False)
+    split = split_of(daily, now)
+    data = bytearray(path.read_bytes())
+    data[2000] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(SampleUnreadable, match=r"a\.parquet cannot be read as Parquet: .*CRC"):
+        rows(split)

@@ -1,0 +1,93 @@
+"""A Parquet file, opened: the one place where that is done, whatever it is opened for.
+
+Spark's INT96 timestamps are read as microseconds, which is what it writes: nanoseconds end in the year 2262, and a
+later moment comes out as one of 1816. Checksums of pages are verified where a file has them: a flipped byte is an error
+then, and not another value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from trainflow.errors import SampleDamaged, SampleUnreadable
+from trainflow.observability.redaction import redact_text
+from trainflow.samples.storage import Storage
+
+INT96_UNIT = "us"
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A `pyarrow.parquet.ParquetFile`, its columns without metadata of who wrote them, and what only closing needs."""
+
+    parquet: Any
+    schema: Any
+    source: Any
+
+    def close(self) -> None:
+        self.parquet.close()
+        close_source(self.source)
+
+
+def open_file(storage: Storage, path: str) -> OpenFile:
+    """Raises SampleUnreadable naming the file; FileNotFoundError when it is gone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = None
+    try:
+        source = storage.open_parquet(path)
+        parquet = pq.ParquetFile(source, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True)
+        schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in parquet.schema_arrow])
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        close_source(source)
+        raise unreadable_file(path, error) from error
+    return OpenFile(parquet, schema, source)
+
+
+@contextmanager
+def opened(storage: Storage, path: str) -> Iterator[OpenFile]:
+    """A file for a moment. Raises SampleUnreadable naming it, also for what cannot be read of it."""
+    import pyarrow as pa
+
+    file = None
+    try:
+        file = open_file(storage, path)
+        yield file
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable_file(path, error) from error
+    finally:
+        if file is not None:
+            file.close()
+
+
+def close_source(source: Any) -> None:
+    """What `Storage.open_parquet` gave: a name needs no closing."""
+    if hasattr(source, "close"):
+        source.close()
+
+
+def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
+    """A file that Parquet refuses, in words."""
+    said = redact_text(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+    problem = f"{redact_text(path)} cannot be read as Parquet: {said.rstrip('.')}"
+    if not _is_about_content(error):
+        return SampleUnreadable(f"{problem}; check that the file is there and may be read")
+    return SampleDamaged(
+        f"{problem}; it is damaged or was not completely written: have it written again (and make sure the marker is "
+        "written after the data), or leave the partition out: 'trainflow resume --skip'",
+        problem=problem,
+    )
+
+
+def _is_about_content(error: BaseException) -> bool:
+    """Whether Parquet refuses what it has read, as against a storage that refuses to show it: what Arrow says of a
+    footer that does not parse is an OSError without a number."""
+    import pyarrow as pa
+
+    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None)
