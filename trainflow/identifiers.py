@@ -31,6 +31,13 @@ def new_attempt_id(now: datetime) -> str:
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def chain_dag_id(pipeline: str, stage: str, branch: str) -> str:
+    """The DAG that a pipeline file makes of one chain: that of stage and branch `main` is named as the pipeline."""
+    if branch != "main":
+        return f"{pipeline}.{stage}.{branch}"
+    return pipeline if stage == "main" else f"{pipeline}.{stage}"
+
+
 def triggered_run_id(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
     """The run id of the successor: a pure function of the parent, so that a retry names the same run."""
     key = canonical_json([dag_id, run_id, task_id, map_index])

@@ -601,7 +601,8 @@ def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
     assert days.json("audit", "remote")["partitions"] == 3
     assert days.json("checkpoints", "verify", "remote", "--all")["ok"]
     [line] = days.json("status", "remote")["pipelines"]
-    assert (line["head_sequence"], line["lag"], line["problem"]) == (1, 0, None)
+    # what is ready beyond the head is known once an engine has read the file
+    assert (line["head_sequence"], line["lag"], line["problem"]) == (1, None, None)
 
 
 def test_a_rewind_says_that_what_it_would_go_back_to_was_pruned(trained: Days) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.local_store import LocalStore
+from trainflow.cli.names import read_into_database
+from trainflow.cli.opened import opened
 from trainflow.settings.project import Project
 from trainflow.testing.chains import START, ChainWriter
 from trainflow.testing.command_line import CommandLine
@@ -130,6 +132,8 @@ def test_a_branch_is_trained_when_every_stage_was_forked(stages: Stages) -> None
 
 
 def test_status_and_why_say_what_a_stage_waits_for(stages: Stages) -> None:
+    with opened() as here:
+        read_into_database(here, "pipelines/p.yaml")
     base, fine = stages.json("status", "p")["pipelines"]
     assert (base["stage"], base["waits"], base["lag"]) == ("base", None, 2)
     assert (fine["stage"], fine["waits"], fine["lag"]) == ("fine", None, 5)

@@ -212,13 +212,35 @@ def test_status_delivery_that_mlflow_refused_is_counted_until_it_is_made_again(h
 
 def test_status_shows_what_no_engine_has_read(home: Home) -> None:
     (home.project.root / "pipelines/new.yaml").write_text(YAML.replace("days", "new"))
-    (home.project.root / "pipelines/broken.py").write_text("1 / 0")
+    (home.project.root / "pipelines/torn.yaml").write_text("pipeline: [")
+    (home.project.root / "pipelines/code.py").write_text("while True: pass")
 
     lines = {line["dag_id"]: line for line in home.json("status")["pipelines"]}
 
-    assert (lines["days"]["known"], lines["new"]["known"], lines["broken"]["known"]) == (True, False, False)
+    assert {name: line["known"] for name, line in lines.items()} == {
+        "code": False,
+        "days": True,
+        "new": False,
+        "torn": False,
+    }
     assert lines["new"]["head_sequence"] == 0
-    assert "ZeroDivisionError" in lines["broken"]["import_problem"]
+    assert "not valid YAML" in lines["torn"]["import_problem"]
+    assert lines["code"]["import_problem"] is None
+
+
+@pytest.mark.parametrize("command", [("status",), ("why",), ("status", "days"), ("why", "days"), ("why", "code")])
+def test_status_and_why_read_no_file_as_a_pipeline(
+    home: Home, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Reading runs code of a user, which may take for ever."""
+
+    def read(*_: object) -> None:
+        raise AssertionError("a pipeline file is read")
+
+    (home.project.root / "pipelines/code.py").write_text("while True: pass")
+    monkeypatch.setattr("trainflow.cli.parsed.read_file", read)
+
+    assert home.run(*command)[0] == 0
 
 
 def test_status_without_a_database(home: Home) -> None:

@@ -204,19 +204,23 @@ def describe(parsed: ParsedFile, path: Path, project: Project, settings: Setting
     return PipelineFile(path, project, settings, documents, chains)
 
 
-def locate(name: str) -> tuple[Path, str | None]:
-    """The file that `name` means and, where `name` is the id of a DAG, that id. Raises InputError."""
+def locate(name: str, *, read: bool = True) -> tuple[Path, str | None]:
+    """The file that `name` means and, where `name` is the id of a DAG, that id. Raises InputError.
+
+    `read`: a file that mentions the id may be read to see whether it defines it; otherwise its names decide.
+    """
     try:
         return pipeline_path(name), None
     except InputError as unknown:
-        path = _file_of_dag(name)
+        path = _file_of_dag(name, read=read)
         if path is None:
             raise unknown from None
         return path, name
 
 
-def _file_of_dag(dag_id: str) -> Path | None:
-    """The file that defines a DAG: as the database remembers, or else by reading the project's files."""
+def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
+    """The file that defines a DAG: as the database remembers, or else the first of those that mention it or (to be read)
+    may make up its id."""
     from trainflow.errors import ProjectError
     from trainflow.settings.load import load_settings
 
@@ -228,21 +232,21 @@ def _file_of_dag(dag_id: str) -> Path | None:
     remembered = _remembered(dag_id, project, settings)
     if remembered is not None:
         return remembered
-    for path in _candidates(dag_id, project_files(project, settings)):
-        try:
-            file = read_pipeline(path, {})
-        except InputError:
-            continue
-        if any(document.dag_id == dag_id for document in file.documents):
-            return path
-    return None
+    files = project_files(project, settings)
+    mentioning = [path for path in files if dag_id.partition(".")[0] in path.read_text(errors="replace")]
+    others = [path for path in files if read and path.suffix == ".py" and path not in mentioning]
+    return next((path for path in [*mentioning, *others] if _defines(path, dag_id, read=read)), None)
 
 
-def _candidates(dag_id: str, files: list[Path]) -> list[Path]:
-    """The files to read in search of a DAG: those that mention it, then those that may make up its id."""
-    name = dag_id.partition(".")[0]
-    mentioning = [path for path in files if name in path.read_text(errors="replace")]
-    return [*mentioning, *(path for path in files if path.suffix == ".py" and path not in mentioning)]
+def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
+    from trainflow.cli.unread import named_in
+
+    try:
+        if not read or path.suffix != ".py":
+            return any(each.dag_id == dag_id for each in named_in(path))
+        return any(document.dag_id == dag_id for document in read_pipeline(path, {}).documents)
+    except InputError:
+        return False
 
 
 def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:

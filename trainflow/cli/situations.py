@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainflow.cli.databases import existing_database
 from trainflow.cli.opened import find_project
-from trainflow.cli.pipelines import Chain, locate, project_files, read_pipeline
-from trainflow.errors import InputError, ProjectError
+from trainflow.cli.pipelines import Chain, locate, project_files
+from trainflow.errors import InputError, PipelineFileError, ProjectError
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_of
@@ -43,7 +43,7 @@ def look(pipeline: str | None, now: datetime) -> Look:
         stored = project.relative(path) if path is not None and dag_id is None else None
         known, undelivered = _known(database, settings, engine, stored, dag_id)
     if pipeline is not None and path is None and not known:
-        locate(pipeline)  # raises, and says what there is
+        locate(pipeline, read=False)  # raises, and says what there is
     paths = [path] if path is not None else [] if pipeline is not None else project_files(project, settings)
     known = [_as_the_file_is(each, project, now) for each in known]
     unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
@@ -65,7 +65,7 @@ def _meant(pipeline: str | None) -> tuple[Project, Path | None, str | None]:
     if pipeline is None:
         return find_project(), None, None
     try:
-        path, dag_id = locate(pipeline)
+        path, dag_id = locate(pipeline, read=False)
     except InputError as unknown:
         # the file of a DAG may be gone while the database remembers the DAG
         try:
@@ -90,17 +90,18 @@ def _known(
 
 
 def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineState) -> list[Situation]:
-    """The DAGs of a file that no engine has read yet."""
+    """What a file that no engine has read seems to define. It is not read here: that may take long, or for ever."""
+    from trainflow.cli.unread import named_in
     from trainflow.engine.situation import Situation
 
     stored = project.relative(path)
     try:
-        file = read_pipeline(path, {})
-    except InputError as error:
+        found = named_in(path)
+    except PipelineFileError as error:
         return [Situation(dag_id=path.stem, path=stored, known=False, engine=engine, import_problem=str(error))]
     return [
         Situation(dag_id=each.dag_id, path=stored, known=False, engine=engine, chain=each.chain)
-        for each in file.documents
+        for each in found
         if dag_id in (None, each.dag_id)
     ]
 
@@ -108,8 +109,8 @@ def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSta
 def standing_of(situation: Situation, found: Look, now: datetime) -> Standing | None:
     """Where the DAG's chain stands; None for a DAG without one.
 
-    The database keeps no secrets, so the chain is reached with the project's settings. Where these do not do, the file
-    is read for options of its own.
+    The database keeps no secrets, so the chain is reached with the project's settings. Where these do not do, options
+    that stand in a YAML file are used.
     """
     from trainflow.messages.parsed_file import ChainAccess
 
@@ -135,10 +136,12 @@ def _standing(chain: Chain, now: datetime) -> Standing:
 
 
 def _access(situation: Situation, project: Project) -> ChainAccess | None:
-    """The options in the pipeline's file; None where it has none."""
+    """The options in the pipeline's file, as they stand there; None where it has none, or only its code knows."""
+    from trainflow.cli.unread import named_in
+
     try:
-        file = read_pipeline(project.absolute(situation.path), {})
-    except InputError:
+        found = [each.access for each in named_in(project.absolute(situation.path)) if each.dag_id == situation.dag_id]
+    except PipelineFileError:
         return None
-    found = [chain.access for chain in file.chains if chain.dag_id == situation.dag_id]
-    return found[0] if found and (found[0].store_options or found[0].sample_options) else None
+    access = found[0] if found else None
+    return access if access is not None and (access.store_options or access.sample_options) else None

@@ -14,6 +14,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.followers import Follower
+from trainflow.identifiers import chain_dag_id
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
@@ -72,10 +73,8 @@ def compile_pipeline(spec: PipelineSpec) -> tuple[DAG, ...]:
 
 
 def dag_id_of(spec: PipelineSpec, stage: str) -> str:
-    """A DAG trains one chain: that of `main` is named as the pipeline, a stage or branch of it says which."""
-    if spec.branch != "main":
-        return f"{spec.pipeline}.{stage}.{spec.branch}"
-    return spec.pipeline if stage == "main" else f"{spec.pipeline}.{stage}"
+    """The DAG of a stage: each trains one chain."""
+    return chain_dag_id(spec.pipeline, stage, spec.branch)
 
 
 def _compile(stage: _Stage) -> DAG:
