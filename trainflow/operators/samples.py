@@ -58,6 +58,8 @@ class DataCheckerOperator(ChainOperator):
 
     When there is nothing to train on now, it depends on why and on `mode`:
 
+    * *Nothing at all*: no checkpoint and not a single partition. `backfill`: the task fails and says what is in the
+      folder instead. `latest`: it waits, and its note says that.
     * *Nothing new.* `backfill`: history is caught up; the task ends skipped with the note "caught up …" and XCom
       `caught_up`, so everything after it is skipped and the run is a success. `latest`: it waits for the next
       partition, unless the table has an `end` and the chain has reached it: that ends the run as in a backfill.
@@ -160,6 +162,12 @@ class DataCheckerOperator(ChainOperator):
             self._wait(ti, answer.partition_start, note, answer.check_again_at, answer.unfinished)
         if self.in_circle and answer.holes:
             self._step_over(ti, head, answer.holes)
+        if answer.nothing and self.mode == "backfill":
+            ti.set_note(answer.reason)
+            raise FailException(
+                f"{answer.reason}. There is nothing to train on; a pipeline that is to wait for its first partition "
+                "says 'mode: latest'"
+            )
         if self.mode == "backfill" or answer.finished or answer.bounded:
             self._end(ti, head, answer.reason)
         awaited = answer.wait_for or after_watermark(self.samples, head.edge)

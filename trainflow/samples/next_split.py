@@ -19,6 +19,7 @@ from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, Samp
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.sighting import sighting
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Columns, Hole, Split, SplitPartition
 from trainflow.samples.table_formats import refuse_above, refuse_at
@@ -56,6 +57,8 @@ class CaughtUp(msgspec.Struct, frozen=True):
     finished: bool = False
     #: no sample that comes changes that, a new bound does
     bounded: bool = False
+    #: nothing was ever trained, and there is not a single partition
+    nothing: bool = False
     #: the partition whose arrival changes that, where it is not the next one
     wait_for: datetime | None = None
     #: with `bounded`: what policy steps over up to the bound; the split that comes after it records it
@@ -110,6 +113,9 @@ def next_split(
     if look:
         refuse_above(seen.storage, seen.pattern)
     found = decide(samples, watermark, limits or SplitLimits(), seen, bounds, columns)
+    if isinstance(found, CaughtUp) and found.nothing:
+        what = sighting(samples, seen.storage, seen.pattern)
+        return msgspec.structs.replace(found, reason=f"nothing is there yet for {samples.path}: {what}")
     if look and isinstance(found, SplitFound):
         refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
     return found
@@ -178,7 +184,8 @@ def _step(
         if isinstance(gap, Hole):
             building.step_over(gap.start, gap.end, gap.reason)
             return gap.end
-        return CaughtUp(watermark, gap) if isinstance(gap, str) else gap
+        nothing = watermark is None and not building.taken
+        return CaughtUp(watermark, gap, nothing=nothing) if isinstance(gap, str) else gap
     early = _too_early(samples, cursor, watermark, seen)
     if early is not None:
         return early

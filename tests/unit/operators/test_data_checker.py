@@ -18,6 +18,7 @@ from trainflow.errors import (
     InputError,
     RescheduleException,
     SampleCheckFailed,
+    SampleDamaged,
     SampleGap,
     SkipException,
 )
@@ -97,6 +98,43 @@ def test_latest_defers_until_the_next_partition_and_decides_anew(lab: Any, check
     lab.write_day(1)
     value = lab.run(build, "samples", event="whatever")
     assert value["rows"] == 10
+
+
+def test_a_backfill_of_nothing_at_all_fails_and_says_what_is_there(lab: Any, checker: Any) -> None:
+    (lab.root / "data" / "day=20130101").mkdir(parents=True)
+    with pytest.raises(FailException, match=r"data holds day=20130101, and nothing there is called as.*mode: latest"):
+        lab.run(checker(), "samples")
+    assert "data holds day=20130101" in lab.ti.notes[-1]
+
+
+def test_latest_waits_for_the_first_partition_and_says_what_is_there(lab: Any, checker: Any) -> None:
+    (lab.root / "data" / "day=20130101").mkdir(parents=True)
+    lab.deferral(checker(mode="latest"), "samples")
+    assert lab.ti.notes[-1].startswith("caught up, waits: nothing is there yet for")
+    assert "data holds day=20130101" in lab.ti.notes[-1]
+
+
+def test_a_table_that_its_log_describes_fails_the_task_for_good(lab: Any, checker: Any) -> None:
+    lab.write_day(0)
+    (lab.root / "data" / "_delta_log").mkdir()
+    with pytest.raises(FailException, match="a Delta table: data has _delta_log"):
+        lab.run(checker(), "samples")
+
+
+def test_a_file_that_is_damaged_is_waited_for_then_refused(lab: Any, checker: Any) -> None:
+    folder = lab.write_day(0)
+    [file] = folder.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    for path in folder.iterdir():
+        os.utime(path, (lab.clock.now().timestamp(),) * 2)
+    deferred = lab.deferral(checker(), "samples")
+    assert deferred.trigger.unfinished is not None
+    assert deferred.trigger.check_again_at == lab.clock.now() + timedelta(minutes=10)
+    assert "is not completely written" in lab.ti.notes[-1]
+    lab.clock.advance(timedelta(minutes=10))
+    with pytest.raises(SampleDamaged, match="cannot be read as Parquet"):
+        lab.run(checker(), "samples", event="time")
+    assert stopped(lab) == ("check", "check 2013-01-01T00:00:00+00:00")
 
 
 def test_backfill_waits_for_a_partition_that_is_being_written(lab: Any, checker: Any) -> None:

@@ -59,7 +59,7 @@ class Surface:
         self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scene))
         #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for everybody
         self.expected_errors: set[str] = set()
-        if scene.gate:
+        if scene.gate or (scene.mode == "backfill" and not scene.present):  # a backfill of nothing at all fails
             # a run whose checkpoint was refused fails, once for all
             self.expected_errors.add("FailException")
         self.homes: list[World] = []

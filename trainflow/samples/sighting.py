@@ -1,0 +1,77 @@
+"""What is to be seen where samples should be: said when nothing of a table is found at all.
+
+A typo in a path, another way to write a date and a table that starts earlier all look the same to a listing by pattern:
+nothing is there. So the folders are looked at as they are, one listing a level.
+"""
+
+from __future__ import annotations
+
+from trainflow.errors import SampleUnreadable
+from trainflow.observability.redaction import redact_text
+from trainflow.samples.partitions import is_boundary, label, limit, origin
+from trainflow.samples.pattern import PathPattern
+from trainflow.samples.spec import Samples
+from trainflow.samples.storage import Storage
+
+#: so many names of a folder are told
+_SHOWN = 5
+
+
+def sighting(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
+    """A clause for people: what is in the folders of the table, and what would make it one. Raises SampleUnreadable."""
+    folder, names = pattern.root, storage.names(pattern.root)
+    if names is None:
+        return f"the folder {redact_text(folder)} does not exist{_beside(storage, folder)}"
+    taken: tuple[str, ...] = ()
+    for depth, segment in enumerate(pattern.segments):
+        matching = [name for name in names if segment.expression.fullmatch(name)]
+        if not matching:
+            example = pattern.names(origin(samples))[depth]
+            return f"{_holds(folder, names)}, and nothing there is called as in {example!r}"
+        taken = (*taken, max(matching, key=lambda name: segment.key(name) or ()))
+        folder = "/".join((pattern.root.rstrip("/"), *taken))
+        if depth + 1 < len(pattern.segments):
+            names = storage.names(folder) or []
+    return _of_newest(samples, storage, pattern, taken, folder)
+
+
+def _of_newest(samples: Samples, storage: Storage, pattern: PathPattern, names: tuple[str, ...], folder: str) -> str:
+    """Why the newest thing that is called as a partition is none of this table's."""
+    start, end, first = pattern.start_of(names), limit(samples), origin(samples)
+    shown = redact_text(folder)
+    if start is None:
+        return f"{shown} is there, and its name is no time that the path could be written for"
+    if start < first:
+        return f"the newest that is there, {shown}, is from before samples.start {label(first)}: set 'start' earlier"
+    if end is not None and start >= end:
+        return f"the newest that is there, {shown}, is not before samples.end {label(end)}: set 'end' later"
+    if not is_boundary(samples, start):
+        return (
+            f"{shown} is there, and no partition starts at {label(start)}: they are counted from samples.start "
+            f"{label(first)}; give 'start' and 'length' values that have one starting then"
+        )
+    if not pattern.names_a_file and storage.names(folder) is None:
+        return f"{shown} is a file and not a folder: name the file in samples.path, with its suffix and without a slash"
+    return f"{shown} is there, and there is no file in {redact_text(pattern.render(start))}"
+
+
+def _beside(storage: Storage, folder: str) -> str:
+    """What is in the next folder above that is there."""
+    head, separator, tail = folder.rpartition("://")
+    parts = tail.rstrip("/").split("/")
+    for count in range(len(parts) - 1, 0, -1):
+        above = f"{head}{separator}" + "/".join(parts[:count])
+        try:
+            names = storage.names(above or "/")
+        except SampleUnreadable:  # who may read the table need not be allowed to look above it
+            return ""
+        if names:
+            return f"; {_holds(above or '/', names)}"
+    return ""
+
+
+def _holds(folder: str, names: list[str]) -> str:
+    if not names:
+        return f"{redact_text(folder)} is empty"
+    some = ", ".join(sorted(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"{redact_text(folder)} holds {some}"
