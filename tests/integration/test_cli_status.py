@@ -446,7 +446,8 @@ def test_a_chain_that_is_slower_than_its_samples_says_so_everywhere(home: Home) 
     assert (line["never_catches_up"], line["catches_up_in_seconds"]) == (True, None)
     assert home.why()[1].endswith("at this rate it never catches up: it is 5 days behind")
     code, said = home.run("plan", "days")
-    assert (code, "at this rate it never catches up" in said) == (1, True)  # and it would fail: no Parquet
+    # a file that cannot be read yet may still be being written: no reason to fail
+    assert (code, "at this rate it never catches up" in said) == (0, True)
 
 
 def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:

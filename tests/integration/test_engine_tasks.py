@@ -51,6 +51,12 @@ with DAG("retries"):
         return "at last"
     PythonOperator(task_id="flaky", python_callable=flaky, retries=2, retry_delay=SOON)
 
+with DAG("mistake"):
+    def misspelt():
+        count("misspelt")
+        return coutn("x")
+    PythonOperator(task_id="misspelt", python_callable=misspelt, retries=5, retry_delay=SOON)
+
 with DAG("gives_up"):
     def hopeless():
         count("hopeless")
@@ -232,6 +238,14 @@ def test_retries(engine: Embedded) -> None:
         (3, "success"),
     ]
     assert attempts[0].problem == "ValueError: not yet"
+
+
+def test_engine_mistake_in_the_code_is_not_tried_again_and_names_its_line(engine: Embedded) -> None:
+    run = engine.execute("mistake")
+    assert engine.states(run) == {"misspelt": "failed"}
+    assert (engine.project.root / "misspelt").read_text() == "x"
+    [problem] = [each.problem for each in engine.attempts(run, "misspelt")]
+    assert problem.startswith("NameError: name 'coutn' is not defined; did you mean 'count'? (pipelines/p.py:")
 
 
 def test_gives_up(engine: Embedded) -> None:

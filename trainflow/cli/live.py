@@ -102,7 +102,7 @@ def run_line(run: RunLine, view: View) -> str:
     if run.state == "failed":
         return f"{run.dag_id} #{run.number}: failed: {run.failed_task or 'run'}: {run.problem or run.note or ''}"
     if run.checkpoint is None:
-        return "; ".join(filter(None, (f"{run.dag_id} #{run.number}: {run.note or run.state}", run.late)))
+        return "; ".join(filter(None, (f"{run.dag_id} #{run.number}: {run.note or run.state}", run.late, _beside(run))))
     parts = [
         f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
         f"{day(run.start)} … {day(run.end)}",
@@ -112,8 +112,13 @@ def run_line(run: RunLine, view: View) -> str:
     ]
     if view.total and run.dag_id == view.dag_id:
         parts.append(f"{_reached(run, view)}/{view.total}")
-    parts.append(run.late or "")
+    parts += [run.late or "", _beside(run)]
     return " · ".join(part for part in parts if part)
+
+
+def _beside(run: RunLine) -> str:
+    """What failed in a run that ended well."""
+    return f"failed: {', '.join(run.failed_beside)}" if run.failed_beside else ""
 
 
 def _reached(run: RunLine, view: View) -> int:
@@ -168,7 +173,7 @@ class Panel:
 
         for view in views:
             for run in view.new_runs:
-                if run.state == "failed":
+                if run.state == "failed" or run.failed_beside:
                     self._live.console.print(run_line(run, view), style="red")
         # the terminal writes ^C behind the last line: where that has no room, a line of the panel would stay
         width = self._live.console.width - 2
@@ -252,9 +257,17 @@ def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
         facts["watermark"] = day(view.watermark)
     if view.head_uri:
         facts["checkpoint"] = view.head_uri
+    if view.failed_beside:
+        facts["failed"] = failed_beside(view)
     if mirrored:
         facts["MLflow"] = mirrored
     print_facts(facts, style="red" if is_bad(view.last_run) else None)
+
+
+def failed_beside(view: View) -> str:
+    """Which tasks failed in runs that ended well, and how to read why."""
+    tasks = ", ".join(f"{task} in {counted(runs, 'run')}" for task, runs in sorted(view.failed_beside.items()))
+    return f"{tasks}, though the runs ended well (trainflow tasks logs {view.dag_id} latest TASK)"
 
 
 def is_bad(last: RunLine | None) -> bool:

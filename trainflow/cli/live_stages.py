@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.live import day, is_bad, outcome, shown_metrics, task_text, waiting_line
+from trainflow.cli.live import day, failed_beside, is_bad, outcome, shown_metrics, task_text, waiting_line
 from trainflow.cli.output import duration, print_table
 from trainflow.counting import counted
 
@@ -77,6 +77,8 @@ def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None
     for name, view in zip(names, views, strict=True):
         line = f"{name}: {outcome(view.last_run) if view.last_run else 'nothing was due'}"
         typer.secho(line, fg=typer.colors.RED if is_bad(view.last_run) else None)
+        if view.failed_beside:
+            typer.secho(f"{name}: failed: {failed_beside(view)}", fg=typer.colors.RED)
     typer.echo(f"{counted(sum(view.runs for view in views), 'checkpoint')} committed in {duration(seconds)}")
     if mirrored:
         typer.echo(f"MLflow: {mirrored}")

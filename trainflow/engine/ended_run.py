@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -33,6 +33,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         state=row.state,
         note=row.note or _note(tasks, document),
         seconds=((row.ended_at or started) - started).total_seconds(),
+        busy_seconds=_busy_seconds(tasks),
         partitions=split.get("partitions", 0),
         rows=split.get("rows") or 0,
         start=_moment(split.get("start")),
@@ -43,7 +44,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         stopped=_stopped(xcoms) if failed else None,
         holes=split.get("holes", 0),
         late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
-        **(_failure(connection, tasks) if failed else {}),
+        **(_failure(connection, tasks) if failed else {"failed_beside": _failed(tasks)}),
     )
 
 
@@ -68,6 +69,21 @@ def _failure(connection: Connection, tasks: Sequence[Any]) -> dict[str, Any]:
     first = min(failed, key=lambda task: task.ended_at)
     log_path = attempt_queries.log_path(connection, first.attempt_id) if first.attempt_id else None
     return {"failed_task": first.task_id, "problem": first.problem, "log_path": log_path}
+
+
+def _busy_seconds(tasks: Sequence[Any]) -> float:
+    """How long at least one task was at work, in seconds."""
+    spans = sorted((task.started_at, task.ended_at) for task in tasks if task.started_at and task.ended_at)
+    busy, reached = timedelta(), None
+    for start, end in spans:
+        if reached is None or end > reached:
+            busy += end - (start if reached is None else max(start, reached))
+            reached = end
+    return busy.total_seconds()
+
+
+def _failed(tasks: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(task.task_id for task in tasks if task.state == TaskInstanceState.FAILED)
 
 
 def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:

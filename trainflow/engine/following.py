@@ -5,9 +5,10 @@ Read from the database alone, so that the engine's own terminal and a second one
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -17,9 +18,18 @@ from trainflow.engine.views import RunLine, TaskLine, Totals, View, last_of
 from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.followed_runs import FollowedRuns
+from trainflow.samples.pace import HISTORY
 from trainflow.samples.partitions import place_of
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState
+
+
+class RunEnd(NamedTuple):
+    """When a run committed, for how many seconds it was at work, and how many partitions it took the chain on by."""
+
+    ended_at: datetime
+    seconds: float
+    partitions: int
 
 
 class Following:
@@ -48,6 +58,8 @@ class Following:
         self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
         self.started_at = now
         self.totals = Totals()
+        #: the newest runs that committed, for the estimate of the rest
+        self._ends: deque[RunEnd] = deque(maxlen=HISTORY)
         self.last_run: RunLine | None = None
         self._versions = Versions()
         self._ended: set[int] = set()
@@ -86,6 +98,8 @@ class Following:
             line = run_line(connection, row, self._versions)
             self.totals.add(line)
             self.last_run = last_of(self.last_run, line)
+            if line.checkpoint is not None and line.dag_id == self.dag_id and row.ended_at is not None:
+                self._ends.append(RunEnd(row.ended_at, line.busy_seconds, line.partitions + line.holes))
             if line.checkpoint is not None and row.dag_id == self.dag_id:
                 self._watermark = datetime.fromisoformat(line.checkpoint["watermark"])
                 self._knows_head = True
@@ -136,8 +150,9 @@ class Following:
             watermark=self._watermark,
             rows_per_second=rate,
             joined=self._joined,
-            eta_seconds=self._eta(elapsed, trained, total),
+            eta_seconds=eta_seconds(list(self._ends), trained, total, now),
             head_uri=self._head_uri,
+            failed_beside=dict(self.totals.failed_beside),
         )
 
     def _partitions(self) -> tuple[int | None, int | None]:
@@ -151,10 +166,25 @@ class Following:
         trained = place_of(samples, self._watermark) if self._watermark else 0
         return max(0, trained), total
 
-    def _eta(self, elapsed: float, trained: int | None, total: int | None) -> float | None:
-        if not self.totals.partitions or total is None or trained is None:
-            return None
-        return max(0, total - trained) * elapsed / self.totals.partitions
+
+def eta_seconds(ends: Sequence[RunEnd], trained: int | None, total: int | None, now: datetime) -> float | None:
+    """Estimate how long the rest of a table takes, in seconds, from the runs that have ended; None where too little is
+    known.
+
+    Of the first run only what its tasks took counts, and nothing as soon as there is a second one: it waits for a
+    process to import the model, which later runs find imported. What the run under way has taken is taken off.
+    """
+    if not ends or trained is None or total is None:
+        return None
+    first, last = ends[0], ends[-1]
+    partitions = sum(each.partitions for each in ends[1:])
+    seconds = (last.ended_at - first.ended_at).total_seconds()
+    if not partitions:
+        partitions, seconds = first.partitions, first.seconds
+    if not partitions:
+        return None
+    rest = max(0, total - trained) * seconds / partitions
+    return max(0.0, rest - (now - last.ended_at).total_seconds()) if rest else 0.0
 
 
 def _task_lines(connection: Connection, dag_run_id: int) -> list[TaskLine]:

@@ -33,6 +33,8 @@ class RunLine(msgspec.Struct, frozen=True):
     state: str
     note: str | None
     seconds: float
+    #: of these, how long any of its tasks was at work: without what it waited for a process that had imported the model
+    busy_seconds: float
     partitions: int
     rows: int
     start: datetime | None
@@ -42,6 +44,8 @@ class RunLine(msgspec.Struct, frozen=True):
     problem: str | None = None
     log_path: str | None = None
     failed_task: str | None = None
+    #: tasks that failed although the run ended well: nothing that decides about it came after them
+    failed_beside: tuple[str, ...] = ()
     caught_up: bool = False
     #: why it stopped the chain knowingly; a gate, say
     stopped: str | None = None
@@ -61,6 +65,7 @@ class Totals:
     seconds: float = 0.0
     #: metric → (rows it was measured on, rows * value): prequential metrics are averaged over rows
     weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
+    failed_beside: dict[str, int] = field(default_factory=dict)
 
     def add(self, run: RunLine) -> None:
         """Count a run that ended."""
@@ -69,6 +74,8 @@ class Totals:
             self.partitions += run.partitions
             self.rows += run.rows
             self.seconds += run.seconds
+        for task in run.failed_beside:
+            self.failed_beside[task] = self.failed_beside.get(task, 0) + 1
         for name, value in run.metrics.items():
             rows, total = self.weighted.get(name, (0.0, 0.0))
             self.weighted[name] = (rows + run.rows, total + run.rows * value)
@@ -100,6 +107,8 @@ class View(msgspec.Struct, frozen=True):
     head_uri: str | None = None
     #: it was under way before anybody followed here: what came before is not told again
     joined: bool = False
+    #: task → in how many runs that ended well it failed
+    failed_beside: dict[str, int] = {}
 
 
 def last_of(before: RunLine | None, ended: RunLine) -> RunLine:

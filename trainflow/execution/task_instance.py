@@ -109,6 +109,8 @@ class RuntimeTaskInstance:
         self._stop = stop
         self._progress_at = float("-inf")
         self._progress_unsent: Progress | None = None
+        #: whether it has said or saved how far it is: from then on what goes wrong may be due to the data
+        self.has_progressed = False
 
     @property
     def terminated(self) -> bool:
@@ -224,6 +226,7 @@ class RuntimeTaskInstance:
         metrics: dict[str, float] | None = None,
         note: str | None = None,
     ) -> None:
+        self.has_progressed = True
         shown = None if note is None else presentable(note, _NOTE_CHARACTERS)
         self._progress_unsent = Progress(self._key, done, total, unit, {**(metrics or {})}, shown)
         now = self.clock.monotonic()
@@ -239,6 +242,7 @@ class RuntimeTaskInstance:
 
     def report_saved(self, rows: int) -> None:
         self.saved_rows = rows
+        self.has_progressed = True
         self._connection.tell(Saved(self._key, rows))
 
     def _ask(self, request: Request) -> Reply:

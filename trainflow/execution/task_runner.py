@@ -29,6 +29,7 @@ from trainflow.errors import (
 )
 from trainflow.execution.connection import Connection, refused
 from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.programming_errors import explain, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
@@ -206,6 +207,10 @@ class _Attempt:
                 return self._failed(error, message, retryable=True)
         if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
+        if is_programming_error(error):
+            message = explain(error, self._ti.project_root)
+            again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
+            return self._failed(error, message, retryable=again)
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))
 

@@ -59,14 +59,19 @@ def tasks_of(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
 
 
 def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
-    """(run_id, task_id, ended_at, outcome, problem) of the attempt that failed or was lost last."""
+    """(run_id, task_id, ended_at, outcome, problem) of the attempt that failed or was lost last, where no later attempt
+    of its task has ended well."""
     rows: list[Any] = list(
         connection.execute(
             select(RUN.c.run_id, TASK.c.task_id, ATTEMPT.c.ended_at, ATTEMPT.c.outcome, ATTEMPT.c.problem)
             .select_from(ATTEMPT)
             .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
             .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-            .where(RUN.c.dag_id == dag_id, ATTEMPT.c.outcome.in_(["failed", "lost"]))
+            .where(
+                RUN.c.dag_id == dag_id,
+                ATTEMPT.c.outcome.in_(["failed", "lost"]),
+                TASK.c.state.is_distinct_from(TaskInstanceState.SUCCESS),
+            )
             .order_by(ATTEMPT.c.ended_at.desc())
             .limit(1)
         )

@@ -61,6 +61,9 @@ class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: fork attempts from a warm process, or run each in a fresh interpreter (for code that must not be forked); auto:
     #: fork, but for pipelines whose imports start threads
     isolation: Literal["auto", "fork", "spawn"] = "auto"
+    #: whether retries are spent on an attempt that ended with a NameError, AttributeError, TypeError or template error
+    #: before it reported or saved any progress
+    retry_programming_errors: bool = False
     #: how long a task waits for an engine that went away before a request to it fails
     outage_seconds: Seconds = 3600.0
 

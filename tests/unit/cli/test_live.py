@@ -38,6 +38,7 @@ def view(dag_id: str, **facts: Any) -> View:
 
 def run(dag_id: str, **facts: Any) -> RunLine:
     given: dict[str, Any] = {"number": 1, "state": "success", "note": "caught up", "seconds": 1.0, "partitions": 0}
+    given["busy_seconds"] = 1.0
     given |= {"rows": 0, "start": None, "end": None, "metrics": {}, "checkpoint": None, "problem": None}
     return RunLine(dag_id=dag_id, run_id="r", **{**given, **facts})
 
@@ -52,6 +53,15 @@ STAGES = [
     view("m.other", tasks=[task("samples", "deferred", "waits for 2024-01-05")]),
     view("m.last", total=4),
 ]
+
+
+def test_run_line_task_that_failed_in_a_successful_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run("m", checkpoint={"sequence": 3}, failed_beside=("export",))
+    assert run_line(ended, view("m")).endswith("· failed: export")
+    summary(view("m", last_run=ended, failed_beside={"export": 2}), seconds=1.0, mirrored=None)
+    assert (
+        "export in 2 runs, though the runs ended well (trainflow tasks logs m latest TASK)" in capsys.readouterr().out
+    )
 
 
 def test_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from trainflow.errors import TemplateError, TrainflowError
+from trainflow.execution.programming_errors import explain, is_programming_error
+
+HERE = Path(__file__).parent
+
+
+class Net:
+    def partial_fit(self, rows: int, *, epochs: int = 1) -> None:
+        raise ConnectionError("later")
+
+
+def fit(rows: int, *, epochs: int = 1) -> None:
+    raise ValueError(f"{rows} {epochs}")
+
+
+def caused(code: str) -> Exception:
+    model: Any = Net()
+    learning_rate = 0.1
+    try:
+        exec_in_this_file(code, {"model": model, "learning_rate": learning_rate, "fit": fit})
+    except Exception as error:
+        return error
+    raise AssertionError(code)
+
+
+def exec_in_this_file(code: str, names: dict[str, Any]) -> None:
+    exec(compile(code, __file__, "exec"), names)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("learning_rat", "NameError: name 'learning_rat' is not defined; did you mean 'learning_rate'?"),
+        ("model.partal_fit(1)", "AttributeError: 'Net' object has no attribute 'partal_fit'; did you mean 'partial_fit'?"),
+        ("fit(1, epoch=2)", "TypeError: fit() got an unexpected keyword argument 'epoch'; did you mean 'epochs'?"),
+        ("'a' + 1", 'TypeError: can only concatenate str (not "int") to str'),
+    ],
+)  # fmt: skip
+def test_explain_mistake_names_the_line_and_what_was_meant(code: str, said: str) -> None:
+    error = caused(code)
+    assert is_programming_error(error)
+    # newer Pythons say themselves what may have been meant
+    assert explain(error, HERE).replace(". Did you", "; did you") == f"{said} ({Path(__file__).name}:1)"
+
+
+def test_explain_error_from_outside_the_project_has_no_line(tmp_path: Path) -> None:
+    assert explain(caused("fit()"), tmp_path).startswith("TypeError: fit() missing 1 required positional argument")
+
+
+def template_error(cause: Exception | None) -> TemplateError:
+    error = TemplateError("task 'a', field 'b': x", task_id="a", field="b", expression="{{ x }}")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("bad row"), False),
+        (KeyError("price"), False),
+        (ConnectionError("refused"), False),
+        (TypeError("'NoneType' object is not subscriptable"), False),  # the answer of a service that was empty
+        (AttributeError("'NoneType' object has no attribute 'json'"), False),
+        (UnboundLocalError("x"), True),
+        (template_error(None), True),
+        (template_error(jinja2.UndefinedError("'x' is undefined")), True),
+        (template_error(NameError("x")), True),
+        (template_error(OSError("the macro's server is away")), False),
+        (TrainflowError("x"), False),
+    ],
+)
+def test_is_programming_error(error: Exception, expected: bool) -> None:
+    assert is_programming_error(error) is expected

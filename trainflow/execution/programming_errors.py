@@ -1,0 +1,81 @@
+"""Tell a mistake in the user's code from what another try might get over, and say where it stands."""
+
+from __future__ import annotations
+
+import builtins
+import difflib
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+from trainflow.errors import TemplateError
+
+_MISTAKES = (NameError, AttributeError, TypeError)
+_UNEXPECTED = re.compile(r"(?P<function>[\w.<>]+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+
+
+def is_programming_error(error: BaseException) -> bool:
+    """Tell whether `error` comes from what is written in the code, so that every further try ends like this one.
+
+    NameError, AttributeError, TypeError, and templates that cannot be rendered because of one of these or of what they
+    say. Not where None came instead of a value: that is the answer of a service as often as a mistake.
+    """
+    if isinstance(error, TemplateError):
+        cause = error.__cause__
+        return cause is None or type(cause).__module__.partition(".")[0] == "jinja2" or is_programming_error(cause)
+    return isinstance(error, _MISTAKES) and "NoneType" not in str(error)
+
+
+def explain(error: BaseException, root: Path) -> str:
+    """Say what `error` is, what was probably meant, and the line of the project at `root` it was raised from."""
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frame, line = _place(error, root)
+    if frame is None:
+        return said
+    meant = _nearest(error, frame)
+    path = Path(frame.f_code.co_filename)
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return f"{said}{f'; did you mean {meant!r}?' if meant else ''} ({shown}:{line})"
+
+
+def _place(error: BaseException, root: Path) -> tuple[FrameType | None, int]:
+    """The innermost frame in a file of the project; no frame where the error was not raised from one."""
+    found: tuple[FrameType | None, int] = (None, 0)
+    traceback = error.__traceback__
+    while traceback is not None:
+        if Path(traceback.tb_frame.f_code.co_filename).is_relative_to(root):
+            found = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+    return found
+
+
+def _nearest(error: BaseException, frame: FrameType) -> str | None:
+    name, known = _asked_for(error, frame)
+    if not name:
+        return None
+    return next(iter(difflib.get_close_matches(name, [each for each in known if each != name], n=1)), None)
+
+
+def _asked_for(error: BaseException, frame: FrameType) -> tuple[str | None, Iterable[str]]:
+    """(the name that was not there, the names that were)"""
+    if isinstance(error, NameError):
+        return error.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]
+    if isinstance(error, AttributeError):
+        return error.name, _attributes(error.obj)
+    unexpected = _UNEXPECTED.search(str(error))
+    if unexpected is None:
+        return None, ()
+    function = frame.f_locals.get(unexpected["function"]) or frame.f_globals.get(unexpected["function"])
+    try:
+        return unexpected["name"], list(inspect.signature(function).parameters) if callable(function) else ()
+    except (TypeError, ValueError):
+        return None, ()
+
+
+def _attributes(holder: object) -> list[str]:
+    try:
+        return dir(holder)
+    except Exception:  # a class may say anything here
+        return []
