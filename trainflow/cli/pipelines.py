@@ -219,8 +219,8 @@ def locate(name: str, *, read: bool = True) -> tuple[Path, str | None]:
 
 
 def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
-    """The file that defines a DAG: as the database remembers, or else the first of those that mention it or (to be read)
-    may make up its id."""
+    """Find the file that defines a DAG: as the database remembers, or else the first of those that mention it or (to be
+    read) may make up its id."""
     from trainflow.errors import ProjectError
     from trainflow.settings.load import load_settings
 

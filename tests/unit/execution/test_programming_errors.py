@@ -39,7 +39,7 @@ def exec_in_this_file(code: str, names: dict[str, Any]) -> None:
     ("code", "said"),
     [
         ("learning_rat", "NameError: name 'learning_rat' is not defined; did you mean 'learning_rate'?"),
-        ("model.partal_fit(1)", "AttributeError: 'Net' object has no attribute 'partal_fit'; did you mean 'partial_fit'?"),
+        ("model.partal_fit(1)", "AttributeError: 'Net' object has no attribute 'partal_fit'; did you mean 'partial_fit'?"),  # noqa: E501
         ("fit(1, epoch=2)", "TypeError: fit() got an unexpected keyword argument 'epoch'; did you mean 'epochs'?"),
         ("'a' + 1", 'TypeError: can only concatenate str (not "int") to str'),
     ],
