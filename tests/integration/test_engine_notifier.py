@@ -112,7 +112,7 @@ def test_a_receiver_that_is_down_is_tried_again_later_and_later(
     run(notifier)
     assert desk.waiting() == (1, "the webhook at 127.0.0.1 answered 500")
     notifier.tick()
-    assert notifier.next_due == desk.clock.now() + timedelta(seconds=5)
+    assert notifier.seconds_left == 5.0
 
     for seconds in (4, 1):  # not before it is due
         desk.clock.advance(timedelta(seconds=seconds))

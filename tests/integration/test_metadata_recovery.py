@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from trainflow.clock import ManualClock
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Deferral, OutcomeState
 from trainflow.metadata import run_queries, service_queries, task_queries
@@ -19,6 +20,7 @@ from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 DEAD_AFTER = timedelta(seconds=30)
+BEAT = timedelta(seconds=5)
 
 
 @pytest.fixture
@@ -36,13 +38,25 @@ def second(first: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]:
 
 def adopt(plane: ControlPlane) -> None:
     adopt_orphans(
-        plane.database,
-        plane.executor,
-        plane.service,
-        own=plane.service_id,
-        now=plane.clock.now(),
-        dead_after=DEAD_AFTER,
+        plane.database, plane.executor, plane.service, plane.leases, own=plane.service_id, now=plane.clock.now()
     )
+
+
+def look_while(by: timedelta, *planes: ControlPlane, beating: ControlPlane | None = None) -> None:
+    """Time goes by; these look around every five seconds, and one of all says that it lives."""
+    for plane in planes:
+        adopt(plane)
+    for _ in range(by // BEAT):
+        planes[0].clock.advance(BEAT)
+        if beating is not None:
+            beat(beating)
+        for plane in planes:
+            adopt(plane)
+
+
+def beat(plane: ControlPlane) -> None:
+    with plane.database.transaction() as connection:
+        service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
 
 
 def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, second: ControlPlane) -> None:
@@ -50,9 +64,8 @@ def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, se
     running, dead, queued = first.tick()
     for workload in (running, dead):
         first.claim(workload)
-    first.clock.advance(DEAD_AFTER)
     second.executor.alive = {running.key}
-    adopt(second)
+    look_while(DEAD_AFTER, second)
     assert first.states(run) == {"a": "running", "b": "scheduled", "c": "scheduled"}
     assert first.task(run, "a").service_id == second.service_id
     assert [first.task(run, name).lost for name in "abc"] == [0, 1, 1]
@@ -67,7 +80,38 @@ def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, se
 def test_whoever_is_alive_keeps_what_it_holds(first: ControlPlane, second: ControlPlane) -> None:
     run = first.add_run("d")
     first.tick()
-    first.clock.advance(DEAD_AFTER - timedelta(seconds=1))
+    look_while(DEAD_AFTER - BEAT, second)
+    assert set(first.states(run).values()) == {"queued"}
+    look_while(DEAD_AFTER * 3, second, beating=first)
+    assert set(first.states(run).values()) == {"queued"}
+
+
+@pytest.mark.parametrize("ahead", [sign * timedelta(seconds=by) for by in (31, 86400) for sign in (1, -1)])
+def test_whoever_is_alive_keeps_what_it_holds_whatever_its_clock_shows(
+    first: ControlPlane, tmp_path: Path, ahead: timedelta
+) -> None:
+    """Another host's clock differs from ours, from the beginning or from now on."""
+    run = first.add_run("d")
+    first.tick()
+    with control_plane(tmp_path, clock=ManualClock(first.clock.now() + ahead), settings=first.settings) as other:
+        for _ in range(12):
+            for plane in (first, other):
+                plane.clock.advance(BEAT)
+                beat(plane)
+            adopt(other)
+            adopt(first)
+        assert set(first.states(run).values()) == {"queued"}
+        assert first.task(run, "a").service_id == first.service_id
+        with first.database.reading() as connection:
+            assert [row.stopped_at for row in service_queries.everyone(connection)] == [None, None]
+
+
+def test_whoever_stood_still_has_not_seen_others_be_silent(first: ControlPlane, second: ControlPlane) -> None:
+    """A host that was suspended with all that is on it: whoever wakes up first finds the others' old counters."""
+    run = first.add_run("d")
+    first.tick()
+    adopt(second)
+    first.clock.advance(timedelta(hours=8))
     adopt(second)
     assert set(first.states(run).values()) == {"queued"}
 
@@ -116,12 +160,10 @@ def test_two_adopters_share_the_orphans(first: ControlPlane, second: ControlPlan
     for workload in first.tick():
         first.claim(workload)
         second.executor.alive.add(workload.key)
-    first.clock.advance(DEAD_AFTER)
-    with second.database.transaction() as connection:
-        service_queries.renew_lease(connection, second.service_id, second.clock.now())
     with control_plane(tmp_path, clock=first.clock, settings=first.settings) as third:
-        adopt(second)
-        adopt(third)
+        with third.database.transaction() as connection:
+            service_queries.stop(connection, third.service_id, third.clock.now())
+        look_while(DEAD_AFTER, second, third, beating=second)
         assert {first.task(run, name).service_id for name in "abc"} == {second.service_id}
         assert set(first.states(run).values()) == {"running"}
 

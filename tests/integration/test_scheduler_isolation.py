@@ -15,7 +15,8 @@ from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import run_queries, task_queries
 from trainflow.metadata.dag_queries import VERSION
-from trainflow.serialization.document import ChainDocument, RetryDocument
+from trainflow.scheduler import loop
+from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument
 from trainflow.states import DagRunState
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
@@ -42,8 +43,35 @@ def damage_document(plane: ControlPlane, dag_id: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [9_999_999 * 86_400.0, 1e30, float(2**80)])
-def test_tick_time_out_beyond_the_calendar_sets_the_run_aside(plane: ControlPlane, seconds: float) -> None:
-    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=seconds)
+def test_tick_time_out_beyond_the_calendar_is_never_reached(plane: ControlPlane, seconds: float) -> None:
+    plane.add_dag("long", empty_task("t"), dagrun_timeout_seconds=seconds)
+    run = plane.add_run("long")
+    (workload,) = plane.tick()
+    plane.clock.advance(timedelta(days=365))
+    plane.play(workload)
+    plane.tick()
+    assert plane.run(run).state == DagRunState.SUCCESS
+
+
+#: about a run with this time-out nothing can be decided
+UNDECIDABLE = 77.0
+
+
+@pytest.fixture
+def _undecidable(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = loop.decide
+
+    def decide(document: DagDocument, *args: Any, **named: Any) -> Any:
+        if document.dagrun_timeout_seconds == UNDECIDABLE:
+            raise OverflowError("date value out of range")
+        return real(document, *args, **named)
+
+    monkeypatch.setattr(loop, "decide", decide)
+
+
+@pytest.mark.usefixtures("_undecidable")
+def test_tick_run_about_which_nothing_can_be_decided_is_set_aside(plane: ControlPlane) -> None:
+    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE)
     bad = plane.add_run("bad")
     good = add_good(plane)
     assert [workload.dag_id for workload in plane.tick()] == ["good", "good"]
@@ -85,8 +113,9 @@ def test_queue_document_that_cannot_be_read_any_more_sets_the_run_aside(plane: C
     assert plane.states(bad) == {"a": "success", "b": "skipped"}
 
 
+@pytest.mark.usefixtures("_undecidable")
 def test_set_aside_is_logged_with_its_traceback(plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
-    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=1e30)
+    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE)
     plane.add_run("bad")
     with caplog.at_level(logging.ERROR):
         plane.tick()
@@ -95,18 +124,20 @@ def test_set_aside_is_logged_with_its_traceback(plane: ControlPlane, caplog: pyt
     assert "OverflowError" in record.message
 
 
+@pytest.mark.usefixtures("_undecidable")
 def test_set_aside_run_of_a_chain_is_told(plane: ControlPlane) -> None:
     told: list[bool] = []
     plane.scheduler.on_notice = lambda: told.append(True)
     chain = ChainDocument(pipeline="p", stage="main", branch="main", store="checkpoints")
-    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=1e30, chain=chain)
+    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE, chain=chain)
     plane.add_run("bad")
     plane.tick()
     assert told
 
 
+@pytest.mark.usefixtures("_undecidable")
 def test_set_aside_lets_the_next_run_of_the_dag_start(plane: ControlPlane) -> None:
-    plane.add_dag("d", empty_task("t"), dagrun_timeout_seconds=1e30, max_active_runs=1)
+    plane.add_dag("d", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE, max_active_runs=1)
     bad = plane.add_run("d", "r1")
     plane.add_dag("d", empty_task("t"), max_active_runs=1)
     after = plane.add_run("d", "r2")
@@ -116,8 +147,9 @@ def test_set_aside_lets_the_next_run_of_the_dag_start(plane: ControlPlane) -> No
     assert (plane.run(bad).state, plane.run(after).state) == ("failed", "running")
 
 
+@pytest.mark.usefixtures("_undecidable")
 def test_run_that_cannot_even_be_set_aside_is_left_alone(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=1e30)
+    plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE)
     bad = plane.add_run("bad")
     good = add_good(plane)
 

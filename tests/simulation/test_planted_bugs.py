@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -27,6 +29,7 @@ from trainflow.metadata import (
 )
 from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
@@ -304,7 +307,30 @@ def forget_what_is_heard(patch: pytest.MonkeyPatch) -> None:
 
 def never_look_for_what_is_due(patch: pytest.MonkeyPatch) -> None:
     """A retry waits for ever."""
-    patch.setattr(task_queries, "next_due_at", lambda _: None)
+    patch.setattr(task_queries, "seconds_until_due", lambda *_: math.inf)
+
+
+def believe_the_clocks_of_others(patch: pytest.MonkeyPatch) -> None:
+    """A lease is over when its last heartbeat is old by the observer's clock of the day."""
+    clocks: dict[int, Any] = {}
+    real = engine.SimulatedEngine._register
+
+    def register(self: engine.SimulatedEngine) -> None:
+        clocks[id(self.leases)] = self.clock
+        real(self)
+
+    def silent(self: Leases, rows: Any) -> set[int]:
+        since = clocks[id(self)].now() - timedelta(seconds=self._dead_after)
+        return {row.id for row in rows if row.heartbeat_at <= since}
+
+    patch.setattr(engine.SimulatedEngine, "_register", register)
+    patch.setattr(Leases, "silent", silent)
+
+
+def wait_until_the_clock_comes_by_again(patch: pytest.MonkeyPatch) -> None:
+    """After the clock was set back by a day, a retry is due a day later."""
+    never = datetime.max.replace(tzinfo=UTC)
+    patch.setattr(task_queries, "TOLERANCE", never - datetime(2100, 1, 1, tzinfo=UTC))
 
 
 RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
@@ -333,6 +359,8 @@ PLANTED = [
     Planted(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
     Planted(forget_what_is_heard, (), {"progress"}, WAITING),
     Planted(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
+    Planted(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
+    Planted(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),
     Planted(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done", "one successor"}),
     Planted(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainflow.authoring import arguments
 from trainflow.authoring.operator import BaseOperator
+from trainflow.due import seconds_left
 from trainflow.errors import (
     FailException,
     InputError,
@@ -96,20 +97,21 @@ class BaseSensorOperator(BaseOperator):
     def _wait(self, context: Context) -> Any:
         ti = context["ti"]
         looks = ti.reschedule_count if self.mode == "reschedule" else 0
-        deadline = _later(ti.first_started_at or ti.clock.now(), self.timeout)
+        whole, now = self.timeout.total_seconds(), ti.clock.now()
+        deadline = ti.clock.monotonic() + seconds_left(ti.first_started_at or now, whole, now)
         while True:
             answer = self.poke(context)
             if answer:
                 return answer.xcom_value if isinstance(answer, PokeReturnValue) else None
-            now = ti.clock.now()
-            if now >= deadline:
+            left = deadline - ti.clock.monotonic()
+            if left <= 0:
                 raise SensorTimeout(f"task {self.task_id!r}: not there after {self.timeout} (timeout)")
             looks += 1
             # the last look is at the deadline, not up to one interval before it
-            wait = min(self.interval(looks), deadline - now)
+            wait = min(self.interval(looks).total_seconds(), left)
             if self.mode == "reschedule":
-                raise RescheduleException(now + wait)
-            ti.sleep(wait.total_seconds())
+                raise RescheduleException(ti.clock.now() + timedelta(seconds=wait))
+            ti.sleep(wait)
 
     def interval(self, looks: int) -> timedelta:
         """How long to wait after so many looks (1 or more)."""
@@ -118,10 +120,3 @@ class BaseSensorOperator(BaseOperator):
         longest = self.max_wait or self.timeout
         seconds = self.poke_interval.total_seconds() * 2.0 ** min(looks - 1, 60)
         return timedelta(seconds=min(seconds, longest.total_seconds()))
-
-
-def _later(moment: datetime, by: timedelta) -> datetime:
-    try:
-        return moment + by
-    except OverflowError:
-        return datetime.max.replace(tzinfo=moment.tzinfo)

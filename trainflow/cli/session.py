@@ -126,7 +126,7 @@ def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
     from trainflow.observability.processes import is_alive
 
     dead_after = timedelta(seconds=engine.settings.engine.dead_after_seconds)
-    rows = service_queries.living(connection, now, dead_after, "follower")
+    rows = service_queries.shown_as_living(connection, now, dead_after, "follower")
     return any(is_alive(row.pid, row.process_started) for row in rows)
 
 

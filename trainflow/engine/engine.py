@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,7 @@ from trainflow.metadata import held_queries, schema, service_queries, trigger_qu
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
@@ -65,7 +66,7 @@ class _Turning(Protocol):
     def busy(self) -> bool: ...
 
     @property
-    def next_due(self) -> datetime | None: ...
+    def seconds_left(self) -> float | None: ...
 
     def tick(self) -> None: ...
 
@@ -156,6 +157,7 @@ class Engine:
             lost_attempts=self.settings.engine.lost_attempts,
             on_change=self._changed,
         )
+        self._leases = Leases(self.clock.monotonic, self.settings.engine.dead_after_seconds)
         kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
         self.service_id = lease.register(self.database, kind, self.clock.now())
 
@@ -187,6 +189,7 @@ class Engine:
             project=self.project,
             settings=self.settings,
             service_id=self.service_id,
+            leases=self._leases,
             on_notice=self._notice_came,
         )
 
@@ -199,6 +202,7 @@ class Engine:
             project=self.project,
             settings=self.settings,
             service_id=self.service_id,
+            leases=self._leases,
             on_change=self._changed,
         )
 
@@ -255,11 +259,8 @@ class Engine:
         """How long nothing will be due; timers of the reactor are its own business."""
         if any(part.busy for part in self._turning):
             return 0.0
-        due = [moment for part in self._turning if (moment := part.next_due) is not None]
-        if not due:
-            return None
-        seconds = (min(due) - self.clock.now()).total_seconds()
-        return min(max(seconds, 0.0), self.settings.engine.poll_seconds)
+        left = [seconds for part in self._turning if (seconds := part.seconds_left) is not None]
+        return min(max(min(left), 0.0), self.settings.engine.poll_seconds) if left else None
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
@@ -310,8 +311,12 @@ class Engine:
             self._triggerer.sweep()
         elif self._scheduling is not None:
             # the triggerer is another process, or there is none: a deadline holds all the same
-            now = self.clock.now()
-            self.database.write(lambda connection: trigger_queries.fail_overdue(connection, TRIGGER_TIMEOUT, now))
+            self.database.write(self._fail_overdue)
+
+    def _fail_overdue(self, connection: Connection) -> None:
+        services = service_queries.not_stopped(connection)
+        living = {each.id for each in services} - self._leases.silent(services)
+        trigger_queries.fail_overdue(connection, living, TRIGGER_TIMEOUT, self.clock.now())
 
     # -- from time to time -----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.failures import is_own_fault
+from trainflow.tracking.backoff import CAP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Outlet(ABC, Generic[Job, Answer]):
         self._answers: deque[tuple[Job, Answer]] = deque()
         self._thread: threading.Thread | None = None
         self._under_way = 0
-        self._due: datetime | None = None
+        #: the next look, by the monotonic clock
+        self._due: float | None = None
         self._may_look = True
         self._fresh = True
         #: rows of the last look that cannot be delivered, and why
@@ -102,9 +104,9 @@ class Outlet(ABC, Generic[Job, Answer]):
         return self._may_look and not self._under_way
 
     @property
-    def next_due(self) -> datetime | None:
-        """When the next delivery is due."""
-        return self._due
+    def seconds_left(self) -> float | None:
+        """Until the next delivery is due."""
+        return None if self._due is None else self._due - self._clock.monotonic()
 
     @property
     def under_way(self) -> int:
@@ -119,7 +121,7 @@ class Outlet(ABC, Generic[Job, Answer]):
             self._fresh = False
             self._database.write(lambda connection: self._make_due(connection, now))
         self._take_answers(now)
-        due = self._due is not None and self._due <= now
+        due = self._due is not None and self._due <= self._clock.monotonic()
         if self._under_way or not (self._may_look or due):
             return
         self._may_look = False
@@ -134,7 +136,10 @@ class Outlet(ABC, Generic[Job, Answer]):
     def _look(self, now: datetime, connection: Connection) -> list[Job]:
         self._unreadable.clear()
         jobs = self._find(connection, now)
-        self._due = None if jobs else self._next_attempt_at(connection)
+        moment = None if jobs else self._next_attempt_at(connection)
+        self._due = None
+        if moment is not None:
+            self._due = self._clock.monotonic() + min(max((moment - now).total_seconds(), 0.0), CAP_SECONDS)
         return jobs
 
     def _jobs_of(self, rows: Iterable[Any], make: Callable[[Any], Job]) -> list[Job]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
 
 from trainflow.clock import Clock
 from trainflow.executors.executor import Executor
@@ -15,6 +14,7 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings
@@ -38,13 +38,14 @@ class Scheduling:
         project: Project,
         settings: Settings,
         service_id: int,
+        leases: Leases,
         on_notice: Callable[[], None],
     ) -> None:
         self._database = database
         self._service = service
         self._executor = executor
         self._clock = clock
-        self._settings = settings
+        self._leases = leases
         self._own = service_id
         self._supervision = Supervision(reactor, service, project.home.socket_path)
         self._scheduler = Scheduler(
@@ -66,9 +67,9 @@ class Scheduling:
         return self._scheduler.busy
 
     @property
-    def next_due(self) -> datetime | None:
-        """When the next retry is due."""
-        return self._scheduler.next_due
+    def seconds_left(self) -> float | None:
+        """Until the next retry is due."""
+        return self._scheduler.seconds_left
 
     def tick(self) -> None:
         """Decide what can be decided now."""
@@ -94,9 +95,9 @@ class Scheduling:
             self._database,
             self._executor,
             self._service,
+            self._leases,
             own=self._own,
             now=self._clock.now(),
-            dead_after=timedelta(seconds=self._settings.engine.dead_after_seconds),
         )
 
     def drain(self) -> None:

@@ -111,7 +111,7 @@ def engine_state(project: Project, settings: Settings, database: Database | None
     if database is not None:
         dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
         with database.reading() as connection:
-            living = service_queries.living(connection, now, dead_after)
+            living = service_queries.shown_as_living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
     triggers = any(row.kind in _TRIGGERING and not _died_here(row) for row in living)
     if pid is not None:

@@ -50,7 +50,11 @@ class AttemptEnds:
             case OutcomeState.DEFERRED:
                 self._defer(connection, row, outcome, now)
             case OutcomeState.RESCHEDULED:
-                again = {"retry_at": outcome.reschedule_at or now, "reschedules": row.reschedules + 1}
+                again = {
+                    "retry_at": outcome.reschedule_at or now,
+                    "waits_since": now,
+                    "reschedules": row.reschedules + 1,
+                }
                 _leave(connection, row, outcome, _T.UP_FOR_RESCHEDULE, **again)
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
@@ -151,6 +155,7 @@ def _settle(
         failures=verdict.failures,
         lost=verdict.lost,
         retry_at=verdict.retry_at,
+        waits_since=now if verdict.retry_at is not None else None,
         ended_at=now if verdict.state is _T.FAILED else None,
         scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
         next_method=None,

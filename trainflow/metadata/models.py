@@ -203,6 +203,8 @@ class TaskInstance(TableModel, name="task_instance"):
     saved_rows = optional(BigInteger())
     #: rows that were saved when its budgets last began anew: what is further counts as progress
     credited_rows = optional(BigInteger())
+    #: when `retry_at` was written
+    waits_since = optional(UtcDateTime())
 
 
 class Attempt(TableModel, name="attempt"):
@@ -267,8 +269,11 @@ class Service(TableModel, name="service"):
     pid = required(Integer())
     process_started = required(Float64)
     started_at = required(UtcDateTime())
+    #: for people; others go by the counter
     heartbeat_at = required(UtcDateTime())
     stopped_at = optional(UtcDateTime())
+    #: rises as long as it lives (see `leases`)
+    heartbeats = optional(Integer())
 
 
 class ImportProblem(TableModel, name="import_problem"):

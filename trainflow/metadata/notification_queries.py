@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from trainflow.due import TOLERANCE
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Notice
 from trainflow.metadata.models import Notification
 from trainflow.observability.redaction import presentable
+from trainflow.tracking.backoff import LONGEST_PAUSE
 
 NOTIFICATION = Notification.table
 #: of why a delivery failed, this much is kept
@@ -45,7 +47,14 @@ def pending(connection: Connection, now: datetime, limit: int = 100) -> list[Row
     return list(
         connection.execute(
             select(NOTIFICATION)
-            .where(NOTIFICATION.c.delivered_at.is_(None), NOTIFICATION.c.next_attempt_at <= now)
+            .where(
+                NOTIFICATION.c.delivered_at.is_(None),
+                # not `due.still_waits`
+                or_(
+                    NOTIFICATION.c.next_attempt_at <= now,
+                    NOTIFICATION.c.next_attempt_at > now + LONGEST_PAUSE + TOLERANCE,
+                ),
+            )
             .order_by(NOTIFICATION.c.id)
             .limit(limit)
         )

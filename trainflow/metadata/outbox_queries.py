@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
+from trainflow.due import still_waits
 from trainflow.metadata.models import Outbox
 from trainflow.observability.redaction import presentable
+from trainflow.tracking.backoff import LONGEST_PAUSE
 
 OUTBOX = Outbox.table
 #: of why a delivery failed, this much is kept
@@ -55,7 +57,7 @@ def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row
     ).all()
     ready: list[Row[Any]] = []
     for row in rows:
-        if row.next_attempt_at > now:
+        if still_waits(row.next_attempt_at, LONGEST_PAUSE, now):
             break
         ready.append(row)
     return ready

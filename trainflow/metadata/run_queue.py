@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select
+from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, or_, select
 
 from trainflow.metadata.models import Dag, DagRun
 from trainflow.metadata.run_queries import BRIEF
@@ -40,7 +40,11 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     return chosen
 
 
-_QUEUED = (RUN.c.state == literal_column(f"'{DagRunState.QUEUED.value}'"), RUN.c.run_after <= bindparam("now"))
+_QUEUED = (
+    RUN.c.state == literal_column(f"'{DagRunState.QUEUED.value}'"),
+    # one that was due when it was queued stays due when the clock is set back
+    or_(RUN.c.run_after <= bindparam("now"), RUN.c.run_after <= RUN.c.queued_at),
+)
 _WITH_QUEUED = (
     select(DAG.c.dag_id, DAG.c.max_active_runs)
     .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*_QUEUED)))

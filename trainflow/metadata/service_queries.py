@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from trainflow.due import TOLERANCE
 from trainflow.metadata.models import Service
 
 SERVICE = Service.table
@@ -25,6 +26,7 @@ def register(
             "process_started": process_started,
             "started_at": now,
             "heartbeat_at": now,
+            "heartbeats": 0,
         },
     )
     return int(result.inserted_primary_key[0])  # type: ignore[index]
@@ -41,7 +43,10 @@ def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
 _RENEW = (
     update(SERVICE)
     .where(SERVICE.c.id == bindparam("service"))
-    .values(heartbeat_at=bindparam("b_now", type_=SERVICE.c.heartbeat_at.type))
+    .values(
+        heartbeat_at=bindparam("b_now", type_=SERVICE.c.heartbeat_at.type),
+        heartbeats=func.coalesce(SERVICE.c.heartbeats, 0) + 1,
+    )
 )
 
 
@@ -51,17 +56,21 @@ def stop(connection: Connection, service_id: int, now: datetime) -> None:
     connection.execute(update(SERVICE).where(*living).values(stopped_at=now))
 
 
-def living(connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None) -> list[Row[Any]]:
-    """The parts that said so lately."""
-    rows = connection.execute(_LIVING, {"since": now - dead_after})
-    return [row for row in rows if kind is None or row.kind == kind]
+def not_stopped(connection: Connection) -> list[Row[Any]]:
+    """The parts that have not ended in good order: living, or dead without a word (see `leases`)."""
+    return list(connection.execute(_NOT_STOPPED))
 
 
-_LIVING = (
-    select(SERVICE)
-    .where(SERVICE.c.stopped_at.is_(None), SERVICE.c.heartbeat_at > bindparam("since"))
-    .order_by(SERVICE.c.id)
-)
+_NOT_STOPPED = select(SERVICE).where(SERVICE.c.stopped_at.is_(None)).order_by(SERVICE.c.id)
+
+
+def shown_as_living(
+    connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None
+) -> list[Row[Any]]:
+    """The parts that said lately that they live, by the clocks of the day: for people, who look once. Nothing may be
+    taken away from the others because of it."""
+    since = now - dead_after - TOLERANCE
+    return [row for row in not_stopped(connection) if row.heartbeat_at > since and kind in (None, row.kind)]
 
 
 def everyone(connection: Connection) -> list[Row[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -20,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from trainflow.due import TOLERANCE
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRun, TaskInstance
@@ -158,19 +160,25 @@ def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
 
 def due(connection: Connection, now: datetime) -> list[Row[Any]]:
     """(id, dag_run_id) of those whose retry or reschedule time has come."""
-    return list(connection.execute(_DUE, {"now": now}))
+    return list(connection.execute(_DUE, {"now": now, "latest": now + TOLERANCE}))
 
 
 _WAITS_FOR_ITS_TIME = in_states({TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE})
-_DUE = select(TASK.c.id, TASK.c.dag_run_id).where(_WAITS_FOR_ITS_TIME, TASK.c.retry_at <= bindparam("now"))
+#: `due.has_come`, as SQL
+_DUE = select(TASK.c.id, TASK.c.dag_run_id).where(
+    _WAITS_FOR_ITS_TIME, or_(TASK.c.retry_at <= bindparam("now"), TASK.c.waits_since > bindparam("latest"))
+)
 
 
-def next_due_at(connection: Connection) -> datetime | None:
-    """When the next retry or reschedule is due."""
-    return connection.execute(_NEXT_DUE).scalar()
+def seconds_until_due(connection: Connection, now: datetime) -> float:
+    """Seconds until the next retry or reschedule is due, infinite when there is none."""
+    first, since = connection.execute(_NEXT_DUE).one()
+    if first is None:
+        return math.inf
+    return 0.0 if since is not None and since > now + TOLERANCE else max((first - now).total_seconds(), 0.0)
 
 
-_NEXT_DUE = select(TASK.c.retry_at).where(_WAITS_FOR_ITS_TIME).order_by(TASK.c.retry_at).limit(1)
+_NEXT_DUE = select(func.min(TASK.c.retry_at), func.max(TASK.c.waits_since)).where(_WAITS_FOR_ITS_TIME)
 
 
 def by_key(connection: Connection, key: AttemptKey) -> Any | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, type_coerce, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, type_coerce, update
 
 from trainflow.bounds import check_nesting
 from trainflow.messages.outcome import Deferral
@@ -53,10 +53,14 @@ def claim(connection: Connection, service_id: int, living: Collection[int], limi
     return list(rows)
 
 
-WATCH_COLUMNS = (TRIGGER.c.id, TRIGGER.c.trigger_class, type_coerce(TRIGGER.c.kwargs, LongText()).label("kwargs"))
+WATCH_COLUMNS = (
+    *(TRIGGER.c.id, TRIGGER.c.trigger_class, type_coerce(TRIGGER.c.kwargs, LongText()).label("kwargs")),
+    *(TRIGGER.c.deadline, TRIGGER.c.created_at),
+)
+_UNWATCHED_BY = or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(bindparam("living", expanding=True)))
 _UNWATCHED = (
     select(*WATCH_COLUMNS)
-    .where(or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(bindparam("living", expanding=True))))
+    .where(_UNWATCHED_BY)
     .order_by(TRIGGER.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -163,25 +167,16 @@ def of_task(connection: Connection, task_instance_id: int) -> Row[Any] | None:
     return connection.execute(select(TRIGGER).where(TRIGGER.c.task_instance_id == task_instance_id)).one_or_none()
 
 
-def overdue(connection: Connection, now: datetime) -> list[int]:
-    """Waits whose deadline has passed."""
-    return list(connection.execute(_OVERDUE, {"now": now}).scalars())
+def fail_overdue(connection: Connection, living: Collection[int], message: str, now: datetime) -> list[int]:
+    """End the waits whose deadline has passed and that nobody living watches: who watches one counts by itself.
+    Returns them."""
+    overdue = list(connection.execute(_OVERDUE, {"now": now, "living": list(living)}).scalars())
+    for trigger_id in overdue:
+        fail(connection, trigger_id, message, now)
+    return overdue
 
 
-_OVERDUE = select(TRIGGER.c.id).where(TRIGGER.c.deadline.is_not(None), TRIGGER.c.deadline <= bindparam("now"))
-
-
-def fail_overdue(connection: Connection, message: str, now: datetime) -> list[tuple[int, int | None]]:
-    """End the waits whose deadline has passed: (wait, its run), None where nobody waited any more."""
-    return [(trigger_id, fail(connection, trigger_id, message, now)) for trigger_id in overdue(connection, now)]
-
-
-def next_deadline(connection: Connection) -> datetime | None:
-    """The first deadline."""
-    return connection.execute(_NEXT_DEADLINE).scalar()
-
-
-_NEXT_DEADLINE = select(func.min(TRIGGER.c.deadline))
+_OVERDUE = select(TRIGGER.c.id).where(TRIGGER.c.deadline <= bindparam("now"), _UNWATCHED_BY)
 
 
 def abandoned(connection: Connection) -> list[int]:

@@ -50,7 +50,6 @@ XCOM_STEPPED_OVER = "stepped_over"
 #: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
 _RESCHEDULE_SECONDS = 5.0
 #: how long a backfill waits before it looks whether there still is something to wait for
-_LOOK_AGAIN = timedelta(minutes=10)
 
 
 class DataCheckerOperator(ChainOperator):
@@ -264,7 +263,7 @@ class DataCheckerOperator(ChainOperator):
         check_again_at: datetime | None = None,
         unfinished: str | None = None,
     ) -> NoReturn:
-        from trainflow.operators.triggers.partition import PartitionTrigger
+        from trainflow.operators.triggers.partition import LOOK_AGAIN, PartitionTrigger
 
         ti.set_note(note)
         ti.log.info("%s", note)
@@ -280,7 +279,7 @@ class DataCheckerOperator(ChainOperator):
                 check_again_at=check_again_at,
                 unfinished=unfinished,
                 # what a backfill waits for may be taken away again, and then the chain is caught up
-                give_up_at=ti.clock.now() + _LOOK_AGAIN if self.mode == "backfill" else None,
+                give_up_at=ti.clock.now() + LOOK_AGAIN if self.mode == "backfill" else None,
             ),
             method_name="execute_complete",
             timeout=self.timeout,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from trainflow.chaos import passed
 from trainflow.clock import Clock
+from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
@@ -91,9 +92,11 @@ class Scheduler:
         self._may_start = True
         self._may_queue = True
         self._handover: list[ExecuteTask] = []
-        self._next_due: datetime | None = None
-        #: running runs that may not take for ever → when they have taken too long
-        self._time_outs: dict[int, datetime] = {}
+        #: the look for retries that are due; None: look now
+        self._next_look: float | None = None
+        #: running runs that may not take for ever, by id and start; those that have taken too long
+        self._time_outs: Countdowns[tuple[int, datetime]] = Countdowns(clock)
+        self._too_long: set[tuple[int, datetime]] = set()
         #: why task instances that could be queued are not (id → sentence)
         self.refused: dict[int, str] = {}
         #: stops queueing, so that an engine can end
@@ -110,7 +113,7 @@ class Scheduler:
         if change.ended:
             self._look_at.add(change.dag_run_id)
         if change.later:
-            self._next_due = None
+            self._next_look = None
         if change.triggered:
             self._may_start = True
         self._may_queue = True
@@ -120,7 +123,7 @@ class Scheduler:
         self._look_at.update(self._database.read(run_queries.running))
         self._look_at -= self.isolation.untouchable
         self._may_start = self._may_queue = True
-        self._next_due = None
+        self._next_look = None
 
     # -- the tick --------------------------------------------------------------------------------------------------
 
@@ -151,35 +154,38 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Is there something to do right now?"""
-        due = self.next_due is not None and self.next_due <= self._clock.now()
+        left = self.seconds_left
+        due = left is not None and left <= 0
         return bool(self._look_at) or self._may_start or (self._may_queue and not self.draining) or due
 
     @property
-    def next_due(self) -> datetime | None:
-        """When the next retry is due, or the next run has taken too long."""
-        return min([*self._time_outs.values(), *([] if self._next_due is None else [self._next_due])], default=None)
+    def seconds_left(self) -> float | None:
+        """Until the next retry is due, or the next run has taken too long."""
+        retry = None if self._next_look is None else self._next_look - self._clock.monotonic()
+        return min((left for left in (retry, self._time_outs.seconds_left) if left is not None), default=None)
 
     def _reschedule_due(self, now: datetime) -> None:
-        if self._next_due is not None and self._next_due > now:
+        if self._next_look is not None and self._next_look > self._clock.monotonic():
             return
         with self._database.reading() as connection:
-            self._next_due = task_queries.next_due_at(connection) or datetime.max.replace(tzinfo=now.tzinfo)
-        if self._next_due > now:
+            seconds = task_queries.seconds_until_due(connection, now)
+        if seconds > 0:
+            self._next_look = self._clock.monotonic() + seconds
             return
         with self._database.transaction() as connection:
             due = task_queries.due(connection, now)
             waiting = {_T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE}
             ids = [row.id for row in due]
             task_queries.move_all(connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None)
-            self._next_due = None
+        self._next_look = None
         self._may_queue = True
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
     def _decide_runs(self, now: datetime) -> None:
-        for dag_run_id in [run for run, moment in self._time_outs.items() if moment <= now]:
-            del self._time_outs[dag_run_id]
-            self._look_at.add(dag_run_id)
+        over = self._time_outs.take_over()
+        self._too_long.update(over)
+        self._look_at.update(dag_run_id for dag_run_id, _ in over)
         if not self._look_at:
             return
         look_at, self._look_at = self._look_at, set()
@@ -206,18 +212,25 @@ class Scheduler:
         decision = decide(
             document,
             task_queries.of_run(connection, row.id),
-            now=now,
-            started_at=row.started_at,
+            timed_out=self._takes_too_long(row, document, now),
             past=past,
         )
-        if document.dagrun_timeout_seconds is not None and row.started_at is not None:
-            self._time_outs.pop(row.id, None)
-            if decision.ends is None:
-                self._time_outs[row.id] = row.started_at + timedelta(seconds=document.dagrun_timeout_seconds)
+        if decision.ends is not None:
+            self._time_outs.stop((row.id, row.started_at))
         mirrored = self._settings.tracking.enabled and document.chain is not None
         self._carry_out(connection, row, decision, now, mirrored=mirrored)
         if decision.ends is DagRunState.FAILED and document.chain is not None:
             self._have_told(connection, row, document.chain, decision.note, now)
+
+    def _takes_too_long(self, row: Any, document: DagDocument, now: datetime) -> bool:
+        if document.dagrun_timeout_seconds is None or row.started_at is None:
+            return False
+        run, left = (row.id, row.started_at), seconds_left(row.started_at, document.dagrun_timeout_seconds, now)
+        if left == 0.0 and run not in self._time_outs:
+            self._too_long.add(run)
+        if run not in self._too_long:
+            self._time_outs.begin(run, left)
+        return run in self._too_long
 
     def _have_told(
         self, connection: Connection, row: Any, chain: ChainDocument, note: str | None, now: datetime
@@ -232,7 +245,7 @@ class Scheduler:
         self, connection: Connection, row: Any, chain: ChainDocument | None, note: str, now: datetime
     ) -> None:
         """Others may wait for the end of such a run."""
-        self._time_outs.pop(row.id, None)
+        self._time_outs.stop((row.id, row.started_at))
         self._may_start = True
         self._look_at.update(run_queries.unfinished_ids(connection, row.dag_id))
         self._look_at.discard(row.id)

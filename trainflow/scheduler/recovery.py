@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
@@ -15,6 +16,7 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import attempt_queries, held_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.observability.processes import is_alive
 from trainflow.states import TaskInstanceState
 
@@ -33,19 +35,25 @@ class DeadServices(NamedTuple):
     vanished: list[int]
 
 
-def dead_services(connection: Connection, *, own: int, now: datetime, dead_after: timedelta) -> DeadServices:
+def is_gone(service: Row[Any]) -> bool:
+    """Whether a part ran on this host, and its process is not there any more."""
+    return service.hostname == socket.gethostname() and not is_alive(service.pid, service.process_started)
+
+
+def dead_services(
+    connection: Connection, leases: Leases, *, own: int, gone: Callable[[Row[Any]], bool]
+) -> DeadServices:
     """Who is no more: by the lease, and on this host by looking whether the process is there."""
-    here = socket.gethostname()
     dead = DeadServices([], [])
-    for row in service_queries.everyone(connection):
+    rows = service_queries.everyone(connection)
+    silent = leases.silent(row for row in rows if row.stopped_at is None)
+    for row in rows:
         if row.id == own:
             continue
         if row.stopped_at is not None:
             dead.stopped.append(row.id)
             continue
-        silent = row.heartbeat_at <= now - dead_after
-        gone = row.hostname == here and not is_alive(row.pid, row.process_started)
-        if silent or gone:
+        if row.id in silent or gone(row):
             dead.vanished.append(row.id)
     return dead
 
@@ -54,13 +62,14 @@ def adopt_orphans(
     database: Database,
     executor: Executor,
     service: ExecutionService,
+    leases: Leases,
     *,
     own: int,
     now: datetime,
-    dead_after: timedelta,
+    gone: Callable[[Row[Any]], bool] = is_gone,
 ) -> None:
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
-    dead = database.read(lambda connection: dead_services(connection, own=own, now=now, dead_after=dead_after))
+    dead = database.read(lambda connection: dead_services(connection, leases, own=own, gone=gone))
     services = [*dead.stopped, *dead.vanished]
     if not dead.vanished and not database.read(lambda connection: held_queries.held_by(connection, services)):
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from trainflow.metadata.task_queries import TaskState
@@ -46,15 +45,15 @@ def decide(
     document: DagDocument,
     tasks: Sequence[TaskState],
     *,
-    now: datetime,
-    started_at: datetime | None,
+    timed_out: bool = False,
     past: Mapping[str, State] | None = None,
 ) -> RunDecision:
     """What to do about a running run.
 
-    `past`: states of the previous run's tasks (for depends_on_past), None when there is no previous run.
+    `timed_out`: it has taken longer than its `dagrun_timeout`. `past`: states of the previous run's tasks (for
+    depends_on_past), None when there is no previous run.
     """
-    if _timed_out(document, now, started_at):
+    if timed_out and any(task.state not in FINISHED for task in tasks):
         return _time_out(document, tasks)
     states: dict[str, State] = {task.task_id: task.state for task in tasks}
     moves: dict[tuple[State, TaskInstanceState], list[int]] = {}
@@ -171,11 +170,6 @@ def _leaves(document: DagDocument) -> list[str]:
     return [
         task.task_id for task in document.tasks if task.task_id not in has_followers and task.task_id not in teardowns
     ]
-
-
-def _timed_out(document: DagDocument, now: datetime, started_at: datetime | None) -> bool:
-    limit = document.dagrun_timeout_seconds
-    return limit is not None and started_at is not None and now >= started_at + timedelta(seconds=limit)
 
 
 def _time_out(document: DagDocument, tasks: Sequence[TaskState]) -> RunDecision:

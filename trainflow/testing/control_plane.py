@@ -21,6 +21,7 @@ from trainflow.metadata import dag_queries, run_creation, run_queries, schema, s
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.metadata.task_queries import TASK
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode
@@ -99,6 +100,7 @@ class ControlPlane:
             self.service_id = service_queries.register(
                 connection, kind="engine", hostname="here", pid=1, process_started=1.0, now=clock.now()
             )
+        self.leases = Leases(clock.monotonic, self.settings.engine.dead_after_seconds)
         self.scheduler = Scheduler(
             self.database,
             self.executor,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 FIRST_SECONDS = 5.0
 #: an unreachable server is asked this often at least; each try starts a process that imports MLflow for ~2 s
 CAP_SECONDS = 300.0
+LONGEST_PAUSE = timedelta(seconds=CAP_SECONDS)
 
 
 def backoff_seconds(attempts: int) -> float:

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import InputError, ProtocolError
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
@@ -22,6 +23,7 @@ from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
 from trainflow.metadata.failures import is_refusal
+from trainflow.metadata.leases import Leases
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 TRIGGER_TIMEOUT = "Trigger timeout"
 _BATCH = 2000
 _PROBLEM_CHARACTERS = 4_000
+#: a wait that is overdue when it is claimed is looked at all the same: for so long, then it has failed
+LOOK_SECONDS = 10.0
 #: an event loop that ends before it has said a word is started again after this long, twice as long each time
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -50,6 +54,7 @@ class Triggerer:
         project: Project,
         settings: Settings,
         service_id: int,
+        leases: Leases,
         on_change: Callable[[Change], None],
     ) -> None:
         self._database = database
@@ -59,6 +64,7 @@ class Triggerer:
         self._project = project
         self._settings = settings
         self._service_id = service_id
+        self._leases = leases
         self._on_change = on_change
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(FromLoop)
@@ -68,7 +74,8 @@ class Triggerer:
         self._heard_at = clock.monotonic()
         self._spoke = False
         self._may_claim = True
-        self._next_deadline: datetime | None = None
+        #: waits that do not last for ever
+        self._time_outs: Countdowns[int] = Countdowns(clock)
         #: event loops in a row that ended before they had said a word; until when none is started
         self._stillborn = 0
         self._pausing = False
@@ -85,28 +92,28 @@ class Triggerer:
         return self._may_claim and not self._pausing
 
     @property
-    def next_due(self) -> datetime | None:
-        """When the next wait is overdue."""
-        return self._next_deadline
+    def seconds_left(self) -> float | None:
+        """Until the next wait is overdue."""
+        return self._time_outs.seconds_left
 
     def tick(self) -> None:
         """Claim what is new; end what is overdue."""
         now = self._clock.now()
         if self.busy:
             self._claim(now)
-        if self._next_deadline is not None and self._next_deadline <= now:
-            self._end_overdue(now)
+        if overdue := self._time_outs.take_over():
+            self._end_overdue(overdue, now)
 
     def sweep(self) -> None:
         """The safety net: forget waits that nobody waits for, look after the event loop, claim again."""
         abandoned, mine = self._database.write(self._forget_abandoned)
         for trigger_id in self._watched - mine:
             self._send(Unwatch(trigger_id, killed=trigger_id in abandoned))
-        self._watched &= mine
+            self._forget(trigger_id)
         # claimed by a transaction whose end this process has not heard of
         if unheard := mine - self._watched:
             for row in self._database.read(lambda connection: trigger_queries.watched(connection, unheard)):
-                self._watch(row)
+                self._watch(row, self._clock.now())
         self._may_claim = True
         silent = self._clock.monotonic() - self._heard_at
         if self._process is not None and silent > self._settings.triggerer.watchdog_seconds:
@@ -122,36 +129,40 @@ class Triggerer:
 
     def _claim(self, now: datetime) -> None:
         self._may_claim = False
-        rows = self._database.write(lambda connection: self._take_unwatched(connection, now))
+        rows = self._database.write(self._take_unwatched)
         for row in rows:
-            self._watch(row)
+            self._watch(row, now)
         self._may_claim = len(rows) == _BATCH
 
-    def _take_unwatched(self, connection: Connection, now: datetime) -> list[Any]:
-        dead_after = timedelta(seconds=self._settings.engine.dead_after_seconds)
-        services = service_queries.living(connection, now, dead_after)
-        living = [service.id for service in services if service.kind in ("engine", "triggerer")]
-        rows = trigger_queries.claim(connection, self._service_id, living, _BATCH)
-        self._next_deadline = trigger_queries.next_deadline(connection)
-        return rows
+    def _take_unwatched(self, connection: Connection) -> list[Any]:
+        services = service_queries.not_stopped(connection)
+        silent = self._leases.silent(services)
+        living = [each.id for each in services if each.id not in silent and each.kind in ("engine", "triggerer")]
+        return trigger_queries.claim(connection, self._service_id, living, _BATCH)
 
-    def _watch(self, row: Any) -> None:
+    def _watch(self, row: Any, now: datetime) -> None:
         self._watched.add(row.id)
+        if row.deadline is not None:
+            whole = max((row.deadline - row.created_at).total_seconds(), 0.0)
+            left = seconds_left(row.created_at, whole, now)
+            self._time_outs.begin(row.id, left or min(whole, LOOK_SECONDS))
         try:
             self._send(Watch(row.id, row.trigger_class, row.kwargs))
         except ProtocolError as error:
-            self._fail(row.id, f"the trigger cannot be handed over: {error}", self._clock.now())
+            self._fail(row.id, f"the trigger cannot be handed over: {error}", now)
 
-    def _end_overdue(self, now: datetime) -> None:
-        for trigger_id, run in self._database.write(lambda connection: self._fail_overdue(connection, now)):
+    def _end_overdue(self, overdue: list[int], now: datetime) -> None:
+        ended = self._database.write(
+            lambda connection: [trigger_queries.fail(connection, each, TRIGGER_TIMEOUT, now) for each in overdue]
+        )
+        for trigger_id, run in zip(overdue, ended, strict=True):
             self._resumed(run)
-            self._watched.discard(trigger_id)
+            self._forget(trigger_id)
             self._send(Unwatch(trigger_id))
 
-    def _fail_overdue(self, connection: Connection, now: datetime) -> list[tuple[int, int | None]]:
-        overdue = trigger_queries.fail_overdue(connection, TRIGGER_TIMEOUT, now)
-        self._next_deadline = trigger_queries.next_deadline(connection)
-        return overdue
+    def _forget(self, trigger_id: int) -> None:
+        self._watched.discard(trigger_id)
+        self._time_outs.stop(trigger_id)
 
     def _heard(self, message: bytes) -> None:
         self._heard_at = self._clock.monotonic()
@@ -166,9 +177,10 @@ class Triggerer:
             return
         match answer:
             case Fired(trigger_id, payload):
-                self._watched.discard(trigger_id)
+                self._forget(trigger_id)
                 self._fire(trigger_id, payload, now)
             case Crashed(trigger_id, message_text, trace):
+                self._forget(trigger_id)
                 log.warning("a trigger failed: %s\n%s", message_text, trace)
                 self._fail(trigger_id, message_text, now)
             case AskDagRun(question, dag_id, run_id):
@@ -249,6 +261,7 @@ class Triggerer:
         else:
             self._pause(code)
         self._watched.clear()
+        self._time_outs.clear()
         self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))
         self._may_claim = True
 

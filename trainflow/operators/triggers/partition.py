@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: a backfill's task looks at least this often whether there still is something to wait for
+LOOK_AGAIN = timedelta(minutes=10)
 #: how long samples may be out of reach before the waiting task is told (and fails, or tries again)
 OUTAGE = timedelta(minutes=5)
 #: how often later partitions are looked at, for the sake of the gap policy: that lists more than one folder
@@ -63,12 +65,17 @@ class PartitionTrigger(BaseTrigger):
         self.partition_start = _moment(partition_start)
         self.project_root = Path(project_root)
         self.poke_interval = poke_interval
-        self.give_up_at = None if give_up_at is None else _moment(give_up_at)
         self.unfinished = unfinished
         self._clock = clock or SystemClock()
+        self.give_up_at = None if give_up_at is None else _moment(give_up_at)
         self.check_again_at = None if check_again_at is None else _moment(check_again_at)
+        # by the monotonic clock: the time of the day may be set
         self._look_later_at = self._first_look_later()
-        self._unreadable_since: datetime | None = None
+        self._gives_up_at = None if self.give_up_at is None else self._in(self.give_up_at, LOOK_AGAIN)
+        self._may_be_finished_at: float | None = None
+        if self.unfinished is not None and self.check_again_at is not None:
+            self._may_be_finished_at = self._in(self.check_again_at, LOOK_AGAIN)
+        self._unreadable_since: float | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{__name__}.PartitionTrigger", {
@@ -99,12 +106,12 @@ class PartitionTrigger(BaseTrigger):
         """Why the wait is over, None while it is not. Blocks: lists the storage."""
         from trainflow.samples.probe import probe
 
-        now = self._clock.now()
-        if self.give_up_at is not None and now >= self.give_up_at:
+        now, elapsed = self._clock.now(), self._clock.monotonic()
+        if self._gives_up_at is not None and elapsed >= self._gives_up_at:
             return "time to look at everything again"
-        if self.unfinished is not None and self.check_again_at is not None and now >= self.check_again_at:
+        if self._may_be_finished_at is not None and elapsed >= self._may_be_finished_at:
             return "time to look again whether the files can be read"
-        look_later = now >= self._look_later_at
+        look_later = elapsed >= self._look_later_at
         try:
             samples = with_options(self.samples, self._settings)
             found = probe(
@@ -112,29 +119,36 @@ class PartitionTrigger(BaseTrigger):
                 listings=_listings(), look_later=look_later, unfinished=self.unfinished,
             )  # fmt: skip
         except SampleUnreadable as error:
-            return self._unreadable(error, now)
+            return self._unreadable(error, elapsed)
         self._unreadable_since = None
         if look_later:
-            self._look_later_at = now + LOOK_LATER_EVERY
+            self._look_later_at = elapsed + LOOK_LATER_EVERY.total_seconds()
         if found.check_again_at is not None:
-            self._look_later_at = min(self._look_later_at, max(found.check_again_at, now))
+            self._look_later_at = min(self._look_later_at, self._in(found.check_again_at, LOOK_LATER_EVERY))
         return found.reason if found.ready else None
 
-    def _first_look_later(self) -> datetime:
+    def _in(self, moment: datetime, longest: timedelta) -> float:
+        """A moment by the monotonic clock, `longest` from now at most."""
+        seconds = (moment - self._clock.now()).total_seconds()
+        return self._clock.monotonic() + min(max(seconds, 0.0), longest.total_seconds())
+
+    def _first_look_later(self) -> float:
         """The task that defers has just looked at everything, so not at once: its clock may be behind this one."""
-        now = self._clock.now()
-        latest = now + LOOK_LATER_EVERY
-        return min(latest, max(self.check_again_at or latest, now + timedelta(seconds=self.poke_interval)))
+        elapsed, longest = self._clock.monotonic(), LOOK_LATER_EVERY.total_seconds()
+        if self.check_again_at is None:
+            return elapsed + longest
+        again = self._in(self.check_again_at, LOOK_LATER_EVERY)
+        return min(elapsed + longest, max(again, elapsed + self.poke_interval))
 
     @cached_property
     def _settings(self) -> Settings:
         return load_settings(project_at(self.project_root))
 
-    def _unreadable(self, error: SampleUnreadable, now: datetime) -> str | None:
+    def _unreadable(self, error: SampleUnreadable, elapsed: float) -> str | None:
         if self._unreadable_since is None:
-            self._unreadable_since = now
+            self._unreadable_since = elapsed
             logger.warning("a wait for samples goes on although they cannot be read: %s", error)
-        return str(error) if now - self._unreadable_since >= OUTAGE else None
+        return str(error) if elapsed - self._unreadable_since >= OUTAGE.total_seconds() else None
 
 
 @cache

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
+from trainflow.due import seconds_left
 from trainflow.errors import InputError
 
 #: the longest single sleep: a clock that is set, or a laptop that wakes up, is noticed after this many seconds
 _LONGEST_SLEEP_SECONDS = 60.0
+
+
+def _moment(value: datetime | str) -> datetime:
+    return ensure_utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
 
 
 class DateTimeTrigger(BaseTrigger):
@@ -19,7 +24,7 @@ class DateTimeTrigger(BaseTrigger):
 
     def __init__(self, moment: datetime | str, clock: Clock | None = None) -> None:
         super().__init__()
-        self.moment = ensure_utc(datetime.fromisoformat(moment) if isinstance(moment, str) else moment)
+        self.moment = _moment(moment)
         self._clock = clock or SystemClock()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -30,19 +35,26 @@ class DateTimeTrigger(BaseTrigger):
         # imported here: the task that defers only describes the trigger, and pays for what it imports
         import asyncio
 
-        while (remaining := (self.moment - self._clock.now()).total_seconds()) > 0:
+        left = self._countdown()
+        while (remaining := left()) > 0:
             await asyncio.sleep(min(remaining, _LONGEST_SLEEP_SECONDS))
         yield TriggerEvent(self.moment.isoformat())
 
+    def _countdown(self) -> Callable[[], float]:
+        """Asked again and again: seconds that are left. A moment of the calendar goes by the time of the day."""
+        return lambda: (self.moment - self._clock.now()).total_seconds()
+
 
 class TimeDeltaTrigger(DateTimeTrigger):
-    """Fires `delta` (a timedelta or seconds) after it was made; made again elsewhere, it keeps its moment."""
+    """Fires `delta` (a timedelta or seconds) after it was made; made again elsewhere, it keeps its moment. It never
+    waits for longer than `delta`, whatever becomes of the clock."""
 
     def __init__(
         self,
         delta: timedelta | float | None = None,
         *,
         moment: datetime | str | None = None,
+        since: datetime | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
@@ -51,3 +63,13 @@ class TimeDeltaTrigger(DateTimeTrigger):
                 raise InputError("TimeDeltaTrigger: give delta")
             moment = clock.now() + (delta if isinstance(delta, timedelta) else timedelta(seconds=delta))
         super().__init__(moment, clock)
+        self.since = clock.now() if since is None else _moment(since)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        name, kwargs = super().serialize()
+        return name, {**kwargs, "since": self.since.isoformat()}
+
+    def _countdown(self) -> Callable[[], float]:
+        whole = (self.moment - self.since).total_seconds()
+        end = self._clock.monotonic() + seconds_left(self.since, whole, self._clock.now())
+        return lambda: end - self._clock.monotonic()

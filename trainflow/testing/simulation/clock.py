@@ -1,4 +1,4 @@
-"""The simulated clock: moves when it is told to, and may be set."""
+"""The simulated clocks: they move when they are told to, and may be set."""
 
 from __future__ import annotations
 
@@ -26,3 +26,21 @@ class SettableClock(ManualClock):
         """Set it forward, or back. Returns what it shows then."""
         self._shows += by
         return self._shows
+
+
+class HostClock:
+    """The clock of one host: time passes as it does for everybody, and the time of the day is its own."""
+
+    def __init__(self, everybodys: SettableClock) -> None:
+        self._everybodys = everybodys
+        self._differs = timedelta()
+
+    def now(self) -> datetime:
+        return self._everybodys.now() + self._differs
+
+    def monotonic(self) -> float:
+        return self._everybodys.monotonic()
+
+    def jump(self, by: timedelta) -> None:
+        """Set it forward, or back."""
+        self._differs += by

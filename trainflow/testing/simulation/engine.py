@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, Protocol, cast
 
-from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
@@ -16,10 +15,12 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import held_queries, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
 from trainflow.settings.project import Project
+from trainflow.testing.simulation.clock import HostClock
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.executor import SimulatedExecutor
 from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
@@ -31,7 +32,6 @@ SETTINGS = Settings(
     executor=ExecutorSettings(slots=SLOTS),
     tracking=TrackingSettings(enabled=False),
 )
-DEAD_AFTER = timedelta(seconds=SETTINGS.engine.dead_after_seconds)
 
 
 class Step(NamedTuple):
@@ -76,10 +76,11 @@ class SimulatedEngine:
         number: int,
         database: SimulatedDatabase,
         executor: SimulatedExecutor,
-        clock: Clock,
+        clock: HostClock,
         project: Project,
         make_loop: Callable[[], TriggerLoop],
         witness: Witness,
+        sees_gone: Callable[[int], bool],
     ) -> None:
         self.number = number
         self.database = database
@@ -88,14 +89,19 @@ class SimulatedEngine:
         self.settings = SETTINGS
         self.project = project
         self.alive = True
+        self.leases = Leases(clock.monotonic, SETTINGS.engine.dead_after_seconds)
         self.is_registered = False
         self._witness = witness
+        #: whether the process of an engine, by its number, is seen to be gone
+        self._sees_gone = sees_gone
         #: the loops of triggers it has had
         self.loops: list[TriggerLoop] = []
         self._new_loop = make_loop
         self.timers = Timers(clock)
         self._steps: deque[Step] = deque([Step("register", self._register)])
-        self._heartbeat_at = self._look_at = clock.now()
+        self._heartbeat_at = self._look_at = clock.monotonic()
+        #: it stood still for longer than its lease: others may count it as dead
+        self.has_stood_still = False
 
     # -- host of the executor --------------------------------------------------------------------------------------
 
@@ -147,6 +153,7 @@ class SimulatedEngine:
             project=self.project,
             settings=SETTINGS,
             service_id=self.service_id,
+            leases=self.leases,
             on_change=self._changed,
         )
         self.triggerer.make_loop = self._make_loop
@@ -189,23 +196,21 @@ class SimulatedEngine:
         """Is there something to do now?"""
         if self._steps:
             return True
-        now = self.clock.now()
+        now = self.clock.monotonic()
         return self.is_up and (now >= self._heartbeat_at or now >= self._look_at or self._busy)
 
     @property
-    def next_moment(self) -> datetime:
-        """When there is something to do if nothing happens."""
-        moments = [self.scheduler.next_due, self.triggerer.next_due, self._heartbeat_at, self._look_at]
-        if (left := self.timers.seconds_left) is not None:
-            moments.append(self.clock.now() + timedelta(seconds=left))
-        return min(moment for moment in moments if moment is not None)
+    def seconds_left(self) -> float:
+        """Until there is something to do if nothing happens."""
+        now = self.clock.monotonic()
+        parts = [self.scheduler.seconds_left, self.triggerer.seconds_left, self.timers.seconds_left]
+        return min([self._heartbeat_at - now, self._look_at - now, *(left for left in parts if left is not None)])
 
     @property
     def _busy(self) -> bool:
         if self.scheduler.busy or self.triggerer.busy:
             return True
-        deadline, timer = self.triggerer.next_due, self.timers.seconds_left
-        return (deadline is not None and deadline <= self.clock.now()) or (timer is not None and timer <= 0)
+        return any(left is not None and left <= 0 for left in (self.triggerer.seconds_left, self.timers.seconds_left))
 
     def step(self, *, far: bool = False) -> str:
         """Do the next step; with `far` the next one that changes something, if one of those that are planned does.
@@ -220,9 +225,9 @@ class SimulatedEngine:
                 return step.name
 
     def _plan(self) -> None:
-        now = self.clock.now()
+        now = self.clock.monotonic()
         if now >= self._heartbeat_at:
-            self._heartbeat_at = now + timedelta(seconds=SETTINGS.engine.heartbeat_seconds)
+            self._heartbeat_at = now + SETTINGS.engine.heartbeat_seconds
             self._steps.extend(
                 [
                     Step("heartbeat", self._heartbeat),
@@ -232,11 +237,12 @@ class SimulatedEngine:
                 ]
             )
         elif now >= self._look_at:
-            self._look_at = now + timedelta(seconds=SETTINGS.engine.poll_seconds)
+            self._look_at = now + SETTINGS.engine.poll_seconds
             self._steps.append(Step("sweep", self.scheduler.sweep))
             self._steps.append(Step("sweep triggers", self.triggerer.sweep))
         else:
-            self._steps.extend(Step(phase.name, _at(phase.run, now)) for phase in self.scheduler.phases)
+            at = self.clock.now()
+            self._steps.extend(Step(phase.name, _at(phase.run, at)) for phase in self.scheduler.phases)
             self._steps.append(Step("timers", self.timers.run))
             self._steps.append(Step("triggerer", self.triggerer.tick))
 
@@ -245,15 +251,19 @@ class SimulatedEngine:
         with self.database.transaction() as connection:
             service_queries.renew_lease(connection, self.service_id, now)
             held_queries.heartbeat(connection, self.service_id, now)
+            living = [row.id for row in service_queries.not_stopped(connection)]
+        if self.service_id not in living and not self.has_stood_still:
+            raise Violation("the living keep what they hold", f"engine {self.number} lives and counts as dead")
 
     def _adopt(self) -> None:
         adopt_orphans(
             self.database,
             self.executor,
             self.service,
+            self.leases,
             own=self.service_id,
             now=self.clock.now(),
-            dead_after=DEAD_AFTER,
+            gone=lambda service: self._sees_gone(int(service.pid)),
         )
 
 

@@ -44,6 +44,7 @@ class FaultKind(StrEnum):
     UNREADABLE = "the samples cannot be read for a while"
     CLOCK_FORWARD = "the clock is set forward"
     CLOCK_BACK = "the clock is set back"
+    HOST_CLOCK = "the clock of one host is set"
     PREEMPT = "an attempt is told to stop"
     FAIL = "a training function raises"
     SILENCE = "an attempt exits with 0 and says nothing"

@@ -76,15 +76,15 @@ class TriggerLoop:
         return look.answer
 
     @property
-    def next_moment(self) -> datetime | None:
-        """When time alone may end a wait."""
+    def seconds_left(self) -> float | None:
+        """Until time alone may end a wait."""
         moments = [
             moment
             for trigger in self._watching.values()
-            for moment in (trigger._look_later_at, trigger.give_up_at)
+            for moment in (trigger._look_later_at, trigger._gives_up_at, trigger._may_be_finished_at)
             if moment is not None
         ]
-        return min(moments, default=None)
+        return min(moments) - self._clock.monotonic() if moments else None
 
     def fire(self, trigger_id: int) -> bytes:
         """The message that a wait is over."""

@@ -17,7 +17,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.chain_check import ChainCheck
-from trainflow.testing.simulation.clock import SettableClock
+from trainflow.testing.simulation.clock import HostClock, SettableClock
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
 from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
 from trainflow.testing.simulation.executor import SimulatedExecutor
@@ -85,6 +85,8 @@ class World:
         #: some of them have ended
         self._living: list[Process] = []
         self.spooled: dict[AttemptKey, Outcome] = {}
+        #: engines of whom it is seen that their process is gone
+        self.seen_gone: set[int] = set()
         self.wanted_engines = scene.engines
         #: what the next process meets in the store
         self.trouble: Trouble | None = None
@@ -94,7 +96,8 @@ class World:
         self.decisions = 0
         #: so many steps until a process goes on
         self._stalled: dict[int, int] = {}
-        self._frozen: dict[int, datetime] = {}
+        #: by the monotonic clock: how long engines stand still
+        self._frozen: dict[int, float] = {}
         self._owners: dict[int, SimulatedEngine] = {}
         #: unfinished runs, and the version of the database that has them
         self._unfinished = (0, 0), 0
@@ -129,10 +132,11 @@ class World:
             len(self.engines) + 1,
             self.database,
             executor,
-            self.clock,
+            HostClock(self.clock),
             self.project,
             lambda: TriggerLoop(self.table, self.clock, self.settings),
             self.invariants,
+            self.seen_gone.__contains__,
         )
         self.engines.append(engine)
         return f"engine {engine.number} is started"
@@ -143,12 +147,13 @@ class World:
 
     def freeze(self, engine: SimulatedEngine, seconds: float) -> None:
         """It does nothing for a while, and does not know."""
-        self._frozen[engine.number] = self.clock.now() + timedelta(seconds=seconds)
+        self._frozen[engine.number] = self.clock.monotonic() + seconds
+        engine.has_stood_still = True
 
     def is_frozen(self, engine: SimulatedEngine) -> bool:
         """Does it stand still?"""
         until = self._frozen.get(engine.number) if self._frozen else None
-        return until is not None and until > self.clock.now()
+        return until is not None and until > self.clock.monotonic()
 
     def thaw(self) -> None:
         """Everybody goes on."""
@@ -322,18 +327,18 @@ class World:
 
     def skip_time(self, beside: Sequence[World] = ()) -> str:
         """Go to the next moment at which something is due, here or beside."""
-        moments = [moment for world in (self, *beside) for moment in world.next_moments]
-        wait = min(moments, default=self.clock.now() + timedelta(seconds=1)) - self.clock.now()
-        self.clock.advance(max(wait, timedelta(milliseconds=1)))
+        seconds = min((left for world in (self, *beside) for left in world.seconds_left), default=1.0)
+        self.clock.advance(timedelta(seconds=max(seconds, 0.001)))
         return f"until {self.clock.now():%H:%M:%S}"
 
     @property
-    def next_moments(self) -> list[datetime]:
-        """Moments at which something is due."""
-        moments = [engine.next_moment for engine in self.up]
+    def seconds_left(self) -> list[float]:
+        """Until something is due, for each that waits."""
+        left = [engine.seconds_left for engine in self.up]
         loops = [engine.triggerer.loop for engine in self.up]
-        moments += [loop.next_moment for loop in loops if loop is not None and loop.next_moment is not None]
-        return moments + [moment for moment in self._frozen.values() if moment > self.clock.now()]
+        left += [loop.seconds_left for loop in loops if loop is not None and loop.seconds_left is not None]
+        now = self.clock.monotonic()
+        return left + [moment - now for moment in self._frozen.values() if moment > now]
 
     def _notice(self, engine: SimulatedEngine, key: AttemptKey) -> str:
         engine.executor.notice(key)

@@ -13,6 +13,8 @@ from trainflow.testing.simulation.world import World
 #: how many steps the attempts of a stopping engine get
 _GRACE_STEPS = 30
 _LEASES = 2.5
+#: how far a host's clock is set: a little more than a lease or a tolerance, an hour, a day; forward and back
+_JUMPS = tuple(sign * timedelta(seconds=seconds) for seconds in (100, 3600, 86400) for sign in (1, -1))
 
 
 def _crash(world: World, choice: int) -> bool:
@@ -26,10 +28,8 @@ def _crash(world: World, choice: int) -> bool:
 
 def _lease_is_seen_to_be_over(world: World, engine: SimulatedEngine, choice: int) -> None:
     """On the same host the next engine sees at once that the process is gone; elsewhere it waits for the lease."""
-    if choice & 2 and engine.is_registered:
-        world.database.interfere(
-            "UPDATE service SET heartbeat_at = '2000-01-01 00:00:00.000000' WHERE id = ?", engine.service_id
-        )
+    if choice & 2:
+        world.seen_gone.add(engine.number)
 
 
 def _crash_before_commit(world: World, choice: int) -> bool:
@@ -76,6 +76,18 @@ def _freeze(world: World, choice: int) -> bool:
     world.freeze(engine, engine.settings.engine.dead_after_seconds * _LEASES)
     world.wanted_engines = 2
     return True
+
+
+def _host_clock(world: World, choice: int) -> bool:
+    """Beside another host, or where it is the only one while something waits for its time."""
+    engine = pick(world.living, choice >> 2)
+    if choice & 1:
+        world.wanted_engines = 2
+    elif not world.database.rows("SELECT 1 FROM task_instance WHERE state = 'up_for_retry'"):
+        return False
+    if engine is not None:
+        engine.clock.jump(_JUMPS[(choice >> 4) % len(_JUMPS)])
+    return engine is not None
 
 
 def _second_engine(world: World, choice: int) -> bool:
@@ -156,6 +168,7 @@ FAULTS: dict[FaultKind, Strike] = {
     FaultKind.STOP: _stop,
     FaultKind.FREEZE: _freeze,
     FaultKind.SECOND_ENGINE: _second_engine,
+    FaultKind.HOST_CLOCK: _host_clock,
     FaultKind.REBOOT: _reboot,
     FaultKind.GIVE_UP: _give_up,
     FaultKind.BLIND: _blind,

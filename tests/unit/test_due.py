@@ -1,0 +1,89 @@
+"""What is due, whatever was done to the clock meanwhile."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.due import TOLERANCE, Countdowns, has_come, seconds_left, still_waits
+
+SINCE = datetime(2026, 1, 2, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "come"),
+    [
+        (timedelta(), False),
+        (HOUR - MINUTE, False),
+        (HOUR, True),
+        (DAY, True),
+        # another host's clock, or one that was corrected by a little
+        (-TOLERANCE, False),
+        # set back: whoever waited for it to come by again would wait for a day
+        (-2 * TOLERANCE, True),
+        (-DAY, True),
+    ],
+)
+def test_has_come(now: timedelta, come: bool) -> None:
+    assert has_come(SINCE + HOUR, SINCE, SINCE + now) is come
+
+
+@pytest.mark.parametrize(
+    ("now", "waits"), [(timedelta(), True), (HOUR, False), (DAY, False), (-TOLERANCE, True), (-DAY, False)]
+)
+def test_still_waits(now: timedelta, waits: bool) -> None:
+    assert still_waits(SINCE + HOUR, HOUR, SINCE + now) is waits
+
+
+@pytest.mark.parametrize(
+    ("now", "left"), [(timedelta(), 60.0), (MINUTE / 4, 45.0), (MINUTE, 0.0), (DAY, 0.0), (-DAY, 60.0)]
+)
+def test_seconds_left_are_never_more_than_all(now: timedelta, left: float) -> None:
+    assert seconds_left(SINCE, 60.0, SINCE + now) == left
+
+
+def test_seconds_left_of_what_no_calendar_holds() -> None:
+    assert seconds_left(SINCE, 1e300, SINCE + DAY) == 1e300
+
+
+class TestCountdowns:
+    def test_run_out_in_order_each_once(self) -> None:
+        clock = ManualClock(SINCE)
+        countdowns: Countdowns[str] = Countdowns(clock)
+        for key, seconds in (("c", 30.0), ("a", 10.0), ("b", 20.0)):
+            countdowns.begin(key, seconds)
+        assert (countdowns.take_over(), countdowns.seconds_left) == ([], 10.0)
+        clock.advance(timedelta(seconds=20))
+        assert (countdowns.take_over(), countdowns.seconds_left) == (["a", "b"], 10.0)
+        assert countdowns.take_over() == []
+        assert "a" not in countdowns
+        assert "c" in countdowns
+
+    def test_begin_does_not_begin_anew_what_runs(self) -> None:
+        clock = ManualClock(SINCE)
+        countdowns: Countdowns[int] = Countdowns(clock)
+        countdowns.begin(1, 10.0)
+        clock.advance(timedelta(seconds=9))
+        countdowns.begin(1, 10.0)
+        assert countdowns.seconds_left == 1.0
+
+    def test_stop_and_begin_again_counts_from_the_second_time(self) -> None:
+        clock = ManualClock(SINCE)
+        countdowns: Countdowns[int] = Countdowns(clock)
+        countdowns.begin(1, 10.0)
+        countdowns.stop(1)
+        assert countdowns.seconds_left is None
+        countdowns.begin(1, 20.0)
+        clock.advance(timedelta(seconds=10))
+        assert countdowns.take_over() == []
+        clock.advance(timedelta(seconds=10))
+        assert countdowns.take_over() == [1]
+
+    def test_clear_stops_all(self) -> None:
+        countdowns: Countdowns[int] = Countdowns(ManualClock(SINCE))
+        countdowns.begin(1, 0.0)
+        countdowns.clear()
+        assert (countdowns.take_over(), countdowns.seconds_left) == ([], None)

@@ -1,0 +1,95 @@
+"""Moments that were written down, and clocks that differ or are set: when is something due?
+
+A clock of the day may be set by a day, forward or back, and the clocks of two hosts differ. So nothing here is decided
+by comparing a moment that was written with the time of the day alone:
+
+- leases of engines, schedulers and triggerers: a counter that does not rise while the observer's own monotonic clock
+  runs (`metadata.leases`),
+- retries and reschedules: `has_come`: due, or the clock was set back behind the moment at which it was written,
+- deliveries that are tried again: `still_waits`: no further away than the longest delay there is,
+- queued runs: `run_after` has come, or had come when the run was queued (`metadata.run_queue`),
+- time-outs of deferrals, runs (`dagrun_timeout`) and sensors, TimeDeltaTrigger: `seconds_left` when first seen, from
+  then on a monotonic clock (`Countdowns`),
+- polling, watchdogs, outages, `execution_timeout`, grace to stop: a monotonic clock alone,
+- kills for want of memory: a counter that was read when the attempt was launched (`executors.memory`),
+- `run_after` in the future, DateTimeTrigger, `check_again_at`, the end of a table: the time of the day, since they mean
+  a moment of the calendar,
+- ages of files, the gap policy, sweeps: the store's clock against ours; who wrote a file is not known,
+- what people are shown (`status`, `why`): the time of the day, leases with `TOLERANCE`.
+
+What begins or goes on is early rather than never; what ends something living is late rather than early.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from trainflow.clock import Clock
+
+#: clocks of hosts that work together differ by less; a clock that was set back by less delays by no more than that
+TOLERANCE = timedelta(minutes=1)
+
+K = TypeVar("K", bound=Hashable)
+
+
+def has_come(due: datetime, since: datetime, now: datetime) -> bool:
+    """Whether `due`, which was written at `since`, has come. After the clock was set back it has: whoever waited for
+    `due` to come again would wait for longer than anybody asked for."""
+    return now >= due or now < since - TOLERANCE
+
+
+def still_waits(due: datetime, longest: timedelta, now: datetime) -> bool:
+    """Whether something that waits for `longest` at most still waits for `due`; not when that is further away."""
+    return now < due <= now + longest + TOLERANCE
+
+
+def seconds_left(since: datetime, seconds: float, now: datetime) -> float:
+    """What is left of `seconds` that began at `since`: never less than none, never more than all."""
+    return min(max(seconds - (now - since).total_seconds(), 0.0), seconds)
+
+
+class Countdowns(Generic[K]):
+    """What is to end after a while, by a monotonic clock from when it is first seen: a clock of the day that is set
+    neither ends everything at once nor keeps it for a day."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ends: dict[K, float] = {}
+        #: ends, soonest first; those that were stopped or begun anew are dropped when they come up
+        self._queue: list[tuple[float, K]] = []
+
+    def begin(self, key: K, seconds: float) -> None:
+        """Let it run for so long, if it does not run yet."""
+        if key not in self._ends:
+            self._ends[key] = self._clock.monotonic() + seconds
+            heapq.heappush(self._queue, (self._ends[key], key))
+
+    def stop(self, key: K) -> None:
+        """It is not to end any more."""
+        self._ends.pop(key, None)
+
+    def clear(self) -> None:
+        """Stop all."""
+        self._ends.clear()
+        self._queue.clear()
+
+    def take_over(self) -> list[K]:
+        """What has run out since this was asked last and was not stopped, soonest first."""
+        over: list[K] = []
+        while (left := self.seconds_left) is not None and left <= 0:
+            over.append(heapq.heappop(self._queue)[1])
+            del self._ends[over[-1]]
+        return over
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._ends
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the next one runs out, negative when it has; None: there is none."""
+        while self._queue and self._ends.get(self._queue[0][1]) != self._queue[0][0]:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] - self._clock.monotonic() if self._queue else None

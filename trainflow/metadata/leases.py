@@ -1,0 +1,44 @@
+"""Leases of the living parts of the control plane, as one observer sees them.
+
+A part says that it lives by raising its counter. It is dead when the counter has not risen for `dead_after`, measured
+by the observer's own monotonic clock from when the observer first saw that value. No clock of the day is read: hosts
+whose clocks differ, and clocks that are set, take nothing away from the living. The database's own clock would not do:
+it is set like any other, SQLite's is that of whoever asks, and a simulation could not move it.
+
+The price: an observer that has just started knows of nobody's silence, and waits for `dead_after` before it takes over
+(on the host of the dead it sees that the process is gone, and need not wait).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+
+class _Seen(NamedTuple):
+    heartbeats: int
+    silent_seconds: float
+    looked_at: float
+
+
+class Leases:
+    """What one process has seen of the others' counters. Every look counts, whoever makes it."""
+
+    def __init__(self, monotonic: Callable[[], float], dead_after_seconds: float) -> None:
+        self._monotonic = monotonic
+        self._dead_after = dead_after_seconds
+        # who stood still itself (a suspended machine, a database that was away) has not seen others be silent
+        self._longest_gap = dead_after_seconds / 3
+        self._seen: dict[int, _Seen] = {}
+
+    def silent(self, rows: Iterable[Any]) -> set[int]:
+        """Look at services that have not stopped; ids of those that have been silent for too long."""
+        now = self._monotonic()
+        seen, self._seen = self._seen, {}
+        for row in rows:
+            before = seen.get(row.id)
+            silent = 0.0
+            if before is not None and before.heartbeats == row.heartbeats:
+                silent = before.silent_seconds + min(now - before.looked_at, self._longest_gap)
+            self._seen[row.id] = _Seen(row.heartbeats, silent, now)
+        return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}
