@@ -75,13 +75,14 @@ def _bounds(value: Any) -> tuple[Bound, Bound]:
     low, high = value
     if low is not None and high is not None and (type(low) is str) != (type(high) is str):
         raise ValueError("both bounds are numbers, or both are text")
-    if low is not None and high is not None and low > high:
+    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:  # text orders by its column
         raise ValueError(f"the smallest value {low!r} is above the largest {high!r}")
     return low, high
 
 
 def _is_bound(value: Any) -> bool:
-    return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
+    number = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value is None or (number and value == value)  # nothing is above or below nan
 
 
 _AnyDuration = Annotated[

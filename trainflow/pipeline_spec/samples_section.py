@@ -61,7 +61,7 @@ class ChecksSection(Section):
     columns: Columns = Field(default_factory=dict)
     """Columns that must be there: a list of names, or name: Arrow type (`int64`, `string`; nothing: any type)."""
     nulls: dict[str, Fraction] = Field(default_factory=dict)
-    """Column: largest allowed fraction of nulls, 0 to 1."""
+    """Column: largest allowed fraction of nulls (NaN counts as one), 0 to 1."""
     ranges: dict[str, Range] = Field(default_factory=dict)
     """Column: [smallest, largest] allowed value; null leaves one side open."""
 

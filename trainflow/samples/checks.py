@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any
 
 from trainflow.counting import counted
@@ -36,13 +34,15 @@ def _rows(checks: Checks, footers: Named) -> Iterator[str]:
 
 
 def _columns(checks: Checks, footers: Named) -> Iterator[str]:
+    if checks.columns:
+        from trainflow.samples.columns.types import is_called
     for name, footer in footers:
         for column, expected in checks.columns.items():
             if column not in footer.schema.names:
                 yield f"{name}: column {column!r}: expected {expected or 'any type'}, found no such column"
                 continue
-            found = str(footer.schema.field(column).type)
-            if expected is not None and found != expected:
+            found = footer.schema.field(column).type
+            if expected is not None and not is_called(found, expected):
                 yield f"{name}: column {column!r}: expected {expected}, found {found}"
         asked = {*checks.nulls, *checks.ranges} - checks.columns.keys()
         for column in sorted(asked - set(footer.schema.names)):
@@ -63,49 +63,25 @@ def _nulls(checks: Checks, footers: Named) -> Iterator[str]:
 
 
 def _ranges(checks: Checks, footers: Named) -> Iterator[str]:
-    for column, (low, high) in checks.ranges.items():
+    for column, bounds in checks.ranges.items():
         for name, footer in footers:
             summary = footer.summaries.get(column)
-            if summary is None or summary.smallest is None:
+            if summary is None:
                 continue
-            for bound, value, word in ((low, summary.smallest, "at least"), (high, summary.largest, "at most")):
-                yield from _bound(name, column, bound, value, word)
+            kind = footer.schema.field(column).type
+            for bound, value, word in zip(bounds, (summary.smallest, summary.largest), ("least", "most"), strict=True):
+                if bound is not None and str(kind) != "null":
+                    yield from _bound(f"{name}: column {column!r}: expected at {word}", bound, value, kind)
 
 
-def _bound(name: str, column: str, bound: float | str | None, value: Any, word: str) -> Iterator[str]:
-    if bound is None:
-        return
+def _bound(expected: str, bound: float | str, value: Any, kind: Any) -> Iterator[str]:
+    """What is wrong with the smallest or largest value (None: there is none) of a column."""
+    from trainflow.samples.columns.bounds import bound_key, shown
+
     try:
-        ours, theirs = comparable(bound, value)
+        key = bound_key(bound, kind)
     except (TypeError, ValueError):
-        yield f"{name}: column {column!r}: expected {word} {bound!r}, found {value!r}: these cannot be compared"
+        yield f"{expected} {bound!r}, which cannot be compared with {kind}"
         return
-    if ours > theirs if word == "at least" else ours < theirs:
-        shown = value.isoformat() if isinstance(value, (date, datetime)) else value
-        yield f"{name}: column {column!r}: expected {word} {bound}, found {shown}"
-
-
-def comparable(bound: float | str, value: Any) -> tuple[Any, Any]:
-    """Bound and value as one kind of thing. Raises TypeError or ValueError when they are not."""
-    if isinstance(value, datetime):
-        moment = datetime.fromisoformat(_text(bound))
-        return _utc(moment), _utc(value)
-    if isinstance(value, date):
-        return date.fromisoformat(_text(bound)), value
-    if isinstance(value, bytes):
-        return _text(bound), value.decode()
-    if isinstance(value, str):
-        return _text(bound), value
-    if isinstance(value, (bool, int, float, Decimal)) and not isinstance(bound, str):
-        return bound, value
-    raise TypeError(f"{bound!r} and {value!r} cannot be compared")
-
-
-def _text(bound: float | str) -> str:
-    if not isinstance(bound, str):
-        raise TypeError(f"{bound!r} is not text")
-    return bound
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if value is not None and (key > value if expected.endswith("least") else key < value):
+        yield f"{expected} {bound}, found {shown(value, kind)}"

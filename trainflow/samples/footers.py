@@ -1,27 +1,19 @@
 """What Parquet footers say: rows, types, nulls and ranges, without reading data.
 
-A column's data is read only where its statistics are missing and a check asks for them.
+A column's data is read only where a check asks for it and its statistics do not prove the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainflow.samples.column_summary import ColumnSummary, Range, compare_values, summary
 from trainflow.samples.parquet_file import opened
 from trainflow.samples.storage import Storage
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
-
-
-@dataclass(frozen=True)
-class ColumnSummary:
-    """One column of one file. Values are Python's; NaN is left out of a range, as in Parquet's own statistics."""
-
-    nulls: int
-    smallest: Any = None
-    largest: Any = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Footer:
 
     #: rows of each row group
     row_groups: tuple[int, ...]
-    #: its columns, as a `pyarrow.Schema` without metadata
+    #: its columns, a `pyarrow.Schema`
     schema: Any
     summaries: dict[str, ColumnSummary] = field(default_factory=dict)
 
@@ -44,67 +36,30 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES)
 
 
-def read_footer(storage: Storage, path: str, nulls: Collection[str] = (), ranges: Collection[str] = ()) -> Footer:
-    """The footer of a Parquet file, with summaries of the columns named in `nulls` or `ranges` that it has.
+def read_footer(
+    storage: Storage, path: str, nulls: Mapping[str, float] | None = None, ranges: Mapping[str, Range] | None = None
+) -> Footer:
+    """The footer of a Parquet file, with summaries of the columns that `nulls` (column → allowed fraction) and `ranges`
+    (column → allowed smallest and largest value) name and the file has.
 
     Raises SampleDamaged for a file that is not whole, SampleUnreadable, both naming the file.
     """
+    nulls, ranges = nulls or {}, ranges or {}
     with opened(storage, path) as file:
         metadata = file.parquet.metadata
         groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-        wanted = sorted({*nulls, *ranges} & set(file.schema.names))
-        summaries = {name: _summary(file.parquet, name, name in ranges) for name in wanted}
+        summaries = {}
+        if nulls or ranges:
+            for name in sorted({*nulls, *ranges} & set(file.schema.names)):
+                # with all of them allowed, the number of nulls decides nothing
+                count = nulls.get(name, 1.0) < 1
+                summaries[name] = summary(file.parquet, file.schema.field(name), count, ranges.get(name))
     return Footer(groups, file.schema, summaries)
 
 
 def check_values(storage: Storage, path: str, wanted: Mapping[str, Any]) -> None:
-    """Read columns of a file, to see that every value is one of the Arrow type that is wanted for it. Raises Misfit
-    with the first that is not, SampleUnreadable."""
-    from trainflow.samples.columns.cast import cast
-
+    """See that every value of these columns is one of the Arrow type that is wanted for it. Raises Misfit with the
+    first that is not, SampleUnreadable."""
     with opened(storage, path) as file:
-        for number in range(file.parquet.num_row_groups):
-            table = file.parquet.read_row_group(number, columns=list(wanted))
-            for name, kind in wanted.items():
-                cast(table.column(name), kind)
-
-
-def _summary(parquet: Any, name: str, with_range: bool) -> ColumnSummary:
-    found = _from_statistics(parquet, name, with_range)
-    return found if found is not None else _from_data(parquet, name, with_range)
-
-
-def _from_statistics(parquet: Any, name: str, with_range: bool) -> ColumnSummary | None:
-    metadata = parquet.metadata
-    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
-    if name not in paths:  # nested: its leaves have statistics, it has none
-        return None
-    leaf, nulls, low, high = paths.index(name), 0, [], []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if group.num_rows == 0:
-            continue
-        statistics = group.column(leaf).statistics
-        if statistics is None or not statistics.has_null_count:
-            return None
-        nulls += statistics.null_count
-        if with_range and statistics.null_count < group.num_rows:
-            if not statistics.has_min_max:
-                return None
-            low.append(statistics.min)
-            high.append(statistics.max)
-    return ColumnSummary(nulls, min(low, default=None), max(high, default=None))
-
-
-def _from_data(parquet: Any, name: str, with_range: bool) -> ColumnSummary:
-    import pyarrow.compute as pc
-
-    nulls, low, high = 0, [], []
-    for number in range(parquet.num_row_groups):
-        column = parquet.read_row_group(number, columns=[name]).column(name)
-        nulls += column.null_count
-        if with_range and column.null_count < len(column):
-            bounds = pc.min_max(column).as_py()
-            low.append(bounds["min"])
-            high.append(bounds["max"])
-    return ColumnSummary(nulls, min(low, default=None), max(high, default=None))
+        for name, kind in wanted.items():
+            compare_values(file.parquet, file.schema.field(name), kind)

@@ -21,7 +21,7 @@ INT96_UNIT = "us"
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A `pyarrow.parquet.ParquetFile`, its columns without metadata of who wrote them, and what only closing needs."""
+    """A `pyarrow.parquet.ParquetFile`, its Arrow schema, and what only closing needs."""
 
     parquet: Any
     schema: Any
@@ -34,20 +34,18 @@ class OpenFile:
 
 def open_file(storage: Storage, path: str) -> OpenFile:
     """Raises SampleUnreadable naming the file; FileNotFoundError when it is gone."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = None
     try:
         source = storage.open_parquet(path)
         parquet = pq.ParquetFile(source, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True)
-        schema = pa.schema([pa.field(each.name, each.type, each.nullable) for each in parquet.schema_arrow])
     except FileNotFoundError:
         raise
     except Exception as error:
         close_source(source)
         raise unreadable_file(path, error) from error
-    return OpenFile(parquet, schema, source)
+    return OpenFile(parquet, parquet.schema_arrow, source)
 
 
 @contextmanager

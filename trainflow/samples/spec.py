@@ -43,7 +43,7 @@ class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     max_rows: Count | None = None
     #: column → Arrow type name (`int64`, `string`, `timestamp[us, tz=UTC]`); None: any type
     columns: dict[str, str | None] = msgspec.field(default_factory=dict)
-    #: column → largest allowed fraction of nulls
+    #: column → largest allowed fraction of nulls; NaN counts as one
     nulls: dict[str, Fraction] = msgspec.field(default_factory=dict)
     #: column → (smallest, largest) allowed value; None: open
     ranges: dict[str, tuple[float | str | None, float | str | None]] = msgspec.field(default_factory=dict)

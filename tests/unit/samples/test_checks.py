@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,8 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainflow.errors import SampleUnreadable
-from trainflow.samples.checks import comparable, problems
-from trainflow.samples.footers import ColumnSummary, Footer, is_parquet, read_footer
+from trainflow.samples.checks import problems
+from trainflow.samples.column_summary import ColumnSummary
+from trainflow.samples.columns.bounds import bound_key
+from trainflow.samples.columns.types import is_called
+from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.spec import Checks
 from trainflow.samples.storage import LocalStorage
 
@@ -39,8 +41,8 @@ def footer(rows: int = 10, nulls: int = 0, low: object = 0, high: object = 9) ->
         (
             Checks(ranges={"x": ("a", None)}),
             tuple(
-                f"{name}.parquet: column 'x': expected at least 'a', found {low}: these cannot be compared"
-                for name, low in (("a", 0), ("b", 3))
+                f"{name}.parquet: column 'x': expected at least 'a', which cannot be compared with int64"
+                for name in "ab"
             ),
         ),
         (
@@ -55,19 +57,63 @@ def test_problems(checks: Checks, expected: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "value", "below"),
+    ("bound", "kind", "key"),
     [
-        (1, Decimal("1.5"), True),
-        ("2024-01-01", datetime(2024, 1, 1, 1), True),
-        ("2024-01-01T02:00+02:00", datetime(2024, 1, 1, tzinfo=UTC), False),
-        ("2024-01-02", date(2024, 1, 1), False),
-        ("b", "c", True),
-        ("b", b"a", False),
+        (1, pa.decimal128(5, 2), Decimal(1)),
+        (0.1, pa.decimal128(5, 2), Decimal("0.1")),
+        (0.7, pa.float32(), 0.699999988079071),
+        (1e300, pa.float32(), 1e300),
+        (0.7, pa.float64(), 0.7),
+        (0.5, pa.int8(), 0.5),
+        ("1970-01-01T00:00:01", pa.timestamp("ns"), 10**9),
+        ("1970-01-01T02:00:01.123456789+02:00", pa.timestamp("us", "UTC"), 1_123_456_789),
+        ("1970-01-02", pa.date32(), 86_400 * 10**9),
+        ("00:00:00.000000007", pa.time64("ns"), 7),
+        (1.5, pa.duration("ms"), 1_500_000_000),
+        ("-1h30m", pa.duration("s"), -5400 * 10**9),
+        ("é", pa.dictionary(pa.int8(), pa.large_string()), "é".encode()),
+        ("a", pa.binary(1), b"a"),
     ],
 )
-def test_bounds_are_compared_as_what_the_column_holds(bound: float | str, value: object, below: bool) -> None:
-    ours, theirs = comparable(bound, value)
-    assert (ours < theirs) is below
+def test_bound_is_a_key_of_what_the_column_holds(bound: float | str, kind: pa.DataType, key: object) -> None:
+    assert bound_key(bound, kind) == key
+
+
+@pytest.mark.parametrize(
+    ("bound", "kind"),
+    [
+        ("1", pa.int64()),
+        (1, pa.string()),
+        (1, pa.timestamp("us")),
+        ("soon", pa.timestamp("us")),
+        ("1 week", pa.duration("s")),
+        (float("nan"), pa.float64()),
+        (1, pa.list_(pa.int64())),
+        ("a", pa.struct({"a": pa.string()})),
+    ],
+)
+def test_bound_of_another_kind_is_refused(bound: float | str, kind: pa.DataType) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        bound_key(bound, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "called"),
+    [
+        ("string", pa.large_string(), True),
+        ("large_string", pa.string(), True),
+        ("string", pa.string_view(), True),
+        ("string", pa.dictionary(pa.int32(), pa.large_string()), True),
+        ("string", pa.null(), True),
+        ("string", pa.binary(), False),
+        ("list<item: string>", pa.large_list(pa.field("element", pa.large_string())), True),
+        ("timestamp[us, tz=UTC]", pa.timestamp("us", "+00:00"), True),
+        ("timestamp[us, tz=UTC]", pa.timestamp("us"), False),
+        ("int64", pa.int32(), False),
+    ],
+)
+def test_type_goes_by_its_name_however_arrow_holds_it(name: str, kind: pa.DataType, called: bool) -> None:
+    assert is_called(kind, name) is called
 
 
 def write(path: Path, table: pa.Table, **options: object) -> str:
@@ -78,12 +124,14 @@ def write(path: Path, table: pa.Table, **options: object) -> str:
 def test_a_footer_answers_from_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3, 4, 5], "s": ["b", "a", None, None, None], "n": pa.nulls(5, pa.int64())})
     path = write(tmp_path / "a.parquet", table, row_group_size=2)
-    found = read_footer(LocalStorage(None), path, nulls=["x", "n"], ranges=["x", "s", "absent"])
+    found = read_footer(
+        LocalStorage(None), path, nulls={"x": 0, "n": 0}, ranges={"x": (1, 5), "s": ("a", None), "absent": (0, 1)}
+    )
     assert found.row_groups == (2, 2, 1)
     assert found.schema == pa.schema({"x": pa.int64(), "s": pa.string(), "n": pa.int64()})
     assert found.summaries == {
         "x": ColumnSummary(1, 1, 5),
-        "s": ColumnSummary(3, "a", "b"),
+        "s": ColumnSummary(3, b"a", b"b"),
         "n": ColumnSummary(5),
     }
 
@@ -93,13 +141,13 @@ def test_statistics_are_enough(tmp_path: Path) -> None:
     data = bytearray(Path(path).read_bytes())
     data[200:4000] = b"\xff" * 3800  # the data pages, of which nothing may be read
     Path(path).write_bytes(data)
-    assert read_footer(LocalStorage(None), path, ranges=["x"]).summaries["x"] == ColumnSummary(0, 0, 4999)
+    assert read_footer(LocalStorage(None), path, ranges={"x": (0, None)}).summaries["x"] == ColumnSummary(0, 0, 4999)
 
 
 def test_data_is_read_where_a_footer_has_no_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3], "l": pa.array([[1], None, [2]], pa.list_(pa.int64()))})
     path = write(tmp_path / "a.parquet", table, write_statistics=False)
-    found = read_footer(LocalStorage(None), path, nulls=["l"], ranges=["x"])
+    found = read_footer(LocalStorage(None), path, nulls={"l": 0}, ranges={"x": (0, 9)})
     assert found.summaries == {"x": ColumnSummary(1, 1, 3), "l": ColumnSummary(1)}
 
 

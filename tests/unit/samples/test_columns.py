@@ -364,3 +364,15 @@ def test_flipped_byte_of_a_page_with_a_checksum_is_an_error(daily, now) -> None:
     path.write_bytes(data)
     with pytest.raises(SampleUnreadable, match=r"a\.parquet cannot be read as Parquet: .*CRC"):
         rows(split)
+
+
+def test_values_are_read_only_where_statistics_do_not_prove_that_they_fit(daily, now) -> None:
+    options = {"compression": "none", "use_dictionary": False}
+    for number, values in enumerate(([1, 2**53], [0.5])):
+        daily.write(number)
+        pq.write_table(pa.table({"x": values * 500}), daily.folder(number) / "a.parquet", **options)
+    path = daily.folder(0) / "a.parquet"
+    data = bytearray(path.read_bytes())
+    data[200:4000] = b"\xff" * 3800  # the data pages, of which nothing may be read
+    path.write_bytes(data)
+    assert split_of(daily, now).columns == (("x", "double"),)

@@ -28,6 +28,13 @@ _PLAIN: dict[str, pa.DataType] = {
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _FIXED = re.compile(r"fixed_size_binary\[(\d+)\]")
+_IN_MEMORY = (
+    (re.compile(r"dictionary<values=(.*), indices=\w+, ordered=\d>"), r"\1"),
+    (re.compile(r"\blarge_(string|binary|list)\b"), r"\1"),
+    (re.compile(r"\b(string|binary|list)_view\b"), r"\1"),
+    (re.compile(r"\blist<\w+: "), "list<item: "),
+    (re.compile(r"tz=(?:Etc/UTC|\+00:00|Z)\]"), "tz=UTC]"),
+)
 _REQUIRED = " not null"
 
 
@@ -50,10 +57,22 @@ def type_from_text(text: str) -> pa.DataType:
     return _decoded(json.loads(text) if text.startswith("{") else text)
 
 
+def is_called(kind: pa.DataType, name: str) -> bool:
+    """Whether a column of this type is what a person calls by an Arrow type's name. How Arrow holds it in memory
+    (large, as a view, as codes of a dictionary) is the writer's business; nothing but nulls may be of any type."""
+    return kinds.is_null(kind) or _essence(str(kind)) == _essence(name)
+
+
 def decimal_type(bits: int, precision: int, scale: int) -> pa.DataType:
     """A decimal type of so many bits. Arrow 17 knows 128 and 256 only."""
     maker: Any = getattr(pa, f"decimal{bits}")
     return maker(precision, scale)
+
+
+def _essence(name: str) -> str:
+    for pattern, plain in _IN_MEMORY:
+        name = pattern.sub(plain, name)
+    return name
 
 
 def _text(kind: pa.DataType) -> str:

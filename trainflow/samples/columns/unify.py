@@ -48,12 +48,13 @@ class UnifiedColumns:
         self._chain = tuple(before.names)
         self._fields: dict[str, pa.Field] = {field.name: field for field in before}
         self._origins = dict.fromkeys(before.names, CHAIN)
-        self._files: dict[pa.Schema, list[str]] = {}
+        #: each schema with the files that have it
+        self._files: list[tuple[pa.Schema, list[str]]] = []
 
     @property
     def schema(self) -> pa.Schema:
         """Columns in the order of the chain, then of the file with the most: the order of files decides nothing."""
-        orders = sorted((tuple(schema.names) for schema in self._files), key=lambda names: (-len(names), names))
+        orders = sorted((tuple(schema.names) for schema, _ in self._files), key=lambda names: (-len(names), names))
         names = dict.fromkeys(name for order in (self._chain, *orders) for name in order)
         return pa.schema([self._fields[name] for name in names])
 
@@ -65,19 +66,26 @@ class UnifiedColumns:
     def add(self, files: Sequence[FileColumns]) -> None:
         """Raises ColumnConflict."""
         fields, origins = dict(self._fields), dict(self._origins)
-        added: dict[pa.Schema, list[str]] = {}
+        added: list[tuple[pa.Schema, list[str]]] = []
         for file in files:
-            if file.schema not in self._files and file.schema not in added:
-                self._join(file, fields, origins)
-            added.setdefault(file.schema, []).append(file.path)
-        for schema, paths in added.items():
+            same = _paths_of(file.schema, added)
+            if same is None:
+                if _paths_of(file.schema, self._files) is None:
+                    self._join(file, fields, origins)
+                added.append((file.schema, same := []))
+            same.append(file.path)
+        for schema, paths in added:
             self._compare_values(schema, paths, fields, origins)
-        for schema, paths in self._files.items():
+        for schema, paths in self._files:
             if any(fields[name].type != self._fields[name].type for name in schema.names):
                 self._compare_values(schema, paths, fields, origins)
         self._fields, self._origins = fields, origins
-        for schema, paths in added.items():
-            self._files.setdefault(schema, []).extend(paths)
+        for schema, paths in added:
+            known = _paths_of(schema, self._files)
+            if known is None:
+                self._files.append((schema, paths))
+            else:
+                known.extend(paths)
 
     def _join(self, file: FileColumns, fields: dict[str, pa.Field], origins: dict[str, str]) -> None:
         first, names = not fields, file.schema.names
@@ -89,6 +97,7 @@ class UnifiedColumns:
         if not first and not self._fill:
             self._compare_names(file, fields, origins)
         for field in file.schema:
+            field = field.remove_metadata()
             known = fields.get(field.name)
             if known is None:
                 fields[field.name] = field if first else field.with_nullable(True)
@@ -117,6 +126,8 @@ class UnifiedColumns:
     def _compare_values(
         self, schema: pa.Schema, paths: list[str], fields: dict[str, pa.Field], origins: dict[str, str]
     ) -> None:
+        if all(field.type.equals(fields[field.name].type) for field in schema):
+            return
         wanted = {
             field.name: fields[field.name].type
             for field in schema
@@ -132,6 +143,10 @@ class UnifiedColumns:
                         f"its value {error} is none exactly",
                         "Have the column written with one type that holds every value",
                     ) from error
+
+
+def _paths_of(schema: pa.Schema, files: list[tuple[pa.Schema, list[str]]]) -> list[str] | None:
+    return next((paths for known, paths in files if known.equals(schema)), None)
 
 
 def _types_differ(path: str, field: pa.Field, known: pa.Field, origin: str, why: str) -> ColumnConflict:
