@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from trainflow.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,249}")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_ATTEMPT_ID_LENGTH = 26
 
 
 def check_name(name: str, what: str) -> str:
@@ -36,6 +37,19 @@ def chain_dag_id(pipeline: str, stage: str, branch: str) -> str:
     if branch != "main":
         return f"{pipeline}.{stage}.{branch}"
     return pipeline if stage == "main" else f"{pipeline}.{stage}"
+
+
+def attempt_time(name: str) -> datetime | None:
+    """When an attempt id was made (aware UTC); None for a name that is no attempt id."""
+    if len(name) != _ATTEMPT_ID_LENGTH or any(letter not in _CROCKFORD for letter in name):
+        return None
+    value = 0
+    for letter in name:
+        value = value << 5 | _CROCKFORD.index(letter)
+    try:
+        return datetime.fromtimestamp((value >> 80) / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def triggered_run_id(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:

@@ -97,7 +97,7 @@ def test_a_process_killed_at_any_step_commits_once(
 
     commit_and_die(store, request, last)
 
-    committed = last in ("append", "promote", "after link")
+    committed = last in ("append", "seal", "promote", "after link")
     assert Ledger(store, writer.chain).state().sequence == (2 if committed else 1)
     made = commit(store, request, day(6))
     assert (made.sequence, made.at) == (2, day(5) if committed else day(6))

@@ -30,5 +30,5 @@ Reading order
 - stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;
 - looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along), `branch` (where stages are forked);
-- the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_chain`, `timeline`, `audit`.
+- the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_witnesses`, `raw_chain`, `timeline`, `audit`.
 """

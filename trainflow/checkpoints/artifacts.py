@@ -1,7 +1,8 @@
 """The files of a checkpoint: written once, by one attempt, into a folder that no other attempt uses.
 
-On a local store the trainer writes straight into that folder and readers read it in place; elsewhere it writes into a
-scratch folder that is uploaded. Nothing here makes a checkpoint: without its ledger entry the folder is an orphan.
+On a local store the trainer writes into a folder of the same disk, and what it wrote is taken over: the files of a
+checkpoint are others than those that a process of the trainer may still have open. Elsewhere it writes into a scratch
+folder that is uploaded. Nothing here makes a checkpoint: without its ledger entry the folder is an orphan.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trainflow.chaos import passed
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.fitness import check_fit, resolve_links
+from trainflow.checkpoints.fresh_files import take_over
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
 from trainflow.counting import counted
@@ -25,8 +27,8 @@ from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 
 
 def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path) -> Path:
-    """Where an attempt writes its artifacts: in the store itself when that is local, below `scratch` otherwise."""
-    local = store.local_path(chain.attempt(attempt_id))
+    """Where an attempt writes: on the store's own disk when that is local, below `scratch` otherwise."""
+    local = store.local_path(f"{chain.outputs}/{attempt_id}")
     folder = local if local is not None else scratch / attempt_id / "output"
     try:
         make_folder(folder)
@@ -36,22 +38,37 @@ def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path)
 
 
 def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifacts:
-    """Take stock of an output folder, make it durable, and upload it unless it is in the store already.
+    """Take over what is in an output folder, or upload it; durable from now on.
 
     Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
     regular file; StoreFailure.
     """
-    files = take_stock(folder)
+    path = chain.attempt(attempt_id)
+    own = store.local_path(path)
+    files = take_stock(folder) if own is None else _taken_over(folder, own)
     if not files:
         raise ArtifactsRefused(
             f"the training function wrote nothing into its output folder {folder}: "
             "save the model there (ctx.output), a checkpoint has at least one file",
             location=str(folder),
         )
-    path = chain.attempt(attempt_id)
-    upload(store, path, folder, files)
+    upload(store, path, folder if own is None else own, files)
     passed("artifacts: sealed")
     return Artifacts(path, files)
+
+
+def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
+    """The files of an output folder as files of the store. Raises as `take_stock`."""
+    try:
+        check_fit(folder)
+        resolve_links(folder)
+        pairs = [(path, own / path.relative_to(folder)) for path in sorted(_regular_files(folder, durable=False))]
+        for _, target in pairs:
+            make_folder(target.parent)
+        take_over(pairs)
+    except OSError as error:
+        raise failure("write", str(own), error) from error
+    return take_stock(own) if pairs else []
 
 
 def take_stock(folder: Path) -> list[ArtifactFile]:
@@ -178,19 +195,21 @@ def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
         )
 
 
-def _regular_files(folder: Path) -> Iterator[Path]:
+def _regular_files(folder: Path, *, durable: bool = True) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         found = list(entries)
     for entry in found:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            yield from _regular_files(path)
-            fsync_folder(path)
+            yield from _regular_files(path, durable=durable)
+            if durable:
+                fsync_folder(path)
         elif entry.is_file(follow_symlinks=False):
             yield path
         else:
             raise ArtifactsRefused(f"{path} has become a link or a special file meanwhile", location=str(path))
-    fsync_folder(folder)
+    if durable:
+        fsync_folder(folder)
 
 
 def _describe(folder: Path, path: Path) -> ArtifactFile:

@@ -19,6 +19,7 @@ from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.raw_chain import RawChain, replay
 from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
+from trainflow.checkpoints.raw_witnesses import missing, witnessed
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError
@@ -150,9 +151,12 @@ def _left_out(holes: list[Interval], on_purpose: list[Interval]) -> list[Interva
 
 
 def _replayed(ledger: Ledger) -> _Audit:
+    # before the entries: what knows of one was written after it, and the chain may go on meanwhile
+    known = witnessed(ledger)
     raw = read_raw(ledger)
     chain = replay(raw.entries)
     line = chain.line()
+    raw.problems += missing(known, raw, chain.committed)
     if chain.stopped:
         reasons = "; ".join(chain.stopped.reasons)
         raw.notices.append(f"the chain is stopped: gates refused {chain.stopped.id}: {reasons}")

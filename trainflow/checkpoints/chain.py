@@ -51,6 +51,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.ledger}/{sequence:010d}.json"
 
     @property
+    def mark(self) -> str:
+        """Which entry is the newest, as the last writer left word of it."""
+        return f"{self.prefix}/newest.json"
+
+    @property
     def snapshots(self) -> str:
         return f"{self.prefix}/snapshots"
 
@@ -67,6 +72,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
     @property
     def artifacts(self) -> str:
         return f"{self.prefix}/artifacts"
+
+    @property
+    def outputs(self) -> str:
+        """Where attempts write, when the store is on this machine; what is committed lies elsewhere."""
+        return f"{self.prefix}/outputs"
 
     @property
     def partials(self) -> str:

@@ -29,6 +29,7 @@ from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
 from trainflow.checkpoints.tiling import split_problem
+from trainflow.checkpoints.traces import raise_if_forgotten
 from trainflow.checkpoints.verdicts import previous_of, verdict_of
 from trainflow.errors import ArtifactCorrupt, ChainMoved, InputError
 
@@ -117,7 +118,16 @@ def _given_up(work: Commit) -> Done | None:
 
 
 def _check_fence(work: Commit) -> None:
+    _check_parent_is_there(work)
     raise_unless_next(work.ledger, work.state, work.request)
+
+
+def _check_parent_is_there(work: Commit) -> None:
+    """It was the head when the run began: if no entry speaks of it now, its entry is lost."""
+    parent_id, ledger = work.request.parent_id, work.ledger
+    if not has_moved(work.state, work.request) or parent_id is None or ledger.find(parent_id) is not None:
+        return
+    raise_if_forgotten(ledger, {summary.id for summary in ledger.kept()}, {parent_id})
 
 
 def _judge(work: Commit) -> None:
@@ -186,6 +196,13 @@ def _entry(work: Commit, state: ChainState) -> Conclusion:
     return entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
 
 
+def _seal(work: Commit) -> None:
+    """The head's files are committed and stay as they are. Not of who commits again much later: that may be pruned."""
+    head = work.ledger.state().head
+    if isinstance(work.done, Checkpoint) and head is not None and head.id == work.done.id:
+        work.ledger.store.seal(work.done.artifacts.path)
+
+
 def _promote(work: Commit) -> None:
     """Only the head: whoever commits again much later gives no name to what was passed long ago."""
     done, request = work.done, work.request
@@ -215,5 +232,6 @@ STEPS: list[tuple[str, Step]] = [
     ("verify_artifacts", _unless_done(_verify_artifacts)),
     ("register", _unless_done(_register)),
     ("append", _unless_done(_append)),
+    ("seal", _seal),
     ("promote", _promote),
 ]

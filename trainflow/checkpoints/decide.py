@@ -51,11 +51,13 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
             "'trainflow resume' without an option",
             location=stop.artifacts.path,
         )
-    return _append(
+    made = _append(
         ledger,
         refused,
         lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason), now),
     )
+    ledger.store.seal(made.artifacts.path)
+    return made
 
 
 def skip_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason: str = "") -> Skip:

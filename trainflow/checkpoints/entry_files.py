@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import decode_entry
+from trainflow.checkpoints.entries import Checkpoint, LedgerEntry, Stop, decode_entry
 from trainflow.checkpoints.fold import SealedEntry
 from trainflow.checkpoints.store import Store
 from trainflow.errors import LedgerCorrupt
@@ -14,7 +14,7 @@ from trainflow.identifiers import digest
 #: entries asked for at once: few when the ledger was read before, then more and more
 NEWS_BATCH = 2
 FIRST_BATCH = 16
-_LARGEST_BATCH = 1024
+LARGEST_BATCH = 1024
 
 
 def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
@@ -25,7 +25,7 @@ def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) 
         if len(batch) < size:
             return
         first += size
-        size = min(size * 4, _LARGEST_BATCH)
+        size = min(size * 4, LARGEST_BATCH)
 
 
 def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
@@ -39,8 +39,21 @@ def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedE
             later = contents[number - first + 1 :]
             _check_nothing_after(store, chain.entry(number), later)
             break
-        found.append(SealedEntry(decode_entry(data, location=location), digest(data), location))
+        entry = decode_entry(data, location=location)
+        _check_chain(chain, entry, location)
+        found.append(SealedEntry(entry, digest(data), location))
     return found
+
+
+def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
+    """Entries do not name their chain, but where the files lie that they speak of."""
+    if isinstance(entry, Checkpoint | Stop) and not entry.artifacts.path.startswith(f"{chain.artifacts}/"):
+        raise LedgerCorrupt(
+            f"ledger entry {location} speaks of {entry.artifacts.path}, which belongs to another chain: it was copied "
+            "here. Restore this chain's own entry from a backup or another copy of the store, then run "
+            "'trainflow audit'",
+            location=location,
+        )
 
 
 def _check_nothing_after(store: Store, missing: str, later: list[bytes | None]) -> None:

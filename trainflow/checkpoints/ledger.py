@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
-from trainflow.checkpoints import snapshots
+from trainflow.checkpoints import snapshots, whole
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
-from trainflow.checkpoints.entry_files import FIRST_BATCH, NEWS_BATCH, batches
+from trainflow.checkpoints.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
 from trainflow.checkpoints.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.shelf import PageLost, StoreShelf, edited
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.whole import Mark
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 
@@ -24,6 +25,9 @@ from trainflow.identifiers import digest
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
 #: how many lost races in a row are believable before something else must be wrong
 _APPEND_TRIES = 100
+#: a ledger of fewer entries is listed before each append, a longer one before those that save a snapshot: in an object
+#: store this many are one request
+_LISTED_AT_MOST = 1000
 #: of an entry that is never written
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
@@ -92,13 +96,43 @@ class Ledger:
             yield from reversed(older)
 
     def _read_on(self) -> ChainState:
-        size = NEWS_BATCH if self._known else FIRST_BATCH
-        state = self._known or self._start()
-        for batch in batches(self.store, self.chain, state.sequence + 1, size):
-            if batch:
-                state = fold(state, batch, self._shelf)
+        if self._known is None:
+            return self._begin()
+        self._known = self._fold_from(self._known, NEWS_BATCH)
+        return self._known
+
+    def _begin(self) -> ChainState:
+        """Read for the first time: up to the mark and one further, which is the end unless its writer has not left word
+        yet. What the mark or a snapshot knows of has to be there."""
+        state, snapshot = snapshots.load(self.store, self.chain)
+        state = state or ChainState()
+        self._snapshot_at = state.sequence
+        mark = whole.read_mark(self.store, self.chain)
+        if state.sequence == mark.sequence:
+            self._check_mark(mark, state.digest)
+        ahead = mark.sequence - state.sequence + 1
+        state = self._fold_from(
+            state, min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH, mark
+        )
+        witness = max(snapshot, whole.mark_witness(self.store, self.chain, mark), key=lambda each: each.sequence)
+        if witness.sequence > state.sequence:
+            lost = range(state.sequence + 1, witness.sequence + 1)
+            raise whole.short(self.store, self.chain, lost, witness)
         self._known = state
         return state
+
+    def _fold_from(self, state: ChainState, size: int, mark: Mark | None = None) -> ChainState:
+        for batch in batches(self.store, self.chain, state.sequence + 1, size):
+            for sealed in batch:
+                if mark is not None and sealed.entry.sequence == mark.sequence:
+                    self._check_mark(mark, sealed.digest)
+            if batch:
+                state = fold(state, batch, self._shelf)
+        return state
+
+    def _check_mark(self, mark: Mark, found: str) -> None:
+        if mark.sequence and mark.digest != found:
+            raise whole.other_than_marked(self.store, self.chain, mark, found)
 
     def _read_all(self) -> ChainState:
         """From the first entry, whatever the snapshots say: pages are made again on the way."""
@@ -140,8 +174,10 @@ class Ledger:
         Where `make` returns None nothing is added; whatever it raises ends it and changes nothing. Raises
         CheckpointError for an entry that may not follow.
         """
-        for _ in range(_APPEND_TRIES):
+        for number in range(_APPEND_TRIES):
             state = self.state()
+            if number == 0 and (state.sequence < _LISTED_AT_MOST or self._saves_with(state.sequence + 1)):
+                self.raise_unless_whole()
             made = make(state)
             if made is None:
                 return made
@@ -157,6 +193,11 @@ class Ledger:
             "exists and then did not show it; check the store (is it cached by a proxy?)",
             location=self._location(state.sequence + 1),
         )
+
+    def raise_unless_whole(self) -> None:
+        """Raise LedgerCorrupt when an entry is missing that anything knows of; whoever appends or deletes asks first.
+        Lists the ledger and what lies beside it. Raises StoreFailure."""
+        whole.raise_unless_whole(self.store, self.chain, self.state().sequence, whole.witnesses(self.store, self.chain))
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:
@@ -174,21 +215,19 @@ class Ledger:
 
     def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
+        whole.write_mark(self.store, self.chain, entry.sequence, sealed.digest)
         try:
             self._known = fold(state, [sealed], self._shelf)
         except (PageLost, StoreFailure):
             # the entry is written; what it comes to is read again when somebody asks
             self._known = None
             return
-        saves = entry.sequence - self._snapshot_at >= snapshots.INTERVAL
-        if saves and snapshots.save(self.store, self.chain, self._known, self._shelf.made):
+        if self._saves_with(entry.sequence) and snapshots.save(self.store, self.chain, self._known, self._shelf.made):
             self._snapshot_at = entry.sequence
             self._shelf.made.clear()
 
-    def _start(self) -> ChainState:
-        state = snapshots.load(self.store, self.chain) or ChainState()
-        self._snapshot_at = state.sequence
-        return state
+    def _saves_with(self, sequence: int) -> bool:
+        return sequence - self._snapshot_at >= snapshots.INTERVAL
 
     def _location(self, sequence: int) -> str:
         return self.store.uri(self.chain.entry(sequence))

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ CHUNK_BYTES = 1 << 20
 TEMPORARY_PREFIX = ".tmp-"
 #: all of such a name: what a trainer calls `.tmp-something` is its own, and part of its checkpoint
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.+-[0-9a-f]{{16}}", re.DOTALL)
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -69,6 +71,15 @@ class LocalStore(Store):
                     status = entry.stat()
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield StoredFile(f"{below}{entry.name}", status.st_size, modified)
+
+    def names(self, folder: str) -> list[str]:
+        target = self._at(folder)
+        with _failures("list", target):
+            try:
+                found = os.listdir(target)
+            except FileNotFoundError:
+                return []
+        return [name for name in found if not name.startswith(TEMPORARY_PREFIX)]
 
     def temporary(self, folder: str) -> list[StoredFile]:
         target = self._at(folder)
@@ -125,7 +136,21 @@ class LocalStore(Store):
     def delete_folder(self, folder: str) -> None:
         target = self._at(folder)
         with _failures("delete", target), suppress(FileNotFoundError):
+            _set_writable(target, writable=True, files=False)
             shutil.rmtree(target)
+
+    def seal(self, folder: str) -> None:
+        target = self._at(folder)
+        with _failures("seal", target), suppress(FileNotFoundError, PermissionError):
+            _set_writable(target, writable=False, files=True)
+
+    def delete_sealed(self, folder: str) -> None:
+        self.delete_folder(folder)
+
+    def is_sealed(self, folder: str) -> bool:
+        with suppress(FileNotFoundError), _failures("read", self._at(folder)):
+            return not self._at(folder).stat().st_mode & _WRITABLE
+        return False
 
     def local_path(self, path: str) -> Path | None:
         return self._at(path)
@@ -147,6 +172,21 @@ def _content(path: bytes) -> bytes | None:
         return data
     finally:
         os.close(descriptor)
+
+
+def _set_writable(folder: Path, *, writable: bool, files: bool) -> None:
+    """Change the modes of a folder and of those in it, and of the `files`. Raises FileNotFoundError."""
+    for path, below, names in os.walk(folder, topdown=writable, onerror=_raise):
+        del below
+        for place in [*(f"{path}/{name}" for name in names if files), path]:
+            mode = os.stat(place, follow_symlinks=False).st_mode
+            wanted = mode | stat.S_IWUSR if writable else mode & ~_WRITABLE
+            if wanted != mode and not stat.S_ISLNK(mode):
+                os.chmod(place, stat.S_IMODE(wanted))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def make_folder(folder: Path) -> None:

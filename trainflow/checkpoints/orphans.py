@@ -7,17 +7,17 @@ Everything else stays, whatever it is.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
 from trainflow.checkpoints.entries import Checkpoint
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.store import StoredFile
+from trainflow.checkpoints.traces import raise_if_forgotten
+from trainflow.identifiers import attempt_time
 
 GRACE = timedelta(days=7)
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID_LENGTH = 26
 
 
 class Orphan(msgspec.Struct, frozen=True):
@@ -34,13 +34,25 @@ class Orphan(msgspec.Struct, frozen=True):
     pruned: bool = False
 
 
+def outputs_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
+    """Folders that dead attempts wrote into, untouched since `before`: what was committed lies elsewhere."""
+    made = {name: attempt_time(name) for name in ledger.store.folders(ledger.chain.outputs) if name not in living}
+    found = [
+        _orphan(ledger, f"{ledger.chain.outputs}/{name}", at, pruned=False)
+        for name, at in made.items()
+        if at is not None
+    ]
+    return [orphan for orphan in found if orphan.modified <= before]
+
+
 def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
     """The artifacts of dead attempts that nobody has touched since `before`, and of pruned checkpoints whenever.
 
-    `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole;
-    StoreFailure.
+    `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole, or does not
+    speak of a checkpoint that was committed; StoreFailure.
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
+    raise_if_forgotten(ledger, spoken_of)
     kept = {summary.id for summary in ledger.kept()}
     stop = ledger.state().stopped
     if stop is not None:
@@ -51,27 +63,13 @@ def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[s
         made = attempt_time(name)
         if made is None or name in kept or name in living:
             continue
-        orphan = _orphan(ledger, name, made, pruned=name in spoken_of)
+        orphan = _orphan(ledger, ledger.chain.attempt(name), made, pruned=name in spoken_of)
         if orphan.pruned or orphan.modified <= before:
             found.append(orphan)
     return found
 
 
-def attempt_time(name: str) -> datetime | None:
-    """When an attempt id was made (aware UTC); None for a name that is no attempt id."""
-    if len(name) != _ID_LENGTH or any(letter not in _ALPHABET for letter in name):
-        return None
-    value = 0
-    for letter in name:
-        value = value << 5 | _ALPHABET.index(letter)
-    try:
-        return datetime.fromtimestamp((value >> 80) / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
-
-
-def _orphan(ledger: Ledger, name: str, made: datetime, *, pruned: bool) -> Orphan:
-    path = ledger.chain.attempt(name)
+def _orphan(ledger: Ledger, path: str, made: datetime, *, pruned: bool) -> Orphan:
     files: list[StoredFile] = ledger.store.files(path)
     times = [file.modified for file in files if file.modified is not None]
     return Orphan(path, len(files), sum(file.size for file in files), max([made, *times]), pruned)

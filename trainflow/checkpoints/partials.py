@@ -32,10 +32,9 @@ from trainflow.checkpoints.artifacts import differences, take_stock, upload, ver
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.local_store import make_folder
-from trainflow.checkpoints.orphans import attempt_time
 from trainflow.checkpoints.store import Store, failure
 from trainflow.errors import ArtifactCorrupt, StoreFailure
-from trainflow.identifiers import canonical_json, digest
+from trainflow.identifiers import attempt_time, canonical_json, digest
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +232,7 @@ class Partials:
 def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:
     """Delete the saves of trainings that start from anything but `head_id`: the fence lets none of them be committed.
     Returns of how many trainings. Raises StoreFailure; what is left then is found by the next one."""
-    gone = [name for name, parent in _trainings(store, chain) if parent != head_id]
+    gone = [name for name, parent in trainings(store, chain) if parent != head_id]
     for name in gone:
         store.delete_folder(f"{chain.partials}/{name}")
     return len(gone)
@@ -241,7 +240,7 @@ def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:
 
 def drop_training(store: Store, chain: ChainKey, parent_id: str | None) -> None:
     """Delete the saves of trainings that start from `parent_id`: the split is begun anew. Raises StoreFailure."""
-    for name, parent in _trainings(store, chain):
+    for name, parent in trainings(store, chain):
         if parent == parent_id:
             store.delete_folder(f"{chain.partials}/{name}")
 
@@ -262,7 +261,7 @@ def sweep_partials(
     not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
     that nobody here gives."""
     found = []
-    for name, parent in _trainings(store, chain):
+    for name, parent in trainings(store, chain):
         if parent == head_id:
             continue
         files = store.files(f"{chain.partials}/{name}")
@@ -276,7 +275,7 @@ def sweep_partials(
     return found
 
 
-def _trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:
+def trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:
     """(name, parent) of the trainings that have saved anything."""
     for name in store.folders(chain.partials):
         parent, dot, rest = name.rpartition(".")

@@ -13,6 +13,7 @@ from trainflow.checkpoints.registry import followers_in, references
 from trainflow.checkpoints.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.traces import raise_if_forgotten
 from trainflow.checkpoints.undone import as_it_will_be
 
 
@@ -32,7 +33,8 @@ def prune(
     `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here, and so
     are stages of other pipelines. `followers` are the stages that start from this chain: what they have not passed yet
     stays.
-    Raises StoreFailure, LedgerCorrupt; both leave a ledger that is as true as before.
+    Raises StoreFailure; LedgerCorrupt, also when anything knows of an entry that is not there. Both leave a ledger that
+    is as true as before.
     """
     policies = tuple(policies)
     if keeps_all(policies):
@@ -42,8 +44,11 @@ def prune(
         if not dry_run:
             _delete(ledger, state.last_pruned)
         return []
+    ledger.raise_unless_whole()
+    referenced = references(ledger.store, ledger.chain)
+    raise_if_forgotten(ledger, {each.id for each in kept}, referenced)
     everybody = {each.chain: each for each in (*followers_in(ledger.store, ledger.chain), *followers)}
-    keep = {*pinned, *references(ledger.store, ledger.chain), *_for(everybody.values(), ledger, kept)}
+    keep = {*pinned, *referenced, *_for(everybody.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)
@@ -82,4 +87,4 @@ def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
 
 def _delete(ledger: Ledger, checkpoint_ids: Iterable[str]) -> None:
     for name in checkpoint_ids:
-        ledger.store.delete_folder(ledger.chain.attempt(name))
+        ledger.store.delete_sealed(ledger.chain.attempt(name))

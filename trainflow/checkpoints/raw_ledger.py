@@ -133,6 +133,8 @@ class RawLedger:
     entries: list[Raw] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    #: of the bytes of each entry's file, by number
+    digests: dict[int, str] = field(default_factory=dict)
 
 
 def read_raw(ledger: Ledger) -> RawLedger:
@@ -183,6 +185,7 @@ class _Reader:
             self._check(entry, number, place, data)
             self.found.entries.append(raw)
         self.previous, self.last = digest(data), number
+        self.found.digests[number] = self.previous
 
     def _check(self, entry: RawEntry, number: int, place: str, data: bytes) -> None:
         if entry.previous != self.previous or entry.sequence != number:

@@ -1,8 +1,8 @@
 """Snapshots of the fold, so that reading the head costs the same with ten entries and with a hundred thousand.
 
-Never the truth: a snapshot counts only when it is whole, of this format, and the entry it ends with still has the
-digest it remembers; a page only when it is what its name says. Anything else is ignored and the ledger is folded from
-its beginning.
+Never the truth: a snapshot counts only when it is whole and of this format, a page only when it is what its name says.
+Anything else is ignored and the ledger is folded from its beginning. But a snapshot that is whole is a witness: an
+entry that it ends with and that is missing, or has another digest, is proof that the ledger is not what it was.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.store import Store
-from trainflow.errors import StoreFailure
+from trainflow.checkpoints.whole import Witness, short, snapshot_witness
+from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 
 #: entries between two snapshots; reading the head replays at most about this many
@@ -22,6 +23,7 @@ INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
 FORMAT = 6
 _KEPT = 2
+_NONE = Witness(0, "")
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -34,13 +36,20 @@ _DECODER = msgspec.json.Decoder(_Snapshot)
 _STATE = msgspec.json.Decoder(ChainState)
 
 
-def load(store: Store, chain: ChainKey) -> ChainState | None:
-    """The state of the newest usable snapshot; None when there is none."""
-    for path in reversed(_paths(store, chain)):
+def load(store: Store, chain: ChainKey) -> tuple[ChainState | None, Witness]:
+    """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name.
+
+    Raises LedgerCorrupt when a snapshot that is whole ends with an entry that is not there or is another one: it was
+    written after that entry, and entries do not change.
+    """
+    paths = _paths(store, chain)
+    newest = max((snapshot_witness(store, path) for path in paths), key=lambda each: each.sequence, default=_NONE)
+    for path in reversed(paths):
         state = _read(store, path)
-        if state and _still_true(store, chain, state):
-            return state
-    return None
+        if state is not None:
+            _check_entry(store, chain, state, path)
+            return state, newest
+    return None, newest
 
 
 def save(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, bytes]) -> bool:
@@ -88,8 +97,22 @@ def _read(store: Store, path: str) -> ChainState | None:
         return None
 
 
-def _still_true(store: Store, chain: ChainKey, state: ChainState) -> bool:
+def remembered(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
+    """Number and digest of the entry that each snapshot ends with, by its path; only of those that are whole."""
+    states = {path: _read(store, path) for path in _paths(store, chain)}
+    return {path: (state.sequence, state.digest) for path, state in states.items() if state is not None}
+
+
+def _check_entry(store: Store, chain: ChainKey, state: ChainState, path: str) -> None:
     try:
-        return digest(store.read(chain.entry(state.sequence))) == state.digest
+        found = digest(store.read(chain.entry(state.sequence)))
     except FileNotFoundError:
-        return False
+        raise short(store, chain, [state.sequence], snapshot_witness(store, path)) from None
+    if found != state.digest:
+        location = store.uri(chain.entry(state.sequence))
+        raise LedgerCorrupt(
+            f"ledger entry {location} is not the one that the snapshot {store.uri(path)} was made of: it says "
+            f"{state.digest}, found {found}. The entry was edited, or entries of another copy were put over newer "
+            "ones. Restore the newest copy of the ledger, then run 'trainflow audit'",
+            location=location,
+        )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
 EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+#: the note of a store that knows no modes: a file beside the folder, whose name no attempt has
+SEAL = ".committed"
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 
 
@@ -67,6 +69,11 @@ class Store(ABC):
     @abstractmethod
     def files(self, folder: str) -> list[StoredFile]:
         """Every file below a folder, sorted by path; empty when there is no such folder."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files directly in a folder, in any order; empty when there is no such folder."""
+        found = (file.path.removeprefix(f"{folder}/") for file in self.files(folder))
+        return [name for name in found if "/" not in name]
 
     @abstractmethod
     def folders(self, folder: str) -> list[str]:
@@ -115,6 +122,20 @@ class Store(ABC):
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
         """Remove a folder and what is in it; nothing happens when it is not there."""
+
+    def seal(self, folder: str) -> None:
+        """Note that the files of a folder are committed: read-only from now on where the store knows modes. Nothing
+        happens when there is no such folder."""
+        self.replace(f"{folder}{SEAL}", b"")
+
+    def is_sealed(self, folder: str) -> bool:
+        """Whether a folder is sealed."""
+        return self.exists(f"{folder}{SEAL}")
+
+    def delete_sealed(self, folder: str) -> None:
+        """As `delete_folder`, for a folder that may be sealed."""
+        self.delete_folder(folder)
+        self.delete(f"{folder}{SEAL}")
 
     def temporary(self, folder: str) -> list[StoredFile]:
         """Files below a folder that a writer has begun and not finished; no other method shows them."""

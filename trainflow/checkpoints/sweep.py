@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.orphans import GRACE, artifacts_of_the_dead
+from trainflow.checkpoints.orphans import GRACE, Orphan, artifacts_of_the_dead, outputs_of_the_dead
 from trainflow.checkpoints.partials import sweep_partials
 from trainflow.checkpoints.spilled import spent_splits
 
@@ -46,10 +46,11 @@ def sweep(
     """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
 
     `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
-    be read whole; StoreFailure.
+    be read whole, or anything knows of an entry that is not there; StoreFailure.
     """
     if grace < timedelta(0):
         raise ValueError("grace must not be negative")
+    ledger.raise_unless_whole()
     found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace), *_splits(ledger, now, grace)]
     if not dry_run:
         for leftover in found:
@@ -58,9 +59,13 @@ def sweep(
 
 
 def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Leftover]:
+    orphans: list[Orphan] = [
+        *artifacts_of_the_dead(ledger, before, living),
+        *outputs_of_the_dead(ledger, before, living),
+    ]
     return [
         Leftover("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
-        for orphan in artifacts_of_the_dead(ledger, before, living)
+        for orphan in orphans
     ]
 
 
@@ -90,7 +95,7 @@ def _delete(ledger: Ledger, leftover: Leftover) -> None:
     if leftover.kind in ("temporary", "split"):
         ledger.store.delete(leftover.path)
         return
-    name = leftover.path.rpartition("/")[2]
+    folder, _, name = leftover.path.rpartition("/")
     # an attempt that was given up may have committed since the ledger was read
-    if leftover.kind == "pruned" or ledger.state().recently(name) is None:
-        ledger.store.delete_folder(leftover.path)
+    if leftover.kind == "pruned" or folder != ledger.chain.artifacts or ledger.state().recently(name) is None:
+        ledger.store.delete_sealed(leftover.path)

@@ -115,7 +115,8 @@ def sweep(
     run that has not ended stays, however old; what trainflow cannot have written stays too. A sweep that was killed is
     finished by the next.
 
-    JSON: {swept: [{chain, kind (orphan | pruned | temporary | partial), path, files, size, modified}], bytes, dry_run}.
+    JSON: {swept: [{chain, kind (orphan | pruned | temporary | split | partial), path, files, size, modified}], bytes,
+    dry_run}.
     """
     from trainflow.checkpoints.sweep import sweep as find
     from trainflow.clock import SystemClock

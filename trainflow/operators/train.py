@@ -100,6 +100,7 @@ class TrainOperator(SplitOperator):
             else:
                 metrics = self._run_command(training, saves, ti)
             artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
+            shutil.rmtree(output, ignore_errors=True)
         except ArtifactsRefused as error:
             if not error.for_good:
                 raise

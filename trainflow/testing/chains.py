@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -130,11 +131,13 @@ class ChainWriter:
         for name, content in (files or {"model.bin": b"weights of " + attempt.encode()}).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
+        artifacts = seal(self.store, self.chain, attempt, folder)
+        shutil.rmtree(folder)
         return CommitRequest(
             chain=self.chain,
             parent_id=parent.id if parent else None,
             split=split or split_of(first, days, [first + number for number in skip]),
-            artifacts=seal(self.store, self.chain, attempt, folder),
+            artifacts=artifacts,
             by=Author(run_id or f"run-{self.runs}", attempt),
             **others,
         )

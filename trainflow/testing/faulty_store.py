@@ -82,6 +82,20 @@ class FaultyStore(Store):
     def delete_folder(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder))
 
+    def names(self, folder: str) -> list[str]:
+        return self._pass("names", folder, lambda: self.inner.names(folder))
+
+    def seal(self, folder: str) -> None:
+        self._pass("seal", folder, lambda: self.inner.seal(folder))
+
+    def delete_sealed(self, folder: str) -> None:
+        self._pass(
+            "delete_folder", folder, lambda: self.inner.delete_sealed(folder), lambda: self._delete_half(folder)
+        )
+
+    def is_sealed(self, folder: str) -> bool:
+        return self._pass("is_sealed", folder, lambda: self.inner.is_sealed(folder))
+
     def temporary(self, folder: str) -> list[StoredFile]:
         return self._pass("temporary", folder, lambda: self.inner.temporary(folder))
 
@@ -130,6 +144,9 @@ class LateListings(FaultyStore):
 
     def files(self, folder: str) -> list[StoredFile]:
         return [file for file in super().files(folder) if file.path not in self._young]
+
+    def names(self, folder: str) -> list[str]:
+        return [name for name in super().names(folder) if f"{folder}/{name}" not in self._young]
 
     def folders(self, folder: str) -> list[str]:
         prefix = f"{folder}/" if folder else ""

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import uuid
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from trainflow.checkpoints import fresh_files
 from trainflow.checkpoints.artifacts import fetch, output_folder, seal, verify, verify_uploaded
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.commit_request import CommitRequest
+from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.store import Store, open_store
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused
-from trainflow.testing.chains import ChainWriter, attempt_id
+from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 
 CHAIN = ChainKey("flights")
@@ -151,3 +163,105 @@ def test_damage_is_found_and_named(store: Store, tmp_path: Path, damage: str) ->
         fetch(store, made, tmp_path / "into")
     assert made.id in str(caught.value)
     assert bool(verify_uploaded(store, made.artifacts)) is (damage != "other bytes" or store.local_path("") is not None)
+
+
+def test_commit_seals_the_files_and_a_prune_deletes_them(store: Store, tmp_path: Path) -> None:
+    writer = ChainWriter(store, tmp_path / "scratch")
+    first, second = writer.commit_many(2, files=FILES)
+    local = store.local_path(first.artifacts.path)
+    assert store.is_sealed(first.artifacts.path)
+    assert not store.is_sealed(writer.chain.attempt(attempt_id(9)))
+    if local is not None:
+        modes = {path: path.stat().st_mode & 0o777 for path in [local, *local.rglob("*")]}
+        assert {mode for path, mode in modes.items() if path.is_dir()} == {0o555}
+        assert {mode for path, mode in modes.items() if path.is_file()} == {0o444}
+
+    prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(9))
+
+    assert {file.path.split("/")[4] for file in store.files(writer.chain.artifacts)} <= {
+        second.id,
+        f"{second.id}.committed",
+    }
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes on another user's rights")
+def test_prune_deletes_sealed_files_without_the_rights_of_root(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    with warnings.catch_warnings():
+        # the threads of the test runner: the child only writes files
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            os.setuid(65534)
+            writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+            first, _ = writer.commit_many(2, files=FILES)
+            folder = writer.store.local_path(first.artifacts.path)
+            assert folder is not None
+            with pytest.raises(PermissionError):
+                (folder / "model.bin").write_bytes(b"?")
+            with pytest.raises(PermissionError):
+                (folder / "more").write_bytes(b"?")
+            prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(9))
+            assert not folder.exists()
+            code = 0
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+_DETACHED = """
+import mmap, os, sys
+how, path = sys.argv[1:]
+file = open(path, "r+b")
+mapped = mmap.mmap(file.fileno(), 7) if how == "mapping" else None
+if how == "mapping":
+    file.close()
+print("has it open", flush=True)
+sys.stdin.readline()
+if how == "descriptor":
+    os.pwrite(file.fileno(), b"DAMAGED", 0)
+elif how == "mapping":
+    mapped[:] = b"DAMAGED"
+else:
+    open(path, "r+b").write(b"DAMAGED")
+"""
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["copied", "moved"])
+@pytest.mark.parametrize("how", ["descriptor", "mapping", "path"])
+def test_what_a_trainer_left_running_cannot_change_what_was_committed(
+    tmp_path: Path, how: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as root, whom modes do not stop: the child holds the file open while it is committed and writes then."""
+    if large:
+        monkeypatch.setattr(fresh_files, "COPIED_BYTES", 3)
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    folder = output_folder(writer.store, CHAIN, attempt_id(1), tmp_path / "scratch")
+    (folder / "model.bin").write_bytes(b"weights")
+    (folder / "other.bin").write_bytes(b"other")
+    child = subprocess.Popen(
+        [sys.executable, "-c", _DETACHED, how, str(folder / "model.bin")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"has it open\n"
+    inode = (folder / "other.bin").stat().st_ino
+    artifacts = seal(writer.store, CHAIN, attempt_id(1), folder)
+    shutil.rmtree(folder)
+    request = CommitRequest(
+        chain=CHAIN, parent_id=None, split=split_of(0), artifacts=artifacts, by=Author("run-1", attempt_id(1))
+    )
+    made = commit(writer.store, request, day(1))
+    child.communicate(b"write now\n")
+
+    assert isinstance(made, Checkpoint)
+    assert verify(writer.store, artifacts) == []
+    kept = writer.store.local_path(f"{artifacts.path}/other.bin")
+    assert kept is not None
+    # what no process has open is moved, not copied
+    assert (kept.stat().st_ino == inode) is large

@@ -46,7 +46,9 @@ def entry_path(writer: ChainWriter, sequence: int) -> Path:
 
 
 def forge(writer: ChainWriter, sequence: int, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change an entry and mend the digests of all after it: what only the audit's own reckoning can find."""
+    """Change an entry, mend the digests of all after it and take the mark away: what only the audit's own reckoning can
+    find."""
+    writer.store.delete(writer.chain.mark)
     previous: str | None = None
     for number in range(sequence, 1000):
         path = entry_path(writer, number)

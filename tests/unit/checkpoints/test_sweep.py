@@ -14,7 +14,6 @@ from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.orphans import attempt_time
 from trainflow.checkpoints.partials import training_name
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
@@ -22,7 +21,7 @@ from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import StoredFile
 from trainflow.checkpoints.sweep import sweep
 from trainflow.errors import LedgerCorrupt, StoreFailure
-from trainflow.identifiers import new_attempt_id
+from trainflow.identifiers import attempt_time, new_attempt_id
 from trainflow.testing.chains import ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -38,7 +37,9 @@ def writer(tmp_path: Path) -> ChainWriter:
 
 
 def leave_behind(writer: ChainWriter, name: str, modified: datetime = LONG_AGO) -> Path:
-    folder = output_folder(writer.store, writer.chain, name, writer.scratch)
+    folder = writer.store.local_path(writer.chain.attempt(name))
+    assert folder is not None
+    folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(b"12345")
     os.utime(folder / "model.bin", (modified.timestamp(), modified.timestamp()))
     return folder

@@ -1,0 +1,325 @@
+"""A ledger that has lost entries: nothing is appended, deleted or called sound, whichever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from itertools import combinations
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from trainflow.checkpoints import kept, ledger, local_store, snapshots
+from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef, Skip
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.partials import Partials, training_name
+from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.registry import register
+from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.sweep import sweep
+from trainflow.checkpoints.whole import Mark, entries_named, read_mark
+from trainflow.errors import LedgerCorrupt
+from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
+from trainflow.testing.faulty_store import FaultyStore
+from trainflow.testing.simulation.memory_store import MemoryStore
+
+CHAIN = ChainKey("flights")
+LAST = 30
+NOW = day(1000)
+EVERYTHING = range(1, LAST + 1)
+#: what lies beside the ledger
+BESIDE = (CHAIN.mark, CHAIN.snapshots, CHAIN.pages)
+Make = Callable[..., MemoryStore]
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+    """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "INTERVAL", 8)
+        patch.setattr(kept, "PAGE", 4)
+        writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
+        while (number := writer.ledger.state().sequence + 1) <= LAST:
+            if number % 10 == 5:
+                promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(number))
+            elif number == 20:
+                (*_, third, _, _) = writer.ledger.kept()[:5]
+                prune(writer.ledger, [KeepLatest(len(writer.ledger.kept()) - 1)], by=Author(), now=day(number))
+                assert third.sequence == 3
+            else:
+                writer.commit()
+        assert isinstance(writer.store, MemoryStore)
+        yield writer.store.contents
+
+
+@pytest.fixture
+def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """The chain without some entries, and without what lies in some folders beside them."""
+    monkeypatch.setattr(snapshots, "INTERVAL", 8)
+    monkeypatch.setattr(kept, "PAGE", 4)
+
+    def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
+        store, gone = MemoryStore(), {CHAIN.entry(number) for number in lost}
+        store.contents = {
+            path: data
+            for path, data in contents.items()
+            if path not in gone and not any(path == each or path.startswith(f"{each}/") for each in beside)
+        }
+        return store
+
+    return without
+
+
+def skip_of(state: ChainState) -> Skip:
+    edge = state.edge or day(0)
+    parent_id = state.head.id if state.head else None
+    return Skip(**state.header(Author(), NOW), parent_id=parent_id, start=edge, end=edge + DAY, reason="x")
+
+
+def appends(store: MemoryStore) -> None:
+    Ledger(store, CHAIN).append(skip_of)
+
+
+def sweeps(store: MemoryStore) -> None:
+    sweep(Ledger(store, CHAIN), NOW)
+
+
+def prunes(store: MemoryStore) -> None:
+    prune(Ledger(store, CHAIN), [KeepLatest(1)], by=Author(), now=NOW)
+
+
+def assert_refused(store: MemoryStore, *actions: Callable[[MemoryStore], None]) -> None:
+    before = dict(store.contents)
+    for action in actions:
+        # where so little is left that retention keeps all of it, there is nothing to prune
+        refused = pytest.raises(LedgerCorrupt, match=r"missing|short|not the one")
+        with suppress(LedgerCorrupt) if action == prunes else refused:
+            action(store)
+        assert store.contents == before
+    assert not audit(Ledger(store, CHAIN), None, NOW, verify_files=False).ok
+
+
+def test_whole_ledger_is_appended_to_swept_and_sound(make: Make) -> None:
+    for action in (appends, sweeps, prunes):
+        for store in (make([]), make([], BESIDE)):
+            before = dict(store.contents)
+            action(store)
+            assert (store.contents != before) is (action != sweeps)
+    assert audit(Ledger(make([]), CHAIN), None, NOW).problems == []
+    assert audit(Ledger(make([], BESIDE), CHAIN), None, NOW).problems == []
+
+
+@pytest.mark.parametrize("lost", EVERYTHING)
+def test_ledger_without_one_entry_is_refused(make: Make, lost: int) -> None:
+    assert_refused(make([lost]), appends, sweeps, prunes)
+    if lost != LAST:
+        # a later entry is proof enough
+        assert_refused(make([lost], BESIDE), appends, sweeps, prunes)
+
+
+@pytest.mark.parametrize("first", EVERYTHING)
+def test_ledger_without_two_entries_is_refused(make: Make, first: int) -> None:
+    for lost in combinations(EVERYTHING, 2):
+        if lost[0] == first:
+            assert_refused(make(lost), appends)
+            if LAST not in lost:
+                assert_refused(make(lost, BESIDE), appends)
+
+
+@pytest.mark.parametrize("left", [(CHAIN.mark,), (CHAIN.snapshots,), (CHAIN.pages,)])
+@pytest.mark.parametrize("first", EVERYTHING)
+def test_ledger_without_its_tail_is_refused_as_long_as_anything_is_left_that_knows(
+    make: Make, first: int, left: tuple[str]
+) -> None:
+    """A snapshot is there up to entry 25, a page up to the entry that it ends with."""
+    store = make(range(first, LAST + 1), set(BESIDE) - {*left})
+    knows = {CHAIN.mark: LAST, CHAIN.snapshots: 25}.get(left[0])
+    if knows is None:
+        names = [path.rpartition("/")[2] for path in store.contents if path.startswith(CHAIN.pages)]
+        knows = max(int(name.split("-")[1]) for name in names)
+        assert 8 <= knows < LAST
+    if first <= knows:
+        assert_refused(store, appends, sweeps, prunes)
+    else:
+        assert_refused(store, sweeps, prunes)
+
+
+@pytest.mark.parametrize("first", EVERYTHING)
+def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make, first: int) -> None:
+    """A backup of everything but the artifacts, put back: these are sealed, and in no entry. What an append cannot know
+    an audit does."""
+    store = make(range(first, LAST + 1), BESIDE)
+    assert_refused(store, sweeps)
+    appends(store)
+    assert_refused(store, sweeps)
+
+
+def test_ledger_whose_tail_is_lost_without_any_trace_is_like_one_that_never_had_it(make: Make) -> None:
+    """The one loss that nothing shows: entries without artifacts of their own, together with what lies beside."""
+    store = make([], BESIDE)
+    promote(Ledger(store, CHAIN), Ledger(store, CHAIN).checkpoint().id, "other", by=Author(), now=NOW)
+    store.delete(CHAIN.entry(LAST + 1))
+    assert_refused(store, appends)
+    for path in [path for path in store.contents if path.startswith(BESIDE)]:
+        store.delete(path)
+    assert audit(Ledger(store, CHAIN), None, NOW).ok
+    sweeps(store)
+    appends(store)
+
+
+@pytest.mark.parametrize("trace", ["save", "follower", "artifact"])
+def test_deletion_where_only_one_trace_of_the_tail_is_left_is_refused(make: Make, tmp_path: Path, trace: str) -> None:
+    store = make([], BESIDE)
+    head = Ledger(store, CHAIN).checkpoint()
+    artifacts = {path: store.contents.pop(path) for path in list(store.contents) if head.artifacts.path in path}
+    store.delete(CHAIN.entry(LAST))
+    sweep(Ledger(store, CHAIN), NOW, dry_run=True)
+    match trace:
+        case "save":
+            partials = Partials(store, CHAIN, training_name(head.id, "x"), attempt_id(99), tmp_path)
+            partials.begin()
+            partials.complete({"row": 1}, {}, NOW)
+        case "follower":
+            follower = ChainWriter(store, tmp_path, ChainKey("flights", "mobile"))
+            register(store, CHAIN, follower.chain)
+            follower.commit(origin=CheckpointRef(CHAIN, head.id))
+        case "artifact":
+            store.contents.update(artifacts)
+    assert_refused(store, sweeps, prunes)
+
+
+def test_commit_of_a_child_whose_parent_is_in_no_entry_is_refused(tmp_path: Path) -> None:
+    """The head that the run has read was lost while it trained."""
+    writer = ChainWriter(MemoryStore(), tmp_path, CHAIN)
+    *_, parent = writer.commit_many(3)
+    request = writer.request(parent=parent)
+    for path in (CHAIN.entry(3), CHAIN.mark):
+        writer.store.delete(path)
+    with pytest.raises(LedgerCorrupt, match=rf"1 checkpoint was committed and is in no entry .{parent.id}"):
+        commit(writer.store, request, NOW)
+
+
+def test_append_of_a_ledger_that_had_read_more_is_refused(make: Make) -> None:
+    """The older copy is put back under a process that lives on."""
+    store = make([])
+    living = Ledger(store, CHAIN)
+    assert living.state().sequence == LAST
+    for path in [CHAIN.mark, *(CHAIN.entry(number) for number in range(20, LAST + 1))]:
+        store.delete(path)
+    before = dict(store.contents)
+    with pytest.raises(LedgerCorrupt, match="entries 20 to 30 are missing"):
+        living.append(skip_of)
+    assert store.contents == before
+
+
+def test_entry_of_another_copy_put_over_the_newest_is_refused(make: Make, tmp_path: Path) -> None:
+    """A copy that went on by itself has an entry of the same number that follows the one before as well."""
+    other = make([LAST], BESIDE)
+    appends(other)
+    forged = other.contents[CHAIN.entry(LAST)]
+    store = make([])
+    store.contents[CHAIN.entry(LAST)] = forged
+    assert_refused(store, appends, sweeps, prunes)
+
+
+def test_snapshot_of_another_entry_than_is_there_is_refused(make: Make) -> None:
+    """It is whole, and was made of an entry with another digest: entries do not change."""
+    other = make(range(24, LAST + 1), BESIDE)
+    for _ in range(24, LAST + 1):
+        appends(other)
+    store = make([], [CHAIN.mark, CHAIN.pages])
+    for number in range(24, LAST + 1):
+        store.contents[CHAIN.entry(number)] = other.contents[CHAIN.entry(number)]
+    with pytest.raises(LedgerCorrupt, match=r"25\.json is not the one that the snapshot .* was made of"):
+        Ledger(store, CHAIN).state()
+    assert_refused(store, appends)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 40])
+@pytest.mark.parametrize("number", [1, 17, LAST])
+def test_entry_that_is_torn_is_refused(make: Make, number: int, content: bytes) -> None:
+    """A power cut on a disk that lies, a copy that was cut short."""
+    store = make([], BESIDE)
+    store.contents[CHAIN.entry(number)] = content
+    before = dict(store.contents)
+    for action in (appends, sweeps, prunes):
+        with pytest.raises(LedgerCorrupt):
+            action(store)
+    assert store.contents == before
+    assert not audit(Ledger(store, CHAIN), None, NOW, verify_files=False).ok
+
+
+def test_ledger_of_another_chain_copied_in_is_refused(make: Make) -> None:
+    store, other = make([]), ChainKey("copied")
+    for number in EVERYTHING:
+        store.contents[other.entry(number)] = store.contents[CHAIN.entry(number)]
+    before = dict(store.contents)
+    with pytest.raises(LedgerCorrupt, match="belongs to another chain"):
+        Ledger(store, other).append(skip_of)
+    assert store.contents == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"sequence":"x"}'])
+def test_mark_that_is_torn_is_none_and_is_renewed_by_the_next_append(make: Make, content: bytes) -> None:
+    store = make([])
+    store.contents[CHAIN.mark] = content
+    assert read_mark(store, CHAIN) == Mark()
+    appends(store)
+    assert read_mark(store, CHAIN).sequence == LAST + 1
+
+
+def test_reading_with_a_mark_asks_for_one_entry_that_is_not_there(make: Make) -> None:
+    counting = FaultyStore(make([]))
+    assert Ledger(counting, CHAIN).state().sequence == LAST
+    absent = [path for path in counting.read_paths if path not in make([]).contents]
+    assert absent == [CHAIN.entry(LAST + 1)]
+
+
+def test_long_ledger_is_listed_when_it_saves_a_snapshot(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each append of a ledger without end would list all of it."""
+    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 10)
+    counting = FaultyStore(make([]))
+    reader = Ledger(counting, CHAIN)
+    listed = []
+    for _ in range(9):
+        reader.append(skip_of)
+        listed.append("names" in counting.calls)
+        counting.calls.clear()
+    # the newest snapshot was of entry 25
+    assert listed == [False, False, True, *[False] * 6]
+
+
+def test_creation_flushes_the_folder_after_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a power cut takes the name of an entry whose commit was told."""
+    flushed: list[tuple[str, list[str]]] = []
+
+    def note(folder: Path) -> None:
+        flushed.append((folder.name, sorted(path.name for path in folder.iterdir() if path.suffix == ".json")))
+
+    store = LocalStore(tmp_path)
+    store.create_exclusive(CHAIN.entry(1), b"1")
+    monkeypatch.setattr(local_store, "fsync_folder", note)
+    store.create_exclusive(CHAIN.entry(2), b"2")
+    assert flushed[-1] == ("ledger", ["0000000001.json", "0000000002.json"])
+
+
+def test_entries_named_shows_stretches() -> None:
+    assert entries_named([3]) == "entry 3"
+    assert entries_named([5, 3, 4, 7]) == "entries 3 to 5, 7"
+    assert entries_named(range(1, 40, 2)).endswith("15 and 12 more stretches")
+
+
+def test_mark_names_the_newest_entry_and_its_digest(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path)
+    made = writer.commit_many(2)
+    assert isinstance(made[-1], Checkpoint)
+    state = writer.ledger.state()
+    mark = msgspec.json.decode(writer.store.read(writer.chain.mark))
+    assert mark == {"sequence": 2, "digest": state.digest}
