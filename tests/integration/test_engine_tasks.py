@@ -76,6 +76,19 @@ with DAG("too_long"):
             time.sleep(60)
     PythonOperator(task_id="endless", python_callable=endless, execution_timeout=timedelta(milliseconds=50))
 
+class WaitsTooLong(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(hours=1)), method_name="came", timeout=3600)
+
+    def came(self, context, event=None):
+        raise AssertionError("nothing came")
+
+    def on_kill(self):
+        count("told")
+
+with DAG("waits_too_long"):
+    WaitsTooLong(task_id="waits", execution_timeout=timedelta(milliseconds=300))
+
 with DAG("run_too_long", dagrun_timeout=0.3):
     PythonOperator(task_id="endless", python_callable=endless)
 
@@ -332,6 +345,14 @@ def test_skips_cascade(engine: Embedded) -> None:
     assert engine.run(run).state == "success"
     assert engine.states(run) == {"skip": "skipped", "after": "skipped", "later": "skipped", "anyway": "success"}
     assert engine.tasks(run)["skip"].note == "not today"
+
+
+def test_execution_timeout_counts_the_wait_and_ends_it(engine: Embedded) -> None:
+    run = engine.trigger("waits_too_long")
+    assert engine.finish(run) == "failed"
+    problem = engine.tasks(run)["waits"].problem
+    assert problem == "TaskTimeout: execution_timeout: the task took longer than 0.3 s, its waits included"
+    assert (engine.project.root / "told").read_text() == "x"
 
 
 def test_deferral(engine: Embedded) -> None:

@@ -451,6 +451,30 @@ class TestDeferral:
         assert self.fire(plane, first) is None
         assert plane.task(run, "a").state == "deferred"
 
+    def test_an_attempt_that_resumes_is_told_how_long_it_has_taken_its_waits_included(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        plane.clock.advance(timedelta(seconds=100))  # in the queue: that does not count
+        started = plane.claim(work)
+        assert isinstance(started, Started)
+        assert started.elapsed_seconds == 0
+        plane.clock.advance(timedelta(seconds=10))
+        plane.report(work, O.DEFERRED, deferral=DEFERRAL)
+        plane.clock.advance(timedelta(seconds=3600))
+        self.fire(plane, self.trigger_id(plane))
+        (resumed,) = plane.tick()
+        again = plane.claim(resumed)
+        assert isinstance(again, Started)
+        assert again.elapsed_seconds == 3610
+        # a new try begins anew
+        plane.report(resumed, O.FAILED)
+        plane.clock.advance(timedelta(days=1))
+        plane.scheduler.sweep()
+        (retried,) = plane.tick()
+        anew = plane.claim(retried)
+        assert isinstance(anew, Started)
+        assert anew.elapsed_seconds == 0
+
     def test_a_wait_that_failed_resumes_in_order_to_fail(
         self, plane: ControlPlane, run: int, work: ExecuteTask
     ) -> None:

@@ -20,7 +20,7 @@ from trainflow.errors import (
     InputError,
     SkipException,
 )
-from trainflow.messages.outcome import OutcomeState, TriggeredRun
+from trainflow.messages.outcome import OutcomeState, Problem, TriggeredRun
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.run_creation import Parent
 from trainflow.metadata.run_queries import RUN
@@ -370,3 +370,56 @@ def test_clock_is_the_only_clock(plane: ControlPlane) -> None:
     plane.tick()
     assert isinstance(plane.clock, ManualClock)
     assert plane.run(run).started_at == START
+
+
+class TestClearedOlderRun:
+    """A cleared older run is able to run, whatever waits for it."""
+
+    def clear(self, plane: ControlPlane, run: int) -> None:
+        with plane.database.transaction() as connection:
+            run_queries.clear(connection, run, plane.clock.now())
+        plane.scheduler.sweep()
+
+    def test_runs_before_the_one_that_waits_for_it(self, plane: ControlPlane) -> None:
+        plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=1)
+        first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
+        [work] = plane.tick()
+        plane.play(work, OutcomeState.FAILED, problem=Problem("no", retryable=False))
+        assert plane.tick() == []
+        assert (plane.run(first).state, plane.run(second).state) == ("failed", "running")
+        self.clear(plane, first)
+        order = []
+        for _ in range(6):
+            for work in plane.tick():
+                order.append(work.run_id)
+                plane.play(work)
+            plane.scheduler.sweep()
+            assert [plane.run(run).state for run in (first, second)].count("running") <= 1
+        assert order == ["r1", "r2"]
+        assert (plane.run(first).state, plane.run(second).state) == ("success", "success")
+
+    def test_that_is_to_start_later_takes_no_place_now(self, plane: ControlPlane) -> None:
+        """Or the two would take turns, for ever."""
+        plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=1)
+        first = plane.add_run("past", "r1", run_after=plane.clock.now() + timedelta(days=1))
+        second = plane.add_run("past", "r2")
+        for _ in range(3):
+            assert plane.tick() == []
+            plane.scheduler.sweep()
+        assert (plane.run(first).state, plane.run(second).state) == ("queued", "running")
+        plane.clock.advance(timedelta(days=1))
+        plane.scheduler.sweep()
+        [work] = [*plane.tick(), *plane.tick()]
+        assert work.run_id == "r1"
+
+    def test_that_has_a_place_of_its_own_takes_no_other(self, plane: ControlPlane) -> None:
+        plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
+        first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
+        [work] = plane.tick()
+        plane.play(work, OutcomeState.FAILED, problem=Problem("no", retryable=False))
+        plane.tick()
+        began = plane.run(second).started_at
+        self.clear(plane, first)
+        plane.clock.advance(timedelta(seconds=5))
+        assert [each.run_id for each in plane.tick()] == ["r1"]
+        assert plane.run(second).started_at == began

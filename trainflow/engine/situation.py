@@ -10,11 +10,20 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.lock import running_engine
-from trainflow.metadata import attempt_queries, held_queries, pool_queries, run_queries, service_queries, status_queries
+from trainflow.metadata import (
+    attempt_queries,
+    held_queries,
+    pool_queries,
+    run_queries,
+    service_queries,
+    status_queries,
+    task_queries,
+)
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
 from trainflow.scheduler.queueing import Limits, choose
+from trainflow.scheduler.run_decision import held_back
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -51,6 +60,9 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     problem: str | None = None
     refused: str | None = None
+    #: the run whose same task it waits for (depends_on_past), and where that is
+    waits_for_run: int | None = None
+    past_state: str | None = None
     #: of one that failed: where its last attempt wrote its log
     log_path: str | None = None
 
@@ -180,6 +192,7 @@ def _situation(
 
 
 def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> RunState:
+    tasks = [_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)]
     return RunState(
         run_id=row.run_id,
         number=row.number,
@@ -189,8 +202,26 @@ def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[
         ended_at=row.ended_at,
         note=row.note,
         released=row.released_at is not None,
-        tasks=[_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)],
+        tasks=_with_past(connection, row, document, tasks),
     )
+
+
+def _with_past(connection: Connection, row: Any, document: DagDocument, tasks: list[TaskState]) -> list[TaskState]:
+    """The scheduler's own rule, asked again: which of them wait for the previous run."""
+    if row.state != DagRunState.RUNNING or not any(task.depends_on_past for task in document.tasks):
+        return tasks
+    previous = run_queries.previous(connection, row.dag_id, row.number)
+    if previous is None:
+        return tasks
+    past = task_queries.past_states(connection, previous.id, document)
+    states = {task.task_id: TaskInstanceState(task.state) if task.state else None for task in tasks}
+    held = set(held_back(document, states, past))
+    return [
+        msgspec.structs.replace(task, waits_for_run=previous.number, past_state=past.get(task.task_id))
+        if task.task_id in held
+        else task
+        for task in tasks
+    ]
 
 
 def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState:

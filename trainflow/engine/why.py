@@ -162,10 +162,25 @@ def _under_way(situation: Situation, _standing: Standing | None, now: datetime) 
                 answer = judge(run, task, now)
                 if answer is not None:
                     return answer
+    for run in situation.running:
+        for task in run.tasks:
+            if task.waits_for_run is not None:
+                return _waits_for_past(situation, run, task)
     if situation.running:
         run = situation.running[0]
         return Answer(Kind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled")
     return None
+
+
+def _waits_for_past(situation: Situation, run: RunState, task: TaskState) -> Answer:
+    """depends_on_past: the same task of the run before it has not ended well."""
+    before = task.waits_for_run
+    what = f"run {run.number}: task '{task.task_id}' waits for run {before} (depends_on_past), in which it"
+    if task.past_state in ("failed", "upstream_failed"):
+        way_out = f"'trainflow runs clear {situation.dag_id} {before}' lets that run again"
+        return Answer(Kind.WAITING, f"{what} failed: {way_out}")
+    where = "has not run yet" if task.past_state is None else f"is {task.past_state.replace('_', ' ')}"
+    return Answer(Kind.WAITING, f"{what} {where}")
 
 
 def _deferred(run: RunState, task: TaskState, now: datetime) -> Answer | None:

@@ -99,21 +99,24 @@ class StopSignal:
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TaskTimeout in the task after this long; whatever the task makes of it, it leaves with nothing else. In the
-    main thread only."""
+def time_limit(seconds: float | None, *, spent: float = 0.0) -> Iterator[None]:
+    """Raise TaskTimeout in the task once it has taken this long, `spent` seconds of which lie behind it; whatever the
+    task makes of it, it leaves with nothing else. In the main thread only."""
     if seconds is None:
         yield
         return
+    message = f"execution_timeout: the task took longer than {seconds:g} s{', its waits included' if spent else ''}"
+    if spent >= seconds:
+        raise TaskTimeout(message)
     timeout: TaskTimeout | None = None
 
     def expired(_number: int, _frame: FrameType | None) -> None:
         nonlocal timeout
-        timeout = TaskTimeout(f"execution_timeout: the task took longer than {seconds:g} s")
+        timeout = TaskTimeout(message)
         raise timeout
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds - spent)
     try:
         yield
     except TaskTerminated:

@@ -139,6 +139,7 @@ class _Attempt:
         self._stop = stop
         self._clock = clock
         self._task: BaseOperator | None = None
+        self._began = clock.monotonic()
 
     def outcome(self, files: DagFiles) -> Outcome:
         """Execute the task; never raises."""
@@ -158,7 +159,7 @@ class _Attempt:
         params = task.resolve_params(self._started.run.conf)
         context = build_context(task, self._ti, self._started.run, params=params)
         limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
-        with current_context(context), time_limit(limit):
+        with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
             passed("attempt: rendered")
             task.pre_execute(context)
@@ -225,11 +226,19 @@ class _Attempt:
             trigger_class, trigger_kwargs = describe_trigger(deferred.trigger)
         except Exception as error:
             return self._failed(error, f"the trigger cannot be serialized: {error}", retryable=False)
-        deadline = None
-        if deferred.timeout_seconds is not None:
-            deadline = self._clock.now() + timedelta(seconds=deferred.timeout_seconds)
+        limits = [seconds for seconds in (deferred.timeout_seconds, self._seconds_left) if seconds is not None]
+        longest = min(limits, default=None)
+        deadline = None if longest is None else self._clock.now() + timedelta(seconds=longest)
         deferral = Deferral(trigger_class, trigger_kwargs, deferred.method_name, deferred.kwargs, deadline)
         return self._ended(OutcomeState.DEFERRED, deferral=deferral)
+
+    @property
+    def _seconds_left(self) -> float | None:
+        """Of the `execution_timeout`, which goes on while the attempt waits; None without one."""
+        if self._task is None or self._task.execution_timeout is None:
+            return None
+        spent = self._started.elapsed_seconds + self._clock.monotonic() - self._began
+        return max(self._task.execution_timeout.total_seconds() - spent, 0.0)
 
     def _kill(self) -> None:
         if self._task is None:

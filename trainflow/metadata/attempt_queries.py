@@ -53,6 +53,14 @@ def log_path(connection: Connection, attempt_id: str) -> str | None:
     return connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
 
 
+def started_at(connection: Connection, attempt_id: str) -> datetime | None:
+    """When the attempt began, before whatever it has waited for since."""
+    return connection.execute(_STARTED_AT, {"attempt": attempt_id}).scalar()
+
+
+_STARTED_AT = select(ATTEMPT.c.started_at).where(ATTEMPT.c.attempt_id == bindparam("attempt"))
+
+
 def outcome(connection: Connection, attempt_id: str) -> str | None:
     """How an attempt ended, as far as it is known."""
     return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()

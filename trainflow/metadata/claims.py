@@ -23,7 +23,9 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     same_process = row.pid == request.pid and row.process_started == request.process_started
     if not (row.state == _T.RUNNING and same_process):
         _take(connection, row, request, now)
-    return _started(row, run_queries.by_id(connection, row.dag_run_id), now)
+    began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
+    elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
+    return _started(row, run_queries.by_id(connection, row.dag_run_id), now, elapsed)
 
 
 def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
@@ -51,7 +53,7 @@ def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) 
     attempt_queries.note(connection, request.key.attempt_id, started_at=now)
 
 
-def _started(row: Row[Any], run: Row[Any], now: datetime) -> Started:
+def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float) -> Started:
     """`row` as it was before the claim."""
     return Started(
         run=RunInfo(
@@ -69,6 +71,7 @@ def _started(row: Row[Any], run: Row[Any], now: datetime) -> Started:
         max_tries=row.max_tries,
         next_method=row.next_method,
         next_kwargs=row.next_kwargs or {},
+        elapsed_seconds=elapsed_seconds,
         first_started_at=row.started_at or now,
         reschedule_count=row.reschedules,
         cleared_at=row.cleared_at,

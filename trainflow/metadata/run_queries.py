@@ -130,6 +130,11 @@ _RELEASE = (
 )
 
 
+def put_back(connection: Connection, row: Row[Any]) -> None:
+    """running → queued: it gives its place to a run that it waits for. What it has done stays done."""
+    move(connection, row.id, leaving={DagRunState.RUNNING}, to=DagRunState.QUEUED, started_at=None)
+
+
 def finish(
     connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
 ) -> None:

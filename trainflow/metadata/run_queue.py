@@ -64,3 +64,15 @@ _RUNNING_OF = (
 _OLDEST_QUEUED = (
     select(*BRIEF).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
 )
+
+
+def has_no_place(connection: Connection, run: Any, now: datetime) -> bool:
+    """Could this run start, if only one of its DAG that runs gave its place back?"""
+    if run.state != DagRunState.QUEUED or run.run_after > now:
+        return False
+    dag = connection.execute(_LIMIT, {"dag": run.dag_id}).one()
+    counted = connection.execute(_RUNNING_OF, {"dags": [run.dag_id]}).one_or_none()
+    return not dag.is_paused and counted is not None and counted[1] - counted[2] >= dag.max_active_runs
+
+
+_LIMIT = select(DAG.c.is_paused, DAG.c.max_active_runs).where(DAG.c.dag_id == bindparam("dag"))

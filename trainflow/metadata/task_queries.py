@@ -158,6 +158,11 @@ def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
     return {task.task_id: task.state for task in of_run(connection, dag_run_id)}
 
 
+def past_states(connection: Connection, dag_run_id: int, document: DagDocument) -> dict[str, State]:
+    """States of a run's tasks, for a run that depends on it; of one that has never started, nothing is done."""
+    return states_in_run(connection, dag_run_id) or {task.task_id: None for task in document.tasks}
+
+
 def due(connection: Connection, now: datetime) -> list[Row[Any]]:
     """(id, dag_run_id) of those whose retry or reschedule time has come."""
     return list(connection.execute(_DUE, {"now": now, "latest": now + TOLERANCE}))

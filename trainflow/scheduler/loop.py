@@ -205,17 +205,20 @@ class Scheduler:
 
     def _decide_run(self, connection: Connection, row: Any, now: datetime) -> None:
         document, _ = self._versions.get(connection, row.version_id)
-        past = None
+        past, no_place = None, False
         if any(task.depends_on_past for task in document.tasks):
             previous = run_queries.previous(connection, row.dag_id, row.number)
-            past = _past(connection, previous.id, document) if previous is not None else None
+            if previous is not None:
+                past = task_queries.past_states(connection, previous.id, document)
+                no_place = run_queue.has_no_place(connection, previous, now)
         decision = decide(
             document,
             task_queries.of_run(connection, row.id),
             timed_out=self._takes_too_long(row, document, now),
             past=past,
+            past_has_no_place=no_place,
         )
-        if decision.ends is not None:
+        if decision.ends is not None or decision.yields:
             self._time_outs.stop((row.id, row.started_at))
         mirrored = self._settings.tracking.enabled and document.chain is not None
         self._carry_out(connection, row, decision, now, mirrored=mirrored)
@@ -266,6 +269,10 @@ class Scheduler:
                 self._may_queue = True
         if decision.released and row.released_at is None and run_queries.release(connection, row.id, now):
             log.info("run %s of %s: only tasks after the commit are left", row.run_id, row.dag_id)
+            self._may_start = True
+        if decision.yields:
+            run_queries.put_back(connection, row)
+            log.info("run %s of %s: queued again, behind the cleared run that it waits for", row.run_id, row.dag_id)
             self._may_start = True
         if decision.ends is None:
             return
@@ -389,12 +396,6 @@ class Scheduler:
                 # it is queued in the database: whoever compares the two puts it back, the others are handed over
                 log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
                 self.on_not_taken(workload.key, error)
-
-
-def _past(connection: Connection, dag_run_id: int, document: DagDocument) -> dict[str, TaskInstanceState | None]:
-    """States of a run's tasks; of one that has not started yet, nothing is done."""
-    states = task_queries.states_in_run(connection, dag_run_id)
-    return states or {task.task_id: None for task in document.tasks}
 
 
 def _held_in_dag(connection: Connection, candidate: Candidate) -> int:

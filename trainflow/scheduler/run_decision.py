@@ -13,6 +13,8 @@ from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, DagRunSta
 _T = TaskInstanceState
 State = TaskInstanceState | None
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
+#: a task that was removed was none of the previous run's
+_PASSES = SUCCESSFUL | {_T.REMOVED}
 _UNDER_WAY = HELD | {_T.DEFERRED}
 _FAIL_FAST = "fail_fast: another task of the run failed"
 
@@ -39,6 +41,8 @@ class RunDecision(NamedTuple):
     ends: DagRunState | None = None
     note: str | None = None
     released: bool = False
+    #: it gives its place back: the run that it waits for cannot start before
+    yields: bool = False
 
 
 def decide(
@@ -47,11 +51,13 @@ def decide(
     *,
     timed_out: bool = False,
     past: Mapping[str, State] | None = None,
+    past_has_no_place: bool = False,
 ) -> RunDecision:
     """What to do about a running run.
 
     `timed_out`: it has taken longer than its `dagrun_timeout`. `past`: states of the previous run's tasks (for
-    depends_on_past), None when there is no previous run.
+    depends_on_past), None when there is no previous run. `past_has_no_place`: the previous run is queued (it was
+    cleared) and could start, but for max_active_runs.
     """
     if timed_out and any(task.state not in FINISHED for task in tasks):
         return _time_out(document, tasks)
@@ -76,21 +82,52 @@ def decide(
         for (source, to), ids in moves.items()
     )
     ends, note = _end(document, states)
-    return RunDecision(steps, ends, note, released=ends is None and _released(document, states))
+    return RunDecision(
+        steps,
+        ends,
+        note,
+        released=ends is None and _released(document, states),
+        yields=ends is None and past_has_no_place and _only_waits(states) and bool(held_back(document, states, past)),
+    )
+
+
+def _only_waits(states: Mapping[str, State]) -> bool:
+    """Nothing of it is at work or about to be."""
+    return all(state is None or state in FINISHED for state in states.values())
+
+
+def held_back(document: DagDocument, states: Mapping[str, State], past: Mapping[str, State] | None) -> list[str]:
+    """The tasks that wait for nothing but the same task of the previous run (depends_on_past)."""
+    setups = frozenset(task.task_id for task in document.tasks if task.is_setup)
+    return [
+        task.task_id
+        for task in document.tasks
+        if task.task_id in states
+        and states[task.task_id] is None
+        and _waits_for_past(task, past)
+        and ruling(task.trigger_rule, _upstream(task, states), setups) is RUNS
+    ]
+
+
+def _waits_for_past(task: TaskDocument, past: Mapping[str, State] | None) -> bool:
+    return task.depends_on_past and past is not None and past.get(task.task_id, _T.SUCCESS) not in _PASSES
+
+
+def _upstream(task: TaskDocument, states: Mapping[str, State]) -> dict[str, State]:
+    return {name: states[name] for name in task.upstream if name in states}
 
 
 def _fate(
     task: TaskDocument, states: Mapping[str, State], setups: frozenset[str], past: Mapping[str, State] | None
 ) -> TaskInstanceState | None:
     """Where a task that was not looked at yet goes, None to stay."""
-    upstream = {name: states[name] for name in task.upstream if name in states}
-    says: Ruling = ruling(task.trigger_rule, upstream, setups)
+    says: Ruling = ruling(task.trigger_rule, _upstream(task, states), setups)
     if says is WAITS:
         return None
     if isinstance(says, TaskInstanceState):
         return says
     assert says is RUNS
-    if task.depends_on_past and past is not None and past.get(task.task_id, _T.SUCCESS) not in SUCCESSFUL:
+    if _waits_for_past(task, past):
         return None
     return _T.SCHEDULED
 
@@ -143,7 +180,7 @@ def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunStat
         decisive = states.values() if document.fail_fast else [*leaves, *commits]
         failed = any(state in _BAD for state in decisive)
         return (DagRunState.FAILED if failed else DagRunState.SUCCESS), None
-    if any(_held_back(document, states)):
+    if _may_be_held_back(document, states):
         # waits for the previous run's tasks, not for its own
         return None, None
     return DagRunState.FAILED, "all tasks deadlocked: nothing is running and nothing can be scheduled"
@@ -159,8 +196,8 @@ def _released(document: DagDocument, states: Mapping[str, State]) -> bool:
     return committed and left <= document.with_downstream(tails)
 
 
-def _held_back(document: DagDocument, states: Mapping[str, State]) -> list[str]:
-    return [task.task_id for task in document.tasks if task.depends_on_past and states.get(task.task_id) is None]
+def _may_be_held_back(document: DagDocument, states: Mapping[str, State]) -> bool:
+    return any(task.depends_on_past and states.get(task.task_id) is None for task in document.tasks)
 
 
 def _leaves(document: DagDocument) -> list[str]:

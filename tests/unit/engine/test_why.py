@@ -57,6 +57,28 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         Kind.NEVER_STARTED,
         "no run of it is in this home: it waits for stage base",
     ),
+    (
+        "depends_on_past and the run before failed",
+        situation(running=[run(task("a", None, waits_for_run=4, past_state="failed"))]),
+        None,
+        Kind.WAITING,
+        "run 5: task 'a' waits for run 4 (depends_on_past), in which it failed: "
+        "'trainflow runs clear days 4' lets that run again",
+    ),
+    (
+        "depends_on_past and the run before has not come so far",
+        situation(running=[run(task("a", None, waits_for_run=4, past_state=None))]),
+        None,
+        Kind.WAITING,
+        "run 5: task 'a' waits for run 4 (depends_on_past), in which it has not run yet",
+    ),
+    (
+        "depends_on_past and the run before is at it, while another task of this one is at work",
+        situation(running=[run(task("b", "queued"), task("a", None, waits_for_run=4, past_state="running"))]),
+        None,
+        Kind.STARTING,
+        "run 5: task 'b' is about to start",
+    ),
     ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
     (
         "nobody watches what it waits for",

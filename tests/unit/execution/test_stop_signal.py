@@ -194,6 +194,17 @@ except TaskTimeout:
 """,
         ["told"],
     ),
+    "a time-out counts what lies behind": (
+        """
+for spent in (0.5, 0.99, 1.0, 3600.0):
+    try:
+        with stop.interrupting(), time_limit(1.0, spent=spent):
+            wait()
+    except TaskTimeout as error:
+        say(error)
+""",
+        ["execution_timeout: the task took longer than 1 s, its waits included"] * 4,
+    ),
     "a time-out that comes later does not give more time": (
         """
 try:

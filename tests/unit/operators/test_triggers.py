@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from trainflow.operators.triggers.partition import PartitionTrigger, _listings
 from trainflow.operators.triggers.poller import SharedPoller, shared_poller
 from trainflow.operators.triggers.time import DateTimeTrigger, TimeDeltaTrigger
 from trainflow.samples.inventory import open_inventory
+from trainflow.samples.probe import Probe
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -300,6 +302,48 @@ def test_gap_policy_is_asked_when_the_task_said(lab: Any, clock: ManualClock) ->
     at = MOMENT + timedelta(seconds=10)
     fire(trigger_for(lab, 0, clock, samples=samples, check_again_at=at))
     assert clock.now() == at
+
+
+def write_old_day(lab: Any, number: int, age: timedelta) -> None:
+    for path in lab.write_day(number).iterdir():
+        os.utime(path, ((MOMENT - age).timestamp(),) * 2)
+
+
+def test_later_partition_behind_a_gap_is_seen_at_the_next_poke(lab: Any, clock: ManualClock) -> None:
+    samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=0, then="skip"))
+    trigger = trigger_for(lab, 0, clock, samples=samples, poke_interval=1)
+    clock.advance(timedelta(seconds=1))
+    assert trigger.look() is None
+    write_old_day(lab, 1, timedelta(days=1))
+    clock.advance(timedelta(seconds=1))
+    assert "step over" in (trigger.look() or "")
+
+
+@pytest.mark.parametrize(
+    ("takes", "lookers", "pause"),
+    [(0.0, 10_000, 1), (0.02, 1, 2), (0.02, 10, 20), (0.2, 1, 20), (0.2, 40, 60), (30, 1, 60)],
+)
+def test_later_partitions_are_looked_at_no_more_than_a_hundredth_of_the_time(
+    lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, takes: float, lookers: int, pause: int
+) -> None:
+    looked: list[datetime] = []
+
+    def slow(*_: Any, look_later: bool, **__: Any) -> Probe:
+        if look_later:
+            looked.append(clock.now())
+            clock.advance(timedelta(seconds=takes))
+        return Probe(False, "not there yet")
+
+    monkeypatch.setattr("trainflow.samples.probe.probe", slow)
+    trigger = trigger_for(lab, 0, clock, poke_interval=1)
+    trigger._lookers = lookers
+    for _ in range(200):
+        clock.advance(timedelta(seconds=1))
+        trigger.look()
+    pauses = {(later - earlier).total_seconds() for earlier, later in pairwise(looked)}
+    assert pauses
+    assert min(pauses) >= pause
+    assert max(pauses) <= pause + 1 + takes
 
 
 def test_backfill_gives_up_after_its_time(lab: Any, clock: ManualClock) -> None:

@@ -29,9 +29,10 @@ def decided(
     *,
     past: Mapping[str, TaskInstanceState | None] | None = None,
     timed_out: bool = False,
+    past_has_no_place: bool = False,
 ) -> RunDecision:
     instances = [TaskState(number, name, -1, state, None) for number, (name, state) in enumerate(states.items())]
-    return decide(document, instances, timed_out=timed_out, past=past)
+    return decide(document, instances, timed_out=timed_out, past=past, past_has_no_place=past_has_no_place)
 
 
 def moved(decision: RunDecision, states: Mapping[str, TaskInstanceState | None]) -> dict[str, TaskInstanceState]:
@@ -281,3 +282,40 @@ def test_a_run_without_such_tasks_is_never_released() -> None:
     plain = dag(task("commit", role="commit"), task("export", "commit"))
 
     assert decided(plain, {"commit": T.SUCCESS, "export": T.RUNNING}).released is False
+
+
+@pytest.mark.parametrize(
+    ("states", "past", "no_place", "yields"),
+    [
+        # waits for a cleared run, and nothing of it is at work
+        ({"a": None, "b": None}, {"a": None, "b": None}, True, True),
+        ({"a": T.SUCCESS, "b": None}, {"a": T.SUCCESS, "b": None}, True, True),
+        ({"a": None, "b": None}, {"a": T.FAILED, "b": T.UPSTREAM_FAILED}, True, True),
+        # there is a place for the other one
+        ({"a": None, "b": None}, {"a": None, "b": None}, False, False),
+        # something of it is at work, or will be
+        ({"a": T.RUNNING, "b": None}, {"a": None, "b": None}, True, False),
+        ({"a": T.QUEUED, "b": None}, {"a": None, "b": None}, True, False),
+        ({"a": T.DEFERRED, "b": None}, {"a": None, "b": None}, True, False),
+        ({"a": T.UP_FOR_RETRY, "b": None}, {"a": None, "b": None}, True, False),
+        ({"a": None, "b": None}, {"a": T.SUCCESS, "b": None}, True, False),
+        # what it waits for is its own
+        ({"a": None, "b": None}, {"a": T.SKIPPED, "b": T.SUCCESS}, True, False),
+        ({"a": None, "b": None}, {"a": T.REMOVED, "b": T.SUCCESS}, True, False),
+        # it is over
+        ({"a": T.SUCCESS, "b": T.SUCCESS}, {"a": None, "b": None}, True, False),
+        ({"a": None, "b": None}, None, True, False),
+    ],
+)
+def test_depends_on_past_run_yields_its_place_to_the_cleared_run_it_waits_for(
+    states: dict[str, Any], past: dict[str, Any] | None, no_place: bool, yields: bool
+) -> None:
+    document = dag(task("a", depends_on_past=True), task("b", "a", depends_on_past=True))
+    decision = decided(document, states, past=past, past_has_no_place=no_place)
+    assert decision.yields is yields
+    assert not (decision.yields and decision.ends)
+
+
+def test_depends_on_past_task_that_was_removed_from_the_previous_run_holds_up_nothing() -> None:
+    document = dag(task("a", depends_on_past=True))
+    assert after(document, {"a": None}, past={"a": T.REMOVED}) == ({"a": T.SCHEDULED}, None)

@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN = timedelta(minutes=10)
 #: how long samples may be out of reach before the waiting task is told (and fails, or tries again)
 OUTAGE = timedelta(minutes=5)
-#: how often later partitions are looked at, for the sake of the gap policy: that lists more than one folder
+#: later partitions are looked at for the sake of the gap policy, which lists more than one folder: at each look where
+#: that is quick; where it is not, so seldom that it takes this share of the time, over all who look; but each minute
+LOOK_LATER_SHARE = 0.01
 LOOK_LATER_EVERY = timedelta(minutes=1)
 #: how old a listing may be that several triggers share
 _LISTING_SECONDS = 0.5
@@ -69,6 +71,8 @@ class PartitionTrigger(BaseTrigger):
         self._clock = clock or SystemClock()
         self.give_up_at = None if give_up_at is None else _moment(give_up_at)
         self.check_again_at = None if check_again_at is None else _moment(check_again_at)
+        #: how many different waits this process looks at
+        self._lookers = 1
         # by the monotonic clock: the time of the day may be set
         self._look_later_at = self._first_look_later()
         self._gives_up_at = None if self.give_up_at is None else self._in(self.give_up_at, LOOK_AGAIN)
@@ -91,10 +95,13 @@ class PartitionTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         from trainflow.operators.triggers.poller import shared_poller
 
+        poller = shared_poller()
+
         async def look() -> str | None:
+            self._lookers = max(len(poller), 1)
             return await self.in_thread(self.look)
 
-        yield TriggerEvent(await shared_poller().wait(self.key, look, self.poke_interval))
+        yield TriggerEvent(await poller.wait(self.key, look, self.poke_interval))
 
     @property
     def key(self) -> str:
@@ -122,7 +129,8 @@ class PartitionTrigger(BaseTrigger):
             return self._unreadable(error, elapsed)
         self._unreadable_since = None
         if look_later:
-            self._look_later_at = elapsed + LOOK_LATER_EVERY.total_seconds()
+            began, elapsed = elapsed, self._clock.monotonic()
+            self._look_later_at = elapsed + self._look_later_pause(elapsed - began)
         if found.check_again_at is not None:
             self._look_later_at = min(self._look_later_at, self._in(found.check_again_at, LOOK_LATER_EVERY))
         return found.reason if found.ready else None
@@ -134,11 +142,16 @@ class PartitionTrigger(BaseTrigger):
 
     def _first_look_later(self) -> float:
         """The task that defers has just looked at everything, so not at once: its clock may be behind this one."""
-        elapsed, longest = self._clock.monotonic(), LOOK_LATER_EVERY.total_seconds()
-        if self.check_again_at is None:
-            return elapsed + longest
-        again = self._in(self.check_again_at, LOOK_LATER_EVERY)
-        return min(elapsed + longest, max(again, elapsed + self.poke_interval))
+        pause = self._look_later_pause(0.0)
+        if self.check_again_at is not None:
+            again = self._in(self.check_again_at, LOOK_LATER_EVERY) - self._clock.monotonic()
+            pause = min(pause, max(again, self.poke_interval))
+        return self._clock.monotonic() + pause
+
+    def _look_later_pause(self, took_seconds: float) -> float:
+        """Seconds in which later partitions are not looked at, after a look at them that took so long."""
+        paced = max(self.poke_interval, took_seconds / LOOK_LATER_SHARE * self._lookers)
+        return min(paced, max(LOOK_LATER_EVERY.total_seconds(), self.poke_interval))
 
     @cached_property
     def _settings(self) -> Settings:

@@ -12,7 +12,7 @@ import msgspec
 from trainflow.clock import Clock
 from trainflow.executors.peer import Peer
 from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
-from trainflow.operators.triggers.partition import PartitionTrigger
+from trainflow.operators.triggers.partition import LOOK_LATER_EVERY, PartitionTrigger
 from trainflow.settings.model import Settings
 from trainflow.testing.simulation.table import SampleTable
 from trainflow.triggerer.triggerer import Triggerer
@@ -56,6 +56,9 @@ class TriggerLoop:
         trigger: PartitionTrigger = getattr(import_module(module), name)(**kwargs, clock=self._clock)
         # settings come from a file of the project, which a simulated one does not have
         trigger.__dict__["_settings"] = self._settings
+        # simulated time goes from one moment at which something may happen to the next: a poke a second is none
+        trigger.__dict__["_look_later_pause"] = lambda _took: LOOK_LATER_EVERY.total_seconds()
+        trigger._look_later_at = trigger._first_look_later()
         return trigger
 
     def hang_up(self) -> None:
