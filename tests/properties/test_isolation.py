@@ -148,6 +148,7 @@ class Shared:
             project=self.plane.project,
             settings=self.plane.settings,
             service_id=self.plane.service_id,
+            leases=self.plane.leases,
             on_change=self.plane.scheduler.notice,
         )
 

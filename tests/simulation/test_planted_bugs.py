@@ -333,6 +333,11 @@ def wait_until_the_clock_comes_by_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(task_queries, "TOLERANCE", never - datetime(2100, 1, 1, tzinfo=UTC))
 
 
+def watch_nothing_that_was_claimed_unheard(patch: pytest.MonkeyPatch) -> None:
+    """A wait that was claimed by a commit nobody heard of is watched by nobody."""
+    patch.setattr(trigger_queries, "watched", lambda *_: [])
+
+
 RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
 LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
 
@@ -358,6 +363,7 @@ PLANTED = [
     Planted(sweep_nothing, (F.CRASH,), {"progress"}),
     Planted(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
     Planted(forget_what_is_heard, (), {"progress"}, WAITING),
+    Planted(watch_nothing_that_was_claimed_unheard, (F.LOSE_ACKNOWLEDGEMENT,), {"progress"}, WAITING),
     Planted(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
     Planted(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
     Planted(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),

@@ -277,8 +277,13 @@ def _create(
     now = here.clock.now()
     run_id = run_id or manual_run_id(now, os.urandom(3).hex())
 
+    tries: list[int] = []
+
     def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
         found = dag_named(connection, here.project, dag)
+        tries.append(1)
+        if len(tries) > 1 and (made := run_queries.find(connection, found.dag_id, run_id)) is not None:
+            return found, made  # by the try before, whose commit was not heard of
         created = run_creation.create(
             connection,
             dag_id=found.dag_id,

@@ -132,6 +132,7 @@ class Engine:
         self.database = Database.of(self.project.home, self.settings)
         # whoever asked to stop does not wait for a database that is away
         self.database.give_up = lambda: self.stop_requested > 0
+        self.database.on_done_again = self.reactor.wake
         with ExitStack() as on_failure:
             on_failure.callback(self.reactor.close)
             on_failure.callback(self.database.close)

@@ -63,6 +63,9 @@ class Database:
         self.sleep: Callable[[float], None] = time.sleep
         self.monotonic: Callable[[], float] = time.monotonic
         self.give_up: Callable[[], bool] = _never
+        #: called when work was done again after the database had been away: the first time may have counted as well,
+        #: with nobody hearing of it, and then the second time has changed nothing
+        self.on_done_again: Callable[[], None] = _nothing
         self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
@@ -115,13 +118,17 @@ class Database:
         """Call `work`, which opens its transactions itself, again when one of them lost against another one, or when
         the database is away: for a minute at most, and no longer than somebody waits (`give_up`).
 
-        What it changes outside of the database it changes after its commit, or `before_again` takes it back. When a
+        What it changes outside of the database it changes after its commit, or `before_again` takes it back. A commit
+        may count although its acknowledgement was lost: done again, the work must find that and change nothing. When a
         transaction loses for the fifth time, its error is raised. Raises DatabaseAway when a minute was not enough.
         """
         conflicts, deadline, pause = 0, None, _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return work()
+                result = work()
+                if deadline is not None:
+                    self.on_done_again()
+                return result
             except DatabaseAway:
                 raise
             except (DBAPIError, EngineError) as error:
@@ -202,6 +209,10 @@ def _advice(error: DBAPIError) -> str:
 
 def _never() -> bool:
     return False
+
+
+def _nothing() -> None:
+    return None
 
 
 def _engine(url: str) -> Engine:

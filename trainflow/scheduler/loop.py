@@ -56,14 +56,6 @@ class Phase(NamedTuple):
     run: Callable[[datetime], None]
 
 
-def _nobody() -> None:
-    return None
-
-
-def _leave_it(_key: AttemptKey, _error: Exception) -> None:
-    return None
-
-
 class Scheduler:
     """Decides what runs next, over one database, for one executor."""
 
@@ -92,6 +84,8 @@ class Scheduler:
         self._may_start = True
         self._may_queue = True
         self._handover: list[ExecuteTask] = []
+        #: what a transaction queued of which it is not known whether it counts
+        self._unsure: list[ExecuteTask] = []
         #: the look for retries that are due; None: look now
         self._next_look: float | None = None
         #: running runs that may not take for ever, by id and start; those that have taken too long
@@ -102,9 +96,9 @@ class Scheduler:
         #: stops queueing, so that an engine can end
         self.draining = False
         #: called when somebody is to be told something
-        self.on_notice: Callable[[], None] = _nobody
+        self.on_notice: Callable[[], None] = lambda: None
         #: called when the executor did not take an attempt
-        self.on_not_taken: Callable[[AttemptKey, Exception], None] = _leave_it
+        self.on_not_taken: Callable[[AttemptKey, Exception], None] = lambda _key, _error: None
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -143,12 +137,16 @@ class Scheduler:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
         now = self._clock.now()
         for phase in self.phases:
-            self._database.retrying(partial(phase.run, now), before_again=self._start_over)
+            self.run(phase, now)
             passed(f"scheduler: {phase.name}")
 
+    def run(self, phase: Phase, now: datetime) -> None:
+        """One step of a tick; again when its transaction lost, or it is not known whether it counts."""
+        self._database.retrying(partial(phase.run, now), before_again=self._start_over)
+
     def _start_over(self) -> None:
-        """The transaction of a phase lost against another scheduler's: nothing of it has happened."""
-        self._handover.clear()
+        """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
+        self._unsure, self._handover = [*self._unsure, *self._handover], []
         self.sweep()
 
     @property
@@ -312,6 +310,9 @@ class Scheduler:
 
     def _queue_all(self, now: datetime, connection: Connection, each: Each) -> None:
         self._handover.clear()
+        if self._unsure:
+            held = {row.attempt_id for row in held_queries.held_by(connection, [self._service_id])}
+            self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
         limits = self._limits(connection)
         refused: dict[int, str] = {}
         full_runs = set(self.isolation.untouchable)
@@ -325,7 +326,7 @@ class Scheduler:
                 without_ids=refused,
             )
             known = self._with_document(connection, candidates, each)
-            choice = choose(known, limits, partial(_held_in_dag, connection))
+            choice = choose(known, limits, lambda one: held_queries.held_in_dag(connection, one.dag_id, one.task_id))
             for candidate in choice.chosen:
                 each(candidate.dag_run_id, partial(self._queue, connection, candidate, now))
             refused.update(choice.refused)
@@ -388,7 +389,7 @@ class Scheduler:
         self._handover.append(workload)
 
     def _hand_over(self, _now: datetime) -> None:
-        handover, self._handover = self._handover, []
+        handover, self._handover, self._unsure = self._handover, [], []
         for workload in handover:
             try:
                 self._executor.queue_workload(workload)
@@ -396,7 +397,3 @@ class Scheduler:
                 # it is queued in the database: whoever compares the two puts it back, the others are handed over
                 log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
                 self.on_not_taken(workload.key, error)
-
-
-def _held_in_dag(connection: Connection, candidate: Candidate) -> int:
-    return held_queries.held_in_dag(connection, candidate.dag_id, candidate.task_id)

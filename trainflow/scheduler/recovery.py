@@ -73,7 +73,7 @@ def adopt_orphans(
     services = [*dead.stopped, *dead.vanished]
     if not dead.vanished and not database.read(lambda connection: held_queries.held_by(connection, services)):
         return
-    rows = database.write(lambda connection: _take_over(connection, dead, own, now))
+    rows = _taken_over(database, dead, own, now)
     attempts = [
         HeldAttempt(
             AttemptKey(row.attempt_id, row.deferral_number),
@@ -89,6 +89,20 @@ def adopt_orphans(
         log.info("found %d attempts of an engine that ended: %d still run", len(attempts), len(attempts) - len(lost))
     for key in lost:
         service.exited(key, ProcessExit(reason="its engine and its process ended before it reported an outcome"))
+
+
+def _taken_over(database: Database, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:
+    """What was theirs and is ours now. Done again after a commit that was not heard of, there is nothing left to take:
+    what the first time has found counts, as far as it is ours."""
+    found: dict[int, Row[Any]] = {}
+
+    def take(connection: Connection) -> set[int]:
+        again = bool(found)
+        found.update((row.id, row) for row in _take_over(connection, dead, own, now))
+        return {row.id for row in held_queries.held_by(connection, [own])} if again else set(found)
+
+    ours = database.write(take)
+    return [row for row in found.values() if row.id in ours]
 
 
 def _take_over(connection: Connection, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:

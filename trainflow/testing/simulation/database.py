@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
@@ -85,6 +86,13 @@ class SimulatedCrash(BaseException):
         self.committed = committed
 
 
+def _unheard() -> DBAPIError:
+    """What a driver says when the connection is lost with the acknowledgement of a commit."""
+    lost = sqlite3.OperationalError("the connection was lost")
+    lost.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return DBAPIError("COMMIT", None, lost)
+
+
 class _SimulatedConnection:
     """The part of SQLAlchemy's connection that the product uses, without its transactions."""
 
@@ -124,6 +132,8 @@ class _Transaction:
         if kind is not None or self._crash == "before":
             self._database.raw.execute("ROLLBACK TO one")
         self._database.raw.execute("RELEASE one")
+        if kind is None and self._crash == "unheard":
+            raise _unheard()
         if kind is None and self._crash is not None:
             raise SimulatedCrash(committed=self._crash == "after")
 
@@ -133,7 +143,8 @@ class SimulatedDatabase(Database):
 
     def __init__(self) -> None:
         super().__init__("sqlite://")
-        #: whoever writes next is gone: before the commit, or right after it
+        self.sleep = lambda _seconds: None
+        #: whoever writes next is gone "before" the commit or right "after" it, or does not hear of it ("unheard")
         self.crash: str | None = None
         self.raw = sqlite3.connect(
             ":memory:", isolation_level=None, cached_statements=_STATEMENTS, check_same_thread=False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime
+from functools import partial
 from typing import NamedTuple, Protocol, cast
+
+from sqlalchemy import Connection
 
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.exits import ProcessExit
@@ -136,15 +138,7 @@ class SimulatedEngine:
             self.database, self.clock, versions, lost_attempts=SETTINGS.engine.lost_attempts, on_change=self._changed
         )
         self.service.witness = self._witness
-        with self.database.transaction() as connection:
-            self.service_id = service_queries.register(
-                connection,
-                kind="engine",
-                hostname=f"host-{self.number}",
-                pid=self.number,
-                process_started=1.0,
-                now=self.clock.now(),
-            )
+        self.service_id = self.database.write(self._write_lease)
         self.triggerer = SimulatedTriggerer(
             self.database,
             cast("Reactor", self.timers),
@@ -242,16 +236,31 @@ class SimulatedEngine:
             self._steps.append(Step("sweep triggers", self.triggerer.sweep))
         else:
             at = self.clock.now()
-            self._steps.extend(Step(phase.name, _at(phase.run, at)) for phase in self.scheduler.phases)
+            self._steps.extend(
+                Step(phase.name, partial(self.scheduler.run, phase, at)) for phase in self.scheduler.phases
+            )
             self._steps.append(Step("timers", self.timers.run))
             self._steps.append(Step("triggerer", self.triggerer.tick))
 
+    def _write_lease(self, connection: Connection) -> int:
+        return service_queries.register(
+            connection,
+            kind="engine",
+            hostname=f"host-{self.number}",
+            pid=self.number,
+            process_started=1.0,
+            now=self.clock.now(),
+        )
+
     def _heartbeat(self) -> None:
         now = self.clock.now()
-        with self.database.transaction() as connection:
+
+        def write(connection: Connection) -> list[int]:
             service_queries.renew_lease(connection, self.service_id, now)
             held_queries.heartbeat(connection, self.service_id, now)
-            living = [row.id for row in service_queries.not_stopped(connection)]
+            return [row.id for row in service_queries.not_stopped(connection)]
+
+        living = self.database.write(write)
         if self.service_id not in living and not self.has_stood_still:
             raise Violation("the living keep what they hold", f"engine {self.number} lives and counts as dead")
 
@@ -269,7 +278,3 @@ class SimulatedEngine:
 
 def _nothing_is_set_aside(why: str) -> None:
     raise Violation("nothing is set aside", why)
-
-
-def _at(phase: Callable[[datetime], None], now: datetime) -> Callable[[], None]:
-    return lambda: phase(now)

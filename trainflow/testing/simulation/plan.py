@@ -16,6 +16,7 @@ class FaultKind(StrEnum):
     CRASH = "an engine is killed"
     CRASH_BEFORE_COMMIT = "whoever writes next is killed before the commit"
     CRASH_AFTER_COMMIT = "whoever writes next is killed right after the commit"
+    LOSE_ACKNOWLEDGEMENT = "a commit counts, and whoever made it does not hear of it"
     STOP = "an engine is stopped in good order"
     FREEZE = "an engine stands still for longer than its lease"
     SECOND_ENGINE = "a second engine joins"

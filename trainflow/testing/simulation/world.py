@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.store import Store
@@ -102,6 +103,7 @@ class World:
         #: unfinished runs, and the version of the database that has them
         self._unfinished = (0, 0), 0
         self.new_database()
+        self.database.on_done_again = self.wake
 
     # -- the control plane -----------------------------------------------------------------------------------------
 
@@ -228,7 +230,7 @@ class World:
         try:
             with self.database.transaction() as connection:
                 does(connection)
-        except SimulatedCrash:
+        except (SimulatedCrash, DBAPIError):
             return
         self.wake()
 

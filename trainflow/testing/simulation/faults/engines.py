@@ -42,6 +42,21 @@ def _crash_after_commit(world: World, choice: int) -> bool:
     return True
 
 
+def _lose_acknowledgement(world: World, choice: int) -> bool:
+    """Of whatever is committed next; or of the claim of a wait, which is seldom that."""
+    if choice & 1 == 0:
+        world.database.crash = "unheard"
+        return True
+    if not world.database.rows("SELECT id FROM trigger WHERE service_id IS NULL"):
+        return False
+    engine = pick([engine for engine in world.up if engine.triggerer.busy], choice // 2)
+    if engine is None:
+        return False
+    world.database.crash = "unheard"
+    guarded(world, engine, engine.triggerer.tick)
+    return True
+
+
 def _stop(world: World, choice: int) -> bool:
     engine = pick(world.up, choice)
     if engine is None:
@@ -165,6 +180,7 @@ FAULTS: dict[FaultKind, Strike] = {
     FaultKind.CRASH: _crash,
     FaultKind.CRASH_BEFORE_COMMIT: _crash_before_commit,
     FaultKind.CRASH_AFTER_COMMIT: _crash_after_commit,
+    FaultKind.LOSE_ACKNOWLEDGEMENT: _lose_acknowledgement,
     FaultKind.STOP: _stop,
     FaultKind.FREEZE: _freeze,
     FaultKind.SECOND_ENGINE: _second_engine,
