@@ -16,14 +16,14 @@ import msgspec
 from trainflow.checkpoints.artifacts import verify_many
 from trainflow.checkpoints.entries import Artifacts, Prune
 from trainflow.checkpoints.entry_files import batches
+from trainflow.checkpoints.grids import alignment_problems, change_problems, regrid_problems
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.raw_chain import RawChain, replay
-from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
+from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, read_raw
 from trainflow.checkpoints.raw_witnesses import missing, witnessed
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
-from trainflow.counting import agreeing, counted
 from trainflow.errors import CheckpointError
-from trainflow.samples.partitions import end_of, is_boundary, label, length_label
+from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 #: the fingerprints that partitions have now, by their starts; None: it is not there (or not ready)
@@ -102,6 +102,7 @@ def audit(
     work = _replayed(ledger)
     partitions = sorted((each for entry in work.line for each in entry.split.partitions), key=by_time)
     recorded = [each for entry in work.line if not entry.fills for each in entry.split.holes]
+    recorded += [each for entry in work.chain.regrids for each in entry.holes]
     filled = [each for entry in work.line if entry.fills for each in entry.split.partitions]
     holes = sorted((left for hole in recorded for left in uncovered(hole, filled)), key=by_time)
     gaps = gaps_between([*partitions, *holes], _begin(work, samples))
@@ -109,8 +110,10 @@ def audit(
     _describe(work, gaps, duplicates)
     _check_joints(work)
     _check_fills(work)
+    work.time_problems += alignment_problems(work.line, samples)
+    work.ledger_problems += regrid_problems(work.line, work.chain.regrids)
     if samples:
-        _check_alignment(work, partitions, samples)
+        work.time_problems += change_problems(work.line, work.chain, samples, ledger.chain.pipeline)
     if verify_files:
         _verify_files(work)
     republished = _compare(work, fingerprints_now) if fingerprints_now else []
@@ -207,7 +210,10 @@ def _check_joints(work: _Audit) -> None:
 def _check_fills(work: _Audit) -> None:
     """What is called a filled hole was one, at that time."""
     holes: list[Interval] = []
+    regrids = list(work.chain.regrids)
     for entry in work.line:
+        while regrids and regrids[0].sequence < entry.sequence:
+            holes += regrids.pop(0).holes
         if not entry.fills:
             holes += entry.split.holes
             continue
@@ -215,18 +221,6 @@ def _check_fills(work: _Audit) -> None:
             if uncovered(each, holes):
                 work.time_problems.append(f"checkpoint {entry.id} fills {each}, which was no hole")
         holes = [left for hole in holes for left in uncovered(hole, entry.split.partitions)]
-
-
-def _check_alignment(work: _Audit, partitions: list[RawPiece], samples: Samples) -> None:
-    odd = [
-        each for each in partitions if not is_boundary(samples, each.start) or end_of(samples, each.start) != each.end
-    ]
-    if odd:
-        work.time_problems.append(
-            f"{counted(len(odd), 'trained partition')} {agreeing(len(odd), 'is none', 'are none')} of these "
-            f"samples (length {length_label(samples)}, from "
-            f"{label(samples.start)}), the first is {odd[0]}: were the samples' start or length changed?"
-        )
 
 
 def _verify_files(work: _Audit) -> None:

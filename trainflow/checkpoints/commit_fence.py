@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.entries import Stop
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.regrid import change_of
 from trainflow.checkpoints.state import ChainState
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError
 from trainflow.samples.partitions import label
@@ -16,7 +17,13 @@ def has_moved(state: ChainState, request: CommitRequest) -> bool:
         request.parent_id != (state.head.id if state.head else None)
         or request.generation not in (None, state.generation)
         or _stepped_over(state, request)
+        or _regridded(state, request)
     )
+
+
+def _regridded(state: ChainState, request: CommitRequest) -> bool:
+    """Whether the chain has another grid than what was trained on."""
+    return request.grid is not None and change_of(state, request.grid) is not None
 
 
 def _stepped_over(state: ChainState, request: CommitRequest) -> bool:
@@ -65,6 +72,8 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
     head = state.head
     if request.parent_id == (head.id if head else None) and request.generation not in (None, state.generation):
         return "was rewound since this run began, and is to be trained anew from there"
+    if request.parent_id == (head.id if head else None) and _regridded(state, request):
+        return f"goes on with another grid of its samples ({state.grid}) than it was trained on ({request.grid})"
     if request.parent_id == (head.id if head else None):
         return f"has stepped over what it trained on, up to {label(state.skips[-1].end)}"
     if head is None:

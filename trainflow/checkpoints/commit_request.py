@@ -13,6 +13,7 @@ from trainflow.checkpoints.entries import Artifacts, Author, BaseSeen, Checkpoin
 from trainflow.checkpoints.gates import Gate
 from trainflow.checkpoints.promote import Promote
 from trainflow.checkpoints.state import ChainState
+from trainflow.samples.grid import Grid
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +23,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
     `base`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
-    date although its parent is the head again. None: not known.
+    date although its parent is the head again. None: not known. `grid`: of the table that was trained on.
     """
 
     chain: ChainKey
@@ -42,6 +43,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     #: from when the split was handed over
     seconds: float | None = None
     generation: int | None = None
+    grid: Grid | None = None
 
     @property
     def checkpoint_id(self) -> str:

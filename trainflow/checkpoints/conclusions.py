@@ -17,7 +17,7 @@ Conclusion = Checkpoint | Skip | Rewind | Stop
 #: what a stop records of the checkpoint that it refuses
 _FACTS = (
     *("id", "parent_id", "split", "artifacts", "metrics", "evaluation"),
-    *("not_finite", "params", "origin", "base", "seconds"),
+    *("not_finite", "params", "origin", "base", "seconds", "grid"),
 )
 
 
@@ -103,6 +103,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         "origin": request.origin,
         "base": request.base,
         "seconds": request.seconds,
+        "grid": request.grid,
     }
 
 

@@ -16,6 +16,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.counting import counted
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
+from trainflow.samples.grid import Grid
 
 FORMAT = 1
 #: aware; a naive time in a ledger would mean another instant on another machine
@@ -166,6 +167,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     seconds: float | None = None
     #: it was refused by gates, and accepted by a person
     accepted: Acceptance | None = None
+    #: of the table that it was trained on
+    grid: Grid | None = None
 
 
 class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
@@ -216,6 +219,23 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     seconds: float | None = None
     #: the split fills holes
     fills: bool = False
+    grid: Grid | None = None
+
+
+class Regrid(Entry, frozen=True, kw_only=True, tag="regrid"):
+    """From here on the samples have another grid. Neither the head nor the watermark moves.
+
+    `watermark` is where the chain ends, a boundary of the new grid; `holes` is what the table has now before where the
+    chain began. A rewind to before this entry takes it back.
+    """
+
+    parent_id: str | None
+    grid: Grid
+    watermark: Moment
+    holes: list[HoleRecord] = []
+    #: partitions that were trained and have the same content in the table's new place
+    compared: int | None = None
+    reason: str = ""
 
 
 class Resume(Entry, frozen=True, kw_only=True, tag="resume"):
@@ -295,7 +315,7 @@ class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
     files: list[ArtifactFile]
 
 
-LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Resume | Promotion | Prune | Rewind | Fork | Adoption
+LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Regrid | Resume | Promotion | Prune | Rewind | Fork | Adoption
 
 
 class _Header(msgspec.Struct):
@@ -307,7 +327,19 @@ _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_Header)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 KINDS = frozenset(
-    {"checkpoint", "hole filled", "skip", "stop", "resume", "promotion", "prune", "rewind", "fork", "adoption"}
+    {
+        "checkpoint",
+        "hole filled",
+        "skip",
+        "stop",
+        "regrid",
+        "resume",
+        "promotion",
+        "prune",
+        "rewind",
+        "fork",
+        "adoption",
+    }
 )
 
 

@@ -18,6 +18,7 @@ from trainflow.checkpoints.entries import (
     LedgerEntry,
     Promotion,
     Prune,
+    Regrid,
     Resume,
     Rewind,
     Skip,
@@ -86,6 +87,9 @@ class _Fold:
                 return self._skip(skip)
             case Stop() as stop:
                 return {"stopped": stop}
+            case Regrid() as regrid:
+                holes = [LineHole(regrid.sequence, hole) for hole in regrid.holes]
+                return {"regrid": regrid, "recorded": [*self.state.recorded, *holes]}
             case Resume():
                 return {"stopped": None, "retried": []}
             case Promotion() as promotion:
@@ -104,6 +108,8 @@ class _Fold:
             changes["recorded"] = [*self.state.recorded, *holes]
         if self.state.skips:
             changes["skips"] = []
+        if entry.parent_id is None:
+            changes["root"] = entry.split.start
         if entry.origin and entry.parent_id is None:
             changes["origins"] = [*self.state.origins, entry.origin]
         return changes
@@ -141,7 +147,7 @@ class _Fold:
                 scores={},
             )
         )
-        return {"head": entry, "stopped": None}
+        return {"head": entry, "stopped": None, "regrid": None}
 
     def _drop(self, entry: Prune) -> dict[str, object]:
         for name in entry.checkpoint_ids:
@@ -158,6 +164,8 @@ class _Fold:
             "fills": [fill for fill in self.state.fills if fill.sequence <= last],
             "left_out": [each for each in self.state.left_out if each.sequence <= last],
             "skips": [],
+            "regrid": None,
+            "root": self.state.root if target else None,
             "stopped": None,
             "retried": self._retried(entry, target),
             **self._demote(entry),

@@ -28,6 +28,8 @@ class RawChain:
     skips: list[Interval] = field(default_factory=list)
     #: what a gate or a person left out, with the number of the entry that says so
     left_out: list[tuple[int, Interval]] = field(default_factory=list)
+    #: entries that changed the grid of the samples
+    regrids: list[RawEntry] = field(default_factory=list)
     #: gates refused this, and nobody has decided yet
     stopped: RawEntry | None = None
     promoted: dict[str, str] = field(default_factory=dict)
@@ -61,6 +63,8 @@ def replay(entries: Sequence[Raw]) -> RawChain:
         match entry.kind:
             case "skip":
                 _skip(chain, entry)
+            case "regrid":
+                _regrid(chain, entry)
             case "stop" | "resume":
                 _stop(chain, entry)
             case "promotion":
@@ -139,6 +143,16 @@ def _skip(chain: RawChain, entry: RawEntry) -> None:
     chain.stopped = None
 
 
+def _regrid(chain: RawChain, entry: RawEntry) -> None:
+    if entry.parent_id != chain.head or chain.head is None:
+        chain.problems.append(
+            f"entry {entry.sequence} changes the grid after {entry.parent_id}, the head was {chain.head}"
+        )
+    if entry.watermark != _edge(chain):
+        chain.problems.append(f"entry {entry.sequence} regrids somewhere else than where the chain ended")
+    chain.regrids.append(entry)
+
+
 def _stop(chain: RawChain, entry: RawEntry) -> None:
     stops = entry.kind == "stop"
     if entry.parent_id != chain.head:
@@ -178,6 +192,7 @@ def _rewind(chain: RawChain, entry: RawEntry) -> None:
     chain.skips = []
     last = chain.committed[target].sequence if target in chain.committed else 0
     chain.left_out = [each for each in chain.left_out if each[0] < last]
+    chain.regrids = [each for each in chain.regrids if each.sequence < last]
     chain.stopped = None
     chain.rewinds += 1
     chain.promoted = {alias: name for alias, name in chain.promoted.items() if name in chain.on_line}

@@ -65,6 +65,16 @@ class RawAuthor(msgspec.Struct, frozen=True, gc=False):
     person: str = ""
 
 
+class RawGrid(msgspec.Struct, frozen=True, gc=False):
+    """Where a table was, and how it was cut."""
+
+    path: str
+    start: _Time
+    length_seconds: int = 0
+    length_months: int = 0
+    zone: str = "UTC"
+
+
 class RawEntry(msgspec.Struct, frozen=True, gc=False):
     """What an audit looks at, of every kind of entry."""
 
@@ -92,6 +102,8 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     promoted: dict[str, str] = {}
     refused: dict[str, object] | None = None
     by: RawAuthor = RawAuthor()
+    grid: RawGrid | None = None
+    holes: list[RawPiece] = []
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +120,7 @@ class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
     fills: bool
     #: gates refused it, a person did not
     accepted: bool
+    grid: RawGrid | None = None
 
 
 Raw = RawCheckpoint | RawEntry
@@ -116,6 +129,7 @@ _DECODER = msgspec.json.Decoder(RawEntry)
 _NEEDED = {
     "skip": ("start", "end"),
     "stop": ("id", "split", "artifacts", "reasons"),
+    "regrid": ("grid", "watermark"),
     "resume": (),
     "promotion": ("checkpoint_id",),
     "prune": ("checkpoint_ids",),
@@ -242,4 +256,5 @@ def _checkpoint(entry: RawEntry) -> RawCheckpoint:
         origin=entry.origin,
         fills=entry.kind == "hole filled",
         accepted=entry.accepted is not None,
+        grid=entry.grid,
     )

@@ -13,6 +13,7 @@ from trainflow.checkpoints.entries import (
     LedgerEntry,
     Promotion,
     Prune,
+    Regrid,
     Resume,
     Rewind,
     Skip,
@@ -21,6 +22,8 @@ from trainflow.checkpoints.entries import (
 from trainflow.checkpoints.kept import Kept
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.tiling import span, split_problem, without
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import grid_change, what_changed
 from trainflow.samples.partitions import label
 
 
@@ -31,6 +34,10 @@ def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
     if entry.previous != state.digest:
         return "it does not hold the digest of the entry before it"
     match entry:
+        case Fork() | Adoption():
+            return _start(entry)
+        case Promotion() | Prune():
+            return _promotion(kept, entry) if isinstance(entry, Promotion) else _prune(state, kept, entry)
         case HoleFilled():
             return _fill(state, entry) or _any_checkpoint(state, kept, entry)
         case Checkpoint():
@@ -39,16 +46,12 @@ def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
             return _skip(state, entry)
         case Stop():
             return _stop(state, kept, entry)
+        case Regrid():
+            return _regrid(state, entry)
         case Resume():
             return _resume(state, entry)
-        case Promotion():
-            return _promotion(kept, entry)
-        case Prune():
-            return _prune(state, kept, entry)
         case Rewind():
             return _rewind(state, kept, entry)
-        case Fork() | Adoption():
-            return _start(entry)
 
 
 def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | None:
@@ -56,7 +59,7 @@ def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | N
         return f"checkpoint {entry.id} is in the ledger already"
     if not entry.artifacts.files:
         return "it has no artifacts"
-    return _stop_problem(state, entry) or split_problem(entry.split)
+    return _stop_problem(state, entry) or split_problem(entry.split) or _grid_problem(state, entry.grid)
 
 
 def _stop_problem(state: ChainState, entry: Checkpoint) -> str | None:
@@ -146,6 +149,30 @@ def _stop(state: ChainState, kept: Kept, entry: Stop) -> str | None:
     if kept.recently(entry.id):
         return f"it refuses checkpoint {entry.id}, which is in the ledger already"
     return _parent_problem(state, entry.parent_id) or split_problem(entry.split)
+
+
+def _regrid(state: ChainState, entry: Regrid) -> str | None:
+    if state.stopped:
+        return f"it changes the grid of a chain that is stopped over {state.stopped.id}"
+    problem = _parent_problem(state, entry.parent_id)
+    if problem or state.grid is None or state.edge is None:
+        return problem or "it changes the grid of a chain of which none is recorded"
+    if entry.watermark != state.edge:
+        return f"it changes the grid at {label(entry.watermark)}, the chain ends at {label(state.edge)}"
+    change = grid_change(state.grid, entry.grid, state.edge, state.first)
+    if not change.fits:
+        return f"it changes the grid to {entry.grid}, of which no partition begins at {label(state.edge)}"
+    untrained = [(change.untrained.start, change.untrained.end)] if change.untrained else []
+    recorded = [(hole.start, hole.end) for hole in entry.holes]
+    return None if recorded == untrained else "it does not record as a hole what lies before where the chain began"
+
+
+def _grid_problem(state: ChainState, grid: Grid | None) -> str | None:
+    """A checkpoint that knows its grid has the chain's, or one that differs in nothing that matters."""
+    if grid is None or state.grid is None or grid == state.grid or state.edge is None:
+        return None
+    change = grid_change(state.grid, grid, state.edge, state.first)
+    return f"{what_changed(change)}, and no entry says so" if change.refused else None
 
 
 def _resume(state: ChainState, entry: Resume) -> str | None:

@@ -19,9 +19,11 @@ from trainflow.checkpoints.entries import (
     Header,
     HoleFilled,
     HoleRecord,
+    Regrid,
     Stop,
 )
 from trainflow.checkpoints.tiling import without
+from trainflow.samples.grid import Grid
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -88,6 +90,10 @@ class ChainState(msgspec.Struct, frozen=True):
     left_out: list[LineFill] = []
     #: stretches after the head that the next split has to record as holes
     skips: list[HoleRecord] = []
+    #: the samples have another grid since the head
+    regrid: Regrid | None = None
+    #: where the line's first split began
+    root: datetime | None = None
     #: gates refused a checkpoint, and nobody has decided yet
     stopped: Stop | None = None
     #: splits for which gates caused a rewind; it is not tried again, unless a person went back further
@@ -121,6 +127,21 @@ class ChainState(msgspec.Struct, frozen=True):
     def edge(self) -> datetime | None:
         """The exclusive end of what was trained or skipped; None: nothing yet."""
         return self.skips[-1].end if self.skips else self.watermark
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of the samples that the chain goes on with; None: nothing says."""
+        if self.regrid is not None:
+            return self.regrid.grid
+        return self.head.grid if self.head else None
+
+    @property
+    def first(self) -> datetime | None:
+        """Where the line begins, or what is recorded before it; None: not known, or it went on from elsewhere, so that
+        nothing has to be there before it."""
+        if self.root is None or self.start is not None or self.origins:
+            return None
+        return min([self.root, *(each.hole.start for each in self.recorded)])
 
     @property
     def holes(self) -> list[LineHole]:

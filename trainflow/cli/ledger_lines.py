@@ -30,6 +30,9 @@ def sentence(entry: LedgerEntry) -> str:
         case entries.Stop():
             split = f"{label(entry.split.start)} to {label(entry.split.end)}"
             return f"stop: gates refused {entry.id}  {split}{_reason('; '.join(entry.reasons))}"
+        case entries.Regrid():
+            earlier = f", {counted(len(entry.holes), 'hole')} before it" if entry.holes else ""
+            return f"regrid at {label(entry.watermark)} to {entry.grid}{earlier}{_reason(entry.reason)}"
         case entries.Resume():
             return f"resume by {entry.by.person or entry.by.hostname}, to train it again{_reason(entry.reason)}"
         case entries.Promotion():

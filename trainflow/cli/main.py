@@ -20,6 +20,7 @@ from trainflow.cli import (
     parts,
     plan,
     pools,
+    regrid,
     repair,
     resume,
     runs,
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 
 start_command.register(app)
-for command in (resume, repair, status, why, plan, audit, checkpoints, samples):
+for command in (resume, repair, regrid, status, why, plan, audit, checkpoints, samples):
     command.register(app)
 for noun in (dags, runs, tasks, pools, config, db, schema, mlflow, init, parts, stop):
     noun.register(app)

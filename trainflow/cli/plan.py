@@ -31,6 +31,8 @@ _COLUMNS = {
 
 _WORDS = {"caught_up": "then caught up", "waiting": "then waits", "more": "there may be more", "stopped": "then fails"}
 _WAITS = "waits "
+#: of a chain that trains nothing until a person has decided
+_NO_PROSPECTS: dict[str, Any] = {"finish_at": None, "never_catches_up": False, "holes_arrived": 0}
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +53,7 @@ def plan(
     From the head on; nothing is changed.
 
     A stage that starts from another one goes as far as that one has come. Exit codes: 0, 1 when a run would fail (the
-    gap policy or a check refuses a partition), 2 wrong input.
+    gap policy or a check refuses a partition, the samples are not those that the chain was trained on), 2 wrong input.
 
     JSON: {chains: [{pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows,
     bytes, holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
@@ -76,13 +78,19 @@ def plan(
 
 def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, Any]]:
     from trainflow.checkpoints.recent import experiences
+    from trainflow.checkpoints.regrid import change_of
     from trainflow.engine.outlook import adopting, outlook
     from trainflow.engine.plan import plan as make_plan
+    from trainflow.engine.plan import refused
+    from trainflow.samples.grid import grid_of
     from trainflow.samples.inventory import open_inventory
     from trainflow.samples.pace import limits_for_target, pace_of
     from trainflow.samples.spec import SplitLimits
 
     samples, ledger = chain.existing_samples(), chain.ledger()
+    change = change_of(ledger.state(), grid_of(samples))
+    if change is not None:
+        return refused(change, ledger.chain.pipeline), _names(ledger, ledger.state().watermark) | _NO_PROSPECTS
     ahead = outlook(chain.document, ledger)
     if not ledger.state().sequence and chain.adopt is not None:
         ahead = adopting(ahead, chain.adopt, chain.project.root, now)
@@ -90,14 +98,16 @@ def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, A
     history = experiences(ledger, ledger.state())
     limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
     made = make_plan(samples, limits, ahead, inventory, most=runs, pace=pace)
-    return made, {
-        "pipeline": ledger.chain.pipeline,
-        "stage": ledger.chain.stage,
-        "branch": ledger.chain.branch,
-        "head_sequence": ledger.state().head_sequence,
-        "watermark": ahead.watermark,
-        "stopped": stop.reasons if (stop := ledger.state().stopped) else [],
-        **_prospects(made, pace, ahead.watermark, ledger, inventory),
+    return made, _names(ledger, ahead.watermark) | _prospects(made, pace, ahead.watermark, ledger, inventory)
+
+
+def _names(ledger: Ledger, watermark: datetime | None) -> dict[str, Any]:
+    state = ledger.state()
+    return {
+        **ledger.chain.names,
+        "head_sequence": state.head_sequence,
+        "watermark": watermark,
+        "stopped": state.stopped.reasons if state.stopped else [],
     }
 
 

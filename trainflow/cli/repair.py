@@ -28,6 +28,9 @@ def register(app: typer.Typer) -> None:
 def repair(
     pipeline: str = PIPELINE,
     skipped: bool = typer.Option(False, "--skipped", help="Also what a gate or a person skipped on purpose."),
+    earlier: bool = typer.Option(
+        False, "--earlier", help="First record what the samples have before where the chain began as a hole."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would be trained."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -38,6 +41,9 @@ def repair(
     """Train what was stepped over and has arrived since.
 
     On top of the head; the ledger records it.
+
+    With --earlier: where the samples start earlier than when the chain began, what lies before becomes a hole, once.
+    It is trained on top of the head all the same, so later than what comes after it in time.
 
     The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
     as before then.
@@ -50,6 +56,9 @@ def repair(
     """
     file = open_pipeline(pipeline, overrides)
     chain = file.one_chain(stage, branch)
+    if earlier:
+        _refuse_followers(chain)
+        _record_earlier(chain, dry_run=dry_run)
     found, before = _look(chain, skipped=skipped), _open_partitions(chain)
     code = 0
     if not as_json:
@@ -63,6 +72,38 @@ def repair(
     return code
 
 
+def _record_earlier(chain: Chain, *, dry_run: bool) -> None:
+    """Have the ledger know of what lies before where the chain began. Raises InputError for samples that differ in more
+    than that."""
+    from trainflow.cli.regrid import record, refuse_while_running
+    from trainflow.clock import SystemClock
+    from trainflow.engine.regridding import regridding
+    from trainflow.samples.grid_change import what_changed
+    from trainflow.samples.partitions import label
+
+    found = regridding(chain.ledger(), chain.existing_samples(), chain.project.root, SystemClock().now())
+    if found is None:
+        return
+    change = found.change
+    if change.elsewhere or change.recut or change.untrained is None:
+        raise InputError(f"{what_changed(change)}: that is more than an earlier start; 'trainflow regrid' first")
+    hole = f"{label(change.untrained.start)} to {label(change.untrained.end)}"
+    if dry_run:
+        raise InputError(f"{hole} is no hole yet, so there is nothing to show: without --dry-run it becomes one")
+    refuse_while_running(chain)
+    record(chain, found, "trainflow repair --earlier")
+    typer.echo(f"{chain.key}: {hole} is recorded as a hole, and trained on top of the head", err=True)
+
+
+def _refuse_followers(chain: Chain) -> None:
+    init = chain.document.init_from
+    if init is not None and not init.once and init.checkpoint_id is None:
+        raise InputError(
+            f"{chain.key} cannot be repaired: each of its runs starts from {init.chain}, so what one of them stepped "
+            "over is in none of the others"
+        )
+
+
 def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
     from trainflow.checkpoints.recent import experiences
     from trainflow.checkpoints.repairs import open_holes
@@ -72,12 +113,7 @@ def _look(chain: Chain, *, skipped: bool) -> list[PlannedRepair]:
     from trainflow.samples.pace import limits_for_target, pace_of
     from trainflow.samples.spec import SplitLimits
 
-    init = chain.document.init_from
-    if init is not None and not init.once and init.checkpoint_id is None:
-        raise InputError(
-            f"{chain.key} cannot be repaired: each of its runs starts from {init.chain}, so what one of them stepped "
-            "over is in none of the others"
-        )
+    _refuse_followers(chain)
     samples, ledger = chain.existing_samples(), chain.ledger()
     history = experiences(ledger, ledger.state())
     limits = limits_for_target(chain.document.limits or SplitLimits(), history)

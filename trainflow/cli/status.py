@@ -40,13 +40,14 @@ def status(
     problem, paused, missing_since, import_problem, run: {run_id, number, state, started_at, task_id, task_state,
     progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id,
     task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
-    holes_arrived, republished, stopped, waits}]}. lag: partitions that are ready beyond the head (null: not known);
-    lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready partition;
-    never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and not trained
-    since, holes_arrived: those of them that are there now. republished: starts of partitions that have other content
-    now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates have against
-    the checkpoint that they refused (empty: the chain is not stopped). waits: why a stage has nothing to start from
-    yet (null: it has, or it starts from no other stage).
+    holes_arrived, republished, stopped, samples_changed, waits}]}. lag: partitions that are ready beyond the head
+    (null: not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready
+    partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and
+    not trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have
+    other content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates
+    have against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples
+    differ from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has
+    nothing to start from yet (null: it has, or it starts from no other stage).
     """
     from trainflow.cli.situations import look, standing_of
     from trainflow.clock import SystemClock
@@ -85,6 +86,7 @@ def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
         "holes_arrived": standing.holes_arrived if standing else None,
         "republished": standing.republished if standing else [],
         "stopped": standing.stopped if standing else [],
+        "samples_changed": standing.samples_changed if standing else None,
         "waits": standing.waits if standing else None,
         "problem": standing.problem if standing else None,
         "paused": situation.paused,
@@ -216,6 +218,8 @@ def _remarks(line: dict[str, Any]) -> list[str]:
     found = [f"its file cannot be read: {_cut(line['import_problem'])}"] if line["import_problem"] else []
     if line["problem"]:
         found.append(f"chain or samples cannot be read: {_cut(line['problem'])}")
+    if line["samples_changed"]:
+        found.append(_cut(line["samples_changed"]))
     if line["stopped"]:
         found.append(f"a gate stopped it: {_cut('; '.join(line['stopped']))}")
     if failure is not None and _is_news(failure.run_id, line):

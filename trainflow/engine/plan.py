@@ -9,6 +9,7 @@ import msgspec
 
 from trainflow.engine.outlook import Outlook
 from trainflow.errors import SampleError
+from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
 from trainflow.samples.pace import Pace
 from trainflow.samples.spec import Samples, SplitLimits
@@ -59,6 +60,12 @@ def plan(samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: See
         runs.append(_planned(len(runs) + 1, answer.split, pace))
         watermark, columns = answer.split.end, answer.split.columns
     return _plan(runs, "more", f"only the next {most} runs were looked at")
+
+
+def refused(change: GridChange, name: str) -> Plan:
+    """Of a chain whose samples are not those that it was trained on: no run until that is decided. `name` is what
+    commands call the pipeline."""
+    return _plan([], "stopped", sentence_about(change, name))
 
 
 def _planned(number: int, split: Split, pace: Pace) -> PlannedRun:

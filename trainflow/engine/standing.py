@@ -10,10 +10,13 @@ import msgspec
 
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.recent import experiences
+from trainflow.checkpoints.regrid import change_of
 from trainflow.checkpoints.repairs import open_holes
 from trainflow.checkpoints.republished import republished
 from trainflow.engine.outlook import outlook
 from trainflow.errors import TrainflowError
+from trainflow.samples.grid import grid_of
+from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.lag import forecast, lag_behind
 from trainflow.samples.pace import pace_of
@@ -53,6 +56,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     republished: list[datetime] = []
     #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
     stopped: list[str] = []
+    #: the samples are not those that the chain was trained on, and what to do about that
+    samples_changed: str | None = None
     #: why there is nothing to start from yet; only of a stage that starts from another one
     waits: str | None = None
     problem: str | None = None
@@ -92,6 +97,9 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
     if samples is None:
         return known
     try:
+        change = change_of(state, grid_of(samples))
+        if change is not None:
+            return msgspec.structs.replace(known, samples_changed=sentence_about(change, ledger.chain.pipeline))
         inventory = open_inventory(samples, root, now)
         known = _with_lag(known, ledger, samples, inventory)
         return _with_changes(known, ledger, samples, inventory, root)

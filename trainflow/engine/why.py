@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STARTING = "starting"
     QUEUED = "queued"
     GATE = "gate"
+    SAMPLES_CHANGED = "samples_changed"
     FAILED = "failed"
     CAUGHT_UP = "caught_up"
     NEVER_STARTED = "never_started"
@@ -243,6 +244,12 @@ def _stopped(situation: Situation, standing: Standing | None, _now: datetime) ->
     )
 
 
+def _samples_changed(_situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
+    if standing is None or standing.samples_changed is None:
+        return None
+    return Answer(Kind.SAMPLES_CHANGED, f"nothing is trained: {standing.samples_changed}")
+
+
 def _failed(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
     last = situation.last
     if last is None or last.state != "failed":
@@ -307,6 +314,7 @@ RULES: tuple[Rule, ...] = (
     _under_way,
     _queued,
     _stopped,
+    _samples_changed,
     _failed,
     _ended,
 )

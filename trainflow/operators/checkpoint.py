@@ -25,6 +25,7 @@ from trainflow.operators.late_data import look_back
 from trainflow.operators.promotion import tell_moved
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.operators.weights import begun_with, forked, from_base
+from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
@@ -124,6 +125,7 @@ class CheckpointOperator(BaseOperator):
     def _head(self, context: Context) -> Head:
         from trainflow.checkpoints.commit_fence import stopped_error
         from trainflow.checkpoints.ledger import Ledger
+        from trainflow.checkpoints.regrid import refuse_change
 
         ti = context["ti"]
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
@@ -140,6 +142,8 @@ class CheckpointOperator(BaseOperator):
         declared = parse_init_from(self.init_from, chain) if self.init_from else None
         seen = look_at_base(ledger, declared)
         back, samples = go_back(ledger, ti), self._samples()
+        if samples is not None:
+            refuse_change(ledger, grid_of(samples), ti.dag_id)
         changed = "; ".join(filter(None, (back, "" if samples is None else look_back(ledger, samples, ti))))
         if changed:
             ti.xcom_push(XCOM_LATE_DATA, changed)

@@ -14,7 +14,7 @@ from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailExce
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.gated import tell_given_up, tell_stop
-from trainflow.operators.handover import is_repair, seconds_since_handover
+from trainflow.operators.handover import grid_of_split, is_repair, seconds_since_handover
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.operators.promotion import promotion_notice, tell_moved
@@ -203,6 +203,7 @@ class CommitCheckpointOperator(SplitOperator):
             generation=head.generation,
             fills=is_repair(self.split),
             seconds=seconds_since_handover(self.split, ti.clock.now()),
+            grid=grid_of_split(self.split),
         )
 
     def _trained(self) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from trainflow.samples.grid import Grid
+
 if TYPE_CHECKING:
     from trainflow.samples.lag import Lag
 
@@ -23,6 +27,7 @@ _NO_PARAMS = (CONF_REPAIR, CONF_SKIPPED, CONF_INIT_FROM)
 LAG_PARTITIONS = "lag_partitions"
 LAG_SECONDS = "lag_seconds"
 _AT = "handed_over_at"
+_GRID = "grid"
 _REPAIR = "repair"
 
 
@@ -31,10 +36,16 @@ def params_of(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (values or {}).items() if name not in _NO_PARAMS}
 
 
-def handover(split: dict[str, Any], now: datetime, lag: Lag | None, *, repair: bool) -> dict[str, Any]:
-    """The XCom of the samples task, from that of the split. `lag`: what is ready beyond it."""
+def handover(split: dict[str, Any], now: datetime, lag: Lag | None, *, repair: bool, grid: Grid) -> dict[str, Any]:
+    """The XCom of the samples task, from that of the split. `lag`: what is ready beyond it; `grid`: its table's."""
     behind = {} if lag is None else {LAG_PARTITIONS: lag.partitions, LAG_SECONDS: lag.seconds}
-    return {**split, _AT: now.isoformat(), **behind, **({_REPAIR: True} if repair else {})}
+    known = {_AT: now.isoformat(), _GRID: msgspec.to_builtins(grid)}
+    return {**split, **known, **behind, **({_REPAIR: True} if repair else {})}
+
+
+def grid_of_split(split: Mapping[str, Any]) -> Grid | None:
+    """The grid of the table that the split is of."""
+    return msgspec.convert(split[_GRID], Grid) if _GRID in split else None
 
 
 def is_repair(split: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ from trainflow.operators.head import Head
 from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
 from trainflow.operators.storage import with_options, without_options
-from trainflow.samples.grid import check_table
+from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits
 
@@ -244,7 +244,7 @@ class DataCheckerOperator(ChainOperator):
         beyond = head.watermark if repair and head.watermark is not None else split.end
         reachable = with_options(self.samples, ti.settings)
         lag = lag_after(beyond, reachable, head.chain, lambda: self._history(ti, head), ti)
-        return handover(xcom, ti.clock.now(), lag, repair=repair)
+        return handover(xcom, ti.clock.now(), lag, repair=repair, grid=grid_of(self.samples))
 
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.edge)}: {reason}" if head.edge else f"caught up: {reason}"

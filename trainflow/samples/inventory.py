@@ -106,6 +106,13 @@ class Inventory:
             if moment > start:
                 yield moment
 
+    def between(self, start: datetime) -> datetime | None:
+        """The earliest moment from `start` on that a folder (or file) is named for, although no partition begins then:
+        it would never be trained on. None: there is none."""
+        end = limit(self.samples)
+        found = (each for each in self._walk((), ()) if each >= start and (end is None or each < end))
+        return min((each for each in found if not self._begins(each)), default=None)
+
     def last(self) -> datetime | None:
         """Start of the last partition that has a folder."""
         return next(self._backwards(), None)
@@ -218,16 +225,16 @@ class Inventory:
         names = self.pattern.names(after)
         bound = [segment.key(name) or () for segment, name in zip(self.pattern.segments, names, strict=True)]
         found = self._walk((), bound)
-        return found if self.pattern.sortable else iter(sorted(found))
+        return filter(self._begins, found if self.pattern.sortable else sorted(found))
 
     def _backwards(self) -> Iterator[datetime]:
         """Starts of partitions that have a folder, the last one first."""
         if not self.pattern.sortable:
-            return iter(sorted(self._walk((), ()), reverse=True))
-        return self._walk((), (), reverse=True)
+            return filter(self._begins, sorted(self._walk((), ()), reverse=True))
+        return filter(self._begins, self._walk((), (), reverse=True))
 
     def _walk(self, above: tuple[str, ...], bound: Sequence[Key], reverse: bool = False) -> Iterator[datetime]:
-        """Starts of partitions whose names are not before `bound` (of each segment, empty: none), in their order."""
+        """What names that are not before `bound` (of each segment, empty: none) mean, in their order."""
         segments = self.pattern.segments
         depth = len(above)
         folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
@@ -240,16 +247,13 @@ class Inventory:
             if depth + 1 < len(segments):
                 yield from self._walk((*above, name), bound[1:] if bound and key == bound[0] else (), reverse)
             else:
-                start = self._start((*above, name))
-                if start is not None:
-                    yield start
+                moment = self.pattern.start_of((*above, name))
+                if moment is not None:
+                    yield moment
 
-    def _start(self, names: tuple[str, ...]) -> datetime | None:
-        """The partition these names mean; None for names that only look alike."""
-        start = self.pattern.start_of(names)
-        if start is None or start < origin(self.samples):
-            return None
-        return start if is_boundary(self.samples, start) else None
+    def _begins(self, moment: datetime) -> bool:
+        """Whether a partition of the table begins at the moment that a name means."""
+        return moment >= origin(self.samples) and is_boundary(self.samples, moment)
 
 
 def samples_at(samples: Samples, pattern: PathPattern, start: datetime) -> Samples:

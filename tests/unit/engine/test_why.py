@@ -266,6 +266,13 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
+        "other samples than it was trained on",
+        situation(last=run(task("checkpoint", "failed", problem="FailException: …"), state="failed")),
+        Standing(head_sequence=4, watermark=MARK, samples_changed="a partition was 1h long and is 2h"),
+        Kind.SAMPLES_CHANGED,
+        "nothing is trained: a partition was 1h long and is 2h",
+    ),
+    (
         "a task failed",
         situation(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
         None,

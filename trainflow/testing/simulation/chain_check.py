@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -73,6 +73,8 @@ class ChainCheck:
         self.kept: dict[str, Kept] = {}
         #: where the chain goes on when it has no head
         self._beginning = Line()
+        #: holes before the beginning that a regrid after the head has recorded
+        self._regridded: frozenset[int] = frozenset()
         #: partitions that a skip after the head stepped over
         self._skipped: list[int] = []
         self.promoted: dict[str, str] = {}
@@ -85,7 +87,8 @@ class ChainCheck:
     @property
     def line(self) -> Line:
         """What was trained from the root to the head."""
-        return self.kept[self.head].line if self.head else self._beginning
+        line = self.kept[self.head].line if self.head else self._beginning
+        return replace(line, holes=line.holes | self._regridded) if self._regridded else line
 
     @property
     def watermark(self) -> datetime | None:
@@ -171,7 +174,7 @@ class ChainCheck:
         self._check_gates(entry)
         self._check_files(entry)
         self.kept[entry["id"]] = Kept(entry, line, self._check_model(entry))
-        self.head = entry["id"]
+        self.head, self._regridded = entry["id"], frozenset()
         self.runs.add(entry["by"]["run_id"])
 
     def _skip(self, entry: Entry) -> None:
@@ -197,6 +200,16 @@ class ChainCheck:
         if self.stopped is not None:
             raise Violation("gates", f"{self.key} is stopped over {entry['id']}, and already was over {self.stopped}")
         self.stopped = entry["id"]
+
+    def _regrid(self, entry: Entry) -> None:
+        """What was trained stays; what the table has before it becomes holes."""
+        self._check_head(entry, entry["parent_id"])
+        if _time(entry["watermark"]) != self.edge:
+            raise Violation("exactly once", f"{self.key} is regridded at {entry['watermark']}, it ends at {self.edge}")
+        earlier = frozenset(_numbers(entry.get("holes", [])))
+        if known := earlier & (self.line.trained | self.line.holes):
+            raise Violation("exactly once", f"{self.key} is regridded, and {sorted(known)} was trained or is a hole")
+        self._regridded = self._regridded | earlier
 
     def _resume(self, entry: Entry) -> None:
         self._check_head(entry, entry.get("parent_id"))
@@ -269,6 +282,7 @@ class ChainCheck:
             raise Violation("fenced", f"rewound to {to}, which is no kept ancestor of {self.head}")
         before = [] if self.head is None else [self.head, *self.ancestors()]
         self.head, self._skipped, self.stopped = to, [], None
+        self._regridded = frozenset()
         line = [] if to is None else [to, *self.ancestors()]
         for name in before:
             self.kept[name].undone = name not in line
@@ -338,6 +352,7 @@ _KINDS = {
     "hole filled": ChainCheck._hole_filled,
     "skip": ChainCheck._skip,
     "stop": ChainCheck._stop,
+    "regrid": ChainCheck._regrid,
     "resume": ChainCheck._resume,
     "prune": ChainCheck._prune,
     "rewind": ChainCheck._rewind,
