@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": NAME,
     "audit": NAME,
     "repair": f"{NAME} --dry-run",
+    "regrid": f"{NAME} --dry-run",
     "checkpoints list": NAME,
     "checkpoints show": NAME,
     "checkpoints verify": f"{NAME} --all",
