@@ -84,6 +84,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _files_are_as_old_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test dates its samples with `os.utime`, and no process can set what the product goes by."""
+    monkeypatch.setattr("trainflow.samples.storage.written", lambda status: status.st_mtime_ns / 1e9)
+
+
+@pytest.fixture(autouse=True)
 def _no_modules_of_another_project() -> Iterator[None]:
     """Every project calls its code `operators`: what a test imports from a project of its own must not be found by the
     next test instead of this repository's."""

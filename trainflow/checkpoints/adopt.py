@@ -9,6 +9,7 @@ import msgspec
 
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
+from trainflow.samples.grid import outside_problem
 from trainflow.samples.pattern import PathPattern, path_pattern
 from trainflow.samples.spec import Ready
 
@@ -34,6 +35,10 @@ class Adopt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
                 f"adopt.path {redact_text(self.path)} has credentials in it, and paths are recorded: move them to "
                 "storage_options or to the environment"
             )
+        for what, glob in (("adopt.files", self.files), ("adopt.ready.marker", self.ready.marker)):
+            problem = outside_problem(what, glob)
+            if problem is not None:
+                raise InputError(problem)
         self.pattern()
 
     def pattern(self) -> PathPattern:

@@ -45,7 +45,8 @@ class ReadySection(Section):
     min_bytes: Size | None = None
     """At least this size of all sample files together: a number of bytes, or 512MB, 2GiB."""
     stable: Duration | None = None
-    """No file of the partition was modified for this long."""
+    """No file of the partition was written for this long: on a disk by the time that the system sets, which a copy
+    cannot keep; on an object store by that of the upload."""
     unfinished: Wait = timedelta(minutes=10)
     """A file that cannot be read yet (behind a marker that came too early, say) is waited for until nothing in the
     partition has changed for this long; then it is damaged, and the partition is refused."""

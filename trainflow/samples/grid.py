@@ -111,6 +111,10 @@ def start_problem(pattern: PathPattern, cut: Cut) -> str | None:
 
 def file_problem(pattern: PathPattern, files: str, ready: Ready) -> str | None:
     """Why glob and marker do not go with what the path names; None: they do."""
+    for what, glob in (("samples.files", files), ("samples.ready.marker", ready.marker)):
+        problem = outside_problem(what, glob)
+        if problem is not None:
+            return problem
     if not pattern.names_a_file:
         return None
     if files != DEFAULT_FILES:
@@ -122,6 +126,21 @@ def file_problem(pattern: PathPattern, files: str, ready: Ready) -> str | None:
         return (
             f"samples.ready.marker {ready.marker!r} would be there for all partitions at once: they are files of one "
             f"folder; name one for each, e.g. '{pattern.text.rsplit('/', 1)[-1]}.done'"
+        )
+    return None
+
+
+def outside_problem(what: str, glob: str | None) -> str | None:
+    """Why a glob can match nothing in a partition's folder; None: it can. Only what is in the folder, or below it, is
+    ever looked at."""
+    if glob is None:
+        return None
+    parts = glob.split("/")
+    if "://" in glob or not parts[0] or not parts[-1] or {".", ".."} & set(parts):
+        return (
+            f"{what} {glob!r} names nothing in the partition's folder, and only that is looked at: give a name or a "
+            "glob relative to it, without '..' (a marker above the folder says nothing about one partition; where "
+            "there is none in it, ready: {stable: 10m} or {min_files: 1} says when it is written)"
         )
     return None
 

@@ -31,7 +31,7 @@ class StoredFile:
     #: relative to the folder, with slashes
     name: str
     size_bytes: int
-    #: None when the store does not say
+    #: when its content was written here, see `written`; None when the store does not say
     modified: datetime | None
     #: the store's own mark of this content: etag, or the modification time
     version: str
@@ -112,7 +112,7 @@ class LocalStorage:
                     if os.path.islink(entry.path):  # it leads nowhere: whoever reads it is told so
                         found.append(StoredFile(prefix + entry.name, 0, None, "a link to nothing"))
                     continue  # or a temporary file that its writer renamed in between
-                modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
+                modified = datetime.fromtimestamp(written(status), UTC)
                 found.append(StoredFile(prefix + entry.name, status.st_size, modified, str(status.st_mtime_ns)))
 
     def names(self, folder: str) -> list[str] | None:
@@ -159,6 +159,13 @@ class LocalStorage:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise unreadable(path, error, {}, "written") from error
+
+
+def written(status: os.stat_result) -> float:
+    """When a file came to be as it is here, in seconds since 1970. Its modification time alone is what it claims: a
+    copy (`cp -p`, `rsync -t`) keeps it, and is under way nevertheless. The time of the last change of the inode is set
+    by the system and by nobody else, so nothing has to be remembered to know how long a file has been as it is."""
+    return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
 
 class UrlStorage:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,12 @@ def test_a_path_that_cannot_be(path: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         Adopt(path)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [{"files": "../*"}, {"ready": Ready(marker="../DONE")}])
+def test_a_glob_above_the_folder_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"adopt\.(files|ready\.marker) '\.\./.*' names nothing in the"):
+        Adopt(PATH, **more)
 
 
 def adoption(root: Path) -> Adoption:

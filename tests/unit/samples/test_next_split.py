@@ -23,9 +23,9 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 class Imagined:
-    """A table as a string: `R` ready, `e` ready and empty, `w` being written, `.` missing, `!` ready and bad, `%` ready
-    by its listing, with a file that cannot be read, `#` the same, found while its rows were counted. Rows: 10 a
-    partition.
+    """A table as a string: `R` ready, `e` ready and empty, `w` being written, `W` the same, just now, `.` missing, `!`
+    ready and bad, `%` ready by its listing, with a file that cannot be read, `#` the same, found while its rows were
+    counted. Rows: 10 a partition.
 
     Everything was written an hour before `now`.
     """
@@ -43,8 +43,9 @@ class Imagined:
         if mark == "#":
             damaged = SampleDamaged("no footer", problem="a.parquet has no footer")
             return PartitionState(start, Presence.NOT_READY, "no footer", NOW - HOUR, damaged=damaged)
-        if mark == "w":
-            return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS", changed=NOW - HOUR)
+        if mark in "wW":
+            written = NOW - HOUR if mark == "w" else NOW
+            return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS", changed=written)
         return PartitionState(start, Presence.MISSING, "nothing is there")
 
     def later(self, start: datetime) -> Iterator[datetime]:
@@ -253,6 +254,15 @@ def test_a_gap_is_waited_for_from_when_the_later_partition_became_ready() -> Non
     assert found.check_again_at == NOW + HOUR
     assert "missing, while 2024-01-02T00:00Z is ready; skip at 2024-06-01T01:00Z" in found.reason
     assert shape(ask(".R", gaps=policy, now=NOW + HOUR)) == "-P"
+
+
+@pytest.mark.parametrize(("days", "hours"), [("wR", 1), ("WR", 2), (".R", 1)])
+def test_a_partition_that_is_being_written_is_waited_for_after_its_own_last_write(days: str, hours: int) -> None:
+    policy, end = GapPolicy(2 * 3600, "skip"), NOW + hours * HOUR
+    found = ask(days, gaps=policy, now=end - timedelta(seconds=1))
+    assert isinstance(found, Waiting)
+    assert found.check_again_at == end
+    assert shape(ask(days, gaps=policy, now=end)) == "-P"
 
 
 def test_a_gap_fails_when_policy_says_so() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import traceback
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from trainflow.errors import InputError, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
-from trainflow.samples.storage import Storage, UrlStorage, open_storage, unreadable
+from trainflow.samples.storage import LocalStorage, Storage, UrlStorage, open_storage, unreadable, written
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -50,6 +52,28 @@ def test_writing_again_replaces(place: tuple[Storage, str]) -> None:
     storage.write(f"{folder}/a", b"two")
     assert storage.read(f"{folder}/a") == b"two"
     assert storage.names(folder) == ["a"]
+
+
+def test_a_copy_that_keeps_its_times_is_as_old_as_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainflow.samples.storage.written", written)
+    (tmp_path / "from").mkdir()
+    source, copy = tmp_path / "from" / "a.parquet", tmp_path / "a.parquet"
+    source.write_bytes(b"x")
+    os.utime(source, (1e9, 1e9))
+    shutil.copy2(source, copy)
+    assert copy.stat().st_mtime == 1e9
+    [found] = LocalStorage(None).files(str(tmp_path), recursive=False) or []
+    assert found.modified is not None
+    assert found.modified >= datetime.now(UTC) - timedelta(minutes=1)
+
+
+def test_a_link_to_nothing_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").symlink_to("gone")
+    storage = LocalStorage(None)
+    [found] = storage.files(str(tmp_path), recursive=False) or []
+    assert (found.name, found.size_bytes) == ("a.parquet", 0)
+    with pytest.raises(SampleUnreadable, match=r"a\.parquet cannot be read"):
+        storage.read(str(tmp_path / found.name))
 
 
 def test_relative_paths_belong_to_the_root(tmp_path: Path) -> None:
