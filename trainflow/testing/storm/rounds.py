@@ -1,0 +1,219 @@
+"""One round of a storm: lay out, disturb, leave alone, look at the models."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainflow.settings.home import Home
+from trainflow.testing.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
+from trainflow.testing.processes import wait_for
+from trainflow.testing.storm.disturbances import (
+    ClockJump,
+    Disturbance,
+    Freeze,
+    FullDisk,
+    Kill,
+    PowerCut,
+    TouchSamples,
+)
+from trainflow.testing.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
+from trainflow.testing.tiny_project import FIRST_DAY, ROWS_A_DAY
+
+#: a storm of kills is no reason to give up here; leases that end soon let survivors go on
+SETTINGS = (
+    WITHOUT_MLFLOW
+    + """\
+[engine]
+lost_attempts = 1000
+heartbeat_seconds = 0.5
+dead_after_seconds = 5.0
+poll_seconds = 0.5
+[checkpoints]
+store = "{store}"
+"""
+)
+_PAUSE_SECONDS = 0.02
+#: so often a project that was left alone may have to be started again until its chain is caught up
+_MOST_STARTS = 30
+
+
+class Finding(NamedTuple):
+    """What came of a round: what was done how often, and what is wrong."""
+
+    strikes: Counter[str]
+    seconds: float
+    problems: list[str]
+
+
+class Round:
+    """One pipeline in one storm. All files lie below `folder`."""
+
+    def __init__(self, folder: Path, shape: Shape, seed: str) -> None:
+        self.shape = shape
+        self._random = Random(seed)
+        self._days = self._random.randint(6, 14)
+        self._partitions = self._random.randint(1, 3)
+        self._samples = folder / "samples"
+        self._editions = [0] * self._days
+        self.disk = FullDisk(folder / "disk")
+        self._clock = ClockJump(folder)
+        self._disturbances: list[Disturbance] = [Kill(), Kill(), PowerCut(), Freeze(), self._clock, self.disk]
+        self._disturbances.append(TouchSamples(self._samples))
+        self._projects = [self._lay_out(folder / f"home{number}") for number in range(shape.homes)]
+        self._running: list[Running | None] = [None] * shape.homes
+        self.strikes: Counter[str] = Counter()
+
+    def _lay_out(self, root: Path) -> LiveProject:
+        project = LiveProject(root, SETTINGS.format(store=self.disk.folder / "checkpoints"))
+        project.environ = {**self._clock.environment(project), "TRAINFLOW_HOME": str(self.disk.folder / root.name)}
+        project.home = Home(self.disk.folder / root.name)
+        project.write(FILE, self.shape.pipeline(self._samples, self._days, self._partitions))
+        project.write("operators/__init__.py", "")
+        project.write("operators/storm.py", FUNCTIONS)
+        return project
+
+    # -- samples ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, day: int) -> None:
+        """Write one edition of a day: renamed into place, or over what is there."""
+        folder = self._samples / f"{FIRST_DAY + timedelta(days=day):%Y-%m-%d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        ids = np.arange(day * ROWS_A_DAY, (day + 1) * ROWS_A_DAY, dtype=np.int64)
+        table = pa.table({"row": ids, "x": values_of(day, self._editions[day])})
+        path = folder / "part-0.parquet"
+        written = path if self._random.random() < 0.3 else folder / ".part-0.new"
+        pq.write_table(table, written)
+        written.replace(path)
+        (folder / "_SUCCESS").touch()
+        self._editions[day] += 1
+
+    def _publish_something(self) -> str:
+        missing = [day for day, count in enumerate(self._editions) if not count]
+        if missing:
+            self._publish(missing[0])
+            return "publish"
+        self._publish(self._random.randrange(self._days))
+        return "publish again"
+
+    # -- the storm -------------------------------------------------------------------------------------------------
+
+    def run(self, strikes: int) -> Finding:
+        """Let it be struck so often, then come to its end."""
+        began = time.monotonic()
+        first = self._days if self.shape.mode == "backfill" else self._random.randint(1, self._days)
+        for day in range(first):
+            self._publish(day)
+        try:
+            for _ in range(strikes):
+                self._keep_running()
+                self._pause(self._random.expovariate(1 / 0.4))
+                self._strike()
+            for day, count in enumerate(self._editions):
+                if not count:
+                    self._publish(day)
+            problems = self._end() or self._look()
+        except (AssertionError, TimeoutError) as error:
+            problems = [f"{type(error).__name__}: {error}"]
+        return Finding(self.strikes, time.monotonic() - began, problems)
+
+    def _strike(self) -> None:
+        project = self._random.choice(self._projects)
+        if self._random.random() < 0.25:
+            self.strikes[self._publish_something()] += 1
+            return
+        disturbance = self._random.choice(self._disturbances)
+        if disturbance.strike(project, self._random):
+            self.strikes[disturbance.name] += 1
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            self._calm(now)
+            time.sleep(min(_PAUSE_SECONDS, until - now))
+
+    def _calm(self, now: float) -> None:
+        for disturbance in self._disturbances:
+            disturbance.calm(now)
+
+    def _keep_running(self) -> None:
+        for number, project in enumerate(self._projects):
+            running = self._running[number]
+            if running is None or running.ended:
+                self._running[number] = project.begin_start(FILE, "--plain")
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _end(self) -> list[str]:
+        """Leave it alone until every chain has come to the end of the table."""
+        self._calm(math.inf)
+        for number, project in enumerate(self._projects):
+            last = ""
+            for _ in range(_MOST_STARTS):
+                running = self._running[number]
+                if running is None or running.ended:
+                    running = project.begin_start(FILE, "--plain")
+                self._running[number] = None
+                ended = running.wait() if self.shape.mode == "backfill" else self._wait_for_latest(running)
+                if ended is None or ended.code == 0:
+                    break
+                last = ended.output
+            else:
+                return [f"not caught up after {_MOST_STARTS} starts: {last[-2000:]}"]
+            project.wait_until_quiet()
+        return []
+
+    def _wait_for_latest(self, running: Running) -> Ended | None:
+        """A chain that chases never ends by itself: stop it when nothing of the newest editions is missing."""
+        wait_for(
+            lambda: running.ended or not self._look(),
+            lambda: f"the chain to come to the newest samples: {self._look()}\n{running.output[-3000:]}",
+        )
+        if running.ended:
+            return running.wait()
+        running.control_c()
+        running.wait()
+        return None
+
+    def _look(self) -> list[str]:
+        """What is wrong with the models, by their own files."""
+        found = []
+        for stage in self.shape.chains:
+            model = self._model(stage)
+            if model is None:
+                found.append(f"{stage}: there is no model")
+                continue
+            wrong = problems_of(self.shape, stage, model, self._days, self._editions, values_of)
+            found += [f"{stage}: {problem}" for problem in wrong]
+        return found
+
+    def _model(self, stage: str) -> Model | None:
+        ledger = self._projects[0].ledger(NAME, str(self.disk.folder / "checkpoints"), stage)
+        if ledger.state().head is None:
+            return None
+        folder = ledger.store.local_path(ledger.checkpoint().artifacts.path)
+        assert folder is not None
+        return Model(np.load(folder / "rows.npy"), np.load(folder / "values.npy"))
+
+    def close(self) -> None:
+        """End everything of it."""
+        self._calm(math.inf)
+        for project in self._projects:
+            project.close()
+        self.disk.close()
+
+
+@lru_cache(maxsize=1000)
+def values_of(day: int, edition: int) -> np.ndarray:
+    """The values of the rows of a day in one of its editions."""
+    return np.random.default_rng([day, edition]).normal(size=ROWS_A_DAY)
