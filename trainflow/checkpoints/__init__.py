@@ -12,8 +12,10 @@ Invariants
   read who ask for old checkpoints. Which pages there are depends on the entries alone.
 - A chain is registered with its base before the first entry that speaks of it, so that the base keeps what it needs.
 - Past a stop only a person goes: the checkpoint that gates refused, a skip, a rewind, or a resume.
-- A checkpoint's files are durable before its entry is created; only a prune entry allows them to be deleted, and it
-  comes first. What a sweep cannot parse stays.
+- What is written after an entry - the mark, snapshots, pages, sealed artifacts, other chains - proves that there was
+  one: where it is missing, nothing is appended and nothing deleted.
+- A checkpoint's files are durable before its entry is created, and are none that its trainer may still have open; only
+  a prune entry allows them to be deleted, and it comes first. What a sweep cannot parse stays.
 - Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.
 
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
@@ -22,10 +24,10 @@ writer refuses (or the reverse), changes the fold without a new `snapshots.FORMA
 Reading order
 - the ledger: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling`, `kept` and `rules` (what
   may follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`, `patience`),
-  `entry_files`, `ledger`, `shelf`, `snapshots`;
-- committing: `artifacts`, `gates` and `conditions`, `verdicts`, `commit_request`, `commit_fence`, `commit` (the steps),
-  `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split), `partials` (saves inside a split),
-  `spilled` (splits too large for an XCom);
+  `entry_files`, `ledger`, `shelf`, `snapshots`, `whole` and `traces` (is anything lost?);
+- committing: `artifacts` (`fresh_files`, `verified`), `gates` and `conditions`, `verdicts`, `commit_request`,
+  `commit_fence`, `commit` (the steps), `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split),
+  `partials` (saves inside a split), `spilled` (splits too large for an XCom);
 - what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
 - stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
 - giving back space: `retention` and `prune`, `orphans` and `sweep`;

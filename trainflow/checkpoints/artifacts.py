@@ -22,6 +22,7 @@ from trainflow.checkpoints.fitness import check_fit, resolve_links
 from trainflow.checkpoints.fresh_files import take_over
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
+from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
 from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 
@@ -54,7 +55,9 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
         )
     upload(store, path, folder if own is None else own, files)
     passed("artifacts: sealed")
-    return Artifacts(path, files)
+    made = Artifacts(path, files)
+    remember(store, made, statuses(store, made))
+    return made
 
 
 def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
@@ -127,7 +130,7 @@ def _problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | No
 def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
     """As `verify`, but by size only where the store is elsewhere: uploads are checked, a read is a download."""
     if store.local_path(artifacts.path) is not None:
-        return verify(store, artifacts)
+        return _verify_unless_remembered(store, artifacts)
     sizes = {file.path: file.size for file in store.files(artifacts.path)}
     problems: list[str] = []
     for file in artifacts.files:
@@ -141,15 +144,15 @@ def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
 
 
 def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
-    """A local folder with the checkpoint's files, every digest checked: in the store itself, or a copy below `into`.
+    """A local folder with the checkpoint's files, every digest checked: a copy below `into`, or for a large one in a
+    local store the committed files themselves, which are read-only.
 
-    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure. The folder is the
-    committed checkpoint: nobody may write into it.
+    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure.
     """
     artifacts = checkpoint.artifacts
     local = store.local_path(artifacts.path)
-    if local is not None:
-        _raise_if(verify(store, artifacts), checkpoint)
+    if local is not None and artifacts.size > SMALL_BYTES:
+        raise_if_damaged(store, checkpoint)
         return local
     target = into / checkpoint.id
     if target.is_dir() and not differences(target, artifacts):
@@ -166,7 +169,9 @@ def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
                 store.get_file(path, partial / file.path)
             except FileNotFoundError:
                 _raise_if([f"{store.uri(path)} is missing"], checkpoint)
-        _raise_if(differences(partial, checkpoint.artifacts), checkpoint)
+        copied = differences(partial, checkpoint.artifacts)
+        # what is wrong in the store says more, and is what has to be mended
+        _raise_if((verify(store, checkpoint.artifacts) or copied) if copied else [], checkpoint)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     finally:
@@ -186,11 +191,28 @@ def differences(folder: Path, artifacts: Artifacts) -> list[str]:
     return problems
 
 
+def raise_if_damaged(store: Store, checkpoint: Checkpoint) -> None:
+    """Raise ArtifactCorrupt where a file in a local store is not as it was committed; StoreFailure. Nothing on this
+    machine can have changed one that is elsewhere."""
+    if store.local_path(checkpoint.artifacts.path) is not None:
+        _raise_if(_verify_unless_remembered(store, checkpoint.artifacts), checkpoint)
+
+
+def _verify_unless_remembered(store: Store, artifacts: Artifacts) -> list[str]:
+    if is_remembered(store, artifacts):
+        return []
+    before = statuses(store, artifacts)
+    problems = verify(store, artifacts)
+    if not problems:
+        remember(store, artifacts, before)
+    return problems
+
+
 def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
     if problems:
         raise ArtifactCorrupt(
             f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
-            "the files from a backup or rewind the chain to an earlier checkpoint",
+            "the files from a backup or rewind the chain to an earlier checkpoint: 'trainflow checkpoints rewind'",
             location=checkpoint.artifacts.path,
         )
 

@@ -9,12 +9,13 @@ decides, one that skips the split, or one that rewinds the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainflow.chaos import passed
-from trainflow.checkpoints.artifacts import verify_uploaded
+from trainflow.checkpoints.artifacts import raise_if_damaged, verify_uploaded
 from trainflow.checkpoints.commit_fence import has_moved, raise_unless_next, stopped_error
 from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.conclusions import Conclusion, entry_of
@@ -31,7 +32,8 @@ from trainflow.checkpoints.store import Store
 from trainflow.checkpoints.tiling import split_problem
 from trainflow.checkpoints.traces import raise_if_forgotten
 from trainflow.checkpoints.verdicts import previous_of, verdict_of
-from trainflow.errors import ArtifactCorrupt, ChainMoved, InputError
+from trainflow.checkpoints.verified import seal_remembered
+from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
 
 #: how a commit ends: committed, or what gates had it do in place of that
 Done = Checkpoint | Skip | Rewind
@@ -155,6 +157,24 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
     return allowed
 
 
+def _verify_parent(work: Commit) -> None:
+    """What it was trained from is as it was committed, or was changed meanwhile, by the trainer perhaps."""
+    if not isinstance(work.verdict, Pass | Stops):
+        return
+    for ledger, entry in _parents(work):
+        raise_if_damaged(ledger.store, entry)
+
+
+def _parents(work: Commit) -> Iterator[tuple[Ledger, Checkpoint]]:
+    if work.state.head is not None:
+        yield work.ledger, work.state.head
+    origin = work.request.origin
+    if origin is not None:
+        base = Ledger(work.ledger.store, origin.chain)
+        with suppress(CheckpointNotFound):  # pruned since: nothing is trained from it again
+            yield base, base.checkpoint(origin.checkpoint_id)
+
+
 def _verify_artifacts(work: Commit) -> None:
     request = work.request
     if not isinstance(work.verdict, Pass | Stops):
@@ -200,7 +220,7 @@ def _seal(work: Commit) -> None:
     """The head's files are committed and stay as they are. Not of who commits again much later: that may be pruned."""
     head = work.ledger.state().head
     if isinstance(work.done, Checkpoint) and head is not None and head.id == work.done.id:
-        work.ledger.store.seal(work.done.artifacts.path)
+        seal_remembered(work.ledger.store, work.done.artifacts)
 
 
 def _promote(work: Commit) -> None:
@@ -229,6 +249,7 @@ STEPS: list[tuple[str, Step]] = [
     ("recognise", _unless_done(_recognise)),
     ("check_fence", _unless_done(_check_fence)),
     ("judge", _unless_done(_judge)),
+    ("verify_parent", _unless_done(_verify_parent)),
     ("verify_artifacts", _unless_done(_verify_artifacts)),
     ("register", _unless_done(_register)),
     ("append", _unless_done(_append)),

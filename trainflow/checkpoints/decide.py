@@ -27,6 +27,7 @@ from trainflow.checkpoints.registry import references
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.undone import came_from_undone
+from trainflow.checkpoints.verified import seal_remembered
 from trainflow.counting import counted
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
 
@@ -56,7 +57,7 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
         refused,
         lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason), now),
     )
-    ledger.store.seal(made.artifacts.path)
+    seal_remembered(ledger.store, made.artifacts)
     return made
 
 

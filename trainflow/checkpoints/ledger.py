@@ -176,7 +176,7 @@ class Ledger:
         """
         for number in range(_APPEND_TRIES):
             state = self.state()
-            if number == 0 and (state.sequence < _LISTED_AT_MOST or self._saves_with(state.sequence + 1)):
+            if number == 0 and self.is_listed:
                 self.raise_unless_whole()
             made = make(state)
             if made is None:
@@ -193,6 +193,12 @@ class Ledger:
             "exists and then did not show it; check the store (is it cached by a proxy?)",
             location=self._location(state.sequence + 1),
         )
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the next append lists all entries first."""
+        sequence = self.state().sequence
+        return sequence < _LISTED_AT_MOST or self._saves_with(sequence + 1)
 
     def raise_unless_whole(self) -> None:
         """Raise LedgerCorrupt when an entry is missing that anything knows of; whoever appends or deletes asks first.

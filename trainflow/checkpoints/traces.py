@@ -38,6 +38,15 @@ def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Colle
         )
 
 
+def raise_if_short(ledger: Ledger) -> None:
+    """Raise LedgerCorrupt before a run begins when entries are missing that the ledger, what lies beside it, or sealed
+    artifacts know of: what it would train is not to be committed. Asks no other chain. Raises StoreFailure."""
+    if not ledger.is_listed:
+        return
+    ledger.raise_unless_whole()
+    raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
+
+
 def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[str] | None = None) -> dict[str, str]:
     """Checkpoints that left a trace, without those in `known`, and what it is. Lists artifacts, saves and the chains
     that go on from this one. Raises StoreFailure; LedgerCorrupt when one of those chains cannot be read."""

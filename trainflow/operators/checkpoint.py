@@ -126,12 +126,14 @@ class CheckpointOperator(BaseOperator):
         from trainflow.checkpoints.commit_fence import stopped_error
         from trainflow.checkpoints.ledger import Ledger
         from trainflow.checkpoints.regrid import refuse_change
+        from trainflow.checkpoints.traces import raise_if_short
 
         ti = context["ti"]
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
         url = store_url(self.store, ti.settings)
         store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
         ledger = Ledger(store, chain)
+        raise_if_short(ledger)
         if ledger.state().sequence == 0:
             store.probe()
             if self.adopt is not None:

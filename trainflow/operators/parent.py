@@ -75,7 +75,7 @@ def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckp
 
 
 def fetch_committed(ledger: Ledger, checkpoint_id: str, into: Path) -> ParentCheckpoint:
-    """A checkpoint's files: where they are when the store is on this machine, else a copy below `into`.
+    """A checkpoint's files: a copy below `into`, or the committed ones where they are large and on this machine.
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """

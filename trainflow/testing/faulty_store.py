@@ -89,9 +89,7 @@ class FaultyStore(Store):
         self._pass("seal", folder, lambda: self.inner.seal(folder))
 
     def delete_sealed(self, folder: str) -> None:
-        self._pass(
-            "delete_folder", folder, lambda: self.inner.delete_sealed(folder), lambda: self._delete_half(folder)
-        )
+        self._pass("delete_folder", folder, lambda: self.inner.delete_sealed(folder), lambda: self._delete_half(folder))
 
     def is_sealed(self, folder: str) -> bool:
         return self._pass("is_sealed", folder, lambda: self.inner.is_sealed(folder))

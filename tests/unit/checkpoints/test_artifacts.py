@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import fresh_files
+from trainflow.checkpoints import artifacts as artifacts_module
+from trainflow.checkpoints import fresh_files, verified
 from trainflow.checkpoints.artifacts import fetch, output_folder, seal, verify, verify_uploaded
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author, Checkpoint
+from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef
+from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
@@ -62,13 +64,83 @@ def test_files_arrive_with_size_and_digest(store: Store, tmp_path: Path) -> None
     assert seal(store, CHAIN, attempt_id(1), folder) == artifacts
 
 
-def test_on_a_local_store_nothing_is_copied(tmp_path: Path) -> None:
+def test_fetch_from_a_local_store_copies_what_is_small_and_lends_what_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store("store", root=tmp_path)
     writer = ChainWriter(store, tmp_path / "scratch")
     made = writer.commit()
 
+    copy = fetch(store, made, tmp_path / "into")
+    (copy / "model.bin").write_bytes(b"?")
+
+    assert copy == tmp_path / "into" / made.id
+    assert verify(store, made.artifacts) == []
+    assert (fetch(store, made, tmp_path / "into") / "model.bin").read_bytes() != b"?"
+
+    treat_as_large(monkeypatch)
     assert fetch(store, made, tmp_path / "into") == store.local_path(made.artifacts.path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
+
+
+def treat_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (artifacts_module, verified):
+        monkeypatch.setattr(module, "SMALL_BYTES", 3)
+
+
+def test_large_files_are_read_once_as_long_as_nothing_touches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    treat_as_large(monkeypatch)
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    writer.commit_many(2)
+    read: list[str] = []
+    monkeypatch.setattr(LocalStore, "read", lambda store, path: _noted(read, store, path))
+
+    third = writer.commit()
+    folder = fetch(writer.store, third, tmp_path / "into")
+    writer.commit()
+
+    assert [path for path in read if "/artifacts/" in path] == []
+    path = folder / "model.bin"
+    status = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"W" + path.read_bytes()[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ArtifactCorrupt, match=r"model\.bin has \d+ bytes and sha256:.*, committed were \d+ bytes"):
+        fetch(writer.store, third, tmp_path / "into")
+
+
+def _noted(read: list[str], store: LocalStore, path: str) -> bytes:
+    read.append(path)
+    return (store.root / path).read_bytes()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("which", ["head", "base"])
+def test_commit_after_the_trainer_damaged_what_it_trained_from_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, large: bool
+) -> None:
+    """Root is stopped by no mode: what it wrote into a committed checkpoint is found before a child is committed."""
+    if large:
+        treat_as_large(monkeypatch)
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    head = writer.commit()
+    base = ChainWriter(writer.store, tmp_path / "scratch", ChainKey("flights", "base")).commit()
+    request = writer.request(parent=head, origin=CheckpointRef(ChainKey("flights", "base"), base.id))
+    damaged = head if which == "head" else base
+    path = writer.store.local_path(f"{damaged.artifacts.path}/model.bin")
+    assert path is not None
+    path.chmod(0o644)
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+
+    said = rf"{damaged.id} .* is damaged: .*model.bin has 7 bytes and sha256:.*rewind"
+    with pytest.raises(ArtifactCorrupt, match=said):
+        commit(writer.store, request, day(3))
+
+    assert Ledger(writer.store, writer.chain).checkpoint() == head
+    path.write_bytes(whole)
+    assert commit(writer.store, request, day(3)).sequence == 2
 
 
 def test_a_training_function_that_wrote_nothing_is_told_so(store: Store, tmp_path: Path) -> None:

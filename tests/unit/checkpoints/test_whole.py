@@ -24,6 +24,7 @@ from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.sweep import sweep
+from trainflow.checkpoints.traces import raise_if_short
 from trainflow.checkpoints.whole import Mark, entries_named, read_mark
 from trainflow.errors import LedgerCorrupt
 from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
@@ -87,6 +88,10 @@ def appends(store: MemoryStore) -> None:
     Ledger(store, CHAIN).append(skip_of)
 
 
+def begins(store: MemoryStore) -> None:
+    raise_if_short(Ledger(store, CHAIN))
+
+
 def sweeps(store: MemoryStore) -> None:
     sweep(Ledger(store, CHAIN), NOW)
 
@@ -112,6 +117,7 @@ def test_whole_ledger_is_appended_to_swept_and_sound(make: Make) -> None:
             before = dict(store.contents)
             action(store)
             assert (store.contents != before) is (action != sweeps)
+    begins(make([]))
     assert audit(Ledger(make([]), CHAIN), None, NOW).problems == []
     assert audit(Ledger(make([], BESIDE), CHAIN), None, NOW).problems == []
 
@@ -154,9 +160,9 @@ def test_ledger_without_its_tail_is_refused_as_long_as_anything_is_left_that_kno
 @pytest.mark.parametrize("first", EVERYTHING)
 def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make, first: int) -> None:
     """A backup of everything but the artifacts, put back: these are sealed, and in no entry. What an append cannot know
-    an audit does."""
+    an audit does, and a run before it begins."""
     store = make(range(first, LAST + 1), BESIDE)
-    assert_refused(store, sweeps)
+    assert_refused(store, sweeps, begins)
     appends(store)
     assert_refused(store, sweeps)
 
