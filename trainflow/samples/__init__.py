@@ -18,7 +18,7 @@ reads what lies before the watermark in proportion to its number, when it change
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
 Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `readiness`, `checks`
-(rules) · `storage`, `parquet_file`, `footers`, `columns`, `wholeness`, `table_formats`, `sighting`, `inventory` (what
-is there) · `split`, `next_split` (the decision) · `repair` (holes that have come) · `lag`, `pace` (how far behind, how
-fast) · `order`, `batches`, `reading` (rows) · `handoff` (between tasks) · `probe` (for triggers).
+(rules) · `storage`, `parquet_file`, `footers`, `columns`, `wholeness`, `table_formats`, `sighting`, `near_miss`,
+`inventory` (what is there) · `split`, `next_split` (the decision) · `repair` (holes that have come) · `lag`, `pace`
+(how far behind, how fast) · `order`, `batches`, `reading` (rows) · `handoff` (between tasks) · `probe` (for triggers).
 """

@@ -168,6 +168,12 @@ def render_marker(marker: str, start: datetime) -> str:
     return _written(_format(list(_tokens(marker, "samples.ready.marker"))), start) if "{" in marker else marker
 
 
+def expression_of(form: str) -> re.Pattern[str]:
+    """What names written with this format look like."""
+    tokens = list(_format_tokens(f"a format {form!r}", form))
+    return re.compile("".join(f"({_LOOKS[text]})" if is_time else re.escape(text) for is_time, text in tokens))
+
+
 def _refuse_globs(path: str, tokens: list[tuple[bool, str]]) -> None:
     for is_time, text in tokens:
         found = None if is_time else _GLOB.search(text)
@@ -285,5 +291,5 @@ def _segment(path: str, part: list[tuple[bool, str]]) -> Segment:
     return Segment(
         format=_format(part),
         directives=tuple(text.removeprefix("-") for is_time, text in part if is_time),
-        expression=re.compile("".join(f"({_LOOKS[text]})" if is_time else re.escape(text) for is_time, text in part)),
+        expression=expression_of(_format(part)),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trainflow.errors import SampleUnreadable
 from trainflow.observability.redaction import redact_text
+from trainflow.samples.near_miss import fix_for
 from trainflow.samples.partitions import is_boundary, label, limit, origin
 from trainflow.samples.pattern import PathPattern
 from trainflow.samples.spec import Samples
@@ -27,7 +28,9 @@ def sighting(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
         matching = [name for name in names if segment.expression.fullmatch(name)]
         if not matching:
             example = pattern.names(origin(samples))[depth]
-            return f"{_holds(folder, names)}, and nothing there is called as in {example!r}"
+            fix = fix_for(segment, sorted(names))
+            hint = f": {fix}" if fix is not None else ""
+            return f"{_holds(folder, names)}, and nothing there is called as in {example!r}{hint}"
         taken = (*taken, max(matching, key=lambda name: segment.key(name) or ()))
         folder = "/".join((pattern.root.rstrip("/"), *taken))
         if depth + 1 < len(pattern.segments):
