@@ -21,7 +21,8 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
 from trainflow.settings.project import MARKER, Project
-from trainflow.testing.executor_contract import CODE, PIPELINE, ExecutorContract, Host, held, lay_out, workload
+from trainflow.testing.contract_tasks import CODE, PIPELINE
+from trainflow.testing.executor_contract import ExecutorContract, Host, held, lay_out, runs, workload
 from trainflow.testing.processes import wait_for
 
 
@@ -282,12 +283,12 @@ class TestAfterAnotherEngine:
             worker._process.wait()
         host.close()
 
-    def left_running(self, host: Host) -> ExecuteTask:
-        """A workload that waits, and whose engine vanished after it was claimed."""
+    def left_running(self, host: Host, task_id: str = "waits", sign: str = "") -> ExecuteTask:
+        """A workload that waits, and whose engine vanished after it was claimed (and gave the sign)."""
         assert host.executor is not None
-        waiting = workload(host, "waits")
+        waiting = workload(host, task_id)
         host.executor.queue_workload(waiting)
-        host.until(lambda: host.api.claims)
+        host.until(lambda: host.api.claims and (host.project.root / sign).exists())
         self.vanish(host)
         return waiting
 
@@ -332,6 +333,32 @@ class TestAfterAnotherEngine:
         assert results(host) == {"waits0": "went on"}
         assert not path.exists()
         assert executor.running() == frozenset()
+        executor.end(timedelta())
+        host.close()
+
+    def test_what_a_dead_one_left_is_ended_before_its_loss_is_told(self, before: Host) -> None:
+        waiting = self.left_running(before, "strays_and_waits", "stray_deaf")
+        claim = before.api.claims[waiting.key]
+        os.kill(claim.pid, signal.SIGKILL)
+        wait_for(lambda: not is_alive(claim.pid, claim.process_started), "the end of the attempt")
+        host, executor = self.start(before)
+        assert executor.adopt([held(host, waiting)]) == []
+        host.until(lambda: host.exits)
+        assert [(key, exit.reason is not None) for key, exit in host.exits] == [(waiting.key, True)]
+        assert not any(runs(host, kind) for kind in ("marked", "deaf"))
+        executor.end(timedelta())
+        host.close()
+
+    def test_who_still_runs_keeps_what_it_started(self, before: Host) -> None:
+        waiting = self.left_running(before, "strays_and_waits", "stray_deaf")
+        host, executor = self.start(before)
+        assert executor.adopt([held(host, waiting)]) == []
+        executor.sync()
+        assert all(runs(host, kind) for kind in ("marked", "deaf"))
+        (host.project.root / "go").touch()
+        host.until(lambda: host.exits)
+        assert results(host) == {"strays_and_waits0": "went on"}
+        assert not any(runs(host, kind) for kind in ("marked", "deaf"))
         executor.end(timedelta())
         host.close()
 

@@ -39,9 +39,11 @@ class Connection:
         self._clock = clock
         self._sleep = sleep
         self._socket: socket.socket | None = None
+        self._owner = os.getpid()
 
     def request(self, request: Request) -> Reply:
         """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""
+        self._check_owner()
         payload = msgspec.json.encode(request)
         # an attempt that is not claimed yet has no work to lose: the next engine makes another one
         patience = min(self._outage_seconds, _CLAIM_SECONDS) if isinstance(request, Start) else self._outage_seconds
@@ -57,7 +59,9 @@ class Connection:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def tell(self, message: Progress | Saved) -> None:
-        """Say something that needs no answer; lost when nobody is there."""
+        """Say something that needs no answer; lost when nobody is there, and in a forked copy of the attempt."""
+        if os.getpid() != self._owner:
+            return
         try:
             frames.send(self._connected(), msgspec.json.encode(message))
         except OSError:
@@ -65,6 +69,7 @@ class Connection:
 
     def conclude(self, outcome: Outcome) -> Reply | None:
         """Report the end of the attempt. None: no engine was there, the outcome lies in the home for the next one."""
+        self._check_owner()
         payload = msgspec.json.encode(outcome)
         was_connected = self._socket is not None
         reply = self._try(payload)
@@ -74,6 +79,14 @@ class Connection:
         if reply is None:
             self._spool(outcome)
         return reply
+
+    def _check_owner(self) -> None:
+        """Two processes on one line would get each other's answers."""
+        if os.getpid() != self._owner:
+            raise EngineError(
+                "a forked copy of the task's process cannot ask or report anything: only the process that runs the "
+                "task can. Hand what it found to that one"
+            )
 
     def _try(self, payload: bytes) -> Reply | None:
         """One attempt to get an answer. None when there is no engine, or it could not do it now."""

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import atexit
 import os
+import struct
 import sys
 from typing import NoReturn
+
+from trainflow.observability.parenthood import has_children
 
 #: exit code of a process that broke outside of the task's own code
 BROKEN = 70
 
 
-def end_process(code: int) -> NoReturn:
+#: the form of what is said to `clean`: the pid
+CLEAN = struct.Struct("=q")
+
+
+def end_process(code: int, clean: int | None = None) -> NoReturn:
     """Run what was registered for the exit, write out what was printed, end.
+
+    `clean`: a pipe on which it is said that nothing of what this process started is left, where that is so.
 
     Threads that are left are not waited for: the attempt has said how it ended.
     """
@@ -20,5 +29,7 @@ def end_process(code: int) -> NoReturn:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+        if clean is not None and not has_children():
+            os.write(clean, CLEAN.pack(os.getpid()))
     finally:
         os._exit(code)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 
 import msgspec
@@ -33,7 +35,13 @@ class Spare:
         return True
 
     def drop(self) -> None:
-        """It is not needed: it sees the end of the line and ends."""
+        """It is not needed: it is ended. It has nothing to lose, and may hang."""
+        self.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close this end: in another child, which has a copy of it."""
         self._connection.close()
 
 

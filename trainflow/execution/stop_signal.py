@@ -7,9 +7,11 @@ more (a person cancelled or cleared it); it ends at once.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,6 +19,7 @@ from trainflow.errors import TaskTerminated, TaskTimeout
 
 #: of the grace, this much is left for the report: a share of it, and no more than so many seconds
 _REPORT_SHARE, _REPORT_SECONDS = 0.25, 5.0
+_BLOCKED = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignal:
@@ -30,12 +33,31 @@ class StopSignal:
         self._raised = False
         self._held = False
         self._on_stop: Callable[[], None] | None = None
+        #: what threads that fork right now had blocked before
+        self._masks: dict[int, Iterable[int]] = {}
 
     def install(self) -> None:
         """Listen. In the main thread only."""
         signal.signal(signal.SIGTERM, self._told)
         # attempts lead sessions of their own: Ctrl-C in the engine's terminal does not come here
         signal.signal(signal.SIGINT, self._abandoned)
+        os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._forget)
+
+    def _block(self) -> None:
+        # Python throws away what a forked process was sent before it runs: one that is stopped as soon as it is started
+        # would go on. Blocked, the signal waits in the kernel
+        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+
+    def _unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(threading.get_ident(), ()))
+
+    def _forget(self) -> None:
+        """What the task forks is told to stop by the task: it ends on SIGTERM as any process does."""
+        mine = {signal.SIGTERM: self._told, signal.SIGINT: self._abandoned, signal.SIGALRM: self._out_of_patience}
+        for number, handler in mine.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        self._unblock()
 
     def _told(self, _number: int, _frame: FrameType | None) -> None:
         first, self.received = not self.received, True

@@ -12,6 +12,7 @@ from typing import Any
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
+from trainflow.authoring.copies import original_only
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import describe_trigger
 from trainflow.chaos import enter, passed
@@ -29,12 +30,16 @@ from trainflow.errors import (
 )
 from trainflow.execution.connection import Connection, refused
 from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.descendants import end_descendants
 from trainflow.execution.programming_errors import explain, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.ending import GRACE_SECONDS
+from trainflow.observability.parenthood import adopt_orphans
+from trainflow.observability.process_table import carry_mark
 from trainflow.observability.processes import started_at
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
@@ -57,6 +62,8 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     """
     stop = StopSignal(settings.engine.stop_grace_seconds)
     stop.install()
+    carry_mark(workload.key.attempt_id)
+    adopt_orphans()
     clock = SystemClock()
     _log_to(workload.log_path)
     connection = Connection(
@@ -98,6 +105,8 @@ def conduct(
         stop=stop,
     )
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
+    # before it is reported: the task that comes next may read what these still write
+    end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds))
     ti.flush_progress()
     passed("attempt: before the report")
     reply = connection.conclude(outcome)
@@ -162,13 +171,14 @@ class _Attempt:
         with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
             passed("attempt: rendered")
-            task.pre_execute(context)
-            if self._started.next_method is None:
-                result = task.execute(context)
-            else:
-                result = task.resume_execution(self._started.next_method, self._started.next_kwargs, context)
-            passed("attempt: executed")
-            task.post_execute(context, result)
+            with original_only():
+                task.pre_execute(context)
+                if self._started.next_method is None:
+                    result = task.execute(context)
+                else:
+                    result = task.resume_execution(self._started.next_method, self._started.next_kwargs, context)
+                passed("attempt: executed")
+                task.post_execute(context, result)
         self._push(task, result)
         return self._ended(OutcomeState.SUCCESS)
 

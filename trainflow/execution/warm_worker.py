@@ -27,7 +27,7 @@ import msgspec
 
 from trainflow.chaos import enter, passed
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.ending import BROKEN, end_process
+from trainflow.execution.ending import BROKEN, CLEAN, end_process
 from trainflow.execution.parse import parse
 from trainflow.execution.spare import KEEP_SECONDS, Spare, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
@@ -38,7 +38,10 @@ from trainflow.messages.requests import Progress, Start
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Parse, Reading, Stale, Threaded, ToWorker
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import redacted_output
+from trainflow.observability.ending import signal_all
 from trainflow.observability.logs import configure_logging
+from trainflow.observability.parenthood import adopt_orphans
+from trainflow.observability.process_table import Entry, descendants, process_table
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -72,12 +75,19 @@ class WarmWorker:
         self._threads = ThreadWatch()
         #: why nothing is forked any more
         self._threaded: Threaded | None = None
+        #: all that were forked and have not ended
+        self._children: set[int] = set()
+        #: where a child says, at its very end, that nothing of what it started is left
+        self._clean_read, self._clean_write = os.pipe()
+        os.set_blocking(self._clean_read, False)
+        self._clean: set[int] = set()
         self._child_read, self._child_write = os.pipe()
         os.set_blocking(self._child_read, False)
         os.set_blocking(self._child_write, False)
 
     def serve(self) -> None:
         """Until the executor hangs up. Children go on by themselves then."""
+        adopt_orphans()
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
@@ -90,6 +100,7 @@ class WarmWorker:
             if self._child_read in readable:
                 self._reap()
             if self._control in readable and not self._hear():
+                self._drop_spare()
                 return
             if not readable:
                 self._use_the_pause()
@@ -266,6 +277,7 @@ class WarmWorker:
         pid = os.fork()
         if pid == 0:
             self._be_child(work)
+        self._children.add(pid)
         return pid
 
     def _be_child(self, work: Callable[[], int]) -> NoReturn:
@@ -279,7 +291,7 @@ class WarmWorker:
             os.close(self._child_read)
             os.close(self._child_write)
             if self._spare is not None:
-                self._spare.drop()
+                self._spare.close()
             # of files that are to be read after this: their end must not wait for this child's
             for descriptor in self._descriptors:
                 os.close(descriptor)
@@ -292,7 +304,7 @@ class WarmWorker:
         except BaseException:
             traceback.print_exc()
         finally:
-            end_process(code)
+            end_process(code, self._clean_write)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -305,15 +317,38 @@ class WarmWorker:
                 return
             if pid == 0:
                 return
+            if pid not in self._children:
+                continue  # it had lost its parent
+            self._children.discard(pid)
             if self._spare is not None and self._spare.pid == pid:
-                self._drop_spare()
+                spare, self._spare = self._spare, None
+                spare.close()
             code = os.waitstatus_to_exitcode(status)
             source = self._read_by.pop(pid, None)
             if source is not None and code == 0:
                 self._to_load.append(source)
-            ended = ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None)
+            left = self._orphans_of(pid)
+            if pid in self._answers:
+                # a file that was read: nothing of it is worth a grace
+                signal_all(left, signal.SIGKILL)
+            pids = [entry.pid for entry in left]
+            ended = ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None, pids)
             self._say_about_file(ended)
             self._say(ended)
+
+    def _orphans_of(self, pid: int) -> list[Entry]:
+        """What lost its parent with this child. Such processes become children of this one, and what has not ended in
+        good order has not ended them; those of living attempts are adopted by these."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._clean_read, CLEAN.size * 512):
+                self._clean.update(number for (number,) in CLEAN.iter_unpack(data))
+        if pid in self._clean:
+            self._clean.discard(pid)
+            return []
+        table = process_table()
+        known = self._children
+        adopted = {each.pid for each in table.values() if each.parent == os.getpid() and each.pid not in known}
+        return [*(table[each] for each in adopted), *descendants(adopted, table)]
 
     def _say_about_file(self, ended: ChildEnded) -> None:
         answer = self._answers.pop(ended.pid, None)

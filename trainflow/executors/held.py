@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from trainflow.executors.pid_watch import PidWatch
 from trainflow.executors.reactor import Reactor, Timer
+from trainflow.executors.remains import Remains
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.messages.workload import ExecuteTask
 
@@ -31,8 +32,12 @@ class Held:
         self.kill_timer: Timer | None = None
         #: until it has said its first word
         self.launch_timer: Timer | None = None
-        #: it was killed because it did not: it is run again, in an interpreter of its own
+        #: it was killed because it did not
         self.hung = False
+        #: it is not forked: it has an interpreter of its own
+        self.alone = False
+        #: its process has ended, and what it left is being ended
+        self.remains: Remains | None = None
 
     def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
         """Be called when the process ends, where the system can do that; otherwise somebody has to look."""
@@ -56,6 +61,8 @@ class Held:
         """Wait for nothing of it any more."""
         self.unwatch()
         self.stop_waiting()
+        if self.remains is not None:
+            self.remains.close()
         if self.kill_timer is not None:
             self.kill_timer.cancel()
 

@@ -12,31 +12,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-
-import msgspec
 
 from trainflow.errors import DatabaseAway, EngineError
 from trainflow.executors.blame import Blame
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
 from trainflow.executors.held import Held
+from trainflow.executors.remains import Remains
 from trainflow.executors.spooled import apply_spooled
 from trainflow.executors.warm_process import WarmProcess
-from trainflow.executors.warm_spawn import Spawned, spawn
+from trainflow.executors.warm_spawn import Spawned, spawn, spawn_attempt
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
+from trainflow.observability.ending import GRACE_SECONDS, signal_all
+from trainflow.observability.process_table import Entry, left_by, process_table
 
 log = logging.getLogger(__name__)
 
-WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+_UNSEEN = "the process ended while nobody watched it"
 
 
 class LocalExecutor(Executor):
@@ -69,7 +68,7 @@ class LocalExecutor(Executor):
             self._launch(workload, held)
 
     def _launch(self, workload: ExecuteTask, held: Held) -> None:
-        if self._fork and not held.hung and not self._blame.distrusts(workload.source.path):
+        if self._fork and not held.alone and not self._blame.distrusts(workload.source.path):
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
             held.worker = self._worker
@@ -89,10 +88,15 @@ class LocalExecutor(Executor):
         for attempt in attempts:
             if self._apply_spooled(attempt.key):
                 continue
+            held = self._held.get(attempt.key) or Held(None)
             if _runs_here(attempt):
-                held = self._held.setdefault(attempt.key, Held(None))
+                self._held[attempt.key] = held
                 held.pid = attempt.pid
                 self._watch_orphan(attempt.key, held)
+            elif attempt.hostname == socket.gethostname() and self._remains(attempt.key, attempt.pid):
+                self._held[attempt.key] = held
+                held.pid = attempt.pid
+                self._end_remains(attempt.key, held, ProcessExit(reason=_UNSEEN))
             else:
                 lost.append(attempt.key)
         return lost
@@ -134,6 +138,7 @@ class LocalExecutor(Executor):
             self._kill(key)
             if held.process is not None:
                 held.process.wait()
+            signal_all(self._remains(key, held.pid), signal.SIGKILL)
             # what becomes of it is decided by the next engine, which finds it dead
             self._forget(key)
         for worker in self._workers:
@@ -172,9 +177,9 @@ class LocalExecutor(Executor):
             case Launched(key, pid, _):
                 worker.children.add(pid)
                 self._launched(worker, key, pid)
-            case ChildEnded(pid, code, number):
+            case ChildEnded(pid, code, number, left):
                 worker.children.discard(pid)
-                self._child_ended(pid, code, number)
+                self._child_ended(pid, code, number, left)
                 self._retire(worker)
             case Stale(changed, key):
                 log.info("%s has changed: the warm worker is replaced", changed)
@@ -271,15 +276,9 @@ class LocalExecutor(Executor):
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
     def _spawn(self, workload: ExecuteTask, held: Held) -> None:
-        environment = {**os.environ, WORKLOAD_VARIABLE: msgspec.json.encode(workload).decode()}
         held.worker = None
         try:
-            held.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "trainflow.execution.run_attempt"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            held.process = spawn_attempt(workload)
         except OSError as error:
             self._finish(workload.key, ProcessExit(reason=f"no process could be started: {error}"))
             return
@@ -291,7 +290,8 @@ class LocalExecutor(Executor):
         code = held.process.poll()
         if code is not None:
             self._apply_spooled(key)
-            self._finish(key, self._exit_of(code if code >= 0 else None, -code if code < 0 else None))
+            exit = self._exit_of(code if code >= 0 else None, -code if code < 0 else None)
+            self._end_remains(key, self._held[key], exit)
 
     # -- processes that are not our children -----------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class LocalExecutor(Executor):
 
     def _orphan_ended(self, key: AttemptKey) -> None:
         self._apply_spooled(key)
-        self._finish(key, ProcessExit(reason="the process ended while nobody watched it"))
+        self._end_remains(key, self._held[key], ProcessExit(reason=_UNSEEN))
 
     def _child_of_worker(self, pid: int) -> bool:
         return any(pid in worker.children for worker in self._workers)
@@ -326,12 +326,37 @@ class LocalExecutor(Executor):
 
     # -- the end of an attempt -------------------------------------------------------------------------------------
 
-    def _child_ended(self, pid: int, code: int | None, number: int | None) -> None:
+    def _child_ended(self, pid: int, code: int | None, number: int | None, left: Sequence[int]) -> None:
         for key, held in list(self._held.items()):
             if held.pid == pid:
                 self._apply_spooled(key)
-                self._finish(key, self._exit_of(code, number))
+                exit = self._exit_of(code, number)
+                if left or number is not None:
+                    self._end_remains(key, held, exit, left)
+                else:
+                    self._finish(key, exit)
                 return
+
+    def _end_remains(self, key: AttemptKey, held: Held, exit: ProcessExit, left: Sequence[int] = ()) -> None:
+        """Report the end once nothing is left of what the attempt started: the next try, or the task that commits what
+        this one wrote, must not meet it."""
+        if held.remains is not None:
+            return
+        pid, held.pid, held.worker, held.process = held.pid, None, None, None
+        if not self._remains(key, pid, left):
+            self._finish(key, exit)
+            return
+        held.unwatch()
+        held.remains = Remains(
+            self._host.reactor,
+            key.attempt_id,
+            lambda: self._remains(key, pid, left),
+            lambda: self._finish(key, exit),
+            grace_seconds=min(GRACE_SECONDS, self._host.settings.engine.stop_grace_seconds),
+        )
+
+    def _remains(self, key: AttemptKey, pid: int | None, left: Sequence[int] = ()) -> list[Entry]:
+        return left_by(key.attempt_id, pid, process_table(), left)
 
     def _exit_of(self, code: int | None, number: int | None) -> ProcessExit:
         if number != signal.SIGKILL:
@@ -342,9 +367,9 @@ class LocalExecutor(Executor):
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:
         held = self._held.get(key)
-        if held is not None and held.hung and held.process is None and held.workload is not None and not self._ending:
+        if held is not None and held.hung and held.workload is not None and not self._ending:
             held.let_go()
-            held.pid = None
+            held.pid, held.remains, held.hung, held.alone = None, None, False, True
             self._launch(held.workload, held)
             return
         self._forget(key)

@@ -1,8 +1,12 @@
-"""Start a warm worker's process. Imports nothing heavy, so that it can be started before the engine is imported."""
+"""Start the processes that run code of users: a warm worker, or an interpreter for one attempt.
+
+Imports nothing heavy, so that it can be started before the engine is imported.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -13,7 +17,8 @@ import msgspec
 
 from trainflow.messages.frames import pack
 from trainflow.messages.warm import Parse
-from trainflow.messages.workload import ParseFile
+from trainflow.messages.workload import ExecuteTask, ParseFile
+from trainflow.observability.process_table import MARK, with_room_for_mark
 
 
 class Spawned(NamedTuple):
@@ -36,6 +41,20 @@ class Spawned(NamedTuple):
         self.connection.close()
 
 
+WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+
+
+def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
+    """Start an interpreter that runs one attempt. Raises OSError when no process can be started."""
+    encoded = msgspec.json.encode(workload).decode()
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainflow.execution.run_attempt"],
+        env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: workload.key.attempt_id},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def spawn(project_root: Path) -> Spawned:
     """Start a warm worker for a project. Raises OSError when no process can be started."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,6 +64,7 @@ def spawn(project_root: Path) -> Spawned:
             [sys.executable, "-P", "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            env=with_room_for_mark(dict(os.environ)),
             # Ctrl-C in the terminal is for the engine alone: it tells the attempts
             start_new_session=True,
         )

@@ -56,11 +56,15 @@ class Threaded(msgspec.Struct, frozen=True, tag="threaded"):
 
 
 class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
-    """A child ended. `code` or `signal`."""
+    """A child ended. `code` or `signal`.
+
+    `left`: processes that lost their parent with it; all of what it had started and its children had.
+    """
 
     pid: int
     code: int | None = None
     signal: int | None = None
+    left: list[int] = []
 
 
 class Reading(msgspec.Struct, frozen=True, tag="reading"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from trainflow.authoring.copies import in_original
 from trainflow.errors import FailException, InputError
 
 Function = Callable[..., Any]
@@ -37,12 +38,13 @@ def resolve(function: Function | str, root: Path) -> Function:
 
 
 def resolve_for_good(function: Function | str, root: Path) -> Function:
-    """As `resolve`, in a task: a wrong name fails it for good, since the next try would read the same name.
+    """As `resolve`, in a task: a wrong name fails it for good, since the next try would read the same name. Only the
+    process that calls it returns from it.
 
     Raises FailException, and what a module raises while it is imported.
     """
     try:
-        return resolve(function, root)
+        return in_original(resolve(function, root))
     except InputError as error:
         raise FailException(str(error)) from error
 

@@ -8,6 +8,7 @@ decided here: now and then, and when the attempt is told to stop. What is writte
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,7 @@ class SavePoints:
         self._stop = stop
         self._clock = clock
         self._log = log
+        self._owner = os.getpid()
         self._held = False
         self._looked: list[Saved | None] = []
         #: the newest save there is, as canonical JSON
@@ -96,6 +98,8 @@ class SavePoints:
 
     def save(self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float) -> bool:
         """See `TrainContext.save`."""
+        if os.getpid() != self._owner:
+            raise TaskError("ctx.save in a forked copy of the task's process: only the one that runs the task saves")
         rows = rows_of(position)
         if not self._held:
             _encoded(position, state or {})  # what is wrong is said at once, not when it is first written

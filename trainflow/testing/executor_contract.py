@@ -32,45 +32,8 @@ from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import processes
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings
 from trainflow.settings.project import MARKER, Project, project_at
+from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.processes import DEADLINE_SECONDS
-
-PIPELINE = "pipelines/contract.py"
-CODE = """
-import os, signal, time
-from pathlib import Path
-from trainflow import DAG
-from trainflow.operators import PythonOperator
-
-HERE = Path(__file__).parent.parent
-
-def says():
-    return "first"
-
-def fails():
-    raise ValueError("on purpose")
-
-def leaves():
-    os._exit(0)
-
-def dies():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def waits():
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-    return "went on"
-
-def stubborn():
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    (HERE / "deaf").touch()
-    while True:
-        time.sleep(60)
-
-with DAG("contract"):
-    for function in (says, fails, leaves, dies, waits, stubborn):
-        PythonOperator(task_id=function.__name__, python_callable=function)
-"""
 
 
 class Api:
@@ -80,6 +43,7 @@ class Api:
         self.claims: dict[AttemptKey, Start] = {}
         self.refused: list[AttemptKey] = []
         self.outcomes: list[Outcome] = []
+        self.on_outcome: Callable[[], None] = lambda: None
 
     def handle(self, request: Request) -> Reply:
         """See `ExecutionApi`."""
@@ -92,6 +56,7 @@ class Api:
                 return Started(RunInfo("contract", "r1", "manual", {}, moment), try_number=1, max_tries=0)
             case Outcome():
                 self.outcomes.append(request)
+                self.on_outcome()
                 return Done()
         return Failed("InputError", "this is only a test")
 
@@ -106,6 +71,9 @@ class Host:
         self.reactor = Reactor(self.clock)
         self.api = api or Api()
         self.exits: list[tuple[AttemptKey, ProcessExit]] = []
+        #: called when it is said how an attempt ended, by the attempt or by its executor
+        self.on_word: Callable[[], None] = lambda: None
+        self.api.on_outcome = lambda: self.on_word()
         project.home.create()
         self.supervision = Supervision(self.reactor, self.api, project.home.socket_path)
         self.executor: Executor | None = None
@@ -115,6 +83,7 @@ class Host:
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         self.exits.append((key, exit))
+        self.on_word()
 
     def until(self, condition: Callable[[], object]) -> None:
         """Turn until `condition` is true."""
@@ -132,7 +101,7 @@ class Host:
 
 def lay_out(folder: Path) -> Project:
     """A project with the tasks above."""
-    for name, text in ((MARKER.as_posix(), ""), (PIPELINE, CODE)):
+    for name, text in ((MARKER.as_posix(), "[engine]\nstop_grace_seconds = 0.3\n"), (PIPELINE, CODE)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return project_at(folder)
@@ -251,6 +220,51 @@ class ExecutorContract:
         assert host.exits[-1] == (attempt.key, ProcessExit(code=0))
         assert len(host.api.outcomes) == 2
 
+    # -- what it started -------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("task_id", "kinds"),
+        [
+            ("strays_and_says", ("marked", "bare", "deaf")),
+            ("strays_and_fails", ("marked", "bare")),
+            ("strays_and_leaves", ("marked",)),
+            ("strays_and_dies", ("marked",)),
+        ],
+    )
+    def test_what_a_task_started_has_ended_when_its_end_is_said(
+        self, host: Host, executor: Executor, task_id: str, kinds: tuple[str, ...]
+    ) -> None:
+        """Daemons in sessions of their own, without a parent; `bare`: without the mark of the attempt as well, which
+        only an attempt that ends by itself, or a parent of it that adopts, can find."""
+        alive: list[tuple[str, bool]] = []
+
+        def look() -> None:
+            alive.extend((kind, runs(host, kind)) for kind in kinds)
+
+        host.on_word = look
+        executor.queue_workload(workload(host, task_id))
+        host.until(lambda: host.exits)
+        assert alive
+        assert not any(running for _, running in alive), alive
+
+    def test_a_forked_copy_of_a_task_reports_nothing(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "copies_and_says")
+        executor.queue_workload(attempt)
+        host.until(lambda: host.exits)
+        (outcome,) = host.api.outcomes
+        assert sorted(msgspec.json.decode(outcome.xcoms[0].value)) == [0, 1, 3]
+        assert not (host.project.root / "exit_handler").exists()
+        assert "ValueError: in a copy" in Path(attempt.log_path).read_text()
+        assert host.exits == [(attempt.key, ProcessExit(code=0))]
+
+    def test_multiprocessing_works_in_a_task(self, host: Host, executor: Executor) -> None:
+        executor.queue_workload(workload(host, "multiplies"))
+        host.until(lambda: host.exits)
+        (outcome,) = host.api.outcomes
+        assert outcome.state is OutcomeState.SUCCESS, outcome.problem
+        ended = -signal.SIGTERM
+        assert msgspec.json.decode(outcome.xcoms[0].value) == [1, 2, ended, 1, 2, ended]
+
     # -- told to stop ----------------------------------------------------------------------------------------------
 
     def test_terminated(self, host: Host, executor: Executor) -> None:
@@ -299,6 +313,16 @@ class ExecutorContract:
         queued = HeldAttempt(AttemptKey("queued"), False, None, None, None)
         assert executor.adopt([dead, queued]) == [dead.key, queued.key]
         assert executor.running() == frozenset()
+
+
+def runs(host: Host, kind: str) -> bool:
+    """Does the stray of this kind run?"""
+    pid = int((host.project.root / f"stray_{kind}").read_text())
+    try:
+        processes.started_at(pid)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _has_ended(claim: Start) -> bool:

@@ -1,0 +1,117 @@
+"""The processes of this host: who descends from whom, and which belong to an attempt.
+
+What an attempt starts is found in three ways, since each of them can be lost: by descent (the attempt is a subreaper:
+also a daemon stays below it while it lives), by session and process group (which it leads), and by the mark that stands
+in its environment and in that of everything it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+#: environment variable of an attempt and of all it starts: the id of the attempt
+MARK = "TRAINFLOW_ATTEMPT"
+#: room that is kept for an id, in bytes: the environment that the system shows is as large as it was at the start
+_ROOM = 64
+
+
+class Entry(NamedTuple):
+    """One living process."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    started: float
+
+
+Table = dict[int, Entry]
+
+
+def process_table() -> Table:
+    """Every process that has not ended; what is only waited for (a zombie) is left out."""
+    if not os.path.exists("/proc/self/stat"):
+        return _table_by_ps()
+    table: Table = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
+                if fields[0] not in (b"Z", b"X"):
+                    parent, group, session = (int(field) for field in fields[1:4])
+                    table[int(name)] = Entry(int(name), parent, group, session, float(fields[19]))
+    return table
+
+
+def _table_by_ps() -> Table:
+    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False)
+    table: Table = {}
+    for line in said.stdout.splitlines():
+        pid, parent, group, state = line.split()[:4]
+        if not state.startswith("Z"):
+            table[int(pid)] = Entry(int(pid), int(parent), int(group), int(group), 0.0)
+    return table
+
+
+def descendants(roots: Collection[int], table: Table) -> list[Entry]:
+    """All that descends from these processes, without them."""
+    children: dict[int, list[Entry]] = {}
+    for entry in table.values():
+        children.setdefault(entry.parent, []).append(entry)
+    found: dict[int, Entry] = {}
+    left = list(roots)
+    while left:
+        for entry in children.get(left.pop(), []):
+            if entry.pid not in found and entry.pid not in roots:
+                found[entry.pid] = entry
+                left.append(entry.pid)
+    return list(found.values())
+
+
+def left_by(attempt_id: str, leader: int | None, table: Table, adopted: Iterable[int] = ()) -> list[Entry]:
+    """What an attempt whose process `leader` has ended left running.
+
+    `adopted`: processes that are known to be its orphans.
+    """
+    # a number that is in use again tells nothing of the group that once had it
+    gone = leader is not None and leader not in table
+    seeds = {entry.pid for entry in table.values() if gone and leader in (entry.session, entry.group)}
+    seeds |= {pid for pid in table if _carries(pid, attempt_id)}
+    seeds |= {pid for pid in adopted if pid in table}
+    seeds -= {os.getpid()}
+    return [*(table[pid] for pid in seeds), *descendants(seeds, table)]
+
+
+def _carries(pid: int, attempt_id: str) -> bool:
+    try:
+        environment = Path("/proc", str(pid), "environ").read_bytes()
+    except OSError:
+        return False
+    return f"{MARK}={attempt_id}".encode() in environment.split(b"\0")
+
+
+def with_room_for_mark(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a process whose forks are to carry marks."""
+    return {**environment, MARK: "-" * _ROOM}
+
+
+def carry_mark(attempt_id: str) -> None:
+    """Mark this process, and all that it will start.
+
+    In the environment as the system shows it as well: a fork shows what its parent was started with.
+    """
+    value = attempt_id.encode()
+    address = _getenv(MARK.encode())
+    if address and len(ctypes.string_at(address)) == _ROOM and len(value) <= _ROOM:
+        ctypes.memmove(address, value.ljust(_ROOM, b"\0"), _ROOM)
+    os.environ[MARK] = attempt_id
+
+
+_getenv = ctypes.CDLL(None).getenv
+_getenv.argtypes, _getenv.restype = [ctypes.c_char_p], ctypes.c_void_p
