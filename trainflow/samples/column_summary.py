@@ -50,6 +50,16 @@ def summary(parquet: Any, field: Any, count_nulls: bool, allowed: Range | None) 
     return ColumnSummary(nulls, smallest, max((high for _, high in found), default=None))
 
 
+def summary_of_one(value: Any, rows: int) -> ColumnSummary:
+    """Of a column that has one value in all of its rows, an Arrow array of length 1."""
+    import pyarrow as pa
+
+    from trainflow.samples.columns.bounds import exact_bounds
+
+    low, high = exact_bounds(pa.chunked_array([value])) or (None, None)
+    return ColumnSummary(rows if value.null_count else 0, low, high)
+
+
 def compare_values(parquet: Any, field: Any, wanted: Any) -> None:
     """See that every value of a column is one of another Arrow type, which `trainflow.samples.columns.join` made.
     Raises Misfit."""

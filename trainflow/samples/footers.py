@@ -5,15 +5,25 @@ A column's data is read only where a check asks for it and its statistics do not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainflow.samples.column_summary import ColumnSummary, Range, compare_values, summary
-from trainflow.samples.parquet_file import opened
+from trainflow.samples.column_summary import ColumnSummary, compare_values, summary, summary_of_one
+from trainflow.samples.parquet_file import finer_than_read, opened
+from trainflow.samples.path_columns import PathColumns, declared_type, disagreement, value_as
+from trainflow.samples.spec import Checks
 from trainflow.samples.storage import Storage
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
+_MAGIC = b"PAR1"
+#: what is another format by its name, and not opened to find out
+_OTHERS = re.compile(
+    r".*\.(csv|tsv|jsonl?|ndjson|txt|xml|avro|orc|arrow|feather|ipc|tar|tgz|zip|gz|bz2|zst|lz4|xz|np[yz]|tfrecords?|pkl|pt"
+    r"|h5|hdf5|jpe?g|png)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -22,44 +32,82 @@ class Footer:
 
     #: rows of each row group
     row_groups: tuple[int, ...]
-    #: its columns, a `pyarrow.Schema`
+    #: its columns, those in its path included, a `pyarrow.Schema`
     schema: Any
     summaries: dict[str, ColumnSummary] = field(default_factory=dict)
+    #: the columns that are in its path and not in the file
+    path_columns: PathColumns = ()
+    #: why it cannot be read as it was written
+    problems: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
         return sum(self.row_groups)
 
 
-def is_parquet(name: str) -> bool:
-    """By its name; other files are handed over with unknown rows."""
-    return name.lower().endswith(_SUFFIXES)
+def is_parquet(storage: Storage, path: str) -> bool:
+    """By its name, or by its first bytes where the name says nothing (Hive, Trino and Flink write no suffix). Other
+    files are handed over with unknown rows. Raises SampleUnreadable."""
+    if path.lower().endswith(_SUFFIXES):
+        return True
+    if _OTHERS.fullmatch(path.lower()):
+        return False
+    # of a file of so many bytes, these were the last
+    return storage.tail(path, len(_MAGIC), len(_MAGIC)) == _MAGIC
 
 
-def read_footer(
-    storage: Storage, path: str, nulls: Mapping[str, float] | None = None, ranges: Mapping[str, Range] | None = None
-) -> Footer:
-    """The footer of a Parquet file, with summaries of the columns that `nulls` (column → allowed fraction) and `ranges`
-    (column → allowed smallest and largest value) name and the file has.
+def read_footer(storage: Storage, path: str, checks: Checks | None = None, columns: PathColumns = ()) -> Footer:
+    """The footer of a Parquet file, with summaries of the columns that checks of nulls and ranges name and it has.
+    `columns`: those in its path.
 
     Raises SampleDamaged for a file that is not whole, SampleUnreadable, both naming the file.
     """
-    nulls, ranges = nulls or {}, ranges or {}
+    checks = checks or Checks()
     with opened(storage, path) as file:
         metadata = file.parquet.metadata
         groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+        problems = finer_than_read(file, storage, path)
+        schema, added = file.schema, []
+        for name, text in columns:
+            try:
+                if name in file.schema.names:
+                    other = disagreement(file.parquet, name, text)
+                    if other is not None:
+                        problems += (f"column {name!r} is {text!r} in its path, and in the file: {other}",)
+                    continue
+                kind = declared_type(checks.columns.get(name))
+                value_as(text, kind)
+            except ValueError as error:
+                problems += (f"column {name!r} in its path: {error}",)
+                continue
+            schema = schema.append(_field(name, kind))
+            added.append((name, text))
         summaries = {}
-        if nulls or ranges:
-            for name in sorted({*nulls, *ranges} & set(file.schema.names)):
-                # with all of them allowed, the number of nulls decides nothing
-                count = nulls.get(name, 1.0) < 1
-                summaries[name] = summary(file.parquet, file.schema.field(name), count, ranges.get(name))
-    return Footer(groups, file.schema, summaries)
+        for name in sorted({*checks.nulls, *checks.ranges} & set(file.schema.names)):
+            # with all nulls allowed, their number decides nothing
+            count = checks.nulls.get(name, 1.0) < 1
+            summaries[name] = summary(file.parquet, file.schema.field(name), count, checks.ranges.get(name))
+    for name, text in added:
+        if name in checks.nulls or name in checks.ranges:
+            summaries[name] = summary_of_one(value_as(text, schema.field(name).type), sum(groups))
+    return Footer(groups, schema, summaries, tuple(added), problems)
 
 
-def check_values(storage: Storage, path: str, wanted: Mapping[str, Any]) -> None:
+def check_values(storage: Storage, path: str, wanted: Mapping[str, Any], footer: Footer) -> None:
     """See that every value of these columns is one of the Arrow type that is wanted for it. Raises Misfit with the
     first that is not, SampleUnreadable."""
+    from trainflow.samples.columns.cast import cast
+
+    in_path = dict(footer.path_columns)
     with opened(storage, path) as file:
         for name, kind in wanted.items():
-            compare_values(file.parquet, file.schema.field(name), kind)
+            if name in in_path:
+                cast(value_as(in_path[name], footer.schema.field(name).type), kind)
+            else:
+                compare_values(file.parquet, file.schema.field(name), kind)
+
+
+def _field(name: str, kind: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.field(name, kind)

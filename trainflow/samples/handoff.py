@@ -99,6 +99,7 @@ def _to_parquet(split: Split) -> bytes:
         "rows": pa.array([file.rows for _, file in rows], pa.int64()),
         "fingerprint": pa.array([file.fingerprint for _, file in rows], pa.string()),
         "row_groups": pa.array([list(file.row_groups) for _, file in rows], pa.list_(pa.int64())),
+        "path_columns": pa.array([file.path_columns for _, file in rows], pa.list_(pa.list_(pa.string()))),
     }
     header = msgspec.json.encode(msgspec.structs.replace(split, partitions=()))
     table = pa.table(columns).replace_schema_metadata({_HEADER: header})
@@ -114,7 +115,7 @@ def _from_parquet(data: bytes, where: str) -> Split:
     try:
         table = pq.read_table(pa.BufferReader(data))
         header = msgspec.json.decode((table.schema.metadata or {})[_HEADER], type=Split)
-        names = ("partition_start", "path", "size_bytes", "rows", "fingerprint", "row_groups")
+        names = ("partition_start", "path", "size_bytes", "rows", "fingerprint", "row_groups", "path_columns")
         rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
     except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
         said = f"{where} cannot be read ({error}); clear the task that made the split"
@@ -122,7 +123,8 @@ def _from_parquet(data: bytes, where: str) -> Split:
     partitions = []
     for start, described in groupby(rows, key=lambda row: row[0]):
         files = tuple(
-            SampleFile(path, size, count, mark, tuple(groups)) for _, path, size, count, mark, groups in described
+            SampleFile(path, size, count, mark, tuple(groups), tuple((key, text) for key, text in columns))
+            for _, path, size, count, mark, groups, columns in described
         )
         partitions.append(partition_of(start, end_of(header, start), files))
     return msgspec.structs.replace(header, partitions=tuple(partitions))

@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
-from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
+from trainflow.errors import InputError, SampleUnreadable
 from trainflow.samples.checks import problems
-from trainflow.samples.footers import Footer, check_values, is_parquet, read_footer
+from trainflow.samples.footers import Footer, is_parquet, read_footer
+from trainflow.samples.partition_columns import PartitionColumns, check_failed, problems_of
 from trainflow.samples.partitions import (
     Partition,
     end_of,
     is_boundary,
-    label,
     limit,
     origin,
     partitions_between,
     shift,
 )
+from trainflow.samples.path_columns import path_columns
 from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
@@ -43,9 +43,6 @@ from trainflow.samples.split import (
     partition_of,
 )
 from trainflow.samples.storage import Storage, StoredFile, open_storage
-
-if TYPE_CHECKING:
-    from trainflow.samples.columns.unify import UnifiedColumns
 
 _LARGEST_WINDOW = 64
 #: of a remote storage
@@ -73,7 +70,7 @@ class Inventory:
         self.pattern: PathPattern = path_pattern(samples.path)
         self._list_folder = list_folder or self._files
         self._states: dict[datetime, PartitionState] = {}
-        self._footers: dict[str, Footer] = {}
+        self._footers: dict[str, Footer | None] = {}
         self._window = 1
         self._exists: bool | None = None
         #: of a table whose partitions are files: what is in their folders, by name
@@ -138,8 +135,8 @@ class Inventory:
         if checks is not None:
             unknown = [file.name for file in files if file.name not in footers]
             if unknown:
-                raise InputError(f"checks need Parquet files; {folder}/{unknown[0]} is not one by its name")
-            found = problems(checks, list(footers.items()))
+                raise InputError(f"checks need Parquet files; {folder}/{unknown[0]} is none")
+            found = (*problems_of(footers), *problems(checks, list(footers.items())))
             if found:
                 raise check_failed(start, folder, found, _CHANGE_CHECKS)
         described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
@@ -147,13 +144,13 @@ class Inventory:
 
     def unified(self, chain: Columns) -> PartitionColumns:
         """Where the columns of partitions come together; of those whose `content` was asked for."""
-        return PartitionColumns(self, chain)
+        return PartitionColumns(self.samples, self.storage, chain, self._footers_of, self.pattern.folder)
 
-    def footers(self, start: datetime) -> dict[str, Footer]:
+    def _footers_of(self, start: datetime) -> dict[str, Footer]:
         """Path → footer of the Parquet files of a partition, in their order."""
         folder = self.pattern.folder(start)
         found = self._read_footers(folder, self._states[start].files)
-        return {f"{folder}/{name}": footer for name, footer in found.items()}
+        return {_join(folder, name): footer for name, footer in found.items()}
 
     def is_ready(self, start: datetime) -> bool:
         """Whether a partition is ready: one listing, whatever comes after it."""
@@ -212,13 +209,19 @@ class Inventory:
 
     def _read_footers(self, folder: str, files: tuple[StoredFile, ...]) -> dict[str, Footer]:
         """Name → footer of the Parquet files, in their order."""
-        names = [file.name for file in files if is_parquet(file.name)]
-        checks = self.samples.checks
-        nulls, ranges = (checks.nulls, checks.ranges) if checks is not None else ({}, {})
-        unread = [name for name in names if f"{folder}/{name}" not in self._footers]
-        read = self._ask(lambda name: read_footer(self.storage, f"{folder}/{name}", nulls, ranges), unread)
-        self._footers.update({f"{folder}/{name}": footer for name, footer in zip(unread, read, strict=True)})
-        return {name: self._footers[f"{folder}/{name}"] for name in names}
+        names = [file.name for file in files]
+        unread = [name for name in names if _join(folder, name) not in self._footers]
+        read = self._ask(partial(self._read_footer, folder), unread)
+        self._footers.update({_join(folder, name): footer for name, footer in zip(unread, read, strict=True)})
+        found = ((name, self._footers[_join(folder, name)]) for name in names)
+        return {name: footer for name, footer in found if footer is not None}
+
+    def _read_footer(self, folder: str, name: str) -> Footer | None:
+        """None for a file that is not Parquet."""
+        path = _join(folder, name)
+        if not is_parquet(self.storage, path):
+            return None
+        return read_footer(self.storage, path, self.samples.checks, path_columns(name))
 
     def _existing(self, after: datetime) -> Iterator[datetime]:
         """Starts of partitions that have a folder, from about `after`, ascending."""
@@ -267,36 +270,6 @@ def samples_at(samples: Samples, pattern: PathPattern, start: datetime) -> Sampl
     if ready is samples.ready and files is samples.files:
         return samples
     return msgspec.structs.replace(samples, files=files, ready=ready)
-
-
-class PartitionColumns:
-    """The columns of partitions of a table, and of the chain that they follow, as one schema."""
-
-    def __init__(self, inventory: Inventory, chain: Columns) -> None:
-        self._inventory = inventory
-        self._chain = chain
-        self._unified: UnifiedColumns | None = None
-
-    @property
-    def columns(self) -> Columns:
-        """As a split records them."""
-        return () if self._unified is None else self._unified.columns
-
-    def add(self, start: datetime) -> None:
-        """A partition that goes together with those before it. Raises SampleCheckFailed, SampleUnreadable."""
-        footers = self._inventory.footers(start)
-        if not footers:
-            return
-        from trainflow.samples.columns.unify import ColumnConflict, FileColumns, UnifiedColumns
-
-        if self._unified is None:
-            check = partial(check_values, self._inventory.storage)
-            self._unified = UnifiedColumns(self._inventory.samples.columns, self._chain, check)
-        try:
-            self._unified.add([FileColumns(path, footer.schema) for path, footer in footers.items()])
-        except ColumnConflict as error:
-            folder = self._inventory.pattern.folder(start)
-            raise check_failed(start, folder, (str(error),), error.remedy) from error
 
 
 def open_inventory(
@@ -373,24 +346,18 @@ def _by_name(stored: list[StoredFile] | None) -> dict[str | None, StoredFile] | 
 def _sample_file(folder: str, file: StoredFile, footer: Footer | None) -> SampleFile:
     rows = None if footer is None else footer.rows
     return SampleFile(
-        path=f"{folder}/{file.name}",
+        path=_join(folder, file.name),
         size_bytes=file.size_bytes,
         rows=rows,
         fingerprint=_fingerprint(file),
         row_groups=() if footer is None else footer.row_groups,
+        path_columns=() if footer is None else footer.path_columns,
     )
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}"
 
 
 def _fingerprint(file: StoredFile) -> str:
     return file_fingerprint(file.name, file.size_bytes, file.version)
-
-
-def check_failed(start: datetime, folder: str, found: tuple[str, ...], remedy: str) -> SampleCheckFailed:
-    """The refusal of a partition, with what to do besides leaving it out."""
-    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-    return SampleCheckFailed(
-        f"the partition {label(start)} ({folder}) is there and is not good: {shown}. "
-        f"{remedy}, or leave it out: 'trainflow resume --skip'",
-        partition=start,
-        problems=found,
-    )

@@ -307,9 +307,7 @@ class Building:
         """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file. Raises
         SampleCheckFailed, SampleUnreadable, and adds nothing."""
         if limits.rows is not None and content.rows is None:
-            raise SampleUnreadable(
-                f"split.rows needs Parquet files; {content.files[0].path} is not one by its name: use split.bytes"
-            )
+            raise SampleUnreadable(f"split.rows needs Parquet files; {content.files[0].path} is none: use split.bytes")
         rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
         totals = ((limits.rows, rows), (limits.bytes, size))
         if self.has_files and any(most is not None and total > most for most, total in totals):

@@ -53,7 +53,7 @@ def windows(split: Split, seed: int | None, epoch: int = 0) -> list[Window]:
     groups = []
     for number, file in enumerate(split.files):
         if file.rows is None:
-            raise InputError(f"batches reads Parquet; {file.path} is none by its name: read it in your own code")
+            raise InputError(f"batches reads Parquet; {file.path} is none: read it in your own code")
         groups += [RowGroup(number, group, rows) for group, rows in enumerate(file.row_groups) if rows]
     if seed is None:
         return _windows([[group] for group in groups], None)

@@ -64,6 +64,50 @@ def opened(storage: Storage, path: str) -> Iterator[OpenFile]:
             file.close()
 
 
+def finer_than_read(file: OpenFile, storage: Storage, path: str) -> tuple[str, ...]:
+    """Columns with INT96 moments that have a part smaller than a microsecond, which reading would drop. Spark has none;
+    of other writers' files the columns are read, for INT96 has no statistics."""
+    metadata = file.parquet.metadata
+    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    names = sorted({leaf.path.split(".")[0] for leaf in leaves if leaf.physical_type == "INT96"})
+    if not names or b"org.apache.spark.version" in (metadata.metadata or {}):
+        return ()
+    import pyarrow.parquet as pq
+
+    source = storage.open_parquet(path)
+    found: dict[str, str] = {}
+    try:
+        with pq.ParquetFile(source) as finer:
+            for number in range(metadata.num_row_groups):
+                for name in names:
+                    pair = (each.read_row_group(number, columns=[name]) for each in (file.parquet, finer))
+                    moment = _first_dropped(*(table.column(0) for table in pair))
+                    if moment is not None:
+                        found.setdefault(name, moment)
+    finally:
+        close_source(source)
+    return tuple(
+        f"column {name!r} has {moment} as INT96, which is read as microseconds: have it written as timestamp[ns]"
+        for name, moment in found.items()
+    )
+
+
+def _first_dropped(micros: Any, nanos: Any) -> str | None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from trainflow.samples.columns.cast import leaves
+
+    for coarse, fine in zip(leaves(micros.combine_chunks()), leaves(nanos.combine_chunks()), strict=True):
+        if pa.types.is_timestamp(fine.type) and fine.type.unit == "ns":
+            # moments that nanoseconds cannot hold wrap around, and so does this
+            rest = pc.subtract(fine.cast(pa.int64()), pc.multiply(coarse.cast(pa.int64()), 1000))
+            dropped = fine.filter(pc.fill_null(pc.not_equal(rest, 0), False))
+            if len(dropped):
+                return str(dropped[:1].cast(pa.string())[0])
+    return None
+
+
 def close_source(source: Any) -> None:
     """What `Storage.open_parquet` gave: a name needs no closing."""
     if hasattr(source, "close"):

@@ -15,6 +15,7 @@ from trainflow.counting import counted
 from trainflow.errors import InputError, SampleUnreadable
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, open_file, unreadable_file
+from trainflow.samples.path_columns import value_as
 from trainflow.samples.split import SampleFile, Split
 from trainflow.samples.storage import Storage, open_storage
 
@@ -106,6 +107,8 @@ class Source:
 
     def _split_schema(self) -> Any:
         """As the split says; of one that does not, from the footers of all its files."""
+        import pyarrow as pa
+
         from trainflow.samples.columns.types import schema_of
         from trainflow.samples.columns.unify import ColumnConflict, FileColumns, UnifiedColumns
 
@@ -114,7 +117,8 @@ class Source:
         unified = UnifiedColumns("strict", (), lambda path, wanted: None)  # reading compares every value anyway
         for number, file in enumerate(self._files):
             with self._opened(number) as opened:
-                found = FileColumns(file.path, opened.schema)
+                columns = [pa.field(name, pa.string()) for name, _ in file.path_columns]
+                found = FileColumns(file.path, pa.schema([*opened.schema, *columns]))
             try:
                 unified.add([found])
             except ColumnConflict as error:
@@ -188,14 +192,17 @@ def _select(schema: Any, columns: list[str]) -> Any:
 
 
 def _as_columns(table: Any, schema: Any, file: SampleFile, rows: int) -> Any:
-    """The table with the columns of the split. What its file lacks is null."""
+    """The table with the columns of the split. What the file lacks is in its path, or null."""
     import pyarrow as pa
 
     from trainflow.samples.columns.cast import Misfit, cast
 
-    found = set(table.column_names)
+    found, in_path = set(table.column_names), dict(file.path_columns)
     columns = []
     for field in schema:
+        if field.name in in_path and field.name not in found:
+            columns.append(pa.repeat(value_as(in_path[field.name], field.type)[0], rows))
+            continue
         if field.name not in found:
             columns.append(pa.nulls(rows, field.type))
             continue

@@ -36,6 +36,8 @@ class SampleFile(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str
     #: rows of each row group, in the file's order
     row_groups: tuple[int, ...] = ()
+    #: the columns that stand in its path and not in the file (`region=eu/`), with their text; None: null
+    path_columns: tuple[tuple[str, str | None], ...] = ()
 
 
 class SplitPartition(msgspec.Struct, frozen=True, omit_defaults=True):

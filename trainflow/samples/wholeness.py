@@ -28,8 +28,9 @@ def ends_whole(tail: bytes, size_bytes: int) -> bool:
 def first_unfinished(storage: Storage, folder: str, files: Sequence[StoredFile]) -> str | None:
     """The name of the first file that is not completely written as far as its end shows. Raises SampleUnreadable."""
     for file in files:
-        if is_parquet(file.name) and not ends_whole(
-            storage.tail(f"{folder}/{file.name}", TAIL_BYTES, file.size_bytes), file.size_bytes
+        path = f"{folder}/{file.name}"
+        if is_parquet(storage, path) and not ends_whole(
+            storage.tail(path, TAIL_BYTES, file.size_bytes), file.size_bytes
         ):
             return file.name
     return None

@@ -18,7 +18,7 @@ from trainflow.samples.columns.join import NoJoin, join
 from trainflow.samples.columns.types import columns_of, schema_of
 from trainflow.samples.handoff import split_from_xcom, split_to_xcom
 from trainflow.samples.next_split import SplitFound, next_split
-from trainflow.samples.spec import SplitLimits
+from trainflow.samples.spec import Checks, SplitLimits
 from trainflow.samples.split import SampleFile, Split, partition_of
 
 I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
@@ -376,3 +376,87 @@ def test_values_are_read_only_where_statistics_do_not_prove_that_they_fit(daily,
     data[200:4000] = b"\xff" * 3800  # the data pages, of which nothing may be read
     path.write_bytes(data)
     assert split_of(daily, now).columns == (("x", "double"),)
+
+
+def test_parquet_without_a_suffix_is_read(daily, now) -> None:
+    daily.write(0)
+    folder = daily.folder(0)
+    (folder / "a.parquet").rename(folder / "000000_0")
+    samples = replace(daily.samples, files="0*")
+    split = next_split(samples, None, None, now, daily.root).split.reached_by(root=daily.root)
+    assert split.rows == 10
+    assert [row["x"] for row in rows(split)] == list(range(10))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_int96_with_nanoseconds_is_refused_with_the_value(daily, now, nested: bool) -> None:
+    values, kind = [1_700_000_000_123_456_000, None, 1_700_000_000_123_456_789], pa.timestamp("ns")
+    column = pa.array([[value] for value in values], pa.list_(kind)) if nested else pa.array(values, kind)
+    daily.write(0)
+    path = daily.folder(0) / "a.parquet"
+    pq.write_table(pa.table({"at": column}), path, use_deprecated_int96_timestamps=True)
+    with pytest.raises(SampleCheckFailed, match=r"a\.parquet: column 'at' has 2023-11-14 22:13:20\.123456789 as INT96"):
+        split_of(daily, now)
+
+
+def in_folders(daily: Any, tables: dict[str, pa.Table], **checks: Any) -> Any:
+    daily.write(0)
+    (daily.folder(0) / "a.parquet").unlink()
+    for folder, table in tables.items():
+        (daily.folder(0) / folder).mkdir(parents=True)
+        pq.write_table(table, daily.folder(0) / folder / "a.parquet")
+    return replace(daily.samples, files="**/*.parquet", checks=Checks(**checks) if checks else None)
+
+
+def test_columns_in_the_names_of_folders_are_text_in_every_file(daily, now, tmp_path: Path, monkeypatch) -> None:
+    table = pa.table({"x": [1, 2]})
+    tables = {
+        "region=eu/hour=00": table,
+        "region=a%2Fb c/hour=07": table,
+        "region=__HIVE_DEFAULT_PARTITION__/hour=x": table,
+    }
+    samples = in_folders(daily, tables, nulls={"region": 0.4}, ranges={"hour": ("00", "x")})
+    split = next_split(samples, None, None, now, daily.root).split
+    monkeypatch.setattr("trainflow.samples.handoff.INLINE_BYTES", 0)
+    split = split_from_xcom(split_to_xcom(split, spill_url=str(tmp_path / "spill"))).reached_by(root=daily.root)
+    assert split.batches().schema == pa.schema({"x": I64, "region": TEXT, "hour": TEXT})
+    found = {(row["region"], row["hour"]) for row in rows(split)}
+    assert found == {("eu", "00"), ("a/b c", "07"), (None, "x")}
+    only = split.batches(columns=["hour"])
+    assert sorted(row["hour"] for batch in only for row in batch.to_pylist()) == ["00", "00", "07", "07", "x", "x"]
+
+
+def test_column_in_the_names_of_folders_has_the_declared_type_or_is_refused(daily, now) -> None:
+    table = pa.table({"x": [1]})
+    samples = in_folders(daily, {"hour=007": table, "hour=12": table}, columns={"hour": "int32"})
+    split = next_split(samples, None, None, now, daily.root).split.reached_by(root=daily.root)
+    assert sorted(row["hour"] for row in rows(split)) == [7, 12]
+    other = replace(samples, checks=Checks(ranges={"hour": (None, "08")}))
+    with pytest.raises(SampleCheckFailed, match="column 'hour': expected at most 08, found 12"):
+        next_split(other, None, None, now, daily.root)
+    (daily.folder(0) / "hour=12").rename(daily.folder(0) / "hour=noon")
+    with pytest.raises(SampleCheckFailed, match=r"hour=noon/a\.parquet: column 'hour' in its path: 'noon' is no int32"):
+        next_split(samples, None, None, now, daily.root)
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [(["eu", "eu"], None), (["eu", "us"], "'us'"), (["eu", None], "None"), ([1, 2], "'eu' is no int64")],
+)
+def test_column_in_path_and_file_agrees_or_is_refused(daily, now, column: list[Any], other: str | None) -> None:
+    samples = in_folders(daily, {"region=eu": pa.table({"region": column})})
+    if other is None:
+        split = next_split(samples, None, None, now, daily.root).split.reached_by(root=daily.root)
+        assert [row["region"] for row in rows(split)] == column
+        return
+    with pytest.raises(SampleCheckFailed, match=f"column 'region' is 'eu' in its path, and in the file: {other}"):
+        next_split(samples, None, None, now, daily.root)
+
+
+def test_column_that_only_some_paths_have_is_refused_or_filled(daily, now) -> None:
+    samples = in_folders(daily, {"region=eu": pa.table({"x": [1]}), "plain": pa.table({"x": [2]})})
+    with pytest.raises(SampleCheckFailed, match="'region'"):
+        next_split(samples, None, None, now, daily.root)
+    split = next_split(replace(samples, columns="fill"), None, None, now, daily.root).split
+    found = rows(split.reached_by(root=daily.root))
+    assert {row["x"]: row["region"] for row in found} == {1: "eu", 2: None}

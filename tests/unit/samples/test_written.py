@@ -23,7 +23,7 @@ HELD = [
 
 def found(writer: str, **more: Any) -> tuple[str, ...]:
     checks = Checks(**more)
-    footer = read_footer(LocalStorage(FOLDER), f"{writer}.parquet", checks.nulls, checks.ranges)
+    footer = read_footer(LocalStorage(FOLDER), f"{writer}.parquet", checks)
     return problems(checks, [(writer, footer)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -62,6 +63,20 @@ def decided_by_values(found: pa.DataType, wanted: pa.DataType) -> bool:
     if found.num_fields == 1:
         return decided_by_values(found.value_type, wanted.value_type)
     return limits(found, wanted) is not None
+
+
+def leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """The plain arrays below a nested one, in the order of its fields."""
+    if kinds.is_struct(array.type):
+        for child in array.flatten():
+            yield from leaves(child)
+    elif kinds.is_map(array.type):
+        yield from leaves(array.keys)
+        yield from leaves(array.items)
+    elif array.type.num_fields == 1 and not kinds.is_dictionary(array.type):
+        yield from leaves(array.flatten())
+    else:
+        yield array
 
 
 def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
