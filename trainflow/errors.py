@@ -16,7 +16,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   └── ProjectError                no project, or one that cannot be laid out
     ├── SampleError                     something about the samples
     │   ├── SampleUnreadable            a listing or a footer cannot be read
-    │   │   └── SampleDamaged           a file is there and is not whole: it is still being written, or damaged
+    │   │   ├── SampleDamaged           a file is there and is not whole: it is still being written, or damaged
+    │   │   └── SampleBucketMissing     the bucket or container that the samples are in does not exist
     │   ├── SampleCheckFailed           a partition is there and is not good
     │   └── SampleGap                   a partition is missing and policy says fail
     ├── CheckpointError
@@ -28,6 +29,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── ChainStopped                gates refused a checkpoint, and a person has to decide
     │   ├── StoreNotExclusive           the store cannot create a file only if it is absent
     │   └── StoreFailure                (OSError) the store refused a read or a write
+    │       └── StoreMissing            the bucket or container of the store does not exist
     ├── StateError
     │   ├── LostTransition              a guarded move found the row elsewhere
     │   ├── IllegalTransition           a move that no table allows
@@ -150,6 +152,10 @@ class SampleDamaged(SampleUnreadable):
         self.problem = problem
 
 
+class SampleBucketMissing(SampleUnreadable):
+    """The bucket or container that samples are in does not exist: no wait and no further try makes it."""
+
+
 class SampleCheckFailed(SampleError):
     """A partition is there and is not good. Attributes: partition (its start), problems."""
 
@@ -239,6 +245,10 @@ class StoreFailure(CheckpointError, OSError):
     def __init__(self, message: str, *, location: str) -> None:
         super().__init__(message)
         self.location = location
+
+
+class StoreMissing(StoreFailure):
+    """The bucket or container of the store does not exist: no further try makes it."""
 
 
 # -- state ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.store import Store, open_store
-from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
+from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.store_contract import StoreContract
 
@@ -121,6 +121,12 @@ def test_credentials_never_reach_a_message(s3: LocalS3) -> None:
 
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(store.url)
+
+
+def test_a_bucket_that_is_not_there_is_named_before_anything_is_written(s3: LocalS3) -> None:
+    store = open_store("s3://bucket-that-is-not-there/x", storage_options=s3.storage_options)
+    with pytest.raises(StoreMissing, match=r"container\) 'bucket-that-is-not-there' does not exist"):
+        store.probe()
 
 
 def test_a_crash_before_the_link_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,5 +97,5 @@ def test_a_manifest_in_the_bucket(samples: Samples, monkeypatch: pytest.MonkeyPa
 
 def test_a_bucket_that_does_not_exist_is_a_mistake(options: dict[str, object]) -> None:
     samples = Samples(path="s3://no-such-bucket/{start:%F}", length_seconds=86400, start=START, storage_options=options)
-    with pytest.raises(SampleUnreadable, match=r"s3://no-such-bucket.*check the name of the bucket"):
+    with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; check the name"):
         next_split(samples, None, None, NOW, None)

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from trainflow.checkpoints.patience import is_throttled, persist
 from trainflow.checkpoints.store import Store, StoredFile, failure
-from trainflow.errors import StoreFailure
+from trainflow.errors import StoreFailure, StoreMissing
+from trainflow.samples.storage import bucket_of
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
@@ -40,6 +41,7 @@ class ObjectStore(Store):
     ) -> None:
         self._filesystem = filesystem
         self._base = base.rstrip("/")
+        self._in_memory = in_memory
         self._lock: AbstractContextManager[Any] = _MEMORY_LOCK if in_memory else nullcontext()
         self._sleep = sleep
         self.url = url
@@ -138,6 +140,20 @@ class ObjectStore(Store):
     def delete_folder(self, folder: str) -> None:
         with suppress(FileNotFoundError):
             self._ask("delete", folder, lambda: self._filesystem.rm(self._at(folder), recursive=True))
+
+    def probe(self) -> None:
+        bucket = bucket_of(self._base)
+        try:
+            exists = self._in_memory or self._filesystem.exists(bucket)
+        except Exception:  # whoever may write need not be allowed to ask that
+            exists = True
+        if not exists:
+            raise StoreMissing(
+                f"the checkpoint store {self.url} cannot be used: its bucket (or container) {bucket!r} does not exist; "
+                "make it, or check that the store exists under this name at the account or endpoint of its options",
+                location=self.url,
+            )
+        super().probe()
 
     def _at(self, path: str) -> str:
         return f"{self._base}/{path}" if path else self._base

@@ -13,7 +13,7 @@ from trainflow.authoring.xcom_arg import holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
-from trainflow.errors import FailException, InputError, StoreNotExclusive
+from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.adopting import begin_adopted
 from trainflow.operators.gated import tell_stop
@@ -118,7 +118,7 @@ class CheckpointOperator(BaseOperator):
         """Returns the head (see `trainflow.operators.head`)."""
         try:
             return head_to_xcom(self._head(context))
-        except (StoreNotExclusive, InputError) as error:
+        except (StoreNotExclusive, StoreMissing, InputError) as error:
             # neither will be another one at the next try
             raise FailException(str(error)) from error
 

@@ -14,6 +14,7 @@ from trainflow.errors import (
     FailException,
     InputError,
     RescheduleException,
+    SampleBucketMissing,
     SampleCheckFailed,
     SampleDamaged,
     SampleGap,
@@ -152,7 +153,7 @@ class DataCheckerOperator(ChainOperator):
         except (SampleGap, SampleCheckFailed, SampleDamaged) as error:
             tell_bad_samples(ti, error)
             raise
-        except SamplesRefused as error:
+        except (SamplesRefused, SampleBucketMissing) as error:
             raise FailException(str(error)) from error
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))

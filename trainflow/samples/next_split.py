@@ -16,7 +16,7 @@ import msgspec
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
-from trainflow.samples.inventory import open_inventory
+from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.sighting import sighting
@@ -113,12 +113,19 @@ def next_split(
     if look:
         refuse_above(seen.storage, seen.pattern)
     found = decide(samples, watermark, limits or SplitLimits(), seen, bounds, columns)
-    if isinstance(found, CaughtUp) and found.nothing:
+    if isinstance(found, CaughtUp) and (found.nothing or _has_gone(found, seen)):
         what = sighting(samples, seen.storage, seen.pattern)
-        return msgspec.structs.replace(found, reason=f"nothing is there yet for {samples.path}: {what}")
+        yet = "yet" if watermark is None else "any more"
+        return msgspec.structs.replace(found, nothing=True, reason=f"nothing is there {yet} for {samples.path}: {what}")
     if look and isinstance(found, SplitFound):
         refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
     return found
+
+
+def _has_gone(found: CaughtUp, seen: Inventory) -> bool:
+    """Whether the folder of a table that was trained on is gone: a disk that is not mounted, say. An object store has
+    no folders; there the last partition may simply have expired."""
+    return not (found.finished or found.bounded or seen.storage.remote or seen.table_exists())
 
 
 def decide(

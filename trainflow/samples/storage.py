@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from trainflow.errors import InputError, SampleUnreadable
+from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 #: what file systems call the time of the last write, and the mark of a content
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
+#: protocols whose drivers raise the same for a missing bucket as for a missing folder
+_SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 
 
@@ -175,6 +177,8 @@ class UrlStorage:
         self._options = dict(options)
         protocol = url.split("://", 1)[0].split("::")[-1]
         self.remote = protocol != "memory"
+        #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
+        self._bucket_in_doubt = protocol in _SILENT_ABOUT_BUCKETS
         try:
             from fsspec.core import url_to_fs
 
@@ -262,8 +266,30 @@ class UrlStorage:
             response = getattr(cause, "response", None)
             code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
             if code == "NoSuchBucket" or "bucket does not exist" in str(cause):
-                raise unreadable(folder, error, self._options) from _shown(error, self._options)
+                raise self._without_bucket(folder) from _shown(error, self._options)
             cause = cause.__cause__
+        if self._bucket_in_doubt:
+            if not self._has_bucket(folder):
+                raise self._without_bucket(folder) from _shown(error, self._options)
+            self._bucket_in_doubt = False
+
+    def _has_bucket(self, folder: str) -> bool:
+        try:
+            return bool(self._fs.exists(bucket_of(self._base(folder))))
+        except Exception:  # whoever may read the table need not be allowed to ask that
+            return True
+
+    def _without_bucket(self, folder: str) -> SampleBucketMissing:
+        location = redact_text(folder, texts_of(self._options))
+        return SampleBucketMissing(
+            f"{location} cannot be read: the bucket (or container) {bucket_of(self._base(folder))!r} does not exist; "
+            "check the name of the bucket in samples.path, and the account or endpoint in the storage options"
+        )
+
+
+def bucket_of(base: str) -> str:
+    """The bucket or container of a path without its protocol."""
+    return base.strip("/").split("/", 1)[0]
 
 
 def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | None) -> Storage:

@@ -83,6 +83,14 @@ def test_what_is_in_the_folder_is_said(
     assert answer.reason == f"nothing is there yet for {path}: {found}"
 
 
+def test_a_table_that_was_trained_on_and_is_gone_is_not_caught_up(daily, now) -> None:
+    found = next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)
+    assert isinstance(found, CaughtUp)
+    assert found.nothing
+    assert "nothing is there any more" in found.reason
+    assert "the folder data does not exist" in found.reason
+
+
 def test_a_chain_that_was_trained_is_caught_up(daily, now) -> None:
     daily.write(0)
     found = next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from trainflow.errors import InputError, SampleUnreadable
+from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.samples.storage import LocalStorage, Storage, UrlStorage, open_storage, unreadable, written
 
@@ -137,3 +137,36 @@ def test_no_secret_in_a_message_or_its_traceback(monkeypatch: pytest.MonkeyPatch
 )
 def test_every_refusal_says_what_to_do(error: Exception, remedy: str) -> None:
     assert remedy in str(unreadable("s3://b/t", error, {}))
+
+
+class _Containers:
+    """A driver that says the same of a missing container and of a missing folder."""
+
+    def __init__(self, *there: str, denied: bool = False) -> None:
+        self.there, self.denied, self.asked = there, denied, 0
+
+    def _strip_protocol(self, path: str) -> str:
+        return path.partition("://")[2]
+
+    def ls(self, path: str, detail: bool = True) -> list[Any]:
+        raise FileNotFoundError(path)
+
+    def exists(self, path: str) -> bool:
+        self.asked += 1
+        if self.denied:
+            raise PermissionError(path)
+        return path in self.there
+
+
+@pytest.mark.parametrize("protocol", ["az", "abfs", "gs"])
+def test_a_missing_container_is_told_from_a_missing_folder(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver, missing in ((_Containers("c"), False), (_Containers("d"), True), (_Containers(denied=True), False)):
+        monkeypatch.setattr("fsspec.core.url_to_fs", lambda url, driver=driver, **_: (driver, ""))
+        storage = UrlStorage(f"{protocol}://c/table", {})
+        for _ in range(2):
+            if missing:
+                with pytest.raises(SampleBucketMissing, match=r"container\) 'c' does not exist"):
+                    storage.files(f"{protocol}://c/table/dt=1", recursive=False)
+            else:
+                assert storage.files(f"{protocol}://c/table/dt=1", recursive=False) is None
+        assert driver.asked == (2 if missing else 1)

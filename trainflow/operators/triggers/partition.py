@@ -13,7 +13,7 @@ import msgspec
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
-from trainflow.errors import SampleUnreadable
+from trainflow.errors import SampleBucketMissing, SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
 from trainflow.operators.storage import with_options, without_options
 from trainflow.samples.spec import Samples
@@ -125,6 +125,8 @@ class PartitionTrigger(BaseTrigger):
                 samples, self.partition_start, self.project_root, now,
                 listings=_listings(), look_later=look_later, unfinished=self.unfinished,
             )  # fmt: skip
+        except SampleBucketMissing as error:
+            return str(error)
         except SampleUnreadable as error:
             return self._unreadable(error, elapsed)
         self._unreadable_since = None
