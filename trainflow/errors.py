@@ -38,6 +38,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── EngineError                     a part of the control plane cannot go on
     │   ├── EngineAlreadyRunning        another engine owns this home
     │   ├── DatabaseAway                the metadata database could not be used for a minute
+    │   ├── DatabaseDamaged             the file of the metadata database is damaged
     │   ├── DelivererLost               the process that writes to MLflow died; delivering again is safe
     │   └── NoticeNotTaken              a webhook or a command did not take a notification
     └── TaskError                       raised by or into task code
@@ -292,6 +293,10 @@ class EngineAlreadyRunning(EngineError):
     def __init__(self, message: str, *, pid: int) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class DatabaseDamaged(EngineError):
+    """The file of the metadata database is damaged: what is read from it cannot be relied on."""
 
 
 class DatabaseAway(EngineError):

@@ -76,6 +76,19 @@ with DAG("too_long"):
             time.sleep(60)
     PythonOperator(task_id="endless", python_callable=endless, execution_timeout=timedelta(milliseconds=50))
 
+with DAG("runs_out"):
+    def full():
+        raise RuntimeError("cannot save") from OSError(28, "No space left on device", "/data")
+    def nested():
+        value = []
+        for _ in range(300):
+            value = [value]
+        return value
+    def no_memory():
+        raise MemoryError
+    for function in (full, nested, no_memory):
+        PythonOperator(task_id=function.__name__, python_callable=function)
+
 class WaitsTooLong(BaseOperator):
     def execute(self, context):
         self.defer(trigger=TimeDeltaTrigger(timedelta(hours=1)), method_name="came", timeout=3600)
@@ -345,6 +358,16 @@ def test_skips_cascade(engine: Embedded) -> None:
     assert engine.run(run).state == "success"
     assert engine.states(run) == {"skip": "skipped", "after": "skipped", "later": "skipped", "anyway": "success"}
     assert engine.tasks(run)["skip"].note == "not today"
+
+
+def test_what_ran_out_is_said_in_a_sentence(engine: Embedded) -> None:
+    run = engine.trigger("runs_out")
+    assert engine.finish(run) == "failed"
+    problems = {name: task.problem for name, task in engine.tasks(run).items()}
+    assert problems["full"] == "RuntimeError: cannot save: the disk is full: make room on it"
+    assert problems["no_memory"].startswith("MemoryError: memory ran out: train on smaller splits")
+    assert "XCom 'return_value' of task 'nested' is no JSON value" in problems["nested"]
+    assert "nested more than 100 times" in problems["nested"]
 
 
 def test_execution_timeout_counts_the_wait_and_ends_it(engine: Embedded) -> None:

@@ -27,6 +27,20 @@ _NO_COUNTERPART = {
     "email_on_retry": "there is no e-mail",
     "executor": "use queue",
     "wait_for_downstream": "use depends_on_past",
+    "on_execute_callback": "there are no callbacks",
+    "on_skipped_callback": "there are no callbacks",
+    "sla": "give the task an execution_timeout, or the DAG a dagrun_timeout",
+    "executor_config": "use queue",
+    "resources": "use pool and pool_slots",
+    "run_as_user": "tasks run as the user of the engine",
+    "inlets": "there are no assets",
+    "outlets": "there are no assets",
+    "tooltip": "there are no colours and no tooltips; say it in a comment, or in doc_md",
+    "ui_color": "there are no colours and no tooltips",
+    "ui_fgcolor": "there are no colours and no tooltips",
+    "group_display_name": "the group_id is what people see",
+    "add_suffix_on_collision": "give each group a group_id of its own",
+    "on_failure_fail_dagrun": "teardowns do not decide about a run",
 }
 
 

@@ -265,8 +265,9 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.is_setup = True
         return self
 
-    def as_teardown(self, *, setups: Any = None) -> Self:
+    def as_teardown(self, *, setups: Any = None, **unexpected: Never) -> Self:
         """Mark as a teardown of `setups`: runs once everything before it is done, if the setups succeeded."""
+        arguments.refuse_unexpected(f"as_teardown of task {self.task_id!r}", unexpected, ("setups",))
         if self.trigger_rule not in {TriggerRule.ALL_SUCCESS, TriggerRule.ALL_DONE_SETUP_SUCCESS}:
             raise InputError(
                 f"task {self.task_id!r} is a teardown, whose trigger rule is all_done_setup_success, "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
+from trainflow.authoring import arguments
 from trainflow.authoring.linkable import Linkable
 from trainflow.authoring.operator_type import group_of
 from trainflow.authoring.scope import enter, leave
@@ -14,6 +15,9 @@ from trainflow.identifiers import check_name
 if TYPE_CHECKING:
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.operator import BaseOperator
+
+
+_ARGUMENTS = ("group_id", "prefix_group_id", "default_args", "parent_group", "dag")
 
 
 class TaskGroup(Linkable):
@@ -31,8 +35,11 @@ class TaskGroup(Linkable):
         default_args: Mapping[str, Any] | None = None,
         parent_group: TaskGroup | None = None,
         dag: DAG | None = None,
+        **unexpected: Never,
     ) -> None:
-        """Raises InputError outside of a DAG, DagDefinitionError when the id is taken."""
+        """Raises InputError outside of a DAG, DagDefinitionError when the id is taken, UnexpectedArgument for a keyword
+        that does not exist."""
+        arguments.refuse_unexpected(f"task group {group_id!r}", unexpected, _ARGUMENTS)
         parent = group_of({"dag": dag, "task_group": parent_group})
         if parent is None:
             raise InputError(f"task group {group_id!r} is outside of a DAG: create it inside `with DAG(...)`")

@@ -59,8 +59,8 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-#: a full disk, a folder that cannot be written: no mistake of ours, so a sentence says more than a traceback
-_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE}
+#: a folder that cannot be written, a broken disk: no mistake of ours, so a sentence says more than a traceback
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 @app.callback()
@@ -89,8 +89,14 @@ def run(arguments: list[str]) -> int:
         # by name: which of the two holds click's errors depends on Typer's version
         if type(error).__module__.startswith(("click", "typer")):
             return _usage(error)
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-            return _complain(f"{error.filename or 'a file'}: {error.strerror}", EXIT_FAILED)
+        from trainflow.observability.exhaustion import exhausted
+
+        ran_out = exhausted(error)
+        if isinstance(error, OSError) and (ran_out or error.errno in _OF_THE_MACHINE):
+            where = f"{error.filename}: " if error.filename else ""
+            return _complain(f"{where}{ran_out or error.strerror}", EXIT_FAILED)
+        if ran_out is not None:
+            return _complain(ran_out, EXIT_FAILED)
         if type(error).__name__ == "OperationalError" and type(error).__module__.startswith("sqlalchemy"):
             return _complain(f"the metadata database cannot be used: {getattr(error, 'orig', error)}", EXIT_FAILED)
         raise

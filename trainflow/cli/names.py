@@ -140,10 +140,16 @@ def json_object(text: str | None, option: str) -> dict[str, Any]:
     """A JSON object given on the command line. Raises InputError for what is none."""
     import json
 
+    from trainflow.bounds import MOST_NESTING
+
     if text is None:
         return {}
     try:
         value = json.loads(text)
+    except RecursionError:
+        raise InputError(
+            f"{option} is nested too deeply: at most {MOST_NESTING} lists and objects inside each other"
+        ) from None
     except ValueError as error:
         raise InputError(f"""{option} is not JSON: {error}. For example: {option} '{{"rows": 100}}'""") from None
     if not isinstance(value, dict):

@@ -28,6 +28,7 @@ from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
 from trainflow.metadata.failures import is_refusal
+from trainflow.observability.exhaustion import said_by
 from trainflow.observability.processes import out_of_memory_kills
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
@@ -300,7 +301,7 @@ def _how(exit: ProcessExit) -> str:
         return "the kernel killed it because memory ran out"
     if exit.signal is not None:
         return f"signal {exit.signal}: it crashes"
-    return f"exit code {exit.code}: something in it calls exit or os._exit"
+    return f"exit code {exit.code}: {said_by(exit.code) or 'something in it calls exit or os._exit'}"
 
 
 def _kill(parsing: _Parsing) -> None:

@@ -18,7 +18,7 @@ from trainflow.dag_processor.processor import DagProcessor
 from trainflow.engine import lease, leftovers, log_limits
 from trainflow.engine.parsing_worker import ParsingWorker
 from trainflow.engine.scheduling import Scheduling
-from trainflow.errors import DatabaseAway
+from trainflow.errors import DatabaseAway, DatabaseDamaged
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor, Timer
@@ -413,5 +413,5 @@ def _unless_away(what: str) -> Iterator[None]:
     """A step on the way out that the next engine makes up for."""
     try:
         yield
-    except DatabaseAway as error:
+    except (DatabaseAway, DatabaseDamaged) as error:
         log.warning("could not %s: %s", what, error)

@@ -10,6 +10,7 @@ import msgspec
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import ParsedDag, ParseFile, ParseProblem, ParseResult
+from trainflow.observability.exhaustion import exhausted
 from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
@@ -43,7 +44,9 @@ def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], Non
         return _problem(f"{path}: {error}", error, path)
     except Exception as error:
         path = str(project.absolute(request.source.path))
-        return _problem(f"{path}: {type(error).__name__}: {error}", error, path)
+        ran_out = exhausted(error)
+        said = f"{path}: {type(error).__name__}: {error}"
+        return _problem(f"{said}: {ran_out}" if ran_out else said, error, path)
     on_loaded(loaded)
     read = [*loaded.files, *dag_files.project_modules(project)]
     return ParseResult(dags=dags, modules=[str(path) for path in read if _is_text(str(path))])

@@ -16,6 +16,7 @@ from trainflow.execution.ending import BROKEN, end_process
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability import redacted_output
+from trainflow.observability.exhaustion import exit_code_of
 from trainflow.observability.logs import configure_logging
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -37,7 +38,8 @@ if __name__ == "__main__":
     code = BROKEN
     try:
         code = main()
-    except BaseException:
+    except BaseException as error:
+        code = exit_code_of(error, BROKEN)
         traceback.print_exc()
     finally:
         end_process(code)

@@ -38,6 +38,7 @@ from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.ending import GRACE_SECONDS
+from trainflow.observability.exhaustion import exhausted
 from trainflow.observability.parenthood import adopt_orphans
 from trainflow.observability.process_table import carry_mark
 from trainflow.observability.processes import started_at
@@ -223,6 +224,8 @@ class _Attempt:
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
             return self._failed(error, message, retryable=again)
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if (ran_out := exhausted(error)) is not None:
+            message = f"{message}: {ran_out}"
         return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:

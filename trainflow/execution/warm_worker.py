@@ -39,6 +39,7 @@ from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Pa
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.ending import signal_all
+from trainflow.observability.exhaustion import exit_code_of
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.parenthood import adopt_orphans
 from trainflow.observability.process_table import Entry, descendants, process_table
@@ -301,7 +302,8 @@ class WarmWorker:
             atexit._clear()
             _reseed()
             code = work()
-        except BaseException:
+        except BaseException as error:
+            code = exit_code_of(error, BROKEN)
             traceback.print_exc()
         finally:
             end_process(code, self._clean_write)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from trainflow.messages.exits import ProcessExit
+from trainflow.observability.exhaustion import said_by
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -122,6 +123,9 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
         return ExitJudgement(
             lost=False, message=f"the process crashed ({name}) before it reported an outcome: see the log"
         )
+    ran_out = said_by(exit.code)
+    if ran_out is not None:
+        return ExitJudgement(lost=True, message=f"the process could not go on: {ran_out}")
     return ExitJudgement(
         lost=False,
         message=f"the process ended with exit code {exit.code} without reporting an outcome: "

@@ -22,8 +22,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trainflow.chaos import passed
-from trainflow.errors import DatabaseAway, EngineError, SettingsError
-from trainflow.metadata.failures import is_conflict, is_outage
+from trainflow.errors import DatabaseAway, DatabaseDamaged, EngineError, SettingsError
+from trainflow.metadata.failures import is_conflict, is_damage, is_outage
 from trainflow.metadata.straight import Plans, StraightConnection
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -129,7 +129,7 @@ class Database:
                 if deadline is not None:
                     self.on_done_again()
                 return result
-            except DatabaseAway:
+            except (DatabaseAway, DatabaseDamaged):
                 raise
             except (DBAPIError, EngineError) as error:
                 if is_conflict(error):
@@ -175,8 +175,10 @@ class Database:
         connection = kept if kept is not None else self._open()
         try:
             yield connection
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if is_damage(error):
+                raise self._damaged(error) from error
             raise
         if keeps and self._kept is None:
             self._kept = connection
@@ -191,8 +193,17 @@ class Database:
             connection.plans = self._plans
             return connection
         except DBAPIError as error:
+            if is_damage(error):
+                raise self._damaged(error) from error
             where = self.url.render_as_string(hide_password=True)
-            raise EngineError(f"cannot open the metadata database {where}: {error.orig}{_advice(error)}") from error
+            raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error
+
+    def _damaged(self, error: BaseException) -> DatabaseDamaged:
+        return DatabaseDamaged(
+            f"the metadata database {self.file} is damaged ({getattr(error, 'orig', None) or error}). Nothing about "
+            f"training is lost with it: that is in the ledgers of the chains. Move {self.file} away, with the files "
+            f"beside it that end in -wal and -shm, and start again: each chain goes on at its head"
+        )
 
     def close(self) -> None:
         """Give every connection back."""
@@ -200,11 +211,6 @@ class Database:
         if kept is not None:
             kept.close()
         self.engine.dispose()
-
-
-def _advice(error: DBAPIError) -> str:
-    broken = "not a database" in str(error.orig) or "malformed" in str(error.orig)
-    return "; the file is broken: delete it, the next start goes on at the head of each chain" if broken else ""
 
 
 def _never() -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from trainflow.authoring.dag import DAG, collecting_dags
 from trainflow.authoring.linkable import chain, cross_downstream
 from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.task_group import TaskGroup
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import DagDefinitionError, InputError, TrainflowError, UnexpectedArgument
+from trainflow.operators.empty import EmptyOperator
 from trainflow.states import TriggerRule
 
 
@@ -288,3 +292,23 @@ def test_a_loader_sees_every_dag_however_it_is_written():
     DAG("later")
     assert [dag.dag_id for dag in made] == ["one", "two"]
     assert two.fileloc == __file__
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: TaskGroup("g", tooltip="x"), "task group 'g' has no argument 'tooltip' (there are no colours"),
+        (lambda: TaskGroup("g", ui_color="x"), "task group 'g' has no argument 'ui_color' (there are no colours"),
+        (lambda: TaskGroup("g", group_display_name="x"), "task group 'g' has no argument 'group_display_name' (the"),
+        (lambda: TaskGroup("g", prefix_groupid=False), "task group 'g' has no argument 'prefix_groupid'. Did you mean"),
+        (lambda: EmptyOperator(task_id="t", sla=1), "has no argument 'sla' (give the task an execution_timeout"),
+        (
+            lambda: EmptyOperator(task_id="t").as_teardown(on_failure_fail_dagrun=True),
+            "as_teardown of task 't' has no argument 'on_failure_fail_dagrun' (teardowns do not decide",
+        ),
+    ],
+)
+def test_keyword_of_airflow_that_is_not_here_is_refused_with_why(make: Callable[[], Any], says: str) -> None:
+    with DAG("d"), pytest.raises(UnexpectedArgument) as caught:
+        make()
+    assert says in str(caught.value)

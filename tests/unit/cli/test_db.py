@@ -42,7 +42,8 @@ def test_check_finds_damage(folder, cli):
     assert "cannot be read" in said.json["problem"]
     said = cli("runs", "list")
     assert said.code == 1
-    assert "the file is broken: delete it, the next start goes on at the head" in said.err
+    assert "is damaged (file is not a database)" in said.err
+    assert "Nothing about training is lost" in said.err
 
 
 def test_a_database_that_refuses_is_told_in_a_sentence(cli, monkeypatch, plane):

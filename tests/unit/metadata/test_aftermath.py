@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,7 @@ from trainflow.metadata.aftermath import (
     judge_exit,
     retry_delay,
 )
+from trainflow.observability.exhaustion import exit_code_of
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -159,6 +161,9 @@ def test_every_delay_is_a_delay(delay: float, multiplier: float, longest: float 
         (ProcessExit(code=0), False, "exit code 0 without reporting an outcome"),
         (ProcessExit(code=1), False, "exit code 1 without"),
         (ProcessExit(code=70), False, "exit code 70 without"),
+        # what ran out outside of the task's own code is none of its faults
+        (ProcessExit(code=exit_code_of(MemoryError(), 70)), True, "could not go on: memory ran out"),
+        (ProcessExit(code=exit_code_of(OSError(errno.ENOSPC, "x"), 70)), True, "could not go on: the disk is full"),
         (ProcessExit(signal=signal.SIGKILL), True, "killed (SIGKILL)"),
         (ProcessExit(signal=signal.SIGTERM), True, "killed (SIGTERM)"),
         (ProcessExit(signal=signal.SIGINT), True, "killed (SIGINT)"),

@@ -1,0 +1,83 @@
+"""A damaged database, and what ran out: one sentence that says what, where and what to do, and the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from trainflow.cli import main
+from trainflow.metadata.database import Database
+from trainflow.testing.control_plane import empty_task
+
+
+def damage(database) -> None:
+    """Overwrite what lies behind the first pages, as a disk does that fails."""
+    size = database.stat().st_size
+    with database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xde\xad" * ((size - 4096) // 2))
+
+
+@pytest.fixture
+def damaged(plane, folder):
+    plane.add_dag("d", empty_task("t"))
+    for number in range(50):
+        plane.add_run("d", f"r{number}")
+    plane.close()
+    with Database(f"sqlite:///{plane.project.home.database}").engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage(plane.project.home.database)
+    return plane.project.home.database
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("runs", "list"), ("dags", "list"), ("why", "d"), ("pools", "list")]
+)
+def test_damaged_database_is_one_sentence(damaged, cli, arguments) -> None:
+    said = cli(*arguments)
+    assert said.code == 1
+    assert said.err.startswith(f"error: the metadata database {damaged} is damaged (")
+    assert "Nothing about training is lost" in said.err
+    assert f"Move {damaged} away" in said.err
+    assert "Traceback" not in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "memory ran out: train on smaller splits"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x"), "/data/x: the disk is full: make room on it"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/x"), "/data/x: this process has as many files open"),
+        (OSError(errno.EACCES, os.strerror(errno.EACCES), "/data/x"), "/data/x: Permission denied"),
+    ],
+)
+def test_what_ran_out_is_one_sentence(folder, capsys, monkeypatch, error, says) -> None:
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(main, "app", fails)
+    assert main.run(["status"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {says}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("depth", [300, 100_000])
+def test_conf_that_is_nested_too_deeply_is_wrong_input(plane, cli, depth) -> None:
+    plane.add_dag("d", empty_task("t"))
+    said = cli("runs", "trigger", "d", "--conf", '{"a":' + "[" * depth + "]" * depth + "}")
+    assert said.code == 2
+    assert "nested" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
+def test_conf_that_is_no_json_value_is_wrong_input(plane, cli, value) -> None:
+    plane.add_dag("d", empty_task("t"))
+    said = cli("runs", "trigger", "d", "--conf", json.dumps({"a": 1}).replace("1", value))
+    assert said.code == 2
+    assert "conf" in said.err

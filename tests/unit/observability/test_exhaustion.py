@@ -1,0 +1,49 @@
+"""What ran out is said in a sentence, by whoever met it and by whoever saw it end."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from trainflow.observability.exhaustion import exhausted, exit_code_of, said_by
+
+BROKEN = 70
+
+
+def caused(by: BaseException) -> BaseException:
+    try:
+        raise ValueError("cannot go on") from by
+    except ValueError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "memory ran out"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "memory ran out"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x"), "the disk is full: make room"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "quota"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "fs.file-max"),
+        (caused(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))), "the disk is full"),
+    ],
+)
+def test_exhausted_says_what_to_do_and_the_exit_code_says_the_same(error: BaseException, says: str) -> None:
+    assert says in (exhausted(error) or "")
+    code = exit_code_of(error, BROKEN)
+    assert code != BROKEN
+    assert said_by(code) == exhausted(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x"), SystemExit(1)])
+def test_what_is_no_exhaustion_is_none(error: BaseException) -> None:
+    assert exhausted(error) is None
+    assert exit_code_of(error, BROKEN) == BROKEN
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, BROKEN, 137])
+def test_other_exit_codes_say_nothing(code: int | None) -> None:
+    assert said_by(code) is None
