@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints import commit, fold, partials, prune, repairs, retention, rules
+from trainflow.checkpoints import commit, fold, partials, prune, repairs, retention, rules, traces, whole
 from trainflow.checkpoints.gates import Pass
 from trainflow.operators import checkpoint, late_data, resume, samples, trigger_dagrun
 from trainflow.samples import next_split
@@ -43,6 +43,14 @@ def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
     """The store does not create exclusively."""
     patch.setattr(MemoryStore, "create_exclusive", MemoryStore.replace)
     patch.setattr(ProcessStore, "probe", lambda _: None)
+
+
+def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
+    """What is left of a ledger that has lost its tail is gone on from."""
+    patch.setattr(whole, "raise_unless_whole", lambda *_: None)
+    patch.setattr(whole, "read_mark", lambda *_: whole.Mark())
+    for module in (traces, commit):
+        patch.setattr(module, "raise_if_forgotten", lambda *_: None)
 
 
 def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
@@ -107,6 +115,18 @@ def resume_a_row_too_early(patch: pytest.MonkeyPatch) -> None:
 def resume_a_row_too_late(patch: pytest.MonkeyPatch) -> None:
     """A row is left out."""
     _resume(patch, 1)
+
+
+def order_saves_by_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """The save with the latest name is the newest, as the clock said when its attempt was made."""
+    real = partials.Partials._complete
+    patch.setattr(partials.Partials, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
+
+    def forget_older(self: Any, _own: Any) -> None:
+        for each in self._complete()[: -partials.KEPT]:
+            self._delete(each)
+
+    patch.setattr(partials.Partials, "_forget_others", forget_older)
 
 
 def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
@@ -188,6 +208,7 @@ KILLS = (F.KILL, F.REBOOT)
 
 PLANTED = [
     Planted(create_over_what_is_there, (F.PROMOTE,), {"fenced"}, THREE),
+    Planted(take_a_short_ledger_for_whole, (F.LOSE_ENTRIES,), {"a short ledger is corrupt"}, THREE),
     Planted(step_over_what_is_there, (), {"holes have a reason"}, THREE),
     Planted(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
     Planted(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
@@ -201,6 +222,9 @@ PLANTED = [
     Planted(trigger_no_stage, (), {"one successor"}, {**THREE, "shape": Shape.FAN}),
     Planted(resume_a_row_too_early, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
     Planted(resume_a_row_too_late, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    Planted(
+        order_saves_by_the_clock, (F.KILL, F.CLOCK_BACK), {"saves go forward"}, {**THREE, "saves": True, "limit": 3}
+    ),
     Planted(mix_trainings_up, (), {"exactly once"}, {**THREE, "saves": True}),
     Planted(
         forget_who_follows,

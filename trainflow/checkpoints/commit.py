@@ -9,7 +9,7 @@ decides, one that skips the split, or one that rewinds the chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,11 +20,11 @@ from trainflow.checkpoints.commit_fence import has_moved, raise_unless_next, sto
 from trainflow.checkpoints.commit_request import CommitRequest
 from trainflow.checkpoints.conclusions import Conclusion, entry_of
 from trainflow.checkpoints.decided import floor_of
-from trainflow.checkpoints.entries import Checkpoint, Refusal, Rewind, Skip, Stop
+from trainflow.checkpoints.entries import Author, Checkpoint, Promotion, Refusal, Rewind, Skip, Stop
 from trainflow.checkpoints.gates import Pass, RewindBy, Verdict, held
 from trainflow.checkpoints.gates import Stop as Stops
 from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import fallen_back, promote
+from trainflow.checkpoints.promote import Promote, fallen_back, promote
 from trainflow.checkpoints.registry import references, register
 from trainflow.checkpoints.rewind import left_behind
 from trainflow.checkpoints.state import ChainState
@@ -231,15 +231,37 @@ def _promote(work: Commit) -> None:
     state = work.ledger.state()
     if state.head is None or state.head.id != done.id:
         return
-    if done.parent_id and work.ledger.find(done.parent_id) is None:
-        # pruned, which comes after this step
-        return
-    parent = work.ledger.checkpoint(done.parent_id) if done.parent_id else None
-    metrics = {**done.metrics, **done.evaluation}
-    previous = previous_of(done.metrics, done.evaluation, parent)
-    for each in request.promotes:
-        if each.meets(metrics, previous):
-            promote(work.ledger, done.id, each.alias, by=request.by, now=work.now, reason="; ".join(each.when))
+    _give_names(work.ledger, done, request.promotes, request.by, work.now)
+
+
+def promote_what_was_left_out(ledger: Ledger, promotes: Sequence[Promote], *, by: Author, now: datetime) -> list[str]:
+    """Give the head the names that its commit did not live to give, where nothing else has happened since: a run whose
+    database was deleted never commits again. Returns the names. Raises LedgerCorrupt, StoreFailure."""
+    head = ledger.state().head
+    if not promotes or head is None or head.accepted is not None:
+        # what gates refused gets a name from a person
+        return []
+    since = ledger.since(head.sequence)
+    if not all(isinstance(entry, Promotion) and entry.checkpoint_id == head.id for entry in since):
+        return []
+    return _give_names(ledger, head, promotes, by, now)
+
+
+def _give_names(ledger: Ledger, head: Checkpoint, promotes: Sequence[Promote], by: Author, now: datetime) -> list[str]:
+    """Returns those that it did not have."""
+    kept = ledger.find(head.parent_id) if head.parent_id else None
+    if head.parent_id and kept is None:
+        # pruned, which comes after the promotion
+        return []
+    parent = ledger.checkpoint(kept.id) if kept else None
+    metrics = {**head.metrics, **head.evaluation}
+    previous = previous_of(head.metrics, head.evaluation, parent)
+    met = [each for each in promotes if each.meets(metrics, previous)]
+    return [
+        each.alias
+        for each in met
+        if promote(ledger, head.id, each.alias, by=by, now=now, reason="; ".join(each.when)) is not None
+    ]
 
 
 #: in this order; a test may stop after any prefix and commit again

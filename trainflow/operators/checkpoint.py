@@ -9,20 +9,21 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
-from trainflow.authoring.xcom_arg import holds_xcom_arg
+from trainflow.authoring.xcom_arg import XComArg, holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import Fork
 from trainflow.checkpoints.store import check_kind
 from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.adopting import begin_adopted
+from trainflow.operators.author import author_of
 from trainflow.operators.gated import tell_stop
 from trainflow.operators.going_back import go_back, look_at_base
 from trainflow.operators.handover import CONF_INIT_FROM
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
-from trainflow.operators.promotion import tell_moved
+from trainflow.operators.promotion import promotion_notice, tell_moved
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of
@@ -30,6 +31,7 @@ from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.adopt import Adopt
     from trainflow.checkpoints.init_from import InitFrom, Pin
     from trainflow.checkpoints.ledger import Ledger
@@ -141,6 +143,7 @@ class CheckpointOperator(BaseOperator):
         if (stop := ledger.state().stopped) is not None:
             tell_stop(ti, stop)
             raise FailException(str(stopped_error(ledger, stop)))
+        self._promote_what_was_left_out(ledger, ti)
         declared = parse_init_from(self.init_from, chain) if self.init_from else None
         seen = look_at_base(ledger, declared)
         back, samples = go_back(ledger, ti), self._samples()
@@ -158,6 +161,26 @@ class CheckpointOperator(BaseOperator):
             ti.xcom_push(XCOM_PIN, told or _found(head))
         ti.set_note(f"{_note(head)}; {changed}" if changed else _note(head))
         return head
+
+    def _promote_what_was_left_out(self, ledger: Ledger, ti: TaskInstance) -> None:
+        """What the commit of this chain promotes, if the last one was killed before it did."""
+        from trainflow.operators.commit import CommitCheckpointOperator
+
+        commits = [task for task in self.dag.tasks if isinstance(task, CommitCheckpointOperator)]
+        of_this = [
+            promote
+            for task in commits
+            if isinstance(task.checkpoint, XComArg) and task.checkpoint.operator.task_id == self.task_id
+            for promote in task.promote
+        ]
+        if not of_this:
+            return
+        from trainflow.checkpoints.commit import promote_what_was_left_out
+
+        for alias in promote_what_was_left_out(ledger, of_this, by=author_of(ti), now=ti.clock.now()):
+            made = ledger.checkpoint()
+            uri = ledger.store.uri(made.artifacts.path)
+            ti.notify(promotion_notice(ledger.chain, made, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
         from trainflow.checkpoints.followers import Follower

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints import commit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.decide import accept
+from trainflow.checkpoints.entries import Promotion
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.store import open_store
 from trainflow.errors import FailException, InputError, SkipException
@@ -191,6 +193,22 @@ def test_a_promotion_is_told_and_handed_over(lab: Any, chain: Any) -> None:
     assert notice.facts["uri"] == made["uri"]
     assert run(lab, build, "r3")["promoted"] == []
     assert ledger(lab).state().promoted == {"champion": made["id"]}
+
+
+def test_a_promotion_that_a_killed_commit_left_out_is_made_up_for_by_the_next_run(
+    lab: Any, chain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is deleted between the entry and the promotion: the run never commits again."""
+    build = chain([8, 8], promote=Promote("champion", ("auc >= 0.7",)))
+    with monkeypatch.context() as killed:
+        killed.setattr(commit, "promote", lambda *_, **__: None)
+        made = run(lab, build, "r1")
+    assert made["promoted"] == []
+
+    run(lab, build, "r2")
+
+    first, _ = [entry for entry in ledger(lab).entries() if isinstance(entry, Promotion)]
+    assert (first.sequence, first.checkpoint_id) == (2, made["id"])
 
 
 def test_gates_are_a_list(lab: Any, chain: Any) -> None:

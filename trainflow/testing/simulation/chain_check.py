@@ -83,6 +83,8 @@ class ChainCheck:
         #: runs that have committed, and those that have come to another conclusion
         self.runs: set[str] = set()
         self.concluded: set[str] = set()
+        #: entries that are lost for now
+        self.lost: dict[int, bytes] = {}
 
     @property
     def line(self) -> Line:
@@ -115,7 +117,10 @@ class ChainCheck:
 
     def follow(self) -> list[str]:
         """Check the entries that are new. Returns the ids of checkpoints that are."""
-        new = []
+        new: list[str] = []
+        if self.lost:
+            self._check_that_nothing_is_done()
+            return new
         if self.sequence and _digest(self._store.contents.get(self.key.entry(self.sequence), b"")) != self._previous:
             raise Violation("fenced", f"entry {self.sequence} of {self.key} was written over")
         while (data := self._store.contents.get(self.key.entry(self.sequence + 1))) is not None:
@@ -129,6 +134,28 @@ class ChainCheck:
             if entry.get("id") in self.kept:
                 new.append(entry["id"])
         return new
+
+    def lose(self, first: int, last: int) -> None:
+        """Take entries away for a while."""
+        self.lost = {number: self._store.contents[self.key.entry(number)] for number in range(first, last + 1)}
+        for number in self.lost:
+            self._store.delete(self.key.entry(number))
+
+    def put_back(self) -> None:
+        """Restore what was lost."""
+        self._check_that_nothing_is_done()
+        for number, data in self.lost.items():
+            self._store.create_exclusive(self.key.entry(number), data)
+        self.lost = {}
+
+    def _check_that_nothing_is_done(self) -> None:
+        for number in (*self.lost, self.sequence + 1):
+            if self.key.entry(number) in self._store.contents:
+                lost = f"{min(self.lost)} to {max(self.lost)}"
+                raise Violation(
+                    "a short ledger is corrupt", f"{self.key} has lost {lost}, and entry {number} is written"
+                )
+        self.check_everything_is_there()
 
     def check_everything_is_there(self) -> None:
         """Every committed file is as it was committed, unless it was pruned."""

@@ -88,7 +88,7 @@ class Driver:
             for world in self._worlds:
                 world.invariants.interfered()
         calm = 0
-        while self._faults or not all(world.complete for world in self._worlds):
+        while self._faults or self._world.ledger.is_short or not all(world.complete for world in self._worlds):
             self._strike()
             self._step()
             self._check()
@@ -118,6 +118,8 @@ class Driver:
     def _step(self) -> None:
         chance, choice = self._random.random(), self._random.random()
         self.steps += 1
+        if self._world.ledger.pass_step():
+            self._note("the lost entries are put back")
         world = self._world = self._worlds[int(choice * 1000) % len(self._worlds)]
         if chance < _TIME:
             self._note(world.pass_time(choice))

@@ -9,6 +9,7 @@ from trainflow.testing.simulation.chain_check import ChainCheck, Kept
 from trainflow.testing.simulation.expected import Expected
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.table import SampleTable
+from trainflow.testing.simulation.violation import Violation
 
 
 class LedgerCheck:
@@ -17,8 +18,14 @@ class LedgerCheck:
     def __init__(self, store: MemoryStore, table: SampleTable, expected: Mapping[ChainKey, Expected]) -> None:
         self._store = store
         self._followed = -1
+        #: training → the furthest row that was saved in it
+        self._furthest: dict[str, int] = {}
+        #: a person wants splits to be begun anew: what was saved of them is given up
+        self.saves_are_given_up = False
         #: the checkpoints of all chains
         self.kept: dict[str, Kept] = {}
+        #: steps until lost entries are put back
+        self._short_for = 0
         self.chains = {key: ChainCheck(key, store, table, self.kept, each) for key, each in expected.items()}
 
     def follow(self) -> None:
@@ -26,9 +33,46 @@ class LedgerCheck:
         if self._store.version == self._followed:
             return
         self._followed = self._store.version
+        self._check_saves()
         for chain in self.chains.values():
             for name in chain.follow():
                 self.kept[name] = chain.kept[name]
+
+    def _check_saves(self) -> None:
+        """The furthest save of a training stays as long as there is any."""
+        furthest: dict[str, int] = {}
+        for path in self._store.contents:
+            folder, _, name = path.rpartition("/")
+            if "/partials/" in folder and name.startswith("manifest."):
+                training = folder.rsplit("/", 1)[0]
+                furthest[training] = max(furthest.get(training, 0), int(name.split(".")[1]))
+        for training, row in furthest.items():
+            if row < self._furthest.get(training, 0) and not self.saves_are_given_up:
+                raise Violation(
+                    "saves go forward", f"{training} was saved at row {self._furthest[training]}, now at {row}"
+                )
+        self._furthest = furthest
+
+    def lose(self, key: ChainKey, first: int, last: int, steps: int) -> None:
+        """Take entries of a chain away for so many steps."""
+        self.follow()
+        self.chains[key].lose(first, last)
+        self._short_for = steps
+
+    @property
+    def is_short(self) -> bool:
+        """Whether entries are lost now."""
+        return any(chain.lost for chain in self.chains.values())
+
+    def pass_step(self) -> bool:
+        """Put back what is lost when its time has come; whether that happened."""
+        self._short_for -= 1
+        if self._short_for > 0 or not self.is_short:
+            return False
+        for chain in self.chains.values():
+            if chain.lost:
+                chain.put_back()
+        return True
 
     def stands_on_undone(self, key: ChainKey) -> str | None:
         """A checkpoint of a chain's line that came from what its base has undone; None: there is none."""

@@ -22,7 +22,7 @@ MOST_DECISIONS = 3
 
 def could_begin(world: World) -> bool:
     """A person sees that nothing is under way although there is something to train on."""
-    if world.unfinished_runs or world.stopped:
+    if world.unfinished_runs or world.stopped or world.ledger.is_short:
         return False
     if not world.arrivals:
         return not world.is_trained

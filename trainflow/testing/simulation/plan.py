@@ -56,6 +56,7 @@ class FaultKind(StrEnum):
     STORE_FULL = "the store is full for one process"
     STORE_STALE = "the store lists nothing that is new"
     TEAR = "a file that is not committed yet is damaged"
+    LOSE_ENTRIES = "entries of a ledger are lost, and put back later"
 
 
 class Fault(msgspec.Struct, frozen=True):

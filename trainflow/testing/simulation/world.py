@@ -283,7 +283,9 @@ class World:
 
     @property
     def stopped(self) -> list[ChainCheck]:
-        """Chains that wait for a person's decision."""
+        """Chains that wait for a person's decision, while none has lost entries."""
+        if self.ledger.is_short:
+            return []
         return [chain for chain in self.ledger.chains.values() if chain.stopped is not None]
 
     # -- moves -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str
         if run is None:
             return False
         world.invariants.interfered()
+        world.ledger.saves_are_given_up = True
         if choice & 8:
             for process in world.running:
                 world.stall(process, steps=20 + choice % 100)

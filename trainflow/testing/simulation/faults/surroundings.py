@@ -74,6 +74,25 @@ def _tear(world: World, choice: int) -> bool:
     return True
 
 
+def _lose_entries(world: World, choice: int) -> bool:
+    """The tail, or some before it. Only while nothing is about to append: between its look at the ledger and the entry
+    nothing can notice."""
+    running = [process for home in world.homes for process in home.running]
+    if world.ledger.is_short or any(process.work.workload.task_id not in ("train", "evaluate") for process in running):
+        return False
+    world.ledger.follow()
+    chain = pick([each for each in world.ledger.chains.values() if each.sequence], choice)
+    if chain is None:
+        return False
+    first = 1 + (choice >> 4) % chain.sequence
+    last = first if choice & 8 else chain.sequence
+    world.invariants.interfered()
+    for home in world.homes:
+        home.invariants.expected_errors.add("LedgerCorrupt")
+    world.ledger.lose(chain.key, first, last, steps=10 + (choice >> 8) % 40)
+    return True
+
+
 FAULTS: dict[FaultKind, Strike] = {
     FaultKind.REPUBLISH: _republish,
     FaultKind.VANISH: _vanish,
@@ -88,4 +107,5 @@ FAULTS: dict[FaultKind, Strike] = {
     FaultKind.STORE_FULL: _trouble("full", lasts=1000),
     FaultKind.STORE_STALE: _trouble("stale"),
     FaultKind.TEAR: _tear,
+    FaultKind.LOSE_ENTRIES: _lose_entries,
 }
