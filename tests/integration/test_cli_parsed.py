@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import pytest
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.cli.parsed import parse, read_file
 from trainflow.errors import InputError
-from trainflow.messages.workload import ParseResult
+from trainflow.messages.workload import DagSource, ParseFile, ParseResult
+from trainflow.observability.processes import started_at
 from trainflow.serialization.document import decode
 from trainflow.settings.model import DagProcessorSettings, Settings
 from trainflow.settings.project import Project
@@ -173,3 +175,63 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return os.path.exists(f"/proc/{pid}")
+
+
+#: says which process it is, and never ends
+ENDLESS = """
+import os
+from pathlib import Path
+beside = Path(__file__).with_suffix(".new")
+beside.write_text(str(os.getpid()))
+beside.rename(Path(__file__).with_suffix(".pid"))
+while True:
+    pass
+"""
+BY_COMMAND = """
+import sys
+from pathlib import Path
+from trainflow.cli.parsed import parse
+from trainflow.settings.model import Settings
+from trainflow.settings.project import project_at
+project = project_at(Path(sys.argv[1]))
+parse(project, Settings(), project.root / "pipelines/p.py", {})
+"""
+BY_WORKER = """
+import signal, sys
+from pathlib import Path
+from trainflow.executors.warm_spawn import spawn
+from trainflow.messages.workload import DagSource, ParseFile
+spawned = spawn(Path(sys.argv[1]))
+answer = spawned.parse(ParseFile(DagSource("pipelines/p.py"), sys.argv[1], sys.argv[1] + "/.trainflow"))
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("caller", [BY_COMMAND, BY_WORKER], ids=["command", "warm worker"])
+def test_a_file_that_never_ends_dies_with_the_process_that_has_it_read(
+    write_project: WriteProject, caller: str
+) -> None:
+    project = write_project({"pipelines/p.py": ENDLESS})
+    process = subprocess.Popen([sys.executable, "-c", caller, str(project.root)])
+    said = project.root / "pipelines/p.pid"
+    wait_for(said.exists, "the file to be read")
+    reader = int(said.read_text())
+    process.kill()
+    process.wait()
+    wait_for(lambda: not _is_there(reader), "the end of what reads the file")
+
+
+def test_a_file_that_never_ends_has_a_limit_of_processor_time(write_project: WriteProject) -> None:
+    project = write_project({"pipelines/p.py": ENDLESS})
+    request = msgspec.json.encode(ParseFile(DagSource("pipelines/p.py"), str(project.root), str(project.home.path)))
+    argv = [sys.executable, "-P", "-m", "trainflow.execution.parse_file", str(os.getpid()), "1"]
+    done = subprocess.run(argv, input=request, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGXCPU, b"")
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        started_at(pid)
+    except ProcessLookupError:
+        return False
+    return True

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
 
 _EXPRESSION_CHARACTERS = 200
+#: compiled to make the lexer's tables
+_OF_OURS = "{{ run_id }}"
 
 
 def render_fields(task: BaseOperator, context: Context) -> None:
@@ -119,12 +121,12 @@ def templates_of(dag: DAG | None) -> Templates:
     return _kept[dag]
 
 
-def compile_fields(task: BaseOperator) -> None:
-    """Compile what the fields of `task` hold: in a warm process, so that no attempt has to."""
+def warm_up(task: BaseOperator) -> None:
+    """Import what rendering the fields of `task` will need, and make the tables of its environment. For a warm process:
+    what the fields hold is compiled in the attempt, since folding its constants may take for ever."""
     values = [getattr(task, field, None) for field in task.template_fields]
-    for text in texts_in(values):
-        if is_template(text):
-            templates_of(task.dag if task.has_dag() else None).of_text(text)
+    if any(is_template(text) for text in texts_in(values)):
+        templates_of(task.dag if task.has_dag() else None).of_text(_OF_OURS)
 
 
 def texts_in(value: Any) -> Iterator[str]:

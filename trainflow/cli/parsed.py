@@ -44,7 +44,7 @@ def read_file(project: Project, settings: Settings, path: Path, overrides: dict[
 def _ask(request: bytes, path: Path, seconds: float) -> bytes:
     # -P: the folder the command was typed in must hide nothing that the pipeline imports
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainflow.execution.parse_file"],
+        [sys.executable, "-P", "-m", "trainflow.execution.parse_file", str(os.getpid()), str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -197,6 +197,8 @@ class DagProcessor:
 
     def _silent(self, parsing: _Parsing) -> None:
         """The child ended (or was ended) without an answer."""
+        # of processor time it has as much as of time
+        parsing.timed_out |= parsing.exit.signal == signal.SIGXCPU
         lost = judge_exit(parsing.exit).lost
         crashes, kills = parsing.crashes + (not lost), parsing.kills + lost
         if not parsing.timed_out and crashes < CRASHES and kills < KILLS:

@@ -1,5 +1,8 @@
 """Entry of the process in which a command has a pipeline file read: `ParseFile` on stdin, `ParsedFile` on stdout.
 
+`python -m trainflow.execution.parse_file PARENT SECONDS`: it dies with the process PARENT, and when it has used
+SECONDS of processor time. Memory is not limited: by address space it would refuse what maps files and devices.
+
 What the file prints while it is imported goes to stderr.
 """
 
@@ -17,10 +20,15 @@ from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
 from trainflow.messages.parsed_file import ChainAccess, ParsedFile
 from trainflow.messages.workload import ParseFile
+from trainflow.observability.parenthood import die_with_parent, limit_processor_time, watch_parent
 
 
 def main() -> None:
     """Read, answer, end; threads that the file started are not waited for."""
+    parent = int(sys.argv[1])
+    if not die_with_parent(parent):
+        watch_parent(parent)
+    limit_processor_time(float(sys.argv[2]))
     answer = os.dup(1)
     os.dup2(2, 1)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=ParseFile)

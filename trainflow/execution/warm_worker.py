@@ -41,7 +41,7 @@ from trainflow.observability import redacted_output
 from trainflow.observability.ending import signal_all
 from trainflow.observability.exhaustion import exit_code_of
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.parenthood import adopt_orphans
+from trainflow.observability.parenthood import adopt_orphans, die_with_parent, limit_processor_time
 from trainflow.observability.process_table import Entry, descendants, process_table
 from trainflow.observability.processes import started_at
 from trainflow.settings.load import load_settings
@@ -258,9 +258,13 @@ class WarmWorker:
             answer.close()
             return
 
+        worker = os.getpid()
+
         def child() -> int:
             # whoever wanted to know may have ended meanwhile
             with contextlib.suppress(OSError), answer:
+                die_with_parent(worker)
+                limit_processor_time(self._settings.dag_processor.parse_timeout_seconds)
                 frames.send(answer, msgspec.json.encode(Reading(os.getpid())))
                 result = parse(request.request)
                 frames.send(answer, msgspec.json.encode(result))
@@ -381,7 +385,7 @@ def _reseed() -> None:
 
 
 def main() -> None:
-    """`python -m trainflow.execution.warm_worker FD PROJECT_ROOT`; `--check PROJECT_ROOT` only starts and ends."""
+    """`python -m trainflow.execution.warm_worker FD PROJECT_ROOT PARENT`; `--check PROJECT_ROOT` starts and ends."""
     redacted_output.install()
     if sys.argv[1] == "--check":
         left, right = socket.socketpair()
@@ -389,6 +393,8 @@ def main() -> None:
         WarmWorker(right, Path(sys.argv[2])).serve()
         return
     enter("worker")
+    # it may hang in somebody's import when the engine is killed; its attempts go on
+    die_with_parent(int(sys.argv[3]))
     WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
 
 

@@ -41,6 +41,7 @@ class Spawned(NamedTuple):
         self.connection.close()
 
 
+_WARM_WORKER = (sys.executable, "-P", "-m", "trainflow.execution.warm_worker")
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
 
 
@@ -61,7 +62,7 @@ def spawn(project_root: Path) -> Spawned:
     with theirs, contextlib.ExitStack() as on_failure:
         on_failure.callback(ours.close)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "trainflow.execution.warm_worker", str(theirs.fileno()), str(project_root)],
+            [*_WARM_WORKER, str(theirs.fileno()), str(project_root), str(os.getpid())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=with_room_for_mark(dict(os.environ)),

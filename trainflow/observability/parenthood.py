@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -16,6 +18,8 @@ import threading
 
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
 _LOOK_SECONDS = 1.0
+#: from SIGXCPU, which can be ignored, to SIGKILL
+_KILL_SECONDS = 5
 
 
 def adopt_orphans() -> None:
@@ -33,16 +37,16 @@ def has_children() -> bool:
     return True
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> bool:
     """Be killed as soon as the process `parent`, which started this one, has ended; at once when it has already.
 
-    The kernel binds it to the *thread* that started this process, which is why everything that calls this is started
-    by a main thread; a watching thread serves where another one may have (`watch_parent`).
+    The kernel binds it to the *thread* that started this process: to be called where that is one that lives as long as
+    its process. Returns whether the system can do that; `watch_parent` is for where it cannot.
     """
-    if not _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL):
-        watch_parent(parent)
+    is_bound = _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    return is_bound
 
 
 def watch_parent(parent: int) -> None:
@@ -50,6 +54,13 @@ def watch_parent(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def limit_processor_time(seconds: float) -> None:
+    """End this process (SIGXCPU, later SIGKILL) once it has used so much, in seconds; a lower limit stays."""
+    limit, (_, hard) = math.ceil(seconds), resource.getrlimit(resource.RLIMIT_CPU)
+    top = limit + _KILL_SECONDS if hard == resource.RLIM_INFINITY else min(hard, limit + _KILL_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(limit, top), top))
 
 
 def _end_with(parent: int) -> None:

@@ -21,6 +21,7 @@ import msgspec
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import ProtocolError
 from trainflow.messages.frames import receive, send
+from trainflow.observability.parenthood import watch_parent
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
 from trainflow.tracking.own_store import exclusive, make_own_store, quiet_mlflow
@@ -204,6 +205,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # by a thread: the one of the engine that starts deliverers does not live as long as the engine
+    watch_parent(os.getppid())
     exit_code = main(sys.argv[1:])
     logging.shutdown()
     os._exit(exit_code)  # every write is acknowledged already; tearing down what MLflow imported takes half a second

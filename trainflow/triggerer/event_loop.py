@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ from trainflow.messages.watches import (
 )
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
+from trainflow.observability.parenthood import die_with_parent, watch_parent
 from trainflow.observability.redaction import presentable
 from trainflow.param_schema import check_json
 from trainflow.settings.load import load_settings
@@ -192,6 +194,9 @@ def main() -> None:
     """`python -m trainflow.triggerer.event_loop FD PROJECT_ROOT`."""
     redacted_output.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a trigger that blocks would keep it from seeing that the triggerer has hung up
+    if not die_with_parent(os.getppid()):
+        watch_parent(os.getppid())
     project = project_at(Path(sys.argv[2]))
     settings = load_settings(project)
     configure_logging(settings.logging.level)
