@@ -7,7 +7,6 @@ answer, and every wait is measured from facts of the storage.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ import msgspec
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
+from trainflow.samples.building import Building, Unifying
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
@@ -79,15 +79,6 @@ class Seen(Protocol):
     def newest(self) -> datetime | None: ...
     def table_exists(self) -> bool: ...
     def unified(self, chain: Columns) -> Unifying: ...
-
-
-class Unifying(Protocol):
-    """The columns of the partitions that were added, as one schema."""
-
-    @property
-    def columns(self) -> Columns: ...
-    def add(self, start: datetime) -> None:
-        """Raises SampleCheckFailed for a partition whose columns do not go together with the others'."""
 
 
 def next_split(
@@ -272,78 +263,6 @@ def _last_before(samples: Samples, bound: datetime) -> datetime:
     """Start of the last partition that ends at or before `bound`."""
     inside = shift(samples, at_or_after(samples, bound), -1)
     return inside if end_of(samples, inside) <= bound else shift(samples, inside, -1)
-
-
-@dataclass
-class Building:
-    """A split in the making, from `start` on. Holes count only when a partition follows them."""
-
-    samples: Samples
-    start: datetime
-    unified: Unifying
-    taken: list[SplitPartition] = field(default_factory=list)
-    holes: list[Hole] = field(default_factory=list)
-    pending: list[Hole] = field(default_factory=list)
-    rows: int = 0
-    bytes: int = 0
-
-    @property
-    def end(self) -> datetime:
-        """Where it ends so far."""
-        return self.taken[-1].end if self.taken else self.start
-
-    @property
-    def has_files(self) -> bool:
-        """Whether there is something to train on."""
-        return any(partition.files for partition in self.taken)
-
-    def full(self, limits: SplitLimits) -> bool:
-        """Whether a limit is reached."""
-        if not self.has_files:
-            return False
-        totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
-        return any(most is not None and total >= most for most, total in totals)
-
-    def fits(self, end: datetime, bounds: Sequence[datetime]) -> bool:
-        """Whether a partition that ends then may be added."""
-        anchor = self.taken[0].end if self.taken else end
-        bound = next((bound for bound in bounds if bound >= anchor), None)
-        return bound is not None and end <= bound
-
-    def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
-        """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file. Raises
-        SampleCheckFailed, SampleUnreadable, and adds nothing."""
-        if limits.rows is not None and content.rows is None:
-            raise SampleUnreadable(f"split.rows needs Parquet files; {content.files[0].path} is none: use split.bytes")
-        rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
-        totals = ((limits.rows, rows), (limits.bytes, size))
-        if self.has_files and any(most is not None and total > most for most, total in totals):
-            return False
-        self.unified.add(content.start)
-        self.taken.append(content)
-        self.holes += self.pending
-        self.pending, self.rows, self.bytes = [], rows, size
-        return True
-
-    def step_over(self, start: datetime, end: datetime, reason: str) -> None:
-        """Add a hole."""
-        last = self.pending[-1] if self.pending else None
-        if last is not None and last.reason == reason:
-            self.pending[-1] = Hole(last.start, end, reason)
-        else:
-            self.pending.append(Hole(start, end, reason))
-
-    def split(self) -> Split:
-        """What was taken."""
-        return Split(
-            start=self.start,
-            end=self.taken[-1].end,
-            length_seconds=self.samples.length_seconds,
-            partitions=tuple(self.taken),
-            holes=tuple(self.holes),
-            length_months=self.samples.length_months,
-            columns=self.unified.columns,
-        )
 
 
 def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Waiting | SampleGap | str:

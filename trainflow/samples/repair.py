@@ -10,7 +10,8 @@ from datetime import datetime
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.next_split import Building, Seen
+from trainflow.samples.building import Building
+from trainflow.samples.next_split import Seen
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples, SplitLimits
