@@ -39,7 +39,7 @@ from trainflow import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.operators import EmptyOperator, PythonOperator
-from operators.waiting import FileTrigger
+from operators.waiting import FileTrigger, PoisonTrigger
 
 HERE = Path(__file__).parent.parent
 
@@ -57,11 +57,20 @@ class Defers(BaseOperator):
     def came(self, context, event):
         return event
 
+class DefersToPoison(Defers):
+    def execute(self, context):
+        self.defer(trigger=PoisonTrigger(), method_name="came")
+
+with DAG("poisons"):
+    DefersToPoison(task_id="t")
+
 with DAG("defers"):
     Defers(task_id="t") >> EmptyOperator(task_id="after")
 """
 WAITING = """
 import asyncio
+import os
+import sys
 from pathlib import Path
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 
@@ -75,6 +84,14 @@ class FileTrigger(BaseTrigger):
         while not Path(self.path).exists():
             await asyncio.sleep(0.01)
         yield TriggerEvent("there")
+
+class PoisonTrigger(BaseTrigger):
+    def __init__(self):
+        super().__init__()
+        if "trainflow.triggerer" in sys.modules:
+            os._exit(7)
+    def serialize(self):
+        return "operators.waiting.PoisonTrigger", {}
 """
 
 
@@ -318,6 +335,18 @@ class TestWaits:
         pauses = [later - earlier for earlier, later in pairwise(started)]
         assert len(pauses) == 3
         assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08), strict=True))
+
+    def test_survive_a_trigger_that_ends_the_event_loop_each_time_it_is_made(
+        self, project: Project, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with embedded(project) as engine:
+            run = self.deferred(engine)
+            poisoned = engine.trigger("poisons")
+            assert engine.finish(poisoned) == "failed"
+            assert "ended 3 times while it imported and made this trigger" in engine.tasks(poisoned)["t"].problem
+            assert engine.states(run)["t"] == "deferred"
+            go(project)
+            assert engine.finish(run) == "success"
 
     def test_survive_an_event_loop_that_is_stuck(self, project: Project) -> None:
         settings = quiet(triggerer={"watchdog_seconds": 0.5}, engine={"poll_seconds": 0.1})

@@ -28,6 +28,8 @@ from trainflow.messages.watches import (
     Fired,
     FromLoop,
     LoopAlive,
+    Made,
+    Making,
     ToLoop,
     Unwatch,
     Watch,
@@ -47,6 +49,8 @@ _T = TypeVar("_T")
 ALIVE_SECONDS = 1.0
 #: how long `on_kill` may take
 KILL_SECONDS = 30.0
+#: triggers that come with the package
+_OWN = "trainflow."
 #: of what an exception says, this much is told
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 
@@ -104,7 +108,7 @@ class EventLoop:
     async def _run(self, watch: Watch) -> None:
         trigger: BaseTrigger | None = None
         try:
-            trigger = make_trigger(watch.trigger_class, msgspec.json.decode(watch.kwargs, type=dict[str, Any]))
+            trigger = self._make(watch)
             trigger.services = self
             self._watching[watch.trigger_id] = (self._watching[watch.trigger_id][0], trigger)
             event = await _first_event(trigger)
@@ -118,6 +122,17 @@ class EventLoop:
             self._watching.pop(watch.trigger_id, None)
             if trigger is not None:
                 await _clean_up(trigger)
+
+    def _make(self, watch: Watch) -> BaseTrigger:
+        """Said before and after, where it is the user's code: it may end or block the process."""
+        kwargs = msgspec.json.decode(watch.kwargs, type=dict[str, Any])
+        if watch.trigger_class.startswith(_OWN):
+            return make_trigger(watch.trigger_class, kwargs)
+        self._say(Making(watch.trigger_id))
+        try:
+            return make_trigger(watch.trigger_class, kwargs)
+        finally:
+            self._say(Made(watch.trigger_id))
 
     async def _stop_all(self) -> None:
         tasks = [task for task, _ in self._watching.values()]

@@ -6,6 +6,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,18 @@ from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import InputError, ProtocolError
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.watches import AskDagRun, Crashed, DagRunAnswer, Fired, FromLoop, LoopAlive, Unwatch, Watch
+from trainflow.messages.watches import (
+    AskDagRun,
+    Crashed,
+    DagRunAnswer,
+    Fired,
+    FromLoop,
+    LoopAlive,
+    Made,
+    Making,
+    Unwatch,
+    Watch,
+)
 from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -33,6 +45,8 @@ log = logging.getLogger(__name__)
 #: the error a task resumes with when its wait took longer than its timeout (Airflow's words)
 TRIGGER_TIMEOUT = "Trigger timeout"
 _BATCH = 2000
+#: a trigger over which the event loop ends so often fails its task
+_MOST_DEATHS = 3
 _PROBLEM_CHARACTERS = 4_000
 #: a wait that is overdue when it is claimed is looked at all the same: for so long, then it has failed
 LOOK_SECONDS = 10.0
@@ -79,6 +93,9 @@ class Triggerer:
         #: event loops in a row that ended before they had said a word; until when none is started
         self._stillborn = 0
         self._pausing = False
+        #: the trigger of the user's that the event loop is making; how often it ended over each
+        self._making: int | None = None
+        self._deaths: Counter[int] = Counter()
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -185,6 +202,10 @@ class Triggerer:
                 self._fail(trigger_id, message_text, now)
             case AskDagRun(question, dag_id, run_id):
                 self._send(DagRunAnswer(question, self._dag_run_state(dag_id, run_id)))
+            case Making(trigger_id):
+                self._making = trigger_id
+            case Made():
+                self._making = None
             case LoopAlive():
                 pass
 
@@ -264,6 +285,19 @@ class Triggerer:
         self._time_outs.clear()
         self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))
         self._may_claim = True
+        self._blame()
+
+    def _blame(self) -> None:
+        """A trigger that ends the process each time it is made would keep all others from being watched."""
+        blamed, self._making = self._making, None
+        if blamed is None:
+            return
+        self._deaths[blamed] += 1
+        if self._deaths[blamed] >= _MOST_DEATHS:
+            del self._deaths[blamed]
+            message = f"the triggers' event loop ended {_MOST_DEATHS} times while it imported and made this trigger"
+            log.error("wait %d fails: %s", blamed, message)
+            self._fail(blamed, message, self._clock.now())
 
     def _pause(self, code: int | None) -> None:
         """One that cannot even start would be started again for ever, as fast as the machine can."""
