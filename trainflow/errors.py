@@ -17,7 +17,8 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── SampleError                     something about the samples
     │   ├── SampleUnreadable            a listing or a footer cannot be read
     │   │   ├── SampleDamaged           a file is there and is not whole: it is still being written, or damaged
-    │   │   └── SampleBucketMissing     the bucket or container that the samples are in does not exist
+    │   │   ├── SampleBucketMissing     the bucket or container that the samples are in does not exist
+    │   │   └── SampleChanged           a file is no longer what the split names
     │   ├── SampleCheckFailed           a partition is there and is not good
     │   └── SampleGap                   a partition is missing and policy says fail
     ├── CheckpointError
@@ -45,6 +46,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped
         ├── RescheduleException         give the slot back and try again later
+        ├── RestartException            let an earlier task of the run, and all that follows it, run again
         ├── SensorTimeout               a sensor waited long enough; never retried
         ├── TemplateError               a template field cannot be rendered
         ├── TriggerFailed               the trigger a task waited for crashed or ended without an event
@@ -58,7 +60,7 @@ control signals and derive from BaseException: a `try … except Exception` in u
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class TrainflowError(Exception):
@@ -155,6 +157,22 @@ class SampleDamaged(SampleUnreadable):
 
 class SampleBucketMissing(SampleUnreadable):
     """The bucket or container that samples are in does not exist: no wait and no further try makes it."""
+
+
+class Change(NamedTuple):
+    """A file of a split with the fingerprint that the split names, and the one that was found (None: it is gone)."""
+
+    path: str
+    was: str
+    found: str | None
+
+
+class SampleChanged(SampleUnreadable):
+    """Files are no longer what the split names. Attribute: changes."""
+
+    def __init__(self, message: str, *, changes: tuple[Change, ...]) -> None:
+        super().__init__(message)
+        self.changes = changes
 
 
 class SampleCheckFailed(SampleError):
@@ -332,6 +350,15 @@ class RescheduleException(TaskError):
     def __init__(self, reschedule_at: datetime) -> None:
         super().__init__(f"reschedule at {reschedule_at.isoformat()}")
         self.reschedule_at = reschedule_at
+
+
+class RestartException(TaskError):
+    """Let task `task_id` of the run, which this task follows, run again with all that follows it. Uses up no retry;
+    a run does that a few times at most. Attribute: task_id."""
+
+    def __init__(self, message: str, *, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
 
 
 class SensorTimeout(FailException, TimeoutError):

@@ -29,7 +29,9 @@ from trainflow.clock import ManualClock
 from trainflow.errors import TaskPreempted
 from trainflow.operators.resume import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
-from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.samples.binding import described
+from trainflow.samples.split import Split, partition_of
+from trainflow.samples.storage import LocalStorage
 from trainflow.testing.chains import attempt_id
 from trainflow.testing.simulation.memory_store import MemoryStore
 
@@ -66,7 +68,7 @@ def split() -> Iterator[Split]:
                 for rows in shape:
                     writer.write_table(pa.table({"id": list(range(first, first + rows))}, schema))
                     first += rows
-            file = SampleFile(str(path), path.stat().st_size, sum(shape), f"f{number}", shape)
+            file = described(LocalStorage(None), str(path))
             partitions.append(partition_of(START + number * DAY, START + (number + 1) * DAY, (file,)))
         yield Split(START, START + len(SHAPES) * DAY, 86400, tuple(partitions))
 
@@ -108,7 +110,7 @@ class Training:
             _report=lambda *_, **__: None,
             parent=None,
             output=self._scratch,
-            _saves=SavePoints(StoredSaves(partials, ti), told, clock, log),  # type: ignore[arg-type]
+            _saves=SavePoints(StoredSaves(partials, ti, self.split), told, clock, log),  # type: ignore[arg-type]
         )
 
     def _train(self, ctx: TrainContext, fate: Fate, told: SimpleNamespace) -> list[int]:

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainflow.samples.batches import overlaps
+from trainflow.samples.binding import described
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.samples.storage import LocalStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,7 +41,7 @@ def sample_file(folder: Path, number: int, shape: tuple[int, ...]) -> SampleFile
         for rows in shape:
             writer.write_table(pa.table({"x": list(range(first, first + rows))}, schema))
             first += rows
-    return SampleFile(str(path), path.stat().st_size, sum(shape), f"f{number}", shape)
+    return described(LocalStorage(None), str(path))
 
 
 def split_of(folder: Path, shapes: list[tuple[int, ...]]) -> Split:

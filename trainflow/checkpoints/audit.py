@@ -19,15 +19,15 @@ from trainflow.checkpoints.entry_files import batches
 from trainflow.checkpoints.grids import alignment_problems, change_problems, regrid_problems
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.raw_chain import RawChain, replay
-from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, read_raw
+from trainflow.checkpoints.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.raw_witnesses import missing, witnessed
 from trainflow.checkpoints.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.errors import CheckpointError
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 
-#: the fingerprints that partitions have now, by their starts; None: it is not there (or not ready)
-FingerprintsNow = Callable[[Sequence[datetime]], Sequence[str | None]]
+#: the fingerprints that partitions which were trained on have now; None: it is not there (or not ready)
+FingerprintsNow = Callable[[Sequence[RawPiece]], Sequence[str | None]]
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,7 +247,7 @@ def _was_pruned_meanwhile(work: _Audit, name: str) -> bool:
 def _compare(work: _Audit, fingerprints_now: FingerprintsNow) -> list[datetime]:
     trained = [(entry, each) for entry in work.line for each in entry.split.partitions]
     republished = []
-    for (entry, each), found in zip(trained, fingerprints_now([each.start for _, each in trained]), strict=True):
+    for (entry, each), found in zip(trained, fingerprints_now([each for _, each in trained]), strict=True):
         if found is not None and found != each.fingerprint:
             republished.append(each.start)
             work.notices.append(

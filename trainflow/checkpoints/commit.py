@@ -46,6 +46,8 @@ class Commit:
     ledger: Ledger
     request: CommitRequest
     now: datetime
+    #: raises where the samples are no longer those that were trained on
+    check_samples: Callable[[], None] = lambda: None
     state: ChainState = field(default_factory=ChainState)
     verdict: Verdict = field(default_factory=Pass)
     #: where the verdict goes back to; None: to before the first checkpoint
@@ -53,13 +55,17 @@ class Commit:
     done: Done | None = None
 
 
-def commit(store: Store, request: CommitRequest, now: datetime) -> Done:
-    """Commit, or return what this run concluded before.
+def commit(
+    store: Store, request: CommitRequest, now: datetime, *, check_samples: Callable[[], None] = lambda: None
+) -> Done:
+    """Commit, or return what this run concluded before. `check_samples` raises where the samples are no longer those
+    that were trained on; it is asked last of all, and not about what was concluded before.
 
-    Raises ChainMoved when the parent is no longer the head, ChainStopped, ArtifactCorrupt, InputError for what can
-    never be committed, StoreFailure. After a StoreFailure it may have been committed: commit again and see.
+    Raises what it raises, ChainMoved when the parent is no longer the head, ChainStopped, ArtifactCorrupt, InputError
+    for what can never be committed, StoreFailure. After a StoreFailure it may have been committed: commit again and
+    see.
     """
-    work = Commit(Ledger(store, request.chain), request, now)
+    work = Commit(Ledger(store, request.chain), request, now, check_samples)
     for name, step in STEPS:
         step(work)
         passed(f"commit: {name}")
@@ -188,6 +194,10 @@ def _verify_artifacts(work: Commit) -> None:
         )
 
 
+def _check_samples(work: Commit) -> None:
+    work.check_samples()
+
+
 def _register(work: Commit) -> None:
     """Its base keeps what this chain last went on from: it has to know of the chain before it is too late."""
     origin = work.request.origin
@@ -274,6 +284,7 @@ STEPS: list[tuple[str, Step]] = [
     ("verify_parent", _unless_done(_verify_parent)),
     ("verify_artifacts", _unless_done(_verify_artifacts)),
     ("register", _unless_done(_register)),
+    ("check_samples", _unless_done(_check_samples)),
     ("append", _unless_done(_append)),
     ("seal", _seal),
     ("promote", _promote),

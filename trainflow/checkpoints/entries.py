@@ -24,12 +24,14 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class TrainedPartition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One partition that was trained on; `end` is exclusive, both aware UTC."""
+    """One partition that was trained on; `end` is exclusive, both aware UTC. `fingerprint` is of the content that was
+    read; while its listing is that of `hint`, it is what is there."""
 
     start: Moment
     end: Moment
     fingerprint: str
     rows: int | None = None
+    hint: str = ""
 
 
 class HoleRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -46,7 +46,8 @@ _NO_PARENT = "start"
 
 
 class Partial(msgspec.Struct, frozen=True):
-    """One save: `position` says which rows its files have learnt from, `state` is what the trainer added."""
+    """One save: `position` says which rows its files have learnt from, `state` is what the trainer added, `split` is
+    the digest of the content that the rows are of."""
 
     attempt_id: str
     number: int
@@ -54,6 +55,7 @@ class Partial(msgspec.Struct, frozen=True):
     state: dict[str, Any]
     files: list[ArtifactFile]
     at: datetime
+    split: str = ""
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -106,8 +108,9 @@ class Partials:
         #: names of saves that were found damaged: nobody goes on from them
         self._damaged: set[str] = set()
 
-    def newest(self) -> tuple[Partial, Path] | None:
+    def newest(self, split: str = "") -> tuple[Partial, Path] | None:
         """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
+        `split`: one of other content is passed over.
 
         One listing when the chain has no partials. Raises StoreFailure.
         """
@@ -122,6 +125,8 @@ class Partials:
         for save in reversed([save for save in complete if not self._was_cleared(save)]):
             try:
                 partial = self._manifest(save)
+                if partial.split != split:
+                    raise ArtifactCorrupt(f"its rows are those of {partial.split}, not of {split}", location=save.name)
                 return partial, self._fetch(save.name, partial)
             except (FileNotFoundError, ArtifactCorrupt) as error:
                 self._damaged.add(save.name)
@@ -139,13 +144,15 @@ class Partials:
             raise failure("create", str(folder), error) from error
         return folder
 
-    def complete(self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime) -> Partial:
+    def complete(
+        self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime, *, split: str = ""
+    ) -> Partial:
         """What was written into the folder that `begin` gave is a save from now on. Raises StoreFailure,
         ArtifactsRefused."""
         path, folder = self._path(), self._folder()
         files = take_stock(folder)
         upload(self._store, f"{path}/{_FILES}", folder, files)
-        partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now)
+        partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
         passed("partial: files are in the store")
         own = _Complete(int(position["row"]), path.rpartition("/")[2])
         manifest = f"{self._training}/{own.manifest}"

@@ -26,6 +26,7 @@ class RawPiece(Interval, frozen=True, gc=False):
     """A partition or a hole."""
 
     fingerprint: str = ""
+    hint: str = ""
 
 
 class RawSplit(msgspec.Struct, frozen=True, gc=False):

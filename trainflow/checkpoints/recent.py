@@ -28,6 +28,8 @@ class TrainedBy(msgspec.Struct, frozen=True):
     checkpoint_id: str
     sequence: int
     at: datetime
+    #: what the listing said of that content
+    hint: str = ""
 
 
 def line_back(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
@@ -55,7 +57,15 @@ def trained_since(ledger: Ledger, state: ChainState, since: datetime) -> list[Tr
 def trained_in(entry: Checkpoint) -> list[TrainedBy]:
     """The partitions of one checkpoint."""
     return [
-        TrainedBy(ensure_utc(each.start), ensure_utc(each.end), each.fingerprint, entry.id, entry.sequence, entry.at)
+        TrainedBy(
+            ensure_utc(each.start),
+            ensure_utc(each.end),
+            each.fingerprint,
+            entry.id,
+            entry.sequence,
+            entry.at,
+            each.hint,
+        )
         for each in entry.split.partitions
     ]
 

@@ -1,6 +1,7 @@
 """Partitions that were published again after the chain was trained on them: what to compare, and what to do about it.
 
-A look costs the partitions it compares: one listing each, no file is opened. What to do is a pure rule.
+A look costs the partitions it compares: one listing each. Files are opened only where the listing is another one than
+when they were trained on: after a copy, a `touch`, or because they were published again. What to do is a pure rule.
 """
 
 from __future__ import annotations
@@ -76,17 +77,19 @@ def looks_back_to(samples: Samples, watermark: datetime) -> datetime:
 
 
 def comparable(samples: Samples) -> Samples:
-    """The table with what it takes a listing to know: a fingerprint needs no rows and no checks."""
+    """The table with what it takes a listing to know: no rows and no checks."""
     ready = samples.ready
     if ready.min_rows is not None:
         ready = msgspec.structs.replace(ready, min_rows=None, min_files=ready.min_files or 1)
     return msgspec.structs.replace(samples, checks=None, ready=ready)
 
 
-def changed(trained: Iterable[TrainedBy], fingerprint: Callable[[datetime], str | None]) -> Iterator[Republication]:
+def changed(
+    trained: Iterable[TrainedBy], fingerprint: Callable[[datetime, TrainedBy], str | None]
+) -> Iterator[Republication]:
     """Those that have another fingerprint now (None: it is not there, or not ready)."""
     for each in trained:
-        found = fingerprint(each.start)
+        found = fingerprint(each.start, each)
         if found is not None and found != each.fingerprint:
             yield Republication(each.start, each.end, each.fingerprint, found, each.checkpoint_id, each.sequence)
 

@@ -12,7 +12,7 @@ def summary_of(split: Split) -> SplitSummary:
         start=split.start,
         end=split.end,
         partitions=[
-            TrainedPartition(partition.start, partition.end, partition.fingerprint, partition.rows)
+            TrainedPartition(partition.start, partition.end, partition.fingerprint, partition.rows, partition.hint)
             for partition in split.partitions
         ],
         holes=[HoleRecord(hole.start, hole.end, hole.reason) for hole in split.holes],

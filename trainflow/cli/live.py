@@ -112,7 +112,7 @@ def run_line(run: RunLine, view: View) -> str:
     ]
     if view.total and run.dag_id == view.dag_id:
         parts.append(f"{_reached(run, view)}/{view.total}")
-    parts += [run.late or "", _beside(run)]
+    parts += [run.again or "", run.late or "", _beside(run)]
     return " · ".join(part for part in parts if part)
 
 

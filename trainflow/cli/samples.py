@@ -130,8 +130,9 @@ def show(
 ) -> int:
     """Show what a partition holds, and who was trained on it.
 
-    JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups}], rows,
-    bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end} or null, republished}.
+    JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups, hint}],
+    rows, bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end, hint} or null,
+    republished}.
     """
     report = _report(pipeline, partition, overrides, stage, branch)
     if as_json:

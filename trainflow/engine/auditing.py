@@ -15,6 +15,7 @@ from trainflow.checkpoints.audit import AuditReport, audit
 from trainflow.checkpoints.entries import Adoption
 from trainflow.checkpoints.foreign import problems
 from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.raw_ledger import RawPiece
 from trainflow.checkpoints.republished import comparable
 from trainflow.checkpoints.timeline import Interval, uncovered
 from trainflow.counting import agreeing, counted
@@ -79,21 +80,21 @@ class Present:
     gone: set[datetime] = field(default_factory=set)
     unreadable: dict[datetime, str] = field(default_factory=dict)
 
-    def fingerprints(self, starts: Sequence[datetime]) -> list[str | None]:
+    def fingerprints(self, trained: Sequence[RawPiece]) -> list[str | None]:
         """See `trainflow.checkpoints.audit.FingerprintsNow`. Never raises: an audit is about the ledger."""
         with suppress(SampleError, InputError):
             # many listings at a time; should one of them fail, each is asked for by itself
-            self.inventory.states(starts)
-        return [self._fingerprint(start) for start in starts]
+            self.inventory.states([each.start for each in trained])
+        return [self._fingerprint(each) for each in trained]
 
-    def _fingerprint(self, start: datetime) -> str | None:
+    def _fingerprint(self, trained: RawPiece) -> str | None:
         try:
-            found = self.inventory.fingerprint(start)
+            found = self.inventory.fingerprint(trained.start, trained)
         except (SampleError, InputError) as error:
-            self.unreadable[start] = str(error)
+            self.unreadable[trained.start] = str(error)
             return None
         if found is None:
-            self.gone.add(start)
+            self.gone.add(trained.start)
         return found
 
     def arrived(self, holes: list[Interval]) -> list[datetime]:

@@ -31,7 +31,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         run_id=row.run_id,
         number=row.number,
         state=row.state,
-        note=row.note or _note(tasks, document),
+        note=row.note if failed else _note(tasks, document) or row.note,
         seconds=((row.ended_at or started) - started).total_seconds(),
         busy_seconds=_busy_seconds(tasks),
         partitions=split.get("partitions", 0),
@@ -43,6 +43,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
         stopped=_stopped(xcoms) if failed else None,
         holes=split.get("holes", 0),
+        again=None if failed else row.note,
         late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
         **(_failure(connection, tasks) if failed else {"failed_beside": _failed(tasks)}),
     )

@@ -53,6 +53,8 @@ class RunLine(msgspec.Struct, frozen=True):
     holes: int = 0
     #: what it found changed behind the chain, and what it did about it
     late: str | None = None
+    #: what it had to do again, and why
+    again: str | None = None
 
 
 @dataclass

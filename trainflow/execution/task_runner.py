@@ -23,6 +23,7 @@ from trainflow.errors import (
     InputError,
     LedgerCorrupt,
     RescheduleException,
+    RestartException,
     SkipException,
     TaskDeferred,
     TaskTerminated,
@@ -211,6 +212,11 @@ class _Attempt:
                 return self._ended(OutcomeState.SKIPPED, note=self._ti.note or str(error) or None)
             case RescheduleException():
                 return self._ended(OutcomeState.RESCHEDULED, reschedule_at=error.reschedule_at)
+            case RestartException():
+                log.warning("%s", error)
+                message = presentable(str(error), _MESSAGE_CHARACTERS)
+                problem = Problem(message, kind=type(error).__name__, retryable=False)
+                return self._ended(OutcomeState.RESTARTED, restart=error.task_id, problem=problem)
             case TaskTerminated():
                 self._kill()
                 return self._ended(OutcomeState.PREEMPTED, problem=Problem(str(error), kind="TaskTerminated"))

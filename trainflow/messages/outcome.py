@@ -22,6 +22,8 @@ class OutcomeState(StrEnum):
     RESCHEDULED = "rescheduled"
     #: was told to stop and stopped; consumes no retry
     PREEMPTED = "preempted"
+    #: an earlier task of the run has to run again, and all that follows it; consumes no retry
+    RESTARTED = "restarted"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -78,5 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     note: str | None = None
     #: rows of the split that its newest save holds; None when it saved none
     saved_rows: int | None = None
+    #: the task to run again, where that is how it ended
+    restart: str | None = None
     #: what somebody is to be told
     notices: list[Notice] = msgspec.field(default_factory=list)

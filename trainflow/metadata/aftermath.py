@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ from trainflow.states import TaskInstanceState
 
 #: no delay is longer, whatever the multiplier makes of it
 LONGEST_DELAY = timedelta(days=1)
+
+#: a run lets an earlier task run again at most so often
+MOST_RESTARTS = 3
 
 #: signals that come from outside of the task: a person, the kernel, a supervisor
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -72,6 +76,16 @@ def after_preemption(standing: Standing) -> Verdict:
     if standing.advanced:
         return Verdict(TaskInstanceState.SCHEDULED, 0, 0)
     return Verdict(TaskInstanceState.SCHEDULED, standing.failures, standing.lost)
+
+
+def against_restart(task_id: str, restart: str | None, again: Collection[str], times: int) -> str | None:
+    """Why a task may not have `restart` run again, with all that follows it (`again`), when its run has done so `times`
+    times; None when it may."""
+    if restart is None or task_id not in again:
+        return f"'{task_id}' does not follow '{restart}', which was to run again"
+    if times >= MOST_RESTARTS:
+        return f"'{restart}' ran again {times} times for it in this run, which is given up: it never comes to rest"
+    return None
 
 
 def has_advanced(saved_rows: int | None, credited_rows: int | None) -> bool:

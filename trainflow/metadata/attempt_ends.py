@@ -11,6 +11,8 @@ from trainflow.messages.outcome import Outcome, OutcomeState, Problem
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     aftermath,
+    attempt_queries,
+    clearing,
     notification_queries,
     run_creation,
     run_queries,
@@ -56,11 +58,30 @@ class AttemptEnds:
                     "reschedules": row.reschedules + 1,
                 }
                 _leave(connection, row, outcome, _T.UP_FOR_RESCHEDULE, **again)
+            case OutcomeState.RESTARTED:
+                self._restart(connection, row, outcome, now)
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
                 verdict = aftermath.after_preemption(_standing(row, saved_rows))
                 message = outcome.problem.message if outcome.problem else "was told to stop"
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
+
+    def _restart(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
+        """An earlier task runs again, and all that follows it: this one too. What they handed over is forgotten."""
+        document, _ = self._versions.get(connection, row.version_id)
+        again = document.with_downstream({outcome.restart}) if outcome.restart else frozenset()
+        times = attempt_queries.count_in_run(connection, row.dag_run_id, outcome.state.value)
+        said = outcome.problem.message if outcome.problem else "an earlier task has to run again"
+        refusal = aftermath.against_restart(row.task_id, outcome.restart, again, times)
+        if refusal is not None:
+            problem = Problem(f"{said}; {refusal}", retryable=False)
+            self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
+            return
+        # the same road as an attempt that infrastructure lost; guarded by what holds it
+        task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=_T.SCHEDULED, key=outcome.key)
+        tasks = task_queries.of_run(connection, row.dag_run_id)
+        clearing.clear(connection, [task.id for task in tasks if task.task_id in again], now)
+        run_queries.add_note(connection, row.dag_run_id, f"'{outcome.restart}' ran again: {said}")
 
     def without_outcome(
         self, connection: Connection, row: Row[Any], key: AttemptKey, judgement: ExitJudgement, now: datetime

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
 from trainflow.metadata.models import Attempt, DagRun, TaskInstance
 from trainflow.states import HELD, UNFINISHED, DagRunState, TaskInstanceState
@@ -64,6 +64,24 @@ _STARTED_AT = select(ATTEMPT.c.started_at).where(ATTEMPT.c.attempt_id == bindpar
 def outcome(connection: Connection, attempt_id: str) -> str | None:
     """How an attempt ended, as far as it is known."""
     return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def count_in_run(connection: Connection, dag_run_id: int, outcome: str) -> int:
+    """How many attempts of a run have ended like this since it was started, or a person let all of it run again."""
+    return connection.execute(_COUNT_IN_RUN, {"run": dag_run_id, "outcome": outcome}).scalar_one()
+
+
+_COUNT_IN_RUN = (
+    select(func.count())
+    .select_from(ATTEMPT)
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(
+        RUN.c.id == bindparam("run"),
+        ATTEMPT.c.outcome == bindparam("outcome"),
+        ATTEMPT.c.queued_at >= RUN.c.started_at,
+    )
+)
 
 
 def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, now: datetime) -> None:

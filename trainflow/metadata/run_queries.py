@@ -135,6 +135,15 @@ def put_back(connection: Connection, row: Row[Any]) -> None:
     move(connection, row.id, leaving={DagRunState.RUNNING}, to=DagRunState.QUEUED, started_at=None)
 
 
+def add_note(connection: Connection, dag_run_id: int, sentence: str) -> None:
+    """Say something more of a run, for people; the newest first."""
+    note = "; ".join(filter(None, (sentence, by_id(connection, dag_run_id).note)))
+    connection.execute(_SET_NOTE, {"run": dag_run_id, "b_note": note})
+
+
+_SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindparam("b_note"))
+
+
 def finish(
     connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
 ) -> None:

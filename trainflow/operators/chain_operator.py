@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
-from trainflow.errors import FailException
+from trainflow.errors import Change, FailException, RestartException, SampleChanged, SampleError
 from trainflow.operators.head import Head, head_from_xcom
 from trainflow.operators.storage import checkpoint_options, foreign_options, open_chain_store, sample_options
 from trainflow.samples.spec import Samples
@@ -89,6 +90,8 @@ class SplitOperator(ChainOperator):
         super().__init__(**kwargs)
         self.split = split
         self._sample_options = _sample_options_of(split)
+        #: what makes the split; None: it was given as it is
+        self._made_by: str | None = split.operator.task_id if _is_xcom(split) else None
 
     def load_split(self, ti: TaskInstance) -> Split:
         """The split that was handed over, ready to be read. Raises FailException when none was."""
@@ -101,6 +104,40 @@ class SplitOperator(ChainOperator):
             )
         split = split_from_xcom(self.split, self.store_options(ti), ti.project_root)
         return split.reached_by(root=ti.project_root, storage_options=sample_options(self._sample_options, ti.settings))
+
+    @contextmanager
+    def bound(self, split: Split, ti: TaskInstance) -> Iterator[None]:
+        """While the split is worked on: where files of it are no longer what it names, whatever came of that, the task
+        that made it runs again, and all that follows it. Raises RestartException then."""
+        from trainflow.samples.binding import changes
+
+        try:
+            yield
+        except SampleChanged as error:
+            raise self._restart(error) from error
+        except Exception as error:
+            with suppress(SampleError):  # why it failed, `error` says
+                self.check(changes(split), error)
+            raise
+        try:
+            found = changes(split)
+        except SampleError as error:
+            # what was read by `batches` was bound when it was opened, and the commit looks again
+            ti.log.warning("whether the samples are still those of the split could not be looked at: %s", error)
+            return
+        self.check(found)
+
+    def check(self, found: Sequence[Change], cause: Exception | None = None) -> None:
+        """Raises RestartException where files of the split have changed."""
+        from trainflow.samples.binding import changed
+
+        if found:
+            raise self._restart(changed(found)) from cause
+
+    def _restart(self, error: SampleChanged) -> Exception:
+        if self._made_by is None:
+            return error
+        return RestartException(f"the samples changed while the run was at work: {error}", task_id=self._made_by)
 
 
 def _is_xcom(value: Any) -> TypeGuard[XComArg]:

@@ -45,8 +45,9 @@ class CommitCheckpointOperator(SplitOperator):
     """Commit what TrainOperator trained (`trained`) as the child of the head it was trained from.
 
     In this order: the head must still be the parent (ChainMoved otherwise: another run was faster, nothing is changed),
-    the metrics must pass the `gates`, every file must be as it was trained, and then one ledger entry is created, which
-    *is* the commit. A run that was killed anywhere and commits again gets the checkpoint it has committed already.
+    the metrics must pass the `gates`, every file must be as it was trained, the samples must be those that were trained
+    on (otherwise the split is made again, see TrainOperator), and then one ledger entry is created, which *is* the
+    commit. A run that was killed anywhere and commits again gets the checkpoint it has committed already.
 
     `gates` are conditions such as "auc >= 0.6", "auc >= 0.98 * previous", "loss is finite"; `evaluated` (the output of
     an EvaluateOperator) goes before what the trainer says of itself. What happens when one is not met is for the gate
@@ -122,9 +123,12 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _commit(self, ledger: Ledger, head: Head, ti: TaskInstance) -> Done:
         from trainflow.checkpoints.commit import commit
+        from trainflow.samples.binding import changes
 
+        split = self.load_split(ti)
+        request = self._request(head, split, ti)
         try:
-            return commit(ledger.store, self._request(head, ti), ti.clock.now())
+            return commit(ledger.store, request, ti.clock.now(), check_samples=lambda: self.check(changes(split)))
         except ChainStopped as error:
             stop = ledger.state().stopped
             if stop is not None:
@@ -179,12 +183,12 @@ class CommitCheckpointOperator(SplitOperator):
             ti.notify(promotion_notice(head.chain, checkpoint, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
         return aliases
 
-    def _request(self, head: Head, ti: TaskInstance) -> CommitRequest:
+    def _request(self, head: Head, split: Split, ti: TaskInstance) -> CommitRequest:
         from trainflow.checkpoints.commit_request import CommitRequest
         from trainflow.checkpoints.entries import Artifacts
         from trainflow.checkpoints.summary import summary_of
 
-        trained, split = self._trained(), self.load_split(ti)
+        trained = self._trained()
         self._check_that_it_is_of(head, split, trained)
         return CommitRequest(
             chain=head.chain,

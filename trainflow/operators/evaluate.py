@@ -73,4 +73,5 @@ class EvaluateOperator(SplitOperator):
             _report=ti.report_progress,
         )
         name = f"the evaluating function {functions.reference_of(self.function)}"
-        return metrics_to_xcom(checked_metrics(function(evaluation), name))
+        with self.bound(split, ti):
+            return metrics_to_xcom(checked_metrics(function(evaluation), name))

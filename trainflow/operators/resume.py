@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import InputError, StoreFailure, TaskError, TaskPreempted
 from trainflow.identifiers import canonical_json
+from trainflow.samples.binding import check_unchanged
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.partials import Partials
     from trainflow.clock import Clock
+    from trainflow.samples.split import Split
 
 #: writes what it takes to go on into an empty folder
 Write = Callable[[Path], object]
@@ -137,19 +139,24 @@ class SavePoints:
 
 
 class StoredSaves:
-    """Saves in the chain's store, written by the process that trains. With each of them the `output` folder is looked
-    at: what can never be committed is better found now than when all is trained."""
+    """Saves in the chain's store, written by the process that trains. Each says which content its rows are of: that of
+    `split`. With each of them the `output` folder is looked at: what can never be committed is better found now than
+    when all is trained."""
 
-    def __init__(self, partials: Partials, ti: TaskInstance, output: Path | None = None) -> None:
+    def __init__(self, partials: Partials, ti: TaskInstance, split: Split, output: Path | None = None) -> None:
         self._partials = partials
         self._ti = ti
+        self._split = split
         self._output = output
         self._begun_at = 0
 
     def newest(self) -> Saved | None:
-        found = self._partials.newest()
+        """The newest one, whose rows, and those that are left, are still what the split names. Raises SampleChanged
+        where they are not."""
+        found = self._partials.newest(self._split.digest)
         if found is None:
             return None
+        check_unchanged(self._split)
         partial, path = found
         self._begun_at = rows_of(partial.position)
         return Saved(partial.position, path, partial.state)
@@ -161,7 +168,7 @@ class StoredSaves:
             check_fit(self._output)
         try:
             write(self._partials.begin())
-            self._partials.complete(position, state, self._ti.clock.now())
+            self._partials.complete(position, state, self._ti.clock.now(), split=self._split.digest)
         except BaseException:
             self._partials.abandon()
             raise

@@ -45,6 +45,10 @@ class TrainOperator(SplitOperator):
     is in the folder becomes a copy. Digests are taken after the function has
     returned. Writing no file at all is an error, and so is returning anything but metrics.
 
+    What is trained on is the content that the split names: `batches` refuses a file that is another one when it is
+    opened, and all of them are looked at when training has ended. Where one has changed, nothing of it is committed:
+    the split is made again, and trained on from the parent.
+
     What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next.
 
     Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves"} for the
@@ -91,14 +95,15 @@ class TrainOperator(SplitOperator):
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
-        saves = StoredSaves(partials, ti, output)
+        saves = StoredSaves(partials, ti, split, output)
         training = self._training(context, head, split, output, parent, saves)
         keep = False
         try:
-            if self.function is not None:
-                metrics = self._run_function(training, ti)
-            else:
-                metrics = self._run_command(training, saves, ti)
+            with self.bound(split, ti):
+                if self.function is not None:
+                    metrics = self._run_function(training, ti)
+                else:
+                    metrics = self._run_command(training, saves, ti)
             artifacts = seal(ledger.store, head.chain, ti.attempt_id, output)
             shutil.rmtree(output, ignore_errors=True)
         except ArtifactsRefused as error:

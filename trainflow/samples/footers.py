@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainflow.samples.column_summary import ColumnSummary, compare_values, summary, summary_of_one
+from trainflow.samples.fingerprint import Content
 from trainflow.samples.parquet_file import finer_than_read, opened
 from trainflow.samples.path_columns import PathColumns, declared_type, disagreement, value_as
 from trainflow.samples.spec import Checks
 from trainflow.samples.storage import Storage
 
+_UNREAD = Content(0, "")
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _MAGIC = b"PAR1"
 #: what is another format by its name, and not opened to find out
@@ -39,6 +41,8 @@ class Footer:
     path_columns: PathColumns = ()
     #: why it cannot be read as it was written
     problems: tuple[str, ...] = ()
+    #: what was read
+    content: Content = _UNREAD
 
     @property
     def rows(self) -> int:
@@ -90,7 +94,7 @@ def read_footer(storage: Storage, path: str, checks: Checks | None = None, colum
     for name, text in added:
         if name in checks.nulls or name in checks.ranges:
             summaries[name] = summary_of_one(value_as(text, schema.field(name).type), sum(groups))
-    return Footer(groups, schema, summaries, tuple(added), problems)
+    return Footer(groups, schema, summaries, tuple(added), problems, file.content)
 
 
 def check_values(storage: Storage, path: str, wanted: Mapping[str, Any], footer: Footer) -> None:

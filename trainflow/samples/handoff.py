@@ -1,7 +1,7 @@
 """A split on its way from one task to another: small ones inline, large ones as a Parquet manifest by reference.
 
-The manifest's name is the split's digest, so writing it twice writes the same, and a reader proves that it got what was
-handed over.
+The manifest's name is a digest of all that it says (`Split.digest` leaves out where files are), so writing it twice
+writes the same, and a reader proves that it got what was handed over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from trainflow.errors import SampleUnreadable
-from trainflow.identifiers import canonical_json
+from trainflow.identifiers import canonical_json, digest
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.samples.partitions import end_of
 from trainflow.samples.split import SampleFile, Split, partition_of
@@ -24,6 +24,8 @@ from trainflow.samples.storage import open_storage
 INLINE_BYTES = 48 * 1024
 _FORMAT = "trainflow.split/1"
 _HEADER = b"trainflow.split"
+_OF_PARTITION = ("partition_start", "partition_fingerprint", "partition_hint")
+_OF_FILE = ("path", "size_bytes", "rows", "fingerprint", "row_groups", "path_columns", "hint")
 
 
 def split_to_xcom(
@@ -38,11 +40,11 @@ def split_to_xcom(
     `spill_url` is a folder (an fsspec URL, an absolute path, or relative to `root`) that the receiver reaches too; it
     is used only for large splits. Raises SampleUnreadable when the manifest cannot be written.
     """
-    value = {"format": _FORMAT, "digest": split.digest, **summary(split)}
+    value = {"format": _FORMAT, "digest": split.digest, "document": _document(split), **summary(split)}
     inline = {**value, "split": msgspec.to_builtins(split)}
     if len(canonical_json(inline)) <= INLINE_BYTES:
         return inline
-    uri = f"{spill_url.rstrip('/')}/split-{split.digest.removeprefix('sha256:')}.parquet"
+    uri = f"{spill_url.rstrip('/')}/split-{value['document'].removeprefix('sha256:')}.parquet"
     open_storage(uri, storage_options or {}, root).write(uri, _to_parquet(split))
     return {**value, "uri": uri}
 
@@ -66,12 +68,18 @@ def split_from_xcom(
         where = f"the manifest {redact_text(uri, texts_of(storage_options or {}))}"
         data = open_storage(uri, storage_options or {}, root).read(uri)
         split = _from_parquet(data, where)
-    if split.digest != value["digest"]:
+    found = _document(split)
+    if found != value["document"]:
         raise SampleUnreadable(
-            f"{where} is not what was handed over: expected {value['digest']}, found {split.digest}; "
+            f"{where} is not what was handed over: expected {value['document']}, found {found}; "
             "clear the task that made the split"
         )
     return split
+
+
+def _document(split: Split) -> str:
+    """Digest of all that is handed over."""
+    return digest(canonical_json(msgspec.to_builtins(split)))
 
 
 def summary(split: Split) -> dict[str, Any]:
@@ -91,15 +99,18 @@ def _to_parquet(split: Split) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [(partition.start, file) for partition in split.partitions for file in partition.files]
+    rows = [(partition, file) for partition in split.partitions for file in partition.files]
     columns = {
-        "partition_start": pa.array([start for start, _ in rows], pa.timestamp("us", tz="UTC")),
+        "partition_start": pa.array([partition.start for partition, _ in rows], pa.timestamp("us", tz="UTC")),
+        "partition_fingerprint": pa.array([partition.fingerprint for partition, _ in rows], pa.string()),
+        "partition_hint": pa.array([partition.hint for partition, _ in rows], pa.string()),
         "path": pa.array([file.path for _, file in rows], pa.string()),
         "size_bytes": pa.array([file.size_bytes for _, file in rows], pa.int64()),
         "rows": pa.array([file.rows for _, file in rows], pa.int64()),
         "fingerprint": pa.array([file.fingerprint for _, file in rows], pa.string()),
         "row_groups": pa.array([list(file.row_groups) for _, file in rows], pa.list_(pa.int64())),
         "path_columns": pa.array([file.path_columns for _, file in rows], pa.list_(pa.list_(pa.string()))),
+        "hint": pa.array([file.hint for _, file in rows], pa.string()),
     }
     header = msgspec.json.encode(msgspec.structs.replace(split, partitions=()))
     table = pa.table(columns).replace_schema_metadata({_HEADER: header})
@@ -115,16 +126,15 @@ def _from_parquet(data: bytes, where: str) -> Split:
     try:
         table = pq.read_table(pa.BufferReader(data))
         header = msgspec.json.decode((table.schema.metadata or {})[_HEADER], type=Split)
-        names = ("partition_start", "path", "size_bytes", "rows", "fingerprint", "row_groups", "path_columns")
-        rows = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+        rows = list(zip(*(table.column(name).to_pylist() for name in (*_OF_PARTITION, *_OF_FILE)), strict=True))
     except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
         said = f"{where} cannot be read ({error}); clear the task that made the split"
         raise SampleUnreadable(said) from error
     partitions = []
-    for start, described in groupby(rows, key=lambda row: row[0]):
+    for (start, fingerprint, hint), described in groupby(rows, key=lambda row: row[: len(_OF_PARTITION)]):
         files = tuple(
-            SampleFile(path, size, count, mark, tuple(groups), tuple((key, text) for key, text in columns))
-            for _, path, size, count, mark, groups, columns in described
+            SampleFile(path, size, count, mark, tuple(groups), tuple((key, text) for key, text in columns), file_hint)
+            for _, _, _, path, size, count, mark, groups, columns, file_hint in described
         )
-        partitions.append(partition_of(start, end_of(header, start), files))
+        partitions.append(partition_of(start, end_of(header, start), files, fingerprint=fingerprint, hint=hint))
     return msgspec.structs.replace(header, partitions=tuple(partitions))

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleUnreadable
+from trainflow.samples.binding import content_now
 from trainflow.samples.checks import problems
+from trainflow.samples.fingerprint import Content, file_hint, partition_fingerprint, partition_hint
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.partition_columns import PartitionColumns, check_failed, problems_of
 from trainflow.samples.partitions import (
@@ -33,16 +36,8 @@ from trainflow.samples.path_columns import path_columns
 from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.split import (
-    Columns,
-    Hole,
-    SampleFile,
-    SplitPartition,
-    file_fingerprint,
-    partition_fingerprint,
-    partition_of,
-)
-from trainflow.samples.storage import Storage, StoredFile, open_storage
+from trainflow.samples.split import Columns, Hole, SampleFile, SplitPartition, partition_of
+from trainflow.samples.storage import Storage, StoredFile, open_storage, unreadable
 
 _LARGEST_WINDOW = 64
 #: of a remote storage
@@ -56,6 +51,15 @@ _CHANGE_CHECKS = "Have it written again, change samples.checks"
 
 #: lists the files of a partition's folder; `Storage.files` unless listings are shared
 ListFolder = Callable[[str], list[StoredFile] | None]
+
+
+class Known(Protocol):
+    """A content that a partition had, and what its listing said then (empty: nothing that could be relied on)."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
 
 
 class Inventory:
@@ -139,8 +143,12 @@ class Inventory:
             found = (*problems_of(footers), *problems(checks, list(footers.items())))
             if found:
                 raise check_failed(start, folder, found, _CHANGE_CHECKS)
-        described = [_sample_file(folder, file, footers.get(file.name)) for file in files]
-        return partition_of(start, end_of(self.samples, start), tuple(described))
+        others = [file for file in files if file.name not in footers]
+        contents = {name: footer.content for name, footer in footers.items()} | self._read_contents(folder, others)
+        described = [self._sample_file(folder, file, contents[file.name], footers.get(file.name)) for file in files]
+        fingerprint = partition_fingerprint((file.name, contents[file.name].fingerprint) for file in files)
+        end = end_of(self.samples, start)
+        return partition_of(start, end, tuple(described), fingerprint=fingerprint, hint=self._hint(files))
 
     def unified(self, chain: Columns) -> PartitionColumns:
         """Where the columns of partitions come together; of those whose `content` was asked for."""
@@ -156,12 +164,16 @@ class Inventory:
         """Whether a partition is ready: one listing, whatever comes after it."""
         return self.states([start])[0].presence is Presence.READY
 
-    def fingerprint(self, start: datetime) -> str | None:
-        """Of what a partition holds now, from its listing alone; None when it is not ready."""
+    def fingerprint(self, start: datetime, known: Known | None = None) -> str | None:
+        """Of what a partition holds now; None when it is not ready. Where the listing is that of a content that is
+        `known`, no file is opened. Raises SampleUnreadable."""
         state = self.state(start)
         if state.presence is not Presence.READY:
             return None
-        return partition_fingerprint(_fingerprint(file) for file in state.files)
+        if known is not None and known.hint and known.hint == self._hint(state.files):
+            return known.fingerprint
+        contents = self._read_contents(self.pattern.folder(start), state.files)
+        return partition_fingerprint((name, content.fingerprint) for name, content in contents.items())
 
     def newest(self) -> datetime | None:
         """Start of the newest partition that is ready; None when none of the last ones is."""
@@ -222,6 +234,31 @@ class Inventory:
         if not is_parquet(self.storage, path):
             return None
         return read_footer(self.storage, path, self.samples.checks, path_columns(name))
+
+    def _read_contents(self, folder: str, files: Sequence[StoredFile]) -> dict[str, Content]:
+        """Name → content, in their order."""
+
+        def look(file: StoredFile) -> Content:
+            return content_now(self.storage, _join(folder, file.name), file.version)
+
+        try:
+            return {file.name: found for file, found in zip(files, self._ask(look, list(files)), strict=True)}
+        except FileNotFoundError as error:
+            raise unreadable(folder, error, self.samples.storage_options) from error
+
+    def _hint(self, files: Sequence[StoredFile]) -> str:
+        return partition_hint((file.name, file.size_bytes, file_hint(file.version, self.now)) for file in files)
+
+    def _sample_file(self, folder: str, file: StoredFile, content: Content, footer: Footer | None) -> SampleFile:
+        return SampleFile(
+            path=_join(folder, file.name),
+            size_bytes=content.size_bytes,
+            rows=None if footer is None else footer.rows,
+            fingerprint=content.fingerprint,
+            row_groups=() if footer is None else footer.row_groups,
+            path_columns=() if footer is None else footer.path_columns,
+            hint=file_hint(file.version, self.now),
+        )
 
     def _existing(self, after: datetime) -> Iterator[datetime]:
         """Starts of partitions that have a folder, from about `after`, ascending."""
@@ -343,21 +380,5 @@ def _by_name(stored: list[StoredFile] | None) -> dict[str | None, StoredFile] | 
     return None if stored is None else {file.name: file for file in stored}
 
 
-def _sample_file(folder: str, file: StoredFile, footer: Footer | None) -> SampleFile:
-    rows = None if footer is None else footer.rows
-    return SampleFile(
-        path=_join(folder, file.name),
-        size_bytes=file.size_bytes,
-        rows=rows,
-        fingerprint=_fingerprint(file),
-        row_groups=() if footer is None else footer.row_groups,
-        path_columns=() if footer is None else footer.path_columns,
-    )
-
-
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}"
-
-
-def _fingerprint(file: StoredFile) -> str:
-    return file_fingerprint(file.name, file.size_bytes, file.version)

@@ -14,6 +14,7 @@ from typing import Any
 
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
+from trainflow.samples.fingerprint import Content, read_content
 from trainflow.samples.storage import Storage
 
 INT96_UNIT = "us"
@@ -21,11 +22,13 @@ INT96_UNIT = "us"
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A `pyarrow.parquet.ParquetFile`, its Arrow schema, and what only closing needs."""
+    """A `pyarrow.parquet.ParquetFile`, its Arrow schema, the content that was found when it was opened, and what only
+    closing needs."""
 
     parquet: Any
     schema: Any
     source: Any
+    content: Content
 
     def close(self) -> None:
         self.parquet.close()
@@ -33,19 +36,28 @@ class OpenFile:
 
 
 def open_file(storage: Storage, path: str) -> OpenFile:
-    """Raises SampleUnreadable naming the file; FileNotFoundError when it is gone."""
+    """Its footer is read once, for its digest and all else. Raises SampleUnreadable naming the file; FileNotFoundError
+    when it is gone."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = None
     try:
         source = storage.open_parquet(path)
-        parquet = pq.ParquetFile(source, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True)
+        content = read_content(source)
+        metadata = None if content.tail is None else pq.read_metadata(pa.BufferReader(content.tail))
+        if content.whole:  # nothing of it can change any more
+            close_source(source)
+            source = pa.BufferReader(content.tail)
+        parquet = pq.ParquetFile(
+            source, metadata=metadata, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True
+        )
     except FileNotFoundError:
         raise
     except Exception as error:
         close_source(source)
         raise unreadable_file(path, error) from error
-    return OpenFile(parquet, parquet.schema_arrow, source)
+    return OpenFile(parquet, parquet.schema_arrow, source, content._replace(tail=None))
 
 
 @contextmanager
@@ -109,7 +121,7 @@ def _first_dropped(micros: Any, nanos: Any) -> str | None:
 
 
 def close_source(source: Any) -> None:
-    """What `Storage.open_parquet` gave: a name needs no closing."""
+    """What `Storage.open_parquet` gave, if it came to that."""
     if hasattr(source, "close"):
         source.close()
 

@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
 
-from trainflow.counting import counted
 from trainflow.errors import InputError, SampleUnreadable
+from trainflow.samples.binding import open_bound, raise_if_changed
 from trainflow.samples.order import Window, permutation
-from trainflow.samples.parquet_file import OpenFile, open_file, unreadable_file
+from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
 from trainflow.samples.split import SampleFile, Split
 from trainflow.samples.storage import Storage, open_storage
@@ -136,6 +136,8 @@ class Source:
                 use_threads=known.size_bytes > _SMALL_FILE_BYTES,  # dealing out little work costs more
             )
         except Exception as error:
+            if self._storage is not None:
+                raise_if_changed(self._storage, known, error)
             raise unreadable_file(known.path, error) from error
         if same:
             return table.replace_schema_metadata(None)
@@ -161,23 +163,7 @@ class Source:
         file = self._files[number]
         if self._storage is None:
             self._storage = open_storage(file.path, self._reading.storage_options, self._reading.root)
-        try:
-            found = open_file(self._storage, file.path)
-        except FileNotFoundError as error:
-            said = f"{file.path} is gone since the split was made; clear the task that made the split"
-            raise SampleUnreadable(said) from error
-        _check_unchanged(file, found.parquet.metadata)
-        return found
-
-
-def _check_unchanged(file: SampleFile, metadata: Any) -> None:
-    found = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    if found != file.row_groups:
-        raise SampleUnreadable(
-            f"{file.path} has changed since the split was made: expected {file.rows} rows in "
-            f"{counted(len(file.row_groups), 'row group')}, found {sum(found)} in {len(found)}; "
-            "clear the task that made the split"
-        )
+        return open_bound(self._storage, file)
 
 
 def _select(schema: Any, columns: list[str]) -> Any:

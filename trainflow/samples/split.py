@@ -1,12 +1,12 @@
 """What one run trains on: partitions with their files, and the holes policy stepped over.
 
 Plain values, JSON both ways. A split names content and not only paths: every file carries a fingerprint, and `digest`
-is the digest of all of it, so two splits with one digest are the same training data.
+is the digest of all of it, so two splits with one digest are the same training data, wherever their files are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trainflow.identifiers import canonical_json, digest
+from trainflow.samples.fingerprint import partition_fingerprint
 
 if TYPE_CHECKING:
     from trainflow.samples.batches import Batches
@@ -32,12 +33,14 @@ class SampleFile(msgspec.Struct, frozen=True, omit_defaults=True):
     size_bytes: int
     #: None when the file is not Parquet
     rows: int | None
-    #: digest over name, size and version in the store (etag or modification time): a listing is enough to know it
+    #: of its content (see `trainflow.samples.fingerprint`)
     fingerprint: str
     #: rows of each row group, in the file's order
     row_groups: tuple[int, ...] = ()
     #: the columns that stand in its path and not in the file (`region=eu/`), with their text; None: null
     path_columns: tuple[tuple[str, str | None], ...] = ()
+    #: what a listing says of it while its content is this one; empty: nothing that could be relied on
+    hint: str = ""
 
 
 class SplitPartition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,8 +52,10 @@ class SplitPartition(msgspec.Struct, frozen=True, omit_defaults=True):
     files: tuple[SampleFile, ...]
     rows: int | None
     bytes: int
-    #: digest over the fingerprints of its files: another one for the same partition means it was published again
+    #: digest over names and fingerprints of its files: another one for the same partition means it was published again
     fingerprint: str
+    #: digest of its listing while its content is this one; empty: nothing that could be relied on
+    hint: str = ""
 
 
 class Hole(msgspec.Struct, frozen=True):
@@ -106,8 +111,12 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:…` over the canonical JSON of the split."""
-        return digest(canonical_json(msgspec.to_builtins(self)))
+        """`sha256:…` over what is trained on: time and content. Where the files are and when they were written is no
+        part of it."""
+        trained = [[each.start, each.end, each.rows, each.fingerprint] for each in self.partitions]
+        holes = [[hole.start, hole.end] for hole in self.holes]
+        content = [self.start, self.end, trained, holes, self.columns]
+        return digest(canonical_json(msgspec.to_builtins(content)))
 
     @property
     def reading(self) -> Reading:
@@ -155,25 +164,18 @@ class Split(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         )
 
 
-def file_fingerprint(name: str, size_bytes: int, version: str) -> str:
-    """Content-like identity of a file: its name inside the partition, size and version in the store. All of it is in
-    a listing, so that whether a partition was published again is known without opening a file."""
-    return digest(canonical_json([name, size_bytes, version]))
-
-
-def partition_fingerprint(files: Iterable[str]) -> str:
-    """Of a partition, from the fingerprints of its files in order of their names."""
-    return digest(canonical_json(list(files)))
-
-
-def partition_of(start: datetime, end: datetime, files: tuple[SampleFile, ...]) -> SplitPartition:
-    """A partition with the totals of its files."""
+def partition_of(
+    start: datetime, end: datetime, files: tuple[SampleFile, ...], *, fingerprint: str = "", hint: str = ""
+) -> SplitPartition:
+    """A partition with the totals of its files. `fingerprint`: where a file lies in a folder below the partition's."""
     counts = [file.rows for file in files]
+    named = ((file.path.rpartition("/")[2], file.fingerprint) for file in files)
     return SplitPartition(
         start=start,
         end=end,
         files=files,
         rows=None if None in counts else sum(count for count in counts if count is not None),
         bytes=sum(file.size_bytes for file in files),
-        fingerprint=partition_fingerprint(file.fingerprint for file in files),
+        fingerprint=fingerprint or partition_fingerprint(named),
+        hint=hint,
     )

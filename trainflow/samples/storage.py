@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 
 from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
+from trainflow.samples.fingerprint import TIMES
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 #: what file systems call the time of the last write, and the mark of a content
@@ -35,7 +36,7 @@ class StoredFile:
     size_bytes: int
     #: when its content was written here, see `written`; None when the store does not say
     modified: datetime | None
-    #: the store's own mark of this content: etag, or the modification time
+    #: the store's own mark of this content, an etag; else `fingerprint.TIMES` with the times of the last changes
     version: str
 
 
@@ -58,7 +59,7 @@ class Storage(Protocol):
         ...
 
     def open_parquet(self, path: str) -> Any:
-        """What `pyarrow.parquet.ParquetFile` takes."""
+        """An open file that `pyarrow.parquet.ParquetFile` takes: what replaces it later is another one."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -115,7 +116,9 @@ class LocalStorage:
                         found.append(StoredFile(prefix + entry.name, 0, None, "a link to nothing"))
                     continue  # or a temporary file that its writer renamed in between
                 modified = datetime.fromtimestamp(written(status), UTC)
-                found.append(StoredFile(prefix + entry.name, status.st_size, modified, str(status.st_mtime_ns)))
+                # a copy may keep the time of the last write; it cannot keep that of the last change
+                version = f"{TIMES}{status.st_mtime_ns}:{status.st_ctime_ns}"
+                found.append(StoredFile(prefix + entry.name, status.st_size, modified, version))
 
     def names(self, folder: str) -> list[str] | None:
         try:
@@ -129,7 +132,9 @@ class LocalStorage:
         return os.path.exists(self.path(path))
 
     def open_parquet(self, path: str) -> Any:
-        return self.path(path)
+        from pyarrow import OSFile
+
+        return OSFile(self.path(path))
 
     def read(self, path: str) -> bytes:
         try:
@@ -333,8 +338,12 @@ def _shown(error: BaseException, options: Mapping[str, Any]) -> BaseException | 
 def _stored_file(info: dict[str, Any], base: str) -> StoredFile:
     modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
     tag = next((info[key] for key in _TAGS if info.get(key)), None)
-    version = str(tag).strip('"') if tag else "" if modified is None else modified.isoformat()
+    version = str(tag).strip('"') if tag else "" if modified is None else f"{TIMES}{_nanoseconds(modified)}"
     return StoredFile(info["name"][len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def _moment(value: Any) -> datetime | None:

@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
+from trainflow.checkpoints.raw_ledger import RawPiece
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.skip import skip
@@ -205,9 +206,9 @@ def test_damaged_files_are_reported_by_checkpoint(writer: ChainWriter) -> None:
 
 
 def test_partitions_published_again_are_notices(writer: ChainWriter) -> None:
-    def now(starts: Sequence[datetime]) -> list[str | None]:
+    def now(trained: Sequence[RawPiece]) -> list[str | None]:
         changed: dict[datetime, str | None] = {day(1): "sha256:other", day(2): None}
-        return [changed.get(start, fingerprint_of(start)) for start in starts]
+        return [changed.get(each.start, fingerprint_of(each.start)) for each in trained]
 
     report = audit(writer.ledger, SAMPLES, NOW, fingerprints_now=now)
 

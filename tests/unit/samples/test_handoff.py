@@ -18,8 +18,9 @@ def split_of(days: int, rows: int | None = 10) -> Split:
     def day(number: int):
         start = START + (number + 1) * DAY
         groups = () if rows is None else (4, rows - 4)
-        files = tuple(SampleFile(f"t/{start:%F}/{name}", 99, rows, "sha256:" + "0" * 64, groups) for name in "ab")
-        return partition_of(start, start + DAY, files)
+        facts = (99, rows, "sha256:" + "0" * 64, groups)
+        files = tuple(SampleFile(f"t/{start:%F}/{name}", *facts, hint=f"etag {name}") for name in "ab")
+        return partition_of(start, start + DAY, files, fingerprint=f"sha256:{number}", hint=f"{number:x}")
 
     partitions = tuple(day(number) for number in range(days))
     return Split(START, partitions[-1].end, 86400, partitions, (Hole(START, START + DAY, "missing"),))
@@ -39,7 +40,7 @@ def test_large_splits_go_by_reference(tmp_path: Path, rows: int | None, where: s
     split = split_of(1000, rows)
     value = json.loads(json.dumps(split_to_xcom(split, spill_url=where, root=tmp_path)))
     assert len(json.dumps(value)) < 1000
-    assert value["uri"].endswith(f"{split.digest.removeprefix('sha256:')}.parquet")
+    assert value["uri"].endswith(f"{value['document'].removeprefix('sha256:')}.parquet")
     assert split_from_xcom(value, root=tmp_path) == split
     assert split_to_xcom(split, spill_url=where, root=tmp_path) == value
 

@@ -15,7 +15,7 @@ from typing import Any
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.testing.simulation.expected import BaseRule, Expected
 from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.table import START, SampleTable, rows_of, tiles
+from trainflow.testing.simulation.table import START, SampleTable, fingerprint_of, rows_of, tiles
 from trainflow.testing.simulation.training import MODEL
 from trainflow.testing.simulation.violation import Violation
 
@@ -366,12 +366,21 @@ class ChainCheck:
         if base is not None and base not in self._everybody:
             raise Violation("exactly once", f"{entry['id']} went on from {base}, which nobody has committed")
         before = self._everybody[base].rows if base is not None else []
-        rows = [row for each in entry["split"]["partitions"] for row in rows_of(_time(each["start"]))]
+        rows = [row for each in entry["split"]["partitions"] for row in self._rows(each)]
         found: list[str] = json.loads(self._store.contents[f"{entry['artifacts']['path']}/{MODEL}"])
         expected = [*before, *rows]
         if found != expected:
             raise Violation("exactly once", f"the model {entry['id']} knows {found}, the ledger says {expected}")
         return found
+
+    def _rows(self, trained: Entry) -> list[str]:
+        """The rows of a partition as the ledger names it."""
+        number, start = _numbers([trained])[0], _time(trained["start"])
+        times = self._table.written[number][1] if number in self._table.written else 0
+        for edition in range(1, times + 1):
+            if fingerprint_of(edition) == trained["fingerprint"]:
+                return rows_of(start, edition)
+        raise Violation("exactly once", f"partition {number} never was what the ledger calls {trained['fingerprint']}")
 
 
 _KINDS = {

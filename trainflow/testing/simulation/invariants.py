@@ -27,6 +27,7 @@ _LEADS_TO = {
     OutcomeState.DEFERRED: {_T.DEFERRED},
     OutcomeState.PREEMPTED: {_T.SCHEDULED},
     OutcomeState.FAILED: {_T.UP_FOR_RETRY, _T.FAILED},
+    OutcomeState.RESTARTED: {_T.SCHEDULED, _T.FAILED},
 }
 
 
@@ -152,6 +153,9 @@ class Invariants:
         once = (change.failures or 0) == (change.old_failures or 0) + 1
         # who has come further begins to count anew
         anew = change.failures in ((0, 1) if own_fault else (0,)) and (self.reports.by_person or self._has_saved(key))
+        # what is done again from an earlier task on begins to count anew as well
+        again = any(each.state is OutcomeState.RESTARTED for each in self.reports.outcomes.values())
+        anew = anew or (again and change.failures == 0)
         if not (own_fault and once) and not anew:
             raise Violation("infrastructure consumes no tries", f"{_describe(change)}: {change.failures} failures")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 from trainflow.clock import Clock
 from trainflow.errors import SampleUnreadable
+from trainflow.samples.fingerprint import partition_fingerprint, read_content
 from trainflow.samples.storage import StoredFile
 from trainflow.testing.simulation.fiber import current
 
@@ -37,6 +39,7 @@ class SampleTable:
         #: those that were taken away at some time
         self.vanished: set[int] = set()
         self._folders: dict[str, list[StoredFile]] = {}
+        self._editions: dict[str, int] = {}
         #: so many listings are refused
         self.unreadable = 0
         #: rises with each change
@@ -58,9 +61,11 @@ class SampleTable:
         self.seen.add(number)
         self.written[number] = (self._clock.monotonic(), self.written.get(number, (0.0, 0))[1] + 1)
         self.version += 1
-        content = f"{now.isoformat()} {self.version}"
-        files = [StoredFile(name, 100, now, content) for name in _FILES]
+        edition = self.written[number][1]
+        listing = f"{now.isoformat()} {self.version}"
+        files = [StoredFile(name, len(_content(edition)), now, listing) for name in _FILES]
         self._folders[f"{START + number * LENGTH:{_FOLDER}}"] = files
+        self._editions[f"{START + number * LENGTH:{_FOLDER}}"] = edition
 
     def vanish(self, number: int) -> None:
         """Take a partition away."""
@@ -104,7 +109,11 @@ class SampleTable:
 
     def open(self, path: str) -> IO[bytes]:
         """See `Storage.open`."""
-        raise AssertionError(path)
+        folder = path.strip("/").removeprefix(f"{TABLE}/").partition("/")[0]
+        if folder not in self._folders:
+            missing = FileNotFoundError(path)
+            raise SampleUnreadable(f"{path} cannot be read: it is not there") from missing
+        return io.BytesIO(_content(self._editions[folder]))
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage.write`."""
@@ -116,6 +125,21 @@ def tiles(start: datetime, end: datetime) -> range:
     return range((start - START) // LENGTH, (end - START) // LENGTH)
 
 
-def rows_of(start: datetime) -> list[str]:
-    """What is in a partition."""
-    return [f"{start.isoformat()}#{number}" for number in range(ROWS)]
+def rows_of(start: datetime, edition: int) -> list[str]:
+    """What is in a partition that was written so often."""
+    return [f"{start.isoformat()}#{number} edition {edition}" for number in range(ROWS)]
+
+
+def edition_in(content: bytes) -> int:
+    """How often the partition had been written, of which this is a file."""
+    return int(content)
+
+
+def fingerprint_of(edition: int) -> str:
+    """What a ledger calls a partition that was written so often."""
+    file = read_content(io.BytesIO(_content(edition))).fingerprint
+    return partition_fingerprint([(_FILES[1], file)])
+
+
+def _content(edition: int) -> bytes:
+    return f"{edition:9d}".encode()

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from trainflow.operators.training import EvaluateContext, TrainContext
+from trainflow.samples import storage
+from trainflow.samples.split import SplitPartition
 from trainflow.testing.simulation.fiber import current
-from trainflow.testing.simulation.table import rows_of
+from trainflow.testing.simulation.table import ROWS, edition_in, rows_of
 
 MODEL = "model.json"
 #: quality of what was trained on bad partitions, and of anything else
@@ -23,10 +25,10 @@ class Misfortune(Exception):
 def train(ctx: TrainContext) -> dict[str, float]:
     """Remember the rows of the split after those of the parent, row by row; save each, where the parameters say so."""
     known: list[str] = [] if ctx.start is None else read_model(ctx.start)
-    rows = [row for partition in ctx.split.partitions for row in rows_of(partition.start)]
+    rows = [(partition, place) for partition in ctx.split.partitions for place in range(ROWS)]
     begun = ctx.saved.position["row"] if ctx.saved is not None else 0
-    for number, row in enumerate(rows[begun:], begun + 1):
-        known.append(row)
+    for number, (partition, place) in enumerate(rows[begun:], begun + 1):
+        known.append(_read(ctx, partition)[place])
         ctx.progress(number, len(rows), "rows")
         pause(f"row {number} was trained on")
         if ctx.params["saves"]:
@@ -36,6 +38,14 @@ def train(ctx: TrainContext) -> dict[str, float]:
     (ctx.output / OPTIMIZER).write_text(json.dumps({"steps": len(known)}))
     bad = any(partition.start.hour in ctx.params["bad"] for partition in ctx.split.partitions)
     return {"loss": 1.0 / len(known), "quality": BAD if bad else GOOD}
+
+
+def _read(ctx: TrainContext, partition: SplitPartition) -> list[str]:
+    """The rows of a partition as it is now: read by the function itself, which looks at nothing else."""
+    path = partition.files[0].path
+    table = storage.open_storage(path, ctx.split.reading.storage_options, ctx.split.reading.root)
+    with table.open(path) as file:
+        return rows_of(partition.start, edition_in(file.read()))
 
 
 def _write(known: list[str], folder: Path) -> None:

@@ -1,0 +1,175 @@
+"""Real files that change while a split names them: found when they are opened, while they are read, and afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trainflow.errors import SampleChanged, SampleUnreadable
+from trainflow.samples import binding, inventory
+from trainflow.samples.binding import changes, check_unchanged
+from trainflow.samples.next_split import SplitFound, next_split
+from trainflow.samples.spec import Samples
+from trainflow.samples.split import Split
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DAYS = 2
+SMALL, LARGE = 100, 300_000
+
+
+@pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])
+def rows(request: pytest.FixtureRequest) -> int:
+    """A file that is read as a whole, and one of which the footer is."""
+    found: int = request.param
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path, rows: int) -> Path:
+    for day in range(DAYS):
+        write(path_of(tmp_path, day), rows, 0)
+    return tmp_path
+
+
+def path_of(root: Path, day: int) -> Path:
+    return root / f"table/{START + day * timedelta(days=1):%F}/a.parquet"
+
+
+def write(path: Path, rows: int, edition: int) -> None:
+    """As many rows in as many row groups, and other values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = pa.table({"x": pa.array(range(edition, edition + rows), pa.int64())})
+    pq.write_table(values, path, row_group_size=rows // 4, compression="none", use_dictionary=False)
+    (path.parent / "_SUCCESS").touch()
+
+
+def replace(path: Path, rows: int) -> None:
+    aside = path.with_name("new")
+    write(aside, rows, 1)
+    shutil.copystat(path, aside)
+    aside.rename(path)
+
+
+def write_over(path: Path, rows: int) -> None:
+    """In place, and the time of the last write is put back."""
+    before = path.stat()
+    aside = path.with_name("new")
+    write(aside, rows, 1)
+    with path.open("r+b") as file:
+        file.write(aside.read_bytes())
+        file.truncate()
+    aside.unlink()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def made(root: Path) -> Split:
+    samples = Samples(path="table/{start:%Y-%m-%d}/", length_seconds=86400, start=START)
+    found = next_split(samples, None, None, datetime.now(UTC) + timedelta(minutes=1), root)
+    assert isinstance(found, SplitFound)
+    return found.split.reached_by(root=root)
+
+
+Way = Callable[[Path, int], None]
+
+
+@pytest.mark.parametrize("way", [replace, write_over])
+def test_batches_file_changed_before_it_is_opened_is_refused(root: Path, rows: int, way: Way) -> None:
+    split = made(root)
+    way(path_of(root, 1), rows)
+    with pytest.raises(SampleChanged) as refused:
+        list(split.batches())
+    (change,) = refused.value.changes
+    assert (change.path, change.was) == (split.files[1].path, split.files[1].fingerprint)
+    assert change.found == made(root).files[1].fingerprint
+
+
+@pytest.mark.parametrize("way", [replace, write_over])
+def test_check_unchanged_file_changed_while_it_is_read_is_found(root: Path, rows: int, way: Way) -> None:
+    split = made(root)
+    reading = split.batches(batch_size=10)
+    next(reading)
+    way(path_of(root, 0), rows)
+    try:
+        read = [value for batch in reading for value in batch["x"].to_pylist()]
+    except SampleChanged:
+        assert way is write_over
+    else:
+        # the file that was opened is read to its end, whatever its name leads to now
+        assert way is write_over or read == [*range(10, rows), *range(rows)]
+    with pytest.raises(SampleChanged, match=r"2024-01-01/a\.parquet has changed since the split was made"):
+        check_unchanged(split)
+
+
+def test_changes_file_gone_is_one_and_a_new_one_is_none(root: Path, rows: int) -> None:
+    split = made(root)
+    write(path_of(root, 0).with_name("b.parquet"), rows, 0)
+    assert changes(split) == ()
+    path_of(root, 1).unlink()
+    (change,) = changes(split)
+    assert (change.path, change.found) == (split.files[1].path, None)
+    with pytest.raises(SampleChanged, match="is gone since the split was made"):
+        list(split.batches())
+
+
+def test_changes_folder_gone_is_one(root: Path) -> None:
+    split = made(root)
+    shutil.rmtree(root / "table")
+    assert [change.found for change in changes(split)] == [None] * DAYS
+
+
+def test_changes_touched_and_copied_files_are_the_same(root: Path) -> None:
+    split = made(root)
+    for path in root.glob("table/*/*"):
+        path.touch()
+    assert changes(split) == ()
+    shutil.copytree(root / "table", root / "copy")
+    shutil.rmtree(root / "table")
+    (root / "copy").rename(root / "table")
+    assert changes(split) == ()
+    again = made(root)
+    assert (again.digest, again.partitions[0].fingerprint) == (split.digest, split.partitions[0].fingerprint)
+
+
+def test_changes_listing_that_did_not_change_opens_no_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = made(root)
+    monkeypatch.setattr(binding, "content_now", lambda *_: pytest.fail("a file was opened"))
+    assert changes(split) == ()
+    path_of(root, 0).touch()
+    monkeypatch.setattr(binding, "content_now", lambda _, path, __: pytest.skip(f"looks at {path}"))
+    with pytest.raises(pytest.skip.Exception, match="2024-01-01"):
+        changes(split)
+
+
+def test_fingerprint_of_a_known_listing_opens_no_file(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = made(root).partitions
+    samples = Samples(path="table/{start:%Y-%m-%d}/", length_seconds=86400, start=START)
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(inventory, "content_now", lambda *_: pytest.fail("a file was opened"))
+        seen = inventory.open_inventory(samples, root, now)
+        assert [seen.fingerprint(each.start, each) for each in trained] == [each.fingerprint for each in trained]
+    path_of(root, 0).touch()
+    replace(path_of(root, 1), rows)
+    seen = inventory.open_inventory(samples, root, now)
+    found = [seen.fingerprint(each.start, each) for each in trained]
+    assert [one == each.fingerprint for one, each in zip(found, trained, strict=True)] == [True, False]
+
+
+def test_changes_damaged_file_that_is_the_same_is_none(root: Path) -> None:
+    path = path_of(root, 0)
+    data = bytearray(path.read_bytes())
+    data[20:60] = b"\xff" * 40
+    path.write_bytes(data)
+    split = made(root)
+    with suppress(SampleUnreadable):
+        read = [value for batch in split.batches() for value in batch["x"].to_pylist()]
+        assert len(read) == split.rows
+    assert changes(split) == ()
