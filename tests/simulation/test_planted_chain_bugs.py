@@ -8,11 +8,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints import commit, fold, partials, prune, repairs, retention, rules, traces, whole
+from trainflow.checkpoints import (
+    commit,
+    commit_fence,
+    fold,
+    partials,
+    prune,
+    regrid,
+    repairs,
+    retention,
+    rules,
+    traces,
+    whole,
+)
 from trainflow.checkpoints.gates import Pass
 from trainflow.operators import checkpoint, late_data, resume, samples, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.samples.split import Hole
+from trainflow.testing.simulation import world
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.plan import FaultKind as F
 from trainflow.testing.simulation.plan import Shape
@@ -56,6 +69,32 @@ def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
 def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
     """A split leaves the first partition out although it is ready."""
     patch.setattr(next_split, "_caught_up_to", lambda _samples, first, *_: max(first, START + LENGTH))
+
+
+def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
+    """Nobody compares the samples with those that the chain was trained on."""
+    patch.setattr(regrid, "change_of", lambda *_: None)
+    patch.setattr(commit_fence, "change_of", lambda *_: None)
+    patch.setattr(world, "change_of", lambda *_: None)
+    patch.setattr(rules, "_grid_problem", lambda *_: None)
+
+
+def forget_what_lies_before(patch: pytest.MonkeyPatch) -> None:
+    """A new grid is recorded without the hole before where the chain began."""
+    real = regrid.Regrid
+    patch.setattr(regrid, "Regrid", lambda **given: real(**{**given, "holes": []}))
+    patch.setattr(rules, "_regrid", lambda *_: None)
+    patch.setattr(regrid, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(world, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(commit_fence, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(rules, "_grid_problem", lambda *_: None)
+
+
+def _unless_said(state: Any, grid: Any) -> Any:
+    return None if state.grid == grid or state.edge is None or state.grid is None else _change_of(state, grid)
+
+
+_change_of = regrid.change_of
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------
@@ -210,6 +249,8 @@ PLANTED = [
     Planted(create_over_what_is_there, (F.PROMOTE,), {"fenced"}, THREE),
     Planted(take_a_short_ledger_for_whole, (F.LOSE_ENTRIES,), {"a short ledger is corrupt"}, THREE),
     Planted(step_over_what_is_there, (), {"holes have a reason"}, THREE),
+    Planted(take_samples_as_they_are, (F.EDIT,), {"audit"}, THREE),
+    Planted(forget_what_lies_before, (F.EDIT,), {"audit"}, THREE),
     Planted(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
     Planted(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
     Planted(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),

@@ -152,6 +152,9 @@ class CheckpointOperator(BaseOperator):
         changed = "; ".join(filter(None, (back, "" if samples is None else look_back(ledger, samples, ti))))
         if changed:
             ti.xcom_push(XCOM_LATE_DATA, changed)
+            if samples is not None:
+                # going back may have taken back what was recorded of its grid
+                refuse_change(ledger, grid_of(samples), ti.dag_id)
         state = ledger.state()
         tell_moved(ledger, state, ti)
         told = context["dag_run"].conf.get(CONF_INIT_FROM)

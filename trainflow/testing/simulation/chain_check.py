@@ -102,6 +102,11 @@ class ChainCheck:
         """The exclusive end of what was trained or stepped over."""
         return self._table.moment(self._skipped[-1] + 1) if self._skipped else self.watermark
 
+    def _edges(self, edge: datetime | None) -> set[datetime]:
+        """Where a chain that ends at `edge` goes on. Before it has begun that is where its samples start: what is under
+        way keeps the start that it began with."""
+        return {START, self._table.begin} if edge is None else {edge}
+
     def ancestors(self) -> list[str]:
         """Checkpoints from the head's parent back to the root."""
         found, each = [], self.head
@@ -169,9 +174,9 @@ class ChainCheck:
         self._check_parent(entry)
         split, before = entry["split"], self.line
         trained, holes = self._check_tiles(entry)
-        edge = before.watermark or START
-        if _time(split["start"]) != edge:
-            raise Violation("exactly once", f"{entry['id']} starts at {split['start']}, the chain ends at {edge}")
+        if _time(split["start"]) not in self._edges(before.watermark):
+            ends = before.watermark
+            raise Violation("exactly once", f"{entry['id']} starts at {split['start']}, the chain ends at {ends}")
         if _time(entry["watermark"]) != _time(split["end"]):
             raise Violation("exactly once", f"{entry['id']} says it ends at {entry['watermark']}, not {split['end']}")
         if unrecorded := set(self._skipped) - holes:
@@ -207,9 +212,8 @@ class ChainCheck:
     def _skip(self, entry: Entry) -> None:
         self._check_head(entry, entry.get("parent_id"))
         self._check_decided(entry)
-        edge = self.edge or START
-        if _time(entry["start"]) != edge:
-            raise Violation("skips are holes", f"a skip starts at {entry['start']}, the chain ends at {edge}")
+        if _time(entry["start"]) not in self._edges(self.edge):
+            raise Violation("skips are holes", f"a skip starts at {entry['start']}, the chain ends at {self.edge}")
         self._skipped += sorted(tiles(_time(entry["start"]), _time(entry["end"])))
 
     def _prune(self, entry: Entry) -> None:

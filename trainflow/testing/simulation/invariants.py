@@ -112,6 +112,10 @@ class Invariants:
 
     # -- after each step -------------------------------------------------------------------------------------------
 
+    def has_changed(self, pipeline: Pipeline) -> None:
+        """The pipeline's file is another one now."""
+        self._pipeline = pipeline
+
     def check(self) -> None:
         """Look at everything that changed since the last time."""
         self._ledger.follow()

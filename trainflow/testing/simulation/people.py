@@ -6,9 +6,11 @@ from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, t
 from trainflow.checkpoints.entries import Author
 from trainflow.checkpoints.ledger import Ledger
 from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.regrid import regrid as regrid_chain
 from trainflow.checkpoints.rewind import rewind as rewind_chain
 from trainflow.engine.beginning import begin as begin_pipeline
 from trainflow.errors import ArtifactCorrupt, InputError
+from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import NextSplit, SplitFound, next_split
 from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.database import SimulatedCrash
@@ -24,6 +26,8 @@ def could_begin(world: World) -> bool:
     """A person sees that nothing is under way although there is something to train on."""
     if world.unfinished_runs or world.stopped or world.ledger.is_short:
         return False
+    if world.has_other_samples:
+        return True
     if not world.arrivals:
         return not world.is_trained
     # what follows a base is triggered by it
@@ -37,8 +41,9 @@ def _next_split(world: World, dag_id: str) -> NextSplit:
 
 
 def begin(world: World) -> str:
-    """`trainflow start`."""
+    """`trainflow start`, after `trainflow regrid` where that is asked for."""
     world.begins += 1
+    regrid(world)
     world.invariants.reports.by_person = True
     try:
         begin_pipeline(world.database, world.project, world.settings, SOURCE.path, world.clock.now())
@@ -46,6 +51,14 @@ def begin(world: World) -> str:
         return "begins, and does not live to see it"
     world.wake()
     return "begins"
+
+
+def regrid(world: World) -> None:
+    """`trainflow regrid` of every chain whose samples were changed."""
+    for dag_id, key in world.pipeline.chains.items():
+        ledger, grid = Ledger(world.store, key), grid_of(world.pipeline.checker(dag_id).samples)
+        head = ledger.state().head
+        regrid_chain(ledger, grid, expected_head=head.id if head else None, by=Author(), now=world.clock.now())
 
 
 def rewind(world: World, chain: ChainCheck) -> None:

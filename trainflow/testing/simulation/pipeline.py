@@ -93,20 +93,21 @@ class Pipeline:
         return operator
 
 
-def pipeline_of(scene: Scene) -> Pipeline:
-    """The pipeline of a scene."""
-    return _compiled(json.dumps(_written(scene), default=str))
+def pipeline_of(scene: Scene, begin: datetime = START) -> Pipeline:
+    """The pipeline of a scene, whose samples start at `begin`."""
+    return _compiled(json.dumps(_written(scene, begin), default=str))
 
 
-def _written(scene: Scene) -> dict[str, Any]:
+def _written(scene: Scene, begin: datetime) -> dict[str, Any]:
     """As a file says it, with everything that stages inherit."""
-    stages = {name: {**_stage(scene), **({"init_from": init} if init else {})} for name, init in _SHAPES[scene.shape]}
+    plain = _stage(scene, begin)
+    stages = {name: {**plain, **({"init_from": init} if init else {})} for name, init in _SHAPES[scene.shape]}
     if scene.shape is Shape.LAGGED:
         stages["tune"]["samples"] = {**stages["tune"]["samples"], "lag": LAG}
     return {"pipeline": NAME, "stages": stages}
 
 
-def _stage(scene: Scene) -> dict[str, Any]:
+def _stage(scene: Scene, begin: datetime) -> dict[str, Any]:
     return {
         "mode": scene.mode,
         "store": STORE,
@@ -115,7 +116,7 @@ def _stage(scene: Scene) -> dict[str, Any]:
         "samples": {
             "path": f"{TABLE}/{{start:%Y-%m-%dT%H}}",
             "length": "1h",
-            "start": START.isoformat(),
+            "start": begin.isoformat(),
             "end": (START + scene.partitions * LENGTH).isoformat(),
             "files": "*.bin",
             "gaps": {"wait": f"{scene.gap_seconds}s", "then": "skip"},

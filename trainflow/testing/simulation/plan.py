@@ -38,6 +38,7 @@ class FaultKind(StrEnum):
     TRIGGER = "a person triggers another run"
     REWIND = "a person rewinds the chain"
     REPAIR = "a person has holes repaired"
+    EDIT = "a person has the samples start earlier"
     PROMOTE = "a person promotes a checkpoint"
     REPUBLISH = "a partition is published again"
     VANISH = "a partition is taken away"

@@ -44,6 +44,8 @@ class SampleTable:
         self.unreadable = 0
         #: rises with each change
         self.version = 0
+        #: the start of the first partition, as the pipeline says it
+        self.begin = START
 
     @property
     def end(self) -> datetime:

@@ -11,11 +11,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.regrid import change_of
 from trainflow.checkpoints.store import Store
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
+from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.clock import HostClock, SettableClock
@@ -107,9 +110,20 @@ class World:
 
     # -- the control plane -----------------------------------------------------------------------------------------
 
+    def edit(self, begin: datetime) -> None:
+        """The pipeline's file is changed: its samples start at `begin` from now on."""
+        self.table.begin = begin
+        self.pipeline = pipeline_of(self.scene, begin)
+        self.files = SimulatedFiles(self.pipeline)
+        self.invariants.has_changed(self.pipeline)
+        self._store_documents()
+
     def new_database(self) -> None:
         """An empty database that knows the pipeline."""
         self.database.wipe()
+        self._store_documents()
+
+    def _store_documents(self) -> None:
         with self.database.transaction() as connection:
             for document in self.pipeline.documents.values():
                 dag_queries.store(
@@ -254,7 +268,21 @@ class World:
     @property
     def complete(self) -> bool:
         """Everything was trained on, and everybody is done."""
-        return not self.arrivals and not self.running and self.is_trained and not self.unfinished_runs
+        return (
+            not self.arrivals
+            and not self.running
+            and self.is_trained
+            and not self.unfinished_runs
+            and not self.has_other_samples
+        )
+
+    @property
+    def has_other_samples(self) -> bool:
+        """The samples are not those that a chain was trained on, and nobody has said what that means."""
+        if self.table.begin == START:
+            return False
+        samples = {key: self.pipeline.checker(dag_id).samples for dag_id, key in self.pipeline.chains.items()}
+        return any(change_of(Ledger(self.store, key).state(), grid_of(each)) for key, each in samples.items())
 
     @property
     def is_trained(self) -> bool:

@@ -17,7 +17,8 @@ from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
 from trainflow.testing.simulation import people
 from trainflow.testing.simulation.faults.striking import Strike, pick
-from trainflow.testing.simulation.plan import FaultKind
+from trainflow.testing.simulation.plan import FaultKind, Shape
+from trainflow.testing.simulation.table import LENGTH, START
 from trainflow.testing.simulation.world import World
 
 _UNFINISHED = "'queued', 'running'"
@@ -105,6 +106,17 @@ def _rewind(world: World, choice: int) -> bool:
     return chain is not None
 
 
+def _edit(world: World, _choice: int) -> bool:
+    """The file says an earlier start, and there is something. Runs fail until a person has said what that means."""
+    if world.table.begin != START or world.scene.shape is not Shape.ALONE or len(world.homes) > 1:
+        return False
+    world.invariants.interfered()
+    world.invariants.expected_errors.add("FailException")
+    world.table.arrive(-1)
+    world.edit(START - LENGTH)
+    return True
+
+
 def _promote(world: World, choice: int) -> bool:
     world.invariants.check()
     chain = pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
@@ -123,5 +135,6 @@ FAULTS: dict[FaultKind, Strike] = {
     FaultKind.TRIGGER: _trigger,
     FaultKind.REWIND: _rewind,
     FaultKind.REPAIR: _repair,
+    FaultKind.EDIT: _edit,
     FaultKind.PROMOTE: _promote,
 }
