@@ -106,8 +106,8 @@ class SampleTable:
         raise AssertionError(path)
 
     def tail(self, path: str, count: int, size_bytes: int) -> bytes:
-        """See `Storage.tail`."""
-        raise AssertionError(path)
+        """See `Storage.tail`: what is no Parquet file ends with another mark."""
+        return bytes(count)
 
     def open(self, path: str) -> IO[bytes]:
         """See `Storage.open`."""
