@@ -226,6 +226,18 @@ class TestImportsThatStartThreads:
         assert results(host) == {"who0": 4, "who1": 4}
         assert "module pool starts 1 thread" in caplog.text
 
+    def test_libraries_that_every_chain_needs_are_forked(
+        self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """They have threads as well, and see to them when the process is forked."""
+        text = "import numpy, pyarrow.parquet\nfrom trainflow.samples.batches import warm_up\nwarm_up()\n" + WHO
+        (host.project.root / "pipelines/reads.py").write_text(f"{text}\nnumpy.ones((9, 9)) @ numpy.ones((9, 9))\n")
+        executor.queue_workload(workload(host, "who", path="pipelines/reads.py"))
+        host.until(lambda: host.exits)
+        assert executor.warm_process is not None
+        assert results(host) == {"who0": executor.warm_process.pid}
+        assert "not forked" not in caplog.text
+
     def test_isolation_fork_forks_all_the_same(self, host: Host) -> None:
         executor_settings = msgspec.structs.replace(host.settings.executor, isolation="fork")
         host.settings = msgspec.structs.replace(host.settings, executor=executor_settings)

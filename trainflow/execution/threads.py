@@ -5,7 +5,8 @@ whose workers are gone waits for them: the child hangs, today or on a busier day
 (data frames, RPC, arrays) count alike.
 
 Libraries that know about fork end their threads before one (`pthread_atfork`: OpenBLAS, which NumPy brings), so a child
-is forked for trial and what is left after it is counted.
+is forked for trial and what is left after it is counted. The thread with which jemalloc gives memory back stays, and
+survives: PyArrow brings it, so every chain has it, and jemalloc makes it anew in the child.
 """
 
 from __future__ import annotations
@@ -30,16 +31,19 @@ _TASKS = "/proc/self/task"
 #: `proc_taskinfo` of macOS: size in bytes, and where the number of threads stands
 _TASK_INFO, _TASK_INFO_BYTES, _THREADS_AT = 4, 96, 84
 _NAMES_SHOWN = 4
+#: names of native threads whose library makes them anew in a forked child
+_SURVIVING = {"jemalloc_bg_thd"}
 
 
-def thread_count() -> int:
-    """How many threads this process has, native ones included where the system tells."""
+def endangered() -> int:
+    """How many threads beside the calling one a fork would not copy; native ones included where the system tells."""
     if sys.platform == "darwin":
-        return _count_on_macos()
+        return _count_on_macos() - 1
     try:
-        return len(os.listdir(_TASKS))
+        tasks = os.listdir(_TASKS)
     except OSError:
-        return threading.active_count()
+        return threading.active_count() - 1
+    return 0 if len(tasks) == 1 else len(_names())
 
 
 def _count_on_macos() -> int:
@@ -84,7 +88,7 @@ class ThreadWatch:
 
         Takes some microseconds while there is none.
         """
-        if thread_count() == 1 or (_trial_fork() and thread_count() == 1):
+        if not endangered() or (_trial_fork() and not endangered()):
             return None
         return self._described()
 
@@ -93,7 +97,7 @@ class ThreadWatch:
         modules = sorted({module for ident, module in self._started_by.items() if ident in names and module})
         shown = sorted(set(names.values()))
         listed = ", ".join(shown[:_NAMES_SHOWN]) + (", …" if len(shown) > _NAMES_SHOWN else "")
-        count = max(len(names), thread_count() - 1)
+        count = max(len(names), endangered())
         what = f"{count} thread{'s' if count > 1 else ''}{f' ({listed})' if listed else ''}"
         return f"module {' and '.join(modules)} starts {what}" if modules else f"it starts {what}"
 
@@ -109,7 +113,7 @@ def _importing_module() -> str:
 
 
 def _names() -> dict[int, str]:
-    """Native id → name of every thread but the main one."""
+    """Native id → name of every thread but the main one and those that survive."""
     names = {
         thread.native_id: thread.name
         for thread in threading.enumerate()
@@ -118,8 +122,9 @@ def _names() -> dict[int, str]:
     with contextlib.suppress(OSError):
         for each in os.listdir(_TASKS):
             if int(each) != os.getpid() and int(each) not in names:
-                names[int(each)] = Path(_TASKS, each, "comm").read_text().strip()
-    return names
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    names[int(each)] = Path(_TASKS, each, "comm").read_text().strip()
+    return {ident: name for ident, name in names.items() if name not in _SURVIVING}
 
 
 def _trial_fork() -> bool:
