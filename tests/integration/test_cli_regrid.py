@@ -156,7 +156,7 @@ def test_a_later_start_another_end_and_other_spelling_change_nothing(hours: Hour
 
 def test_a_table_that_has_moved_is_taken_by_its_content(hours: Hours) -> None:
     root = hours.root
-    shutil.copytree(root / "data", root / "moved")
+    shutil.copytree(root / "data", root / "moved", copy_function=shutil.copyfile)
     hours.write(2, folder="other")
     for name, code in (("empty", 2), ("moved", 0)):
         hours.edit(path=PATH.replace("data/", f"{name}/"))
