@@ -38,6 +38,7 @@ from trainflow.samples.readiness import PartitionState, Presence, judge, needs_f
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.storage import Storage, StoredFile, open_storage, unreadable
+from trainflow.samples.wholeness import is_recent, refuse_cut
 
 _LARGEST_WINDOW = 64
 #: of a remote storage
@@ -144,11 +145,16 @@ class Inventory:
             if found:
                 raise check_failed(start, folder, found, _CHANGE_CHECKS)
         others = [file for file in files if file.name not in footers]
+        self._ask(partial(self._refuse_cut, folder), others)
         contents = {name: footer.content for name, footer in footers.items()} | self._read_contents(folder, others)
         described = [self._sample_file(folder, file, contents[file.name], footers.get(file.name)) for file in files]
         fingerprint = partition_fingerprint((file.name, contents[file.name].fingerprint) for file in files)
         end = end_of(self.samples, start)
         return partition_of(start, end, tuple(described), fingerprint=fingerprint, hint=self._hint(files))
+
+    def _refuse_cut(self, folder: str, file: StoredFile) -> None:
+        recent = is_recent(file, self.now, self.samples.ready.unfinished_seconds)
+        refuse_cut(self.storage, _join(folder, file.name), file, recent)
 
     def unified(self, chain: Columns) -> PartitionColumns:
         """Where the columns of partitions come together; of those whose `content` was asked for."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainflow.samples.storage import open_storage
-from trainflow.samples.wholeness import TAIL_BYTES, ends_whole, first_unfinished
+from trainflow.errors import SampleDamaged
+from trainflow.samples.next_split import SplitFound, Waiting, next_split
+from trainflow.samples.storage import StoredFile, open_storage
+from trainflow.samples.wholeness import TAIL_BYTES, ends_whole, first_unfinished, refuse_cut
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +53,48 @@ def test_the_first_unfinished_file_is_named(where: str, whole: bytes, tmp_path) 
     assert first_unfinished(storage, folder, files) == "b.parquet"
     assert first_unfinished(storage, folder, [files[0], files[2]]) is None
     assert first_unfinished(storage, folder, [files[3]]) == "d.parquet"
+
+
+GZIP = gzip.compress(b"one\n" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "cuts"),
+    [
+        ("a.jsonl", b'{"x": 1}\n{"x": 2}\n', (1, 13)),
+        ("a.ndjson", b'{"x": 1}\n{"x": 2}', (13,)),
+        ("a.jsonl.gz", GZIP, (0, 5, len(GZIP) // 2, len(GZIP) - 1)),
+        ("a.csv.gz", GZIP + GZIP, (len(GZIP) + 3, 2 * len(GZIP) - 1)),
+        ("a.zip", b"PK\x03\x04 data PK\x05\x06" + bytes(18), (0, 6)),
+        ("a.orc", b"ORC data ORC\x10", (0, 8)),
+        ("a.feather", b"ARROW1 data ARROW1", (0, 8)),
+        ("000000_0", b"1,2\n", (0,)),
+        ("a.csv", b"", ()),
+        ("a.jsonl", b"", ()),
+        ("a.csv", b"1,2\n3", ()),
+    ],
+)
+def test_what_is_cut_is_refused_and_what_is_whole_is_not(
+    name: str, whole: bytes, cuts: tuple[int, ...], tmp_path
+) -> None:
+    storage = open_storage(str(tmp_path), {}, None)
+    path = f"{tmp_path}/{name}"
+    storage.write(path, whole)
+    refuse_cut(storage, path, StoredFile(name, len(whole), None, ""), True)
+    for cut in cuts:
+        storage.write(path, whole[:cut])
+        with pytest.raises(SampleDamaged, match=name.replace(".", r"\.")):
+            refuse_cut(storage, path, StoredFile(name, cut, None, ""), True)
+
+
+def test_a_cut_line_of_json_is_waited_for_then_refused(daily, now) -> None:
+    samples = msgspec.structs.replace(daily.samples, files="*.jsonl")
+    daily.folder(0).mkdir(parents=True)
+    (daily.folder(0) / "_SUCCESS").touch()
+    (daily.folder(0) / "a.jsonl").write_text('{"x": 1}\n{"x":')
+    written = datetime.now(UTC)
+    assert isinstance(next_split(samples, None, None, written, daily.root), Waiting)
+    with pytest.raises(SampleDamaged, match="is cut in its last line"):
+        next_split(samples, None, None, written + timedelta(seconds=601), daily.root)
+    (daily.folder(0) / "a.jsonl").write_text('{"x": 1}\n{"x": 2}')
+    assert isinstance(next_split(samples, None, None, written, daily.root), SplitFound)
