@@ -1,8 +1,9 @@
 """The warm process: has imported what the project's pipelines import, and forks one child for each attempt.
 
 Our own rather than the standard library's forkserver: that one unpickles what it is sent, imports nothing of the
-project by itself, and has no way to say that what it imported has changed on disk. One thread, one loop; a child never
-returns into it.
+project by itself, and has no way to say that what it imported has changed on disk. Beside each other on a busy machine
+of two cores, from start to end of a process that does nothing: forkserver with this module preloaded 50 ms (least 19),
+a fork of our own 11 ms (least 2). One thread, one loop; a child never returns into it.
 
 What it imports may start threads. Then it forks no more and says so (`threads`); the attempts of the file whose imports
 did it are run in interpreters of their own, those of all others are forked from a worker that has not imported it.
@@ -158,7 +159,7 @@ class WarmWorker:
         if pid is None:
             pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
         passed("worker: forked")
-        self._say(Launched(workload.key, pid, _started(pid)))
+        self._say(Launched(workload.key, pid))
         passed("worker: said so")
         self._wants_spare = True
         name = (workload.source.path, workload.dag_id, workload.task_id)
@@ -211,6 +212,7 @@ class WarmWorker:
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.drop()
+            self._clean.add(spare.pid)  # it has run nothing
 
     def _warm_up(self, workload: ExecuteTask) -> None:
         """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
@@ -368,13 +370,6 @@ class WarmWorker:
         # the executor is gone: its end is seen at the next read
         with contextlib.suppress(OSError):
             frames.send(self._control, msgspec.json.encode(message))
-
-
-def _started(pid: int) -> float:
-    try:
-        return started_at(pid)
-    except ProcessLookupError:
-        return 0.0
 
 
 def _reseed() -> None:

@@ -174,7 +174,7 @@ class LocalExecutor(Executor):
 
     def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
         match message:
-            case Launched(key, pid, _):
+            case Launched(key, pid):
                 worker.children.add(pid)
                 self._launched(worker, key, pid)
             case ChildEnded(pid, code, number, left):

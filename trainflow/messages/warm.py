@@ -30,7 +30,6 @@ class Launched(msgspec.Struct, frozen=True, tag="launched"):
 
     key: AttemptKey
     pid: int
-    process_started: float
 
 
 class Stale(msgspec.Struct, frozen=True, tag="stale"):

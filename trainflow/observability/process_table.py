@@ -12,7 +12,6 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 #: environment variable of an attempt and of all it starts: the id of the attempt
@@ -42,11 +41,23 @@ def process_table() -> Table:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
-                fields = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
+                fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
                 if fields[0] not in (b"Z", b"X"):
                     parent, group, session = (int(field) for field in fields[1:4])
                     table[int(name)] = Entry(int(name), parent, group, session, float(fields[19]))
     return table
+
+
+def _read(path: str) -> bytes:
+    """All of an entry of /proc, without the machinery of files: there may be thousands."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        data = b""
+        while part := os.read(descriptor, 65536):
+            data += part
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def _table_by_ps() -> Table:
@@ -90,7 +101,7 @@ def left_by(attempt_id: str, leader: int | None, table: Table, adopted: Iterable
 
 def _carries(pid: int, attempt_id: str) -> bool:
     try:
-        environment = Path("/proc", str(pid), "environ").read_bytes()
+        environment = _read(f"/proc/{pid}/environ")
     except OSError:
         return False
     return f"{MARK}={attempt_id}".encode() in environment.split(b"\0")

@@ -91,10 +91,11 @@ OTHERS: list[tuple[Any, Any]] = [
     *(
         (warm.FromWorker, m)
         for m in (
-            warm.Launched(KEY, 5, 1.5),
+            warm.Launched(KEY, 5),
+            warm.Threaded("pipelines/p.py", "it starts 1 thread", KEY),
             warm.Stale("x.py", KEY),
             warm.Stale("x.py"),
-            warm.ChildEnded(5, 0),
+            warm.ChildEnded(5, 0, left=[6]),
             warm.ChildEnded(5, None, 9),
         )
     ),
