@@ -57,7 +57,8 @@ def outer_bounds(statistics: Any, column: Any, kind: pa.DataType) -> tuple[Key, 
     if statistics is None or not statistics.has_min_max:
         return None
     kind = plain(kind)
-    with suppress(ValueError, TypeError, OverflowError, struct.error):
+    # older versions of PyArrow have no bounds of decimals that are stored as integers
+    with suppress(ValueError, TypeError, OverflowError, NotImplementedError, struct.error):
         low, high = (_stored_key(raw, column, kind) for raw in _raw(statistics, kind))
         if low <= high:  # not so for nan
             return low, high
