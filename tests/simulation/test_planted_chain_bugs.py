@@ -22,8 +22,8 @@ from trainflow.checkpoints import (
     whole,
 )
 from trainflow.checkpoints.gates import Pass
-from trainflow.operators import checkpoint, late_data, resume, samples, trigger_dagrun
-from trainflow.samples import next_split
+from trainflow.operators import chain_operator, checkpoint, late_data, resume, samples, trigger_dagrun
+from trainflow.samples import binding, next_split
 from trainflow.samples.split import Hole
 from trainflow.testing.simulation import world
 from trainflow.testing.simulation.memory_store import MemoryStore
@@ -173,6 +173,16 @@ def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(partials, "training_name", lambda *_: "all")
 
 
+def look_at_no_sample_again(patch: pytest.MonkeyPatch) -> None:
+    """Whether files were replaced after the split was made is not looked at: not at a resume, not in the end."""
+    patch.setattr(binding, "changes", lambda _split: ())
+
+
+def give_up_at_the_first_change(patch: pytest.MonkeyPatch) -> None:
+    """A split of which files were replaced uses up tries, and is never made again."""
+    patch.setattr(chain_operator.SplitOperator, "_restart", lambda _self, error: error)
+
+
 # -- retention -------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +276,11 @@ PLANTED = [
     Planted(
         order_saves_by_the_clock, (F.KILL, F.CLOCK_BACK), {"saves go forward"}, {**THREE, "saves": True, "limit": 3}
     ),
-    Planted(mix_trainings_up, (), {"exactly once"}, {**THREE, "saves": True}),
+    Planted(look_at_no_sample_again, (F.REPLACE,), {"exactly once"}, THREE),
+    Planted(look_at_no_sample_again, (F.REPLACE, *KILLS), {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    Planted(give_up_at_the_first_change, (F.REPLACE,), {"nothing fails without a cause"}, THREE),
+    # a save says which content it is of: mixed up, it is passed over, and the saves go back
+    Planted(mix_trainings_up, (), {"exactly once", "saves go forward"}, {**THREE, "saves": True}),
     Planted(
         forget_who_follows,
         (),

@@ -239,11 +239,11 @@ class ExecutionService:
         now = self._clock.now()
         with self._database.transaction() as connection:
             row = task_queries.by_key(connection, outcome.key)
-            if row is not None and row.state != _T.RUNNING:
-                ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
-                if ended in _REPORTED:
-                    return Done()  # told twice: the first reply was lost
             if row is None or row.state != _T.RUNNING:
+                ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
+                # told twice: the first reply was lost. One that had its run begin anew holds its task no more
+                if ended == OutcomeState.RESTARTED or (row is not None and ended in _REPORTED):
+                    return Done()
                 raise _not_running(outcome.key)
             try:
                 # only a triggered run can be refused: nothing else needs to be taken back on its own

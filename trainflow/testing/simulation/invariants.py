@@ -152,7 +152,8 @@ class Invariants:
     def _check_failures(self, change: Observed) -> None:
         key = AttemptKey(change.attempt or "", change.deferral or 0)
         outcome, exit = self.reports.outcomes.get(key), self.reports.exits.get(key)
-        own_fault = outcome is not None and outcome.state is OutcomeState.FAILED
+        # a run that began anew too often is given up
+        own_fault = outcome is not None and outcome.state in (OutcomeState.FAILED, OutcomeState.RESTARTED)
         own_fault = own_fault or (exit is not None and exit.reason is None and exit.signal is None)
         once = (change.failures or 0) == (change.old_failures or 0) + 1
         # who has come further begins to count anew

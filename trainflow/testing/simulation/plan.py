@@ -41,6 +41,7 @@ class FaultKind(StrEnum):
     EDIT = "a person has the samples start earlier"
     PROMOTE = "a person promotes a checkpoint"
     REPUBLISH = "a partition is published again"
+    REPLACE = "files of a split are replaced while it is worked on"
     VANISH = "a partition is taken away"
     LATE = "a partition comes that nobody expected any more"
     UNREADABLE = "the samples cannot be read for a while"

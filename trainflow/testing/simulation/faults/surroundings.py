@@ -26,6 +26,20 @@ def _republish(world: World, choice: int) -> bool:
     return number is not None
 
 
+def _replace(world: World, choice: int) -> bool:
+    """Of what some chain has not been trained on yet, and is being."""
+    running = [process for home in world.homes for process in home.running]
+    if not any(process.work.workload.task_id in ("evaluate", "train", "commit") for process in running):
+        return False
+    world.ledger.follow()
+    trained = frozenset.intersection(*(chain.line.trained for chain in world.ledger.chains.values()))
+    number = pick(sorted({*world.table.arrived} - trained), choice)
+    if number is not None:
+        world.invariants.interfered()
+        world.table.arrive(number)
+    return number is not None
+
+
 def _vanish(world: World, choice: int) -> bool:
     """Not those that a stage ends with: what comes after the others tells that they are missing."""
     last = world.table.size - (2 if world.scene.shape is Shape.LAGGED else 1)
@@ -95,6 +109,7 @@ def _lose_entries(world: World, choice: int) -> bool:
 
 FAULTS: dict[FaultKind, Strike] = {
     FaultKind.REPUBLISH: _republish,
+    FaultKind.REPLACE: _replace,
     FaultKind.VANISH: _vanish,
     FaultKind.LATE: _late,
     FaultKind.UNREADABLE: _unreadable,
