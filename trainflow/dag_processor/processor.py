@@ -29,7 +29,6 @@ from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
 from trainflow.metadata.failures import is_refusal
 from trainflow.observability.exhaustion import said_by
-from trainflow.observability.processes import out_of_memory_kills
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -55,14 +54,17 @@ class _Parsing:
         self.pid: int | None = None
         #: until the worker says how the child ended: both are lost when the line ends before
         self.exit = ProcessExit(reason="its warm worker ended")
-        self.out_of_memory_before = out_of_memory_kills()
+        #: who reads it, and how many kills for want of memory nothing explained before
+        self.worker: WarmProcess | None = None
+        self.killed_before = 0
         self.peer: Peer | None = None
         self.timer: Timer | None = None
         self.timed_out = False
 
     def ended(self, child: ChildEnded) -> None:
         """The warm worker says how the child ended."""
-        ran_out = child.signal == signal.SIGKILL and out_of_memory_kills() > self.out_of_memory_before
+        memory = self.worker.memory if child.signal == signal.SIGKILL and self.worker is not None else None
+        ran_out = memory is not None and memory.explain(self.killed_before)
         self.exit = ProcessExit(code=child.code, signal=child.signal, out_of_memory=ran_out)
 
 
@@ -162,7 +164,9 @@ class DagProcessor:
         request = ParseFile(parsing.known.source, str(self._project.root), str(self._project.home.path))
         self._hear(parsing, ours)
         with theirs:
-            self._worker().parse(Parse(request), theirs.fileno())
+            parsing.worker = self._worker()
+            parsing.killed_before = parsing.worker.memory.look()
+            parsing.worker.parse(Parse(request), theirs.fileno())
 
     def _hear(self, parsing: _Parsing, answer: socket.socket) -> None:
         self._parsing = parsing

@@ -98,7 +98,7 @@ class Engine:
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
         self.executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
-        self._parsing_worker = ParsingWorker(self.reactor, project.root, self.executor)
+        self._parsing_worker = ParsingWorker(self.reactor, clock, project.root, self.executor)
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn

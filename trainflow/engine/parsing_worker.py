@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainflow.clock import Clock
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
+from trainflow.executors.memory import MemoryKills
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.warm_process import WarmProcess
 from trainflow.executors.warm_spawn import spawn
@@ -15,8 +17,9 @@ from trainflow.messages.warm import FromWorker, Stale
 class ParsingWorker:
     """Call it to get the worker that serves now."""
 
-    def __init__(self, reactor: Reactor, project_root: Path, executor: Executor | None) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock, project_root: Path, executor: Executor | None) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._project_root = project_root
         self._executor = executor
         self._own: WarmProcess | None = None
@@ -26,7 +29,9 @@ class ParsingWorker:
             return self._executor.warm_process
         if self._own is None:
             spawned = spawn(self._project_root)
-            self._own = WarmProcess(self._reactor, spawned, on_message=self._heard, on_death=self._died)
+            self._own = WarmProcess(
+                self._reactor, spawned, MemoryKills(self._clock), on_message=self._heard, on_death=self._died
+            )
         return self._own
 
     def _heard(self, process: WarmProcess, message: FromWorker) -> None:

@@ -2,7 +2,8 @@
 
 Reading order: `executor` (the contract), `reactor` and `peer` (how the control plane waits and talks), `supervision`
 (the socket on which attempts of this host reach the execution API), `spooled` (what they said while there was none),
-`warm_spawn`, `warm_process`, `pid_watch`, `remains`, `held`, `blame` and `local` (the local executor).
+`warm_spawn`, `warm_process`, `pid_watch`, `remains`, `held`, `memory` (who was killed for want of it), `blame` and
+`local` (the local executor).
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

@@ -18,8 +18,9 @@ from trainflow.messages.workload import ExecuteTask
 class Held:
     """An attempt that has not ended."""
 
-    def __init__(self, workload: ExecuteTask | None) -> None:
-        """`workload`: None for one that was adopted."""
+    def __init__(self, workload: ExecuteTask | None, killed_before: int) -> None:
+        """`workload`: None for one that was adopted. `killed_before`: see `MemoryKills.look`."""
+        self.killed_before = killed_before
         self.workload = workload
         #: who was asked to fork it
         self.worker: WarmProcess | None = None

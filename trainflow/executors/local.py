@@ -22,6 +22,7 @@ from trainflow.errors import DatabaseAway, EngineError
 from trainflow.executors.blame import Blame
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
 from trainflow.executors.held import Held
+from trainflow.executors.memory import MemoryKills
 from trainflow.executors.remains import Remains
 from trainflow.executors.spooled import apply_spooled
 from trainflow.executors.warm_process import WarmProcess
@@ -48,8 +49,6 @@ class LocalExecutor(Executor):
         self._workers: list[WarmProcess] = []
         #: whether workers import ahead what tasks will need
         self._warms_up = True
-        #: what the kernel counted when it was last looked at
-        self._out_of_memory_kills = processes.out_of_memory_kills()
         self._blame = Blame()
         self._ending = False
         self._hurried = False
@@ -58,13 +57,14 @@ class LocalExecutor(Executor):
 
     def start(self, host: ExecutorHost) -> None:
         self._host = host
+        self._memory = MemoryKills(host.clock)
         self._fork = host.settings.executor.isolation != "spawn"
         if self._fork:
             self._new_worker()
 
     def queue_workload(self, workload: ExecuteTask) -> None:
         if workload.key not in self._held:
-            held = self._held[workload.key] = Held(workload)
+            held = self._held[workload.key] = Held(workload, self._memory.look())
             self._launch(workload, held)
 
     def _launch(self, workload: ExecuteTask, held: Held) -> None:
@@ -77,6 +77,7 @@ class LocalExecutor(Executor):
             self._spawn(workload, held)
 
     def sync(self) -> None:
+        self._memory.look()
         for key, held in list(self._held.items()):
             if held.watch is None and held.process is not None:
                 self._reap_spawned(key, held)
@@ -88,7 +89,7 @@ class LocalExecutor(Executor):
         for attempt in attempts:
             if self._apply_spooled(attempt.key):
                 continue
-            held = self._held.get(attempt.key) or Held(None)
+            held = self._held.get(attempt.key) or Held(None, self._memory.look())
             if _runs_here(attempt):
                 self._held[attempt.key] = held
                 held.pid = attempt.pid
@@ -162,6 +163,7 @@ class LocalExecutor(Executor):
             WarmProcess(
                 self._host.reactor,
                 spawned,
+                self._memory,
                 on_message=self._heard,
                 on_death=self._worker_died,
             )
@@ -248,7 +250,7 @@ class LocalExecutor(Executor):
         if self._ending:
             return
         unlaunched = self._waiting_for(worker)
-        if not worker.killed_from_outside:
+        if not worker.was_killed_from_outside():
             # it may have been importing ahead what kills it
             self._warms_up = False
             self._blame.died(at=self._first_file(unlaunched))
@@ -290,7 +292,7 @@ class LocalExecutor(Executor):
         code = held.process.poll()
         if code is not None:
             self._apply_spooled(key)
-            exit = self._exit_of(code if code >= 0 else None, -code if code < 0 else None)
+            exit = self._exit_of(held, code if code >= 0 else None, -code if code < 0 else None)
             self._end_remains(key, self._held[key], exit)
 
     # -- processes that are not our children -----------------------------------------------------------------------
@@ -330,7 +332,7 @@ class LocalExecutor(Executor):
         for key, held in list(self._held.items()):
             if held.pid == pid:
                 self._apply_spooled(key)
-                exit = self._exit_of(code, number)
+                exit = self._exit_of(held, code, number)
                 if left or number is not None:
                     self._end_remains(key, held, exit, left)
                 else:
@@ -358,11 +360,8 @@ class LocalExecutor(Executor):
     def _remains(self, key: AttemptKey, pid: int | None, left: Sequence[int] = ()) -> list[Entry]:
         return left_by(key.attempt_id, pid, process_table(), left)
 
-    def _exit_of(self, code: int | None, number: int | None) -> ProcessExit:
-        if number != signal.SIGKILL:
-            return ProcessExit(code=code, signal=number)
-        before, self._out_of_memory_kills = self._out_of_memory_kills, processes.out_of_memory_kills()
-        ran_out = self._out_of_memory_kills > before
+    def _exit_of(self, held: Held, code: int | None, number: int | None) -> ProcessExit:
+        ran_out = number == signal.SIGKILL and self._memory.explain(held.killed_before)
         return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:

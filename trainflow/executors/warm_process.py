@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from trainflow.executors.memory import MemoryKills
 from trainflow.executors.peer import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.warm_spawn import Spawned
 from trainflow.messages.warm import FromWorker, Launch, Parse
-from trainflow.observability.processes import out_of_memory_kills
 
 
 class WarmProcess:
@@ -22,6 +22,7 @@ class WarmProcess:
         self,
         reactor: Reactor,
         spawned: Spawned,
+        memory: MemoryKills,
         *,
         on_message: Callable[[WarmProcess, FromWorker], None],
         on_death: Callable[[WarmProcess], None],
@@ -35,7 +36,8 @@ class WarmProcess:
         self.draining = False
         self._process = spawned.process
         self._ended_by_us = False
-        self._out_of_memory_before = out_of_memory_kills()
+        self.memory = memory
+        self._killed_before = memory.look()
         connection = spawned.connection.dup()
         spawned.discard()
         self._peer = Peer(reactor, connection, on_message=self._heard, on_close=self._closed)
@@ -44,11 +46,11 @@ class WarmProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def killed_from_outside(self) -> bool:
-        """Once it has ended: did somebody send it a signal that no crash sends? Then nothing it did is to blame."""
+    def was_killed_from_outside(self) -> bool:
+        """Once it has ended, asked once: did somebody send it a signal that no crash sends? Then nothing it did is to
+        blame."""
         from_outside = self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
-        return from_outside and not self._ended_by_us and out_of_memory_kills() <= self._out_of_memory_before
+        return from_outside and not self._ended_by_us and not self.memory.explain(self._killed_before)
 
     def launch(self, request: Launch) -> None:
         """Ask for a child that runs an attempt."""

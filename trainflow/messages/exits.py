@@ -14,5 +14,5 @@ class ProcessExit(msgspec.Struct, frozen=True):
     code: int | None = None
     signal: int | None = None
     reason: str | None = None
-    #: the kernel says that it killed a process of this host for want of memory meanwhile
+    #: the kernel says that it killed it for want of memory
     out_of_memory: bool = False

@@ -1,4 +1,4 @@
-"""Tell a process from a later one that got its number, and see the kernel's count of out-of-memory kills."""
+"""Tell a process from a later one that got its number."""
 
 from __future__ import annotations
 
@@ -39,17 +39,3 @@ def is_alive(pid: int, process_started: float) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return found == process_started or 0.0 in (found, process_started)
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory, on this host or in this container; 0 if unknown."""
-    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
-        try:
-            lines = Path(path).read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, value = line.partition(" ")
-            if name == key:
-                return int(value)
-    return 0
