@@ -15,7 +15,7 @@ from sqlalchemy.dialects.mysql.base import MySQLDialect
 
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ParseFile
-from trainflow.metadata import straight
+from trainflow.metadata import sqlite_fast_path
 from trainflow.metadata.database import Database
 from trainflow.settings.project import Project
 from trainflow.testing.command_line import CommandLine
@@ -71,13 +71,13 @@ def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
     about any test before it.)"""
     asked: dict[str, Any] = {}
 
-    class Remembered(straight._Plan):
+    class Remembered(sqlite_fast_path._Plan):
         def __init__(self, compiled: Any, dialect: Any) -> None:
             super().__init__(compiled, dialect)
             asked.setdefault(compiled.string, compiled.statement)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(straight, "_Plan", Remembered)
+        patch.setattr(sqlite_fast_path, "_Plan", Remembered)
         yield
     dialect = MySQLDialect(paramstyle="format")
     for statement, made in asked.items():

@@ -26,7 +26,7 @@ from trainflow.metadata import notification_queries, outbox_queries, service_que
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.database import Database
 from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.straight import Plans
+from trainflow.metadata.sqlite_fast_path import Plans
 from trainflow.metadata.task_queries import TASK
 from trainflow.metadata.trigger_queries import TRIGGER
 from trainflow.metadata.xcom_queries import XCOM

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from trainflow.chaos import passed
 from trainflow.errors import DatabaseAway, DatabaseDamaged, EngineError, SettingsError
 from trainflow.metadata.failures import is_conflict, is_damage, is_outage
-from trainflow.metadata.straight import Plans, StraightConnection
+from trainflow.metadata.sqlite_fast_path import FastConnection, Plans
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -189,7 +189,7 @@ class Database:
         try:
             if self._plans is None:
                 return self.engine.connect()
-            connection = StraightConnection(self.engine)
+            connection = FastConnection(self.engine)
             connection.plans = self._plans
             return connection
         except DBAPIError as error:

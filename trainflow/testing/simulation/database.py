@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.straight import Plans, StraightResult
+from trainflow.metadata.sqlite_fast_path import FastResult, Plans
 
 _OBSERVE = """
 CREATE TABLE observed (
@@ -100,7 +100,7 @@ class _SimulatedConnection:
         self._driver = driver
         self._plans = plans
 
-    def execute(self, statement: Any, parameters: Any = None) -> StraightResult:
+    def execute(self, statement: Any, parameters: Any = None) -> FastResult:
         """See `sqlalchemy.Connection.execute`."""
         return self._plans.execute(self._driver, statement, parameters)
 

@@ -1,7 +1,8 @@
-"""What goes straight to SQLite says the same as what goes through SQLAlchemy."""
+"""The fast path to SQLite says the same as what goes through SQLAlchemy."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, bindparam, delete, event, func, insert, select, text, update
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, StatementError
 
 from trainflow.metadata import schema
+from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import Outbox, Service
-from trainflow.metadata.straight import StraightConnection, StraightResult
+from trainflow.metadata.sqlite_fast_path import FastConnection, FastResult
 
 SERVICE, OUTBOX = Service.table, Outbox.table
 NOW = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
@@ -65,10 +69,10 @@ def test_reads_the_same(connection: Connection, number: int, times: int) -> None
     statement, values = STATEMENTS[number]
     through = Connection.execute(connection, statement, values).all()
     for _ in range(times):
-        straight = connection.execute(statement, values)
-        assert isinstance(straight, StraightResult)
-        assert straight.all() == through
-        assert [row._asdict() for row in straight] == [row._asdict() for row in through]
+        fast = connection.execute(statement, values)
+        assert isinstance(fast, FastResult)
+        assert fast.all() == through
+        assert [row._asdict() for row in fast] == [row._asdict() for row in through]
 
 
 def test_one_statement_serves_lists_of_any_length(connection: Connection) -> None:
@@ -150,9 +154,79 @@ def test_a_savepoint_takes_back_what_came_after_it(connection: Connection) -> No
 
 
 def test_whoever_listens_hears_every_statement(database: Database, connection: Connection) -> None:
-    assert isinstance(connection, StraightConnection)
+    assert isinstance(connection, FastConnection)
     heard: list[str] = []
     event.listen(connection, "before_cursor_execute", lambda *given: heard.append(given[2]))
     connection.execute(select(SERVICE.c.id))
     connection.execute(text("SELECT 1"))
     assert len(heard) == 2
+
+
+def test_statement_is_never_taken_for_another_one(connection: Connection) -> None:
+    """Thousands that are made, derived from each other and dropped: whichever gets the place in memory of one that is
+    gone, its own WHERE is executed."""
+    connection.execute(insert(SERVICE), [_service(number) for number in range(6, 40)])
+    for number in range(2000):
+        parent = select(SERVICE.c.pid).where(SERVICE.c.pid >= 0)
+        assert len(connection.execute(parent).all()) == 40
+        child = parent.where(SERVICE.c.pid == number % 40)
+        # what comes next may lie where it lay
+        del parent
+        grandchild = child.where(SERVICE.c.pid != -1)
+        assert connection.execute(grandchild).scalars().all() == [number % 40]
+        if number % 2:
+            assert connection.execute(child).scalars().all() == [number % 40]
+
+
+def test_what_was_made_of_a_statement_goes_with_it(database: Database, connection: Connection) -> None:
+    plans = database._plans
+    assert plans is not None
+    before = len(plans._bounds)
+    for number in range(100):
+        connection.execute(select(SERVICE.c.pid).where(SERVICE.c.pid == number))
+    # the plan of their kind keeps the first of them
+    assert len(plans._bounds) <= before + 1
+
+
+def test_statement_given_other_names_is_bound_anew(connection: Connection) -> None:
+    statement = update(SERVICE).where(SERVICE.c.pid == bindparam("which"))
+    connection.execute(statement, {"which": 1, "hostname": "there"})
+    connection.execute(statement, {"which": 2, "kind": "other"})
+    found = connection.execute(select(SERVICE.c.pid, SERVICE.c.hostname, SERVICE.c.kind).where(SERVICE.c.pid < 3)).all()
+    assert [tuple(row) for row in found] == [(0, "here", "kind 0"), (1, "there", "kind 1"), (2, "here", "other")]
+
+
+def test_every_private_name_answers_as_it_is_used() -> None:
+    """What another version of SQLAlchemy may change."""
+    dialect = SQLiteDialect(paramstyle="qmark")
+    statement = select(SERVICE.c.id, SERVICE.c.started_at).where(SERVICE.c.kind == "k", SERVICE.c.pid.in_([1, 2]))
+    other = select(SERVICE.c.id, SERVICE.c.started_at).where(SERVICE.c.kind == "l", SERVICE.c.pid.in_([3]))
+    key, extracted, *_ = apart = internals.taken_apart(statement)
+    assert key == internals.taken_apart(other)[0]
+    assert [each.effective_value for each in extracted] == ["k", [1, 2]]
+    compiled = internals.compiled(statement, dialect, apart, ())
+    numbers = internals.numbers_of_parameters(compiled)
+    assert {name: numbers[id(bind)] for bind, name in compiled.bind_names.items()} == {"kind_1": 0, "pid_1": 1}
+    state = internals.expanded(compiled, {"kind_1": "k", "pid_1": [1, 2]})
+    assert state.statement.endswith("IN (?, ?)")
+    assert state.positiontup == ["kind_1", "pid_1_1", "pid_1_2"]
+    assert state.parameter_expansion == {"pid_1": ["pid_1_1", "pid_1_2"]}
+    assert [name for name, _ in internals.result_columns(compiled)] == ["id", "started_at"]
+    process = internals.result_processor(SERVICE.c.started_at.type, dialect)
+    assert process is not None
+    assert process("2026-01-01 12:30:00.000005") == NOW
+    assert internals.index_of_names(SimpleResultMetaData(["a", "b"]))["b"] == 1
+    inserting = insert(SERVICE)
+    made = internals.compiled(inserting, dialect, internals.taken_apart(inserting), ("pid", "started_at"))
+    assert internals.bind_processors(made)["started_at"](NOW) == "2026-01-01 12:30:00.000005"
+
+
+def test_private_names_of_sqlalchemy_are_used_in_one_module_only() -> None:
+    package = Path(internals.__file__).parent
+    private = set(
+        re.findall(r"\b(?:compiled|statement|type_|metadata)\.(_[a-z]\w+)", Path(internals.__file__).read_text())
+    )
+    assert len(private) >= 7
+    for path in package.rglob("*.py"):
+        if path.name != "sqlalchemy_internals.py":
+            assert not private & set(re.findall(r"\._[a-z]\w+", path.read_text().replace("self._", ""))), path

@@ -1,16 +1,19 @@
-"""Statements that go straight to SQLite.
+"""The fast path to SQLite: statements without SQLAlchemy's execution around them.
 
 The statements, their parameters and the types of what comes back are SQLAlchemy's, for its SQLite dialect. Left out is
 what it does around each execution (contexts, events, cursors with metadata), which costs ten times as much as SQLite
 itself, and which a control plane would pay some twenty times for each task.
 
-A statement is best made once, when its module is loaded, with `bindparam`s: then nothing of it is looked at again.
+A statement is best made once, when its module is loaded, with `bindparam`s: then nothing of it is looked at again. What
+was made of a statement is found by the very object, as long as it lives: another one is never taken for it, even when
+it has got its place in memory.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Dialect
@@ -19,11 +22,11 @@ from sqlalchemy.engine.row import Row
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound, StatementError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-Process = Callable[[Any], Any]
+from trainflow.metadata import sqlalchemy_internals as internals
+from trainflow.metadata.sqlalchemy_internals import Process
+
 Given = Mapping[str, Any]
 
-#: where a statement keeps what was made of it
-_KEPT = "_trainflow_bound"
 #: kinds of statements that are remembered
 _MOST_PLANS = 1000
 
@@ -60,7 +63,7 @@ class _Plan:
 
     def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
         self.compiled = compiled
-        numbers = _numbers(compiled)
+        numbers = internals.numbers_of_parameters(compiled)
         self.binds = {
             name: _Bind(name, bind.key, numbers.get(id(bind)), bind) for bind, name in compiled.bind_names.items()
         }
@@ -69,10 +72,13 @@ class _Plan:
         self.shaping = tuple(name for bind, name in compiled.bind_names.items() if bind in in_the_text)
         prefetched: list[Any] = [*(compiled.insert_prefetch or ()), *(compiled.update_prefetch or ())]
         self.defaults = {column.key: column.default.arg for column in prefetched}
-        columns = [] if compiled.isinsert or compiled.isupdate or compiled.isdelete else compiled._result_columns
-        self.metadata = SimpleResultMetaData([column.keyname for column in columns])
-        processors = [column.type._cached_result_processor(dialect, None) for column in columns]
-        self.processors = processors if any(processors) else None
+        columns = (
+            [] if compiled.isinsert or compiled.isupdate or compiled.isdelete else internals.result_columns(compiled)
+        )
+        self.metadata = SimpleResultMetaData([name for name, _ in columns])
+        self.index = internals.index_of_names(self.metadata)
+        processors = [internals.result_processor(type_, dialect) for _, type_ in columns]
+        self.processors: Any = processors if any(processors) else None
 
 
 class _Bound:
@@ -116,14 +122,14 @@ class _Bound:
 
     def _text(self, given: Given) -> _Text:
         compiled = self.plan.compiled
-        processes: dict[str, Any] = dict(compiled._bind_processors)
+        processes = internals.bind_processors(compiled)
         lists: dict[str, tuple[str, int]] = {}
         sql: str = compiled.string
         names: Sequence[str] = compiled.positiontup or []
         if self.plan.shaping:
             sources = {name: self._source(name) for name in self.plan.binds}
             values = {name: value if key is None else given[key] for name, (key, value) in sources.items()}
-            state = compiled._process_parameters_for_postcompile(values)
+            state = internals.expanded(compiled, values)
             sql, names = state.statement, state.positiontup or []
             parts = state.parameter_expansion.items()
             lists = {each: (name, place) for name, expanded in parts for place, each in enumerate(expanded)}
@@ -139,19 +145,11 @@ class _Bound:
         return _Slot(None, None, None, value if process is None else process(value))
 
 
-def _numbers(compiled: SQLCompiler) -> dict[int, int]:
-    """Which of the values that were taken out of a statement is that of which parameter."""
-    if compiled.cache_key is None or compiled._cache_key_bind_match is None:
-        return {}
-    copies = compiled._cache_key_bind_match[0]
-    return {id(copy): number for number, bind in enumerate(compiled.cache_key[1]) for copy in copies[bind]}
-
-
 def _shape(value: Any) -> Any:
     return len(value) if isinstance(value, list | tuple) else value
 
 
-class StraightResult:
+class FastResult:
     """What a statement returned: the part of SQLAlchemy's result that is used."""
 
     def __init__(self, rows: list[Any], rowcount: int, last_id: int | None) -> None:
@@ -182,9 +180,9 @@ class StraightResult:
             raise NoResultFound("no row")
         return self.one_or_none()
 
-    def scalars(self) -> StraightResult:
+    def scalars(self) -> FastResult:
         """The first value of each row."""
-        return StraightResult([row[0] for row in self._rows], self.rowcount, None)
+        return FastResult([row[0] for row in self._rows], self.rowcount, None)
 
     def scalar(self) -> Any:
         """The first value of the first row."""
@@ -201,8 +199,10 @@ class Plans:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._plans: dict[Any, _Plan] = {}
+        #: what was made of statements that live, by their id: each entry goes with its statement
+        self._bounds: dict[int, tuple[weakref.ref[Any], _Bound]] = {}
 
-    def execute(self, driver: sqlite3.Connection, statement: Any, parameters: Any) -> StraightResult:
+    def execute(self, driver: sqlite3.Connection, statement: Any, parameters: Any) -> FastResult:
         """Execute a SELECT, INSERT, UPDATE or DELETE of SQLAlchemy's. Raises sqlite3.Error."""
         many = isinstance(parameters, list | tuple)
         given: Given = (parameters[0] if many else parameters) or {}
@@ -210,41 +210,43 @@ class Plans:
         if many and len(parameters) > 1:
             ready = [bound.ready(each) for each in parameters]
             cursor = driver.executemany(ready[0][0], [values for _, values in ready])
-            return StraightResult([], cursor.rowcount, None)
+            return FastResult([], cursor.rowcount, None)
         cursor = driver.execute(*bound.ready(given))
         if cursor.description is None:
-            return StraightResult([], cursor.rowcount, cursor.lastrowid)
-        metadata, processors = bound.plan.metadata, bound.plan.processors
-        index = metadata._key_to_index
-        return StraightResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
+            return FastResult([], cursor.rowcount, cursor.lastrowid)
+        metadata, processors, index = bound.plan.metadata, bound.plan.processors, bound.plan.index
+        return FastResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
 
     def _bound(self, statement: Any, given: Given) -> _Bound:
-        # a statement keeps what was made of it; one that was derived from it has copied that together with the rest
-        kept: tuple[int, Plans, _Bound] | None = statement.__dict__.get(_KEPT)
-        names = tuple(given)
-        if kept is not None and kept[0] == id(statement) and kept[1] is self and kept[2].names == names:
-            return kept[2]
-        taken_apart = statement._generate_cache_key()
-        key, extracted, *_ = taken_apart
+        names, number = tuple(given), id(statement)
+        kept = self._bounds.get(number)
+        if kept is not None and kept[0]() is statement and kept[1].names == names:
+            return kept[1]
+        key, extracted, *_ = apart = internals.taken_apart(statement)
         columns = tuple(sorted(names)) if statement.is_dml else ()
         plan = self._plans.get((key, columns))
         if plan is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            compiled = statement._compiler(self._dialect, cache_key=taken_apart, column_keys=list(columns))
+            compiled = internals.compiled(statement, self._dialect, apart, columns)
             plan = self._plans[(key, columns)] = _Plan(compiled, self._dialect)
         bound = _Bound(plan, names, extracted)
-        statement.__dict__[_KEPT] = (id(statement), self, bound)
+        self._bounds[number] = (weakref.ref(statement, lambda gone: self._forget(number, gone)), bound)
         return bound
 
+    def _forget(self, number: int, gone: weakref.ref[Any]) -> None:
+        kept = self._bounds.get(number)
+        if kept is not None and kept[0] is gone:
+            del self._bounds[number]
 
-class StraightConnection(Connection):
+
+class FastConnection(Connection):
     """A connection to SQLite that executes plain statements itself. Everything else is SQLAlchemy's."""
 
     plans: Plans
 
     def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
-        """See `sqlalchemy.Connection.execute`; the result has the methods of `StraightResult`.
+        """See `sqlalchemy.Connection.execute`; the result has the methods of `FastResult`.
 
         Raises DBAPIError; StatementError for values that cannot be written.
         """

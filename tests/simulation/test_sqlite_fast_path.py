@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 def test_every_history_is_the_same_over_sqlalchemys_own_connection() -> None:
     database = SimulatedDatabase()
     engine = create_engine("sqlite://", creator=lambda: database.raw, poolclass=StaticPool)
-    straight = [simulate(seed, database=database) for seed in range(20)]
+    fast = [simulate(seed, database=database) for seed in range(20)]
 
     with engine.connect() as connection:
         database.connection = connection
-        assert [simulate(seed, database=database) for seed in range(20)] == straight
+        assert [simulate(seed, database=database) for seed in range(20)] == fast
