@@ -269,7 +269,7 @@ class Inventory:
     def _existing(self, after: datetime) -> Iterator[datetime]:
         """Starts of partitions that have a folder, from about `after`, ascending."""
         names = self.pattern.names(after)
-        bound = [segment.key(name) or () for segment, name in zip(self.pattern.segments, names, strict=True)]
+        bound = [(segment.key(name) or (), name) for segment, name in zip(self.pattern.segments, names, strict=True)]
         found = self._walk((), bound)
         return filter(self._begins, found if self.pattern.sortable else sorted(found))
 
@@ -279,19 +279,24 @@ class Inventory:
             return filter(self._begins, sorted(self._walk((), ()), reverse=True))
         return filter(self._begins, self._walk((), (), reverse=True))
 
-    def _walk(self, above: tuple[str, ...], bound: Sequence[Key], reverse: bool = False) -> Iterator[datetime]:
+    def _walk(
+        self, above: tuple[str, ...], bound: Sequence[tuple[Key, str]], reverse: bool = False
+    ) -> Iterator[datetime]:
         """What names that are not before `bound` (of each segment, empty: none) mean, in their order."""
         segments = self.pattern.segments
         depth = len(above)
         folder = "/".join((self.pattern.root.rstrip("/"), *above)) if above else self.pattern.root
         listed = self.storage.names(folder)
         self._exists = self._exists or listed is not None
+        if bound and listed and self.pattern.sorted_as_text:
+            # most names lie before the bound, and are not looked at any closer
+            listed = [name for name in listed if name >= bound[0][1]]
         keyed = [(key, name) for name in listed or () if (key := segments[depth].key(name)) is not None]
         if self.pattern.sortable:
-            keyed = sorted((each for each in keyed if not bound or each[0] >= bound[0]), reverse=reverse)
+            keyed = sorted((each for each in keyed if not bound or each[0] >= bound[0][0]), reverse=reverse)
         for key, name in keyed:
             if depth + 1 < len(segments):
-                yield from self._walk((*above, name), bound[1:] if bound and key == bound[0] else (), reverse)
+                yield from self._walk((*above, name), bound[1:] if bound and key == bound[0][0] else (), reverse)
             else:
                 moment = self.pattern.start_of((*above, name))
                 if moment is not None:

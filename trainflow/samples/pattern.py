@@ -54,6 +54,8 @@ _LOOKS = {
 _SHORTHANDS = {"F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M"}
 #: orders of directives in which the order of the names is the order of time
 _SORTED = (("Y", "m", "d", "H", "M", "S"), ("Y", "j", "H", "M", "S"), ("G", "V", "u", "H", "M", "S"))
+#: directives that are parts of a moment by themselves: no calendar is asked, which is faster
+_PLAIN = frozenset("YmdHMS")
 #: directives that are no number: what stands between two numbers without leading zeros and keeps them apart
 _WORDS = frozenset("bBaAp")
 #: what a suffix of a file looks like: it has a letter, so that no part of a date is taken for one
@@ -89,6 +91,8 @@ class PathPattern:
     segments: tuple[Segment, ...]
     #: the numbers in the names sort as time does
     sortable: bool
+    #: and the names themselves do: they have leading zeros
+    sorted_as_text: bool
     #: the last part of the path is a file and not a folder
     names_a_file: bool
 
@@ -123,6 +127,8 @@ class PathPattern:
             if match is None:
                 return None
             values.update(zip(segment.directives, match.groups(), strict=True))
+        if values.keys() <= _PLAIN:
+            return _moment(values)
         if not values.keys() & {"u", "w", "a", "A"} and values.keys() & {"V", "U", "W"}:
             values["u" if "V" in values else "w"] = "0" if "U" in values else "1"
         try:
@@ -153,12 +159,14 @@ def path_pattern(path: str) -> PathPattern:
     timed = [number for number, part in enumerate(parts) if any(is_time for is_time, _ in part)]
     segments = tuple(_segment(path, part) for part in parts[timed[0] : timed[-1] + 1])
     seen = tuple(dict.fromkeys(directives))
+    sortable = any(seen == order[: len(seen)] for order in _SORTED)
     return PathPattern(
         text=path,
         format="/".join(_format(part) for part in parts),
         root="/".join("".join(text for _, text in part) for part in parts[: timed[0]]) or ("/" if timed[0] else "."),
         segments=segments,
-        sortable=any(seen == order[: len(seen)] for order in _SORTED),
+        sortable=sortable,
+        sorted_as_text=sortable and not any(is_time and token.startswith("-") for is_time, token in tokens),
         names_a_file=not is_folder and _ends_with_suffix(parts[-1]),
     )
 
@@ -172,6 +180,22 @@ def expression_of(form: str) -> re.Pattern[str]:
     """What names written with this format look like."""
     tokens = list(_format_tokens(f"a format {form!r}", form))
     return re.compile("".join(f"({_LOOKS[text]})" if is_time else re.escape(text) for is_time, text in tokens))
+
+
+def _moment(values: dict[str, str]) -> datetime | None:
+    found = {name: int(value) for name, value in values.items()}
+    try:
+        return datetime(
+            found.get("Y", 1900),
+            found.get("m", 1),
+            found.get("d", 1),
+            found.get("H", 0),
+            found.get("M", 0),
+            found.get("S", 0),
+            tzinfo=UTC,
+        )
+    except ValueError:
+        return None
 
 
 def _refuse_globs(path: str, tokens: list[tuple[bool, str]]) -> None:
