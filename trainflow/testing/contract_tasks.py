@@ -68,11 +68,11 @@ def strays_and_fails():
     raise ValueError("on purpose")
 
 def strays_and_leaves():
-    strays("marked", "bare")
+    strays("marked")
     os._exit(0)
 
 def strays_and_dies():
-    strays("marked", "bare")
+    strays("marked")
     os.kill(os.getpid(), signal.SIGKILL)
 
 def strays_and_waits():
