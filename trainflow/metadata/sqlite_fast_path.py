@@ -204,7 +204,8 @@ class Plans:
 
     def execute(self, driver: sqlite3.Connection, statement: Any, parameters: Any) -> FastResult:
         """Execute a SELECT, INSERT, UPDATE or DELETE of SQLAlchemy's. Raises sqlite3.Error."""
-        many = isinstance(parameters, list | tuple)
+        # older versions of Alembic give an empty tuple
+        many = isinstance(parameters, list | tuple) and bool(parameters)
         given: Given = (parameters[0] if many else parameters) or {}
         bound = self._bound(statement, given)
         if many and len(parameters) > 1:
