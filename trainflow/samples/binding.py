@@ -1,8 +1,9 @@
 """Files of a split, bound to the content that the split names: when they are opened, and when all was read.
 
 What was opened is what the split says, or `SampleChanged` says which file is another one now, and what it was. A file
-that is replaced by another one while it is open is still read as it was; one that is written over in place, one that
-user code reads on its own, and one that is replaced after it was read, are found by `check_unchanged`.
+that is replaced by another one while it is open is still read as it was; one that is written over in place is found
+with the rows that are read of it then (`raise_if_written_over`), before they are handed out: later it may be again what
+it was. One that user code reads on its own, and one that is replaced after it was read, are found by `check_unchanged`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,19 @@ def open_bound(storage: Storage, file: SampleFile) -> OpenFile:
         opened.close()
         raise changed([Change(file.path, file.fingerprint, opened.content.fingerprint)])
     return opened
+
+
+def raise_if_written_over(storage: Storage, file: SampleFile, opened: OpenFile) -> None:
+    """Rows were read of an open file: raise SampleChanged where it has been written over in place since it was opened,
+    and is another one. Costs one look at its status where it was not."""
+    if opened.status is None:
+        return
+    now = storage.status(file.path)
+    if now is None or now == opened.status or now.file != opened.status.file:
+        return
+    found = read_content(opened.source).fingerprint
+    if found != file.fingerprint:
+        raise changed([Change(file.path, file.fingerprint, found)])
 
 
 def raise_if_changed(storage: Storage, file: SampleFile, error: Exception) -> None:

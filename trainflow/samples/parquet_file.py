@@ -15,20 +15,21 @@ from typing import Any
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.fingerprint import Content, read_content
-from trainflow.samples.storage import Storage
+from trainflow.samples.storage import Status, Storage
 
 INT96_UNIT = "us"
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A `pyarrow.parquet.ParquetFile`, its Arrow schema, the content that was found when it was opened, and what only
-    closing needs."""
+    """A `pyarrow.parquet.ParquetFile`, its Arrow schema, and the content that was found when it was opened. `status`:
+    of the file before that; None where nothing of what is read can change any more."""
 
     parquet: Any
     schema: Any
     source: Any
     content: Content
+    status: Status | None = None
 
     def close(self) -> None:
         self.parquet.close()
@@ -43,12 +44,12 @@ def open_file(storage: Storage, path: str) -> OpenFile:
 
     source = None
     try:
-        source = storage.open_parquet(path)
+        source, status = storage.open_parquet(path), storage.status(path)
         content = read_content(source)
         metadata = None if content.tail is None else pq.read_metadata(pa.BufferReader(content.tail))
         if content.whole:  # nothing of it can change any more
             close_source(source)
-            source = pa.BufferReader(content.tail)
+            source, status = pa.BufferReader(content.tail), None
         parquet = pq.ParquetFile(
             source, metadata=metadata, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True
         )
@@ -57,7 +58,7 @@ def open_file(storage: Storage, path: str) -> OpenFile:
     except Exception as error:
         close_source(source)
         raise unreadable_file(path, error) from error
-    return OpenFile(parquet, parquet.schema_arrow, source, content._replace(tail=None))
+    return OpenFile(parquet, parquet.schema_arrow, source, content._replace(tail=None), status)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from trainflow.errors import InputError, SampleUnreadable
-from trainflow.samples.binding import open_bound, raise_if_changed
+from trainflow.samples.binding import open_bound, raise_if_changed, raise_if_written_over
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
@@ -139,6 +139,8 @@ class Source:
             if self._storage is not None:
                 raise_if_changed(self._storage, known, error)
             raise unreadable_file(known.path, error) from error
+        if self._storage is not None:
+            raise_if_written_over(self._storage, known, opened)
         if same:
             return table.replace_schema_metadata(None)
         return _as_columns(table, schema, known, sum(known.row_groups[group] for group in groups))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
@@ -40,6 +40,15 @@ class StoredFile:
     version: str
 
 
+class Status(NamedTuple):
+    """A file as its system knows it: which one it is, its size, and its times in nanoseconds."""
+
+    file: tuple[int, int]
+    size_bytes: int
+    modified: int
+    changed: int
+
+
 class Storage(Protocol):
     """What the package needs of a file system. Folders and files are named as the samples name them."""
 
@@ -60,6 +69,11 @@ class Storage(Protocol):
 
     def open_parquet(self, path: str) -> Any:
         """An open file that `pyarrow.parquet.ParquetFile` takes: what replaces it later is another one."""
+        ...
+
+    def status(self, path: str) -> Status | None:
+        """Of an open file that can be written over in place: changes with each write, and costs next to nothing. None:
+        it is gone, or the store has no such files."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -135,6 +149,13 @@ class LocalStorage:
         from pyarrow import OSFile
 
         return OSFile(self.path(path))
+
+    def status(self, path: str) -> Status | None:
+        try:
+            found = os.stat(self.path(path))
+        except OSError:
+            return None
+        return Status((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def read(self, path: str) -> bytes:
         try:
@@ -236,6 +257,9 @@ class UrlStorage:
 
     def open_parquet(self, path: str) -> Any:
         return self._fs.open(self._fs._strip_protocol(path), "rb")
+
+    def status(self, path: str) -> Status | None:
+        return None  # an object is written as a whole
 
     def read(self, path: str) -> bytes:
         try:

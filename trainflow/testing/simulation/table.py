@@ -9,7 +9,7 @@ from typing import IO, Any
 from trainflow.clock import Clock
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.fingerprint import partition_fingerprint, read_content
-from trainflow.samples.storage import StoredFile
+from trainflow.samples.storage import Status, StoredFile
 from trainflow.testing.simulation.fiber import current
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -99,6 +99,10 @@ class SampleTable:
 
     def open_parquet(self, path: str) -> Any:
         """See `Storage.open_parquet`: there is no Parquet file."""
+        raise AssertionError(path)
+
+    def status(self, path: str) -> Status | None:
+        """See `Storage.status`."""
         raise AssertionError(path)
 
     def read(self, path: str) -> bytes:
