@@ -100,10 +100,10 @@ def test_check_unchanged_file_changed_while_it_is_read_is_found(root: Path, rows
     try:
         read = [value for batch in reading for value in batch["x"].to_pylist()]
     except SampleChanged:
-        assert way is write_over
+        pass  # written over; or replaced, before the second thread that reads it opened it
     else:
         # the file that was opened is read to its end, whatever its name leads to now
-        assert way is write_over or read == [*range(10, rows), *range(rows)]
+        assert read == [*range(10, rows), *range(rows)]
     with pytest.raises(SampleChanged, match=r"2024-01-01/a\.parquet has changed since the split was made"):
         check_unchanged(split)
 

@@ -19,7 +19,7 @@ from trainflow.chaos import passed
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.fitness import check_fit, resolve_links
-from trainflow.checkpoints.fresh_files import take_over
+from trainflow.checkpoints.fresh_files import Written, refuse_written, take_over, written
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
 from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
@@ -42,36 +42,49 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
     """Take over what is in an output folder, or upload it; durable from now on.
 
     Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
-    regular file; StoreFailure.
+    regular file, or is still being written; StoreFailure.
     """
     path = chain.attempt(attempt_id)
     own = store.local_path(path)
-    files = take_stock(folder) if own is None else _taken_over(folder, own)
-    if not files:
+    before = _as_left(folder)
+    if not before:
         raise ArtifactsRefused(
             f"the training function wrote nothing into its output folder {folder}: "
             "save the model there (ctx.output), a checkpoint has at least one file",
             location=str(folder),
         )
+    files = take_stock(folder) if own is None else _taken_over(folder, own)
     upload(store, path, folder if own is None else own, files)
+    try:
+        refuse_written(folder, before, own)
+    except OSError as error:
+        raise failure("read", str(folder), error) from error
     passed("artifacts: sealed")
     made = Artifacts(path, files)
     remember(store, made, statuses(store, made))
     return made
 
 
-def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
-    """The files of an output folder as files of the store. Raises as `take_stock`."""
+def _as_left(folder: Path) -> Written:
+    """An output folder as the trainer has left it, its links resolved. Raises as `take_stock`."""
     try:
         check_fit(folder)
         resolve_links(folder)
+        return written(folder)
+    except OSError as error:
+        raise failure("read", str(folder), error) from error
+
+
+def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
+    """The files of an output folder as files of the store. Raises as `take_stock`."""
+    try:
         pairs = [(path, own / path.relative_to(folder)) for path in sorted(_regular_files(folder, durable=False))]
         for _, target in pairs:
             make_folder(target.parent)
         take_over(pairs)
     except OSError as error:
         raise failure("write", str(own), error) from error
-    return take_stock(own) if pairs else []
+    return take_stock(own)
 
 
 def take_stock(folder: Path) -> list[ArtifactFile]:

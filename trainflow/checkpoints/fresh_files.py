@@ -4,6 +4,9 @@ A path can be closed to others by its mode, and root ignores modes; an open desc
 whatever becomes of the path. So a file is taken over as another inode under another path: as a clone where the file
 system shares blocks copy-on-write, else as a copy. A large file that cannot be cloned is moved, and copied only when a
 process of this machine still has it open after that: from then on nobody finds it by its old path.
+
+What is still being written when it is taken over - by a thread, by a saver that works in the background - is refused:
+half of a model would be committed, with a digest that is right.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from trainflow.errors import ArtifactsRefused
+
 #: of the files of one folder so many bytes are copied before the rest is moved
 COPIED_BYTES = 64 << 20
 #: Linux: share the blocks of another file, copy-on-write
@@ -22,6 +27,38 @@ _CLONE = 0x40049409
 _NO_CLONES = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS}
 
 _Inode = tuple[int, int]
+#: size and time of the last write in nanoseconds, of each file by its path below a folder
+Written = dict[str, tuple[int, int]]
+
+
+def written(folder: Path) -> Written:
+    """How the files of a folder, and of those below it, are at this moment. Raises OSError."""
+    found: Written = {}
+    folders = [folder]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found[os.path.relpath(entry.path, folder)] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def refuse_written(folder: Path, before: Written, taken: Path | None) -> None:
+    """Raise ArtifactsRefused where a file of an output folder is another one than `before`, is new or is gone: all of
+    it was read since. `taken`: where files of it were moved to. Raises OSError."""
+    now = {**(written(taken) if taken is not None else {}), **written(folder)}
+    wrong = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if wrong:
+        raise ArtifactsRefused(
+            f"{folder / wrong[0]} was written while the checkpoint was taken over: something that the trainer has "
+            "started is still writing (a thread, a saver in the background); wait for its end before the training "
+            "function returns",
+            location=str(folder),
+        )
 
 
 def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -43,6 +80,8 @@ def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
         if _inode(path) in held:
             copy = path.with_name(f".tmp-{path.name}-{os.urandom(8).hex()}")
             shutil.copyfile(path, copy)
+            status = path.stat()  # afterwards: so it is seen that it was written meanwhile
+            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
             copy.replace(path)
 
 

@@ -28,7 +28,7 @@ import msgspec
 
 from trainflow.chaos import enter, passed
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.ending import BROKEN, CLEAN, end_process
+from trainflow.execution.ending import BROKEN, CLEAN, end_process, said_clean
 from trainflow.execution.parse import parse
 from trainflow.execution.spare import KEEP_SECONDS, Spare, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
@@ -349,7 +349,7 @@ class WarmWorker:
         good order has not ended them; those of living attempts are adopted by these."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._clean_read, CLEAN.size * 512):
-                self._clean.update(number for (number,) in CLEAN.iter_unpack(data))
+                self._clean.update(each for each in said_clean(data) if each == pid or each in self._children)
         if pid in self._clean:
             self._clean.discard(pid)
             return []

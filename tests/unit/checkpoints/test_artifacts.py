@@ -24,7 +24,7 @@ from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.retention import KeepLatest
 from trainflow.checkpoints.store import Store, open_store
-from trainflow.errors import ArtifactCorrupt, ArtifactsRefused
+from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -175,6 +175,42 @@ def test_a_pipe_is_refused(store: Store, tmp_path: Path) -> None:
 
     with pytest.raises(ArtifactsRefused, match=r"odd is a socket, a pipe or a device"):
         seal(store, CHAIN, attempt_id(1), folder)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("change", ["same size", "grown", "new", "gone"])
+def test_what_is_written_while_it_is_taken_over_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, moved: bool
+) -> None:
+    """A saver in the background that the training function did not wait for."""
+    monkeypatch.setattr(fresh_files, "COPIED_BYTES", -1 if moved else fresh_files.COPIED_BYTES)
+    output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
+    for name in ("a.bin", "b.bin"):
+        (output / name).write_bytes(b"weights")
+        os.utime(output / name, ns=(1, 1))  # the clock of a file system ticks slowly
+    describe = artifacts_module._describe
+
+    def write_meanwhile(folder: Path, path: Path) -> object:
+        found = describe(folder, path)
+        if path.name == "a.bin":
+            match change:
+                case "same size":
+                    path.write_bytes(b"WEIGHTS")
+                    (output / "a.bin").write_bytes(b"WEIGHTS")
+                case "grown":
+                    (output / "b.bin").write_bytes(b"weights and more")
+                case "new":
+                    (output / "deeper").mkdir(exist_ok=True)
+                    (output / "deeper/c.bin").write_bytes(b"")
+                case "gone":
+                    for folder in (output, path.parent):
+                        (folder / "a.bin").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(artifacts_module, "_describe", write_meanwhile)
+    with pytest.raises((ArtifactsRefused, StoreFailure), match=r"was written while|cannot (read|write)") as refused:
+        seal(store, CHAIN, attempt_id(1), output)
+    assert change == "gone" or (isinstance(refused.value, ArtifactsRefused) and not refused.value.for_good)
 
 
 def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store: Store, tmp_path: Path) -> None:
