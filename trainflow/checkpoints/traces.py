@@ -40,11 +40,30 @@ def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Colle
 
 def raise_if_short(ledger: Ledger) -> None:
     """Raise LedgerCorrupt before a run begins when entries are missing that the ledger, what lies beside it, or sealed
-    artifacts know of: what it would train is not to be committed. Asks no other chain. Raises StoreFailure."""
-    if not ledger.is_listed:
+    artifacts know of: what it would train is not to be committed. Asks no other chain. A long ledger is not listed: of
+    that only artifacts that are younger than its head are asked. Raises StoreFailure."""
+    if ledger.is_listed:
+        ledger.raise_unless_whole()
+    elif not _younger_than_head(ledger):
         return
-    ledger.raise_unless_whole()
     raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
+
+
+def _younger_than_head(ledger: Ledger) -> list[str]:
+    """Sealed artifacts of attempts that were made after the one that made the head, and that no recent entry speaks of:
+    checkpoints that a rewind left behind, or whose entries are lost. One listing."""
+    state = ledger.state()
+    known, head = {each.id for each in state.recent}, state.head.id if state.head else ""
+    return [
+        name
+        for name in ledger.store.folders(ledger.chain.artifacts)
+        # names sort as their times do
+        if name > head and name not in known and _is_sealed(ledger, name)
+    ]
+
+
+def _is_sealed(ledger: Ledger, name: str) -> bool:
+    return attempt_time(name) is not None and ledger.store.is_sealed(ledger.chain.attempt(name))
 
 
 def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[str] | None = None) -> dict[str, str]:
@@ -57,7 +76,7 @@ def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[s
         if parent is not None and attempt_time(parent) is not None:
             found[parent] = f"{store.uri(f'{chain.partials}/{name}')} was saved on top of it"
     for name in store.folders(chain.artifacts):
-        if name not in known and attempt_time(name) is not None and store.is_sealed(chain.attempt(name)):
+        if name not in known and _is_sealed(ledger, name):
             found[name] = f"{store.uri(chain.attempt(name))} is sealed"
     return forgotten(found, known)
 

@@ -8,7 +8,7 @@ themselves these know of them:
 
 All of them are written after that entry, so they may lag behind it and are never ahead: an entry that they know of and
 that cannot be read is lost. A listing may be late: what it does not show is asked for by its number. A tail that is
-lost together with all that knew of it is told by the artifacts alone (see `sweep`), not here.
+lost together with all that knew of it is told by the artifacts alone (see `traces`), not here.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from trainflow.checkpoints.promote import promote
 from trainflow.checkpoints.prune import prune
 from trainflow.checkpoints.registry import register
 from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.state import ChainState
 from trainflow.checkpoints.sweep import sweep
 from trainflow.checkpoints.traces import raise_if_short
@@ -165,6 +166,26 @@ def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make,
     assert_refused(store, sweeps, begins)
     appends(store)
     assert_refused(store, sweeps)
+
+
+@pytest.mark.parametrize("first", EVERYTHING)
+def test_run_on_a_long_ledger_whose_tail_is_lost_with_all_beside_it_is_refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """A long ledger is not listed, and read no further than it has to be: what was sealed after its head tells."""
+    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 0)
+    monkeypatch.setattr(snapshots, "INTERVAL", 100)
+    assert_refused(make(range(first, LAST + 1), BESIDE), begins)
+
+
+def test_run_on_a_long_ledger_that_was_rewound_begins(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rewind left behind is sealed, younger than the head, and in an entry."""
+    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 0)
+    store = make([])
+    rewound = Ledger(store, CHAIN)
+    (target, *_) = rewound.line()
+    rewind(rewound, target.id, expected_head=rewound.checkpoint().id, by=Author(), now=NOW)
+    begins(store)
 
 
 def test_ledger_whose_tail_is_lost_without_any_trace_is_like_one_that_never_had_it(make: Make) -> None:
