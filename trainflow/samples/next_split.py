@@ -206,8 +206,8 @@ def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, n
     if now >= give_up_at:
         return None
     reason = (
-        f"the partition {label(state.start)} is not completely written: {error.problem}; refused at "
-        f"{label(give_up_at)} if nothing changes until then (ready.unfinished)"
+        f"the partition {label(state.start)} is not completely written, reading it failed: {error.problem}; refused "
+        f"at {label(give_up_at)} if nothing changes until then (ready.unfinished)"
     )
     return Waiting(state.start, reason, give_up_at, state.listing)
 
