@@ -19,7 +19,7 @@ from trainflow.chaos import passed
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.fitness import check_fit, resolve_links
-from trainflow.checkpoints.fresh_files import Written, refuse_written, take_over, written
+from trainflow.checkpoints.fresh_files import Written, take_over, written, written_since
 from trainflow.checkpoints.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.checkpoints.store import Store, failure
 from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
@@ -56,7 +56,7 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
     files = take_stock(folder) if own is None else _taken_over(folder, own)
     upload(store, path, folder if own is None else own, files)
     try:
-        refuse_written(folder, before, own)
+        _refuse_written(folder, before, own, files)
     except OSError as error:
         raise failure("read", str(folder), error) from error
     passed("artifacts: sealed")
@@ -73,6 +73,22 @@ def _as_left(folder: Path) -> Written:
         return written(folder)
     except OSError as error:
         raise failure("read", str(folder), error) from error
+
+
+def _refuse_written(folder: Path, before: Written, own: Path | None, files: list[ArtifactFile]) -> None:
+    """Raise ArtifactsRefused where the output folder does not hold any more what was taken over; OSError. A file with
+    another time is read: what it says may be late on a disk in the network."""
+    taken = {file.path: (file.size, file.sha256) for file in files}
+    for name in written_since(folder, before, own):
+        places = (place / name for place in (folder, own) if place is not None)
+        path = next((place for place in places if place.is_file()), None)
+        if path is None or name not in taken or _digest(_chunks(path)) != taken[name]:
+            raise ArtifactsRefused(
+                f"{folder / name} was written while the checkpoint was taken over: something that the trainer has "
+                "started is still writing (a thread, a saver in the background); wait for its end before the training "
+                "function returns",
+                location=str(folder),
+            )
 
 
 def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:

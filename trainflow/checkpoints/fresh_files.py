@@ -18,8 +18,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trainflow.errors import ArtifactsRefused
-
 #: of the files of one folder so many bytes are copied before the rest is moved
 COPIED_BYTES = 64 << 20
 #: Linux: share the blocks of another file, copy-on-write
@@ -47,18 +45,11 @@ def written(folder: Path) -> Written:
     return found
 
 
-def refuse_written(folder: Path, before: Written, taken: Path | None) -> None:
-    """Raise ArtifactsRefused where a file of an output folder is another one than `before`, is new or is gone: all of
-    it was read since. `taken`: where files of it were moved to. Raises OSError."""
+def written_since(folder: Path, before: Written, taken: Path | None) -> list[str]:
+    """The files of an output folder that are not as they were `before`, are new or are gone. `taken`: where files of it
+    were moved to. Raises OSError."""
     now = {**(written(taken) if taken is not None else {}), **written(folder)}
-    wrong = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    if wrong:
-        raise ArtifactsRefused(
-            f"{folder / wrong[0]} was written while the checkpoint was taken over: something that the trainer has "
-            "started is still writing (a thread, a saver in the background); wait for its end before the training "
-            "function returns",
-            location=str(folder),
-        )
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:

@@ -194,11 +194,10 @@ def test_what_is_written_while_it_is_taken_over_is_refused(
         found = describe(folder, path)
         if path.name == "a.bin":
             match change:
-                case "same size":
-                    path.write_bytes(b"WEIGHTS")
-                    (output / "a.bin").write_bytes(b"WEIGHTS")
-                case "grown":
-                    (output / "b.bin").write_bytes(b"weights and more")
+                case "same size" | "grown":
+                    content = b"WEIGHTS" if change == "same size" else b"weights and more"
+                    path.write_bytes(content)
+                    (output / "a.bin").write_bytes(content)
                 case "new":
                     (output / "deeper").mkdir(exist_ok=True)
                     (output / "deeper/c.bin").write_bytes(b"")
@@ -211,6 +210,22 @@ def test_what_is_written_while_it_is_taken_over_is_refused(
     with pytest.raises((ArtifactsRefused, StoreFailure), match=r"was written while|cannot (read|write)") as refused:
         seal(store, CHAIN, attempt_id(1), output)
     assert change == "gone" or (isinstance(refused.value, ArtifactsRefused) and not refused.value.for_good)
+
+
+def test_what_is_touched_while_it_is_taken_over_is_what_it_was(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk in the network may say later when a file was written."""
+    output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
+    write(output)
+    describe = artifacts_module._describe
+
+    def touch_meanwhile(folder: Path, path: Path) -> object:
+        (output / "model.bin").touch()
+        return describe(folder, path)
+
+    monkeypatch.setattr(artifacts_module, "_describe", touch_meanwhile)
+    assert not verify(store, seal(store, CHAIN, attempt_id(1), output))
 
 
 def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store: Store, tmp_path: Path) -> None:
