@@ -92,7 +92,7 @@ def evaluate(ctx: EvaluateContext) -> dict[str, float]:
     params = DEFAULTS | ctx.params
     model = load(ctx.parent.path, params)
     found, expected = [], []
-    for batch in ctx.split.batches(columns=[*COLUMNS, LABEL]):
+    for batch in ctx.batches(columns=[*COLUMNS, LABEL]):
         features, late = examples(batch, params["bits"], params.get("origin"))
         found.append(probabilities(model, features))
         expected.append(late)

@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Iterator[LiveProject]:
 def test_a_person_leaves_out_what_is_missing_and_what_is_not_good(project: LiveProject) -> None:
     ended = project.start(FILE)
     assert ended.code == 1
-    assert "leave this one out: 'trainflow resume --skip'" in " ".join(ended.output.split())
+    assert "leave this one out: 'trainflow resume PIPELINE --skip'" in " ".join(ended.output.split())
     for option, says in (
         ("--accept", "Nothing was trained on it, so there is no checkpoint to accept"),
         ("--rewind=1", "To go back, 'trainflow checkpoints rewind'"),
@@ -78,7 +78,7 @@ def test_a_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     ended = project.start(FILE)
     assert ended.code == 1
-    assert "leave the partition out: 'trainflow resume --skip'" in " ".join(ended.output.split())
+    assert "leave the partition out: 'trainflow resume PIPELINE --skip'" in " ".join(ended.output.split())
     ended = project.run("resume", FILE, "--skip")
     assert ended.code == 0, ended.output
     assert "2024-01-02T00:00Z to 2024-01-03T00:00Z is left out: it is not readable" in " ".join(ended.output.split())

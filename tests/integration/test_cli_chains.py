@@ -23,6 +23,8 @@ from trainflow.checkpoints.local_store import LocalStore
 from trainflow.checkpoints.rewind import rewind
 from trainflow.checkpoints.store import open_store
 from trainflow.checkpoints.summary import summary_of
+from trainflow.cli.branches import overrides_of_branch
+from trainflow.errors import InputError
 from trainflow.identifiers import digest, new_attempt_id
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
@@ -612,3 +614,36 @@ def test_a_rewind_says_that_what_it_would_go_back_to_was_pruned(trained: Days) -
 
     assert code == 0
     assert "the checkpoints up to 2013-01-05 were pruned, none of them can be gone on from: it begins anew" in said
+
+
+def test_rewind_to_further_back_than_asked_says_what_was_pruned(days: Days) -> None:
+    days.publish(*range(9))
+    days.train(3)
+    days.json("checkpoints", "promote", "days", "1", "--alias", "champion")
+    days.json("checkpoints", "prune", "days", "--keep-latest", "1")
+
+    code, said = days.run("checkpoints", "rewind", "days", "--before", "2013-01-08")
+
+    assert code == 0, said
+    assert "the checkpoints from 2013-01-04T00:00Z up to 2013-01-08 were pruned" in said
+    assert "is rewound from checkpoint 3 to checkpoint 1, trained up to 2013-01-04T00:00Z" in said
+
+
+def test_fork_at_the_end_of_the_table_says_that_nothing_is_left_to_train(days: Days) -> None:
+    days.publish(*range(14))
+    days.train(5)
+
+    code, said = days.run("checkpoints", "fork", "days", "--branch", "hot")
+    assert (code, "has nothing to train: the table ends there. '--before DATE'" in said) == (0, True), said
+
+    code, said = days.run("checkpoints", "fork", "days", "--branch", "cold", "--before", "2013-01-08")
+    assert (code, "has nothing to train" in said) == (0, False), said
+
+
+def test_the_branch_that_a_file_trains_needs_no_fork(days: Days) -> None:
+    path = days.root / "pipelines/days.yaml"
+    path.write_text(YAML + "branch: hot\n")
+
+    assert overrides_of_branch(path, "hot", {}) == {"branch": "hot"}
+    with pytest.raises(InputError, match="has no branch 'cold' yet"):
+        overrides_of_branch(path, "cold", {})

@@ -21,6 +21,8 @@ def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[
     chains = [chain for chain in file.some_chains() if chain.key.branch == branch]
     states = [chain.ledger().state() for chain in chains]
     if not any(state.sequence for state in states):
+        if any(chain.document.branch == branch for chain in read_pipeline(path, given).chains):
+            return {**given, "branch": branch}  # the one that the file itself trains needs no fork
         raise InputError(
             f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
             f"--branch {branch}'"

@@ -258,5 +258,17 @@ def _show(found: list[_Forked], pipeline: str, name: str, *, dry_run: bool) -> N
         goes_on = "would go on" if dry_run else "goes on"
         upto = text(place.watermark)
         typer.echo(f"{key} {goes_on} from checkpoint {place.sequence} of {chain.key}, trained up to {upto}")
+        if _is_complete(chain, place):
+            typer.echo(
+                f"{key} has nothing to train: the table ends there. '--before DATE' or '--from CHECKPOINT' with "
+                "another --branch forks where samples come after"
+            )
     if not dry_run:
         typer.echo(f"train it: trainflow start {pipeline} --branch {name}")
+
+
+def _is_complete(chain: Chain, place: Place) -> bool:
+    """Whether the samples end where the branch begins."""
+    samples = chain.document.samples
+    end = samples.end if samples is not None else None
+    return end is not None and place.watermark >= end

@@ -17,7 +17,10 @@ from trainflow.counting import counted
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainflow.checkpoints.cascade import Undoing
+    from trainflow.checkpoints.entries import Checkpoint
     from trainflow.checkpoints.ledger import Ledger
     from trainflow.checkpoints.state import CheckpointSummary
 
@@ -75,8 +78,8 @@ def rewind(
     if as_json:
         print_json({"rewound": [_undone(each) for each in plan], "dry_run": dry_run})
         return 0
-    if plan and plan[-1].to_id is None and before is not None and _had_one_before(ledger, moment(before)):
-        typer.echo(f"the checkpoints up to {before} were pruned, none of them can be gone on from: it begins anew")
+    if plan and before is not None:
+        _say_what_was_pruned(ledger, plan[-1], before)
     for each in plan:
         target = f"checkpoint {each.to_sequence}" if each.to_id else "before the first checkpoint"
         trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
@@ -102,10 +105,28 @@ def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
     return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
 
 
-def _had_one_before(ledger: Ledger, limit: datetime) -> bool:
+def _say_what_was_pruned(ledger: Ledger, plan: Undoing, before: str) -> None:
+    """Say it where a rewind goes further back than was asked for, since the files of nearer checkpoints are gone."""
+    limit = moment(before)
+    reached = [each.watermark for each in _line(ledger, plan.head_id) if each.watermark <= limit]
+    if plan.to_id is None and reached:
+        typer.echo(f"the checkpoints up to {before} were pruned, none of them can be gone on from: it begins anew")
+    elif plan.watermark is not None and max(reached, default=plan.watermark) > plan.watermark:
+        typer.echo(
+            f"the checkpoints from {text(plan.watermark)} up to {before} were pruned: it goes back to the nearest one "
+            "that is kept before them"
+        )
+
+
+def _line(ledger: Ledger, head_id: str) -> Iterator[Checkpoint]:
+    """The head and its ancestors of this chain, newest first, those without files too."""
     from trainflow.checkpoints.entries import Checkpoint
 
-    return any(isinstance(entry, Checkpoint) and entry.watermark <= limit for entry in ledger.entries())
+    by_id = {entry.id: entry for entry in ledger.entries() if isinstance(entry, Checkpoint)}
+    found = by_id.get(head_id)
+    while found is not None:
+        yield found
+        found = by_id.get(found.parent_id or "")
 
 
 def _ends_by(summary: CheckpointSummary, limit: datetime) -> bool:

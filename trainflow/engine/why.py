@@ -83,8 +83,28 @@ def _and_samples(answer: Answer, situation: Situation, standing: Standing | None
     if standing.holes_arrived:
         count = standing.holes_arrived
         have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
-        clauses.append(f"{have} arrived: 'trainflow repair {situation.path}' trains what arrived")
+        clauses.append(f"{have} arrived: '{_of_chain('repair', situation)}' trains what arrived")
     return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
+
+
+def _start(situation: Situation) -> str:
+    """The command that goes on with this DAG: without its branch, another chain would be trained."""
+    return f"trainflow start {situation.path}{_branch(situation)}"
+
+
+def _of_chain(command: str, situation: Situation) -> str:
+    """A command that is about this one chain of the file."""
+    stage = _option("stage", situation.chain.stage) if situation.chain is not None else ""
+    return f"trainflow {command} {situation.path}{stage}{_branch(situation)}"
+
+
+def _branch(situation: Situation) -> str:
+    return _option("branch", situation.chain.branch) if situation.chain is not None else ""
+
+
+def _option(option: str, name: str) -> str:
+    """What names a stage or branch; "" for the default, and for a template, which only a run renders."""
+    return "" if name == "main" or "{" in name else f" --{option} {name}"
 
 
 Rule = Callable[[Situation, Standing | None, datetime], Answer | None]
@@ -112,7 +132,7 @@ def _no_engine(situation: Situation, _standing: Standing | None, _now: datetime)
         return None
     return Answer(
         Kind.NO_ENGINE,
-        f"no engine is alive: run {run.number} has not ended, 'trainflow start {situation.path}' goes on with it",
+        f"no engine is alive: run {run.number} has not ended, '{_start(situation)}' goes on with it",
     )
 
 
@@ -239,7 +259,7 @@ def _stopped(situation: Situation, standing: Standing | None, _now: datetime) ->
         return None
     return Answer(
         Kind.GATE,
-        f"a gate stopped the chain: {_short('; '.join(standing.stopped))}; 'trainflow resume {situation.path}' trains "
+        f"a gate stopped the chain: {_short('; '.join(standing.stopped))}; '{_of_chain('resume', situation)}' trains "
         "the split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     )
 
@@ -255,7 +275,7 @@ def _failed(situation: Situation, _standing: Standing | None, _now: datetime) ->
     if last is None or last.state != "failed":
         return None
     task = next((task for task in last.tasks if task.state == _T.FAILED), None)
-    again = f"'trainflow start {situation.path}' goes on at the head"
+    again = f"'{_start(situation)}' goes on at the head"
     if task is None:
         return Answer(Kind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
     return Answer(
@@ -269,7 +289,7 @@ def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> A
     last = situation.last
     if last is None:
         return None
-    start = f"'trainflow start {situation.path}'"
+    start = f"'{_start(situation)}'"
     samples = next((task for task in last.tasks if task.role == "samples"), None)
     note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
     if standing is not None and standing.waits:
@@ -293,7 +313,7 @@ def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> A
 
 
 def _never_started(situation: Situation, standing: Standing | None) -> Answer:
-    start = f"'trainflow start {situation.path}'"
+    start = f"'{_start(situation)}'"
     where = ""
     if standing is not None and standing.waits:
         return Answer(Kind.NEVER_STARTED, f"no run of it is in this home: it {standing.waits}")

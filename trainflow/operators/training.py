@@ -67,6 +67,10 @@ class EvaluateContext(_TaskContext):
 
     parent: ParentCheckpoint
 
+    def batches(self, columns: list[str] | None = None, batch_size: int = DEFAULT_BATCH_ROWS) -> Batches:
+        """All rows of the split, in chronological order, as Arrow record batches: `split.batches`."""
+        return self.split.batches(columns, batch_size)
+
 
 @dataclass(frozen=True)
 class TrainContext(_TaskContext):

@@ -293,7 +293,8 @@ def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Wai
     if policy.then == "fail":
         return SampleGap(
             f"{what} since {label(became)}, and samples.gaps says fail after {policy.wait_seconds:g} s. "
-            "Have it written, allow the gap with gaps: {then: skip}, or leave this one out: 'trainflow resume --skip'",
+            "Have it written, allow the gap with gaps: {then: skip}, or leave this one out: "
+            "'trainflow resume PIPELINE --skip'",
             partition=state.start,
         )
     end = first_later if missing and first_later is not None else end_of(samples, state.start)

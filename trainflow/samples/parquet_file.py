@@ -135,7 +135,7 @@ def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
         return SampleUnreadable(f"{problem}; check that the file is there and may be read")
     return SampleDamaged(
         f"{problem}; it is damaged or was not completely written: have it written again (and make sure the marker is "
-        "written after the data), or leave the partition out: 'trainflow resume --skip'",
+        "written after the data), or leave the partition out: 'trainflow resume PIPELINE --skip'",
         problem=problem,
     )
 

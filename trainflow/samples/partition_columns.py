@@ -72,7 +72,7 @@ def check_failed(start: datetime, folder: str, found: tuple[str, ...], remedy: s
     shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return SampleCheckFailed(
         f"the partition {label(start)} ({folder}) is there and is not good: {shown}. "
-        f"{remedy}, or leave it out: 'trainflow resume --skip'",
+        f"{remedy}, or leave it out: 'trainflow resume PIPELINE --skip'",
         partition=start,
         problems=found,
     )

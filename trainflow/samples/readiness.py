@@ -20,6 +20,8 @@ from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.storage import StoredFile
 
 DEFAULT_MARKER = "_SUCCESS"
+#: said where the file asks for no marker
+_BY_DEFAULT = ", which samples.ready asks for by default (where no marker is written: {stable: 10m})"
 
 
 class Presence(StrEnum):
@@ -77,7 +79,7 @@ def judge(
     changed = max(moments, default=None)
     again = damaged = None
     if marker is not None and not markers:
-        reason = f"it has no {marker}"
+        reason = f"it has no {marker}" + (_BY_DEFAULT if _asks_for_nothing(samples.ready) else "")
     elif not files and (marker is None or (other := _other(stored, marker))):
         reason = f"it has no file that matches {samples.files}" + (f", but {other}" if marker is not None else "")
     else:
@@ -154,8 +156,13 @@ def is_sample(name: str, glob: str) -> bool:
 def _marker_name(rule: Ready) -> str | None:
     if rule.marker is not None:
         return rule.marker
-    conditions = (rule.min_files, rule.min_rows, rule.min_bytes, rule.stable_seconds)
-    return None if any(condition is not None for condition in conditions) else DEFAULT_MARKER
+    return DEFAULT_MARKER if _asks_for_nothing(rule) else None
+
+
+def _asks_for_nothing(rule: Ready) -> bool:
+    """Whether no condition is given."""
+    conditions = (rule.marker, rule.min_files, rule.min_rows, rule.min_bytes, rule.stable_seconds)
+    return all(condition is None for condition in conditions)
 
 
 def needs_folders_below(samples: Samples) -> bool:

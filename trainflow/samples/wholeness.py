@@ -62,7 +62,7 @@ def refuse_cut(storage: Storage, path: str, file: StoredFile, recent: bool) -> N
         shown = f"{redact_text(path)} {problem}"
         raise SampleDamaged(
             f"{shown}; it is damaged or was not completely written: have it written again (and make sure the marker is "
-            "written after the data), or leave the partition out: 'trainflow resume --skip'",
+            "written after the data), or leave the partition out: 'trainflow resume PIPELINE --skip'",
             problem=shown,
         )
 

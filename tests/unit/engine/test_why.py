@@ -8,6 +8,7 @@ import pytest
 from trainflow.engine.situation import EngineState, RunState, Situation, TaskState
 from trainflow.engine.standing import Standing
 from trainflow.engine.why import Kind, explain
+from trainflow.serialization.document import ChainDocument
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MARK = datetime(2013, 2, 1, tzinfo=UTC)
@@ -129,6 +130,21 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
         None,
         Kind.NO_ENGINE,
         "no engine is alive: run 6 has not ended, 'trainflow start pipelines/days.yaml' goes on with it",
+    ),
+    (
+        "the engine of a branch is gone",
+        situation(engine=EngineState(), chain=ChainDocument("days", "main", "hot", "store"), running=[training()]),
+        None,
+        Kind.NO_ENGINE,
+        "no engine is alive: run 5 has not ended, 'trainflow start pipelines/days.yaml --branch hot' goes on with it",
+    ),
+    (
+        "a stage of a branch is stopped",
+        situation(chain=ChainDocument("days", "ewr", "hot", "store"), last=ENDED),
+        Standing(stopped=["auc 0.1"]),
+        Kind.GATE,
+        "a gate stopped the chain: auc 0.1; 'trainflow resume pipelines/days.yaml --stage ewr --branch hot' trains the "
+        "split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "the file is broken",

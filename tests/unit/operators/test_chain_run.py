@@ -42,7 +42,7 @@ def train(ctx: TrainContext) -> dict[str, float]:
 
 def evaluate(ctx: EvaluateContext) -> dict[str, float]:
     seen = set(json.loads((ctx.parent.path / "model.json").read_text()))
-    new = [row for batch in ctx.split.batches() for row in batch["id"].to_pylist()]
+    new = [row for batch in ctx.batches() for row in batch["id"].to_pylist()]
     return {"already_seen": float(len(seen & set(new)))}
 
 

@@ -31,7 +31,7 @@ def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parqu
     ("ready", "files", "presence", "reason"),
     [
         (Ready(), (), Presence.MISSING, "nothing is there"),
-        (Ready(), (DATA,), Presence.NOT_READY, "it has no _SUCCESS"),
+        (Ready(), (DATA,), Presence.NOT_READY, "it has no _SUCCESS, which samples.ready asks for by default"),
         # no rows, once that has stayed so: a writer of nothing writes no file, a copy may bring the marker first
         (Ready(), (MARKER,), Presence.READY, ""),
         (Ready(unfinished_seconds=3601), (MARKER,), Presence.NOT_READY, "*.parquet, only _SUCCESS; it counts as empty"),
