@@ -3,9 +3,11 @@
 A *fingerprint* is content: the size, and a digest of
 
 - the whole file, where it has at most `WHOLE_BYTES`: a small file is fetched in one request anyway;
-- the footer, of a larger Parquet file: it is read for the counts, and holds the place, the compressed size and the
-  statistics of every column of every row group. What it cannot tell apart is a file of which each column chunk has the
-  same compressed size, place, null count, smallest and largest value as before, and other values in between;
+- the end of a larger Parquet file: its footer, which is read for the counts and holds the place, the compressed size
+  and the statistics of every column of every row group, with as much of the pages before it as comes with the same read.
+  PyArrow and Polars write rows in another order, and labels 0 and 1 the other way round, with the very same footer; the
+  last pages show both where they hold the last column. What nothing tells apart is a file of which each column chunk has
+  the same compressed size, place, null count, smallest and largest value as before, and other values before its end;
 - the whole file, of any other format; on a remote store, where that has more than `REMOTE_BYTES`, the store's own mark
   of the content (etag) instead: reading it twice would cost more than a copy that counts as published again.
 
@@ -57,9 +59,9 @@ def read_content(source: IO[bytes] | Any, version: str = "", *, remote: bool = F
     if size <= WHOLE_BYTES:
         data = _read(source, 0, size)
         return Content(size, file_fingerprint(size, "content", hashlib.sha256(data).hexdigest()), data, True)
-    footer = _footer(source, size)
-    if footer is not None:
-        return Content(size, file_fingerprint(size, "footer", hashlib.sha256(footer).hexdigest()), footer)
+    end = _end_of_parquet(source, size)
+    if end is not None:
+        return Content(size, file_fingerprint(size, "end", hashlib.sha256(end).hexdigest()), end)
     if remote and size > REMOTE_BYTES and version:
         return Content(size, file_fingerprint(size, "version", version))
     return Content(size, file_fingerprint(size, "content", _digest_of_all(source)))
@@ -93,13 +95,13 @@ def partition_hint(files: Iterable[tuple[str, int, str]]) -> str:
     return hashlib.sha256(canonical_json(listed)).hexdigest()[:16]
 
 
-def _footer(source: Any, size: int) -> bytes | None:
-    """The footer with its frame; None for what is no Parquet."""
+def _end_of_parquet(source: Any, size: int) -> bytes | None:
+    """All of the footer and its frame, with what comes before it in the same read; None for what is no Parquet."""
     tail = _read(source, max(0, size - _TAIL_BYTES), _TAIL_BYTES)
     length = int.from_bytes(tail[-_FRAME_BYTES:-4], "little") + _FRAME_BYTES
     if tail[-4:] not in _MAGICS or length > size:
         return None
-    return tail[-length:] if length <= len(tail) else _read(source, size - length, length)
+    return tail if length <= len(tail) else _read(source, size - length, length)
 
 
 def _read(source: Any, offset: int, length: int) -> bytes:

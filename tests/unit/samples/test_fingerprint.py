@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,7 +52,7 @@ def test_read_content_small_file_every_byte_counts() -> None:
     assert read_content(io.BytesIO(one)).fingerprint == first.fingerprint
 
 
-def test_read_content_large_parquet_reads_its_footer_alone() -> None:
+def test_read_content_large_parquet_reads_its_end_alone() -> None:
     data = parquet(list(range(400_000)), compression="none", use_dictionary=False)
     assert len(data) > fingerprint.WHOLE_BYTES
     source = Counting(data)
@@ -63,6 +64,27 @@ def test_read_content_large_parquet_reads_its_footer_alone() -> None:
     others = (list(range(1, 400_001)), [*range(399_999), 0])
     for other in others:
         assert read_content(io.BytesIO(parquet(other, compression="none"))).fingerprint != found.fingerprint
+
+
+@pytest.mark.parametrize("change", ["rows in another order", "labels the other way round"])
+@pytest.mark.parametrize("options", [{}, {"compression": "none"}], ids=["default", "uncompressed"])
+def test_read_content_of_other_rows_under_the_same_footer_is_another(change: str, options: dict[str, str]) -> None:
+    random = np.random.default_rng(0)
+    rows = 200_000
+    ids, labels = random.integers(0, 1 << 62, rows), random.integers(0, 2, rows)
+    features, order = random.random(rows), random.permutation(rows)
+    one = {"id": ids, "x": features}
+    match change:
+        case "rows in another order":
+            other = {"id": ids[order], "x": features[order]}
+        case _:
+            one, other = {**one, "label": labels}, {**one, "label": 1 - labels}
+    first, second = (io.BytesIO() for _ in range(2))
+    for sink, columns in ((first, one), (second, other)):
+        pq.write_table(pa.table(columns), sink, **options)
+    assert first.getbuffer().nbytes == second.getbuffer().nbytes > fingerprint.WHOLE_BYTES
+    assert pq.read_metadata(first) == pq.read_metadata(second)
+    assert read_content(first).fingerprint != read_content(second).fingerprint
 
 
 def test_read_content_footer_longer_than_the_tail_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
