@@ -4,10 +4,11 @@ A *fingerprint* is content: the size, and a digest of
 
 - the whole file, where it has at most `WHOLE_BYTES`: a small file is fetched in one request anyway;
 - the end of a larger Parquet file: its footer, which is read for the counts and holds the place, the compressed size
-  and the statistics of every column of every row group, with as much of the pages before it as comes with the same read.
-  PyArrow and Polars write rows in another order, and labels 0 and 1 the other way round, with the very same footer; the
-  last pages show both where they hold the last column. What nothing tells apart is a file of which each column chunk has
-  the same compressed size, place, null count, smallest and largest value as before, and other values before its end;
+  and the statistics of every column of every row group, with as many of the pages before it as come with the same read.
+  PyArrow and Polars write labels 0 and 1 the other way round with the very same footer, PyArrow random numbers in
+  another order too; the last pages show it where they hold a part of what changed. What nothing tells apart is a file
+  of which each column chunk has the same compressed size, place, null count, smallest and largest value as before, and
+  other values further ahead;
 - the whole file, of any other format; on a remote store, where that has more than `REMOTE_BYTES`, the store's own mark
   of the content (etag) instead: reading it twice would cost more than a copy that counts as published again.
 
