@@ -31,7 +31,8 @@ class UtcFormatter(logging.Formatter):
         super().__init__(_LINE)
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact_text(super().format(record))
+        # undecodable bytes of a file's name, in a foreign exception, have no encoding: the line must be written anyway
+        return redact_text(super().format(record)).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class LogFile(WatchedFileHandler):

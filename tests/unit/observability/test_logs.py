@@ -83,3 +83,10 @@ def test_a_log_that_cannot_be_written_is_told_once_and_in_one_line(capsys: pytes
         # what could not be written is still in the stream's buffer
         with contextlib.suppress(OSError):
             handler.close()
+
+
+def test_format_text_without_an_encoding_is_written_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "engine.log"
+    configure_logging("INFO", file)
+    logging.getLogger("trainflow.test").error("no such file: %s", "\udcff\ud800")
+    assert file.read_text().endswith("no such file: \\udcff\\ud800\n")
