@@ -78,7 +78,7 @@ def made_once(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """What a test logs on purpose may have no encoding; a worker of pytest-xdist cannot send it and ends the session."""
+    """What a test logs on purpose may have no encoding; a worker of pytest-xdist that cannot send it ends."""
     report.sections = [
         (title, text.encode("utf-8", "backslashreplace").decode("utf-8")) for title, text in report.sections
     ]

@@ -206,12 +206,14 @@ def _as_follower(
 
 
 def _say_what_goes_on(followings: list[Following], stored: str) -> None:
-    """A run keeps the version of the pipeline it began with: nobody should wonder why a change does nothing yet."""
+    """A run keeps the tasks of the version that it began with and the wait it is in, while a task that starts now reads
+    the file as it is: which part of a change is in force is not to be guessed."""
     for each in followings:
         if each.outdated is not None:
             typer.echo(
-                f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed and "
-                "keeps what it began with; the run after it has the change. To have it now: 'trainflow runs cancel "
+                f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed: "
+                "its tasks, its --set and a wait under way stay as they were, and what starts now reads the file as it "
+                "is (functions, params, samples). To have all of the change now: 'trainflow runs cancel "
                 f"{each.dag_id} {each.outdated}', then 'trainflow start {stored}'"
             )
 
