@@ -18,6 +18,7 @@ from trainflow.checkpoints.promote import fallen_back
 from trainflow.checkpoints.recent import line_back
 from trainflow.checkpoints.registry import registered
 from trainflow.errors import InputError
+from trainflow.samples.partitions import label
 
 #: a checkpoint that stages of a pipeline's branch were forked from
 _ForkPoint = tuple[str, str, CheckpointRef]
@@ -102,8 +103,9 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
     if target and (summary is None or not summary.on_line):
         why = "its files were pruned" if summary is None else "a rewind left it behind"
         raise InputError(
-            f"chain {ledger.chain} cannot be rewound to checkpoint {target}: {why}; 'trainflow checkpoints list' shows "
-            "what can be rewound to"
+            f"chain {ledger.chain} cannot be rewound to checkpoint {_number(line, target)}: {why}; 'trainflow "
+            f"checkpoints list {ledger.chain.pipeline}' shows what can be rewound to. A stage that stands on another "
+            "goes back with it: rewind to where both have a checkpoint, or the stage alone further back first"
         )
     sequence = summary.sequence if summary else 0
     going = {entry.id for entry in line if entry.sequence > sequence}
@@ -118,6 +120,12 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
         undone=len(going),
         aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
     )
+
+
+def _number(line: list[Checkpoint], target: str) -> str:
+    """What `checkpoints list` calls it, with where it ends; the id where it is not on the line."""
+    found = next((entry for entry in line if entry.id == target), None)
+    return target if found is None else f"{found.sequence} ({label(found.watermark)})"
 
 
 def _standing_on(ledger: Ledger) -> list[ChainKey]:

@@ -214,6 +214,21 @@ def test_later_stages_go_back_to_before_they_used_what_is_undone_and_forks_stay(
     assert [each.chain.stage for each in undoings(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
 
 
+def test_rewind_of_a_base_whose_stage_was_pruned_names_checkpoint_and_way_out(chains: Chains) -> None:
+    base = chains["base"].commit_many(4)
+    for each in base:
+        chains["fine"].commit(origin=chains.ref("base", each))
+    prune(chains["fine"].ledger, [KeepLatest(1)], by=ME, now=day(9))
+
+    with pytest.raises(InputError) as refused:
+        undoings(chains["base"].ledger, base[1].id)
+
+    said = str(refused.value)
+    assert "flights/fine/main cannot be rewound to checkpoint 2 (2013-01-03T00:00Z): its files were pruned" in said
+    assert "'trainflow checkpoints list flights' shows what can be rewound to" in said
+    assert "rewind to where both have a checkpoint" in said
+
+
 def test_a_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path: Path) -> None:
     made = chains["main"].commit_many(2)
     nights = ChainWriter(chains.store, tmp_path / "nights", ChainKey("nights"))
