@@ -157,7 +157,7 @@ def test_a_fault_while_snapshots_and_pages_are_written(when: Any) -> None:
     """A commit that writes both: the reader after it sees the same with them and without."""
     ready = MemoryStore()
     append_many(Ledger(ready, CHAIN), 16 * snapshots.INTERVAL - 1)
-    for fail_at in range(1, 14):
+    for fail_at in range(1, 20):
         store = MemoryStore()
         store.contents = dict(ready.contents)
         faulty = FaultyStore(store, fail_at=fail_at, when=when)
