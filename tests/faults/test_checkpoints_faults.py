@@ -65,17 +65,19 @@ def test_a_store_that_fails_at_any_call_of_a_commit(store: Store, tmp_path: Path
     assert "read_many" in failed
 
 
+class FullAtTheEntry(FaultyStore):
+    """A disk that is full when the entry is created."""
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        raise failure("create", self.uri(path), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
 def test_a_full_disk_says_so_and_the_chain_goes_on_when_there_is_room(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     writer = ChainWriter(store, tmp_path / "scratch")
-    rehearsal = FaultyStore(store)
-    parent = commit(rehearsal, writer.request(), day(2))
+    parent = commit(store, writer.request(), day(2))
     request = writer.request(parent=parent)
-    full = FaultyStore(
-        store,
-        fail_at=rehearsal.calls.index("create_exclusive") + 1,
-        error=lambda location: failure("create", location, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
-    )
+    full = FullAtTheEntry(store)
 
     with pytest.raises(StoreFailure, match=r"cannot create .*No space left.*the store is full: free space") as caught:
         commit(full, request, day(3))

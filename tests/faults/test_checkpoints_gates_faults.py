@@ -27,7 +27,7 @@ OUTCOMES = {
     "rewind 1": ["Rewind"],
     "promote": ["Checkpoint", "Promotion", "Promotion"],
 }
-MOST_CALLS = 24
+MOST_CALLS = 48
 
 
 @pytest.fixture
