@@ -1,9 +1,11 @@
-"""A form of any value that people can read and that is the same in every process: no addresses, no hash order."""
+"""A form of any value that people can read and that is the same in every process: no addresses, no hash order.
+
+Without secrets: documents are stored, logged and displayed.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -14,11 +16,9 @@ from typing import Any
 import msgspec
 
 from trainflow.identifiers import canonical_json, digest
+from trainflow.observability.redaction import MASK, is_secret_key, redact_text
 
 _TEXT_CHARACTERS = 8192
-_URL_LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
-#: entries of a mapping whose values are never shown: documents are stored, logged and displayed
-_SECRET_ENDINGS = ("password", "secret", "token", "api_key", "secret_key", "access_key")
 
 
 def stable(value: Any, dag_file: str | None = None) -> Any:
@@ -70,16 +70,16 @@ def _simple(value: Any) -> str | float | None:
 
 
 def _text(value: str) -> str:
-    """The string without passwords of URLs; of a very long one, the beginning and the digest of the whole."""
-    text = _URL_LOGIN.sub("://***@", value)
+    """The string without secrets; of a very long one, the beginning and the digest of the whole."""
+    text = redact_text(value)
     return text if len(text) <= _TEXT_CHARACTERS else f"{text[:_TEXT_CHARACTERS]}... ({digest(value.encode())})"
 
 
 def _entry(key: str, value: Any, dag_file: str | None) -> Any:
     if key == "storage_options" and isinstance(value, Mapping):
-        return {str(name): "***" for name in value}
-    if value is not None and key.lower().endswith(_SECRET_ENDINGS):
-        return "***"
+        return {str(name): MASK for name in value}
+    if value is not None and not isinstance(value, bool) and is_secret_key(key):
+        return MASK
     return stable(value, dag_file)
 
 
