@@ -173,9 +173,10 @@ def test_bad_samples_stop_the_chain_before_them(quick: LiveProject) -> None:
     before = quick.committed(NAME)
 
     bad.write_bytes(b"PAR1 this is no Parquet file")
-    ended = quick.start(FILE)
+    # it may be a file that is still being written: how long that is waited for is said here
+    ended = quick.start(FILE, "--set", "samples.ready.unfinished=1s")
     assert ended.code == 1, ended.output
-    assert re.search(r"samples: .*2024-01-05/part-0\.parquet", ended.output), ended.output
+    assert re.search(r"stopped: samples/2024-01-05/part-0\.parquet cannot be read", ended.output), ended.output
     assert quick.committed(NAME) == before
 
     shutil.rmtree(folder_of(quick, 4))
