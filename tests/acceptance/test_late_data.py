@@ -84,7 +84,7 @@ def test_a_replay_that_is_killed_after_its_rewind_goes_on_from_there(late: LiveP
     for day in (3, 5):
         publish(late, day)
     assert late.start(FILE).code == 0
-    publish(late, 4)  # the same rows, written again
+    publish(late, 4, edition=1)  # the same rows with other values
     late.write("hold", "")
     (late.root / "journal.txt").write_text("")
     kill_while_it_trains(late, late.begin_start(FILE))

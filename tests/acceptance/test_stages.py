@@ -297,14 +297,17 @@ def test_a_circle_of_three_goes_on_after_a_skip_in_its_middle(made: Made, otherw
 
 def test_a_circle_goes_on_when_a_day_vanishes_after_its_first_stage_has_trained_on_it(made: Made) -> None:
     shared = ONE_A_RUN.replace("  checks:", "  gaps: {then: skip}\n  checks:")
-    project = made(THREE.replace("MORE", "").replace("third}}", "third}, params: {eats: 2}}"), shared)
+    project = made(THREE.replace("MORE", ", prepare: {function: operators.tiny:eat}"), shared)
     source = (project.root / "operators/tiny.py").read_text()
-    eats = """\
-    if ctx.params.get("eats") == ctx.split.partitions[0].start.day:
+    eat = """
+
+def eat():
+    \"\"\"When the first stage has trained on the second day, and the second stage has not looked for it yet.\"\"\"
+    note("eats", file="eaten.txt")
+    if (ROOT / "eaten.txt").read_text().count("eats") == 2:
         (ROOT / "samples/2024-01-02").rename(ROOT / "away")
-    save(ctx.output)
 """
-    project.write("operators/tiny.py", source.replace("    save(ctx.output)\n", eats))
+    project.write("operators/tiny.py", source + eat)
     start(project)
     assert [len(project.checkpoints("tiny", stage)) for stage in ("first", "second", "third")] == [4, 3, 3]
     assert origins(project, "first") == [None, "third 1", "third 1", "third 2"]

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -71,7 +72,17 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     connection = Connection(
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
-    return conduct(workload, _claim(workload), connection, project, settings, files, stop=stop, clock=clock)
+    return conduct(
+        workload,
+        _claim(workload),
+        connection,
+        project,
+        settings,
+        files,
+        stop=stop,
+        clock=clock,
+        clean_up=lambda: end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds)),
+    )
 
 
 def conduct(
@@ -84,8 +95,12 @@ def conduct(
     *,
     stop: StopSignal,
     clock: Clock,
+    clean_up: Callable[[], None] = lambda: None,
 ) -> int:
-    """Claim an attempt over `connection`, execute it, report how it ended. Returns the exit code."""
+    """Claim an attempt over `connection`, execute it, report how it ended. Returns the exit code.
+
+    `clean_up` ends what the task has started; only a process that runs nothing else may end all its children.
+    """
     try:
         # not interrupted: once the claim is sent, only its answer says whether there is an attempt to give back
         started = connection.request(claim)
@@ -108,7 +123,7 @@ def conduct(
     )
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
     # before it is reported: the task that comes next may read what these still write
-    end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds))
+    clean_up()
     ti.flush_progress()
     passed("attempt: before the report")
     reply = connection.conclude(outcome)
