@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from operators import flight_delay, flights
 from trainflow import DAG
-from trainflow.checkpoints.retention import KeepBest, KeepLatest
+from trainflow.checkpoints.upkeep.retention import KeepBest, KeepLatest
 from trainflow.operators import (
     CheckpointOperator,
     Checks,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef
-from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.ledger.entries import CheckpointRef
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.tiny_project import NAME, PARTITIONS_A_SPLIT, PIPELINE, ROWS_A_DAY, tiny_project
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainflow.checkpoints.entries import Checkpoint, Rewind
-from trainflow.checkpoints.recent import line_back
+from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
 from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project

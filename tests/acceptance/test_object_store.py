@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Adoption, Checkpoint, HoleFilled, Rewind
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.orphans import attempt_time
-from trainflow.checkpoints.store import Store, open_store
+from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import Store, open_store
+from trainflow.checkpoints.upkeep.orphans import attempt_time
 from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.processes import wait_for

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainflow.checkpoints.entries import Checkpoint, Rewind
+from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind
 from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
 from trainflow.testing.processes import wait_for
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainflow.checkpoints.entries import Promotion
+from trainflow.checkpoints.ledger.entries import Promotion
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
 from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY, publish, tiny_project

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.entries import Skip
+from trainflow.checkpoints.ledger.entries import Skip
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, folder_of, publish, tiny_project
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.store.local_store import LocalStore
 
 #: the instructions of the worker; it dies after a step of the commit, beside the creation of its entry, or when a gate
 #: stops the chain
@@ -20,10 +20,10 @@ WORKER = """
 import os, signal, sys
 import msgspec
 from pathlib import Path
-from trainflow.checkpoints.commit import STEPS, Commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.commit.commit import STEPS, Commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import ChainStopped
 from trainflow.testing.chains import day
 

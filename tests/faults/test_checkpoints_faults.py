@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import snapshots
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import STEPS, commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.store import Store, failure, open_store
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.commit.commit import STEPS, commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger import snapshots
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store, failure, open_store
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, day

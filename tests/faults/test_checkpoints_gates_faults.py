@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.gates import Gate
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.promote import Promote
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.actions.promote import Promote
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store
 from trainflow.errors import ChainStopped, StoreFailure
 from trainflow.testing.chains import ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore

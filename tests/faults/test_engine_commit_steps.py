@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.commit import STEPS
+from trainflow.checkpoints.commit.commit import STEPS
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
 from trainflow.testing.tiny_project import NAME, assert_trained_exactly_once, tiny_project
@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 
 from operators.tiny import ROOT, evaluate, note, train
 from trainflow import DAG
-from trainflow.checkpoints import commit as module
+from trainflow.checkpoints.commit import commit as module
 from trainflow.operators import (
     CheckpointOperator, CommitCheckpointOperator, DataCheckerOperator, EvaluateOperator, Samples, SplitLimits,
     TrainOperator, TriggerDagRunOperator,

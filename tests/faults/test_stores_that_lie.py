@@ -19,23 +19,24 @@ from typing import Any
 
 import pytest
 
-from trainflow.checkpoints import patience, snapshots
-from trainflow.checkpoints.artifacts import output_folder, seal
-from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.object_store import ObjectStore
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.store import Store
-from trainflow.checkpoints.sweep import sweep
+from trainflow.checkpoints.commit.artifacts import output_folder, seal
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger import snapshots
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store import retry_throttled
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.object_store import ObjectStore
+from trainflow.checkpoints.store.store import Store
+from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, StoreFailure
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, append_many, attempt_id, day, split_of
@@ -124,10 +125,10 @@ def store_of(kind: str, folder: Path) -> Store:
 def calls_needed(kind: str, folder: Path) -> int:
     """Of the undisturbed work."""
     inner = store_of(kind, folder / "rehearsal/store")
-    counting = FaultyStore(inner)
-    Work(counting, folder / "rehearsal").do()
+    pluralize = FaultyStore(inner)
+    Work(pluralize, folder / "rehearsal").do()
     assert_done(inner)
-    return len(counting.calls)
+    return len(pluralize.calls)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_patience_ends_and_the_message_says_what_to_do() -> None:
         with pytest.raises(StoreFailure, match="asks for fewer requests, and went on asking: try again later"):
             store.create_exclusive("a/b", b"x")
 
-        assert len(waits) == patience.TRIES - 1
+        assert len(waits) == retry_throttled.TRIES - 1
         assert sum(waits) < 60
         filesystem.refuses = 0
         assert store.files("") == []
@@ -316,7 +317,7 @@ def test_an_error_of_another_kind_is_not_waited_for() -> None:
 
 
 def test_who_is_refused_in_the_middle_of_a_file_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainflow.checkpoints.object_store.CHUNK_BYTES", 4)
+    monkeypatch.setattr("trainflow.checkpoints.store.object_store.CHUNK_BYTES", 4)
     with throttled(slow_down) as (store, _, waits):
         store.replace("a/b", b"0123456789")
         inner = store._open
@@ -435,9 +436,9 @@ def test_a_disk_that_is_full_at_any_step(tmp_path: Path) -> None:
 RIVAL = """
 import sys
 from pathlib import Path
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.commit.commit import commit
 from trainflow.errors import ChainMoved
 from trainflow.testing.chains import ChainWriter, attempt_id, day
 

@@ -14,7 +14,6 @@ import pytest
 from trainflow.errors import DelivererLost
 from trainflow.settings.home import Home
 from trainflow.settings.model import TrackingSettings
-from trainflow.tracking.courier import Courier
 from trainflow.tracking.deliveries import (
     Delivered,
     NotDelivered,
@@ -24,6 +23,7 @@ from trainflow.tracking.deliveries import (
     TrackedChain,
     TrackedRun,
 )
+from trainflow.tracking.delivery_client import Courier
 from trainflow.tracking.ui import target
 
 pytestmark = pytest.mark.slow

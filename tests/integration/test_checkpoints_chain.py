@@ -9,17 +9,17 @@ from threading import Barrier
 
 import pytest
 
-from trainflow.checkpoints.artifacts import fetch
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import Store, open_store
-from trainflow.checkpoints.sweep import sweep
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.commit.artifacts import fetch
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import Store, open_store
+from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day

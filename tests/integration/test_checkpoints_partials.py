@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.partials import Partials, clear_partials, training_name
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.commit.saves import Partials, clear_partials, training_name
+from trainflow.checkpoints.store.store import open_store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.local_s3 import LocalS3
 

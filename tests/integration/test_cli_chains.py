@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainflow.checkpoints.artifacts import output_folder, seal
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import open_store
-from trainflow.checkpoints.summary import summary_of
+from trainflow.checkpoints.commit.artifacts import output_folder, seal
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import open_store
 from trainflow.cli.branches import overrides_of_branch
 from trainflow.errors import InputError
 from trainflow.identifiers import digest, new_attempt_id

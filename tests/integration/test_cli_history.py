@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import pytest
 
-from trainflow.checkpoints.artifacts import output_folder
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef, Fork
-from trainflow.checkpoints.followers import Follower
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.registry import follow
+from trainflow.checkpoints.commit.artifacts import output_folder
+from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.stages.dependents_registry import follow
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.cli.branches import overrides_of_branch
-from trainflow.cli.databases import existing_database
+from trainflow.cli.database import existing_database
 from trainflow.metadata import outbox_queries
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
@@ -130,7 +130,7 @@ def test_sweep_leaves_the_young_alone_and_what_it_does_not_know(history: History
 
 def test_sweep_spares_what_a_run_that_has_not_ended_made(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leave_behind(history, ChainKey("flights"), 50)
-    monkeypatch.setattr("trainflow.cli.retention.living_attempts", lambda *_: {attempt_id(50)})
+    monkeypatch.setattr("trainflow.cli.commands.prune.living_attempts", lambda *_: {attempt_id(50)})
 
     assert history.json("checkpoints", "sweep", "flights")["swept"] == []
     assert folder.exists()
@@ -254,7 +254,7 @@ def test_a_rewind_waits_for_the_runs_that_have_not_ended(history: History, monke
         asked.append(dag_id)
         return ["manual__1"]
 
-    monkeypatch.setattr("trainflow.cli.history.active_runs", active)
+    monkeypatch.setattr("trainflow.cli.commands.rewind.active_runs", active)
 
     code, out = history.run("checkpoints", "rewind", "flights", "--to", "1")
 
@@ -490,7 +490,7 @@ def test_a_fork_that_was_cut_short_is_completed_as_it_began(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("trainflow.chaos.passed", die)
+        patch.setattr("trainflow.failpoint.passed", die)
         history.run("checkpoints", "fork", "flights", "--branch", "hot")
     assert [history.store.folders(f"flights/{stage}") for stage in ("base", "fine")] == [["hot", "main"], ["main"]]
     code, said = history.run("start", "flights", "--branch", "hot")

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.cli.parsed import parse, read_file
 from trainflow.errors import InputError
 from trainflow.messages.workload import DagSource, ParseFile, ParseResult
@@ -30,7 +30,7 @@ import sys
 from datetime import UTC, datetime
 
 from trainflow import DAG
-from trainflow.checkpoints.retention import KeepLatest
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.operators import CheckpointOperator, CommitCheckpointOperator, DataCheckerOperator
 from trainflow.operators import Samples, TrainOperator
 
@@ -199,7 +199,7 @@ parse(project, Settings(), project.root / "pipelines/p.py", {})
 BY_WORKER = """
 import signal, sys
 from pathlib import Path
-from trainflow.executors.warm_spawn import spawn
+from trainflow.executors.forkserver_process import spawn
 from trainflow.messages.workload import DagSource, ParseFile
 spawned = spawn(Path(sys.argv[1]))
 answer = spawned.parse(ParseFile(DagSource("pipelines/p.py"), sys.argv[1], sys.argv[1] + "/.trainflow"))

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainflow.checkpoints.artifacts import output_folder, seal
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.summary import summary_of
-from trainflow.engine.standing import standing
+from trainflow.checkpoints.commit.artifacts import output_folder, seal
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.identifiers import new_attempt_id
+from trainflow.insight.chain_status import standing
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Ready, Samples, SplitLimits

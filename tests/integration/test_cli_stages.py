@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.cli.names import read_into_database
 from trainflow.cli.opened import opened
 from trainflow.settings.project import Project

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.gates import Gate
-from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.errors import ChainStopped

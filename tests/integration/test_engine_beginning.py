@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from trainflow.actions.start import begin
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, Checkpoint
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.rewind import rewind
-from trainflow.engine.beginning import begin
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile

@@ -14,7 +14,7 @@ from trainflow.dag_processor.ahead import Ahead
 from trainflow.dag_processor.files import stamp
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
-from trainflow.messages.warm import Reading
+from trainflow.messages.forkserver import Reading
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project

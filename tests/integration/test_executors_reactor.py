@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors.peer import Peer
+from trainflow.executors.framed_socket import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 

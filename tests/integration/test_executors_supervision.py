@@ -15,8 +15,8 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
+from trainflow.executors.execution_socket import Supervision, nudge
 from trainflow.executors.reactor import Reactor
-from trainflow.executors.supervision import Supervision, nudge
 from trainflow.messages import frames
 from trainflow.messages.requests import Done, Failed, GetTrackingRun, Progress, Reply, Request
 from trainflow.messages.workload import AttemptKey

@@ -37,7 +37,7 @@ from trainflow.testing.control_plane import control_plane, empty_task
 from trainflow.triggerer.triggerer import Triggerer
 
 if TYPE_CHECKING:
-    from trainflow.executors.peer import Peer
+    from trainflow.executors.framed_socket import Peer
     from trainflow.executors.reactor import Reactor
 
 State = OutcomeState

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import DatabaseAway, EngineError
 from trainflow.messages.requests import Progress, Started
-from trainflow.metadata import held_queries, pool_queries, status_queries, task_queries
+from trainflow.metadata import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.database import CONFLICT_TRIES, Database
-from trainflow.metadata.failures import is_conflict, is_outage
 from trainflow.metadata.pool_queries import POOL
+from trainflow.metadata.transaction_failures import is_conflict, is_outage
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.testing.local_server import LocalServer
 
@@ -282,7 +282,7 @@ def test_whoever_looks_for_long_holds_up_no_heartbeat(plane: ControlPlane) -> No
     with plane.database.reading() as connection:
         assert task_queries.rows_of_run(connection, run)
         assert status_queries.dags(connection)
-        beat = lambda: plane.database.write(lambda c: held_queries.heartbeat(c, plane.service_id, now))  # noqa: E731
+        beat = lambda: plane.database.write(lambda c: in_flight.heartbeat(c, plane.service_id, now))  # noqa: E731
         assert both(beat, lambda: plane.service.handle(Progress(workload.key, 1))) == []
     assert plane.task(run, "a").heartbeat_at == now
 

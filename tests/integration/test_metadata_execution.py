@@ -31,7 +31,7 @@ from trainflow.messages.requests import (
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_queries, run_queries, task_queries, trigger_queries
-from trainflow.metadata.aftermath import MOST_RESTARTS
+from trainflow.metadata.retry_policy import MOST_RESTARTS
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.trigger_queries import TRIGGER
 from trainflow.serialization.document import RetryDocument

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from trainflow.errors import LostTransition
-from trainflow.metadata import held_queries, run_queries
+from trainflow.metadata import in_flight, run_queries
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
@@ -90,7 +90,7 @@ class Workers:
                 run_queries.cancel(connection, row, plane.versions, plane.clock.now(), note="stirred", mirrored=False)
 
     def _renew(self, plane: ControlPlane, connection: Connection) -> None:
-        held_queries.heartbeat(connection, self.planes[0].service_id, plane.clock.now())
+        in_flight.heartbeat(connection, self.planes[0].service_id, plane.clock.now())
 
     def guarded(self, work: Callable[[ControlPlane], None], plane: ControlPlane) -> threading.Thread:
         def run() -> None:

@@ -12,21 +12,21 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import STEPS, Commit, commit
-from trainflow.checkpoints.diet import diet
-from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef
-from trainflow.checkpoints.entry_files import batches
-from trainflow.checkpoints.fold import SealedEntry, fold
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.shelf import StoreShelf
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.state import ChainState
-from trainflow.checkpoints.store import Store, open_store
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.audit.lineage import diet
+from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
+from trainflow.checkpoints.ledger.entry_files import batches
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.page_reader import StoreShelf
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.store.store import Store, open_store
+from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, day, split_of

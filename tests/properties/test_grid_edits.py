@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.entries import (
+from trainflow.checkpoints.actions.regrid import change_of
+from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,
     Author,
@@ -25,11 +27,9 @@ from trainflow.checkpoints.entries import (
     Regrid,
     Rewind,
 )
-from trainflow.checkpoints.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.regrid import change_of
-from trainflow.checkpoints.repairs import open_holes
-from trainflow.checkpoints.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.summary import summary_of
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.partitions import end_of, is_boundary

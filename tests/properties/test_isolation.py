@@ -32,7 +32,7 @@ from trainflow.testing.control_plane import ControlPlane, control_plane, empty_t
 from trainflow.triggerer.triggerer import Triggerer
 
 if TYPE_CHECKING:
-    from trainflow.executors.peer import Peer
+    from trainflow.executors.framed_socket import Peer
     from trainflow.executors.reactor import Reactor
 
 _numbers = itertools.count()

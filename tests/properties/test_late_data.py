@@ -9,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import CommitRequest, commit
-from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Author, HoleRecord
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.recent import line_back, rewinds_back, trained_since
-from trainflow.checkpoints.repairs import open_holes
-from trainflow.checkpoints.republished import Replay, changed, looks_back_to, replay_of, replayed
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.summary import summary_of
+from trainflow.checkpoints.commit.commit import CommitRequest, commit
+from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.ledger.ancestors import line_back, rewinds_back, trained_since
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.checkpoints.upkeep.republished import Replay, changed, looks_back_to, replay_of, replayed
 from trainflow.identifiers import digest
 from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.readiness import PartitionState, Presence

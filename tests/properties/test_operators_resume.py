@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.partials import Partials, training_name
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.commit.saves import Partials, training_name
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store
 from trainflow.clock import ManualClock
 from trainflow.errors import TaskPreempted
-from trainflow.operators.resume import SavePoints, StoredSaves
+from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
 from trainflow.samples.binding import described
 from trainflow.samples.split import Split, partition_of

@@ -12,14 +12,15 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from trainflow.checkpoints import commit, fold, ledger
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.ledger import fold, ledger
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import OutcomeState
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
-    attempt_ends,
+    attempt_outcomes,
     attempt_queries,
     run_creation,
     run_queries,
@@ -27,9 +28,9 @@ from trainflow.metadata import (
     task_queries,
     trigger_queries,
 )
-from trainflow.metadata.aftermath import Standing, Verdict, after_loss
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.leases import Leases
+from trainflow.metadata.retry_policy import Standing, Verdict, after_loss
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
@@ -217,13 +218,13 @@ def count_losses_as_failures(patch: pytest.MonkeyPatch) -> None:
     def loss(standing: Standing, limit: int) -> Verdict:
         return after_loss(standing, limit)._replace(failures=standing.failures + 1)
 
-    patch.setattr(attempt_ends.aftermath, "after_loss", loss)
+    patch.setattr(attempt_outcomes.retry_policy, "after_loss", loss)
 
 
 def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
     """A killed worker fails its task."""
     patch.setattr(
-        attempt_ends.aftermath,
+        attempt_outcomes.retry_policy,
         "after_loss",
         lambda standing, _limit: Verdict(TaskInstanceState.FAILED, standing.failures, 1),
     )

@@ -8,21 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints import (
-    commit,
-    commit_fence,
-    fold,
-    partials,
-    prune,
-    regrid,
-    repairs,
-    retention,
-    rules,
-    traces,
-    whole,
-)
-from trainflow.checkpoints.gates import Pass
-from trainflow.operators import chain_operator, checkpoint, late_data, resume, samples, trigger_dagrun
+from trainflow.checkpoints.actions import prune, regrid
+from trainflow.checkpoints.commit import commit, fence, saves
+from trainflow.checkpoints.commit.gates import Pass
+from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
+from trainflow.checkpoints.upkeep import repairs, retention
+from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
 from trainflow.samples import binding, next_split
 from trainflow.samples.split import Hole
 from trainflow.testing.simulation import world
@@ -60,9 +51,9 @@ def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 
 def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
     """What is left of a ledger that has lost its tail is gone on from."""
-    patch.setattr(whole, "raise_unless_whole", lambda *_: None)
-    patch.setattr(whole, "read_mark", lambda *_: whole.Mark())
-    for module in (traces, commit):
+    patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
+    patch.setattr(completeness, "read_mark", lambda *_: completeness.Mark())
+    for module in (loss_evidence, commit):
         patch.setattr(module, "raise_if_forgotten", lambda *_: None)
 
 
@@ -74,7 +65,7 @@ def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
     """Nobody compares the samples with those that the chain was trained on."""
     patch.setattr(regrid, "change_of", lambda *_: None)
-    patch.setattr(commit_fence, "change_of", lambda *_: None)
+    patch.setattr(fence, "change_of", lambda *_: None)
     patch.setattr(world, "change_of", lambda *_: None)
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
@@ -86,7 +77,7 @@ def forget_what_lies_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rules, "_regrid", lambda *_: None)
     patch.setattr(regrid, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(world, "change_of", lambda state, grid: _unless_said(state, grid))
-    patch.setattr(commit_fence, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(fence, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
 
@@ -137,13 +128,13 @@ def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
 
 
 def _resume(patch: pytest.MonkeyPatch, by: int) -> None:
-    real = resume.StoredSaves.newest
+    real = intermediate_saves.StoredSaves.newest
 
     def newest(self: Any) -> Any:
         saved = real(self)
-        return saved and resume.Saved({"row": saved.position["row"] + by}, saved.path, saved.state)
+        return saved and intermediate_saves.Saved({"row": saved.position["row"] + by}, saved.path, saved.state)
 
-    patch.setattr(resume.StoredSaves, "newest", newest)
+    patch.setattr(intermediate_saves.StoredSaves, "newest", newest)
 
 
 def resume_a_row_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -158,19 +149,19 @@ def resume_a_row_too_late(patch: pytest.MonkeyPatch) -> None:
 
 def order_saves_by_the_clock(patch: pytest.MonkeyPatch) -> None:
     """The save with the latest name is the newest, as the clock said when its attempt was made."""
-    real = partials.Partials._complete
-    patch.setattr(partials.Partials, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
+    real = saves.Partials._complete
+    patch.setattr(saves.Partials, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
 
     def forget_older(self: Any, _own: Any) -> None:
-        for each in self._complete()[: -partials.KEPT]:
+        for each in self._complete()[: -saves.KEPT]:
             self._delete(each)
 
-    patch.setattr(partials.Partials, "_forget_others", forget_older)
+    patch.setattr(saves.Partials, "_forget_others", forget_older)
 
 
 def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
     """What was saved in one split is gone on from in another."""
-    patch.setattr(partials, "training_name", lambda *_: "all")
+    patch.setattr(saves, "training_name", lambda *_: "all")
 
 
 def look_at_no_sample_again(patch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.at_once import AHEAD, at_once
-from trainflow.checkpoints.artifacts import verify_many
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.local_store import LocalStore
+from trainflow.checkpoints.commit.artifacts import verify_many
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.concurrent_map import AHEAD, concurrent_map
 from trainflow.errors import StoreFailure
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.faulty_store import FaultyStore
@@ -45,12 +45,12 @@ def test_as_many_at_a_time_as_the_store_takes_and_in_order(tmp_path: Path) -> No
         store.replace(f"{number}", b"%d" % number)
 
     names = [f"{number}" for number in range(12)]
-    assert list(at_once(store.requests_at_once, store.read, names)) == [name.encode() for name in names]
+    assert list(concurrent_map(store.requests_at_once, store.read, names)) == [name.encode() for name in names]
     assert store.most == 4
 
 
 def test_one_after_the_other_where_a_call_costs_nothing(tmp_path: Path) -> None:
-    threads = at_once(LocalStore(tmp_path).requests_at_once, lambda _: threading.current_thread(), range(8))
+    threads = concurrent_map(LocalStore(tmp_path).requests_at_once, lambda _: threading.current_thread(), range(8))
     assert set(threads) == {threading.current_thread()}
 
 
@@ -64,7 +64,7 @@ def test_an_error_comes_where_it_happened_and_ends_it(tmp_path: Path) -> None:
         return number
 
     store = Remote(tmp_path)
-    answers = at_once(store.requests_at_once, ask, range(10_000))
+    answers = concurrent_map(store.requests_at_once, ask, range(10_000))
     assert [next(answers), next(answers)] == [0, 1]
     with pytest.raises(StoreFailure, match="no"):
         next(answers)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.chaos import VARIABLE, Chaos, Fate, fate
+from trainflow.failpoint import VARIABLE, Chaos, Fate, fate
 
 KINDS = ("engine", "worker", "attempt")
 
 PROCESS = """
 import sys
-from trainflow.chaos import enter, passed
+from trainflow.failpoint import enter, passed
 enter(sys.argv[1])
 for number in range(1000):
     print(number, flush=True)
@@ -47,19 +47,19 @@ def test_attempts_are_also_asked_to_stop_and_engines_never() -> None:
 
 
 def test_a_process_dies_after_the_step_that_was_drawn_for_it(tmp_path: Path) -> None:
-    chaos = Chaos(11, tmp_path)
+    failpoint = Chaos(11, tmp_path)
     for ordinal in range(2):
         drawn = fate(11, "engine", ordinal)
         assert isinstance(drawn, Fate)
         died = subprocess.run(
             [sys.executable, "-c", PROCESS, "engine"],
-            env={**os.environ, VARIABLE: chaos.variable},
+            env={**os.environ, VARIABLE: failpoint.variable},
             capture_output=True,
             text=True,
         )
         assert died.returncode == -drawn.signal
         assert len(died.stdout.splitlines()) == drawn.steps
-        kill = chaos.kills()[ordinal]
+        kill = failpoint.kills()[ordinal]
         assert kill == ("engine", ordinal, f"step {drawn.steps - 1}", "SIGKILL")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainflow
-from trainflow.counting import agreeing, counted, plural
+from trainflow.pluralize import agreeing, counted, plural
 
 _ROOT = Path(trainflow.__file__).parent
 _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]

@@ -21,16 +21,13 @@ Invariants
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
 writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
 
-Reading order
-- the ledger: `chain` (names), `entries` (what happened), `state` (what a chain is), `tiling`, `kept` and `rules` (what
-  may follow), `fold` (what it changes), `store` (the contract; `local_store`, `object_store`, `patience`),
-  `entry_files`, `ledger`, `shelf`, `snapshots`, `whole` and `traces` (is anything lost?);
-- committing: `artifacts` (`fresh_files`, `verified`), `gates` and `conditions`, `verdicts`, `commit_request`,
-  `commit_fence`, `commit` (the steps), `conclusions`, `decide` (about a stop), `decided`, `summary` (from a split),
-  `partials` (saves inside a split), `spilled` (splits too large for an XCom);
-- what else is written: `fence`, `begin`, `foreign` and `adopt`, `skip`, `repairs`, `promote`, `rewind`, `republished`;
-- stages: `init_from`, `base`, `followers`, `registry`, `undone` (what a base took back);
-- giving back space: `retention` and `prune`, `orphans` and `sweep`;
-- looking back: `recent`, `diet`, `compare`, `cascade` (what a rewind takes along), `branch` (where stages are forked);
-- the audit, which shares no arithmetic with the fold: `raw_ledger`, `raw_witnesses`, `raw_chain`, `timeline`, `audit`.
+Rooms, in reading order
+- `chain` (the names of a chain and of its files) and `verified` (what of a checkpoint was looked at before);
+- `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in;
+- `store`: the contract of a place for checkpoints; local disks and object stores;
+- `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;
+- `actions`: what a person or a policy does to a chain: fork, rewind, promote, skip, regrid, prune, import;
+- `stages`: chains that start from the checkpoints of another chain;
+- `upkeep`: retention, garbage, partitions that were published again, holes that can be repaired;
+- `audit`: prove what a chain was trained on, sharing no arithmetic with the fold; lineage; comparison.
 """

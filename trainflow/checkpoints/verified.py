@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.entries import Artifacts
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.ledger.entries import Artifacts
+from trainflow.checkpoints.store.store import Store
 from trainflow.errors import StoreFailure
 
 #: a checkpoint of at most so many bytes is read

@@ -10,12 +10,12 @@ from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.entries import Fork
+    from trainflow.checkpoints.ledger.entries import Fork
 
 
 def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[str, str]:
     """What a file is to be read with to train a branch: its fork's overrides, then `given`. Raises InputError."""
-    from trainflow.checkpoints.entries import Fork
+    from trainflow.checkpoints.ledger.entries import Fork
 
     file = read_pipeline(path, {**given, "branch": branch})
     chains = [chain for chain in file.some_chains() if chain.key.branch == branch]

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from trainflow import __version__
-from trainflow.cli import (
+from trainflow.cli.commands import (
     audit,
     checkpoints,
     config,
@@ -31,7 +31,7 @@ from trainflow.cli import (
     tasks,
     why,
 )
-from trainflow.cli import start as start_command
+from trainflow.cli.commands import start as start_command
 from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 

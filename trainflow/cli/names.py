@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.counting import counted
 from trainflow.errors import DagNotFound, InputError
+from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -129,7 +129,7 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
     """Raise InputError, with near matches, for the first task that is not there."""
-    from trainflow.cli.hints import did_you_mean
+    from trainflow.cli.render.hints import did_you_mean
 
     for name in names:
         if name not in known:

@@ -70,7 +70,7 @@ def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py"
     for suffix in suffixes:
         if (folder / f"{name}{suffix}").is_file():
             return (folder / f"{name}{suffix}").resolve()
-    from trainflow.cli.hints import did_you_mean
+    from trainflow.cli.render.hints import did_you_mean
 
     known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder, suffixes))
     raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.entries import Author
+    from trainflow.checkpoints.ledger.entries import Author
 
 
 def person(dag_id: str = "") -> Author:
@@ -13,7 +13,7 @@ def person(dag_id: str = "") -> Author:
     import getpass
     import socket
 
-    from trainflow.checkpoints.entries import Author
+    from trainflow.checkpoints.ledger.entries import Author
 
     host = socket.gethostname()
     try:

@@ -16,9 +16,9 @@ from trainflow.cli.opened import find_project, pipeline_path
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.adopt import Adopt
+    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
     from trainflow.samples.spec import Samples
     from trainflow.serialization.document import ChainDocument, DagDocument
@@ -56,7 +56,7 @@ class Chain(NamedTuple):
 
     def ledger(self, key: ChainKey | None = None) -> Ledger:
         """Its ledger, or that of another chain in the same store."""
-        from trainflow.checkpoints.ledger import Ledger
+        from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.operators.storage import open_chain_store, store_url
 
         url = store_url(self.document.store or None, self.settings)
@@ -65,7 +65,7 @@ class Chain(NamedTuple):
 
     def is_stored(self) -> bool:
         """Whether the store knows it: something was begun there at least."""
-        from trainflow.checkpoints.prune import chains_of
+        from trainflow.checkpoints.actions.prune import chains_of
 
         return self.key in chains_of(self.ledger().store, self.key.pipeline)
 
@@ -151,8 +151,8 @@ class PipelineFile(NamedTuple):
         raise InputError(f"{self.name} trains several chains: {known}; choose with --stage, --branch or by DAG id")
 
     def _unknown(self, of_stage: list[Chain], stage: str | None, branch: str | None) -> str:
-        from trainflow.checkpoints.prune import chains_of
-        from trainflow.cli.hints import did_you_mean
+        from trainflow.checkpoints.actions.prune import chains_of
+        from trainflow.cli.render.hints import did_you_mean
 
         stages = list(dict.fromkeys(chain.document.stage for chain in self.chains))
         if stage is not None and stage not in stages:
@@ -167,7 +167,7 @@ class PipelineFile(NamedTuple):
 
 def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
     """The pipeline that `name` means, its file read anew. Raises InputError."""
-    from trainflow.cli.start import parse_overrides
+    from trainflow.cli.commands.start import parse_overrides
 
     path, dag_id = locate(name)
     file = read_pipeline(path, parse_overrides(list(overrides)))
@@ -239,7 +239,7 @@ def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
 
 
 def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
-    from trainflow.cli.unread import named_in
+    from trainflow.cli.unread_files import named_in
 
     try:
         if not read or path.suffix != ".py":
@@ -250,7 +250,7 @@ def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
 
 
 def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:
-    from trainflow.cli.databases import existing_database
+    from trainflow.cli.database import existing_database
     from trainflow.errors import DagNotFound
 
     with existing_database(project, settings) as database:

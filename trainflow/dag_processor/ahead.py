@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainflow.dag_processor.files import Stamp, stamp
-from trainflow.executors.warm_spawn import Spawned
+from trainflow.executors.forkserver_process import Spawned
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.settings.project import Project
 

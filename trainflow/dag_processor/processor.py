@@ -17,17 +17,17 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.dag_processor.ahead import Ahead
 from trainflow.dag_processor.files import Known, Stamp, pipeline_files, stamp
-from trainflow.executors.peer import Peer
+from trainflow.executors.forkserver import WarmProcess
+from trainflow.executors.framed_socket import Peer
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.executors.warm_process import WarmProcess
 from trainflow.messages.exits import ProcessExit
-from trainflow.messages.warm import ChildEnded, FromReader, Parse, Reading
+from trainflow.messages.forkserver import ChildEnded, FromReader, Parse, Reading
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
 from trainflow.metadata import dag_queries
-from trainflow.metadata.aftermath import judge_exit
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
-from trainflow.metadata.failures import is_refusal
+from trainflow.metadata.retry_policy import judge_exit
+from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.exhaustion import said_by
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings

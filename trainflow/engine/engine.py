@@ -12,21 +12,21 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from trainflow.chaos import enter
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
 from trainflow.engine import lease, leftovers, log_limits
 from trainflow.engine.parsing_worker import ParsingWorker
 from trainflow.engine.scheduling import Scheduling
 from trainflow.errors import DatabaseAway, DatabaseDamaged
+from trainflow.executors.execution_socket import nudge
 from trainflow.executors.executor import Executor
+from trainflow.executors.forkserver_process import Spawned
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.executors.supervision import nudge
-from trainflow.executors.warm_spawn import Spawned
+from trainflow.failpoint import enter
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey, ParseProblem
-from trainflow.metadata import held_queries, schema, service_queries, trigger_queries
+from trainflow.metadata import in_flight, schema, service_queries, trigger_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
@@ -331,7 +331,7 @@ class Engine:
         now = self.clock.now()
         service_queries.renew_lease(connection, self.service_id, now)
         if self._scheduling is not None:
-            held_queries.heartbeat(connection, self.service_id, now)
+            in_flight.heartbeat(connection, self.service_id, now)
 
     def _look_around(self) -> None:
         """The safety net: whatever no event told us. Takes no more than a hundredth of the time, however much there is
@@ -389,8 +389,8 @@ class Engine:
         if self.dag_processor is not None:
             self.dag_processor.close()
         if self.executor is not None:
-            at_once = self.stop_requested > 1
-            grace = 0.0 if at_once else self.settings.engine.stop_grace_seconds
+            concurrent_map = self.stop_requested > 1
+            grace = 0.0 if concurrent_map else self.settings.engine.stop_grace_seconds
             self.executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
             with _unless_away("give its waits back"):

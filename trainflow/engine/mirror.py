@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.engine.mirrored_run import delivery_of, follow_ups, put_off
-from trainflow.engine.outlet import Outlet
+from trainflow.engine.outbox_dispatcher import Outlet
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata import outbox_queries, run_queries
@@ -21,8 +21,8 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.tracking import ui
 from trainflow.tracking.backoff import backoff_seconds
-from trainflow.tracking.courier import Courier
 from trainflow.tracking.deliveries import Answer, Delivered, Delivery, NotDelivered
+from trainflow.tracking.delivery_client import Courier
 
 log = logging.getLogger(__name__)
 

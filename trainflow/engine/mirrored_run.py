@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from trainflow.identifiers import canonical_json, digest
 from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.operators.handover import LAG_PARTITIONS, LAG_SECONDS, params_of
 from trainflow.operators.promotion import XCOM_MOVED
+from trainflow.operators.split_context import LAG_PARTITIONS, LAG_SECONDS, params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState

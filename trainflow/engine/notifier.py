@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.engine.outlet import Outlet
+from trainflow.engine.outbox_dispatcher import Outlet
 from trainflow.errors import NoticeNotTaken
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice

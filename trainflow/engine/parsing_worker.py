@@ -6,12 +6,12 @@ from pathlib import Path
 
 from trainflow.clock import Clock
 from trainflow.executors.executor import Executor
+from trainflow.executors.forkserver import WarmProcess
+from trainflow.executors.forkserver_process import spawn
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.memory import MemoryKills
 from trainflow.executors.reactor import Reactor
-from trainflow.executors.warm_process import WarmProcess
-from trainflow.executors.warm_spawn import spawn
-from trainflow.messages.warm import FromWorker, Stale
+from trainflow.messages.forkserver import FromWorker, Stale
 
 
 class ParsingWorker:

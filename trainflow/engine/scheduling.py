@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 
 from trainflow.clock import Clock
+from trainflow.executors.execution_socket import Supervision
 from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
-from trainflow.executors.supervision import Supervision
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.dag_queries import Versions

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import os
 
-from trainflow.counting import counted
 from trainflow.observability.ending import end_processes
 from trainflow.observability.parenthood import has_children
 from trainflow.observability.process_table import Entry, descendants, process_table
+from trainflow.pluralize import counted
 
 log = logging.getLogger("trainflow.task")
 

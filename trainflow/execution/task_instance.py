@@ -14,7 +14,6 @@ import msgspec
 from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.bounds import check_text
 from trainflow.clock import Clock
-from trainflow.counting import agreeing, counted
 from trainflow.errors import (
     DagNotFound,
     DagRunAlreadyExists,
@@ -49,6 +48,7 @@ from trainflow.messages.requests import (
 )
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
+from trainflow.pluralize import agreeing, counted
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 

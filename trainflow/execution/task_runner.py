@@ -16,7 +16,6 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.copies import original_only
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import describe_trigger
-from trainflow.chaos import enter, passed
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import (
     EngineError,
@@ -36,6 +35,7 @@ from trainflow.execution.descendants import end_descendants
 from trainflow.execution.programming_errors import explain, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
+from trainflow.failpoint import enter, passed
 from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
 from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask

@@ -1,9 +1,9 @@
 """Executors: hand a workload to where it runs, say how its process ended.
 
-Reading order: `executor` (the contract), `reactor` and `peer` (how the control plane waits and talks), `supervision`
-(the socket on which attempts of this host reach the execution API), `spooled` (what they said while there was none),
-`warm_spawn`, `warm_process`, `pid_watch`, `remains`, `held`, `memory` (who was killed for want of it), `blame` and
-`local` (the local executor).
+Reading order: `executor` (the contract), `reactor` and `framed_socket` (how the control plane waits and talks),
+`execution_socket` (the socket on which attempts of this host reach the execution API), `outcome_spool` (what they said
+while there was none), `forkserver_process`, `forkserver`, `pid_watch`, `remains`, `attempt_process`, `memory` (who was
+killed for want of it), `crash_policy` and `local` (the local executor).
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

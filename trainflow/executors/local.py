@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from trainflow.errors import DatabaseAway, EngineError
-from trainflow.executors.blame import Blame
+from trainflow.executors.attempt_process import Held
+from trainflow.executors.crash_policy import Blame
 from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
-from trainflow.executors.held import Held
+from trainflow.executors.forkserver import WarmProcess
+from trainflow.executors.forkserver_process import Spawned, spawn, spawn_attempt
 from trainflow.executors.memory import MemoryKills
+from trainflow.executors.outcome_spool import apply_spooled
 from trainflow.executors.remains import Remains
-from trainflow.executors.spooled import apply_spooled
-from trainflow.executors.warm_process import WarmProcess
-from trainflow.executors.warm_spawn import Spawned, spawn, spawn_attempt
 from trainflow.messages.exits import ProcessExit
-from trainflow.messages.warm import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
+from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
 from trainflow.observability.ending import GRACE_SECONDS, signal_all
@@ -257,7 +257,7 @@ class LocalExecutor(Executor):
         if self._blame.hopeless:
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
-                f"'{sys.executable} -m trainflow.execution.warm_worker --check {self._host.project.root}' to see why, "
+                f"'{sys.executable} -m trainflow.execution.forkserver --check {self._host.project.root}' to see why, "
                 'or set isolation = "spawn" under [executor]'
             )
         log.warning("the warm worker ended unexpectedly: a new one is started")

@@ -2,8 +2,8 @@
 
 Reading order: `frames` (bytes), `workload` (scheduler → executor → worker), `requests` (attempt → execution API),
 `outcome` (how an attempt ended), `execution_api` (the protocol both sides program against), `exits` (how its process
-ended), `warm` (executor ⇄ warm worker), `watches` (triggerer ⇄ its event loop), `parsed_file` (to a command), `notice`
-(to people).
+ended), `forkserver` (executor ⇄ warm worker), `watches` (triggerer ⇄ its event loop), `parsed_file` (to a command),
+`notice` (to people).
 
 Every message of an attempt carries its attempt id and deferral number; a stale one changes nothing.
 

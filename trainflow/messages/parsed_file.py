@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.followers import Follower
-from trainflow.checkpoints.retention import Policy
+from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.upkeep.retention import Policy
 from trainflow.messages.workload import ParseResult
 
 

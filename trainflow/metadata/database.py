@@ -21,10 +21,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from trainflow.chaos import passed
 from trainflow.errors import DatabaseAway, DatabaseDamaged, EngineError, SettingsError
-from trainflow.metadata.failures import is_conflict, is_damage, is_outage
+from trainflow.failpoint import passed
 from trainflow.metadata.sqlite_fast_path import FastConnection, Plans
+from trainflow.metadata.transaction_failures import is_conflict, is_damage, is_outage
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 

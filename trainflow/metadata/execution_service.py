@@ -41,11 +41,11 @@ from trainflow.metadata import (
     task_queries,
     xcom_queries,
 )
-from trainflow.metadata.aftermath import judge_exit
-from trainflow.metadata.attempt_ends import AttemptEnds, parent_of
+from trainflow.metadata.attempt_outcomes import AttemptEnds, parent_of
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.failures import is_refusal
+from trainflow.metadata.retry_policy import judge_exit
+from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.states import TaskInstanceState
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError
-from trainflow.metadata import held_queries
+from trainflow.metadata import in_flight
 from trainflow.metadata.models import Pool
 from trainflow.metadata.schema import DEFAULT_POOL
 from trainflow.metadata.task_queries import TASK
@@ -26,8 +26,8 @@ class PoolSlots(NamedTuple):
 def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]:
     """Pool → its slots. With `lock` nobody else takes any before this transaction ends."""
     rows = connection.execute(_SLOTS_LOCKED if lock else _SLOTS).all()
-    counting = [row.name for row in rows if row.include_deferred]
-    deferred = held_queries.deferred_pool_slots(connection, counting) if counting else {}
+    pluralize = [row.name for row in rows if row.include_deferred]
+    deferred = in_flight.deferred_pool_slots(connection, pluralize) if pluralize else {}
     return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
-from trainflow.metadata.held_queries import Candidate
+from trainflow.metadata.in_flight import Candidate
 from trainflow.metadata.outbox_queries import OUTBOX
 from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.task_queries import TASK

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trainflow.counting import agreeing
 from trainflow.errors import InputError
+from trainflow.pluralize import agreeing
 
 MASK = "***"
 

@@ -16,9 +16,9 @@ of the ledger and the outcome of its attempt, or when a default depends on the t
 
 Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `gated` (what gates do),
 `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage`, `functions`, `metrics`,
-`init_from` and `weights` (what a stage starts from), `parent`, `seed`, `resume`, `saves_folder`, `command`,
-`process_group`, `lifeline`, `tracking`, `skips`, `late_data`, `going_back`, `behind`, `adopting`, `handover`,
-`sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
+`init_from` and `weights` (what a stage starts from), `parent`, `seed`, `intermediate_saves`, `saves_folder`, `command`,
+`process_group`, `parent_death_watch`, `tracking`, `skips`, `late_data`, `going_back`, `lag_alert`, `adopting`,
+`split_context`, `sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
 
 Names are loaded when they are first asked for.
 """
@@ -29,9 +29,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.adopt import Adopt
-    from trainflow.checkpoints.gates import Gate
-    from trainflow.checkpoints.promote import Promote
+    from trainflow.checkpoints.actions.import_spec import Adopt
+    from trainflow.checkpoints.actions.promote import Promote
+    from trainflow.checkpoints.commit.gates import Gate
     from trainflow.operators.after_commit import AfterCommitContext, AfterCommitOperator
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Adopt": "checkpoints.adopt",
+    "Adopt": "checkpoints.actions.import_spec",
     "AfterCommitContext": "operators.after_commit",
     "AfterCommitOperator": "operators.after_commit",
     "BashOperator": "operators.bash",
@@ -86,9 +86,9 @@ _MODULES = {
     "EvaluateContext": "operators.training",
     "EvaluateOperator": "operators.evaluate",
     "GapPolicy": "samples.spec",
-    "Gate": "checkpoints.gates",
+    "Gate": "checkpoints.commit.gates",
     "ParentCheckpoint": "operators.training",
-    "Promote": "checkpoints.promote",
+    "Promote": "checkpoints.actions.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
     "Republished": "samples.spec",

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainflow.counting import counted
 from trainflow.errors import CheckpointError
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import foreign_options
+from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.adopt import Adopt
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.actions.import_spec import Adopt
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
 #: so many names are told
 _SHOWN = 10
@@ -27,8 +27,8 @@ def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
 
     Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
     """
-    from trainflow.checkpoints.begin import adopt
-    from trainflow.checkpoints.foreign import describe, find, left_out
+    from trainflow.checkpoints.actions.fork import adopt
+    from trainflow.checkpoints.actions.import_external import describe, find, left_out
 
     options = foreign_options(spec.path, spec.storage_options, ti.settings)
     spec = msgspec.structs.replace(spec, storage_options=options)

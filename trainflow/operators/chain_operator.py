@@ -15,9 +15,9 @@ from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.adopt import Adopt
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.store import Store
+    from trainflow.checkpoints.actions.import_spec import Adopt
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.store.store import Store
     from trainflow.samples.split import Split
 
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 WARM_MODULES = (
     "fsspec.implementations.local",
     "pyarrow.parquet",
-    "trainflow.checkpoints.artifacts",
-    "trainflow.checkpoints.commit",
-    "trainflow.checkpoints.ledger",
-    "trainflow.checkpoints.partials",
-    "trainflow.checkpoints.prune",
-    "trainflow.checkpoints.summary",
+    "trainflow.checkpoints.commit.artifacts",
+    "trainflow.checkpoints.commit.commit",
+    "trainflow.checkpoints.ledger.ledger",
+    "trainflow.checkpoints.commit.saves",
+    "trainflow.checkpoints.actions.prune",
+    "trainflow.checkpoints.commit.split_summary",
     "trainflow.samples.batches",
     "trainflow.samples.columns.unify",
     "trainflow.samples.handoff",
@@ -64,7 +64,7 @@ class ChainOperator(BaseOperator):
 
     def open_ledger(self, head: Head, ti: TaskInstance) -> Ledger:
         """The ledger of the chain."""
-        from trainflow.checkpoints.ledger import Ledger
+        from trainflow.checkpoints.ledger.ledger import Ledger
 
         return Ledger(self.open_store(head, ti), head.chain)
 

@@ -11,19 +11,19 @@ from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg, holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Fork
-from trainflow.checkpoints.store import check_kind
+from trainflow.checkpoints.ledger.entries import Fork
+from trainflow.checkpoints.store.store import check_kind
 from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.adopting import begin_adopted
 from trainflow.operators.author import author_of
 from trainflow.operators.gated import tell_stop
 from trainflow.operators.going_back import go_back, look_at_base
-from trainflow.operators.handover import CONF_INIT_FROM
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
 from trainflow.operators.promotion import promotion_notice, tell_moved
+from trainflow.operators.split_context import CONF_INIT_FROM
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of
@@ -32,10 +32,10 @@ from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.adopt import Adopt
-    from trainflow.checkpoints.init_from import InitFrom, Pin
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.state import ChainState
+    from trainflow.checkpoints.actions.import_spec import Adopt
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.state import ChainState
+    from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 
 #: the checkpoint of the base that the run was told of, or found: what the stage hands on when it triggers itself again
 XCOM_PIN = "pin"
@@ -125,10 +125,10 @@ class CheckpointOperator(BaseOperator):
             raise FailException(str(error)) from error
 
     def _head(self, context: Context) -> Head:
-        from trainflow.checkpoints.commit_fence import stopped_error
-        from trainflow.checkpoints.ledger import Ledger
-        from trainflow.checkpoints.regrid import refuse_change
-        from trainflow.checkpoints.traces import raise_if_short
+        from trainflow.checkpoints.actions.regrid import refuse_change
+        from trainflow.checkpoints.commit.fence import stopped_error
+        from trainflow.checkpoints.ledger.ledger import Ledger
+        from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
 
         ti = context["ti"]
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
@@ -178,7 +178,7 @@ class CheckpointOperator(BaseOperator):
         ]
         if not of_this:
             return
-        from trainflow.checkpoints.commit import promote_what_was_left_out
+        from trainflow.checkpoints.commit.commit import promote_what_was_left_out
 
         for alias in promote_what_was_left_out(ledger, of_this, by=author_of(ti), now=ti.clock.now()):
             made = ledger.checkpoint()
@@ -186,8 +186,8 @@ class CheckpointOperator(BaseOperator):
             ti.notify(promotion_notice(ledger.chain, made, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
-        from trainflow.checkpoints.followers import Follower
-        from trainflow.checkpoints.registry import follow
+        from trainflow.checkpoints.stages.dependents import Follower
+        from trainflow.checkpoints.stages.dependents_registry import follow
 
         if declared is None and pin is None:
             return head

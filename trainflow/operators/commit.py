@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.checkpoints.gates import Gate, gate_of
-from trainflow.checkpoints.promote import Promote
+from trainflow.checkpoints.actions.promote import Promote
+from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, InputError
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.gated import tell_given_up, tell_stop
-from trainflow.operators.handover import grid_of_split, is_repair, seconds_since_handover
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.operators.promotion import promotion_notice, tell_moved
+from trainflow.operators.split_context import grid_of_split, is_repair, seconds_since_handover
 from trainflow.samples.partitions import label
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit import Done
-    from trainflow.checkpoints.commit_request import CommitRequest
-    from trainflow.checkpoints.entries import Checkpoint
-    from trainflow.checkpoints.followers import Follower
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.retention import Policy
+    from trainflow.checkpoints.commit.commit import Done
+    from trainflow.checkpoints.commit.request import CommitRequest
+    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.stages.dependents import Follower
+    from trainflow.checkpoints.upkeep.retention import Policy
     from trainflow.operators.head import Head
     from trainflow.samples.split import Split
 
@@ -57,8 +57,8 @@ class CommitCheckpointOperator(SplitOperator):
 
     `promote` gives the new checkpoint an alias when its metrics are good: `Promote("champion", ("auc >= 0.65",))`.
 
-    `retention` (one policy of `trainflow.checkpoints.retention`, or several, of which the union is kept) deletes the
-    files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
+    `retention` (one policy of `trainflow.checkpoints.upkeep.retention`, or several, of which the union is kept) deletes
+    the files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
     checkpoint is committed, and the next commit deletes what is left. `followers` are the stages that start from
     checkpoints of this chain: those that one of them has not passed yet are kept.
 
@@ -103,7 +103,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns what was committed (see the class)."""
-        from trainflow.checkpoints.entries import Checkpoint, Skip
+        from trainflow.checkpoints.ledger.entries import Checkpoint, Skip
 
         ti = context["ti"]
         head = self.head()
@@ -122,7 +122,7 @@ class CommitCheckpointOperator(SplitOperator):
         return None
 
     def _commit(self, ledger: Ledger, head: Head, ti: TaskInstance) -> Done:
-        from trainflow.checkpoints.commit import commit
+        from trainflow.checkpoints.commit.commit import commit
         from trainflow.samples.binding import changes
 
         split = self.load_split(ti)
@@ -184,9 +184,9 @@ class CommitCheckpointOperator(SplitOperator):
         return aliases
 
     def _request(self, head: Head, split: Split, ti: TaskInstance) -> CommitRequest:
-        from trainflow.checkpoints.commit_request import CommitRequest
-        from trainflow.checkpoints.entries import Artifacts
-        from trainflow.checkpoints.summary import summary_of
+        from trainflow.checkpoints.commit.request import CommitRequest
+        from trainflow.checkpoints.commit.split_summary import summary_of
+        from trainflow.checkpoints.ledger.entries import Artifacts
 
         trained = self._trained()
         self._check_that_it_is_of(head, split, trained)
@@ -232,8 +232,8 @@ class CommitCheckpointOperator(SplitOperator):
         """Apply the retention. Returns a clause for the note; never raises: the commit has happened."""
         if not self.retention:
             return None
-        from trainflow.checkpoints.prune import prune
-        from trainflow.checkpoints.retention import KeepLatest
+        from trainflow.checkpoints.actions.prune import prune
+        from trainflow.checkpoints.upkeep.retention import KeepLatest
 
         # what tasks after the commit work on, this run's and those of runs that are still at it
         tails = any(task.role == AFTER_COMMIT for task in self.dag.tasks)
@@ -255,8 +255,8 @@ class CommitCheckpointOperator(SplitOperator):
         """Splits in files, of runs that are over. Never raises: the next commit tries again."""
         if "uri" not in self.split:
             return
-        from trainflow.checkpoints.orphans import GRACE
-        from trainflow.checkpoints.spilled import clear_splits
+        from trainflow.checkpoints.upkeep.orphans import GRACE
+        from trainflow.checkpoints.upkeep.spilled_splits import clear_splits
 
         try:
             clear_splits(ledger.store, ledger.chain, ledger.state(), ti.clock.now(), grace=GRACE)
@@ -267,7 +267,7 @@ class CommitCheckpointOperator(SplitOperator):
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
         if not self._trained().get("saves"):
             return
-        from trainflow.checkpoints.partials import clear_partials, drop_training
+        from trainflow.checkpoints.commit.saves import clear_partials, drop_training
 
         try:
             if refused:

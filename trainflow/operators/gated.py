@@ -9,7 +9,7 @@ from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.entries import Rewind, Skip, Stop
+    from trainflow.checkpoints.ledger.entries import Rewind, Skip, Stop
 
 #: what the commit task pushes when gates had it do something else: {action, reasons, start, end, …}
 XCOM_GATE = "gate"
@@ -37,7 +37,7 @@ def tell_stop(ti: TaskInstance, stop: Stop) -> None:
 
 def tell_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:
     """Note what became of the split, and push it as XCom `gate`."""
-    from trainflow.checkpoints.entries import Skip
+    from trainflow.checkpoints.ledger.entries import Skip
 
     refused = entry.refused
     assert refused is not None

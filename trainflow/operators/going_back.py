@@ -10,16 +10,16 @@ from trainflow.operators.init_from import is_fork
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.entries import BaseSeen
-    from trainflow.checkpoints.init_from import InitFrom
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.entries import BaseSeen
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.stages.init_from import InitFrom
 
 
 def look_at_base(ledger: Ledger, init: InitFrom | None) -> BaseSeen | None:
     """What a checkpoint that is committed now records of the base; None: the stage has none that it follows, or stands
     on its own from the moment it was forked or was given one certain checkpoint."""
-    from trainflow.checkpoints.entries import BaseSeen
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.entries import BaseSeen
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
     if init is None or init.checkpoint_id is not None or is_fork(init.chain, ledger.chain):
         return None
@@ -30,8 +30,8 @@ def go_back(ledger: Ledger, ti: TaskInstance) -> str:
     """Rewind the chain to before what came from undone checkpoints of its base. Returns a clause for the note; empty:
     there is nothing of that. One entry: whoever is killed after it finds nothing to do. Raises LedgerCorrupt,
     StoreFailure."""
-    from trainflow.checkpoints.rewind import rewind
-    from trainflow.checkpoints.undone import goes_back
+    from trainflow.checkpoints.actions.rewind import rewind
+    from trainflow.checkpoints.stages.upstream_rewinds import goes_back
 
     back = goes_back(ledger)
     if back is None:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import BaseSeen, CheckpointRef, HoleRecord
-from trainflow.checkpoints.init_from import Base
+from trainflow.checkpoints.ledger.entries import BaseSeen, CheckpointRef, HoleRecord
+from trainflow.checkpoints.stages.init_from import Base
 from trainflow.errors import FailException
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.init_from import At, InitFrom, Pin
+from trainflow.checkpoints.stages.init_from import At, InitFrom, Pin
 from trainflow.errors import InputError
 
 KEYS = ("pipeline", "stage", "branch", "at", "once", "feedback", "through", "alias")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainflow.counting import agreeing, counted
 from trainflow.errors import ChainMoved, CheckpointError, InputError, SampleError
 from trainflow.operators.author import author_of
 from trainflow.operators.storage import with_options
+from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.republished import Refused, Replay, Republication
-    from trainflow.checkpoints.state import ChainState
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.state import ChainState
+    from trainflow.checkpoints.upkeep.republished import Refused, Replay, Republication
     from trainflow.messages.notice import Notice
     from trainflow.samples.spec import Samples
 
@@ -42,7 +42,7 @@ def look_back(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
 
 
 def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
-    from trainflow.checkpoints.repairs import newest_arrived
+    from trainflow.checkpoints.upkeep.repairs import newest_arrived
 
     count = newest_arrived(ledger.state(), samples, ti.project_root, ti.clock.now())
     if not count:
@@ -52,7 +52,7 @@ def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
 
 
 def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
-    from trainflow.checkpoints.republished import republished
+    from trainflow.checkpoints.upkeep.republished import republished
 
     state = ledger.state()
     found = republished(ledger, state, samples, ti.project_root, ti.clock.now())
@@ -96,9 +96,10 @@ def _notice(chain: ChainKey, found: Sequence[Republication], sentence: str, ti: 
 
 def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> str:
     """Rewind to before what was published again, and say so, or why not. What later stages were trained from is not
-    touched here: they find out, and go back (`trainflow.checkpoints.undone`), unless one of them could not."""
-    from trainflow.checkpoints.republished import Replay, replayed
-    from trainflow.checkpoints.rewind import rewind
+    touched here: they find out, and go back (`trainflow.checkpoints.stages.upstream_rewinds`), unless one of them
+    could not."""
+    from trainflow.checkpoints.actions.rewind import rewind
+    from trainflow.checkpoints.upkeep.republished import Replay, replayed
 
     decision = _decide(ledger, state, found, ti)
     if not isinstance(decision, Replay):
@@ -128,8 +129,8 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
 
 def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     """The chains that go back because of it. Raises InputError where one of them cannot."""
-    from trainflow.checkpoints.cascade import undoings
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.actions.cascading_rewind import undoings
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
     plan = [each.chain for each in undoings(ledger, decision.to) if each.chain != ledger.chain]
     heads = {key: Ledger(ledger.store, key).state().head for key in plan}
@@ -137,8 +138,8 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
 
 
 def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> Replay | Refused:
-    from trainflow.checkpoints.recent import line_back, rewinds_back
-    from trainflow.checkpoints.republished import replay_of
+    from trainflow.checkpoints.ledger.ancestors import line_back, rewinds_back
+    from trainflow.checkpoints.upkeep.republished import replay_of
 
     def parent_of(checkpoint_id: str) -> str | None:
         return next(entry.parent_id for entry in line_back(ledger, state) if entry.id == checkpoint_id)

@@ -12,7 +12,7 @@ from trainflow.operators.training import ParentCheckpoint
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.samples.split import Split
 
 
@@ -24,7 +24,7 @@ def fetch_parent(
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
     origin = head.origin_of(split.start, split.end)
     if origin is not None:
@@ -38,8 +38,8 @@ def fetch_judged(
     """The checkpoint that scores the split before it is trained on: the head, else what the chain was forked from, else
     one of the base that has not seen the split either, else what the chain adopted, else None. A base that has would
     score its own training data. Raises as `fetch_parent`."""
-    from trainflow.checkpoints.entries import Fork
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.entries import Fork
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
     if head.id is not None:
         return _fetch(ledger, head.id, ti)
@@ -55,8 +55,8 @@ def fetch_judged(
 
 
 def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:
-    from trainflow.checkpoints.entries import Adoption
-    from trainflow.checkpoints.foreign import fetch
+    from trainflow.checkpoints.actions.import_external import fetch
+    from trainflow.checkpoints.ledger.entries import Adoption
 
     start = ledger.state().start
     if not isinstance(start, Adoption):
@@ -79,7 +79,7 @@ def fetch_committed(ledger: Ledger, checkpoint_id: str, into: Path) -> ParentChe
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.artifacts import fetch
+    from trainflow.checkpoints.commit.artifacts import fetch
 
     checkpoint = ledger.checkpoint(checkpoint_id)
     return ParentCheckpoint(

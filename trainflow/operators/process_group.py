@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trainflow.observability.redaction import redact_text
-from trainflow.operators.lifeline import Lifeline
+from trainflow.operators.parent_death_watch import Lifeline
 
 #: how often a running program's `on_idle` is called, in seconds
 IDLE_SECONDS = 0.5

@@ -10,9 +10,9 @@ from trainflow.samples.partitions import label
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.entries import Checkpoint
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.state import ChainState
+    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.state import ChainState
 
 #: what rewinds took from checkpoints of the chain, until somebody is promoted again: for the mirror
 XCOM_MOVED = "aliases_moved"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.counting import counted
 from trainflow.errors import (
     FailException,
     InputError,
@@ -25,13 +24,14 @@ from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.author import author_of
-from trainflow.operators.behind import lag_after
 from trainflow.operators.chain_operator import ChainOperator
-from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST, handover
 from trainflow.operators.head import Head
+from trainflow.operators.lag_alert import lag_after
 from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
+from trainflow.operators.split_context import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST, handover
 from trainflow.operators.storage import with_options, without_options
+from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits
@@ -179,7 +179,7 @@ class DataCheckerOperator(ChainOperator):
 
     def _step_over(self, ti: TaskInstance, head: Head, holes: Sequence[Hole]) -> None:
         """Record it, once."""
-        from trainflow.checkpoints.skip import skip
+        from trainflow.checkpoints.actions.skip import skip
 
         ledger = self.open_ledger(head, ti)
         edge = ledger.state().edge
@@ -194,7 +194,7 @@ class DataCheckerOperator(ChainOperator):
 
     def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""
-        from trainflow.checkpoints.repairs import open_holes
+        from trainflow.checkpoints.upkeep.repairs import open_holes
         from trainflow.samples.inventory import open_inventory
         from trainflow.samples.repair import next_repair
 
@@ -230,7 +230,7 @@ class DataCheckerOperator(ChainOperator):
         return limits_for_target(self.limits, self._history(ti, head))
 
     def _history(self, ti: TaskInstance, head: Head) -> list[Experience]:
-        from trainflow.checkpoints.recent import experiences
+        from trainflow.checkpoints.ledger.ancestors import experiences
 
         ledger = self.open_ledger(head, ti)
         return experiences(ledger, ledger.state(), head.id) if head.id is not None else []

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.entries import HoleRecord
+from trainflow.checkpoints.ledger.entries import HoleRecord
 from trainflow.samples.split import Hole, Split
 
 

@@ -14,19 +14,19 @@ from trainflow.errors import ArtifactsRefused, FailException
 from trainflow.observability.redaction import redact
 from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
-from trainflow.operators.handover import params_of
 from trainflow.operators.head import Head
+from trainflow.operators.intermediate_saves import SavePoints, StoredSaves, TaskStop
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import attempt_scratch, fetch_parent
-from trainflow.operators.resume import SavePoints, StoredSaves, TaskStop
 from trainflow.operators.seed import seed_of
+from trainflow.operators.split_context import params_of
 from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.operators.training import ParentCheckpoint, TrainContext, TrainFunction
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.partials import Partials
+    from trainflow.checkpoints.commit.saves import Partials
+    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.operators.command import TrainingCommand
     from trainflow.samples.split import Split
 
@@ -87,7 +87,7 @@ class TrainOperator(SplitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns what was trained (see the class)."""
-        from trainflow.checkpoints.artifacts import output_folder, seal
+        from trainflow.checkpoints.commit.artifacts import output_folder, seal
 
         ti = context["ti"]
         head, split = self.head(), self.load_split(ti)
@@ -135,7 +135,7 @@ class TrainOperator(SplitOperator):
     ) -> Partials:
         """What attempts at this training save. Its name has nothing of the run or the database in it: whoever trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
-        from trainflow.checkpoints.partials import Partials, training_name
+        from trainflow.checkpoints.commit.saves import Partials, training_name
 
         ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id

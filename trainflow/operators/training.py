@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainflow.operators.resume import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
+from trainflow.operators.intermediate_saves import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
 from trainflow.samples.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class TrainContext(_TaskContext):
     ) -> Batches:
         """The rows of the split that are still to be trained on, as Arrow record batches: `split.batches` with this
         training's seed, from the position that was saved last. `.position` is what `save` wants; in a second epoch it
-        goes on counting, so that a retry goes on in the epoch that was cut off."""
+        goes on pluralize, so that a retry goes on in the epoch that was cut off."""
         return self.split.batches(
             columns,
             batch_size,

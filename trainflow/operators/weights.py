@@ -1,4 +1,5 @@
-"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.base`, asked of two ledgers."""
+"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.stages.upstream`, asked of two
+ledgers."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainflow.checkpoints.base import BaseChain, Choice, FromNothing, Refusal, Wait, base_chain, choose
-from trainflow.checkpoints.init_from import Base
+from trainflow.checkpoints.stages.init_from import Base
+from trainflow.checkpoints.stages.upstream import BaseChain, Choice, FromNothing, Refusal, Wait, base_chain, choose
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators.init_from import is_fork
 from trainflow.samples.partitions import after_watermark, end_of
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.entries import Fork
-    from trainflow.checkpoints.init_from import InitFrom, Pin
-    from trainflow.checkpoints.ledger import Ledger
-    from trainflow.checkpoints.store import Store
+    from trainflow.checkpoints.ledger.entries import Fork
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.stages.init_from import InitFrom, Pin
+    from trainflow.checkpoints.store.store import Store
     from trainflow.operators.head import Head
     from trainflow.samples.spec import Samples
 
@@ -31,7 +32,7 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
     Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose
     commits trigger nothing here, has no checkpoint yet.
     """
-    from trainflow.checkpoints.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
     edge = head.skips[-1].end if head.skips else head.watermark
     base = base_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
@@ -61,7 +62,7 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
 def begun_with(ledger: Ledger, init: InitFrom) -> Pin | None:
     """The checkpoint that a stage which starts once began with, and begins with again where it was rewound to nothing;
     None: it never began."""
-    from trainflow.checkpoints.init_from import Pin
+    from trainflow.checkpoints.stages.init_from import Pin
 
     origins = [each for each in ledger.state().origins if each.chain == init.chain]
     return Pin(init.chain, origins[-1].checkpoint_id) if origins else None

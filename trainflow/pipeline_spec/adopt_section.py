@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainflow.checkpoints.adopt import Adopt
+from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.errors import InputError
 from trainflow.pipeline_spec.fields import Count, Moment, Size, Wait
 from trainflow.pipeline_spec.section import Section

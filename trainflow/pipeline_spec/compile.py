@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.followers import Follower
+from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.identifiers import chain_dag_id
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
-from trainflow.operators.handover import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.python import PythonOperator
 from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
+from trainflow.operators.split_context import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.adopt_section import adopt_of

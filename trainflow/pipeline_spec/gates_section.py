@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from trainflow.checkpoints.conditions import parse_condition
-from trainflow.checkpoints.gates import STOP, Gate, rewind_of
-from trainflow.checkpoints.promote import Promote, check_alias
+from trainflow.checkpoints.actions.promote import Promote, check_alias
+from trainflow.checkpoints.commit.conditions import parse_condition
+from trainflow.checkpoints.commit.gates import STOP, Gate, rewind_of
 from trainflow.errors import InputError
 from trainflow.pipeline_spec.section import Section
 

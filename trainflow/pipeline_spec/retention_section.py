@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
+from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.pipeline_spec.fields import Count
 from trainflow.pipeline_spec.section import Section
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from trainflow.checkpoints.store import check_kind, protocol_of
+from trainflow.checkpoints.store.store import check_kind, protocol_of
 from trainflow.errors import StoreNotExclusive
 from trainflow.pipeline_spec.section import Section
 

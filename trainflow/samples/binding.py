@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from trainflow.at_once import at_once
-from trainflow.counting import counted
+from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import Change, SampleChanged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
+from trainflow.pluralize import counted
 from trainflow.samples.fingerprint import Content, read_content
 from trainflow.samples.parquet_file import OpenFile, open_file
 from trainflow.samples.storage import Storage, StoredFile, open_storage
@@ -76,11 +76,11 @@ def changes(split: Split) -> tuple[Change, ...]:
     storage = open_storage(files[0].path, split.reading.storage_options, split.reading.root)
     folders = [(folder, list(inside)) for folder, inside in groupby(files, key=lambda file: _parts(file.path)[0])]
     requests = _REQUESTS_AT_ONCE if storage.remote else 1
-    listed = at_once(requests, lambda each: storage.files(each[0], recursive=False), folders)
+    listed = concurrent_map(requests, lambda each: storage.files(each[0], recursive=False), folders)
     suspects: list[tuple[SampleFile, StoredFile | None]] = []
     for (_, inside), stored in zip(folders, listed, strict=True):
         suspects += _suspects(inside, stored or [])
-    found = at_once(requests, lambda each: _compared(storage, *each), suspects)
+    found = concurrent_map(requests, lambda each: _compared(storage, *each), suspects)
     return tuple(change for change in found if change is not None)
 
 

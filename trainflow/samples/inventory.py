@@ -15,8 +15,8 @@ from typing import Protocol
 
 import msgspec
 
-from trainflow.at_once import Item, Result, at_once
 from trainflow.clock import ensure_utc
+from trainflow.concurrent_map import Item, Result, concurrent_map
 from trainflow.errors import InputError, SampleUnreadable
 from trainflow.samples.binding import content_now
 from trainflow.samples.checks import problems
@@ -213,7 +213,7 @@ class Inventory:
         return found or None
 
     def _ask(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
-        return list(at_once(_REQUESTS_AT_ONCE if self.storage.remote else 1, function, items))
+        return list(concurrent_map(_REQUESTS_AT_ONCE if self.storage.remote else 1, function, items))
 
     def _files(self, folder: str) -> list[StoredFile] | None:
         return self.storage.files(folder, recursive=needs_folders_below(self.samples))

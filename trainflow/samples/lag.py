@@ -32,7 +32,7 @@ def lag_behind(
     samples: Samples, watermark: datetime | None, is_ready: Callable[[datetime], bool], now: datetime
 ) -> Lag:
     """How far the newest ready partition is ahead of the watermark, found by halving: partitions arrive in order, near
-    enough, so a handful of questions does where counting would list all of them. Holes in between are counted too.
+    enough, so a handful of questions does where pluralize would list all of them. Holes in between are counted too.
 
     Raises InputError for a watermark inside a partition, and what `is_ready` raises.
     """

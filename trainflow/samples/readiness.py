@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from trainflow.counting import counted
 from trainflow.errors import SampleDamaged
 from trainflow.identifiers import canonical_json, digest
+from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from trainflow.at_once import at_once
+from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import SamplesRefused, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.pattern import PathPattern
@@ -70,7 +70,7 @@ def _above(root: str) -> Iterator[str]:
 
 def _refuse(storage: Storage, folders: list[str]) -> None:
     asked = [(folder, each) for folder in folders for each in _FORMATS]
-    found = at_once(_REQUESTS_AT_ONCE if storage.remote else 1, lambda item: _is_one(storage, *item), asked)
+    found = concurrent_map(_REQUESTS_AT_ONCE if storage.remote else 1, lambda item: _is_one(storage, *item), asked)
     for (folder, each), is_one in zip(asked, found, strict=True):
         if is_one:
             raise _refused(each.name, folder, each.log)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from trainflow.metadata import run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.failures import is_own_fault
+from trainflow.metadata.transaction_failures import is_own_fault
 from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from trainflow.chaos import passed
 from trainflow.clock import Clock
 from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
+from trainflow.failpoint import passed
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import (
     attempt_queries,
-    held_queries,
+    in_flight,
     notification_queries,
     pool_queries,
     run_queries,
@@ -33,7 +33,7 @@ from trainflow.metadata import (
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change
-from trainflow.metadata.held_queries import Candidate
+from trainflow.metadata.in_flight import Candidate
 from trainflow.scheduler.isolation import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
@@ -311,14 +311,14 @@ class Scheduler:
     def _queue_all(self, now: datetime, connection: Connection, each: Each) -> None:
         self._handover.clear()
         if self._unsure:
-            held = {row.attempt_id for row in held_queries.held_by(connection, [self._service_id])}
+            held = {row.attempt_id for row in in_flight.held_by(connection, [self._service_id])}
             self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
         limits = self._limits(connection)
         refused: dict[int, str] = {}
         full_runs = set(self.isolation.untouchable)
         while limits.free_slots > 0:
             most = limits.free_slots * 2 + 16
-            candidates = held_queries.lock_scheduled(
+            candidates = in_flight.lock_scheduled(
                 connection,
                 limit=most,
                 without_pools=limits.full_pools(),
@@ -326,7 +326,7 @@ class Scheduler:
                 without_ids=refused,
             )
             known = self._with_document(connection, candidates, each)
-            choice = choose(known, limits, lambda one: held_queries.held_in_dag(connection, one.dag_id, one.task_id))
+            choice = choose(known, limits, lambda one: in_flight.held_in_dag(connection, one.dag_id, one.task_id))
             for candidate in choice.chosen:
                 each(candidate.dag_run_id, partial(self._queue, connection, candidate, now))
             refused.update(choice.refused)
@@ -350,7 +350,7 @@ class Scheduler:
     def _limits(self, connection: Connection) -> Limits:
         # the lock first: what other schedulers have queued meanwhile counts
         pools = pool_queries.slots(connection, lock=True)
-        held = held_queries.held(connection)
+        held = in_flight.held(connection)
         mine = sum(1 for task in held if task.service_id == self._service_id)
         return Limits(
             free_slots=self._settings.executor.slots - mine,

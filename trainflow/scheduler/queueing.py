@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from trainflow.counting import agreeing, counted
-from trainflow.metadata.held_queries import Candidate, Held
+from trainflow.metadata.in_flight import Candidate, Held
 from trainflow.metadata.pool_queries import PoolSlots
+from trainflow.pluralize import agreeing, counted
 from trainflow.serialization.document import DagDocument
 
 #: pool slots without a limit

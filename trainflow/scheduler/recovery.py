@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import attempt_queries, held_queries, service_queries
+from trainflow.metadata import attempt_queries, in_flight, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.leases import Leases
@@ -71,7 +71,7 @@ def adopt_orphans(
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
     dead = database.read(lambda connection: dead_services(connection, leases, own=own, gone=gone))
     services = [*dead.stopped, *dead.vanished]
-    if not dead.vanished and not database.read(lambda connection: held_queries.held_by(connection, services)):
+    if not dead.vanished and not database.read(lambda connection: in_flight.held_by(connection, services)):
         return
     rows = _taken_over(database, dead, own, now)
     attempts = [
@@ -99,14 +99,14 @@ def _taken_over(database: Database, dead: DeadServices, own: int, now: datetime)
     def take(connection: Connection) -> set[int]:
         again = bool(found)
         found.update((row.id, row) for row in _take_over(connection, dead, own, now))
-        return {row.id for row in held_queries.held_by(connection, [own])} if again else set(found)
+        return {row.id for row in in_flight.held_by(connection, [own])} if again else set(found)
 
     ours = database.write(take)
     return [row for row in found.values() if row.id in ours]
 
 
 def _take_over(connection: Connection, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:
-    rows = held_queries.take_over(connection, [*dead.stopped, *dead.vanished], own)
+    rows = in_flight.take_over(connection, [*dead.stopped, *dead.vanished], own)
     for service_id in dead.vanished:
         service_queries.stop(connection, service_id, now)
     return rows
@@ -152,7 +152,7 @@ class Reconciler:
             self._executor.terminate(key)
 
     def _wanted(self) -> set[AttemptKey]:
-        rows = self._database.read(lambda connection: held_queries.held_by(connection, [self._own]))
+        rows = self._database.read(lambda connection: in_flight.held_by(connection, [self._own]))
         return {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.adopt import Adopt
-from trainflow.checkpoints.init_from import InitFrom
+from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.states import TriggerRule
@@ -17,7 +17,7 @@ from trainflow.states import TriggerRule
 class RetryDocument(msgspec.Struct, frozen=True):
     """How often and when a failed attempt is tried again.
 
-    `multiplier` 0: always `delay_seconds`; otherwise it grows, see `trainflow.metadata.aftermath.retry_delay`.
+    `multiplier` 0: always `delay_seconds`; otherwise it grows, see `trainflow.metadata.retry_policy.retry_delay`.
     """
 
     retries: int = 0

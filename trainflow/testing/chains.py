@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainflow.checkpoints.artifacts import output_folder, seal
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import (
+from trainflow.checkpoints.commit.artifacts import output_folder, seal
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,
     Author,
@@ -24,9 +24,9 @@ from trainflow.checkpoints.entries import (
     SplitSummary,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.state import ChainState
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.store.store import Store
 from trainflow.identifiers import digest
 
 START = datetime(2013, 1, 1, tzinfo=UTC)

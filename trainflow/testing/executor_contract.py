@@ -22,9 +22,9 @@ import msgspec
 import pytest
 
 from trainflow.clock import SystemClock
+from trainflow.executors.execution_socket import Supervision
 from trainflow.executors.executor import Executor, HeldAttempt
 from trainflow.executors.reactor import Reactor
-from trainflow.executors.supervision import Supervision
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Done, Failed, Refused, Reply, Request, RunInfo, Start, Started

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from trainflow.checkpoints.store import Store, StoredFile
+from trainflow.checkpoints.store.store import Store, StoredFile
 from trainflow.errors import StoreFailure
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainflow.checkpoints.audit import AuditReport
-from trainflow.checkpoints.entries import Checkpoint
-from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.audit.audit import AuditReport
+from trainflow.checkpoints.ledger.entries import Checkpoint
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.settings.home import Home
 from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, Kind, marked, wait_for
 
@@ -191,7 +191,7 @@ class LiveProject:
     def ledger(self, pipeline: str, store: str = "checkpoints", stage: str = "main") -> Ledger:
         """The ledger of a chain of a pipeline, read here and now."""
         from trainflow.checkpoints.chain import ChainKey
-        from trainflow.checkpoints.store import open_store
+        from trainflow.checkpoints.store.store import open_store
 
         return Ledger(open_store(store, root=self.root), ChainKey(pipeline, stage))
 
@@ -209,7 +209,7 @@ class LiveProject:
 
     def audit(self, pipeline: str, samples: Any = None, stage: str = "main") -> AuditReport:
         """Audit in this process, reading every file."""
-        from trainflow.checkpoints.audit import audit
+        from trainflow.checkpoints.audit.audit import audit
         from trainflow.clock import SystemClock
 
         return audit(self.ledger(pipeline, stage=stage), samples, SystemClock().now())

@@ -83,10 +83,10 @@ def marked(mark: str) -> list[Found]:
 
 
 def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) -> Kind:
-    if "trainflow.execution.warm_worker" in command:
+    if "trainflow.execution.forkserver" in command:
         parent_command = others[parent][1] if parent in others else ""
         # an orphan is taken for a child: a warm worker without its engine ends at once
-        is_worker = parent in others and "trainflow.execution.warm_worker" not in parent_command
+        is_worker = parent in others and "trainflow.execution.forkserver" not in parent_command
         return Kind.WARM_WORKER if is_worker else Kind.CHILD
     if "trainflow.execution.run_attempt" in command:
         return Kind.CHILD

@@ -13,13 +13,13 @@ from threading import Barrier
 
 import pytest
 
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.store.store import Store
 
 _RACERS = 8
 
 
 class StoreContract:
-    """The contract of `trainflow.checkpoints.store.Store`."""
+    """The contract of `trainflow.checkpoints.store.store.Store`."""
 
     def test_probe_accepts_it_and_leaves_nothing_behind(self, store: Store) -> None:
         store.probe()

@@ -3,7 +3,7 @@
     outbox row ── payload ──▶ courier (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
 
 Reading order: `deliveries` (what is said), `names` and `record` (what that is in MLflow's words; pure), `mirror` (the
-calls), `deliverer` (the process), `courier` (the engine's end of it), `backoff`, `ui`.
+calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `backoff`, `ui`.
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split) and tags.
@@ -12,8 +12,8 @@ A chain is a registered model too; a promotion is a version of it and the alias 
 Invariants:
 - A delivery is self-contained and idempotent: again, late, after another one, after a kill between any two calls, after
   the metadata database was lost: one MLflow run a DagRun, no point twice, no param written twice, heads never go back.
-- Only `mirror`, `registry`, `own_store` and the process of `deliverer` import MLflow. The deliverer never sees the
-  metadata database.
+- Only `mirror`, `registry`, `local_store_init` and the process of `deliverer` import MLflow. The deliverer never sees
+  the metadata database.
 - A failure is an answer with a reason, never an exception in the engine.
 - What user code logs through MLFLOW_RUN_ID stays: our metrics have prefixes, params that exist are left alone.
 

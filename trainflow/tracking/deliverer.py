@@ -24,7 +24,7 @@ from trainflow.messages.frames import receive, send
 from trainflow.observability.parenthood import watch_parent
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
-from trainflow.tracking.own_store import exclusive, make_own_store, quiet_mlflow
+from trainflow.tracking.local_store_init import exclusive, make_own_store, quiet_mlflow
 from trainflow.tracking.unreachable import unreachable
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
     make = None
     if own.artifact_root is not None and own.lock_file is not None and not home.mlflow_database.exists():
         arguments = [own.tracking_uri, own.artifact_root, own.lock_file]
-        make = [sys.executable, "-P", "-m", "trainflow.tracking.own_store", *arguments]
+        make = [sys.executable, "-P", "-m", "trainflow.tracking.local_store_init", *arguments]
     return ServerCommand(argv, environment, server_url(host, port), make)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import InputError, ProtocolError
-from trainflow.executors.peer import Peer
+from trainflow.executors.framed_socket import Peer
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.watches import (
     AskDagRun,
@@ -34,8 +34,8 @@ from trainflow.messages.watches import (
 from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import Change, ExecutionService
-from trainflow.metadata.failures import is_refusal
 from trainflow.metadata.leases import Leases
+from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

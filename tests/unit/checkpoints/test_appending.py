@@ -7,18 +7,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.begin import adopt, fork
+from trainflow.checkpoints.actions.fork import adopt, fork
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.entries import ArtifactFile, Author, CheckpointRef, HoleFilled
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.skip import skip
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef, HoleFilled
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, CheckpointError, InputError
 from trainflow.testing.chains import ChainWriter, day, split_of
 

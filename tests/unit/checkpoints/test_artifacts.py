@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import artifacts as artifacts_module
-from trainflow.checkpoints import fresh_files, verified
-from trainflow.checkpoints.artifacts import fetch, output_folder, seal, verify, verify_uploaded
+from trainflow.checkpoints import verified
+from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.store import Store, open_store
+from trainflow.checkpoints.commit import artifacts as artifacts_module
+from trainflow.checkpoints.commit import sealed_files
+from trainflow.checkpoints.commit.artifacts import fetch, output_folder, seal, verify, verify_uploaded
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store, open_store
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
@@ -183,7 +184,7 @@ def test_what_is_written_while_it_is_taken_over_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, moved: bool
 ) -> None:
     """A saver in the background that the training function did not wait for."""
-    monkeypatch.setattr(fresh_files, "COPIED_BYTES", -1 if moved else fresh_files.COPIED_BYTES)
+    monkeypatch.setattr(sealed_files, "COPIED_BYTES", -1 if moved else sealed_files.COPIED_BYTES)
     output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
     for name in ("a.bin", "b.bin"):
         (output / name).write_bytes(b"weights")
@@ -242,13 +243,13 @@ def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store:
 
 def test_fetching_gives_the_files_and_fetching_again_downloads_nothing(store: Store, tmp_path: Path) -> None:
     made = ChainWriter(store, tmp_path / "scratch").commit(files=FILES)
-    counting = FaultyStore(store)
+    pluralize = FaultyStore(store)
 
     for _ in range(2):
-        folder = fetch(counting, made, tmp_path / "into")
+        folder = fetch(pluralize, made, tmp_path / "into")
         assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
-    assert counting.calls.count("get_file") in (0, len(FILES))
+    assert pluralize.calls.count("get_file") in (0, len(FILES))
 
 
 def test_a_damaged_copy_is_fetched_anew(tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_what_a_trainer_left_running_cannot_change_what_was_committed(
 ) -> None:
     """Also as root, whom modes do not stop: the child holds the file open while it is committed and writes then."""
     if large:
-        monkeypatch.setattr(fresh_files, "COPIED_BYTES", 3)
+        monkeypatch.setattr(sealed_files, "COPIED_BYTES", 3)
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     folder = output_folder(writer.store, CHAIN, attempt_id(1), tmp_path / "scratch")
     (folder / "model.bin").write_bytes(b"weights")

@@ -9,19 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.begin import adopt, fork
+from trainflow.checkpoints.actions.fork import adopt, fork
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.audit.raw_ledger import RawPiece
+from trainflow.checkpoints.audit.timeline import Interval
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import ArtifactFile, Author, CheckpointRef
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.raw_ledger import RawPiece
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.timeline import Interval
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.identifiers import digest
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of, resealed, split_of

@@ -8,7 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.base import (
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import CheckpointSummary
+from trainflow.checkpoints.stages.init_from import InitFrom, Pin
+from trainflow.checkpoints.stages.upstream import (
     MOST,
     BaseChain,
     Choice,
@@ -19,13 +25,7 @@ from trainflow.checkpoints.base import (
     base_chain,
     choose,
 )
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.init_from import InitFrom, Pin
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.state import CheckpointSummary
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 BASE = ChainKey("model", "base")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.branch import Place, fork_points, places_of
+from trainflow.checkpoints.actions.branch_points import Place, fork_points, places_of
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import CheckpointRef
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.ledger.entries import CheckpointRef
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.testing.chains import ChainWriter, day
 
 BASE, FINE, LAST = (ChainKey("model", stage) for stage in ("base", "fine", "last"))

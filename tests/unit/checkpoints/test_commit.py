@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import STEPS, Commit, commit
-from trainflow.checkpoints.entries import Author, CheckpointRef
-from trainflow.checkpoints.gates import Gate
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 
@@ -259,8 +259,9 @@ def test_stopping_after_any_step_and_committing_again_commits_once(writer: Chain
 
 def test_a_commit_to_a_local_store_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import trainflow.checkpoints.commit, trainflow.checkpoints.prune, trainflow.checkpoints.summary\n"
-        "from trainflow.checkpoints.store import open_store; open_store('/tmp/x')\n"
+        "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.split_summary\n"
+        "import trainflow.checkpoints.actions.prune\n"
+        "from trainflow.checkpoints.store.store import open_store; open_store('/tmp/x')\n"
         "print([name for name in ('fsspec', 'asyncio', 'pyarrow', 'numpy', 'pydantic') if name in sys.modules])"
     )
 

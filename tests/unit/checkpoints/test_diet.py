@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from trainflow.checkpoints.begin import adopt, fork
-from trainflow.checkpoints.cascade import undoings
+from trainflow.checkpoints.actions.cascading_rewind import undoings
+from trainflow.checkpoints.actions.fork import adopt, fork
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.compare import Score, compare
+from trainflow.checkpoints.audit.lineage import Diet, diet
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.compare import Score, compare
-from trainflow.checkpoints.diet import Diet, diet
-from trainflow.checkpoints.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.recent import line_back
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, InputError
 from trainflow.testing.chains import ChainWriter, day, split_of
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import (
+from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,
     Author,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.fitness import LONGEST_PATH_BYTES, check_fit, resolve_links
+from trainflow.checkpoints.commit.output_checks import LONGEST_PATH_BYTES, check_fit, resolve_links
 from trainflow.errors import ArtifactsRefused
 
 

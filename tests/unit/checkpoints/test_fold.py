@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import (
+from trainflow.checkpoints.ledger.entries import (
     Adoption,
     ArtifactFile,
     Artifacts,
@@ -25,10 +25,10 @@ from trainflow.checkpoints.entries import (
     SplitSummary,
     encode_entry,
 )
-from trainflow.checkpoints.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.kept import PAGE, decode_page
-from trainflow.checkpoints.state import ChainState, CheckpointSummary, Page
-from trainflow.checkpoints.tiling import split_problem
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.pages import PAGE, decode_page
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page
+from trainflow.checkpoints.ledger.tiling import split_problem
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of

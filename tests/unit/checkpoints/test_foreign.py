@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainflow.checkpoints.adopt import Adopt
-from trainflow.checkpoints.entries import Adoption, ArtifactFile, Author
-from trainflow.checkpoints.foreign import describe, fetch, find, left_out, problems
+from trainflow.checkpoints.actions.import_external import describe, fetch, find, left_out, problems
+from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile, Author
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.samples.spec import Ready
 

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.checkpoints.gates import Gate, Pass, Past, RewindBy, SkipSplit, Stop, Verdict, gate_of, held, judge
+from trainflow.checkpoints.commit.gates import (
+    Gate,
+    Pass,
+    Past,
+    RewindBy,
+    SkipSplit,
+    Stop,
+    Verdict,
+    gate_of,
+    held,
+    judge,
+)
 from trainflow.errors import InputError
 
 GOOD, BAD = {"auc": 0.7, "loss": 0.2}, {"auc": 0.5, "loss": 9.0}

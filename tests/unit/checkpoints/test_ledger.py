@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import snapshots
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, Checkpoint, Prune, Rewind
-from trainflow.checkpoints.kept import PAGE
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.ledger import snapshots
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Prune, Rewind
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.pages import PAGE
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.testing.chains import ChainWriter, append_many, day, resealed
 from trainflow.testing.faulty_store import FaultyStore
@@ -65,12 +65,12 @@ def test_any_kept_checkpoint_can_be_read_in_full(writer: ChainWriter) -> None:
 
 def test_snapshots_keep_reading_the_head_cheap(writer: ChainWriter) -> None:
     writer.commit_many(2 * snapshots.INTERVAL + 5)
-    counting = FaultyStore(writer.store)
+    pluralize = FaultyStore(writer.store)
 
-    state = fresh(writer, counting).state()
+    state = fresh(writer, pluralize).state()
 
     assert state.sequence == 2 * snapshots.INTERVAL + 5
-    assert len(counting.calls) <= 5
+    assert len(pluralize.calls) <= 5
     assert len(writer.store.files(writer.chain.snapshots)) == 2
 
 
@@ -134,28 +134,28 @@ def long_store() -> MemoryStore:
 
 
 def test_the_head_of_a_long_ledger_costs_a_few_reads(long_store: MemoryStore) -> None:
-    counting = FaultyStore(long_store)
-    ledger = Ledger(counting, LONG)
+    pluralize = FaultyStore(long_store)
+    ledger = Ledger(pluralize, LONG)
 
     assert ledger.state().head_sequence == 3_000
-    assert len(counting.calls) <= 5
-    assert len(counting.read_paths) <= 2 + 16 + 64
+    assert len(pluralize.calls) <= 5
+    assert len(pluralize.read_paths) <= 2 + 16 + 64
     size = max(len(data) for path, data in long_store.contents.items() if path.startswith(LONG.snapshots))
     assert size < 400 * 2 * PAGE
 
-    counting.calls.clear()
+    pluralize.calls.clear()
     ledger.state()
-    assert counting.calls == ["read_many"]
+    assert pluralize.calls == ["read_many"]
 
 
 def test_what_is_kept_of_a_long_ledger_is_read_in_pages(long_store: MemoryStore) -> None:
-    counting = FaultyStore(long_store)
-    ledger = Ledger(counting, LONG)
+    pluralize = FaultyStore(long_store)
+    ledger = Ledger(pluralize, LONG)
 
     line = ledger.line()
 
     assert [each.sequence for each in line] == list(range(1, 3_001))
-    assert len(counting.calls) <= 7
+    assert len(pluralize.calls) <= 7
     assert ledger.checkpoint(line[0].id).sequence == 1
     assert ledger.find("nobody") is None
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.partials import (
+from trainflow.checkpoints.commit.saves import (
     Partials,
     clear_partials,
     drop_training,
     sweep_partials,
     training_name,
 )
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import Store
 from trainflow.errors import StoreFailure
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore, When

@@ -10,15 +10,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.begin import fork
+from trainflow.checkpoints.actions.fork import fork
+from trainflow.checkpoints.actions.regrid import change_of, compare, refuse_change, regrid
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, CheckpointRef, HoleRecord, Regrid, SplitSummary, TrainedPartition
-from trainflow.checkpoints.gates import Gate
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.regrid import change_of, compare, refuse_change, regrid
-from trainflow.checkpoints.rewind import rewind
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.ledger.entries import (
+    Author,
+    CheckpointRef,
+    HoleRecord,
+    Regrid,
+    SplitSummary,
+    TrainedPartition,
+)
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import EARLIER
@@ -213,7 +220,7 @@ def test_a_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> 
 
 
 def test_comparing_needs_no_more_than_the_newest(writer: ChainWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainflow.checkpoints.regrid.COMPARED", 2)
+    monkeypatch.setattr("trainflow.checkpoints.actions.regrid.COMPARED", 2)
     writer.commit_many(5, grid=DAYS)
     asked: list[datetime] = []
     compare(writer.ledger, lambda starts: asked.extend(starts) or [None] * len(starts))
@@ -228,8 +235,8 @@ def test_a_head_that_moved_meanwhile_is_left_alone(writer: ChainWriter) -> None:
 
 def test_an_audit_finds_a_grid_that_was_changed_by_hand(writer: ChainWriter) -> None:
     """The audit's own reckoning, over a line whose checkpoints disagree."""
-    from trainflow.checkpoints.grids import regrid_problems
-    from trainflow.checkpoints.raw_ledger import read_raw
+    from trainflow.checkpoints.audit.grids import regrid_problems
+    from trainflow.checkpoints.audit.raw_ledger import read_raw
 
     writer.commit_many(2, grid=DAYS)
     raw = read_raw(writer.ledger).entries

@@ -6,17 +6,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.begin import fork
+from trainflow.checkpoints.actions.fork import fork
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
-from trainflow.checkpoints.followers import Follower, still_needed
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.registry import follow, forget, references, register, registered
-from trainflow.checkpoints.retention import (
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.stages.dependents import Follower, still_needed
+from trainflow.checkpoints.stages.dependents_registry import follow, forget, references, register, registered
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import (
     KeepAll,
     KeepBest,
     KeepDaily,
@@ -26,8 +28,6 @@ from trainflow.checkpoints.retention import (
     Policy,
     removable,
 )
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.state import ChainState, CheckpointSummary
 from trainflow.errors import StoreFailure
 from trainflow.testing.chains import ChainWriter, day, split_of
 from trainflow.testing.faulty_store import FaultyStore

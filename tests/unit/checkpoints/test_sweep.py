@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from trainflow.checkpoints.artifacts import output_folder, verify
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.partials import training_name
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import StoredFile
-from trainflow.checkpoints.sweep import sweep
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.commit.artifacts import output_folder, verify
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.saves import training_name
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import StoredFile
+from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import attempt_time, new_attempt_id
 from trainflow.testing.chains import ChainWriter, attempt_id, day

@@ -10,12 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.actions.manual_decisions import accept, rewind_refused, skip_refused, try_again
+from trainflow.checkpoints.actions.promote import Promote, promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import STEPS, Commit, commit
-from trainflow.checkpoints.commit_request import CommitRequest
-from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
-from trainflow.checkpoints.entries import (
+from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.entries import (
     Author,
     BaseSeen,
     Checkpoint,
@@ -25,15 +29,11 @@ from trainflow.checkpoints.entries import (
     Skip,
     SplitSummary,
 )
-from trainflow.checkpoints.gates import Gate
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.orphans import artifacts_of_the_dead
-from trainflow.checkpoints.promote import Promote, promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.state import ChainState
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.orphans import artifacts_of_the_dead
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     ArtifactCorrupt,
     ChainMoved,

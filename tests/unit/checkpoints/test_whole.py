@@ -10,23 +10,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints import kept, ledger, local_store, snapshots
-from trainflow.checkpoints.audit import audit
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.entries import Author, Checkpoint, CheckpointRef, Skip
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.partials import Partials, training_name
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.registry import register
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.state import ChainState
-from trainflow.checkpoints.sweep import sweep
-from trainflow.checkpoints.traces import raise_if_short
-from trainflow.checkpoints.whole import Mark, entries_named, read_mark
+from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.saves import Partials, training_name
+from trainflow.checkpoints.ledger import ledger, pages, snapshots
+from trainflow.checkpoints.ledger.completeness import Mark, entries_named, read_mark
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Skip
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.stages.dependents_registry import register
+from trainflow.checkpoints.store import local_store
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt
 from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
@@ -46,7 +47,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
     """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "INTERVAL", 8)
-        patch.setattr(kept, "PAGE", 4)
+        patch.setattr(pages, "PAGE", 4)
         writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
         while (number := writer.ledger.state().sequence + 1) <= LAST:
             if number % 10 == 5:
@@ -65,7 +66,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
 def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Make:
     """The chain without some entries, and without what lies in some folders beside them."""
     monkeypatch.setattr(snapshots, "INTERVAL", 8)
-    monkeypatch.setattr(kept, "PAGE", 4)
+    monkeypatch.setattr(pages, "PAGE", 4)
 
     def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
         store, gone = MemoryStore(), {CHAIN.entry(number) for number in lost}
@@ -303,22 +304,22 @@ def test_mark_that_is_torn_is_none_and_is_renewed_by_the_next_append(make: Make,
 
 
 def test_reading_with_a_mark_asks_for_one_entry_that_is_not_there(make: Make) -> None:
-    counting = FaultyStore(make([]))
-    assert Ledger(counting, CHAIN).state().sequence == LAST
-    absent = [path for path in counting.read_paths if path not in make([]).contents]
+    pluralize = FaultyStore(make([]))
+    assert Ledger(pluralize, CHAIN).state().sequence == LAST
+    absent = [path for path in pluralize.read_paths if path not in make([]).contents]
     assert absent == [CHAIN.entry(LAST + 1)]
 
 
 def test_long_ledger_is_listed_when_it_saves_a_snapshot(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each append of a ledger without end would list all of it."""
     monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 10)
-    counting = FaultyStore(make([]))
-    reader = Ledger(counting, CHAIN)
+    pluralize = FaultyStore(make([]))
+    reader = Ledger(pluralize, CHAIN)
     listed = []
     for _ in range(9):
         reader.append(skip_of)
-        listed.append("names" in counting.calls)
-        counting.calls.clear()
+        listed.append("names" in pluralize.calls)
+        pluralize.calls.clear()
     # the newest snapshot was of entry 25
     assert listed == [False, False, True, *[False] * 6]
 

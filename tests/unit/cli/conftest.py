@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors import supervision
+from trainflow.executors import execution_socket
 from trainflow.settings.project import MARKER
 from trainflow.testing.command_line import run_command
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
@@ -59,7 +59,7 @@ def plane(folder: Path, clock: ManualClock) -> Iterator[ControlPlane]:
 def nudged(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The sockets of the engines that were told."""
     told: list[Path] = []
-    monkeypatch.setattr(supervision, "nudge", told.append)
+    monkeypatch.setattr(execution_socket, "nudge", told.append)
     return told
 
 

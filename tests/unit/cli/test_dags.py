@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.cli.dag_tree import tree
+from trainflow.cli.render.dag_tree import tree
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import dag_queries
 from trainflow.serialization.document import ChainDocument

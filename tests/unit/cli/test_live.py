@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from trainflow.cli.live import Lines, Panel, display, run_line, summary
-from trainflow.cli.live_stages import panel_of_stages, summary_of_stages
-from trainflow.engine.views import RunLine, TaskLine, View, last_of
+from trainflow.cli.live.panel import Lines, Panel, display, run_line, summary
+from trainflow.cli.live.stages_panel import panel_of_stages, summary_of_stages
+from trainflow.insight.progress import RunLine, TaskLine, View, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -169,7 +169,7 @@ class TestLogs:
         assert "nothing was printed or logged" in said.err
 
     def test_follows_until_the_attempt_has_ended(self, plane, cli, monkeypatch):
-        from trainflow.cli import task_logs
+        from trainflow.cli.render import task_logs
 
         plane.add_run("d", "first")
         (workload,) = plane.tick()

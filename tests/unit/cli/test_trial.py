@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.cli import trial
+from trainflow.cli.commands import task_test
 
 PIPELINE = """
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "pipelines").mkdir()
     (folder / "pipelines" / "alone.py").write_text(PIPELINE)
     # the logging of this process is pytest's
-    monkeypatch.setattr(trial, "_log_to_stderr", lambda: None)
+    monkeypatch.setattr(task_test, "_log_to_stderr", lambda: None)
     monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
     return folder
 
@@ -138,4 +138,4 @@ def test_a_broken_file_hides_no_other(project, cli):
 
 def test_values_are_json(project, cli):
     given = {"rows": [1, {"x": "ü"}]}
-    assert trial.parse_xcoms([f"a={json.dumps(given)}"]) == {"a": given}
+    assert task_test.parse_xcoms([f"a={json.dumps(given)}"]) == {"a": given}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.init_from import InitFrom
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.engine.outlook import Outlook, outlook
+from trainflow.checkpoints.stages.init_from import InitFrom
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.insight.next_run import Outlook, outlook
 from trainflow.samples.spec import Samples
 from trainflow.serialization.document import ChainDocument
 from trainflow.testing.chains import ChainWriter, day

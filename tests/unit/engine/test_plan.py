@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trainflow.engine.outlook import Outlook
-from trainflow.engine.plan import plan
 from trainflow.errors import SampleCheckFailed
+from trainflow.insight.next_run import Outlook
+from trainflow.insight.plan import plan
 from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.engine.trained import holes_of, line_of, trained_by
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.insight.trained import holes_of, line_of, trained_by
 from trainflow.testing.chains import ChainWriter, day
 
 BY = Author(hostname="test")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from trainflow.engine.situation import EngineState, RunState, Situation, TaskState
-from trainflow.engine.standing import Standing
-from trainflow.engine.why import Kind, explain
+from trainflow.insight.chain_status import Standing
+from trainflow.insight.explain import Kind, explain
+from trainflow.insight.snapshot import EngineState, RunState, Situation, TaskState
 from trainflow.serialization.document import ChainDocument
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.clock import ManualClock
-from trainflow.operators.resume import Saved, SavePoints
+from trainflow.operators.intermediate_saves import Saved, SavePoints
 from trainflow.operators.saves_folder import SAVE_FILE, FolderSaves
 from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.samples.next_split import SplitFound, next_split

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainflow.executors.blame import DISTRUSTED_DEATHS, HOPELESS_DEATHS, Blame
+from trainflow.executors.crash_policy import DISTRUSTED_DEATHS, HOPELESS_DEATHS, Blame
 
 
 def died_at(blame: Blame, path: str | None, times: int) -> Blame:

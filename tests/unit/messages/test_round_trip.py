@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.messages import warm, watches
+from trainflow.messages import forkserver, watches
 from trainflow.messages.outcome import (
     Deferral,
     Outcome,
@@ -87,16 +87,16 @@ REPLIES: list[Any] = [
     Failed("DagNotFound", "no"),
 ]
 OTHERS: list[tuple[Any, Any]] = [
-    *((warm.ToWorker, m) for m in (warm.Launch(WORKLOAD, warm_up=False), warm.Parse(PARSE))),
+    *((forkserver.ToWorker, m) for m in (forkserver.Launch(WORKLOAD, warm_up=False), forkserver.Parse(PARSE))),
     *(
-        (warm.FromWorker, m)
+        (forkserver.FromWorker, m)
         for m in (
-            warm.Launched(KEY, 5),
-            warm.Threaded("pipelines/p.py", "it starts 1 thread", KEY),
-            warm.Stale("x.py", KEY),
-            warm.Stale("x.py"),
-            warm.ChildEnded(5, 0, left=[6]),
-            warm.ChildEnded(5, None, 9),
+            forkserver.Launched(KEY, 5),
+            forkserver.Threaded("pipelines/p.py", "it starts 1 thread", KEY),
+            forkserver.Stale("x.py", KEY),
+            forkserver.Stale("x.py"),
+            forkserver.ChildEnded(5, 0, left=[6]),
+            forkserver.ChildEnded(5, None, 9),
         )
     ),
     *(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.messages.exits import ProcessExit
-from trainflow.metadata.aftermath import (
+from trainflow.metadata.retry_policy import (
     LONGEST_DELAY,
     Standing,
     Verdict,

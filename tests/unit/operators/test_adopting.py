@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints import begin
-from trainflow.checkpoints.adopt import Adopt
+from trainflow.checkpoints.actions import fork
+from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Adoption
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import open_store
-from trainflow.engine.auditing import audit_chain
+from trainflow.checkpoints.ledger.entries import Adoption
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
+from trainflow.insight.audit import audit_chain
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -121,16 +121,16 @@ def test_of_two_engines_that_adopt_at_once_one_wins_and_both_go_on(
     lab: Any, adopting: Adopting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adopting.old("20130103", 1)
-    real = begin.adopt
+    real = fork.adopt
 
     def slower(ledger: Ledger, *args: Any, **kwargs: Any) -> Any:
         if not list(adopting.ledger.entries()):
             adopting.old("20130104", 9)  # and the other one finds a newer one
-            monkeypatch.setattr(begin, "adopt", real)
+            monkeypatch.setattr(fork, "adopt", real)
             adopting.run("other", "checkpoint")
         return real(ledger, *args, **kwargs)
 
-    monkeypatch.setattr(begin, "adopt", slower)
+    monkeypatch.setattr(fork, "adopt", slower)
     adopting.run("run-1", "checkpoint")
     (entry,) = adopting.ledger.entries()
     assert isinstance(entry, Adoption)

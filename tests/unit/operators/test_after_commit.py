@@ -11,9 +11,9 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, SkipException, TaskError
 from trainflow.operators import (
     AfterCommitContext,

@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.errors import FailException, SkipException, TaskError, TaskTerminated
 from trainflow.operators import BashOperator
-from trainflow.operators.lifeline import Lifeline
+from trainflow.operators.parent_death_watch import Lifeline
 from trainflow.operators.process_group import ProcessGroup
 
 

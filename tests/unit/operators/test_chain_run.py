@@ -10,10 +10,10 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.checkpoints.store.store import open_store
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, SkipException
 from trainflow.operators import (
     CheckpointOperator,
@@ -199,7 +199,7 @@ def test_retention_that_fails_does_not_fail_the_commit(
 
     for task_id in TASKS[:4]:
         lab.run(build, task_id, run_id="run-1")
-    monkeypatch.setattr("trainflow.checkpoints.prune.prune", broken)
+    monkeypatch.setattr("trainflow.checkpoints.actions.prune.prune", broken)
     lab.run(build, "commit", run_id="run-1")
     assert "retention could not be applied" in lab.ti.notes[-1]
     assert ledger_of(lab).checkpoint().by.run_id == "run-1"

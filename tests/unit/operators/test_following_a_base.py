@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, Rewind
-from trainflow.checkpoints.followers import Follower
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.prune import prune
-from trainflow.checkpoints.registry import followers_in
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.rewind import rewind
-from trainflow.checkpoints.store import open_store
-from trainflow.engine.outlook import outlook
+from trainflow.checkpoints.ledger.entries import Author, Rewind
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.stages.dependents_registry import followers_in
+from trainflow.checkpoints.store.store import open_store
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException, TaskDeferred
+from trainflow.insight.next_run import outlook
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints import commit
+from trainflow.checkpoints.actions.manual_decisions import accept
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.decide import accept
-from trainflow.checkpoints.entries import Promotion
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.commit import commit
+from trainflow.checkpoints.ledger.entries import Promotion
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import FailException, InputError, SkipException
 from trainflow.operators import (
     CheckpointOperator,

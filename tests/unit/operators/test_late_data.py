@@ -13,17 +13,17 @@ import msgspec
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.begin import fork
+from trainflow.checkpoints.actions.fork import fork
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author, CheckpointRef, HoleFilled, Rewind
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.retention import KeepLatest
-from trainflow.checkpoints.skip import skip
-from trainflow.checkpoints.store import open_store
-from trainflow.engine.auditing import audit_chain
-from trainflow.engine.standing import standing
+from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, HoleFilled, Rewind
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
+from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import SkipException
+from trainflow.insight.audit import audit_chain
+from trainflow.insight.chain_status import standing
 from trainflow.messages.notice import Event
 from trainflow.operators import (
     CheckpointOperator,

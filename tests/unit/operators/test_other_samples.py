@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.actions.regrid import regrid
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.local_store import LocalStore
-from trainflow.checkpoints.regrid import regrid
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import FailException
 from trainflow.operators import (
     CheckpointOperator,

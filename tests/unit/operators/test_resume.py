@@ -11,7 +11,7 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import InputError, StoreFailure, TaskError, TaskPreempted
-from trainflow.operators.resume import NoSaves, Saved, SavePoints, Write, rows_of
+from trainflow.operators.intermediate_saves import NoSaves, Saved, SavePoints, Write, rows_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

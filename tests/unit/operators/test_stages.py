@@ -9,8 +9,8 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators import (
     CheckpointOperator,

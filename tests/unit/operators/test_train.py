@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
+from trainflow.checkpoints.actions.manual_decisions import try_again
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.decide import try_again
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.store import open_store
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskPreempted, TaskTerminated
 from trainflow.operators import (
     CheckpointOperator,

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.adopt import Adopt
+from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.init_from import InitFrom
-from trainflow.checkpoints.promote import Promote
-from trainflow.checkpoints.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
+from trainflow.checkpoints.stages.init_from import InitFrom
+from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import DagSource

@@ -92,24 +92,24 @@ class Counting:
 
 def test_the_cost_grows_with_what_is_new(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(30))
-    counting = Counting(open_storage(daily.samples.path, {}, daily.root))
-    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: counting)
+    pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
+    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: pluralize)
     found = next_split(daily.samples, START + 20 * DAY, SplitLimits(partitions=5), now, daily.root)
     assert isinstance(found, SplitFound)
-    assert (len(counting.folders), counting.parents) == (5, [])
+    assert (len(pluralize.folders), pluralize.parents) == (5, [])
     next_split(daily.samples, START + 28 * DAY, None, now, daily.root)
-    assert len(counting.folders) == 5 + 3
-    assert counting.parents == ["data"]
+    assert len(pluralize.folders) == 5 + 3
+    assert pluralize.parents == ["data"]
 
 
 def test_on_remote_storage_the_next_folders_are_looked_at_together(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(10))
-    counting = Counting(open_storage(daily.samples.path, {}, daily.root))
-    counting.remote = True
-    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: counting)
+    pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
+    pluralize.remote = True
+    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: pluralize)
     found = next_split(daily.samples, None, SplitLimits(partitions=7), now, daily.root)
     assert isinstance(found, SplitFound)
-    assert len(found.split.partitions) == len(set(counting.folders)) == len(counting.folders) == 7
+    assert len(found.split.partitions) == len(set(pluralize.folders)) == len(pluralize.folders) == 7
 
 
 def test_data_in_hive_folders_below_a_partition(tmp_path: Path, now: datetime) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainflow.metadata.held_queries import Candidate, Held
+from trainflow.metadata.in_flight import Candidate, Held
 from trainflow.metadata.pool_queries import PoolSlots
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument

@@ -12,8 +12,8 @@ from random import Random
 
 import msgspec
 
-from trainflow.checkpoints.audit import audit
-from trainflow.checkpoints.ledger import Ledger
+from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.samples.inventory import open_inventory
 from trainflow.testing.simulation import people
 from trainflow.testing.simulation.chain_check import ChainCheck

@@ -14,7 +14,7 @@ from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Done, Reply, Request
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import held_queries, service_queries
+from trainflow.metadata import in_flight, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.execution_service import Change, ExecutionService
 from trainflow.metadata.leases import Leases
@@ -257,7 +257,7 @@ class SimulatedEngine:
 
         def write(connection: Connection) -> list[int]:
             service_queries.renew_lease(connection, self.service_id, now)
-            held_queries.heartbeat(connection, self.service_id, now)
+            in_flight.heartbeat(connection, self.service_id, now)
             return [row.id for row in service_queries.not_stopped(connection)]
 
         living = self.database.write(write)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trainflow.checkpoints.decide import accept, rewind_refused, skip_refused, try_again
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import promote
-from trainflow.checkpoints.regrid import regrid as regrid_chain
-from trainflow.checkpoints.rewind import rewind as rewind_chain
-from trainflow.engine.beginning import begin as begin_pipeline
+from trainflow.actions.start import begin as begin_pipeline
+from trainflow.checkpoints.actions.manual_decisions import accept, rewind_refused, skip_refused, try_again
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.regrid import regrid as regrid_chain
+from trainflow.checkpoints.actions.rewind import rewind as rewind_chain
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import NextSplit, SplitFound, next_split

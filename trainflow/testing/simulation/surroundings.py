@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from trainflow.checkpoints import store as stores
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.store import store as stores
+from trainflow.checkpoints.store.store import Store
 from trainflow.operators.triggers import partition
 from trainflow.samples import batches, handoff, inventory, probe, storage  # noqa: F401 - who opens samples
 from trainflow.samples.storage import Storage

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from trainflow.clock import Clock
-from trainflow.executors.peer import Peer
+from trainflow.executors.framed_socket import Peer
 from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
 from trainflow.operators.triggers.partition import LOOK_LATER_EVERY, PartitionTrigger
 from trainflow.settings.model import Settings

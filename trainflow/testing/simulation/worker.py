@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from trainflow.checkpoints.store import Store, StoredFile
+from trainflow.checkpoints.store.store import Store, StoredFile
 from trainflow.clock import Clock
 from trainflow.errors import StoreFailure
 from trainflow.execution.connection import Connection

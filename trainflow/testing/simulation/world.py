@@ -10,10 +10,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.regrid import change_of
-from trainflow.checkpoints.store import Store
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.store.store import Store
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trainflow.checkpoints.entries import Author
-from trainflow.checkpoints.ledger import Ledger
-from trainflow.checkpoints.promote import promote
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.metadata import run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.operators.handover import CONF_REPAIR
+from trainflow.operators.split_context import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
 from trainflow.testing.simulation import people

@@ -1,0 +1,85 @@
+"""Follow a pipeline that another process trains: read the database, write a run into it, say that one is there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection
+
+from trainflow.actions.start import Begin, begin
+from trainflow.clock import SystemClock
+from trainflow.engine import lease
+from trainflow.engine.lock import running_engine
+from trainflow.errors import InputError
+from trainflow.executors.execution_socket import nudge
+from trainflow.insight.progress import View
+from trainflow.insight.progress_feed import Following
+from trainflow.messages.workload import DagSource, ParseResult
+from trainflow.metadata import dag_queries, service_queries
+from trainflow.metadata.database import Database
+from trainflow.metadata.schema import ensure_schema
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+
+class Follower:
+    """A terminal that follows. While it lives, the engine stays for what it follows."""
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.project = project
+        self.settings = settings
+        self.clock = SystemClock()
+        self.database = Database.of(project.home, settings)
+        self._renewed: float = self.clock.monotonic()
+
+    def __enter__(self) -> Self:
+        ensure_schema(self.database)
+        self._service_id = lease.register(self.database, "follower", self.clock.now())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.database.transaction() as connection:
+            service_queries.stop(connection, self._service_id, self.clock.now())
+        self.database.close()
+
+    def begin(
+        self, path: Path, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
+    ) -> list[Following]:
+        """Make what was parsed current, begin or find the runs, and wake the engine."""
+        stored = self.project.relative(path)
+        now = self.clock.now()
+
+        def store(connection: Connection) -> None:
+            problem = dag_queries.store_result(
+                connection,
+                DagSource(stored, overrides),
+                parsed,
+                now,
+                is_there=lambda other: (self.project.root / other).exists(),
+            )
+            if problem is not None:
+                raise InputError(problem.message)
+
+        self.database.write(store)
+        followings = (how or begin)(self.database, self.project, self.settings, stored, now)
+        nudge(self.project.home.socket_path)
+        return followings
+
+    def look(self, following: Following) -> View:
+        """What is new."""
+        with self.database.reading() as connection:
+            return following.look(connection, self.clock.now())
+
+    def wait(self, seconds: float) -> bool:
+        """Let time pass; say from time to time that this terminal lives. False when the engine has ended."""
+        time.sleep(seconds)
+        if self.clock.monotonic() - self._renewed > self.settings.engine.heartbeat_seconds:
+            self._renewed = self.clock.monotonic()
+            with self.database.transaction() as connection:
+                service_queries.renew_lease(connection, self._service_id, self.clock.now())
+        return running_engine(self.project.home) is not None

@@ -1,0 +1,95 @@
+"""Somebody has promoted a checkpoint by hand: no commit triggers the stages that start from what is promoted, so
+whoever promotes gets them going.
+
+What a follower does then is the rule of its own runs, asked of the ledgers. Without an engine nothing is begun: the
+next start looks by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection
+
+from trainflow.actions.start import Look, create_run, key_of, looking, will_trigger
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.engine.mirrored_run import results_by_role
+from trainflow.metadata import dag_queries, run_queries, xcom_queries
+from trainflow.metadata.database import Database
+from trainflow.serialization.document import DagDocument, decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+#: begun: a run was; at work: the runs there are will come to it; waits: for something else
+What = Literal["begun", "at work", "waits"]
+
+
+class GotGoing(msgspec.Struct, frozen=True):
+    """What becomes of a follower."""
+
+    dag_id: str
+    what: What
+    run_id: str | None = None
+
+
+def follows(document: DagDocument, base: ChainKey, alias: str) -> bool:
+    """Whether runs of the DAG start from what is promoted to `alias` in the chain."""
+    init = document.chain.init_from if document.chain else None
+    return init is not None and (init.chain, init.at) == (base, "promoted") and init.alias in (None, alias)
+
+
+def get_followers_going(
+    database: Database, project: Project, settings: Settings, base: ChainKey, alias: str, now: datetime
+) -> list[GotGoing]:
+    """Begin a run of each DAG that starts from what was promoted, unless one that is under way comes to it."""
+    with database.reading() as connection:
+        rows = dag_queries.everything(connection)
+    documents = [decode(row.document) for row in rows if row.missing_since is None]
+    followers = [document for document in documents if follows(document, base, alias)]
+    look = looking(followers, project, settings)
+    dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}
+    return database.write(lambda connection: [_get_going(connection, each, dag_ids, look, now) for each in followers])
+
+
+def _get_going(
+    connection: Connection, document: DagDocument, dag_ids: Mapping[ChainKey, str], look: Look, now: datetime
+) -> GotGoing:
+    assert document.chain is not None
+    init, ahead = document.chain.init_from, look(document.chain)
+    assert init is not None
+    if any(
+        not _is_about_to_end(connection, run, document)
+        for run in run_queries.unfinished_of(connection, document.dag_id)
+    ):
+        return GotGoing(document.dag_id, "at work")
+    base = dag_ids.get(init.chain)
+    if ahead is not None and (ahead.waits is not None or (init.once and ahead.begun)):
+        return GotGoing(document.dag_id, "waits")
+    if (
+        base is not None
+        and ahead is not None
+        and _comes_by_itself(connection, base, ahead.pinned_run, document, once=init.once)
+    ):
+        return GotGoing(document.dag_id, "at work")
+    conf: dict[str, Any] = {"init_from": ahead.pin} if ahead is not None and ahead.pin else {}
+    number = create_run(connection, document.dag_id, conf, now)
+    return GotGoing(document.dag_id, "begun", run_queries.by_id(connection, number).run_id)
+
+
+def _is_about_to_end(connection: Connection, run: Any, document: DagDocument) -> bool:
+    """It has looked before there was anything to start from, and triggers nothing."""
+    head = results_by_role(document, xcom_queries.of_run(connection, run.id)).get("checkpoint")
+    return isinstance(head, dict) and bool(head.get("waits"))
+
+
+def _comes_by_itself(
+    connection: Connection, base: str, pinned_run: str | None, document: DagDocument, *, once: bool
+) -> bool:
+    """Whether a run of the base triggers the follower: one that begins once when the base is caught up, any other when
+    the newest checkpoint is committed."""
+    if once:
+        return bool(run_queries.unfinished_of(connection, base))
+    return will_trigger(connection, base, pinned_run, document.dag_id)

@@ -1,0 +1,189 @@
+"""Begin to train what a pipeline file defines, or go on where it was left.
+
+The ledgers decide which stages have something to do, so a database that was deleted loses nothing: whatever a commit
+should have triggered, and did not live to, is begun here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.errors import TrainflowError
+from trainflow.identifiers import manual_run_id
+from trainflow.insight.progress_feed import Following
+from trainflow.metadata import dag_queries, run_creation, run_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+
+if TYPE_CHECKING:
+    from trainflow.insight.next_run import Outlook
+
+#: how a chain of the file stands with its base; None: it cannot be known from here
+Look = Callable[[ChainDocument], "Outlook | None"]
+
+#: begins or finds the runs to follow: database, project, settings, path of the file in the project, now
+Begin = Callable[[Database, Project, Settings, str, datetime], list[Following]]
+
+
+def begin(database: Database, project: Project, settings: Settings, stored_path: str, now: datetime) -> list[Following]:
+    """For each DAG of the file: follow its unfinished run, or queue a new one if it has something to do that nothing
+    else triggers."""
+    with database.reading() as connection:
+        documents = documents_of(connection, stored_path)
+    look = looking(documents, project, settings)
+    return database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+
+
+def begin_or_follow(connection: Connection, documents: list[DagDocument], look: Look, now: datetime) -> list[Following]:
+    """What is followed, one a DAG, in the order of the file's stages."""
+    by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
+    triggered = {trigger for each in documents for trigger in _triggers(each)}
+    roots: dict[str, int] = {}
+    outdated: dict[str, int] = {}
+    begins: dict[str, int] = {}
+    newest = run_queries.newest(connection)
+    for document in documents:
+        unfinished = run_queries.unfinished_of(connection, document.dag_id)
+        if unfinished:
+            roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
+            begins[document.dag_id] = unfinished[0].id - 1
+            if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
+                outdated[document.dag_id] = unfinished[0].number
+            continue
+        conf = _due(connection, document, by_chain, triggered, look)
+        if conf is not None:
+            roots[document.dag_id] = create_run(connection, document.dag_id, conf, now)
+    followed = frozenset(document.dag_id for document in documents)
+    every = frozenset(roots.values())
+    found = [
+        Following(
+            each.dag_id,
+            roots.get(each.dag_id),
+            each.chain,
+            now,
+            roots=every,
+            followed=followed,
+            watermark=_watermark(each.chain, look),
+            outdated=outdated.get(each.dag_id),
+        )
+        for each in documents
+        if each.dag_id in roots or (each.chain and each.chain.init_from)
+    ]
+    for following in found:
+        following.begins_after(begins.get(following.dag_id, newest), joined=following.dag_id in begins)
+    return found
+
+
+def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:
+    """Where a stage that nothing may be begun for stands; the runs of the others say it."""
+    ahead = look(chain) if chain is not None and chain.init_from is not None else None
+    return ahead.watermark if ahead is not None else None
+
+
+def _due(
+    connection: Connection,
+    document: DagDocument,
+    by_chain: Mapping[ChainKey, str],
+    triggered: set[str],
+    look: Look,
+) -> dict[str, Any] | None:
+    """The conf of the run that is to be begun; None: none is."""
+    init = document.chain.init_from if document.chain else None
+    if document.chain is None or init is None:
+        return None if document.dag_id in triggered else {}
+    ahead, base = look(document.chain), by_chain.get(init.chain)
+    if ahead is None or base is None:
+        return {}
+    if ahead.goes_back:
+        return {}
+    if init.once:
+        # it begins when its base is caught up, and that is for the base's own run to find out
+        return {} if ahead.begun else None
+    if ahead.waits is not None or will_trigger(connection, base, ahead.pinned_run, document.dag_id):
+        return None
+    return {"init_from": ahead.pin} if ahead.pin else {}
+
+
+def will_trigger(connection: Connection, base: str, run_id: str | None, dag_id: str) -> bool:
+    """Whether the run that committed the base's newest checkpoint is still there to trigger the stage."""
+    run = run_queries.find(connection, base, run_id) if run_id else None
+    if run is None or run.state in RUN_FINISHED:
+        return False
+    return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
+
+
+def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
+    """Queue a run, as a person's command does; its number in the database."""
+    return run_creation.create(
+        connection,
+        dag_id=dag_id,
+        run_id=manual_run_id(now, os.urandom(3).hex()),
+        run_type=DagRunType.MANUAL,
+        triggered_by=TriggeredBy.CLI,
+        conf=conf,
+        now=now,
+    )
+
+
+def looking(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
+    """Ask the ledgers of the stages that have a base now, before anything is written."""
+    chains = [each.chain for each in documents if each.chain and each.chain.init_from]
+    known = {key_of(chain): _ask(chain, project, settings) for chain in chains}
+    return lambda chain: known.get(key_of(chain))
+
+
+def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook | None:
+    """None where the settings do not do to reach the store: then the run itself finds out."""
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.insight.next_run import outlook
+    from trainflow.operators.storage import open_chain_store, store_url
+
+    try:
+        url = store_url(chain.store or None, settings)
+        store = open_chain_store(url, given=None, settings=settings, root=project.root)
+        return outlook(chain, Ledger(store, key_of(chain)))
+    except TrainflowError:
+        return None
+
+
+def key_of(chain: ChainDocument) -> ChainKey:
+    """The name of a chain."""
+    return ChainKey(chain.pipeline, chain.stage, chain.branch)
+
+
+def _triggers(document: DagDocument) -> set[str]:
+    """The other DAGs that a DAG triggers."""
+    named = {task.template_fields.get("trigger_dag_id") for task in document.tasks}
+    return {dag_id for dag_id in named if isinstance(dag_id, str) and dag_id != document.dag_id}
+
+
+def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
+    """The DAGs that a file defines, bases first."""
+    versions = Versions()
+    dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
+    documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
+    return bases_first(documents)
+
+
+def bases_first(documents: list[DagDocument]) -> list[DagDocument]:
+    """Each stage after the one it starts from; what begins a circle comes first."""
+    chains = {key_of(each.chain): each for each in documents if each.chain}
+
+    def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
+        init = document.chain.init_from if document.chain else None
+        base = chains.get(init.chain) if init and not init.feedback else None
+        if base is None or base.dag_id in seen:
+            return 0
+        return 1 + depth(base, seen | {document.dag_id})
+
+    return sorted(documents, key=lambda each: (depth(each), each.dag_id))

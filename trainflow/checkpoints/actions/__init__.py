@@ -1,0 +1,7 @@
+"""What a person or a policy does to a chain. Each is one ledger entry, fenced by the head it was decided about.
+
+`head_fence` (a chain that has moved on is left alone), `fork` and `branch_points` (branches), `rewind` and
+`cascading_rewind` (and what it takes along), `promote`, `skip`, `regrid`, `prune`, `manual_decisions` and
+`decision_limits` (about a chain that a gate stopped), `import_spec` and `import_external` (begin with checkpoints that
+trainflow did not write).
+"""

@@ -1,0 +1,141 @@
+"""What a rewind takes with it: later stages whose line holds weights that came from what is undone.
+
+A fork is left alone: it stands on its own line from the moment it was forked, and its fork point is kept. So is a
+stage of a branch that started from where its base was forked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import msgspec
+
+from trainflow.checkpoints.actions.promote import fallen_back
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents_registry import registered
+from trainflow.errors import InputError
+from trainflow.samples.partitions import label
+
+#: a checkpoint that stages of a pipeline's branch were forked from
+_ForkPoint = tuple[str, str, CheckpointRef]
+
+
+class Undoing(msgspec.Struct, frozen=True):
+    """One chain that is rewound from `head_id` to `to_id` (None: to before its first checkpoint)."""
+
+    chain: ChainKey
+    head_id: str
+    head_sequence: int
+    to_id: str | None
+    #: 0: to before the first checkpoint
+    to_sequence: int
+    #: up to where it is trained then; None: not at all, or to where it was forked or adopted
+    watermark: datetime | None
+    #: checkpoints that leave the line
+    undone: int
+    #: alias that one of them has → who has it again (None: nobody)
+    aliases: dict[str, str | None]
+
+
+def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
+    """The rewind of a chain and all that follows from it, in the order to do it: who depends on another goes first.
+
+    Raises InputError where the target is no kept ancestor of the head; LedgerCorrupt, StoreFailure.
+    """
+    lines = {ledger.chain: list(line_back(ledger, ledger.state()))}
+    found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
+    ledgers = {key: Ledger(ledger.store, key) for key in _standing_on(ledger)}
+    forks: set[_ForkPoint] = set()
+    for key, other in ledgers.items():
+        state = other.state()
+        if isinstance(state.start, Fork):
+            forks.add((key.pipeline, key.branch, state.start.origin))
+        lines[key] = list(line_back(other, state))
+    moved = True
+    while moved:
+        moved = False
+        for key in lines:
+            undone = _undone_ids(lines, found)
+            first = _first_tainted(key, lines[key], undone, forks, found.get(key))
+            if first is not None:
+                found[key] = _undoing(ledgers.get(key, ledger), lines[key], first.parent_id)
+                moved = True
+    return [found[key] for key in reversed(list(found))]
+
+
+def _first_tainted(
+    chain: ChainKey,
+    line: list[Checkpoint],
+    undone: set[tuple[ChainKey, str]],
+    forks: Collection[_ForkPoint],
+    already: Undoing | None,
+) -> Checkpoint | None:
+    """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
+    edge = already.to_sequence if already else None
+    for entry in reversed(line):
+        if edge is not None and entry.sequence > edge:
+            return None
+        origin = entry.origin
+        if origin is None or _is_fork(origin.chain, chain) or (chain.pipeline, chain.branch, origin) in forks:
+            continue
+        if (origin.chain, origin.checkpoint_id) in undone:
+            return entry
+    return None
+
+
+def _is_fork(origin: ChainKey, chain: ChainKey) -> bool:
+    return (origin.pipeline, origin.stage) == (chain.pipeline, chain.stage)
+
+
+def _undone_ids(lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, Undoing]) -> set[tuple[ChainKey, str]]:
+    return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.sequence > each.to_sequence}
+
+
+def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undoing:
+    state = ledger.state()
+    if state.head is None:
+        raise InputError(f"chain {ledger.chain} in {ledger.store.url} has no checkpoint: there is nothing to rewind")
+    summary = ledger.find(target) if target else None
+    if target and (summary is None or not summary.on_line):
+        why = "its files were pruned" if summary is None else "a rewind left it behind"
+        raise InputError(
+            f"chain {ledger.chain} cannot be rewound to checkpoint {_number(line, target)}: {why}; 'trainflow "
+            f"checkpoints list {ledger.chain.pipeline}' shows what can be rewound to. A stage that stands on another "
+            "goes back with it: rewind to where both have a checkpoint, or the stage alone further back first"
+        )
+    sequence = summary.sequence if summary else 0
+    going = {entry.id for entry in line if entry.sequence > sequence}
+    back = fallen_back(ledger, state, target)
+    return Undoing(
+        chain=ledger.chain,
+        head_id=state.head.id,
+        head_sequence=state.head.sequence,
+        to_id=target,
+        to_sequence=sequence,
+        watermark=summary.watermark if summary else state.start.watermark if state.start else None,
+        undone=len(going),
+        aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
+    )
+
+
+def _number(line: list[Checkpoint], target: str) -> str:
+    """What `checkpoints list` calls it, with where it ends; the id where it is not on the line."""
+    found = next((entry for entry in line if entry.id == target), None)
+    return target if found is None else f"{found.sequence} ({label(found.watermark)})"
+
+
+def _standing_on(ledger: Ledger) -> list[ChainKey]:
+    """Every chain that ever went on from a checkpoint of this one, of one of those, and so on; of other pipelines,
+    too."""
+    found: list[ChainKey] = []
+    asked = [ledger.chain]
+    while asked:
+        for key in registered(ledger.store, asked.pop()):
+            if key != ledger.chain and key not in found:
+                found.append(key)
+                asked.append(key)
+    return found

@@ -1,0 +1,90 @@
+"""Prune: record first, delete then. A prune killed between the two is finished by the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Author, Prune
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.stages.dependents import Follower, still_needed
+from trainflow.checkpoints.stages.dependents_registry import followers_in, references
+from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+from trainflow.checkpoints.store.store import Store
+from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
+
+
+def prune(
+    ledger: Ledger,
+    policies: Iterable[Policy],
+    *,
+    by: Author,
+    now: datetime,
+    pinned: Collection[str] = (),
+    followers: Collection[Follower] = (),
+    reason: str = "retention",
+    dry_run: bool = False,
+) -> list[str]:
+    """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
+
+    `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here, and so
+    are stages of other pipelines. `followers` are the stages that start from this chain: what they have not passed yet
+    stays.
+    Raises StoreFailure; LedgerCorrupt, also when anything knows of an entry that is not there. Both leave a ledger that
+    is as true as before.
+    """
+    policies = tuple(policies)
+    if keeps_all(policies):
+        return []
+    state, kept = ledger.state(), ledger.kept()
+    if not removable(state, kept, policies, pinned):
+        if not dry_run:
+            _delete(ledger, state.last_pruned)
+        return []
+    ledger.raise_unless_whole()
+    referenced = references(ledger.store, ledger.chain)
+    raise_if_forgotten(ledger, {each.id for each in kept}, referenced)
+    everybody = {each.chain: each for each in (*followers_in(ledger.store, ledger.chain), *followers)}
+    keep = {*pinned, *referenced, *_for(everybody.values(), ledger, kept)}
+    if dry_run:
+        return removable(state, kept, policies, keep)
+    _delete(ledger, state.last_pruned)
+
+    def make(state: ChainState) -> Prune | None:
+        going = removable(state, ledger.kept(), policies, keep)
+        return Prune(**state.header(by, now), checkpoint_ids=going, reason=reason) if going else None
+
+    entry = ledger.append(make)
+    if entry is None:
+        return []
+    _delete(ledger, entry.checkpoint_ids)
+    return entry.checkpoint_ids
+
+
+def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
+    needed: set[str] = set()
+    for follower in followers:
+        theirs = Ledger(ledger.store, follower.chain)
+        needed |= still_needed(follower, as_it_will_be(theirs), kept)
+        seen = theirs.state().head
+        if seen is None or (seen.base is not None and seen.base.rewinds < ledger.state().generation):
+            # it may be working with what was undone, until it looks again
+            needed |= {each.id for each in kept if not each.on_line}
+    return needed
+
+
+def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
+    """The chains of a pipeline that have a folder in the store."""
+    return [
+        ChainKey(pipeline, stage, branch)
+        for stage in store.folders(pipeline)
+        for branch in store.folders(f"{pipeline}/{stage}")
+    ]
+
+
+def _delete(ledger: Ledger, checkpoint_ids: Iterable[str]) -> None:
+    for name in checkpoint_ids:
+        ledger.store.delete_sealed(ledger.chain.attempt(name))

@@ -1,0 +1,7 @@
+"""Prove what a chain was trained on, from the raw entries alone.
+
+Shares neither types nor rules nor arithmetic with `checkpoints.ledger`, so that a fault there is seen here.
+
+Reading order: `raw_ledger`, `raw_loss_evidence`, `raw_chain`, `timeline`, `grids`, `audit`. Beside it: `lineage` (every
+partition the weights of a checkpoint learnt from) and `compare` (two checkpoints side by side).
+"""

@@ -1,0 +1,291 @@
+"""Commit a checkpoint: a list of named steps, of which one creates the ledger entry.
+
+Everything before that step may be repeated and changes nothing; what comes after it may be left out, and is made up for
+by whoever commits again. A run that was killed anywhere and commits again gets what it has concluded already.
+
+Gates may have it that another entry is created in place of the checkpoint: one that stops the chain until a person
+decides, one that skips the split, or one that rewinds the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from trainflow.checkpoints.actions.decision_limits import floor_of
+from trainflow.checkpoints.actions.promote import Promote, fallen_back, promote
+from trainflow.checkpoints.actions.rewind import left_behind
+from trainflow.checkpoints.commit.artifacts import raise_if_damaged, verify_uploaded
+from trainflow.checkpoints.commit.fence import has_moved, raise_unless_next, stopped_error
+from trainflow.checkpoints.commit.gate_outcomes import Conclusion, entry_of
+from trainflow.checkpoints.commit.gate_verdicts import previous_of, verdict_of
+from trainflow.checkpoints.commit.gates import Pass, RewindBy, Verdict, held
+from trainflow.checkpoints.commit.gates import Stop as Stops
+from trainflow.checkpoints.commit.request import CommitRequest
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Promotion, Refusal, Rewind, Skip, Stop
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger.tiling import split_problem
+from trainflow.checkpoints.stages.dependents_registry import references, register
+from trainflow.checkpoints.store.store import Store
+from trainflow.checkpoints.verified import seal_remembered
+from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
+from trainflow.failpoint import passed
+
+#: how a commit ends: committed, or what gates had it do in place of that
+Done = Checkpoint | Skip | Rewind
+
+
+@dataclass
+class Commit:
+    """A commit on its way. `done` is set as soon as its entry is in the ledger."""
+
+    ledger: Ledger
+    request: CommitRequest
+    now: datetime
+    #: raises where the samples are no longer those that were trained on
+    check_samples: Callable[[], None] = lambda: None
+    state: ChainState = field(default_factory=ChainState)
+    verdict: Verdict = field(default_factory=Pass)
+    #: where the verdict goes back to; None: to before the first checkpoint
+    target: str | None = None
+    done: Done | None = None
+
+
+def commit(
+    store: Store, request: CommitRequest, now: datetime, *, check_samples: Callable[[], None] = lambda: None
+) -> Done:
+    """Commit, or return what this run concluded before. `check_samples` raises where the samples are no longer those
+    that were trained on; it is asked last of all, and not about what was concluded before.
+
+    Raises what it raises, ChainMoved when the parent is no longer the head, ChainStopped, ArtifactCorrupt, InputError
+    for what can never be committed, StoreFailure. After a StoreFailure it may have been committed: commit again and
+    see.
+    """
+    work = Commit(Ledger(store, request.chain), request, now, check_samples)
+    for name, step in STEPS:
+        step(work)
+        passed(f"commit: {name}")
+    assert work.done is not None
+    return work.done
+
+
+Step = Callable[[Commit], None]
+
+
+def _unless_done(step: Step) -> Step:
+    def run(work: Commit) -> None:
+        if work.done is None:
+            step(work)
+
+    return run
+
+
+def _check_request(work: Commit) -> None:
+    problem = split_problem(work.request.split)
+    if problem:
+        raise InputError(f"cannot commit to chain {work.request.chain}: {problem}")
+    expected = work.request.chain.attempt(work.request.checkpoint_id)
+    if work.request.artifacts.path != expected:
+        raise InputError(f"cannot commit to chain {work.request.chain}: artifacts are in {work.request.artifacts.path}")
+    if work.request.origin and work.request.origin.chain == work.request.chain:
+        raise InputError(f"cannot commit to chain {work.request.chain}: its origin is in the same chain")
+
+
+def _read_head(work: Commit) -> None:
+    work.state = work.ledger.state()
+
+
+def _recognise(work: Commit) -> None:
+    """A retry of the same work: the same run from the same parent, or the very same artifacts."""
+    request = work.request
+    for summary in reversed(work.state.recent):
+        same_work = summary.run_id == request.by.run_id and summary.parent_id == request.parent_id
+        if not summary.on_line:
+            continue
+        if (request.by.run_id and same_work) or summary.id == request.checkpoint_id:
+            work.done = work.ledger.checkpoint(summary.id)
+            return
+    if has_moved(work.state, request):
+        work.done = _given_up(work)
+
+
+def _given_up(work: Commit) -> Done | None:
+    """The skip or the rewind that was written in place of this very checkpoint."""
+    parent_id = work.request.parent_id
+    parent = work.ledger.find(parent_id) if parent_id else None
+    for entry in work.ledger.since(parent.sequence if parent else 0):
+        match entry:
+            case Skip(refused=Refusal(refused)) | Rewind(refused=Refusal(refused)):
+                if refused == work.request.checkpoint_id:
+                    return entry
+    return None
+
+
+def _check_fence(work: Commit) -> None:
+    _check_parent_is_there(work)
+    raise_unless_next(work.ledger, work.state, work.request)
+
+
+def _check_parent_is_there(work: Commit) -> None:
+    """It was the head when the run began: if no entry speaks of it now, its entry is lost."""
+    parent_id, ledger = work.request.parent_id, work.ledger
+    if not has_moved(work.state, work.request) or parent_id is None or ledger.find(parent_id) is not None:
+        return
+    raise_if_forgotten(ledger, {summary.id for summary in ledger.kept()}, {parent_id})
+
+
+def _judge(work: Commit) -> None:
+    work.verdict = verdict_of(work.request, work.state, work.ledger.line)
+    if isinstance(work.verdict, RewindBy):
+        work.verdict = _with_target(work, work.verdict)
+
+
+def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
+    """Find where it goes back to. What a person has decided stays, and so does what other chains were trained from: a
+    person has to say what becomes of that."""
+    line = work.ledger.line()
+    since = next((summary.sequence for summary in line if summary.number == verdict.place), 0)
+    floor = floor_of(line, since, work.ledger.since(since))
+    allowed = held(verdict, floor, [summary.number for summary in line])
+    if not isinstance(allowed, RewindBy):
+        return allowed
+    target = next((summary for summary in line if summary.number == allowed.place), None)
+    going = left_behind(work.ledger, target)
+    used = sorted(going & references(work.ledger.store, work.request.chain))
+    if used:
+        why = f"it cannot be rewound: another stage or branch went on from {', '.join(used)}"
+        return Stops((*allowed.reasons, why))
+    work.target = target.id if target else None
+    return allowed
+
+
+def _verify_parent(work: Commit) -> None:
+    """What it was trained from is as it was committed, or was changed meanwhile, by the trainer perhaps."""
+    if not isinstance(work.verdict, Pass | Stops):
+        return
+    for ledger, entry in _parents(work):
+        raise_if_damaged(ledger.store, entry)
+
+
+def _parents(work: Commit) -> Iterator[tuple[Ledger, Checkpoint]]:
+    if work.state.head is not None:
+        yield work.ledger, work.state.head
+    origin = work.request.origin
+    if origin is not None:
+        base = Ledger(work.ledger.store, origin.chain)
+        with suppress(CheckpointNotFound):  # pruned since: nothing is trained from it again
+            yield base, base.checkpoint(origin.checkpoint_id)
+
+
+def _verify_artifacts(work: Commit) -> None:
+    request = work.request
+    if not isinstance(work.verdict, Pass | Stops):
+        return
+    problems = verify_uploaded(work.ledger.store, request.artifacts)
+    if problems:
+        raise ArtifactCorrupt(
+            f"cannot commit {request.checkpoint_id} to chain {request.chain}: {'; '.join(problems)}. They changed "
+            "after the trainer ended; train this split again",
+            location=request.artifacts.path,
+        )
+
+
+def _check_samples(work: Commit) -> None:
+    work.check_samples()
+
+
+def _register(work: Commit) -> None:
+    """Its base keeps what this chain last went on from: it has to know of the chain before it is too late."""
+    origin = work.request.origin
+    if origin and origin.chain not in {base.chain for base in work.state.bases}:
+        register(work.ledger.store, origin.chain, work.request.chain)
+
+
+def _append(work: Commit) -> None:
+    """The commit. Whoever loses the race looks once more: the winner may have been itself, an attempt earlier."""
+    try:
+        entry = work.ledger.append(lambda state: _entry(work, state))
+    except ChainMoved:
+        _read_head(work)
+        _recognise(work)
+        if work.done is None:
+            raise
+        return
+    if isinstance(entry, Stop):
+        raise stopped_error(work.ledger, entry)
+    work.done = entry
+
+
+def _entry(work: Commit, state: ChainState) -> Conclusion:
+    raise_unless_next(work.ledger, state, work.request)
+    promoted = fallen_back(work.ledger, state, work.target) if isinstance(work.verdict, RewindBy) else {}
+    return entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
+
+
+def _seal(work: Commit) -> None:
+    """The head's files are committed and stay as they are. Not of who commits again much later: that may be pruned."""
+    head = work.ledger.state().head
+    if isinstance(work.done, Checkpoint) and head is not None and head.id == work.done.id:
+        seal_remembered(work.ledger.store, work.done.artifacts)
+
+
+def _promote(work: Commit) -> None:
+    """Only the head: whoever commits again much later gives no name to what was passed long ago."""
+    done, request = work.done, work.request
+    if not request.promotes or not isinstance(done, Checkpoint):
+        return
+    state = work.ledger.state()
+    if state.head is None or state.head.id != done.id:
+        return
+    _give_names(work.ledger, done, request.promotes, request.by, work.now)
+
+
+def promote_what_was_left_out(ledger: Ledger, promotes: Sequence[Promote], *, by: Author, now: datetime) -> list[str]:
+    """Give the head the names that its commit did not live to give, where nothing else has happened since: a run whose
+    database was deleted never commits again. Returns the names. Raises LedgerCorrupt, StoreFailure."""
+    head = ledger.state().head
+    if not promotes or head is None or head.accepted is not None:
+        # what gates refused gets a name from a person
+        return []
+    since = ledger.since(head.sequence)
+    if not all(isinstance(entry, Promotion) and entry.checkpoint_id == head.id for entry in since):
+        return []
+    return _give_names(ledger, head, promotes, by, now)
+
+
+def _give_names(ledger: Ledger, head: Checkpoint, promotes: Sequence[Promote], by: Author, now: datetime) -> list[str]:
+    """Returns those that it did not have."""
+    kept = ledger.find(head.parent_id) if head.parent_id else None
+    if head.parent_id and kept is None:
+        # pruned, which comes after the promotion
+        return []
+    parent = ledger.checkpoint(kept.id) if kept else None
+    metrics = {**head.metrics, **head.evaluation}
+    previous = previous_of(head.metrics, head.evaluation, parent)
+    met = [each for each in promotes if each.meets(metrics, previous)]
+    return [
+        each.alias
+        for each in met
+        if promote(ledger, head.id, each.alias, by=by, now=now, reason="; ".join(each.when)) is not None
+    ]
+
+
+#: in this order; a test may stop after any prefix and commit again
+STEPS: list[tuple[str, Step]] = [
+    ("check_request", _unless_done(_check_request)),
+    ("read_head", _unless_done(_read_head)),
+    ("recognise", _unless_done(_recognise)),
+    ("check_fence", _unless_done(_check_fence)),
+    ("judge", _unless_done(_judge)),
+    ("verify_parent", _unless_done(_verify_parent)),
+    ("verify_artifacts", _unless_done(_verify_artifacts)),
+    ("register", _unless_done(_register)),
+    ("check_samples", _unless_done(_check_samples)),
+    ("append", _unless_done(_append)),
+    ("seal", _seal),
+    ("promote", _promote),
+]

@@ -1,0 +1,306 @@
+"""What an attempt saved inside its split: files, and the exact position they belong to. One atomic unit.
+
+    {chain}/partials/{parent}.{digest}/{attempt}-{number}/files/…
+    {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.{row}.json
+
+The middle name is a pure function of what is trained, so whoever trains the same again - on another host, with another
+database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
+files and of itself; one that is torn or damaged is passed over for the one before.
+
+The save that is furthest in the split is the newest, whoever made it and whatever the clocks said: all attempts at a
+training read the same rows in the same order. So its row, which counts through all epochs, is in the manifest's name.
+Two of a training are kept, and always the last one that an attempt has made itself. Those of a training whose parent is
+no longer the head can never be committed, and the next commit clears them away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.artifacts import differences, take_stock, upload, verify
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
+from trainflow.checkpoints.store.local_store import make_folder
+from trainflow.checkpoints.store.store import Store, failure
+from trainflow.errors import ArtifactCorrupt, StoreFailure
+from trainflow.failpoint import passed
+from trainflow.identifiers import attempt_time, canonical_json, digest
+
+log = logging.getLogger(__name__)
+
+#: how many saves of one training are kept: should the newest be damaged, there is one more
+KEPT = 2
+_MANIFEST = re.compile(r"manifest\.(\d{20})\.json")
+_FILES = "files"
+_NO_PARENT = "start"
+
+
+class Partial(msgspec.Struct, frozen=True):
+    """One save: `position` says which rows its files have learnt from, `state` is what the trainer added, `split` is
+    the digest of the content that the rows are of."""
+
+    attempt_id: str
+    number: int
+    position: dict[str, Any]
+    state: dict[str, Any]
+    files: list[ArtifactFile]
+    at: datetime
+    split: str = ""
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    digest: str
+    partial: Partial
+
+
+class _Complete(msgspec.Struct, frozen=True, order=True):
+    """A save that has a manifest. They sort by how far in the split they are."""
+
+    row: int
+    #: of its folder
+    name: str
+
+    @property
+    def manifest(self) -> str:
+        """The path of its manifest, from the folder of the training."""
+        return f"{self.name}/manifest.{self.row:020d}.json"
+
+
+def training_name(parent_id: str | None, *what: object) -> str:
+    """The name that all attempts at one training share: its parent, and a digest of whatever else it depends on."""
+    return f"{parent_id or _NO_PARENT}.{hashlib.sha256(canonical_json(list(what))).hexdigest()[:24]}"
+
+
+class Partials:
+    """The saves of one training (`name`), as one attempt sees them. Its own go below `scratch` first, unless the store
+    is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainKey,
+        name: str,
+        attempt_id: str,
+        scratch: Path,
+        *,
+        not_before: datetime | None = None,
+    ) -> None:
+        #: whether the chain has partials, so that a commit has something to clear away
+        self.any = False
+        self._store = store
+        self._chain = chain
+        self._training = f"{chain.partials}/{name}"
+        self._attempt_id = attempt_id
+        self._scratch = scratch
+        # attempt ids know milliseconds
+        self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
+        self._number = 0
+        #: names of saves that were found damaged: nobody goes on from them
+        self._damaged: set[str] = set()
+
+    def newest(self, split: str = "") -> tuple[Partial, Path] | None:
+        """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
+        `split`: one of other content is passed over.
+
+        One listing when the chain has no partials. Raises StoreFailure.
+        """
+        names = self._store.folders(self._chain.partials)
+        self.any = bool(names)
+        if self._training.rpartition("/")[2] not in names:
+            return None
+        complete = self._complete()
+        for save in complete:
+            if self._was_cleared(save):
+                self._delete(save)
+        for save in reversed([save for save in complete if not self._was_cleared(save)]):
+            try:
+                partial = self._manifest(save)
+                if partial.split != split:
+                    raise ArtifactCorrupt(f"its rows are those of {partial.split}, not of {split}", location=save.name)
+                return partial, self._fetch(save.name, partial)
+            except (FileNotFoundError, ArtifactCorrupt) as error:
+                self._damaged.add(save.name)
+                log.warning("the save %s cannot be used (%s): the one before is tried", save.name, error)
+        return None
+
+    def begin(self) -> Path:
+        """An empty folder to write the next save into."""
+        self._number += 1
+        folder = self._folder()
+        try:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            make_folder(folder)
+        except OSError as error:
+            raise failure("create", str(folder), error) from error
+        return folder
+
+    def complete(
+        self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime, *, split: str = ""
+    ) -> Partial:
+        """What was written into the folder that `begin` gave is a save from now on. Raises StoreFailure,
+        ArtifactsRefused."""
+        path, folder = self._path(), self._folder()
+        files = take_stock(folder)
+        upload(self._store, f"{path}/{_FILES}", folder, files)
+        partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
+        passed("partial: files are in the store")
+        own = _Complete(int(position["row"]), path.rpartition("/")[2])
+        manifest = f"{self._training}/{own.manifest}"
+        if not self._store.created(manifest, _encode(partial)):
+            raise StoreFailure(f"{self._store.uri(manifest)}: somebody else has written it", location=manifest)
+        passed("partial: saved")
+        self.any = True
+        if not self._in_place(folder):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+        self._forget_others(own)
+        return partial
+
+    def abandon(self) -> None:
+        """Take away what `begin` has begun and nobody completed. Never raises."""
+        shutil.rmtree(self._folder().parent, ignore_errors=True)
+
+    def _path(self) -> str:
+        return f"{self._training}/{self._attempt_id}-{self._number:08d}"
+
+    def _folder(self) -> Path:
+        path = self._path()
+        base = self._store.local_path(path) or self._scratch / path.rpartition("/")[2]
+        return base / _FILES
+
+    def _in_place(self, folder: Path) -> bool:
+        return self._store.local_path(f"{self._path()}/{_FILES}") == folder
+
+    def _complete(self) -> list[_Complete]:
+        """The saves that have a manifest, the one that is furthest last."""
+        inside = [file.path.removeprefix(f"{self._training}/").split("/") for file in self._store.files(self._training)]
+        # a trainer's own files may have any name; they are one level deeper
+        manifests = [(parts[0], _MANIFEST.fullmatch(parts[1])) for parts in inside if len(parts) == 2]
+        return sorted(
+            _Complete(int(found[1]), name) for name, found in manifests if found and _attempt_of(name) is not None
+        )
+
+    def _was_cleared(self, save: _Complete) -> bool:
+        made = _attempt_of(save.name)
+        own = save.name.startswith(f"{self._attempt_id}-")
+        return self._not_before is not None and made is not None and made < self._not_before and not own
+
+    def _manifest(self, save: _Complete) -> Partial:
+        data = self._store.read(f"{self._training}/{save.manifest}")
+        try:
+            manifest = msgspec.json.decode(data, type=_Manifest)
+        except msgspec.MsgspecError as error:
+            raise ArtifactCorrupt(f"its manifest cannot be read: {error}", location=save.name) from None
+        if data != _encode(manifest.partial) or manifest.partial.position["row"] != save.row:
+            raise ArtifactCorrupt("its manifest is not what was written", location=save.name)
+        return manifest.partial
+
+    def _fetch(self, name: str, partial: Partial) -> Path:
+        artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", partial.files)
+        local = self._store.local_path(artifacts.path)
+        if local is not None:
+            make_folder(local)  # a save without files has none
+            _raise_if(verify(self._store, artifacts), name)
+            return local
+        target = self._scratch / f"{name}-{os.urandom(4).hex()}"
+        target.mkdir(parents=True)
+        for file in partial.files:
+            self._store.get_file(f"{artifacts.path}/{file.path}", target / file.path)
+        _raise_if(differences(target, artifacts), name)
+        return target
+
+    def _forget_others(self, own: _Complete) -> None:
+        """Keep the furthest saves, and `own`, which was made just now, wherever it is: those before it may be useless
+        for a reason that their names do not tell."""
+        try:
+            complete = self._complete()
+            useful = [each for each in complete if each.name not in self._damaged and not self._was_cleared(each)]
+            for each in complete:
+                if each not in useful[-KEPT:] and each != own:
+                    self._delete(each)
+        except StoreFailure as error:
+            log.warning("older saves could not be cleared away, the commit will: %s", error)
+
+    def _delete(self, save: _Complete) -> None:
+        """The manifest first: half of a save is none."""
+        self._store.delete(f"{self._training}/{save.manifest}")
+        self._store.delete_folder(f"{self._training}/{save.name}")
+
+
+def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:
+    """Delete the saves of trainings that start from anything but `head_id`: the fence lets none of them be committed.
+    Returns of how many trainings. Raises StoreFailure; what is left then is found by the next one."""
+    gone = [name for name, parent in trainings(store, chain) if parent != head_id]
+    for name in gone:
+        store.delete_folder(f"{chain.partials}/{name}")
+    return len(gone)
+
+
+def drop_training(store: Store, chain: ChainKey, parent_id: str | None) -> None:
+    """Delete the saves of trainings that start from `parent_id`: the split is begun anew. Raises StoreFailure."""
+    for name, parent in trainings(store, chain):
+        if parent == parent_id:
+            store.delete_folder(f"{chain.partials}/{name}")
+
+
+class OldPartials(msgspec.Struct, frozen=True):
+    """The saves of one training that will not be gone on from. `modified` is its newest file's time."""
+
+    path: str
+    files: int
+    size: int
+    modified: datetime
+
+
+def sweep_partials(
+    store: Store, chain: ChainKey, head_id: str | None, now: datetime, *, grace: timedelta, dry_run: bool = True
+) -> list[OldPartials]:
+    """Find (and unless `dry_run` delete) saves that a commit was killed before it cleared away: of trainings that do
+    not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
+    that nobody here gives."""
+    found = []
+    for name, parent in trainings(store, chain):
+        if parent == head_id:
+            continue
+        files = store.files(f"{chain.partials}/{name}")
+        times = [file.modified for file in files if file.modified is not None]
+        if times and max(times) <= now - grace:
+            size = sum(file.size for file in files)
+            found.append(OldPartials(f"{chain.partials}/{name}", len(files), size, max(times)))
+    if not dry_run:
+        for old in found:
+            store.delete_folder(old.path)
+    return found
+
+
+def trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:
+    """(name, parent) of the trainings that have saved anything."""
+    for name in store.folders(chain.partials):
+        parent, dot, rest = name.rpartition(".")
+        if dot and len(rest) == 24:
+            yield name, None if parent == _NO_PARENT else parent
+
+
+def _attempt_of(name: str) -> datetime | None:
+    """When the attempt that saved `name` was made; None for what is no save."""
+    attempt, _, number = name.rpartition("-")
+    return attempt_time(attempt) if number.isdigit() else None
+
+
+def _encode(partial: Partial) -> bytes:
+    content = msgspec.to_builtins(partial)
+    return canonical_json({"digest": digest(canonical_json(content)), "partial": content})
+
+
+def _raise_if(problems: list[str], name: str) -> None:
+    if problems:
+        raise ArtifactCorrupt("; ".join(problems), location=name)

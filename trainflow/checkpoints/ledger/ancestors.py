@@ -1,0 +1,126 @@
+"""The line of a chain from its head back, as far as somebody wants to know: costs that, and not the chain's length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import dropwhile, islice
+
+import msgspec
+
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Rewind, decode_entry
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.clock import ensure_utc
+from trainflow.samples.pace import HISTORY, Experience
+
+_BATCH = 16
+_LARGEST_BATCH = 256
+
+
+class TrainedBy(msgspec.Struct, frozen=True):
+    """What became of one partition."""
+
+    start: datetime
+    end: datetime
+    #: of the content that was trained
+    fingerprint: str
+    checkpoint_id: str
+    sequence: int
+    at: datetime
+    #: what the listing said of that content
+    hint: str = ""
+
+
+def line_back(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
+    """The checkpoints from the head of `state` back to the root, those without files any more included.
+
+    Raises LedgerCorrupt, StoreFailure.
+    """
+    entry, kept = state.head, {each.id: each.sequence for each in state.recent}
+    reader = _Backwards(ledger)
+    while entry is not None:
+        yield entry
+        entry = None if entry.parent_id is None else reader.find(entry, kept.get(entry.parent_id))
+
+
+def trained_since(ledger: Ledger, state: ChainState, since: datetime) -> list[TrainedBy]:
+    """What the line was trained on at or after `since`, oldest first."""
+    found: list[TrainedBy] = []
+    for entry in line_back(ledger, state):
+        if ensure_utc(entry.watermark) <= since:
+            break
+        found += (each for each in trained_in(entry) if each.start >= since)
+    return sorted(found, key=lambda each: each.start)
+
+
+def trained_in(entry: Checkpoint) -> list[TrainedBy]:
+    """The partitions of one checkpoint."""
+    return [
+        TrainedBy(
+            ensure_utc(each.start),
+            ensure_utc(each.end),
+            each.fingerprint,
+            entry.id,
+            entry.sequence,
+            entry.at,
+            each.hint,
+        )
+        for each in entry.split.partitions
+    ]
+
+
+def experiences(ledger: Ledger, state: ChainState, head_id: str | None = None) -> list[Experience]:
+    """The newest runs of the line that say how long they took, newest first; up to checkpoint `head_id`, whatever came
+    after it, or to the head of `state`."""
+    line = line_back(ledger, state)
+    if head_id is not None:
+        line = dropwhile(lambda entry: entry.id != head_id, line)
+    return [
+        Experience(entry.seconds, len(entry.split.partitions), entry.split.rows, entry.split.bytes)
+        for entry in islice(line, HISTORY)
+        if entry.seconds is not None
+    ]
+
+
+def rewinds_back(ledger: Ledger, state: ChainState, most: int) -> Iterator[Rewind]:
+    """The rewinds among the newest `most` entries, newest first."""
+    reader, left = _Backwards(ledger), state.generation
+    for number in range(state.sequence, max(0, state.sequence - most), -1):
+        if left == 0:
+            return
+        entry = reader.entry(number)
+        if isinstance(entry, Rewind):
+            left -= 1
+            yield entry
+
+
+class _Backwards:
+    """Reads entries from the newest to the oldest, some at a time."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._read: dict[int, bytes | None] = {}
+        self._batch = _BATCH
+
+    def find(self, child: Checkpoint, sequence: int | None) -> Checkpoint | None:
+        """The parent of a checkpoint; where it lies is known as long as its files are kept."""
+        numbers = range(child.sequence - 1, 0, -1) if sequence is None else [sequence]
+        for number in numbers:
+            entry = self.entry(number)
+            if isinstance(entry, Checkpoint) and entry.id == child.parent_id:
+                return entry
+        return None
+
+    def entry(self, number: int) -> LedgerEntry | None:
+        """An entry by its number."""
+        if number not in self._read:
+            self._fetch(number)
+        data, path = self._read[number], self._ledger.chain.entry(number)
+        return None if data is None else decode_entry(data, location=self._ledger.store.uri(path))
+
+    def _fetch(self, last: int) -> None:
+        numbers = range(max(1, last - self._batch + 1), last + 1)
+        contents = self._ledger.store.read_many([self._ledger.chain.entry(number) for number in numbers])
+        self._read = dict(zip(numbers, contents, strict=True))
+        self._batch = min(2 * self._batch, _LARGEST_BATCH)

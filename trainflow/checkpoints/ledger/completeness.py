@@ -1,0 +1,149 @@
+"""Whether a ledger has lost entries. Nothing is appended or deleted on one that has: a short ledger is a corrupt one.
+
+Entries are never deleted, so each number up to the newest that anything knows of has to be there. Beside the entries
+themselves these know of them:
+
+- the mark, renewed by each append: number and digest of the newest entry;
+- the names of snapshots and pages: the number of the entry that they end with.
+
+All of them are written after that entry, so they may lag behind it and are never ahead: an entry that they know of and
+that cannot be read is lost. A listing may be late: what it does not show is asked for by its number. A tail that is
+lost together with all that knew of it is told by the artifacts alone (see `traces`), not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.store.store import Store
+from trainflow.errors import LedgerCorrupt, StoreFailure
+from trainflow.pluralize import agreeing
+
+_AT_ONCE = 1024
+_SHOWN = 8
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The newest entry, as its writer left word of it. 0: there is no mark."""
+
+    sequence: int = 0
+    digest: str = ""
+
+
+class Witness(msgspec.Struct, frozen=True):
+    """`what` knows of entry number `sequence`."""
+
+    sequence: int
+    what: str
+
+
+_DECODER = msgspec.json.Decoder(Mark)
+
+
+def read_mark(store: Store, chain: ChainKey) -> Mark:
+    """The mark; one that is torn is none. Raises StoreFailure."""
+    [data] = store.read_many([chain.mark])
+    try:
+        return _DECODER.decode(data) if data else Mark()
+    except msgspec.MsgspecError:
+        return Mark()
+
+
+def write_mark(store: Store, chain: ChainKey, sequence: int, digest: str) -> None:
+    """Leave word of an entry that was created. Where the store refuses, the next append does it."""
+    with suppress(StoreFailure):
+        store.replace(chain.mark, msgspec.json.encode(Mark(sequence, digest)))
+
+
+def mark_witness(store: Store, chain: ChainKey, mark: Mark) -> Witness:
+    """What the mark knows."""
+    return Witness(mark.sequence, f"the mark {store.uri(chain.mark)}")
+
+
+def witnesses(store: Store, chain: ChainKey) -> list[Witness]:
+    """What lies beside the ledger and knows of its entries. Three requests. Raises StoreFailure."""
+    found = [mark_witness(store, chain, read_mark(store, chain))]
+    for name in store.names(chain.snapshots):
+        found += _named(store, f"{chain.snapshots}/{name}", name.removesuffix(".json"))
+    for name in store.names(chain.pages):
+        # {first}-{last}-{digest}.json
+        found += _named(store, f"{chain.pages}/{name}", name.split("-")[1] if name.count("-") == 2 else "")
+    return found
+
+
+def snapshot_witness(store: Store, path: str) -> Witness:
+    """What the name of a snapshot knows."""
+    number = path.rpartition("/")[2].removesuffix(".json")
+    return next(_named(store, path, number), Witness(0, ""))
+
+
+def _named(store: Store, path: str, number: str) -> Iterator[Witness]:
+    if number.isdecimal():
+        yield Witness(int(number), store.uri(path))
+
+
+def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[Witness]) -> None:
+    """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or whoever has read
+    up to entry `known`. Lists the ledger once. Raises StoreFailure."""
+    listed = _listed(store, chain)
+    last = max(listed, default=0)
+    everything = [
+        Witness(known, "what was read before"),
+        Witness(last, f"entry {last}, which is there,"),
+        *beside,
+    ]
+    newest = max(everything, key=lambda each: each.sequence)
+    if newest.sequence == last == len(listed):
+        return
+    lost = list(_unreadable(store, chain, [n for n in range(1, newest.sequence + 1) if n not in listed]))
+    if lost:
+        raise short(store, chain, lost, newest)
+
+
+def _listed(store: Store, chain: ChainKey) -> set[int]:
+    names = (name.removesuffix(".json") for name in store.names(chain.ledger) if name.endswith(".json"))
+    return {int(name) for name in names if name.isdecimal() and len(name) == 10}
+
+
+def _unreadable(store: Store, chain: ChainKey, numbers: Sequence[int]) -> Iterator[int]:
+    for first in range(0, len(numbers), _AT_ONCE):
+        some = numbers[first : first + _AT_ONCE]
+        contents = store.read_many([chain.entry(number) for number in some])
+        yield from (number for number, data in zip(some, contents, strict=True) if data is None)
+
+
+def short(store: Store, chain: ChainKey, lost: Collection[int], witness: Witness) -> LedgerCorrupt:
+    """The error of a ledger without these entries."""
+    return LedgerCorrupt(
+        f"the ledger of chain {chain} in {store.url} is short: {entries_named(lost)} "
+        f"{agreeing(len(lost), 'is', 'are')} missing, and {witness.what} knows of entry {witness.sequence}. Nothing "
+        f"is appended or deleted meanwhile. Restore what is missing in {store.uri(chain.ledger)} from a backup or "
+        "another copy of the store, then run 'trainflow audit'",
+        location=store.uri(chain.entry(min(lost))),
+    )
+
+
+def other_than_marked(store: Store, chain: ChainKey, mark: Mark, found: str) -> LedgerCorrupt:
+    """The error of a ledger whose entry is not the one that its writer left word of."""
+    location = store.uri(chain.entry(mark.sequence))
+    return LedgerCorrupt(
+        f"ledger entry {location} is not the one that was written: {store.uri(chain.mark)} says {mark.digest}, found "
+        f"{found}. Entries of another copy or of another chain were put over it. Restore the newest copy of the "
+        "ledger, then run 'trainflow audit'",
+        location=location,
+    )
+
+
+def entries_named(numbers: Collection[int]) -> str:
+    """`entry 3`, `entries 3 to 5, 7`; the first few stretches."""
+    stretches = []
+    for _, group in groupby(enumerate(sorted(numbers)), key=lambda each: each[1] - each[0]):
+        stretch = [number for _, number in group]
+        stretches.append(str(stretch[0]) if len(stretch) == 1 else f"{stretch[0]} to {stretch[-1]}")
+    more = f" and {len(stretches) - _SHOWN} more stretches" if len(stretches) > _SHOWN else ""
+    return f"{'entry' if len(numbers) == 1 else 'entries'} {', '.join(stretches[:_SHOWN])}{more}"

@@ -1,0 +1,393 @@
+"""Ledger entries: what happened to a chain, one file each. A checkpoint's entry is its manifest.
+
+A tagged union (`kind`). A new kind is a new Struct here, a rule in `rules`, a method in `fold`, a shape in `raw_ledger`
+and a method in `raw_chain`; an older trainflow that meets it says so and stops instead of guessing. Fields are only
+ever added, with a default.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, TypedDict
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import digest
+from trainflow.pluralize import counted
+from trainflow.samples.grid import Grid
+
+FORMAT = 1
+#: aware; a naive time in a ledger would mean another instant on another machine
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class TrainedPartition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One partition that was trained on; `end` is exclusive, both aware UTC. `fingerprint` is of the content that was
+    read; while its listing is that of `hint`, it is what is there."""
+
+    start: Moment
+    end: Moment
+    fingerprint: str
+    rows: int | None = None
+    hint: str = ""
+
+
+class HoleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stretch of time that policy allowed a split to step over."""
+
+    start: Moment
+    end: Moment
+    reason: str = ""
+
+
+class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a checkpoint was trained on. Partitions and holes tile [start, end) without overlap and in order."""
+
+    start: Moment
+    end: Moment
+    partitions: list[TrainedPartition]
+    holes: list[HoleRecord] = []
+    rows: int | None = None
+    bytes: int | None = None
+    digest: str = ""
+    #: name and Arrow type of each column
+    columns: tuple[tuple[str, str], ...] = ()
+
+
+class ArtifactFile(msgspec.Struct, frozen=True):
+    """One file of a checkpoint; `path` is relative to the artifacts' folder, `sha256` is `sha256:<hex>`."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifacts(msgspec.Struct, frozen=True):
+    """The files of a checkpoint; `path` is their folder, relative to the store."""
+
+    path: str
+    files: list[ArtifactFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class Author(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who wrote an entry. A person's command has no run, and names the `person`."""
+
+    run_id: str = ""
+    attempt_id: str = ""
+    dag_id: str = ""
+    hostname: str = ""
+    person: str = ""
+
+
+class CheckpointRef(msgspec.Struct, frozen=True):
+    """A checkpoint of another chain of the same store."""
+
+    chain: ChainKey
+    checkpoint_id: str
+
+
+class BaseSeen(msgspec.Struct, frozen=True):
+    """The chain that a stage starts from, and how often that had been rewound when it was looked at: up to there the
+    line holds nothing that came from what the base has undone."""
+
+    chain: ChainKey
+    rewinds: int
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What gates had against a trained checkpoint that was not committed. `end` is exclusive; they are its split's."""
+
+    checkpoint_id: str
+    start: Moment
+    end: Moment
+    reasons: list[str]
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """A person's decision to commit although gates refused."""
+
+    #: what the gates had against it
+    refused: list[str]
+    person: str
+    reason: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every entry holds. `previous` is the digest of the bytes of the entry before; empty in the first.
+
+    `seal` is the digest of the entry's own bytes without it: the newest entry, which no later one speaks of yet, cannot
+    be edited in passing either. Who recomputes it can edit the newest entry until the next one is there. Empty until
+    the entry is encoded.
+    """
+
+    sequence: int
+    previous: str
+    at: Moment
+    by: Author
+    format: int = FORMAT
+    seal: str = ""
+
+
+class Header(TypedDict):
+    """What every entry is made with: its place behind the entry before, when and by whom."""
+
+    sequence: int
+    previous: str
+    at: datetime
+    by: Author
+
+
+class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
+    """A committed checkpoint. Its id is the id of the attempt that wrote the artifacts; its sequence is the ledger's.
+
+    `metrics` are the trainer's, about this checkpoint; `evaluation` is how the *parent* scored this split before it
+    was trained on. JSON has no form for nan and the infinities: those are in `not_finite`, by name.
+    """
+
+    id: str
+    parent_id: str | None
+    watermark: Moment
+    split: SplitSummary
+    artifacts: Artifacts
+    metrics: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
+    not_finite: dict[str, str] = {}
+    params: dict[str, object] = {}
+    #: the weights came from this checkpoint of another chain and not from the parent; the parent is the fence all the
+    #: same
+    origin: CheckpointRef | None = None
+    #: of a stage that starts from another one
+    base: BaseSeen | None = None
+    #: from when the split was handed over to the commit
+    seconds: float | None = None
+    #: it was refused by gates, and accepted by a person
+    accepted: Acceptance | None = None
+    #: of the table that it was trained on
+    grid: Grid | None = None
+
+
+class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
+    """A checkpoint trained on samples that arrived for a hole: a child of the head with the head's watermark.
+
+    The split lies inside what the line had recorded as holes; what is still missing in it is a hole of its own.
+    """
+
+
+class Skip(Entry, frozen=True, kw_only=True, tag="skip"):
+    """Time that is stepped over: the next split records it as a hole. `start` is where the chain ends so far.
+
+    Neither the head nor the watermark moves. `parent_id` is the head, so a chain that has moved on is left alone.
+    """
+
+    parent_id: str | None
+    start: Moment
+    end: Moment
+    reason: str
+    #: the training that was given up for it
+    refused: Refusal | None = None
+
+    @property
+    def on_purpose(self) -> bool:
+        """A gate or a person left it out; otherwise it was missing."""
+        return self.refused is not None or bool(self.by.person)
+
+
+class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
+    """Gates refused a trained checkpoint: nothing more is committed until a person decides.
+
+    It holds all that a commit would have recorded, so that the checkpoint can be accepted without training again.
+    What follows is a checkpoint (accepted), a skip or a rewind, or a `Resume`, with which it is trained again.
+    """
+
+    parent_id: str | None
+    #: of the checkpoint that was refused
+    id: str
+    split: SplitSummary
+    artifacts: Artifacts
+    reasons: list[str]
+    metrics: dict[str, float] = {}
+    evaluation: dict[str, float] = {}
+    not_finite: dict[str, str] = {}
+    params: dict[str, object] = {}
+    origin: CheckpointRef | None = None
+    base: BaseSeen | None = None
+    seconds: float | None = None
+    #: the split fills holes
+    fills: bool = False
+    grid: Grid | None = None
+
+
+class Regrid(Entry, frozen=True, kw_only=True, tag="regrid"):
+    """From here on the samples have another grid. Neither the head nor the watermark moves.
+
+    `watermark` is where the chain ends, a boundary of the new grid; `holes` is what the table has now before where the
+    chain began. A rewind to before this entry takes it back.
+    """
+
+    parent_id: str | None
+    grid: Grid
+    watermark: Moment
+    holes: list[HoleRecord] = []
+    #: partitions that were trained and have the same content in the table's new place
+    compared: int | None = None
+    reason: str = ""
+
+
+class Resume(Entry, frozen=True, kw_only=True, tag="resume"):
+    """A stopped chain goes on: what was refused is given up, and trained again."""
+
+    parent_id: str | None
+    reason: str = ""
+
+
+class Promotion(Entry, frozen=True, kw_only=True, tag="promotion"):
+    """A checkpoint of the line gets a name, such as `champion`. The newest promotion of a name counts."""
+
+    checkpoint_id: str
+    alias: str
+    reason: str = ""
+
+
+class Prune(Entry, frozen=True, kw_only=True, tag="prune"):
+    """The artifacts of these checkpoints go; that they were trained stays on record."""
+
+    checkpoint_ids: list[str]
+    reason: str = ""
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """A partition that is trained again because it was published again: the fingerprint that was trained, and the one
+    that was found."""
+
+    start: Moment
+    trained: str
+    found: str
+
+
+class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
+    """The head moves back to an ancestor (None: to before the first). Nothing is deleted.
+
+    `cause` is who asked for it: `person`, `gate`, `replay`, or `base`: what the stage started from was undone.
+    """
+
+    to_checkpoint_id: str | None
+    reason: str = ""
+    cause: str = ""
+    #: why, where the cause is `replay`
+    replayed: list[Replayed] = []
+    #: the training that was given up for it, where gates asked for it
+    refused: Refusal | None = None
+    #: alias → the checkpoint that has it again, since the one that had it is left behind
+    promoted: dict[str, str] = {}
+
+
+class ForkedStage(msgspec.Struct, frozen=True):
+    """Where a stage goes on in a branch (None: it begins with nothing)."""
+
+    stage: str
+    checkpoint_id: str | None
+
+
+class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
+    """The first entry of a branch: it goes on from `origin` at `watermark`, with other parameters."""
+
+    origin: CheckpointRef
+    watermark: Moment
+    #: parameter → value, as a person wrote it
+    overrides: dict[str, str] = {}
+    #: all the stages that were forked by one command, so that one that was cut short is completed as it began
+    stages: list[ForkedStage] = []
+    #: what that command asked for, where it was not every head
+    asked: str = ""
+
+
+class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
+    """The first entry of a chain that goes on from weights made elsewhere: the files of a foreign folder."""
+
+    uri: str
+    watermark: Moment
+    #: `path` is relative to `uri`
+    files: list[ArtifactFile]
+
+
+LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Regrid | Resume | Promotion | Prune | Rewind | Fork | Adoption
+
+
+class _Header(msgspec.Struct):
+    kind: str = ""
+    format: int = 0
+
+
+_DECODER = msgspec.json.Decoder(LedgerEntry)
+_HEADER = msgspec.json.Decoder(_Header)
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+KINDS = frozenset(
+    {
+        "checkpoint",
+        "hole filled",
+        "skip",
+        "stop",
+        "regrid",
+        "resume",
+        "promotion",
+        "prune",
+        "rewind",
+        "fork",
+        "adoption",
+    }
+)
+
+
+def encode_entry(entry: LedgerEntry) -> bytes:
+    """The bytes of an entry's file, sealed."""
+    data = _ENCODER.encode(msgspec.structs.replace(entry, seal="")) + b"\n"
+    # the first of this name: what a person can name comes later in the file
+    return data.replace(b'"seal":""', b'"seal":"%b"' % digest(data).encode(), 1)
+
+
+def seal_holds(data: bytes, seal: str) -> bool:
+    """Whether an entry's bytes are those that were sealed."""
+    return digest(data.replace(seal.encode(), b"", 1)) == seal
+
+
+def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
+    """The entry in a file. Raises LedgerCorrupt that says where, and whether it is torn, edited or simply newer."""
+    try:
+        entry: LedgerEntry = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise LedgerCorrupt(f"ledger entry {location}: {_why(data, error)}", location=location) from None
+    if entry.format > FORMAT:
+        raise LedgerCorrupt(f"ledger entry {location}: {_newer(f'format {entry.format}')}", location=location)
+    if entry.seal and not seal_holds(data, entry.seal):
+        raise LedgerCorrupt(
+            f"ledger entry {location}: it is not what was written: it was edited. Restore the file from a backup, then "
+            "run 'trainflow audit'",
+            location=location,
+        )
+    return entry
+
+
+def _why(data: bytes, error: msgspec.MsgspecError) -> str:
+    try:
+        header = _HEADER.decode(data)
+    except msgspec.MsgspecError:
+        return (
+            f"not a whole JSON document ({error}; {counted(len(data), 'byte')}): it is torn or was edited. "
+            "Restore the file from a backup or another copy of the store, then run 'trainflow audit'"
+        )
+    if header.format > FORMAT:
+        return _newer(f"format {header.format}")
+    if header.kind and header.kind not in KINDS:
+        return _newer(f"kind {header.kind!r}")
+    return f"not a valid entry ({error}): it was edited. Restore the file from a backup, then run 'trainflow audit'"
+
+
+def _newer(what: str) -> str:
+    return f"{what} is unknown here: it was written by a newer trainflow. Upgrade this one"

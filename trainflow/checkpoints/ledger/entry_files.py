@@ -1,0 +1,67 @@
+"""The files of a ledger, read in order and many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop, decode_entry
+from trainflow.checkpoints.ledger.fold import SealedEntry
+from trainflow.checkpoints.store.store import Store
+from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import digest
+
+#: entries asked for at once: few when the ledger was read before, then more and more
+NEWS_BATCH = 2
+FIRST_BATCH = 16
+LARGEST_BATCH = 1024
+
+
+def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last there is. Raises LedgerCorrupt, StoreFailure."""
+    while True:
+        batch = _read(store, chain, first, size)
+        yield batch
+        if len(batch) < size:
+            return
+        first += size
+        size = min(size * 4, LARGEST_BATCH)
+
+
+def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
+    """The entries from `first` on, up to the first that is not there."""
+    numbers = range(first, first + count)
+    contents = store.read_many([chain.entry(number) for number in numbers])
+    found: list[SealedEntry] = []
+    for number, data in zip(numbers, contents, strict=True):
+        location = store.uri(chain.entry(number))
+        if data is None:
+            later = contents[number - first + 1 :]
+            _check_nothing_after(store, chain.entry(number), later)
+            break
+        entry = decode_entry(data, location=location)
+        _check_chain(chain, entry, location)
+        found.append(SealedEntry(entry, digest(data), location))
+    return found
+
+
+def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
+    """Entries do not name their chain, but where the files lie that they speak of."""
+    if isinstance(entry, Checkpoint | Stop) and not entry.artifacts.path.startswith(f"{chain.artifacts}/"):
+        raise LedgerCorrupt(
+            f"ledger entry {location} speaks of {entry.artifacts.path}, which belongs to another chain: it was copied "
+            "here. Restore this chain's own entry from a backup or another copy of the store, then run "
+            "'trainflow audit'",
+            location=location,
+        )
+
+
+def _check_nothing_after(store: Store, missing: str, later: list[bytes | None]) -> None:
+    # read_many is not one moment: two entries may have come while it read, so look for the missing one again
+    if any(data is not None for data in later) and not store.exists(missing):
+        location = store.uri(missing)
+        raise LedgerCorrupt(
+            f"ledger entry {location} is missing although later ones are there; restore it from a backup or "
+            "another copy of the store, then run 'trainflow audit'",
+            location=location,
+        )

@@ -1,0 +1,241 @@
+"""The ledger of one chain: read its state, append to it.
+
+Creating entry N+1 is the commit and the fence, both: exactly one writer can, and only on top of entry N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger import completeness, snapshots
+from trainflow.checkpoints.ledger.completeness import Mark
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.page_reader import PageLost, StoreShelf, edited
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.store.store import Store
+from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
+from trainflow.identifiers import digest
+
+#: what a writer adds; None where it finds that there is nothing to add
+Addition = TypeVar("Addition", bound=LedgerEntry | None)
+#: how many lost races in a row are believable before something else must be wrong
+_APPEND_TRIES = 100
+#: a ledger of fewer entries is listed before each append, a longer one before those that save a snapshot: in an object
+#: store this many are one request
+_LISTED_AT_MOST = 1000
+#: of an entry that is never written
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+class Ledger:
+    """One chain's ledger. Remembers what it has read: the next `state()` reads only what is new."""
+
+    def __init__(self, store: Store, chain: ChainKey) -> None:
+        self.store = store
+        self.chain = chain
+        self._known: ChainState | None = None
+        self._snapshot_at = 0
+        self._shelf = StoreShelf(store, chain)
+
+    def state(self) -> ChainState:
+        """The state now. Raises LedgerCorrupt, StoreFailure."""
+        try:
+            return self._read_on()
+        except PageLost:
+            return self._read_all()
+
+    def if_rewound(self, to_checkpoint_id: str | None) -> ChainState:
+        """The state that a rewind to a kept ancestor of the head would make of this one; nothing is written."""
+        from trainflow.checkpoints.actions.promote import fallen_back
+
+        state = self.state()
+        promoted = fallen_back(self, state, to_checkpoint_id)
+        entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id, promoted=promoted)
+        sealed = [SealedEntry(entry, state.digest, "a rewind to be")]
+        try:
+            return fold(state, sealed, self._shelf)
+        except PageLost:
+            return fold(self._read_all(), sealed, self._shelf)
+
+    def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
+        """As `kept`, in a state that this ledger is in or would be in."""
+        return [*self._shelf.pages(state.pages), *state.recent]
+
+    def kept(self) -> list[CheckpointSummary]:
+        """A line about each checkpoint that was not pruned, in the order of their sequence; those a rewind left behind
+        included. Reads the pages of a long chain; `state().recent` are the newest at no cost."""
+        state = self.state()
+        try:
+            return self.kept_in(state)
+        except PageLost:
+            return self.kept_in(self._read_all())
+
+    def line(self) -> list[CheckpointSummary]:
+        """The kept checkpoints from the root to the head."""
+        return [summary for summary in self.kept() if summary.on_line]
+
+    def find(self, checkpoint_id: str) -> CheckpointSummary | None:
+        """The kept checkpoint of this id."""
+        return next((each for each in self.back() if each.id == checkpoint_id), None)
+
+    def back(self) -> Iterator[CheckpointSummary]:
+        """As `kept`, from the newest back: who stops early has read few pages."""
+        state = self.state()
+        yield from reversed(state.recent)
+        for page in reversed(state.pages):
+            try:
+                older = self._shelf.page(page)
+            except PageLost:
+                yield from (each for each in reversed(self.kept()) if each.sequence <= page.last)
+                return
+            yield from reversed(older)
+
+    def _read_on(self) -> ChainState:
+        if self._known is None:
+            return self._begin()
+        self._known = self._fold_from(self._known, NEWS_BATCH)
+        return self._known
+
+    def _begin(self) -> ChainState:
+        """Read for the first time: up to the mark and one further, which is the end unless its writer has not left word
+        yet. What the mark or a snapshot knows of has to be there."""
+        state, snapshot = snapshots.load(self.store, self.chain)
+        state = state or ChainState()
+        self._snapshot_at = state.sequence
+        mark = completeness.read_mark(self.store, self.chain)
+        if state.sequence == mark.sequence:
+            self._check_mark(mark, state.digest)
+        ahead = mark.sequence - state.sequence + 1
+        state = self._fold_from(
+            state, min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH, mark
+        )
+        witness = max(snapshot, completeness.mark_witness(self.store, self.chain, mark), key=lambda each: each.sequence)
+        if witness.sequence > state.sequence:
+            lost = range(state.sequence + 1, witness.sequence + 1)
+            raise completeness.short(self.store, self.chain, lost, witness)
+        self._known = state
+        return state
+
+    def _fold_from(self, state: ChainState, size: int, mark: Mark | None = None) -> ChainState:
+        for batch in batches(self.store, self.chain, state.sequence + 1, size):
+            for sealed in batch:
+                if mark is not None and sealed.entry.sequence == mark.sequence:
+                    self._check_mark(mark, sealed.digest)
+            if batch:
+                state = fold(state, batch, self._shelf)
+        return state
+
+    def _check_mark(self, mark: Mark, found: str) -> None:
+        if mark.sequence and mark.digest != found:
+            raise completeness.other_than_marked(self.store, self.chain, mark, found)
+
+    def _read_all(self) -> ChainState:
+        """From the first entry, whatever the snapshots say: pages are made again on the way."""
+        self._known, self._snapshot_at = ChainState(), 0
+        self._shelf = StoreShelf(self.store, self.chain)
+        return self._read_on()
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        """Every entry from the first, with the digest chain checked. Raises LedgerCorrupt."""
+        previous = ""
+        for batch in batches(self.store, self.chain, 1):
+            for sealed in batch:
+                if sealed.entry.previous != previous:
+                    raise edited(sealed.location)
+                previous = sealed.digest
+                yield sealed.entry
+
+    def since(self, sequence: int) -> Iterator[LedgerEntry]:
+        """The entries after number `sequence`. Raises LedgerCorrupt."""
+        for batch in batches(self.store, self.chain, sequence + 1, NEWS_BATCH):
+            yield from (sealed.entry for sealed in batch)
+
+    def checkpoint(self, checkpoint_id: str | None = None) -> Checkpoint:
+        """A kept checkpoint in full (None: the head). Raises CheckpointNotFound."""
+        state = self.state()
+        if state.head and checkpoint_id in (None, state.head.id):
+            return state.head
+        summary = self.find(checkpoint_id) if checkpoint_id else None
+        if summary is None:
+            raise CheckpointNotFound(
+                f"chain {self.chain} in {self.store.url} has no checkpoint {checkpoint_id or 'yet'}"
+                + (": it was never committed there, or its files were pruned" if checkpoint_id else "")
+            )
+        return self._shelf.checkpoint(summary)
+
+    def append(self, make: Callable[[ChainState], Addition]) -> Addition:
+        """Add the entry that `make` builds for the state it is given; called again when another writer was faster.
+
+        Where `make` returns None nothing is added; whatever it raises ends it and changes nothing. Raises
+        CheckpointError for an entry that may not follow.
+        """
+        for number in range(_APPEND_TRIES):
+            state = self.state()
+            if number == 0 and self.is_listed:
+                self.raise_unless_whole()
+            made = make(state)
+            if made is None:
+                return made
+            problem = self._refusal(state, made)
+            if problem:
+                raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
+            data, entry = self._encode(made)
+            if self.store.created(self.chain.entry(entry.sequence), data):
+                self._follow(state, entry, data)
+                return cast("Addition", entry)  # of the same kind: it was only sealed
+        raise StoreFailure(
+            f"{self._location(state.sequence + 1)}: {_APPEND_TRIES} times in a row the store said that this entry "
+            "exists and then did not show it; check the store (is it cached by a proxy?)",
+            location=self._location(state.sequence + 1),
+        )
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the next append lists all entries first."""
+        sequence = self.state().sequence
+        return sequence < _LISTED_AT_MOST or self._saves_with(sequence + 1)
+
+    def raise_unless_whole(self) -> None:
+        """Raise LedgerCorrupt when an entry is missing that anything knows of; whoever appends or deletes asks first.
+        Lists the ledger and what lies beside it. Raises StoreFailure."""
+        completeness.raise_unless_whole(
+            self.store, self.chain, self.state().sequence, completeness.witnesses(self.store, self.chain)
+        )
+
+    def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
+        try:
+            return refusal(state, entry, self._shelf)
+        except PageLost:
+            return refusal(self._read_all(), entry, self._shelf)
+
+    def _encode(self, entry: LedgerEntry) -> tuple[bytes, LedgerEntry]:
+        data = encode_entry(entry)
+        try:
+            return data, decode_entry(data, location="to be written")
+        except LedgerCorrupt as error:
+            # what cannot be read back would stop the chain for ever
+            raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write {error}") from None
+
+    def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
+        sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
+        completeness.write_mark(self.store, self.chain, entry.sequence, sealed.digest)
+        try:
+            self._known = fold(state, [sealed], self._shelf)
+        except (PageLost, StoreFailure):
+            # the entry is written; what it comes to is read again when somebody asks
+            self._known = None
+            return
+        if self._saves_with(entry.sequence) and snapshots.save(self.store, self.chain, self._known, self._shelf.made):
+            self._snapshot_at = entry.sequence
+            self._shelf.made.clear()
+
+    def _saves_with(self, sequence: int) -> bool:
+        return sequence - self._snapshot_at >= snapshots.INTERVAL
+
+    def _location(self, sequence: int) -> str:
+        return self.store.uri(self.chain.entry(sequence))

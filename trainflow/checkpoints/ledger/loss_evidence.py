@@ -1,0 +1,94 @@
+"""Traces of checkpoints: what knows by its id that one was committed, without reading the ledger.
+
+Artifacts are sealed after the entry that speaks of them was created; saves inside a split are named after the head that
+they start from; other chains go on from checkpoints of this one. A checkpoint that left a trace and is in no entry was
+in one that is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from trainflow.checkpoints.commit.saves import trainings
+from trainflow.checkpoints.ledger.entries import Checkpoint
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents_registry import references
+from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import attempt_time
+from trainflow.pluralize import agreeing, counted
+
+_SHOWN = 3
+
+
+def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Collection[str] | None = None) -> None:
+    """Raise LedgerCorrupt when a checkpoint has left a trace and no entry speaks of it; whoever deletes asks first.
+
+    `known` are checkpoints that entries speak of, all of them or some: the ledger is read where that is not enough.
+    `referenced`: what other chains went on from, where that was asked before. Raises StoreFailure.
+    """
+    found = traces(ledger, known, referenced)
+    if found:
+        found = forgotten(found, {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)})
+    if found:
+        raise LedgerCorrupt(
+            f"the ledger of chain {ledger.chain} in {ledger.store.url} is short: {sentence(found)}. Nothing is deleted "
+            f"meanwhile. Restore what is missing in {ledger.store.uri(ledger.chain.ledger)} from a backup or another "
+            "copy of the store, then run 'trainflow audit'",
+            location=ledger.store.uri(ledger.chain.ledger),
+        )
+
+
+def raise_if_short(ledger: Ledger) -> None:
+    """Raise LedgerCorrupt before a run begins when entries are missing that the ledger, what lies beside it, or sealed
+    artifacts know of: what it would train is not to be committed. Asks no other chain. A long ledger is not listed: of
+    that only artifacts that are younger than its head are asked. Raises StoreFailure."""
+    if ledger.is_listed:
+        ledger.raise_unless_whole()
+    elif not _younger_than_head(ledger):
+        return
+    raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
+
+
+def _younger_than_head(ledger: Ledger) -> list[str]:
+    """Sealed artifacts of attempts that were made after the one that made the head, and that no recent entry speaks of:
+    checkpoints that a rewind left behind, or whose entries are lost. One listing."""
+    state = ledger.state()
+    known, head = {each.id for each in state.recent}, state.head.id if state.head else ""
+    return [
+        name
+        for name in ledger.store.folders(ledger.chain.artifacts)
+        # names sort as their times do
+        if name > head and name not in known and _is_sealed(ledger, name)
+    ]
+
+
+def _is_sealed(ledger: Ledger, name: str) -> bool:
+    return attempt_time(name) is not None and ledger.store.is_sealed(ledger.chain.attempt(name))
+
+
+def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[str] | None = None) -> dict[str, str]:
+    """Checkpoints that left a trace, without those in `known`, and what it is. Lists artifacts, saves and the chains
+    that go on from this one. Raises StoreFailure; LedgerCorrupt when one of those chains cannot be read."""
+    store, chain = ledger.store, ledger.chain
+    referenced = references(store, chain) if referenced is None else referenced
+    found = dict.fromkeys(referenced, "another chain went on from it")
+    for name, parent in trainings(store, chain):
+        if parent is not None and attempt_time(parent) is not None:
+            found[parent] = f"{store.uri(f'{chain.partials}/{name}')} was saved on top of it"
+    for name in store.folders(chain.artifacts):
+        if name not in known and _is_sealed(ledger, name):
+            found[name] = f"{store.uri(chain.attempt(name))} is sealed"
+    return forgotten(found, known)
+
+
+def forgotten(found: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """The traces of all but the `known` checkpoints."""
+    return {name: what for name, what in found.items() if name not in known}
+
+
+def sentence(found: Mapping[str, str]) -> str:
+    """Which checkpoints are in no entry, and how that is known."""
+    shown = "; ".join(f"{name}: {what}" for name, what in sorted(found.items())[:_SHOWN])
+    more = ", …" if len(found) > _SHOWN else ""
+    are = agreeing(len(found), "was committed and is", "were committed and are")
+    return f"{counted(len(found), 'checkpoint')} {are} in no entry ({shown}{more})"

@@ -1,0 +1,237 @@
+"""The rules every ledger entry must obey: why one may not follow a state. Pure.
+
+The same rules refuse an entry before it is written and call a ledger corrupt when it is read.
+"""
+
+from __future__ import annotations
+
+from trainflow.checkpoints.ledger.entries import (
+    Adoption,
+    Checkpoint,
+    Fork,
+    HoleFilled,
+    LedgerEntry,
+    Promotion,
+    Prune,
+    Regrid,
+    Resume,
+    Rewind,
+    Skip,
+    Stop,
+)
+from trainflow.checkpoints.ledger.pages import Kept
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger.tiling import span, split_problem, without
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import grid_change, what_changed
+from trainflow.samples.partitions import label
+
+
+def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
+    """Why `entry` may not follow `state`; None when it may. `kept` stands for the state's checkpoints."""
+    if entry.sequence != state.sequence + 1:
+        return f"it calls itself number {entry.sequence}, number {state.sequence + 1} is due"
+    if entry.previous != state.digest:
+        return "it does not hold the digest of the entry before it"
+    match entry:
+        case Fork() | Adoption():
+            return _start(entry)
+        case Promotion() | Prune():
+            return _promotion(kept, entry) if isinstance(entry, Promotion) else _prune(state, kept, entry)
+        case HoleFilled():
+            return _fill(state, entry) or _any_checkpoint(state, kept, entry)
+        case Checkpoint():
+            return _checkpoint(state, entry) or _any_checkpoint(state, kept, entry)
+        case Skip():
+            return _skip(state, entry)
+        case Stop():
+            return _stop(state, kept, entry)
+        case Regrid():
+            return _regrid(state, entry)
+        case Resume():
+            return _resume(state, entry)
+        case Rewind():
+            return _rewind(state, kept, entry)
+
+
+def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | None:
+    if kept.recently(entry.id):
+        return f"checkpoint {entry.id} is in the ledger already"
+    if not entry.artifacts.files:
+        return "it has no artifacts"
+    return _stop_problem(state, entry) or split_problem(entry.split) or _grid_problem(state, entry.grid)
+
+
+def _stop_problem(state: ChainState, entry: Checkpoint) -> str | None:
+    """Past a stop only what was refused can be committed, and only by a person's decision."""
+    refused = state.stopped.id if state.stopped else None
+    if refused and (entry.accepted is None or entry.id != refused):
+        return f"the chain is stopped: gates refused {refused} and nobody has decided about it"
+    if entry.accepted and refused is None:
+        return "it was accepted, yet the chain is not stopped"
+    return None
+
+
+def _checkpoint(state: ChainState, entry: Checkpoint) -> str | None:
+    return (
+        _parent_problem(state, entry.parent_id)
+        or _begin_problem(state, entry)
+        or _skips_problem(state, entry)
+        or (_origin_problem(state, entry) if state.head is None else None)
+    )
+
+
+def _begin_problem(state: ChainState, entry: Checkpoint) -> str | None:
+    due = state.watermark or (state.skips[0].start if state.skips else None)
+    if due is not None and entry.split.start != due:
+        whose = "the head's watermark" if state.head else "the chain's beginning"
+        return f"its split starts at {label(entry.split.start)}, {whose} is {label(due)}"
+    if entry.watermark != entry.split.end:
+        return f"its watermark {label(entry.watermark)} is not the end of its split {label(entry.split.end)}"
+    return None
+
+
+def _skips_problem(state: ChainState, entry: Checkpoint) -> str | None:
+    holes = [(hole.start, hole.end) for hole in entry.split.holes]
+    for skip in state.skips:
+        left = without((skip.start, skip.end), holes)
+        if left:
+            return f"its split does not record {span(*left[0])} as a hole, which a skip stepped over"
+    return None
+
+
+def _origin_problem(state: ChainState, entry: Checkpoint) -> str | None:
+    """The first checkpoint's weights came from where the chain began, or from a stage that feeds it."""
+    match state.start:
+        case Fork(origin=fork) if entry.origin is None or (entry.origin.chain == fork.chain and entry.origin != fork):
+            return f"its origin is {entry.origin and entry.origin.checkpoint_id}, the fork's is {fork.checkpoint_id}"
+    return None
+
+
+def _fill(state: ChainState, entry: HoleFilled) -> str | None:
+    if state.head is None:
+        return "it fills a hole of a chain that has no checkpoint"
+    problem = _parent_problem(state, entry.parent_id)
+    if problem:
+        return problem
+    if entry.watermark != state.head.watermark:
+        own, due = label(entry.watermark), label(state.head.watermark)
+        return f"it fills a hole, yet its watermark {own} is not the head's {due}"
+    holes = [(each.hole.start, each.hole.end) for each in state.holes]
+    left = without((entry.split.start, entry.split.end), holes)
+    return f"it fills {span(*left[0])}, which is no hole of the line" if left else None
+
+
+def _parent_problem(state: ChainState, parent_id: str | None) -> str | None:
+    head = state.head.id if state.head else None
+    return None if parent_id == head else f"its parent is {parent_id or 'none'}, the head is {head or 'none yet'}"
+
+
+def _skip(state: ChainState, entry: Skip) -> str | None:
+    problem = _parent_problem(state, entry.parent_id)
+    if problem:
+        return problem
+    if entry.start >= entry.end:
+        return f"{span(entry.start, entry.end)} is empty or ends before it starts"
+    if state.edge is not None and entry.start != state.edge:
+        edge = label(state.edge) if state.edge else "nothing"
+        return f"it skips from {label(entry.start)}, the chain ends at {edge}"
+    return None
+
+
+def _stop(state: ChainState, kept: Kept, entry: Stop) -> str | None:
+    if state.stopped:
+        return f"the chain is stopped already, over {state.stopped.id}"
+    if not entry.reasons:
+        return "it stops for no reason"
+    if not entry.artifacts.files:
+        return "it has no artifacts"
+    if kept.recently(entry.id):
+        return f"it refuses checkpoint {entry.id}, which is in the ledger already"
+    return _parent_problem(state, entry.parent_id) or split_problem(entry.split)
+
+
+def _regrid(state: ChainState, entry: Regrid) -> str | None:
+    if state.stopped:
+        return f"it changes the grid of a chain that is stopped over {state.stopped.id}"
+    problem = _parent_problem(state, entry.parent_id)
+    if problem or state.grid is None or state.edge is None:
+        return problem or "it changes the grid of a chain of which none is recorded"
+    if entry.watermark != state.edge:
+        return f"it changes the grid at {label(entry.watermark)}, the chain ends at {label(state.edge)}"
+    change = grid_change(state.grid, entry.grid, state.edge, state.first)
+    if not change.fits:
+        return f"it changes the grid to {entry.grid}, of which no partition begins at {label(state.edge)}"
+    untrained = [(change.untrained.start, change.untrained.end)] if change.untrained else []
+    recorded = [(hole.start, hole.end) for hole in entry.holes]
+    return None if recorded == untrained else "it does not record as a hole what lies before where the chain began"
+
+
+def _grid_problem(state: ChainState, grid: Grid | None) -> str | None:
+    """A checkpoint that knows its grid has the chain's, or one that differs in nothing that matters."""
+    if grid is None or state.grid is None or grid == state.grid or state.edge is None:
+        return None
+    change = grid_change(state.grid, grid, state.edge, state.first)
+    return f"{what_changed(change)}, and no entry says so" if change.refused else None
+
+
+def _resume(state: ChainState, entry: Resume) -> str | None:
+    return _parent_problem(state, entry.parent_id) if state.stopped else "it resumes a chain that is not stopped"
+
+
+def _promotion(kept: Kept, entry: Promotion) -> str | None:
+    if not entry.alias:
+        return "it promotes to no name"
+    found = kept.get(entry.checkpoint_id)
+    if found is None:
+        return f"it promotes {entry.checkpoint_id}, which is not a kept checkpoint of this chain"
+    return None if found.on_line else f"it promotes {entry.checkpoint_id}, which a rewind left behind"
+
+
+def _prune(state: ChainState, kept: Kept, entry: Prune) -> str | None:
+    if not entry.checkpoint_ids:
+        return "it prunes nothing"
+    going = set(entry.checkpoint_ids)
+    if len(going) != len(entry.checkpoint_ids):
+        return "it prunes a checkpoint twice"
+    if state.head and state.head.id in going:
+        return f"it prunes the head {state.head.id}"
+    for alias, name in state.promoted.items():
+        if name in going:
+            return f"it prunes {name}, which is promoted to {alias!r}"
+    unknown = [name for name in entry.checkpoint_ids if kept.get(name) is None]
+    return f"it prunes checkpoints that are not kept: {', '.join(unknown)}" if unknown else None
+
+
+def _rewind(state: ChainState, kept: Kept, entry: Rewind) -> str | None:
+    target, head = entry.to_checkpoint_id, state.head.id if state.head else None
+    if target == head and state.skips:
+        # to where the head is: takes back the skips after it
+        return None
+    if head is None:
+        return "it rewinds a chain that has no head"
+    if target == head:
+        return f"it rewinds to {target}, which is the head and not an ancestor of it"
+    found = kept.get(target) if target else None
+    if target and found is None:
+        return f"it rewinds to {target}, which is not a kept checkpoint of this chain"
+    if found and not found.on_line:
+        return f"it rewinds to {target}, which is not an ancestor of the head {head}"
+    return _falls_back(kept, entry, found.sequence if found else 0)
+
+
+def _falls_back(kept: Kept, entry: Rewind, last: int) -> str | None:
+    """Who has an alias again stays on the line."""
+    for alias, name in entry.promoted.items():
+        found = kept.get(name)
+        if found is None or not found.on_line or found.sequence > last:
+            return f"it gives {alias!r} back to {name}, which is no kept checkpoint of what is left of the line"
+    return None
+
+
+def _start(entry: Fork | Adoption) -> str | None:
+    if entry.sequence != 1:
+        return "a fork or an adoption is the first entry of a ledger or none"
+    if isinstance(entry, Adoption) and not entry.files:
+        return "it adopts no file"
+    return None

@@ -1,0 +1,118 @@
+"""Snapshots of the fold, so that reading the head costs the same with ten entries and with a hundred thousand.
+
+Never the truth: a snapshot counts only when it is whole and of this format, a page only when it is what its name says.
+Anything else is ignored and the ledger is folded from its beginning. But a snapshot that is whole is a witness: an
+entry that it ends with and that is missing, or has another digest, is proof that the ledger is not what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.completeness import Witness, short, snapshot_witness
+from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.store.store import Store
+from trainflow.errors import LedgerCorrupt, StoreFailure
+from trainflow.identifiers import digest
+
+#: entries between two snapshots; reading the head replays at most about this many
+INTERVAL = 32
+#: raise it whenever the fold or its state changes: older snapshots are then ignored
+FORMAT = 6
+_KEPT = 2
+_NONE = Witness(0, "")
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    format: int
+    state_digest: str
+    state: msgspec.Raw
+
+
+_DECODER = msgspec.json.Decoder(_Snapshot)
+_STATE = msgspec.json.Decoder(ChainState)
+
+
+def load(store: Store, chain: ChainKey) -> tuple[ChainState | None, Witness]:
+    """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name.
+
+    Raises LedgerCorrupt when a snapshot that is whole ends with an entry that is not there or is another one: it was
+    written after that entry, and entries do not change.
+    """
+    paths = _paths(store, chain)
+    newest = max((snapshot_witness(store, path) for path in paths), key=lambda each: each.sequence, default=_NONE)
+    for path in reversed(paths):
+        state = _read(store, path)
+        if state is not None:
+            _check_entry(store, chain, state, path)
+            return state, newest
+    return None, newest
+
+
+def save(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, bytes]) -> bool:
+    """Write a snapshot and drop all but the newest two. False when the store refuses: that costs time and nothing else.
+
+    `pages` are those made since the ledger was opened, by name: they are written first.
+    """
+    data = msgspec.json.encode(state)
+    snapshot = _Snapshot(FORMAT, digest(data), msgspec.Raw(data))
+    try:
+        for page in state.pages:
+            if page.name in pages:
+                store.replace(chain.page(page.name), pages[page.name])
+        store.replace(chain.snapshot(state.sequence), msgspec.json.encode(snapshot))
+        for path in _paths(store, chain)[:-_KEPT]:
+            store.delete(path)
+        if pages:
+            _drop_pages(store, chain, state)
+    except StoreFailure:
+        return False
+    return True
+
+
+def _paths(store: Store, chain: ChainKey) -> list[str]:
+    return [file.path for file in store.files(chain.snapshots) if file.path.endswith(".json")]
+
+
+def _drop_pages(store: Store, chain: ChainKey, state: ChainState) -> None:
+    """Pages that newer ones replace; never one that a faster writer made. Who still wants one begins again."""
+    current = {page.name for page in state.pages}
+    for file in store.files(chain.pages):
+        name = file.path.rpartition("/")[2].removesuffix(".json")
+        last = name.split("-")[1] if name.count("-") == 2 else ""
+        if name not in current and last.isdecimal() and int(last) <= state.sequence:
+            store.delete(file.path)
+
+
+def _read(store: Store, path: str) -> ChainState | None:
+    try:
+        snapshot = _DECODER.decode(store.read(path))
+        if snapshot.format != FORMAT or digest(bytes(snapshot.state)) != snapshot.state_digest:
+            return None
+        return _STATE.decode(snapshot.state)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def remembered(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
+    """Number and digest of the entry that each snapshot ends with, by its path; only of those that are whole."""
+    states = {path: _read(store, path) for path in _paths(store, chain)}
+    return {path: (state.sequence, state.digest) for path, state in states.items() if state is not None}
+
+
+def _check_entry(store: Store, chain: ChainKey, state: ChainState, path: str) -> None:
+    try:
+        found = digest(store.read(chain.entry(state.sequence)))
+    except FileNotFoundError:
+        raise short(store, chain, [state.sequence], snapshot_witness(store, path)) from None
+    if found != state.digest:
+        location = store.uri(chain.entry(state.sequence))
+        raise LedgerCorrupt(
+            f"ledger entry {location} is not the one that the snapshot {store.uri(path)} was made of: it says "
+            f"{state.digest}, found {found}. The entry was edited, or entries of another copy were put over newer "
+            "ones. Restore the newest copy of the ledger, then run 'trainflow audit'",
+            location=location,
+        )

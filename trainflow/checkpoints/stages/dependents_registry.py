@@ -1,0 +1,82 @@
+"""Which chains go on from checkpoints of which: a file below the base's folder, made before the first entry that speaks
+of it, so that a base need not look through every chain of the store to know what it must keep.
+
+The file is empty, or says how a stage of another pipeline follows: its base's own file does not know of it, and what it
+has not passed yet is to be kept all the same.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.store.store import Store
+from trainflow.errors import InputError
+
+
+def register(store: Store, base: ChainKey, dependent: ChainKey) -> None:
+    """`dependent` is about to go on from a checkpoint of `base`. May be said again. Raises StoreFailure."""
+    with suppress(FileExistsError):
+        store.create_exclusive(_place(base, dependent), b"")
+
+
+def follow(store: Store, base: ChainKey, follower: Follower) -> None:
+    """The runs of `follower` start from checkpoints of `base`, from now on. May be said again. Raises StoreFailure."""
+    place, said = _place(base, follower.chain), msgspec.json.encode(follower)
+    if store.read_many([place]) != [said]:
+        store.replace(place, said)
+
+
+def forget(store: Store, base: ChainKey, follower: ChainKey) -> bool:
+    """It follows no more: only what its chain went on from is kept. Whether it did. Raises StoreFailure."""
+    if follower not in {each.chain for each in followers_in(store, base)}:
+        return False
+    store.replace(_place(base, follower), b"")
+    return True
+
+
+def followers_in(store: Store, base: ChainKey) -> list[Follower]:
+    """The chains of other pipelines that said they follow. Raises StoreFailure."""
+    keys = registered(store, base)
+    contents = store.read_many([_place(base, key) for key in keys])
+    return [_follower(key, said) for key, said in zip(keys, contents, strict=True) if said]
+
+
+def _follower(chain: ChainKey, said: bytes) -> Follower:
+    """What a newer trainflow has said, nobody understands here: as one that needs much."""
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(said, type=Follower), chain=chain)
+    except msgspec.MsgspecError:
+        return Follower(chain, "same_watermark", feedback=True)
+
+
+def _place(base: ChainKey, dependent: ChainKey) -> str:
+    return f"{base.dependents}/{dependent.prefix}"
+
+
+def registered(store: Store, base: ChainKey) -> list[ChainKey]:
+    """The chains that went on, or meant to, from a checkpoint of `base`."""
+    found = []
+    for file in store.files(base.dependents):
+        names = file.path.removeprefix(f"{base.dependents}/").split("/")
+        try:
+            pipeline, stage, branch = names
+            found.append(ChainKey(pipeline, stage, branch))
+        except (InputError, ValueError):
+            # nothing that was registered here
+            continue
+    return found
+
+
+def references(store: Store, base: ChainKey) -> set[str]:
+    """Checkpoints of `base` that another chain of the store began with or last went on from."""
+    return {
+        each.checkpoint_id
+        for other in registered(store, base)
+        for each in Ledger(store, other).state().bases
+        if each.chain == base
+    }

@@ -1,0 +1,291 @@
+"""Which checkpoint of its base does the next run of a stage start from, and up to where may its split go? The rule.
+
+`same_watermark`, forwards: the base has trained up to W, and the stage trains, from that checkpoint, on what lies
+between its own watermark and W. With feedback: the base comes after the stage in a circle, and the stage goes on from
+the base's checkpoint at its own watermark, or, where the base has stepped over what led there, from the one before.
+`latest`, `promoted`: the newest (promoted) one; the split is the stage's own business.
+What the base was forked from counts as its first checkpoint, number 0: a branch goes on where its stages were forked.
+
+A pin is an upper bound: what the base has committed after it is the business of the run that *that* commit triggers.
+Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless somebody
+has rewound or pruned meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Fork
+from trainflow.checkpoints.ledger.state import CheckpointSummary
+from trainflow.checkpoints.stages.init_from import Base, InitFrom, Pin
+from trainflow.samples.partitions import label
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.state import ChainState
+    from trainflow.checkpoints.store.store import Store
+
+#: so many checkpoints of the base are offered to a split; the last one allowed is always among them
+MOST = 32
+_A_MOMENT = timedelta(seconds=1)
+
+
+class BaseChain(msgspec.Struct, frozen=True):
+    """What the rule needs to know of the base's chain."""
+
+    #: the number of its newest entry
+    sequence: int
+    #: the exclusive end of what was trained or skipped, by it or by who it starts from; None: nothing yet
+    edge: datetime | None
+    #: not pruned, in the order of their sequence; those a rewind left behind included
+    kept: list[CheckpointSummary]
+    #: alias → checkpoint
+    promoted: dict[str, str] = {}
+    #: the chain of the checkpoint it was forked from
+    forked_from: ChainKey | None = None
+
+    @property
+    def line(self) -> list[CheckpointSummary]:
+        """Those from the root to the head."""
+        return [summary for summary in self.kept if summary.on_line]
+
+    def find(self, checkpoint_id: str) -> CheckpointSummary | None:
+        """The one of this id."""
+        return next((found for found in reversed(self.kept) if found.id == checkpoint_id), None)
+
+    def offer(self, summary: CheckpointSummary) -> Base:
+        """One of them, to start from."""
+        lies_in = None if summary.sequence else self.forked_from
+        return Base(summary.id, summary.sequence, summary.watermark, lies_in)
+
+
+def base_chain(
+    ledger: Ledger, watermark: datetime | None, pin: Pin | None = None, through: Sequence[ChainKey] = ()
+) -> BaseChain:
+    """The base's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
+
+    A base that has to go back itself is taken as it will be then. `through`: see InitFrom. Raises LedgerCorrupt,
+    StoreFailure.
+    """
+    from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+
+    state = as_it_will_be(ledger)
+    edge = _passed(ledger.store, state, through)
+    reaches = any(each.on_line and watermark is not None and each.watermark <= watermark for each in state.recent)
+    names = {pin.id if pin else None, *state.promoted.values()} - {None}
+    recent = {each.id for each in state.recent}
+    kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept_in(state)
+    if not isinstance(state.start, Fork):
+        return BaseChain(state.sequence, edge, kept, state.promoted)
+    kept = [_fork_point(state.start), *kept]
+    return BaseChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
+
+
+def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
+    """The exclusive end of what a chain has trained or skipped, and of what it never can train, since the stage it
+    starts from has stepped over it: so far nobody need wait for it."""
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+
+    if not through:
+        return state.edge
+    base = as_it_will_be(Ledger(store, through[0]))
+    if base.watermark is not None and (state.edge is None or state.edge < base.watermark):
+        return state.edge
+    ends = (state.edge, _passed(store, base, through[1:]))
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _fork_point(fork: Fork) -> CheckpointSummary:
+    """What a branch was forked from, as if it were a checkpoint of its own."""
+    return CheckpointSummary(
+        id=fork.origin.checkpoint_id,
+        sequence=0,
+        parent_id=None,
+        watermark=fork.watermark,
+        run_id="",
+        number=0,
+        partitions=0,
+        size=0,
+        at=fork.at,
+        digest="",
+        on_line=True,
+        metrics={},
+        scores={},
+    )
+
+
+class StartFrom(msgspec.Struct, frozen=True):
+    """The run starts from one of `bases`, in the order of their watermarks.
+
+    `bounded`: it is the first of them that has reached the end of the split, and no split goes beyond the last one.
+    Otherwise there is one, and it bounds nothing. `last`: the newest one the pin allows, promoted or not;
+    `again_before`: as long as the stage's own watermark is before this moment, there is more to start from (None:
+    always).
+    """
+
+    bases: list[Base]
+    last: Base
+    bounded: bool = False
+    again_before: datetime | None = None
+
+
+class FromNothing(msgspec.Struct, frozen=True):
+    """A stage that begins a circle, and nothing to start from: its first run, or all that its base was to train on up
+    to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
+
+    again_before: datetime | None = None
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing to start from now: a commit of the base changes that, and triggers. `reason`: a clause for people."""
+
+    reason: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The run can never start from what it was told. `reason`: a sentence for people."""
+
+    reason: str
+
+
+Choice = StartFrom | FromNothing | Wait | Refusal
+
+
+def choose(
+    init: InitFrom, base: BaseChain, watermark: datetime | None, needed: datetime | None, pin: Pin | None = None
+) -> Choice:
+    """What the next run of a stage starts from.
+
+    `base` is the base's chain, `watermark` the stage's own (None: it has trained nothing), `needed` the
+    end of the next partition it would train on (None: not known, any later watermark of the base will do).
+    """
+    allowed = _allowed(init, base, pin)
+    if isinstance(allowed, Refusal | Wait):
+        return allowed
+    if init.checkpoint_id is not None:
+        return _named(init, base, allowed)
+    if init.at != "same_watermark":
+        return _newest(init, base, allowed, watermark, pin)
+    if init.feedback:
+        return _one_round_back(init, base, allowed, watermark)
+    return _ahead(init, base, allowed, watermark, needed)
+
+
+def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[CheckpointSummary] | Refusal | Wait:
+    """The kept checkpoints on the base's line, up to the pin. Where a rewind took that off the line, what is left
+    before it: the checkpoints that are trained instead trigger runs of their own. One that starts once waits for all of
+    them."""
+    if pin is None or pin.id is None:
+        return base.line
+    found = base.find(pin.id)
+    if init.once and found is not None and not found.on_line:
+        return Wait(f"waits for {_who(init)}, which was rewound and has not caught up yet")
+    sequence = pin.sequence if found is None else found.sequence
+    if sequence is None or sequence > base.sequence:
+        return Refusal(
+            f"this run was told to start from checkpoint {pin.id} of {init.chain}, and there is none: it was never "
+            "committed in this store, or its files were pruned"
+        )
+    return [summary for summary in base.line if summary.sequence <= sequence]
+
+
+def _named(init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary]) -> Choice:
+    found = [summary for summary in allowed if summary.id == init.checkpoint_id]
+    if not found:
+        return Refusal(
+            f"init_from names checkpoint {init.checkpoint_id} of {init.chain}, which is not on its line: it was never "
+            "committed there, its files were pruned, or the chain was rewound to before it"
+        )
+    return StartFrom([base.offer(found[0])], base.offer(found[0]))
+
+
+def _newest(
+    init: InitFrom,
+    base: BaseChain,
+    allowed: list[CheckpointSummary],
+    watermark: datetime | None,
+    pin: Pin | None,
+) -> Choice:
+    newer = base.line[-1].sequence if base.line else 0
+    if pin is not None and not init.once and allowed and newer > allowed[-1].sequence:
+        return Wait(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
+    newest = allowed[-1:]
+    if init.at == "promoted":
+        names = {init.alias: base.promoted.get(init.alias)} if init.alias else base.promoted
+        allowed = [summary for summary in allowed if summary.id in names.values()]
+    if allowed:
+        return StartFrom([base.offer(allowed[-1])], base.offer(newest[0]))
+    if init.feedback and (watermark is None or (base.edge is not None and not base.line)):
+        return FromNothing()
+    what = "has promoted no checkpoint" if init.at == "promoted" else "has no checkpoint"
+    return Wait(f"waits for {_who(init)}, which {what} yet")
+
+
+def _one_round_back(
+    init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary], watermark: datetime | None
+) -> Choice:
+    reached = _reached(base, allowed)
+    # a round that ends where the base has been already may be followed by the next one at once
+    again_before = None if reached is None else reached + _A_MOMENT
+    if watermark is None:
+        return FromNothing(again_before)
+    if reached is None or reached < watermark:
+        return Wait(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
+    found = [summary for summary in allowed if summary.watermark <= watermark][-1:]
+    if not _is_last_before(watermark, found, allowed):
+        return Refusal(
+            f"the checkpoint of {_who(init)} at {label(watermark)} was pruned, and it has gone on to {label(reached)}: "
+            "rewind it to a checkpoint at a watermark of this stage, or rewind this one"
+        )
+    if not found:
+        return FromNothing(again_before)
+    return StartFrom([base.offer(found[0])], base.offer(allowed[-1]), again_before=again_before)
+
+
+def _reached(base: BaseChain, allowed: list[CheckpointSummary]) -> datetime | None:
+    """How far the base has come. What it skipped after its head counts, unless a pin says that this is later news."""
+    if allowed == base.line:
+        return base.edge
+    return allowed[-1].watermark if allowed else None
+
+
+def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed: list[CheckpointSummary]) -> bool:
+    """Whether the base has committed nothing between `found` (the last one kept, if any) and `watermark`: it stepped
+    over what is there. Else that was pruned."""
+    if found and found[0].watermark == watermark:
+        return True
+    later = next((summary for summary in allowed if summary.watermark > watermark), None)
+    return later is None or later.number == (found[0].number if found else 0) + 1
+
+
+def _ahead(
+    init: InitFrom,
+    base: BaseChain,
+    allowed: list[CheckpointSummary],
+    watermark: datetime | None,
+    needed: datetime | None,
+) -> Choice:
+    by_watermark = {each.watermark: base.offer(each) for each in allowed if _reaches(each, watermark, needed)}
+    bases = list(by_watermark.values())
+    if not bases:
+        upto = f" beyond {label(watermark)}" if watermark else ""
+        return Wait(f"waits for {_who(init)}, which has no checkpoint{upto} yet")
+    last = bases[-1]
+    offered = bases if len(bases) <= MOST else [*bases[: MOST - 1], last]
+    return StartFrom(offered, last, bounded=True, again_before=last.watermark)
+
+
+def _reaches(summary: CheckpointSummary, watermark: datetime | None, needed: datetime | None) -> bool:
+    if needed is not None:
+        return summary.watermark >= needed
+    return watermark is None or summary.watermark > watermark
+
+
+def _who(init: InitFrom) -> str:
+    return f"stage {init.chain.stage}" if init.chain.branch == "main" else f"stage {init.chain}"

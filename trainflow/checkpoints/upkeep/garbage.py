@@ -1,0 +1,101 @@
+"""Sweep: take away what the dead left behind. Never what cannot be parsed, and nothing that is young.
+
+- the artifacts of attempts that died before they committed,
+- what a prune had recorded and was killed before it deleted,
+- files that a writer had begun,
+- saves inside a split that nobody will go on from,
+- splits that were too large for an XCom, and are trained or left behind.
+
+Each deletion stands for itself: killed anywhere, the next sweep goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from trainflow.checkpoints.commit.saves import sweep_partials
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.upkeep.orphans import GRACE, Orphan, artifacts_of_the_dead, outputs_of_the_dead
+from trainflow.checkpoints.upkeep.spilled_splits import spent_splits
+
+Kind = Literal["orphan", "pruned", "temporary", "partial", "split"]
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """Something nobody needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
+
+    kind: Kind
+    path: str
+    files: int
+    size: int
+    modified: datetime
+
+
+def sweep(
+    ledger: Ledger,
+    now: datetime,
+    *,
+    grace: timedelta = GRACE,
+    living: Collection[str] = (),
+    dry_run: bool = False,
+) -> list[Leftover]:
+    """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
+
+    `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
+    be read whole, or anything knows of an entry that is not there; StoreFailure.
+    """
+    if grace < timedelta(0):
+        raise ValueError("grace must not be negative")
+    ledger.raise_unless_whole()
+    found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace), *_splits(ledger, now, grace)]
+    if not dry_run:
+        for leftover in found:
+            _delete(ledger, leftover)
+    return [*found, *_partials(ledger, now, grace, dry_run=dry_run)]
+
+
+def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Leftover]:
+    orphans: list[Orphan] = [
+        *artifacts_of_the_dead(ledger, before, living),
+        *outputs_of_the_dead(ledger, before, living),
+    ]
+    return [
+        Leftover("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
+        for orphan in orphans
+    ]
+
+
+def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
+    return [
+        Leftover("temporary", file.path, 1, file.size, file.modified)
+        for file in ledger.store.temporary(ledger.chain.prefix)
+        if file.modified is not None and file.modified <= before
+    ]
+
+
+def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Leftover]:
+    return [
+        Leftover("split", file.path, 1, file.size, file.modified)
+        for file in spent_splits(ledger.store, ledger.chain, ledger.state(), now, grace=grace)
+        if file.modified is not None
+    ]
+
+
+def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Leftover]:
+    head = ledger.state().head
+    found = sweep_partials(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
+    return [Leftover("partial", each.path, each.files, each.size, each.modified) for each in found]
+
+
+def _delete(ledger: Ledger, leftover: Leftover) -> None:
+    if leftover.kind in ("temporary", "split"):
+        ledger.store.delete(leftover.path)
+        return
+    folder, _, name = leftover.path.rpartition("/")
+    # an attempt that was given up may have committed since the ledger was read
+    if leftover.kind == "pruned" or folder != ledger.chain.artifacts or ledger.state().recently(name) is None:
+        ledger.store.delete_sealed(leftover.path)

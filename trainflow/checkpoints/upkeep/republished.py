@@ -1,0 +1,136 @@
+"""Partitions that were published again after the chain was trained on them: what to compare, and what to do about it.
+
+A look costs the partitions it compares: one listing each. Files are opened only where the listing is another one than
+when they were trained on: after a copy, a `touch`, or because they were published again. What to do is a pure rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_since
+from trainflow.checkpoints.ledger.entries import Replayed, Rewind
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.clock import ensure_utc
+from trainflow.pluralize import counted
+from trainflow.samples.inventory import open_inventory
+from trainflow.samples.partitions import label, origin, place_of, shift
+from trainflow.samples.spec import Samples
+
+#: so many partitions before the watermark are compared where nobody says otherwise
+PARTITIONS = 24
+#: a partition that is written again and again is replayed so often within a day, and then somebody is told instead
+MOST_REPLAYS = 3
+_REPLAYS_WITHIN = timedelta(days=1)
+
+
+class Republication(msgspec.Struct, frozen=True):
+    """A partition, the fingerprint that was trained, and the one it has now."""
+
+    start: datetime
+    end: datetime
+    trained: str
+    found: str
+    checkpoint_id: str
+    sequence: int
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """Rewind to checkpoint `to` (None: to before the first)."""
+
+    to: str | None
+    partitions: list[Republication]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Nothing is rewound; why, for people."""
+
+    reason: str
+
+
+def republished(
+    ledger: Ledger, state: ChainState, samples: Samples, root: Path | None, now: datetime
+) -> list[Republication]:
+    """The partitions of the line, as far back as policy looks, that have another content now; oldest first.
+
+    One that is gone, or is being written, is not compared. Raises SampleUnreadable, LedgerCorrupt, StoreFailure.
+    """
+    if state.head is None or samples.republished.policy == "ignore":
+        return []
+    trained = trained_since(ledger, state, looks_back_to(samples, state.head.watermark))
+    inventory = open_inventory(comparable(samples), root, now)
+    inventory.states([each.start for each in trained])
+    return list(changed(trained, inventory.fingerprint))
+
+
+def looks_back_to(samples: Samples, watermark: datetime) -> datetime:
+    """The first moment that policy looks at."""
+    window = samples.republished.window_seconds
+    if window is not None:
+        return ensure_utc(watermark) - timedelta(seconds=window)
+    return shift(samples, origin(samples), place_of(samples, watermark) - PARTITIONS)
+
+
+def comparable(samples: Samples) -> Samples:
+    """The table with what it takes a listing to know: no rows and no checks."""
+    ready = samples.ready
+    if ready.min_rows is not None:
+        ready = msgspec.structs.replace(ready, min_rows=None, min_files=ready.min_files or 1)
+    return msgspec.structs.replace(samples, checks=None, ready=ready)
+
+
+def changed(
+    trained: Iterable[TrainedBy], fingerprint: Callable[[datetime, TrainedBy], str | None]
+) -> Iterator[Republication]:
+    """Those that have another fingerprint now (None: it is not there, or not ready)."""
+    for each in trained:
+        found = fingerprint(each.start, each)
+        if found is not None and found != each.fingerprint:
+            yield Republication(each.start, each.end, each.fingerprint, found, each.checkpoint_id, each.sequence)
+
+
+def replay_of(
+    found: Sequence[Republication],
+    kept: Sequence[CheckpointSummary],
+    parent_of: Callable[[str], str | None],
+    earlier: Iterable[Rewind],
+    now: datetime,
+) -> Replay | Refused:
+    """What to rewind to so that `found` is trained again.
+
+    `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
+    rewinds so far. Each content is replayed once: a partition that changes while it is being replayed is replayed for
+    its next content, and not for ever.
+    """
+    before = [(each, entry.at) for entry in earlier if entry.cause == "replay" for each in entry.replayed]
+    known = {(ensure_utc(each.start), each.found) for each, _ in before}
+    news = [each for each in found if (each.start, each.found) not in known]
+    if not news:
+        return Refused(f"{_named(found)} had this content before and was replayed for it then")
+    for each in news:
+        times = sum(ensure_utc(past.start) == each.start and now - at < _REPLAYS_WITHIN for past, at in before)
+        if times >= MOST_REPLAYS:
+            return Refused(f"{_named([each])} was replayed {times} times within a day: it is written again and again")
+    first = min(news, key=lambda each: each.sequence)
+    target = parent_of(first.checkpoint_id)
+    base = next((each for each in kept if each.id == target), None)
+    if target is not None and base is None:
+        return Refused(
+            f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
+            "(retention), or rewind further back by hand"
+        )
+    return Replay(target, news)
+
+
+def replayed(found: Iterable[Republication]) -> list[Replayed]:
+    """As the ledger records it."""
+    return [Replayed(each.start, each.trained, each.found) for each in found]
+
+
+def _named(found: Sequence[Republication]) -> str:
+    return f"partition {label(found[0].start)}" if len(found) == 1 else counted(len(found), "partition")

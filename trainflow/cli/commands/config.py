@@ -1,0 +1,141 @@
+"""`trainflow config`: list, get, lint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.exit_codes import EXIT_WRONG_INPUT
+from trainflow.cli.render.output import JSON_OPTION
+
+if TYPE_CHECKING:
+    from trainflow.settings.report import SettingLine
+
+config = typer.Typer(help="Settings in force, and where from.", no_args_is_help=True)
+
+_COLUMNS = {"name": "SETTING", "shown": "VALUE", "unit": "UNIT", "source": "FROM", "meaning": "MEANING"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(config, name="config")
+
+
+@config.command("list")
+def list_settings(
+    section: str | None = typer.Argument(None, metavar="[SECTION]", help="Only this section."),
+    changed: bool = typer.Option(False, "--changed", help="Only what is not the default."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """List the settings: value, unit, source, meaning.
+
+    Secrets are shown as ***.
+
+    A setting is taken from its environment variable (TRAINFLOW__SECTION__KEY), otherwise from configs/trainflow.toml,
+    otherwise it has its default.
+
+    JSON: a list of {name, section, key, value, default, unit, source, meaning}; source is "default", the file, or the
+    name of the variable.
+    """
+    from trainflow.cli.render.output import print_rows
+
+    lines = _lines()
+    if section is not None:
+        _check_known(section, sorted({line.section for line in lines}), "section")
+        lines = [line for line in lines if line.section == section]
+    if changed:
+        lines = [line for line in lines if line.source != "default"]
+    rows = [_facts(line) for line in lines]
+    if not as_json:
+        rows = [row | {"shown": _text(row["value"])} for row in rows]
+    print_rows(rows, _COLUMNS, as_json=as_json, empty="every setting has its default")
+
+
+@config.command("get")
+def get(
+    name: str = typer.Argument(metavar="SECTION.KEY", help="A setting, e.g. executor.slots."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Print the value of one setting.
+
+    Alone on a line.
+
+    JSON: the keys of `config list`.
+    """
+    from trainflow.cli.render.output import print_json
+
+    lines = {line.name: line for line in _lines()}
+    _check_known(name, list(lines), "setting")
+    facts = _facts(lines[name])
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(_text(facts["value"]))
+
+
+@config.command("lint")
+def lint(as_json: bool = JSON_OPTION) -> int:
+    """Say everything that is wrong with the settings.
+
+    With the settings file and the TRAINFLOW__… variables. Exit code 2 if anything is.
+
+    JSON: {ok, file, problems}.
+    """
+    from trainflow.cli.opened import find_project
+    from trainflow.cli.render.output import print_json
+    from trainflow.observability.redaction import redact_text
+    from trainflow.settings.report import problems
+
+    project = find_project()
+    found = [redact_text(problem) for problem in problems(project)]
+    if as_json:
+        print_json({"ok": not found, "file": str(project.settings_file), "problems": found})
+    elif not found:
+        typer.echo("every setting is fine")
+    for problem in [] if as_json else found:
+        typer.echo(problem)
+    return EXIT_WRONG_INPUT if found else 0
+
+
+def _lines() -> list[SettingLine]:
+    from trainflow.cli.opened import find_project
+    from trainflow.settings.report import settings_in_force
+
+    return settings_in_force(find_project())
+
+
+def _facts(line: SettingLine) -> dict[str, Any]:
+    return {
+        "name": line.name,
+        "section": line.section,
+        "key": line.key,
+        "value": _without_secrets(line.key, line.value),
+        "default": line.default,
+        "unit": line.unit,
+        "source": line.source,
+        "meaning": line.meaning,
+    }
+
+
+def _without_secrets(key: str, value: Any) -> Any:
+    """Options of a store may be anything: only their names are shown."""
+    from trainflow.observability.redaction import MASK, redact
+
+    if isinstance(value, dict):
+        return dict.fromkeys(value, MASK)
+    return redact(value, key)
+
+
+def _text(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _check_known(name: str, known: list[str], what: str) -> None:
+    from trainflow.cli.render.hints import did_you_mean
+    from trainflow.errors import InputError
+
+    if name not in known:
+        raise InputError(f"no {what} is called '{name}'{did_you_mean(name, known)}")

@@ -1,0 +1,189 @@
+"""`trainflow samples`: the partitions a pipeline trains on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.exit_codes import EXIT_FAILED
+from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.cli.render.chain_columns import columns_of
+from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.pluralize import counted
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.insight.partitions import PartitionLine, PartitionReport
+
+PARTITION = typer.Argument(metavar="PARTITION", help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
+_COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(name="samples", help="The partitions a pipeline trains on.", no_args_is_help=True)
+    group.command("list")(list_samples)
+    group.command("check")(check)
+    group.command("show")(show)
+    app.add_typer(group)
+
+
+def list_samples(
+    pipeline: str = PIPELINE,
+    since: str | None = typer.Option(
+        None, "--from", metavar="DATE", help="First partition; default: the table's start."
+    ),
+    until: str | None = typer.Option(
+        None, "--to", metavar="DATE", help="Exclusive end; default: the last that is there or trained."
+    ),
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """List the partitions and the state each is in.
+
+    Trained, ready, not ready (and why), missing, or a hole; of a pipeline with stages, stage by stage. For people,
+    neighbours are put together.
+
+    JSON: [{pipeline, stage, branch, start, end, state (trained | ready | not_ready | missing | hole), reason, files,
+    bytes, checkpoint (the number of the one trained on it, or null)}], one for each partition.
+    """
+    import msgspec
+
+    chains = open_pipeline(pipeline, overrides).chosen(stage, branch)
+    found = {chain.key: _lines(chain, since, until) for chain in chains}
+    if as_json:
+        print_json([{**key.names, **msgspec.structs.asdict(line)} for key in found for line in found[key]])
+        return 0
+    rows = [row for key, lines in found.items() for row in _ranges(key, lines)]
+    print_rows(rows, {**columns_of(list(found)), **_COLUMNS}, as_json=False, empty="no partition is there yet")
+    return 0
+
+
+def _lines(chain: Chain, since: str | None, until: str | None) -> list[PartitionLine]:
+    from trainflow.clock import SystemClock
+    from trainflow.insight.partitions import moment_of, partition_lines
+
+    return partition_lines(
+        chain.existing_samples(),
+        chain.ledger(),
+        moment_of(since, "--from") if since else None,
+        moment_of(until, "--to") if until else None,
+        chain.project.root,
+        SystemClock().now(),
+    )
+
+
+def _ranges(key: ChainKey, lines: list[PartitionLine]) -> list[dict[str, Any]]:
+    from trainflow.insight.partitions import ranges
+    from trainflow.samples.partitions import label
+
+    return [
+        {
+            **key.names,
+            "start": label(each.start),
+            "end": label(each.end),
+            "partitions": each.partitions,
+            "state": each.state.replace("_", " "),
+            "bytes": each.bytes or None,
+            "reason": each.reason,
+        }
+        for each in ranges(lines)
+    ]
+
+
+def check(
+    pipeline: str = PIPELINE,
+    partition: str = PARTITION,
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Ask of a partition whether it is ready and good.
+
+    Exit code 1 when it is not.
+
+    JSON: the keys of `samples show`.
+    """
+    report = _report(pipeline, partition, overrides, stage, branch)
+    if as_json:
+        _print_report(report)
+    else:
+        for problem in report.problems or ([report.reason] if report.reason else []):
+            typer.secho(problem, fg=typer.colors.RED)
+        refused = "not good" if report.problems else report.state.replace("_", " ")
+        typer.echo(f"{_name(report.start)}: {'ready and good' if report.ok else refused}")
+    return 0 if report.ok else EXIT_FAILED
+
+
+def show(
+    pipeline: str = PIPELINE,
+    partition: str = PARTITION,
+    overrides: list[str] = OVERRIDES,
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Show what a partition holds, and who was trained on it.
+
+    JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups, hint}],
+    rows, bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end, hint} or null,
+    republished}.
+    """
+    report = _report(pipeline, partition, overrides, stage, branch)
+    if as_json:
+        _print_report(report)
+    else:
+        _show(report)
+    return 0
+
+
+def _report(
+    pipeline: str, partition: str, overrides: list[str], stage: str | None, branch: str | None
+) -> PartitionReport:
+    from trainflow.clock import SystemClock
+    from trainflow.insight.partitions import inspect, partition_at
+
+    chain: Chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
+    samples = chain.existing_samples()
+    start = partition_at(samples, partition)
+    return inspect(samples, chain.ledger(), start, chain.project.root, SystemClock().now())
+
+
+def _print_report(report: PartitionReport) -> None:
+    import msgspec
+
+    print_json({**msgspec.structs.asdict(report), "ok": report.ok})
+
+
+def _name(start: datetime) -> str:
+    from trainflow.samples.partitions import label
+
+    return f"partition {label(start)}"
+
+
+def _show(report: PartitionReport) -> None:
+    state = report.state.replace("_", " ")
+    typer.echo(f"{_name(report.start)}: {state}{f': {report.reason}' if report.reason else ''}")
+    for problem in report.problems:
+        typer.secho(f"  problem: {problem}", fg=typer.colors.RED)
+    for file in report.files:
+        rows = f"{counted(file.rows, 'row')}, " if file.rows is not None else ""
+        typer.echo(f"  {file.path}  {rows}{counted(file.size_bytes, 'byte')}")
+    if report.fingerprint:
+        rows = f"{counted(report.rows, 'row')}, " if report.rows is not None else ""
+        typer.echo(
+            f"  in all: {counted(len(report.files), 'file')}, {rows}{counted(report.bytes, 'byte')}, "
+            f"{report.fingerprint}"
+        )
+    trained = report.trained_by
+    if trained is None:
+        typer.echo("  not trained")
+        return
+    typer.echo(f"  trained by checkpoint {trained.sequence} ({trained.checkpoint_id}) at {text(trained.at)}")
+    if report.republished:
+        typer.secho("  published again since: it was trained with other content", fg=typer.colors.YELLOW)

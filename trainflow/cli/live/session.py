@@ -1,0 +1,192 @@
+"""What a terminal shows while a pipeline trains, of its own engine or of another one, until that is over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from trainflow.pluralize import agreeing, counted
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from trainflow.actions.engine_client import Follower
+    from trainflow.cli.live.panel import Display
+    from trainflow.engine.engine import Engine
+    from trainflow.engine.mirror import Mirror
+    from trainflow.insight.progress import View
+    from trainflow.insight.progress_feed import Following
+    from trainflow.metadata.outbox_queries import Undelivered
+
+_FIRST_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.25
+_LOOK_SECONDS_WAITING = 1.0
+#: deliveries that take longer are announced: the chain has ended, and the terminal does not come back
+_SILENT_SECONDS = 1.0
+
+
+class Session:
+    """The engine's own terminal."""
+
+    def __init__(self, engine: Engine, followings: list[Following], *, plain: bool) -> None:
+        self._engine = engine
+        self._followings = followings
+        self._plain = plain
+        self._display: Display | None = None
+        self._views: dict[str, View] = {}
+        self._over = False
+
+    def run(self) -> int:
+        """Turn the engine until everything followed has ended. Returns the exit code."""
+        began = self._engine.clock.monotonic()
+        while True:
+            try:
+                # the first tasks are on their way before anything is drawn
+                self._engine.reactor.call_later(_FIRST_LOOK_SECONDS, self._look)
+                self._engine.run(lambda: self._over)
+                self._look(again=False)
+            finally:
+                self._close_display()
+            seconds = self._engine.clock.monotonic() - began
+            if self._engine.stop_requested and not self._over:
+                typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
+                return EXIT_INTERRUPTED
+            left = self._drain()
+            if self._engine.stop_requested or not self._somebody_came():
+                break
+        summarize(list(self._views.values()), seconds, undelivered=left)
+        return exit_code(self._views.values())
+
+    def _show(self, now: datetime) -> None:
+        from trainflow.cli.live.panel import display
+
+        if self._display is None:
+            self._display = display(interactive=False if self._plain else None)
+        self._display.show(list(self._views.values()), now)
+
+    def _close_display(self) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    def _somebody_came(self) -> bool:
+        """Did another terminal come to follow while the last deliveries were made?"""
+        now = self._engine.clock.now()
+        return self._engine.database.read(lambda connection: _others_follow(connection, self._engine, now))
+
+    def _look(self, *, again: bool = True) -> None:
+        """Show what is new; the session is over when nothing that is followed here or elsewhere is left."""
+        now = self._engine.clock.now()
+        self._over = self._engine.database.read(partial(self._look_at, now))
+        self._show(now)
+        if again and not self._over:
+            self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
+
+    def _look_at(self, now: datetime, connection: Connection) -> bool:
+        """Take the views anew. Returns whether nothing is left."""
+        for following in self._followings:
+            self._views[following.dag_id] = following.look(connection, now)
+        finished = all(view.finished for view in self._views.values())
+        return finished and not _others_follow(connection, self._engine, now)
+
+    def _drain(self) -> Undelivered | None:
+        settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)
+        if self._engine.notifier is not None:
+            self._engine.notifier.drain(settings.notifications.drain_seconds, stopped)
+        if self._engine.mirror is None:
+            return None
+        self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
+        return self._engine.mirror.backlog()
+
+    def _drain_mirror(self, mirror: Mirror, seconds: float, stopped: Callable[[], bool]) -> None:
+        """MLflow makes its store when it is first written to, which takes longer than some trainings."""
+        left = mirror.drain(min(_SILENT_SECONDS, seconds), stopped)
+        if mirror.under_way and not stopped() and seconds > _SILENT_SECONDS:
+            typer.echo(
+                f"handing {counted(left, 'delivery')} to MLflow … (Ctrl-C: leave them to the next start)", err=True
+            )
+            mirror.drain(seconds - _SILENT_SECONDS, stopped)
+
+
+def _look_again_in(views: Iterable[View]) -> float:
+    """Seconds until there may be something new to see: a chain that only waits is looked at less often."""
+    works = any(task.state in ("queued", "running", "scheduled") for view in views for task in view.tasks)
+    return _LOOK_SECONDS if works else _LOOK_SECONDS_WAITING
+
+
+def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
+    """Does another terminal follow something through this engine?"""
+    from trainflow.metadata import service_queries
+    from trainflow.observability.processes import is_alive
+
+    dead_after = timedelta(seconds=engine.settings.engine.dead_after_seconds)
+    rows = service_queries.shown_as_living(connection, now, dead_after, "follower")
+    return any(is_alive(row.pid, row.process_started) for row in rows)
+
+
+def follow(follower: Follower, followings: list[Following], *, plain: bool) -> int | None:
+    """Show what happens until it is over. Raises KeyboardInterrupt."""
+    from trainflow.cli.live.panel import display
+
+    shown = display(interactive=False if plain else None)
+    began = follower.clock.monotonic()
+    views: dict[str, View] = {}
+    taken_up = False
+    try:
+        while not views or not all(view.finished for view in views.values()):
+            for following in followings:
+                view = views[following.dag_id] = follower.look(following)
+                taken_up = taken_up or view.current_number is not None or view.last_run is not None
+            shown.show(list(views.values()), follower.clock.now())
+            if not follower.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
+                if not taken_up:
+                    return None
+                typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
+                return EXIT_FAILED
+    finally:
+        shown.close()
+    seconds = follower.clock.monotonic() - began
+    from trainflow.metadata.outbox_queries import Undelivered
+
+    undelivered = Undelivered() if follower.settings.tracking.enabled else None
+    summarize(list(views.values()), seconds, undelivered=undelivered)
+    return exit_code(views.values())
+
+
+def summarize(views: list[View], seconds: float, *, undelivered: Undelivered | None) -> None:
+    """The table at the end. `undelivered`: None where nothing is mirrored."""
+    from trainflow.cli.live.panel import summary
+    from trainflow.cli.live.stages_panel import summary_of_stages
+
+    trained = any(view.total or view.trained for view in views)
+    mirrored = "trainflow mlflow" if undelivered is not None and trained else None
+    if mirrored and undelivered is not None:
+        mirrored += _missing_in_mlflow(undelivered)
+    if len(views) == 1:
+        summary(views[0], seconds=seconds, mirrored=mirrored)
+    else:
+        summary_of_stages(views, seconds=seconds, mirrored=mirrored)
+    sys.stdout.flush()
+
+
+def _missing_in_mlflow(found: Undelivered) -> str:
+    said = ""
+    if found.waiting:
+        why = found.reason or "MLflow was not reached in time"
+        waits = f"{counted(found.waiting, 'delivery')} {agreeing(found.waiting, 'waits', 'wait')}"
+        said += f"  ({waits}: {why}; the next start delivers)"
+    if found.refused:
+        said += f"  (MLflow refused {counted(found.refused, 'delivery')}: {found.refused_reason})"
+    return said
+
+
+def exit_code(views: Any) -> int:
+    """0 when the last run of every pipeline succeeded."""
+    failed = any(view.last_run is not None and view.last_run.state == "failed" for view in views)
+    return EXIT_FAILED if failed else 0

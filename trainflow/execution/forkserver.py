@@ -1,0 +1,407 @@
+"""The warm process: has imported what the project's pipelines import, and forks one child for each attempt.
+
+Our own rather than the standard library's forkserver: that one unpickles what it is sent, imports nothing of the
+project by itself, and has no way to say that what it imported has changed on disk. Beside each other on a busy machine
+of two cores, from start to end of a process that does nothing: forkserver with this module preloaded 50 ms (least 19),
+a fork of our own 11 ms (least 2). One thread, one loop; a child never returns into it.
+
+What it imports may start threads. Then it forks no more and says so (`threads`); the attempts of the file whose imports
+did it are run in interpreters of their own, those of all others are forked from a worker that has not imported it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.ending import BROKEN, CLEAN, end_process, said_clean
+from trainflow.execution.parse import parse
+from trainflow.execution.spare_child import KEEP_SECONDS, Spare, wait_for_workload
+from trainflow.execution.task_runner import run_attempt
+from trainflow.execution.threads import ThreadWatch
+from trainflow.failpoint import enter, passed
+from trainflow.messages import frames
+from trainflow.messages.forkserver import (
+    ChildEnded,
+    FromWorker,
+    Launch,
+    Launched,
+    Parse,
+    Reading,
+    Stale,
+    Threaded,
+    ToWorker,
+)
+from trainflow.messages.outcome import Outcome, OutcomeState
+from trainflow.messages.requests import Progress, Start
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.observability import redacted_output
+from trainflow.observability.ending import signal_all
+from trainflow.observability.exhaustion import exit_code_of
+from trainflow.observability.logs import configure_logging
+from trainflow.observability.parenthood import adopt_orphans, die_with_parent, limit_processor_time
+from trainflow.observability.process_table import Entry, descendants, process_table
+from trainflow.observability.processes import started_at
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
+
+#: exit code of a child that read a file and has said what is wrong with it
+_NO_DAG = 1
+
+
+class WarmWorker:
+    """Answers the executor at the other end of `control`."""
+
+    def __init__(self, control: socket.socket, project_root: Path) -> None:
+        self._control = control
+        self._project = project_at(project_root)
+        self._settings = load_settings(self._project)
+        self._files = DagFiles(self._project)
+        self._files.watch([self._project.settings_file])
+        self._frames = frames.FrameReader()
+        self._decoder = msgspec.json.Decoder(ToWorker)
+        self._descriptors: list[int] = []
+        #: files of which attempts will follow, by the child that reads them
+        self._read_by: dict[int, DagSource] = {}
+        #: where it is said how a child that reads a file ended
+        self._answers: dict[int, socket.socket] = {}
+        self._to_load: list[DagSource] = []
+        #: tasks that run for the first time; what they import is to be imported here
+        self._to_warm_up: list[ExecuteTask] = []
+        self._warmed_up: set[tuple[str, str, str]] = set()
+        self._spare: Spare | None = None
+        self._wants_spare = False
+        self._threads = ThreadWatch()
+        #: why nothing is forked any more
+        self._threaded: Threaded | None = None
+        #: all that were forked and have not ended
+        self._children: set[int] = set()
+        #: where a child says, at its very end, that nothing of what it started is left
+        self._clean_read, self._clean_write = os.pipe()
+        os.set_blocking(self._clean_read, False)
+        self._clean: set[int] = set()
+        self._child_read, self._child_write = os.pipe()
+        os.set_blocking(self._child_read, False)
+        os.set_blocking(self._child_write, False)
+
+    def serve(self) -> None:
+        """Until the executor hangs up. Children go on by themselves then."""
+        adopt_orphans()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
+        self._rehearse()
+        self._settle()
+        self._look_for_threads(None)
+        while True:
+            sources: list[socket.socket | int] = [self._control, self._child_read]
+            readable, _, _ = select.select(sources, [], [], self._patience())
+            if self._child_read in readable:
+                self._reap()
+            if self._control in readable and not self._hear():
+                self._drop_spare()
+                return
+            if not readable:
+                self._use_the_pause()
+
+    def _patience(self) -> float | None:
+        """How long to wait for a request: not at all while there is something to prepare."""
+        if self._to_load or self._to_warm_up or self._wants_spare:
+            return 0.0
+        return None if self._spare is None else KEEP_SECONDS
+
+    def _use_the_pause(self) -> None:
+        """Nobody wants anything right now: prepare for what comes."""
+        if self._to_load:
+            self._load(self._to_load.pop(0))
+            self._wants_spare = True
+        elif self._to_warm_up:
+            self._warm_up(self._to_warm_up.pop(0))
+        elif self._wants_spare:
+            self._fork_spare()
+        else:
+            self._drop_spare()
+
+    def _hear(self) -> bool:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 16)
+        except ConnectionError:
+            # it ended without reading what we had said last
+            return False
+        self._descriptors += descriptors
+        if not data:
+            return False
+        for message in self._frames.feed(data):
+            request = self._decoder.decode(message)
+            match request:
+                case Launch():
+                    self._launch(request)
+                case Parse():
+                    self._parse(request)
+        return True
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    def _launch(self, request: Launch) -> None:
+        workload = request.workload
+        changed = self._files.changed()
+        if changed is not None:
+            self._say(Stale(str(changed), workload.key))
+            return
+        self._load(workload.source)
+        if self._threaded is not None:
+            self._say(msgspec.structs.replace(self._threaded, key=workload.key))
+            return
+        pid = self._give_to_spare(workload)
+        if pid is None:
+            pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
+        passed("worker: forked")
+        self._say(Launched(workload.key, pid))
+        passed("worker: said so")
+        self._wants_spare = True
+        name = (workload.source.path, workload.dag_id, workload.task_id)
+        if request.warm_up and name not in self._warmed_up:
+            self._warmed_up.add(name)
+            self._to_warm_up.append(workload)
+
+    def _load(self, source: DagSource) -> None:
+        """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
+        if self._threaded is None and not self._files.has(source):
+            self._drop_spare()
+            with contextlib.suppress(Exception), self._threads.importing():
+                self._files.get(source)
+            self._settle()
+            self._look_for_threads(source.path)
+
+    def _look_for_threads(self, path: str | None) -> None:
+        """After something was imported, for this file (None: only what every worker imports)."""
+        if self._settings.executor.isolation != "auto" or self._threaded is not None:
+            return
+        how = self._threads.found()
+        if how is not None:
+            self._threaded = Threaded(path, how)
+            self._drop_spare()
+            self._wants_spare = False
+            self._to_warm_up.clear()
+            self._say(self._threaded)
+
+    def _give_to_spare(self, workload: ExecuteTask) -> int | None:
+        spare, self._spare = self._spare, None
+        return spare.pid if spare is not None and spare.give(workload) else None
+
+    def _fork_spare(self) -> None:
+        self._wants_spare = False
+        if self._threaded is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+        def child() -> int:
+            ours.close()
+            workload = wait_for_workload(theirs)
+            if workload is None:
+                return 0
+            return run_attempt(workload, self._project, self._settings, self._files)
+
+        with theirs:
+            self._spare = Spare(self._fork(child), ours)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.drop()
+            self._clean.add(spare.pid)  # it has run nothing
+
+    def _warm_up(self, workload: ExecuteTask) -> None:
+        """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
+        must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
+        before = len(sys.modules)
+        with contextlib.suppress(Exception), self._threads.importing():
+            task = self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id)
+            task.warm_up(self._project.root)
+        if len(sys.modules) > before:
+            # a child that was forked before would have to import it all by itself
+            self._drop_spare()
+            self._wants_spare = True
+            self._files.note_imports()
+            self._settle()
+        self._look_for_threads(workload.source.path)
+
+    def _rehearse(self) -> None:
+        """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
+        key = AttemptKey("rehearsal")
+        for message in (Start(key, 0, 0.0, socket.gethostname()), Outcome(key, OutcomeState.SUCCESS, [], [])):
+            msgspec.json.encode(message)
+        msgspec.json.encode(Progress(key, 0.0))
+        started_at(os.getpid())
+        str(self._project.home.socket_path)
+
+    def _settle(self) -> None:
+        """Something was imported. Children log as before, whatever that made of logging; and what is here now stays:
+        they do not touch it when they collect garbage, so its pages stay shared."""
+        configure_logging(self._settings.logging.level)
+        gc.collect()
+        gc.freeze()
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _parse(self, request: Parse) -> None:
+        answer = socket.socket(fileno=self._descriptors.pop(0))
+        changed = self._files.changed()
+        if changed is not None:
+            # said first: whoever sees the end of the line can know why
+            self._say(Stale(str(changed)))
+            answer.close()
+            return
+        if self._threaded is not None and self._threaded.path is not None:
+            # another worker reads it, one that has no threads
+            answer.close()
+            return
+
+        worker = os.getpid()
+
+        def child() -> int:
+            # whoever wanted to know may have ended meanwhile
+            with contextlib.suppress(OSError), answer:
+                die_with_parent(worker)
+                limit_processor_time(self._settings.dag_processor.parse_timeout_seconds)
+                frames.send(answer, msgspec.json.encode(Reading(os.getpid())))
+                result = parse(request.request)
+                frames.send(answer, msgspec.json.encode(result))
+                return 0 if result.problem is None else _NO_DAG
+            return 0
+
+        pid = self._fork(child)
+        self._answers[pid] = answer
+        if request.load:
+            self._read_by[pid] = request.request.source
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    def _fork(self, work: Callable[[], int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._be_child(work)
+        self._children.add(pid)
+        return pid
+
+    def _be_child(self, work: Callable[[], int]) -> NoReturn:
+        code = BROKEN
+        try:
+            # a group of its own: it can be ended with everything it starts, and terminals do not reach it
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._child_read)
+            os.close(self._child_write)
+            if self._spare is not None:
+                self._spare.close()
+            # of files that are to be read after this: their end must not wait for this child's
+            for descriptor in self._descriptors:
+                os.close(descriptor)
+            for answer in self._answers.values():
+                answer.close()
+            # exit handlers of what the parent imported are the parent's; the child runs those it adds itself
+            atexit._clear()
+            _reseed()
+            code = work()
+        except BaseException as error:
+            code = exit_code_of(error, BROKEN)
+            traceback.print_exc()
+        finally:
+            end_process(code, self._clean_write)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._child_read, 4096):
+                pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid not in self._children:
+                continue  # it had lost its parent
+            self._children.discard(pid)
+            if self._spare is not None and self._spare.pid == pid:
+                spare, self._spare = self._spare, None
+                spare.close()
+            code = os.waitstatus_to_exitcode(status)
+            source = self._read_by.pop(pid, None)
+            if source is not None and code == 0:
+                self._to_load.append(source)
+            left = self._orphans_of(pid)
+            if pid in self._answers:
+                # a file that was read: nothing of it is worth a grace
+                signal_all(left, signal.SIGKILL)
+            pids = [entry.pid for entry in left]
+            ended = ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None, pids)
+            self._say_about_file(ended)
+            self._say(ended)
+
+    def _orphans_of(self, pid: int) -> list[Entry]:
+        """What lost its parent with this child. Such processes become children of this one, and what has not ended in
+        good order has not ended them; those of living attempts are adopted by these."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._clean_read, CLEAN.size * 512):
+                self._clean.update(each for each in said_clean(data) if each == pid or each in self._children)
+        if pid in self._clean:
+            self._clean.discard(pid)
+            return []
+        table = process_table()
+        known = self._children
+        adopted = {each.pid for each in table.values() if each.parent == os.getpid() and each.pid not in known}
+        return [*(table[each] for each in adopted), *descendants(adopted, table)]
+
+    def _say_about_file(self, ended: ChildEnded) -> None:
+        answer = self._answers.pop(ended.pid, None)
+        if answer is not None:
+            # never waits: with a line full of what the child has said it is not the end of the child that is missed
+            with contextlib.suppress(OSError), answer:
+                answer.setblocking(False)
+                frames.send(answer, msgspec.json.encode(ended))
+
+    def _say(self, message: FromWorker) -> None:
+        # the executor is gone: its end is seen at the next read
+        with contextlib.suppress(OSError):
+            frames.send(self._control, msgspec.json.encode(message))
+
+
+def _reseed() -> None:
+    """Two children of one process must not draw the same numbers; Python's own generator sees to that itself."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()
+
+
+def main() -> None:
+    """`python -m trainflow.execution.forkserver FD PROJECT_ROOT PARENT`; `--check PROJECT_ROOT` starts and ends."""
+    redacted_output.install()
+    if sys.argv[1] == "--check":
+        left, right = socket.socketpair()
+        left.close()
+        WarmWorker(right, Path(sys.argv[2])).serve()
+        return
+    enter("worker")
+    # it may hang in somebody's import when the engine is killed; its attempts go on
+    die_with_parent(int(sys.argv[3]))
+    WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The socket of a home: attempts on this host reach the execution API here, and anybody may nudge the engine."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+import msgspec
+
+from trainflow.errors import EngineError
+from trainflow.executors.framed_socket import Peer
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.execution_api import ExecutionApi
+from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
+
+log = logging.getLogger(__name__)
+
+#: a frame that asks for nothing: the sender has changed the database
+NUDGE = b'"nudge"'
+#: descriptors of this process or of the machine, or memory for them, are used up
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE_SECONDS = 1.0
+
+
+class Supervision:
+    """Listens for attempts; answers each request with one call of the execution API."""
+
+    def __init__(self, reactor: Reactor, api: ExecutionApi, path: Path) -> None:
+        self._reactor = reactor
+        self._api = api
+        self._path = path
+        self._decoder = msgspec.json.Decoder(Request)
+        self._encoder = msgspec.json.Encoder()
+        self._peers: set[Peer] = set()
+        self._listener = _listen(path)
+        self._closed = False
+        reactor.watch(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _USED_UP:
+                self._pause(error)
+            return
+
+        def answer(message: bytes) -> None:
+            self._answer(peer, message)
+
+        def forget() -> None:
+            self._peers.discard(peer)
+
+        peer = Peer(self._reactor, connection, on_message=answer, on_close=forget)
+        self._peers.add(peer)
+
+    def _pause(self, error: OSError) -> None:
+        """Whoever knocks stays where it is until a descriptor is free: asked at once, it would be asked for ever."""
+        log.error(
+            "no attempt can be heard for %g s: %s; raise the limit of open files (ulimit -n)",
+            _PAUSE_SECONDS,
+            error.strerror,
+        )
+        self._reactor.unwatch(self._listener)
+        self._reactor.call_later(_PAUSE_SECONDS, self._listen_again)
+
+    def _listen_again(self) -> None:
+        if not self._closed:
+            self._reactor.watch(self._listener, self._accept)
+
+    def _answer(self, peer: Peer, message: bytes) -> None:
+        if message == NUDGE:
+            self._reactor.wake()
+            return
+        try:
+            request = self._decoder.decode(message)
+        except (msgspec.DecodeError, RecursionError) as error:
+            # cut off rather than guess: the attempt reconnects and says it again, or is not ours
+            log.warning("a message on the home's socket cannot be understood (%s): connection closed", error)
+            peer.close()
+            return
+        reply = self._apply(request)
+        if not isinstance(request, Progress | Saved):
+            peer.send(self._encoder.encode(reply))
+
+    def _apply(self, request: Request) -> Reply:
+        try:
+            return self._api.handle(request)
+        except Exception as error:
+            log.exception("a request of attempt %s could not be answered", request.key.attempt_id)
+            return Failed("EngineError", f"the engine could not answer: {error}")
+
+    def close(self) -> None:
+        """Hang up. Attempts that still run will look for the next engine at the same place."""
+        self._closed = True
+        for peer in list(self._peers):
+            peer.close()
+        self._reactor.unwatch(self._listener)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _listen(path: Path) -> socket.socket:
+    _private_folder(path.parent)
+    path.unlink(missing_ok=True)  # of an engine that was killed: the lock says that we are the only one
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise EngineError(f"cannot listen on {path}: {error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _private_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise EngineError(
+            f"{folder} must belong to this user alone (mode 700): attempts of this user report there. Remove it"
+        )
+
+
+def nudge(path: Path) -> None:
+    """Tell the engine of a home, if there is one, that the database has changed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+            connection.sendall(len(NUDGE).to_bytes(4, "big") + NUDGE)
+        except OSError:
+            return

@@ -1,0 +1,96 @@
+"""One warm worker process, seen from the control plane: start it, ask it, hear it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+import msgspec
+
+from trainflow.executors.forkserver_process import Spawned
+from trainflow.executors.framed_socket import Peer
+from trainflow.executors.memory import MemoryKills
+from trainflow.executors.reactor import Reactor
+from trainflow.messages.forkserver import FromWorker, Launch, Parse
+
+
+class WarmProcess:
+    """A warm worker. It serves until it says `Stale` or dies; then its owner makes another one."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        spawned: Spawned,
+        memory: MemoryKills,
+        *,
+        on_message: Callable[[WarmProcess, FromWorker], None],
+        on_death: Callable[[WarmProcess], None],
+    ) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(FromWorker)
+        self._on_message = on_message
+        self._on_death = on_death
+        #: children that have not ended, by pid
+        self.children: set[int] = set()
+        self.draining = False
+        self._process = spawned.process
+        self._ended_by_us = False
+        self.memory = memory
+        self._killed_before = memory.look()
+        connection = spawned.connection.dup()
+        spawned.discard()
+        self._peer = Peer(reactor, connection, on_message=self._heard, on_close=self._closed)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def was_killed_from_outside(self) -> bool:
+        """Once it has ended, asked once: did somebody send it a signal that no crash sends? Then nothing it did is to
+        blame."""
+        from_outside = self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+        return from_outside and not self._ended_by_us and not self.memory.explain(self._killed_before)
+
+    def launch(self, request: Launch) -> None:
+        """Ask for a child that runs an attempt."""
+        self._peer.send(self._encoder.encode(request))
+
+    def parse(self, request: Parse, result_descriptor: int) -> None:
+        """Ask for a child that reads a file and answers on `result_descriptor`."""
+        self._peer.send_with_descriptor(self._encoder.encode(request), result_descriptor)
+
+    def drain(self) -> None:
+        """Let it end once its children have ended."""
+        self.draining = True
+        if not self.children:
+            self.close()
+
+    def _heard(self, message: bytes) -> None:
+        self._on_message(self, self._decoder.decode(message))
+
+    def _closed(self) -> None:
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._on_death(self)
+
+    def close(self) -> None:
+        """End it; children that are left go on by themselves."""
+        self._on_death = _nothing
+        self._peer.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it by force, as one does with a process that hangs."""
+        self._ended_by_us = True
+        self._process.kill()
+        self._process.wait()
+
+
+def _nothing(_process: WarmProcess) -> None:
+    return None

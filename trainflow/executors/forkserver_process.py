@@ -1,0 +1,73 @@
+"""Start the processes that run code of users: a warm worker, or an interpreter for one attempt.
+
+Imports nothing heavy, so that it can be started before the engine is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from trainflow.messages.forkserver import Parse
+from trainflow.messages.frames import pack
+from trainflow.messages.workload import ExecuteTask, ParseFile
+from trainflow.observability.process_table import MARK, with_room_for_mark
+
+
+class Spawned(NamedTuple):
+    """A process that imports what every attempt needs, and our end of the line to it."""
+
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+
+    def parse(self, request: ParseFile) -> socket.socket:
+        """Have a file read as soon as it can, and loaded for the attempts that will follow. The answer comes on the
+        socket (`FromReader`)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        frame = pack(msgspec.json.encode(Parse(request, load=True)))
+        with theirs:
+            socket.send_fds(self.connection, [frame], [theirs.fileno()])
+        return ours
+
+    def discard(self) -> None:
+        """Hang up: it ends by itself. Harmless when somebody uses the line: that one has a descriptor of its own."""
+        self.connection.close()
+
+
+_WARM_WORKER = (sys.executable, "-P", "-m", "trainflow.execution.forkserver")
+WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+
+
+def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
+    """Start an interpreter that runs one attempt. Raises OSError when no process can be started."""
+    encoded = msgspec.json.encode(workload).decode()
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainflow.execution.run_attempt"],
+        env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: workload.key.attempt_id},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def spawn(project_root: Path) -> Spawned:
+    """Start a warm worker for a project. Raises OSError when no process can be started."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs, contextlib.ExitStack() as on_failure:
+        on_failure.callback(ours.close)
+        process = subprocess.Popen(
+            [*_WARM_WORKER, str(theirs.fileno()), str(project_root), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=with_room_for_mark(dict(os.environ)),
+            # Ctrl-C in the terminal is for the engine alone: it tells the attempts
+            start_new_session=True,
+        )
+        on_failure.pop_all()
+    return Spawned(process, ours)

@@ -1,0 +1,131 @@
+"""Audit a chain against its samples as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainflow.checkpoints.actions.import_external import problems
+from trainflow.checkpoints.audit.audit import AuditReport, audit
+from trainflow.checkpoints.audit.raw_ledger import RawPiece
+from trainflow.checkpoints.audit.timeline import Interval, uncovered
+from trainflow.checkpoints.ledger.entries import Adoption
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.upkeep.republished import comparable
+from trainflow.errors import CheckpointError, InputError, SampleError
+from trainflow.pluralize import agreeing, counted
+from trainflow.samples.inventory import Inventory, open_inventory
+from trainflow.samples.partitions import label
+from trainflow.samples.repair import arrived
+from trainflow.samples.spec import Samples
+from trainflow.samples.split import Hole
+
+
+def audit_chain(
+    ledger: Ledger,
+    samples: Samples | None,
+    root: Path,
+    now: datetime,
+    *,
+    verify_files: bool,
+    look_at_samples: bool,
+    foreign_options: Mapping[str, Any] | None = None,
+) -> AuditReport:
+    """The report, with a notice where samples could not be looked at. `foreign_options`: for the folder that the chain
+    adopted. Raises StoreFailure."""
+    report = _with_samples(ledger, samples if look_at_samples else None, samples, root, now, verify_files=verify_files)
+    return _with_adopted(report, ledger, root, foreign_options or {}) if verify_files else report
+
+
+def _with_samples(
+    ledger: Ledger, compared: Samples | None, samples: Samples | None, root: Path, now: datetime, *, verify_files: bool
+) -> AuditReport:
+    if compared is None:
+        return audit(ledger, samples, now, verify_files=verify_files)
+    present = Present(open_inventory(comparable(compared), root, now))
+    report = audit(ledger, samples, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
+    there = present.arrived([left for hole in report.holes for left in uncovered(hole, report.left_out)])
+    return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
+
+
+def _with_adopted(report: AuditReport, ledger: Ledger, root: Path, options: Mapping[str, Any]) -> AuditReport:
+    """Verify the folder that the chain began with. It is needed as long as nothing was trained on from it; after that
+    only a rewind to the very beginning would miss it."""
+    try:
+        start = ledger.state().start
+        found = problems(start, dict(options), root) if isinstance(start, Adoption) else []
+    except (SampleError, InputError, CheckpointError) as error:
+        return msgspec.structs.replace(report, notices=[*report.notices, f"what was adopted was not verified: {error}"])
+    if found == []:
+        return report
+    assert isinstance(start, Adoption)
+    if found is None:
+        found = [f"the folder {start.uri}, which the chain adopted, has gone"]
+    if report.head_id is not None:
+        return msgspec.structs.replace(report, notices=[*report.notices, *found])
+    return msgspec.structs.replace(report, problems=[*report.problems, *found], artifacts_ok=False, ok=False)
+
+
+@dataclass
+class Present:
+    """The partitions of a table as they are now."""
+
+    inventory: Inventory
+    gone: set[datetime] = field(default_factory=set)
+    unreadable: dict[datetime, str] = field(default_factory=dict)
+
+    def fingerprints(self, trained: Sequence[RawPiece]) -> list[str | None]:
+        """See `trainflow.checkpoints.audit.audit.FingerprintsNow`. Never raises: an audit is about the ledger."""
+        with suppress(SampleError, InputError):
+            # many listings at a time; should one of them fail, each is asked for by itself
+            self.inventory.states([each.start for each in trained])
+        return [self._fingerprint(each) for each in trained]
+
+    def _fingerprint(self, trained: RawPiece) -> str | None:
+        try:
+            found = self.inventory.fingerprint(trained.start, trained)
+        except (SampleError, InputError) as error:
+            self.unreadable[trained.start] = str(error)
+            return None
+        if found is None:
+            self.gone.add(trained.start)
+        return found
+
+    def arrived(self, holes: list[Interval]) -> list[datetime]:
+        """The partitions of these holes that are there now. Never raises."""
+        stretches = [Hole(hole.start, hole.end, hole.reason) for hole in holes]
+        try:
+            return list(arrived(self.inventory.samples, stretches, self.inventory))
+        except (SampleError, InputError) as error:
+            self.unreadable[holes[0].start] = str(error)
+            return []
+
+    def notices(self, arrived: list[datetime]) -> list[str]:
+        """What arrived in holes, and what could not be compared."""
+        found = []
+        if arrived:
+            found.append(
+                f"{counted(len(arrived), 'partition')} of the holes {agreeing(len(arrived), 'has', 'have')} "
+                f"arrived, the first is {label(arrived[0])}: "
+                "'trainflow repair' trains them on top of the head"
+            )
+        if self.gone:
+            found.append(
+                f"{counted(len(self.gone), 'partition')} of the chain "
+                f"{agreeing(len(self.gone), 'is', 'are')} not there (any more), the first is "
+                f"{label(min(self.gone))}: what was trained on them cannot be compared"
+            )
+        if self.unreadable:
+            first = min(self.unreadable)
+            found.append(
+                f"{counted(len(self.unreadable), 'partition')} of the chain cannot be read, the first is "
+                f"{label(first)}: "
+                f"{self.unreadable[first]}"
+            )
+        return found

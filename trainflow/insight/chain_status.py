@@ -1,0 +1,149 @@
+"""Where a chain stands, and how much is ready beyond its head. Reads the ledger and the samples, nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from trainflow.checkpoints.actions.regrid import change_of
+from trainflow.checkpoints.ledger.ancestors import experiences
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.checkpoints.upkeep.republished import republished
+from trainflow.errors import TrainflowError
+from trainflow.insight.next_run import outlook
+from trainflow.samples.grid import grid_of
+from trainflow.samples.grid_change import sentence_about
+from trainflow.samples.inventory import Inventory, open_inventory
+from trainflow.samples.lag import forecast, lag_behind
+from trainflow.samples.pace import pace_of
+from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
+from trainflow.samples.readiness import Presence
+from trainflow.samples.repair import arrived, merged
+from trainflow.samples.spec import Samples
+from trainflow.samples.split import Hole
+from trainflow.serialization.document import ChainDocument
+
+#: so many partitions beyond the head are looked at; more are "at least so many"
+MOST = 1000
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain now. `problem`: why the ledger or the samples could not be read."""
+
+    #: 0: nothing is committed yet
+    head_sequence: int = 0
+    head_id: str | None = None
+    watermark: datetime | None = None
+    #: partitions that are ready and not trained; None: not known
+    lag: int | None = None
+    #: there are at least `lag`
+    lag_is_more: bool = False
+    #: from the watermark to the end of the newest ready partition; None: not known
+    lag_seconds: float | None = None
+    #: samples arrive faster than they are trained on
+    never_catches_up: bool = False
+    #: how long it takes to catch up at the pace of the newest runs; None: never, or not known
+    catches_up_in_seconds: float | None = None
+    #: partitions that the line stepped over and has not trained since, and how many of them were missing and are there
+    #: now; what a gate or a person left out on purpose is none of these
+    holes: int = 0
+    holes_arrived: int = 0
+    #: partitions that were published again after they were trained on, as far back as policy looks
+    republished: list[datetime] = []
+    #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
+    stopped: list[str] = []
+    #: the samples are not those that the chain was trained on, and what to do about that
+    samples_changed: str | None = None
+    #: why there is nothing to start from yet; only of a stage that starts from another one
+    waits: str | None = None
+    problem: str | None = None
+
+
+def with_base(known: Standing, chain: ChainDocument, ledger: Ledger) -> Standing:
+    """The same, with what the stage's base says."""
+    if chain.init_from is None or known.problem is not None:
+        return known
+    try:
+        return msgspec.structs.replace(known, waits=outlook(chain, ledger).waits)
+    except TrainflowError as error:
+        return msgspec.structs.replace(known, problem=str(error))
+
+
+class Beyond(msgspec.Struct, frozen=True):
+    """Partitions that are ready after a watermark; `more`: there are others that were not counted. `seconds`: from the
+    watermark to the end of the newest."""
+
+    ready: int
+    more: bool
+    seconds: float
+
+
+def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime) -> Standing:
+    """Where the chain stands. Never raises for what is wrong with the store or the samples: `problem` says it."""
+    try:
+        state = ledger.state()
+    except TrainflowError as error:
+        return Standing(problem=str(error))
+    known = Standing(
+        head_sequence=state.head_sequence,
+        head_id=state.head.id if state.head else None,
+        watermark=state.watermark,
+        stopped=state.stopped.reasons if state.stopped else [],
+    )
+    if samples is None:
+        return known
+    try:
+        change = change_of(state, grid_of(samples))
+        if change is not None:
+            return msgspec.structs.replace(known, samples_changed=sentence_about(change, ledger.chain.pipeline))
+        inventory = open_inventory(samples, root, now)
+        known = _with_lag(known, ledger, samples, inventory)
+        return _with_changes(known, ledger, samples, inventory, root)
+    except TrainflowError as error:
+        return msgspec.structs.replace(known, problem=str(error))
+
+
+def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory) -> Standing:
+    state = ledger.state()
+    beyond = ready_beyond(samples, state.edge, inventory)
+    partitions = max(beyond.ready, round(beyond.seconds / mean_seconds(samples))) if beyond.more else beyond.ready
+    pace = pace_of(experiences(ledger, state))
+    ahead = forecast(samples, partitions, pace.seconds_a_partition, inventory.now)
+    return msgspec.structs.replace(
+        known,
+        lag=beyond.ready,
+        lag_is_more=beyond.more,
+        lag_seconds=beyond.seconds,
+        never_catches_up=ahead.never,
+        catches_up_in_seconds=ahead.seconds,
+    )
+
+
+def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path) -> Standing:
+    state = ledger.state()
+    holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
+    again = republished(ledger, state, samples, root, inventory.now)
+    return msgspec.structs.replace(
+        known,
+        holes=sum(distance(samples, hole.start, hole.end) for hole in holes),
+        holes_arrived=sum(1 for _ in arrived(samples, open_holes(state), inventory)),
+        republished=[each.start for each in again],
+    )
+
+
+def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Inventory, most: int = MOST) -> Beyond:
+    """What after the watermark is ready. Beyond the first `most` partitions it is estimated how far they go."""
+    first = after_watermark(samples, watermark)
+    starts = [start for start in islice(inventory.later(shift(samples, first, -1)), most + 1) if start >= first]
+    more = len(starts) > most
+    states = inventory.states(starts[:most])
+    ready = [state.start for state in states if state.presence is Presence.READY]
+    if more:
+        seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
+    else:
+        seconds = (end_of(samples, ready[-1]) - first).total_seconds() if ready else 0.0
+    return Beyond(len(ready), more, seconds)

@@ -1,0 +1,102 @@
+"""Sum up a run that has ended: what it trained on, how good that was, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trainflow.engine.mirrored_run import results_by_role
+from trainflow.insight.progress import RunLine
+from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
+from trainflow.metadata import attempt_queries, followed_runs, xcom_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.serialization.document import DagDocument
+from trainflow.states import DagRunState, TaskInstanceState
+
+
+def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
+    """What is shown of a run that has ended."""
+    document, _ = versions.get(connection, row.version_id)
+    xcoms = xcom_queries.of_run(connection, row.id)
+    results = results_by_role(document, xcoms)
+    tasks = followed_runs.tasks(connection, row.id)
+    split, checkpoint = _object(results.get("samples")), _object(results.get("commit"))
+    failed = row.state == DagRunState.FAILED
+    started = row.started_at or row.queued_at
+    return RunLine(
+        dag_id=row.dag_id,
+        run_id=row.run_id,
+        number=row.number,
+        state=row.state,
+        note=row.note if failed else _note(tasks, document) or row.note,
+        seconds=((row.ended_at or started) - started).total_seconds(),
+        busy_seconds=_busy_seconds(tasks),
+        partitions=split.get("partitions", 0),
+        rows=split.get("rows") or 0,
+        start=_moment(split.get("start")),
+        end=_moment(split.get("end")),
+        metrics=_numbers(_object(results.get("evaluate"))),
+        checkpoint=checkpoint or None,
+        caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
+        stopped=_stopped(xcoms) if failed else None,
+        holes=split.get("holes", 0),
+        again=None if failed else row.note,
+        late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
+        **(_failure(connection, tasks) if failed else {"failed_beside": _failed(tasks)}),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object; empty where the task returned none."""
+    return value if isinstance(value, dict) else {}
+
+
+def _moment(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _failure(connection: Connection, tasks: Sequence[Any]) -> dict[str, Any]:
+    """What failed first, and where that is written."""
+    failed = [task for task in tasks if task.state == TaskInstanceState.FAILED]
+    if not failed:
+        return {}
+    first = min(failed, key=lambda task: task.ended_at)
+    log_path = attempt_queries.log_path(connection, first.attempt_id) if first.attempt_id else None
+    return {"failed_task": first.task_id, "problem": first.problem, "log_path": log_path}
+
+
+def _busy_seconds(tasks: Sequence[Any]) -> float:
+    """How long at least one task was at work, in seconds."""
+    spans = sorted((task.started_at, task.ended_at) for task in tasks if task.started_at and task.ended_at)
+    busy, reached = timedelta(), None
+    for start, end in spans:
+        if reached is None or end > reached:
+            busy += end - (start if reached is None else max(start, reached))
+            reached = end
+    return busy.total_seconds()
+
+
+def _failed(tasks: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(task.task_id for task in tasks if task.state == TaskInstanceState.FAILED)
+
+
+def _stopped(xcoms: dict[tuple[str, str], Any]) -> str | None:
+    told = next((value for (_, key), value in xcoms.items() if key == XCOM_STOPPED), None)
+    return str(told["sentence"]) if isinstance(told, dict) and told.get("sentence") else None
+
+
+def _note(tasks: Sequence[Any], document: DagDocument) -> str | None:
+    """What the commit says, where it came to that; otherwise what the samples task says."""
+    notes = {task.task_id: task.note for task in tasks}
+    for role in ("commit", "samples"):
+        name = next((task.task_id for task in document.tasks if task.role == role), None)
+        if name is not None and notes.get(name):
+            return str(notes[name])
+    return None

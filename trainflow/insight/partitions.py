@@ -1,0 +1,194 @@
+"""The partitions of a chain's samples, as the storage and the ledger show them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import msgspec
+
+from trainflow.checkpoints.ledger.ancestors import TrainedBy
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
+from trainflow.insight.trained import holes_of, line_of, trained_by
+from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
+from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
+from trainflow.samples.readiness import Presence
+from trainflow.samples.spec import Samples
+from trainflow.samples.split import Columns, SampleFile
+
+TRAINED = "trained"
+
+
+class PartitionLine(msgspec.Struct, frozen=True):
+    """One partition. `state`: trained | ready | not_ready | missing | hole; `checkpoint` is the number of the one that
+    was trained on it."""
+
+    start: datetime
+    end: datetime
+    state: str
+    reason: str = ""
+    files: int = 0
+    bytes: int = 0
+    checkpoint: int | None = None
+
+
+class PartitionRange(msgspec.Struct, frozen=True):
+    """Neighbours of one state and one reason; `end` is exclusive."""
+
+    start: datetime
+    end: datetime
+    state: str
+    reason: str
+    partitions: int
+    bytes: int
+
+
+class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition looked at closely. `problems` are what the checks found; `ok`: it could be trained on now."""
+
+    start: datetime
+    end: datetime
+    state: str
+    reason: str = ""
+    problems: list[str] = []
+    files: list[SampleFile] = []
+    rows: int | None = None
+    bytes: int = 0
+    fingerprint: str | None = None
+    trained_by: TrainedBy | None = None
+    #: it has another content than what was trained
+    republished: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.state == Presence.READY and not self.problems
+
+
+def partition_lines(
+    samples: Samples, ledger: Ledger, since: datetime | None, until: datetime | None, root: Path, now: datetime
+) -> list[PartitionLine]:
+    """Every partition that starts in `[since, until)`; by default from the table's start to where anything is known.
+
+    Raises LedgerCorrupt, StoreFailure, SampleUnreadable.
+    """
+    line = line_of(ledger.entries())
+    trained = trained_by(line)
+    since = since or origin(samples)
+    until = until or _natural_end(samples, trained, root, now)
+    found = list_partitions(samples, since, until, root, now, holes_of(line))
+    return [_merged(each, trained.get(each.start)) for each in found]
+
+
+def _natural_end(samples: Samples, trained: Mapping[datetime, TrainedBy], root: Path, now: datetime) -> datetime:
+    """Behind the last partition that is there or trained; of a table with an end, up to it as far as time has come."""
+    last = last_existing(samples, root, now)
+    ends = [origin(samples), max((each.end for each in trained.values()), default=origin(samples))]
+    if last is not None:
+        ends.append(end_of(samples, last))
+    end = limit(samples)
+    if end is not None:
+        ends.append(min(end, now))
+    return max(ends)
+
+
+def _merged(found: InventoryLine, trained: TrainedBy | None) -> PartitionLine:
+    state, reason = found.state, found.reason
+    if trained is not None:
+        reason = "" if state == Presence.READY else f"now {state.replace('_', ' ')}"
+        state = TRAINED
+    return PartitionLine(
+        found.start, found.end, state, reason, found.files, found.bytes, trained.sequence if trained else None
+    )
+
+
+def ranges(lines: Iterable[PartitionLine]) -> list[PartitionRange]:
+    """Neighbours of one state and reason as one range."""
+    found: list[PartitionRange] = []
+    for line in lines:
+        last = found[-1] if found else None
+        if last is not None and (last.state, last.reason, last.end) == (line.state, line.reason, line.start):
+            found[-1] = PartitionRange(
+                last.start, line.end, last.state, last.reason, last.partitions + 1, last.bytes + line.bytes
+            )
+        else:
+            found.append(PartitionRange(line.start, line.end, line.state, line.reason, 1, line.bytes))
+    return found
+
+
+def inspect(samples: Samples, ledger: Ledger, start: datetime, root: Path, now: datetime) -> PartitionReport:
+    """Readiness, checks and content of one partition, and which checkpoint was trained on it.
+
+    Raises LedgerCorrupt, StoreFailure; what is wrong with the partition is in the report.
+    """
+    state = ledger.state()
+    follows = state.head is not None and state.watermark is not None and start >= state.watermark
+    report = _inspect(samples, start, root, now, state.head.split.columns if follows and state.head else ())
+    trained = trained_by(line_of(ledger.entries())).get(start)
+    changed = trained is not None and report.fingerprint not in (None, trained.fingerprint)
+    return msgspec.structs.replace(report, trained_by=trained, republished=changed)
+
+
+def _inspect(samples: Samples, start: datetime, root: Path, now: datetime, columns: Columns) -> PartitionReport:
+    inventory = open_inventory(samples, root, now)
+    end = end_of(samples, start)
+    try:
+        state = inventory.state(start)
+        if state.presence is not Presence.READY:
+            return PartitionReport(
+                start=start,
+                end=end,
+                state=state.presence.value,
+                reason=state.reason,
+                bytes=sum(file.size_bytes for file in state.files),
+            )
+        problems: Sequence[str] = ()
+        try:
+            content = inventory.content(start)
+            inventory.unified(columns).add(start)
+        except SampleCheckFailed as error:
+            problems = error.problems
+            unchecked = open_inventory(msgspec.structs.replace(samples, checks=None), root, now)
+            unchecked.state(start)
+            content = unchecked.content(start)
+    except SampleUnreadable as error:
+        return PartitionReport(start=start, end=end, state="unreadable", reason=str(error), problems=[str(error)])
+    return PartitionReport(
+        start=start,
+        end=end,
+        state=state.presence.value,
+        problems=list(problems),
+        files=list(content.files),
+        rows=content.rows,
+        bytes=content.bytes,
+        fingerprint=content.fingerprint,
+    )
+
+
+def moment_of(text: str, what: str) -> datetime:
+    """A date or time as people type it; without a zone it is UTC. Raises InputError."""
+    try:
+        if len(text) == len("2013-01-31"):
+            return datetime.combine(date.fromisoformat(text), time(), UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{what} {text!r} is no date or time: write 2013-01-31 or 2013-01-31T05:00") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def partition_at(samples: Samples, text: str) -> datetime:
+    """The start of the partition that a person names. Raises InputError when none starts then."""
+    moment = moment_of(text, "partition")
+    end = limit(samples)
+    if moment < origin(samples) or (end is not None and moment >= end):
+        upto = f" and end at {label(end)}" if end is not None else ""
+        raise InputError(f"there is no partition {label(moment)}: they start at {label(origin(samples))}{upto}")
+    if at_or_after(samples, moment) != moment:
+        inside = containing(samples, moment)
+        assert inside is not None
+        raise InputError(
+            f"no partition starts at {label(moment)}, it is inside of {label(inside)}: "
+            f"they are {length_label(samples)} long from {label(origin(samples))}"
+        )
+    return moment

@@ -1,0 +1,263 @@
+"""What is going on with a DAG, as one value read from the database: what `status` shows and `why` judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from trainflow.engine.lock import running_engine
+from trainflow.metadata import (
+    attempt_queries,
+    in_flight,
+    pool_queries,
+    run_queries,
+    service_queries,
+    status_queries,
+    task_queries,
+)
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.database import Database
+from trainflow.observability.processes import is_alive
+from trainflow.scheduler.queueing import Limits, choose
+from trainflow.scheduler.run_decision import held_back
+from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.states import DagRunState, TaskInstanceState
+
+_SCHEDULING = ("engine", "scheduler")
+_TRIGGERING = ("engine", "triggerer")
+
+
+class EngineState(msgspec.Struct, frozen=True):
+    """Who schedules. `since`: when it started, where that is known."""
+
+    alive: bool = False
+    pid: int | None = None
+    hostname: str | None = None
+    since: datetime | None = None
+    #: somebody watches what deferred tasks wait for
+    triggers: bool = False
+
+
+class TaskState(msgspec.Struct, frozen=True, kw_only=True):
+    """One task of a run. `refused`: why it is not handed to the executor although it could run."""
+
+    task_id: str
+    role: str | None = None
+    state: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    retry_at: datetime | None = None
+    #: attempts that failed by their own fault
+    failures: int = 0
+    max_tries: int = 0
+    progress: dict[str, Any] | None = None
+    note: str | None = None
+    problem: str | None = None
+    refused: str | None = None
+    #: the run whose same task it waits for (depends_on_past), and where that is
+    waits_for_run: int | None = None
+    past_state: str | None = None
+    #: of one that failed: where its last attempt wrote its log
+    log_path: str | None = None
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """One run with its tasks."""
+
+    run_id: str
+    number: int
+    state: str
+    run_after: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    note: str | None = None
+    #: the next run does not wait for it: only tasks after the commit are left
+    released: bool = False
+    tasks: list[TaskState] = []
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An attempt that failed or was lost."""
+
+    run_id: str
+    task_id: str
+    at: datetime | None
+    problem: str | None
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """One DAG now. `known`: some engine has read its file at least once."""
+
+    dag_id: str
+    #: as it is typed after `trainflow start`
+    path: str
+    known: bool = True
+    engine: EngineState = EngineState()
+    import_problem: str | None = None
+    #: since when no file defines it any more
+    missing_since: datetime | None = None
+    paused: bool = False
+    max_active_runs: int = 16
+    #: running, oldest first; those that the next run does not wait for come last
+    running: list[RunState] = []
+    #: the queued run that starts next
+    queued: RunState | None = None
+    #: the run that ended last
+    last: RunState | None = None
+    last_failure: Failure | None = None
+    undelivered: int = 0
+    chain: ChainDocument | None = None
+
+
+def engine_state(project: Project, settings: Settings, database: Database | None, now: datetime) -> EngineState:
+    """The engine of this home, or a scheduler elsewhere that uses its database."""
+    pid = running_engine(project.home)
+    rows: Sequence[Any] = []
+    living: Sequence[Any] = []
+    if database is not None:
+        dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
+        with database.reading() as connection:
+            living = service_queries.shown_as_living(connection, now, dead_after)
+        rows = [row for row in living if row.kind in _SCHEDULING]
+    triggers = any(row.kind in _TRIGGERING and not _died_here(row) for row in living)
+    if pid is not None:
+        mine = next((row for row in reversed(rows) if row.pid == pid), None)
+        host, since = (mine.hostname, mine.started_at) if mine else (None, None)
+        # one that has just started has no lease yet
+        return EngineState(True, pid or None, host, since, triggers or mine is None)
+    others = [row for row in rows if not _died_here(row)]
+    if not others:
+        return EngineState()
+    return EngineState(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
+
+
+def _died_here(row: Any) -> bool:
+    """A lease outlives a killed process by some seconds; on this host the process itself can be asked."""
+    import socket
+
+    return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
+
+
+def situations(
+    connection: Connection,
+    settings: Settings,
+    engine: EngineState,
+    *,
+    path: str | None = None,
+    dag_id: str | None = None,
+) -> list[Situation]:
+    """The DAGs of a file, the DAG of an id, or all there are."""
+    refused = refusals(connection, settings)
+    undelivered = status_queries.undelivered_by_dag(connection)
+    return [
+        _situation(connection, row, engine, refused, undelivered)
+        for row in status_queries.dags(connection, path=path, dag_id=dag_id)
+    ]
+
+
+def _situation(
+    connection: Connection, row: Any, engine: EngineState, refused: dict[int, str], undelivered: dict[str, int]
+) -> Situation:
+    document = decode(row.document)
+    unfinished = run_queries.unfinished_of(connection, row.dag_id)
+    queued = [run for run in unfinished if run.state == DagRunState.QUEUED]
+    running = [run for run in unfinished if run.state == DagRunState.RUNNING]
+    # those that were released go on beside the one that trains
+    running.sort(key=lambda run: (run.released_at is not None, run.number))
+    last = status_queries.last_finished(connection, row.dag_id)
+    failure = status_queries.last_failure(connection, row.dag_id)
+    return Situation(
+        dag_id=row.dag_id,
+        path=row.path,
+        engine=engine,
+        import_problem=status_queries.problem_of(connection, row.path),
+        missing_since=row.missing_since,
+        paused=row.is_paused,
+        max_active_runs=row.max_active_runs,
+        running=[_run(connection, run, document, refused) for run in running],
+        queued=_run(connection, queued[0], document, refused) if queued else None,
+        last=_run(connection, last, document, refused) if last is not None else None,
+        last_failure=None
+        if failure is None
+        else Failure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
+        undelivered=undelivered.get(row.dag_id, 0),
+        chain=document.chain,
+    )
+
+
+def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> RunState:
+    tasks = [_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)]
+    return RunState(
+        run_id=row.run_id,
+        number=row.number,
+        state=row.state,
+        run_after=row.run_after,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        note=row.note,
+        released=row.released_at is not None,
+        tasks=_with_past(connection, row, document, tasks),
+    )
+
+
+def _with_past(connection: Connection, row: Any, document: DagDocument, tasks: list[TaskState]) -> list[TaskState]:
+    """The scheduler's own rule, asked again: which of them wait for the previous run."""
+    if row.state != DagRunState.RUNNING or not any(task.depends_on_past for task in document.tasks):
+        return tasks
+    previous = run_queries.previous(connection, row.dag_id, row.number)
+    if previous is None:
+        return tasks
+    past = task_queries.past_states(connection, previous.id, document)
+    states = {task.task_id: TaskInstanceState(task.state) if task.state else None for task in tasks}
+    held = set(held_back(document, states, past))
+    return [
+        msgspec.structs.replace(task, waits_for_run=previous.number, past_state=past.get(task.task_id))
+        if task.task_id in held
+        else task
+        for task in tasks
+    ]
+
+
+def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState:
+    described = document.task(row.task_id)
+    return TaskState(
+        task_id=row.task_id,
+        role=described.role if described else None,
+        state=row.state,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        retry_at=row.retry_at,
+        failures=row.failures,
+        max_tries=row.max_tries,
+        progress=row.progress,
+        note=row.note,
+        problem=row.problem,
+        refused=refused.get(row.id),
+        log_path=attempt_queries.log_path(connection, row.attempt_id)
+        if row.state == TaskInstanceState.FAILED and row.attempt_id
+        else None,
+    )
+
+
+def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
+    """What the scheduler would refuse to queue now, and why: its own rule, asked again."""
+    candidates = status_queries.scheduled(connection)
+    if not candidates:
+        return {}
+    versions = Versions()
+    held = in_flight.held(connection)
+    limits = Limits(
+        free_slots=settings.executor.slots - len(held),
+        pools=pool_queries.slots(connection),
+        held=held,
+        documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
+    )
+    return choose(
+        candidates, limits, lambda each: status_queries.held_in_dag(connection, each.dag_id, each.task_id)
+    ).refused

@@ -1,0 +1,211 @@
+"""Carry out what the end of an attempt means for its task instance, in the transaction of whoever heard of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import (
+    attempt_queries,
+    clearing,
+    notification_queries,
+    retry_policy,
+    run_creation,
+    run_queries,
+    task_queries,
+    trigger_queries,
+    xcom_queries,
+)
+from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.retry_policy import ExitJudgement, Standing, Verdict
+from trainflow.serialization.document import RetryDocument
+from trainflow.states import TaskInstanceState
+
+_T = TaskInstanceState
+
+
+class AttemptEnds:
+    """`row` is the task instance as `task_queries.by_key` gives it: the attempt holds it."""
+
+    def __init__(self, versions: Versions, lost_attempts: int) -> None:
+        self._versions = versions
+        self._lost_attempts = lost_attempts
+
+    def apply(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
+        """What the attempt said of its end. Raises LostTransition for a stale one, and what `run_creation.trigger`
+        raises."""
+        xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
+        for notice in outcome.notices:
+            notification_queries.add(connection, notice, now)
+        for run in outcome.triggered_runs:
+            run_creation.trigger(connection, run, parent_of(connection, row), now)
+        match outcome.state:
+            case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
+                _leave(connection, row, outcome, _T(outcome.state.value), ended_at=now, lost=0)
+            case OutcomeState.FAILED:
+                problem = outcome.problem or Problem("failed without saying why")
+                self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
+            case OutcomeState.DEFERRED:
+                self._defer(connection, row, outcome, now)
+            case OutcomeState.RESCHEDULED:
+                again = {
+                    "retry_at": outcome.reschedule_at or now,
+                    "waits_since": now,
+                    "reschedules": row.reschedules + 1,
+                }
+                _leave(connection, row, outcome, _T.UP_FOR_RESCHEDULE, **again)
+            case OutcomeState.RESTARTED:
+                self._restart(connection, row, outcome, now)
+            case OutcomeState.PREEMPTED:
+                saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
+                verdict = retry_policy.after_preemption(_standing(row, saved_rows))
+                message = outcome.problem.message if outcome.problem else "was told to stop"
+                _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
+
+    def _restart(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
+        """An earlier task runs again, and all that follows it: this one too. What they handed over is forgotten."""
+        document, _ = self._versions.get(connection, row.version_id)
+        again = document.with_downstream({outcome.restart}) if outcome.restart else frozenset()
+        times = attempt_queries.count_in_run(connection, row.dag_run_id, outcome.state.value)
+        said = outcome.problem.message if outcome.problem else "an earlier task has to run again"
+        refusal = retry_policy.against_restart(row.task_id, outcome.restart, again, times)
+        if refusal is not None:
+            problem = Problem(f"{said}; {refusal}", retryable=False)
+            self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
+            return
+        # the same road as an attempt that infrastructure lost; guarded by what holds it
+        task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=_T.SCHEDULED, key=outcome.key)
+        tasks = task_queries.of_run(connection, row.dag_run_id)
+        clearing.clear(connection, [task.id for task in tasks if task.task_id in again], now)
+        run_queries.add_note(connection, row.dag_run_id, f"'{outcome.restart}' ran again: {said}")
+
+    def without_outcome(
+        self, connection: Connection, row: Row[Any], key: AttemptKey, judgement: ExitJudgement, now: datetime
+    ) -> bool:
+        """The process ended and its attempt never said how. Returns whether that counts as lost."""
+        # one that had not claimed itself yet ran no code of the task, however it ended
+        if not judgement.lost and row.state != _T.QUEUED:
+            self._fail(connection, row, key, Problem(judgement.message), now)
+            return False
+        verdict = retry_policy.after_loss(_standing(row, row.saved_rows), self._lost_attempts)
+        message = judgement.message
+        if verdict.state is _T.FAILED:
+            message = f"lost {verdict.lost} times in a row, given up: {message}"
+        _settle(connection, row, key, verdict, message, row.saved_rows, now)
+        return True
+
+    @staticmethod
+    def fail_for_good(connection: Connection, task_instance_id: int, key: AttemptKey, why: str, now: datetime) -> None:
+        """The attempt failed and is not tried again. Reads nothing: for what cannot be read or kept."""
+        task_queries.move(
+            connection,
+            task_instance_id,
+            leaving={_T.QUEUED, _T.RUNNING},
+            to=_T.FAILED,
+            key=key,
+            ended_at=now,
+            retry_at=None,
+            next_method=None,
+            next_kwargs=None,
+            pid=None,
+            progress=None,
+            problem=why,
+        )
+
+    @staticmethod
+    def _defer(connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
+        assert outcome.deferral is not None
+        task_queries.move(
+            connection,
+            row.id,
+            leaving={_T.RUNNING},
+            to=_T.DEFERRED,
+            key=outcome.key,
+            next_method=outcome.deferral.method_name,
+            next_kwargs=outcome.deferral.kwargs,
+            pid=None,
+            lost=0,
+            note=outcome.note,
+        )
+        trigger_queries.add(connection, row.id, outcome.key, outcome.deferral, now)
+
+    def _fail(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        key: AttemptKey,
+        problem: Problem,
+        now: datetime,
+        *,
+        saved_rows: int | None = None,
+    ) -> None:
+        document, _ = self._versions.get(connection, row.version_id)
+        task = document.task(row.task_id)
+        retry = task.retry if task is not None else RetryDocument()
+        saved_rows = _furthest(row.saved_rows, saved_rows)
+        verdict = retry_policy.after_failure(
+            _standing(row, saved_rows),
+            retry,
+            retryable=problem.retryable,
+            now=now,
+            identity=f"{row.dag_id}#{row.task_id}#{row.run_id}",
+        )
+        _settle(connection, row, key, verdict, problem.message, saved_rows, now)
+
+
+def _settle(
+    connection: Connection,
+    row: Row[Any],
+    key: AttemptKey,
+    verdict: Verdict,
+    message: str,
+    saved_rows: int | None,
+    now: datetime,
+) -> None:
+    """Carry out a verdict. Whatever comes next is a new attempt: it knows nothing but what was saved."""
+    task_queries.move(
+        connection,
+        row.id,
+        leaving={_T.QUEUED, _T.RUNNING},
+        to=verdict.state,
+        key=key,
+        failures=verdict.failures,
+        lost=verdict.lost,
+        retry_at=verdict.retry_at,
+        waits_since=now if verdict.retry_at is not None else None,
+        ended_at=now if verdict.state is _T.FAILED else None,
+        scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
+        next_method=None,
+        next_kwargs=None,
+        pid=None,
+        progress=None,
+        problem=message,
+        saved_rows=saved_rows,
+        credited_rows=saved_rows,
+    )
+
+
+def parent_of(connection: Connection, row: Row[Any]) -> run_creation.Parent:
+    """The task instance as the parent of a run that it triggers."""
+    run = run_queries.by_id(connection, row.dag_run_id)
+    return run_creation.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
+
+
+def _standing(row: Row[Any], saved_rows: int | None) -> Standing:
+    advanced = retry_policy.has_advanced(saved_rows, row.credited_rows)
+    return Standing(row.failures, row.max_tries, row.lost, advanced)
+
+
+def _furthest(one: int | None, other: int | None) -> int | None:
+    return max((rows for rows in (one, other) if rows is not None), default=None)
+
+
+def _leave(connection: Connection, row: Row[Any], outcome: Outcome, to: TaskInstanceState, **values: Any) -> None:
+    """running → `to`, with what the attempt said about it, if it did."""
+    if outcome.note is not None:
+        values["note"] = outcome.note
+    task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)
