@@ -1,7 +1,7 @@
 """Files of large checkpoints that were found whole, on a local store: so that 20 GB are not read again for every run.
 
 A file that has the size, the times and the inode that it had when its digest was found right is taken for unchanged: a
-write changes the time of its last change of status, which nobody can set. A hint that saves reading, never what an
+write changes the time of its last change of status, which no program can set. A hint that saves reading, never what an
 audit goes by; small checkpoints are simply read.
 """
 

@@ -87,7 +87,7 @@ class Outlet(ABC, Generic[Job, Answer]):
 
     @abstractmethod
     def _broken(self, job: Job, reason: str) -> Answer:
-        """In the thread: the answer of a delivery that raised what nobody foresaw."""
+        """In the thread: the answer of a delivery that raised an unforeseen error."""
 
     def _rest(self) -> None:
         """In the thread: give back what is only needed to deliver."""

@@ -59,7 +59,7 @@ class Connection:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def tell(self, message: Progress | Saved) -> None:
-        """Say something that needs no answer; lost when nobody is there, and in a forked copy of the attempt."""
+        """Say something that needs no answer; lost when no engine is there, and in a forked copy of the attempt."""
         if os.getpid() != self._owner:
             return
         try:

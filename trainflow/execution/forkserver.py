@@ -398,7 +398,7 @@ def main() -> None:
         WarmWorker(right, Path(sys.argv[2])).serve()
         return
     enter("worker")
-    # it may hang in somebody's import when the engine is killed; its attempts go on
+    # it may hang in an import of the user's when the engine is killed; its attempts go on
     die_with_parent(int(sys.argv[3]))
     WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
 

@@ -81,7 +81,7 @@ class Remains:
         self._watches = []
 
     def kill(self) -> None:
-        """By force, now; nobody is told."""
+        """By force, now; it is not told before."""
         signal_all(self._find(), signal.SIGKILL)
         self.close()
 

@@ -3,10 +3,10 @@
 A part says that it lives by raising its counter. It is dead when the counter has not risen for `dead_after`, measured
 by the observer's own monotonic clock from when the observer first saw that value. No clock of the day is read: hosts
 whose clocks differ, and clocks that are set, take nothing away from the living. The database's own clock would not do:
-it is set like any other, SQLite's is that of whoever asks, and a simulation could not move it.
+it is set like any other, SQLite's is that of the asking process, and a simulation could not move it.
 
-The price: an observer that has just started knows of nobody's silence, and waits for `dead_after` before it takes over
-(on the host of the dead it sees that the process is gone, and need not wait).
+The price: an observer that has just started does not know how long the others have been silent, and waits for
+`dead_after` before it takes over (on the host of the dead it sees that the process is gone, and need not wait).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Seen(NamedTuple):
 
 
 class Leases:
-    """What one process has seen of the others' counters. Every look counts, whoever makes it."""
+    """What one process has seen of the others' counters. Every look counts, whichever part makes it."""
 
     def __init__(self, monotonic: Callable[[], float], dead_after_seconds: float) -> None:
         self._monotonic = monotonic

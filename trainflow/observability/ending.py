@@ -1,4 +1,4 @@
-"""End processes, whoever their parent is: SIGTERM, a short wait, SIGKILL."""
+"""End processes, whatever their parent is: SIGTERM, a short wait, SIGKILL."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def exhausted(error: BaseException) -> str | None:
 
 
 def exit_code_of(error: BaseException, otherwise: int) -> int:
-    """The code with which a process ends that `error` has broken, so that whoever watches it can say why."""
+    """The code with which a process ends that `error` has broken, so that its parent can say why."""
     number = _number(error)
     return otherwise if number is None else _CODES[number]
 

@@ -1,7 +1,7 @@
 """Bound the size of logs that other processes append to.
 
 A task's log is written by its process and by what that starts, through descriptors opened for appending. So the file is
-copied and emptied in place, as logrotate's `copytruncate` does: nobody has to reopen it. What is written between the
+copied and emptied in place, as logrotate's `copytruncate` does: no writer has to reopen it. What is written between the
 copy and the emptying is lost; that is bounded by the speed of the writer and microseconds.
 """
 

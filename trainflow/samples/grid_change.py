@@ -41,7 +41,7 @@ class GridChange(msgspec.Struct, frozen=True):
 
     @property
     def refused(self) -> bool:
-        """Whether nothing may be trained until somebody has decided what this means."""
+        """Whether nothing may be trained until a person has decided what this means."""
         return self.elsewhere or self.recut or self.untrained is not None
 
 

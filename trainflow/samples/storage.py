@@ -126,7 +126,7 @@ class LocalStorage:
                 try:
                     status = entry.stat()
                 except FileNotFoundError:
-                    if os.path.islink(entry.path):  # it leads nowhere: whoever reads it is told so
+                    if os.path.islink(entry.path):  # it leads nowhere: a reader is told so
                         found.append(StoredFile(prefix + entry.name, 0, None, "a link to nothing"))
                     continue  # or a temporary file that its writer renamed in between
                 modified = datetime.fromtimestamp(written(status), UTC)
@@ -192,7 +192,7 @@ class LocalStorage:
 def written(status: os.stat_result) -> float:
     """When a file came to be as it is here, in seconds since 1970. Its modification time alone is what it claims: a
     copy (`cp -p`, `rsync -t`) keeps it, and is under way nevertheless. The time of the last change of the inode is set
-    by the system and by nobody else, so nothing has to be remembered to know how long a file has been as it is."""
+    by the system alone, so nothing has to be remembered to know how long a file has been as it is."""
     return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
 
@@ -305,7 +305,7 @@ class UrlStorage:
     def _has_bucket(self, folder: str) -> bool:
         try:
             return bool(self._fs.exists(bucket_of(self._base(folder))))
-        except Exception:  # whoever may read the table need not be allowed to ask that
+        except Exception:  # credentials that may read the table need not be allowed to ask that
             return True
 
     def _without_bucket(self, folder: str) -> SampleBucketMissing:

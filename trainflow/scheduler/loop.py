@@ -394,6 +394,6 @@ class Scheduler:
             try:
                 self._executor.queue_workload(workload)
             except Exception as error:
-                # it is queued in the database: whoever compares the two puts it back, the others are handed over
+                # it is queued in the database: comparing the two puts it back, the others are handed over
                 log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
                 self.on_not_taken(workload.key, error)

@@ -179,7 +179,7 @@ def _encoded(event: TriggerEvent) -> bytes:
 
 
 def _is_cancelled() -> bool:
-    """Did somebody else cancel the task that runs?"""
+    """Did other code cancel the task that runs?"""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -7,8 +7,8 @@ The middle name is a pure function of what is trained, so whoever trains the sam
 database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
 files and of itself; one that is torn or damaged is passed over for the one before.
 
-The save that is furthest in the split is the newest, whoever made it and whatever the clocks said: all attempts at a
-training read the same rows in the same order. So its row, which counts through all epochs, is in the manifest's name.
+The save that is furthest in the split is the newest, by whichever attempt and whatever the clocks said: all attempts at
+a training read the same rows in the same order. So its row, which counts through all epochs, is in the manifest's name.
 Two of a training are kept, and always the last one that an attempt has made itself. Those of a training whose parent is
 no longer the head can never be committed, and the next commit clears them away.
 """
@@ -105,7 +105,7 @@ class Partials:
         # attempt ids know milliseconds
         self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
         self._number = 0
-        #: names of saves that were found damaged: nobody goes on from them
+        #: names of saves that were found damaged: no attempt goes on from them
         self._damaged: set[str] = set()
 
     def newest(self, split: str = "") -> tuple[Partial, Path] | None:

@@ -3,7 +3,7 @@
 A path can be closed to others by its mode, and root ignores modes; an open descriptor or a mapping goes on writing
 whatever becomes of the path. So a file is taken over as another inode under another path: as a clone where the file
 system shares blocks copy-on-write, else as a copy. A large file that cannot be cloned is moved, and copied only when a
-process of this machine still has it open after that: from then on nobody finds it by its old path.
+process of this machine still has it open after that: from then on it has no old path to be found by.
 
 What is still being written when it is taken over - by a thread, by a saver that works in the background - is refused:
 half of a model would be committed, with a digest that is right.

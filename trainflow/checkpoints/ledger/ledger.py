@@ -201,7 +201,7 @@ class Ledger:
         return sequence < _LISTED_AT_MOST or self._saves_with(sequence + 1)
 
     def raise_unless_whole(self) -> None:
-        """Raise LedgerCorrupt when an entry is missing that anything knows of; whoever appends or deletes asks first.
+        """Raise LedgerCorrupt when an entry is missing that anything knows of; asked before each append and deletion.
         Lists the ledger and what lies beside it. Raises StoreFailure."""
         completeness.raise_unless_whole(
             self.store, self.chain, self.state().sequence, completeness.witnesses(self.store, self.chain)

@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Collection[str] | None = None) -> None:
-    """Raise LedgerCorrupt when a checkpoint has left a trace and no entry speaks of it; whoever deletes asks first.
+    """Raise LedgerCorrupt when a checkpoint has left a trace and no entry speaks of it; asked before each deletion.
 
     `known` are checkpoints that entries speak of, all of them or some: the ledger is read where that is not enough.
     `referenced`: what other chains went on from, where that was asked before. Raises StoreFailure.

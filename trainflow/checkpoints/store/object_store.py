@@ -145,7 +145,7 @@ class ObjectStore(Store):
         bucket = bucket_of(self._base)
         try:
             exists = self._in_memory or self._filesystem.exists(bucket)
-        except Exception:  # whoever may write need not be allowed to ask that
+        except Exception:  # credentials that may write need not be allowed to ask that
             exists = True
         if not exists:
             raise StoreMissing(

@@ -3,7 +3,7 @@
 - the artifacts of attempts that died before they committed,
 - what a prune had recorded and was killed before it deleted,
 - files that a writer had begun,
-- saves inside a split that nobody will go on from,
+- saves inside a split that no attempt will go on from,
 - splits that were too large for an XCom, and are trained or left behind.
 
 Each deletion stands for itself: killed anywhere, the next sweep goes on.

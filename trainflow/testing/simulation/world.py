@@ -278,7 +278,7 @@ class World:
 
     @property
     def has_other_samples(self) -> bool:
-        """The samples are not those that a chain was trained on, and nobody has said what that means."""
+        """The samples are not those that a chain was trained on, and no person has said what that means."""
         if self.table.begin == START:
             return False
         samples = {key: self.pipeline.checker(dag_id).samples for dag_id, key in self.pipeline.chains.items()}
