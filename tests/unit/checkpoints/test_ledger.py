@@ -307,3 +307,12 @@ def test_an_entry_is_readable_by_people(writer: ChainWriter) -> None:
     raw = json.loads(entry_file(writer, 1).read_text())
 
     assert (raw["kind"], raw["id"], raw["metrics"]) == ("checkpoint", head.id, {"auc": 0.5})
+
+
+def test_append_secret_in_a_reason_that_a_person_gave_is_masked(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
+    first, second = writer.commit_many(2)
+    reason = "read with postgresql://me:geheim@db and hf_token=geheim"
+    entry = rewind(writer.ledger, first.id, expected_head=second.id, by=Author(), now=day(5), reason=reason)
+    assert entry.reason == "read with postgresql://me:***@db and hf_token=***"
+    assert all(b"geheim" not in path.read_bytes() for path in (tmp_path / "store").rglob("*.json"))

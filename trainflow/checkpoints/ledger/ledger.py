@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
+
+import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import completeness, snapshots
@@ -20,6 +22,7 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.store.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
+from trainflow.observability.redaction import redact_text
 
 #: what a writer adds; None where it finds that there is nothing to add
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
@@ -181,6 +184,7 @@ class Ledger:
             made = make(state)
             if made is None:
                 return made
+            made = _without_secrets(made)
             problem = self._refusal(state, made)
             if problem:
                 raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
@@ -239,3 +243,10 @@ class Ledger:
 
     def _location(self, sequence: int) -> str:
         return self.store.uri(self.chain.entry(sequence))
+
+
+def _without_secrets(entry: Addition) -> Addition:
+    """The entry with what a person gave as its reason masked: it is kept for ever, for every reader of the store."""
+    reason = getattr(entry, "reason", "")
+    masked = redact_text(reason)
+    return entry if masked == reason else msgspec.structs.replace(cast("Any", entry), reason=masked)
