@@ -14,7 +14,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, append_many, day
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from trainflow.checkpoints.commit.request import CommitRequest
-from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.storage.local import LocalStore
 
 #: the instructions of the worker; it dies after a step of the commit, beside the creation of its entry, or when a gate
 #: stops the chain
@@ -23,7 +23,7 @@ from pathlib import Path
 from trainflow.checkpoints.commit.commit import STEPS, Commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.storage.local import LocalStore
 from trainflow.errors import ChainStopped
 from trainflow.testing.chains import day
 

@@ -15,10 +15,10 @@ from trainflow.checkpoints.commit.commit import STEPS, commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store, failure, open_store
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store, failure, open_store
 from trainflow.testing.chains import START, ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -14,9 +14,9 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import ChainStopped, StoreFailure
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store
 from trainflow.testing.chains import ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
 

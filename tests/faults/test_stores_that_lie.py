@@ -31,14 +31,14 @@ from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store import retry_throttled
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.object_store import ObjectStore
-from trainflow.checkpoints.store.store import Store
 from trainflow.checkpoints.upkeep.garbage import sweep
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, StoreFailure
 from trainflow.samples.spec import Samples
+from trainflow.storage import throttling
+from trainflow.storage.local import LocalStore
+from trainflow.storage.object_store import ObjectStore
+from trainflow.storage.store import Store
 from trainflow.testing.chains import START, ChainWriter, append_many, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore, LateListings
 from trainflow.testing.simulation.memory_store import MemoryStore
@@ -302,7 +302,7 @@ def test_patience_ends_and_the_message_says_what_to_do() -> None:
         with pytest.raises(StoreFailure, match="asks for fewer requests, and went on asking: try again later"):
             store.create_exclusive("a/b", b"x")
 
-        assert len(waits) == retry_throttled.TRIES - 1
+        assert len(waits) == throttling.TRIES - 1
         assert sum(waits) < 60
         filesystem.refuses = 0
         assert store.files("") == []
@@ -317,7 +317,7 @@ def test_an_error_of_another_kind_is_not_waited_for() -> None:
 
 
 def test_who_is_refused_in_the_middle_of_a_file_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainflow.checkpoints.store.object_store.CHUNK_BYTES", 4)
+    monkeypatch.setattr("trainflow.storage.object_store.CHUNK_BYTES", 4)
     with throttled(slow_down) as (store, _, waits):
         store.replace("a/b", b"0123456789")
         inner = store._open
@@ -437,7 +437,7 @@ RIVAL = """
 import sys
 from pathlib import Path
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.storage.local import LocalStore
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.errors import ChainMoved
 from trainflow.testing.chains import ChainWriter, attempt_id, day

@@ -17,11 +17,11 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import Store, open_store
 from trainflow.checkpoints.upkeep.garbage import sweep
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
+from trainflow.storage.store import Store, open_store
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day
 from trainflow.testing.local_s3 import LocalS3
 

@@ -21,14 +21,14 @@ from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import open_store
 from trainflow.cli.branches import overrides_of_branch
 from trainflow.errors import InputError
 from trainflow.identifiers import digest, new_attempt_id
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.settings.project import Project
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import open_store
 from trainflow.testing.chains import ChainWriter, resealed
 from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3

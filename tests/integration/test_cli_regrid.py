@@ -18,12 +18,12 @@ from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.identifiers import new_attempt_id
 from trainflow.insight.chain_status import standing
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Ready, Samples, SplitLimits
+from trainflow.storage.local import LocalStore
 from trainflow.testing.command_line import CommandLine
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

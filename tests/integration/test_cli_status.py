@@ -13,7 +13,6 @@ from sqlalchemy import insert, update
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.errors import ChainStopped
@@ -36,6 +35,7 @@ from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.command_line import CommandLine
 

@@ -14,7 +14,6 @@ from trainflow.actions.start import begin
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile
@@ -24,6 +23,7 @@ from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from trainflow.samples.inventory import list_partitions
 from trainflow.samples.next_split import CaughtUp, SplitFound, next_split
 from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.storage import UrlStorage
+from trainflow.storage.sample_files import UrlStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2099, 1, 1, tzinfo=UTC)

@@ -25,10 +25,10 @@ from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.page_reader import StoreShelf
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.store.store import Store, open_store
 from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
+from trainflow.storage.store import Store, open_store
 from trainflow.testing.chains import START, ChainWriter, day, split_of
 
 ME = Author("person")

@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import Partials, training_name
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store
 from trainflow.clock import ManualClock
 from trainflow.errors import TaskPreempted
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
 from trainflow.samples.binding import described
 from trainflow.samples.split import Split, partition_of
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.local import LocalStore
+from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.store import Store
 from trainflow.testing.chains import attempt_id
 from trainflow.testing.simulation.memory_store import MemoryStore
 

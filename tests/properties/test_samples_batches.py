@@ -19,7 +19,7 @@ from trainflow.samples.batches import overlaps
 from trainflow.samples.binding import described
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.split import SampleFile, Split, partition_of
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.sample_files import LocalStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -9,9 +9,9 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import verify_many
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.concurrent_map import AHEAD, concurrent_map
 from trainflow.errors import StoreFailure
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import Artifacts
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import StoreFailure
+from trainflow.storage.store import Store
 
 #: a checkpoint of at most so many bytes is read
 SMALL_BYTES = 64 << 20

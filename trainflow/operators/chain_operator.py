@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.store.store import Store
     from trainflow.samples.split import Split
+    from trainflow.storage.store import Store
 
 
 #: what the tasks of a chain import between them

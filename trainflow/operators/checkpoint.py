@@ -12,7 +12,6 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg, holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
-from trainflow.checkpoints.store.store import check_kind
 from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.adopting import begin_adopted
@@ -29,6 +28,7 @@ from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
+from trainflow.storage.store import check_kind
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainflow.checkpoints.store.store import Store, open_store, protocol_of
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.model import Settings
+from trainflow.storage.store import Store, open_store, protocol_of
 
 if TYPE_CHECKING:
     from trainflow.samples.spec import Samples

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Fork
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
-    from trainflow.checkpoints.store.store import Store
     from trainflow.operators.head import Head
     from trainflow.samples.spec import Samples
+    from trainflow.storage.store import Store
 
 #: before every partition
 _NEVER = datetime.min.replace(tzinfo=UTC)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from trainflow.checkpoints.store.store import check_kind, protocol_of
 from trainflow.errors import StoreNotExclusive
 from trainflow.pipeline_spec.section import Section
+from trainflow.storage.store import check_kind, protocol_of
 
 
 class StoreSection(Section):

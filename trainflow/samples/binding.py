@@ -18,7 +18,7 @@ from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.fingerprint import Content, read_content
 from trainflow.samples.parquet_file import OpenFile, open_file
-from trainflow.samples.storage import Storage, StoredFile, open_storage
+from trainflow.storage.sample_files import Storage, StoredFile, open_storage
 
 if TYPE_CHECKING:
     from trainflow.samples.split import SampleFile, Split

@@ -26,6 +26,7 @@ from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from trainflow.identifiers import canonical_json, digest
+from trainflow.storage.sample_files import TIMES
 
 #: up to this size a file is digested as a whole
 WHOLE_BYTES = 1 << 20
@@ -36,8 +37,6 @@ _TAIL_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 20
 _MAGICS = (b"PAR1", b"PARE")
 _FRAME_BYTES = 8
-#: the version of a file whose store has no mark of its content: nanoseconds since the epoch, one or several
-TIMES = "time:"
 _SECOND = 10**9
 #: clocks of file systems tick at least so often, in nanoseconds; where they have no fractions, every other second
 _TICK, _COARSE_TICK = _SECOND // 20, 2 * _SECOND

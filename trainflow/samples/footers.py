@@ -15,7 +15,7 @@ from trainflow.samples.fingerprint import Content
 from trainflow.samples.parquet_file import finer_than_read, opened
 from trainflow.samples.path_columns import PathColumns, declared_type, disagreement, value_as
 from trainflow.samples.spec import Checks
-from trainflow.samples.storage import Storage
+from trainflow.storage.sample_files import Storage
 
 _UNREAD = Content(0, "")
 _SUFFIXES = (".parquet", ".parq", ".pq")

@@ -18,7 +18,7 @@ from trainflow.identifiers import canonical_json, digest
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.samples.partitions import end_of
 from trainflow.samples.split import SampleFile, Split, partition_of
-from trainflow.samples.storage import open_storage
+from trainflow.storage.sample_files import open_storage
 
 #: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB
 INLINE_BYTES = 48 * 1024

@@ -37,8 +37,8 @@ from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split import Columns, Hole, SampleFile, SplitPartition, partition_of
-from trainflow.samples.storage import Storage, StoredFile, open_storage, unreadable
 from trainflow.samples.wholeness import is_recent, refuse_cut
+from trainflow.storage.sample_files import Storage, StoredFile, open_storage, unreadable
 
 _LARGEST_WINDOW = 64
 #: of a remote storage

@@ -15,7 +15,7 @@ from typing import Any
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.fingerprint import Content, read_content
-from trainflow.samples.storage import Status, Storage
+from trainflow.storage.sample_files import Status, Storage
 
 INT96_UNIT = "us"
 

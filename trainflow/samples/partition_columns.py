@@ -11,7 +11,7 @@ from trainflow.samples.footers import Footer, check_values
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Columns
-from trainflow.samples.storage import Storage
+from trainflow.storage.sample_files import Storage
 
 if TYPE_CHECKING:
     from trainflow.samples.columns.unify import UnifiedColumns

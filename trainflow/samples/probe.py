@@ -24,8 +24,8 @@ from trainflow.samples.pattern import path_pattern
 from trainflow.samples.readiness import PartitionState, Presence, needs_folders_below
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Hole
-from trainflow.samples.storage import Storage, StoredFile, open_storage
 from trainflow.samples.wholeness import first_unfinished
+from trainflow.storage.sample_files import Storage, StoredFile, open_storage
 
 #: so many missing folders below one parent, and the parent is listed instead
 _FOLDERS_A_PARENT = 8

@@ -17,7 +17,7 @@ from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.storage import StoredFile
+from trainflow.storage.sample_files import StoredFile
 
 DEFAULT_MARKER = "_SUCCESS"
 #: said where the file asks for no marker

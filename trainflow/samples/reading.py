@@ -17,7 +17,7 @@ from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
 from trainflow.samples.split import SampleFile, Split
-from trainflow.samples.storage import Storage, open_storage
+from trainflow.storage.sample_files import Storage, open_storage
 
 _THREADS = 2
 _WINDOWS_AHEAD = 32

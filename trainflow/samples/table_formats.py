@@ -14,7 +14,7 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import SamplesRefused, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.pattern import PathPattern
-from trainflow.samples.storage import Storage
+from trainflow.storage.sample_files import Storage
 
 #: so many folders above the partitions are looked at, the table's root the first of them
 _LEVELS_ABOVE = 4

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from trainflow.errors import SampleDamaged
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.footers import is_parquet
-from trainflow.samples.storage import Storage, StoredFile
+from trainflow.storage.sample_files import Storage, StoredFile
 
 #: `PAR1`, or `PARE` where the footer is encrypted
 _MAGICS = (b"PAR1", b"PARE")

@@ -26,8 +26,8 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.store.store import Store
 from trainflow.identifiers import digest
+from trainflow.storage.store import Store
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

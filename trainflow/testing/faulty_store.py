@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from trainflow.checkpoints.store.store import Store, StoredFile
 from trainflow.errors import StoreFailure
+from trainflow.storage.store import Store, StoredFile
 
 T = TypeVar("T")
 When = Literal["before", "half", "after"]

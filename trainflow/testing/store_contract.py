@@ -13,13 +13,13 @@ from threading import Barrier
 
 import pytest
 
-from trainflow.checkpoints.store.store import Store
+from trainflow.storage.store import Store
 
 _RACERS = 8
 
 
 class StoreContract:
-    """The contract of `trainflow.checkpoints.store.store.Store`."""
+    """The contract of `trainflow.storage.store.Store`."""
 
     def test_probe_accepts_it_and_leaves_nothing_behind(self, store: Store) -> None:
         store.probe()

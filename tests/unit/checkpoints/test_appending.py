@@ -17,9 +17,9 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef, HoleFilled
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, CheckpointError, InputError
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, split_of
 
 ME = Author("person")

@@ -22,10 +22,10 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store, open_store
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store, open_store
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -20,10 +20,10 @@ from trainflow.checkpoints.audit.timeline import Interval
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.identifiers import digest
 from trainflow.samples.spec import Samples
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import START, ChainWriter, day, fingerprint_of, resealed, split_of
 
 SAMPLES = Samples(path="data/{start:%Y%m%d}/", length_seconds=86_400, start=START)

@@ -25,7 +25,7 @@ from trainflow.checkpoints.stages.upstream import (
     base_chain,
     choose,
 )
-from trainflow.checkpoints.store.local_store import LocalStore
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 BASE = ChainKey("model", "base")

@@ -11,8 +11,8 @@ from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 BASE, FINE, LAST = (ChainKey("model", stage) for stage in ("base", "fine", "last"))

@@ -14,8 +14,8 @@ from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 
 NAMES = [name for name, _ in STEPS]
@@ -261,7 +261,7 @@ def test_a_commit_to_a_local_store_imports_nothing_heavy() -> None:
     code = (
         "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.split_summary\n"
         "import trainflow.checkpoints.actions.prune\n"
-        "from trainflow.checkpoints.store.store import open_store; open_store('/tmp/x')\n"
+        "from trainflow.storage.store import open_store; open_store('/tmp/x')\n"
         "print([name for name in ('fsspec', 'asyncio', 'pyarrow', 'numpy', 'pydantic') if name in sys.modules])"
     )
 

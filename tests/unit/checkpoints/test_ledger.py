@@ -11,9 +11,9 @@ from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Prune, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.pages import PAGE
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store
 from trainflow.testing.chains import ChainWriter, append_many, day, resealed
 from trainflow.testing.faulty_store import FaultyStore
 from trainflow.testing.simulation.memory_store import MemoryStore

@@ -16,9 +16,9 @@ from trainflow.checkpoints.commit.saves import (
     sweep_partials,
     training_name,
 )
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import StoreFailure
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore, When
 from trainflow.testing.simulation.memory_store import MemoryStore

@@ -25,11 +25,11 @@ from trainflow.checkpoints.ledger.entries import (
     TrainedPartition,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import EARLIER
 from trainflow.samples.spec import Samples
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, fingerprint_of, split_of
 
 DAYS = Grid("d/{start:%Y-%m-%d}/", day(0), 86_400)

@@ -17,7 +17,6 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import Follower, still_needed
 from trainflow.checkpoints.stages.dependents_registry import follow, forget, references, register, registered
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.retention import (
     KeepAll,
     KeepBest,
@@ -29,6 +28,7 @@ from trainflow.checkpoints.upkeep.retention import (
     removable,
 )
 from trainflow.errors import StoreFailure
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -16,12 +16,12 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import training_name
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import StoredFile
 from trainflow.checkpoints.upkeep.garbage import sweep
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import attempt_time, new_attempt_id
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import StoredFile
 from trainflow.testing.chains import ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 

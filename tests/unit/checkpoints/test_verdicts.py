@@ -31,7 +31,6 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.orphans import artifacts_of_the_dead
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
@@ -41,6 +40,7 @@ from trainflow.errors import (
     CheckpointError,
     InputError,
 )
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 
 ME = Author(person="ada", hostname="here")

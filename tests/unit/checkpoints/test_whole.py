@@ -24,11 +24,11 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents_registry import register
-from trainflow.checkpoints.store import local_store
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.checkpoints.upkeep.garbage import sweep
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt
+from trainflow.storage import local as local_store
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 from trainflow.testing.simulation.memory_store import MemoryStore

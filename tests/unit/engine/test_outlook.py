@@ -6,10 +6,10 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.stages.init_from import InitFrom
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.insight.next_run import Outlook, outlook
 from trainflow.samples.spec import Samples
 from trainflow.serialization.document import ChainDocument
+from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 DAYS = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(10))

@@ -15,7 +15,6 @@ from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.insight.audit import audit_chain
 from trainflow.operators import (
@@ -28,6 +27,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
+from trainflow.storage.store import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 OLD = Adopt("old/{watermark:%Y%m%d}/")

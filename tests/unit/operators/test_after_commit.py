@@ -12,7 +12,6 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, SkipException, TaskError
 from trainflow.operators import (
@@ -26,6 +25,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
+from trainflow.storage.store import open_store
 
 Build = Callable[[], DAG]
 SEEN: list[AfterCommitContext] = []

@@ -11,8 +11,6 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import open_store
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, SkipException
 from trainflow.operators import (
@@ -26,6 +24,8 @@ from trainflow.operators import (
     TrainOperator,
     TriggerDagRunOperator,
 )
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit", "next")
 

@@ -15,7 +15,6 @@ from trainflow.checkpoints.ledger.entries import Author, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.checkpoints.stages.dependents_registry import followers_in
-from trainflow.checkpoints.store.store import open_store
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException, TaskDeferred
 from trainflow.insight.next_run import outlook
@@ -30,6 +29,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.serialization.from_dag import to_document
+from trainflow.storage.store import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 BASE = {"stage": "base"}

@@ -13,7 +13,6 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.ledger.entries import Promotion
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import FailException, InputError, SkipException
 from trainflow.operators import (
     CheckpointOperator,
@@ -26,6 +25,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.operators.seed import seed_of
+from trainflow.storage.store import open_store
 
 Build = Callable[[], DAG]
 SEEDS: list[int] = []

@@ -19,7 +19,6 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, HoleFilled, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import SkipException
 from trainflow.insight.audit import audit_chain
@@ -36,6 +35,7 @@ from trainflow.operators import (
     TriggerDagRunOperator,
 )
 from trainflow.samples.spec import Republished
+from trainflow.storage.store import open_store
 
 TASKS = ("checkpoint", "samples", "train", "commit", "next")
 DAY = timedelta(days=1)

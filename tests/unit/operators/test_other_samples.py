@@ -14,7 +14,6 @@ from trainflow.checkpoints.actions.regrid import regrid
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.local_store import LocalStore
 from trainflow.errors import FailException
 from trainflow.operators import (
     CheckpointOperator,
@@ -25,6 +24,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.samples.grid import grid_of
+from trainflow.storage.local import LocalStore
 
 DAY = timedelta(days=1)
 

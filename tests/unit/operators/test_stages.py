@@ -10,7 +10,6 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators import (
     CheckpointOperator,
@@ -20,6 +19,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
+from trainflow.storage.store import open_store
 
 TASKS = ("checkpoint", "samples", "train", "commit")
 

@@ -20,7 +20,6 @@ from trainflow.checkpoints.actions.manual_decisions import try_again
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import open_store
 from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskPreempted, TaskTerminated
 from trainflow.operators import (
     CheckpointOperator,
@@ -32,6 +31,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
+from trainflow.storage.store import open_store
 
 
 def write(ctx: TrainContext, text: str = "model") -> None:

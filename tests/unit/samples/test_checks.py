@@ -14,7 +14,7 @@ from trainflow.samples.columns.bounds import bound_key
 from trainflow.samples.columns.types import is_called
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.spec import Checks
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.sample_files import LocalStorage
 
 
 def footer(rows: int = 10, nulls: int = 0, low: object = 0, high: object = 9) -> Footer:

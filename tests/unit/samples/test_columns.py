@@ -21,7 +21,7 @@ from trainflow.samples.handoff import split_from_xcom, split_to_xcom
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, SplitLimits
 from trainflow.samples.split import Split, partition_of
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.sample_files import LocalStorage
 
 I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
 F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string()

@@ -12,7 +12,7 @@ from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.split import Hole
-from trainflow.samples.storage import Status, Storage, StoredFile, open_storage
+from trainflow.storage.sample_files import Status, Storage, StoredFile, open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

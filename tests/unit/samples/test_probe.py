@@ -8,7 +8,7 @@ import pytest
 
 from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.sample_files import LocalStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)

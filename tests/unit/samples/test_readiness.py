@@ -7,7 +7,7 @@ import pytest
 from trainflow.errors import SampleDamaged
 from trainflow.samples.readiness import Presence, is_sample, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.storage import StoredFile
+from trainflow.storage.sample_files import StoredFile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=2)

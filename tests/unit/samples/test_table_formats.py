@@ -12,8 +12,8 @@ from trainflow.errors import SamplesRefused
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Samples
-from trainflow.samples.storage import open_storage
 from trainflow.samples.table_formats import _above, refuse_above, refuse_at
+from trainflow.storage.sample_files import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -100,7 +100,7 @@ def test_what_is_above(root: str, above: list[str]) -> None:
 
 
 def test_on_remote_storage_it_is_asked_when_a_chain_begins(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainflow.samples.storage import LocalStorage
+    from trainflow.storage.sample_files import LocalStorage
 
     asked: list[str] = []
     monkeypatch.setattr(LocalStorage, "remote", True)
@@ -114,7 +114,7 @@ def test_on_remote_storage_it_is_asked_when_a_chain_begins(daily, now, monkeypat
 
 
 def test_a_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainflow.samples.storage import LocalStorage, unreadable
+    from trainflow.storage.sample_files import LocalStorage, unreadable
 
     def denied(self: LocalStorage, path: str) -> bool:
         raise unreadable(path, PermissionError("denied"), {})

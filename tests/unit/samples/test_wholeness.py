@@ -13,8 +13,8 @@ import pytest
 
 from trainflow.errors import SampleDamaged
 from trainflow.samples.next_split import SplitFound, Waiting, next_split
-from trainflow.samples.storage import StoredFile, open_storage
 from trainflow.samples.wholeness import TAIL_BYTES, ends_whole, first_unfinished, refuse_cut
+from trainflow.storage.sample_files import StoredFile, open_storage
 
 
 @pytest.fixture(scope="module")

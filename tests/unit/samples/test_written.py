@@ -11,7 +11,7 @@ from tests.unit.samples.written.make import COLUMNS, FOLDER, WRITERS
 from trainflow.samples.checks import problems
 from trainflow.samples.footers import read_footer
 from trainflow.samples.spec import Checks
-from trainflow.samples.storage import LocalStorage
+from trainflow.storage.sample_files import LocalStorage
 
 HELD = [
     (writer, column)

@@ -27,7 +27,7 @@ from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
 from trainflow.samples.readiness import Presence, judge
 from trainflow.samples.spec import Samples
-from trainflow.samples.storage import Storage, open_storage
+from trainflow.storage.sample_files import Storage, open_storage
 
 _CHUNK_BYTES = 8 << 20
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -13,8 +13,8 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import Follower, still_needed
 from trainflow.checkpoints.stages.dependents_registry import followers_in, references
 from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
-from trainflow.checkpoints.store.store import Store
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
+from trainflow.storage.store import Store
 
 
 def prune(

@@ -18,13 +18,13 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
 from trainflow.checkpoints.commit.sealed_files import Written, take_over, written, written_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
-from trainflow.checkpoints.store.local_store import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
-from trainflow.checkpoints.store.store import Store, failure
 from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.failpoint import passed
 from trainflow.pluralize import counted
+from trainflow.storage.local import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
+from trainflow.storage.store import Store, failure
 
 
 def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path) -> Path:

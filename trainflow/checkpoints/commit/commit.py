@@ -30,10 +30,10 @@ from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger.tiling import split_problem
 from trainflow.checkpoints.stages.dependents_registry import references, register
-from trainflow.checkpoints.store.store import Store
 from trainflow.checkpoints.verified import seal_remembered
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
 from trainflow.failpoint import passed
+from trainflow.storage.store import Store
 
 #: how a commit ends: committed, or what gates had it do in place of that
 Done = Checkpoint | Skip | Rewind

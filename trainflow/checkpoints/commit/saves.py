@@ -30,11 +30,11 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import differences, take_stock, upload, verify
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
-from trainflow.checkpoints.store.local_store import make_folder
-from trainflow.checkpoints.store.store import Store, failure
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import passed
 from trainflow.identifiers import attempt_time, canonical_json, digest
+from trainflow.storage.local import make_folder
+from trainflow.storage.store import Store, failure
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from itertools import groupby
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.pluralize import agreeing
+from trainflow.storage.store import Store
 
 _AT_ONCE = 1024
 _SHOWN = 8

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop, decode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
+from trainflow.storage.store import Store
 
 #: entries asked for at once: few when the ledger was read before, then more and more
 NEWS_BATCH = 2

@@ -19,10 +19,10 @@ from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH,
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.ledger.page_reader import PageLost, StoreShelf, edited
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact_text
+from trainflow.storage.store import Store
 
 #: what a writer adds; None where it finds that there is nothing to add
 Addition = TypeVar("Addition", bound=LedgerEntry | None)

@@ -10,9 +10,9 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, decode_entry
 from trainflow.checkpoints.ledger.pages import decode_page
 from trainflow.checkpoints.ledger.state import CheckpointSummary, Page
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
+from trainflow.storage.store import Store
 
 
 class PageLost(Exception):

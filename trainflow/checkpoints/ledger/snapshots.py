@@ -14,9 +14,9 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.completeness import Witness, short, snapshot_witness
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
+from trainflow.storage.store import Store
 
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32

@@ -14,8 +14,8 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import Follower
-from trainflow.checkpoints.store.store import Store
 from trainflow.errors import InputError
+from trainflow.storage.store import Store
 
 
 def register(store: Store, base: ChainKey, dependent: ChainKey) -> None:

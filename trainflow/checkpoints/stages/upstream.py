@@ -28,7 +28,7 @@ from trainflow.samples.partitions import label
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
-    from trainflow.checkpoints.store.store import Store
+    from trainflow.storage.store import Store
 
 #: so many checkpoints of the base are offered to a split; the last one allowed is always among them
 MOST = 32

@@ -14,8 +14,8 @@ import msgspec
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
-from trainflow.checkpoints.store.store import StoredFile
 from trainflow.identifiers import attempt_time
+from trainflow.storage.store import StoredFile
 
 GRACE = timedelta(days=7)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.store.store import Store, StoredFile
+from trainflow.storage.store import Store, StoredFile
 
 _NAME = re.compile(r"split-[0-9a-f]{64}\.parquet")
 

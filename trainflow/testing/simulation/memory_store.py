@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from trainflow.checkpoints.store.store import Store, StoredFile
+from trainflow.storage.store import Store, StoredFile
 
 
 class MemoryStore(Store):

@@ -15,13 +15,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-from trainflow.checkpoints.store import store as stores
-from trainflow.checkpoints.store.store import Store
 from trainflow.operators.triggers import partition
-from trainflow.samples import batches, handoff, inventory, probe, storage  # noqa: F401 - who opens samples
-from trainflow.samples.storage import Storage
+from trainflow.samples import batches, handoff, inventory, probe  # noqa: F401 - who opens samples
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
+from trainflow.storage import sample_files
+from trainflow.storage import store as stores
+from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Store
 from trainflow.testing.simulation.fiber import current
 
 
@@ -59,7 +60,7 @@ def reached_by_processes(world: Reached) -> Iterator[None]:
     listings = probe.SharedListings(max_age_seconds=0)
     simulated: dict[Callable[..., Any], Callable[..., Any]] = {
         stores.open_store: lambda _url, **_options: world.store_of(current()),
-        storage.open_storage: lambda _path, _options, _root: world.table,
+        sample_files.open_storage: lambda _path, _options, _root: world.table,
         partition._listings: lambda: listings,
     }
     everywhere = [

@@ -9,7 +9,7 @@ from typing import IO, Any
 from trainflow.clock import Clock
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.fingerprint import partition_fingerprint, read_content
-from trainflow.samples.storage import Status, StoredFile
+from trainflow.storage.sample_files import Status, StoredFile
 from trainflow.testing.simulation.fiber import current
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -24,7 +24,7 @@ _FILES = ("_SUCCESS", "part.bin")
 class SampleTable:
     """A table of `size` partitions: the storage that the product lists."""
 
-    #: `trainflow.samples.storage.Storage`: a request costs nothing
+    #: `trainflow.storage.sample_files.Storage`: a request costs nothing
     remote = False
 
     def __init__(self, clock: Clock, size: int) -> None:

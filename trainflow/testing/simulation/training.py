@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from trainflow.operators.training import EvaluateContext, TrainContext
-from trainflow.samples import storage
 from trainflow.samples.split import SplitPartition
+from trainflow.storage import sample_files
 from trainflow.testing.simulation.fiber import current
 from trainflow.testing.simulation.table import ROWS, edition_in, rows_of
 
@@ -43,7 +43,7 @@ def train(ctx: TrainContext) -> dict[str, float]:
 def _read(ctx: TrainContext, partition: SplitPartition) -> list[str]:
     """The rows of a partition as it is now: read by the function itself, which looks at nothing else."""
     path = partition.files[0].path
-    table = storage.open_storage(path, ctx.split.reading.storage_options, ctx.split.reading.root)
+    table = sample_files.open_storage(path, ctx.split.reading.storage_options, ctx.split.reading.root)
     with table.open(path) as file:
         return rows_of(partition.start, edition_in(file.read()))
 

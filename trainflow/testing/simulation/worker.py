@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from trainflow.checkpoints.store.store import Store, StoredFile
 from trainflow.clock import Clock
 from trainflow.errors import StoreFailure
 from trainflow.execution.connection import Connection
@@ -19,6 +18,7 @@ from trainflow.messages.requests import Reply, Request, Start
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+from trainflow.storage.store import Store, StoredFile
 from trainflow.testing.simulation.fiber import Fiber, Killed
 from trainflow.testing.simulation.memory_store import MemoryStore
 from trainflow.testing.simulation.pipeline import SimulatedFiles

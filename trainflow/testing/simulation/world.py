@@ -13,13 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.store.store import Store
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
 from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
+from trainflow.storage.store import Store
 from trainflow.testing.simulation.chain_check import ChainCheck
 from trainflow.testing.simulation.clock import HostClock, SettableClock
 from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase

@@ -1,4 +1,4 @@
-"""Where sample files are: the only module of the package that lists and opens.
+"""Where sample files are: the only module that lists and opens them.
 
 Local paths go straight to the operating system (a task that only reads local files never imports fsspec); everything
 else through fsspec, without its cache of listings, which would hide what is new. A refusal becomes `SampleUnreadable`
@@ -17,13 +17,14 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
-from trainflow.samples.fingerprint import TIMES
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 #: what file systems call the time of the last write, and the mark of a content
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
 #: protocols whose drivers raise the same for a missing bucket as for a missing folder
 _SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
+#: the version of a file whose store has no mark of its content: nanoseconds since the epoch, one or several
+TIMES = "time:"
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 
 
@@ -36,7 +37,7 @@ class StoredFile:
     size_bytes: int
     #: when its content was written here, see `written`; None when the store does not say
     modified: datetime | None
-    #: the store's own mark of this content, an etag; else `fingerprint.TIMES` with the times of the last changes
+    #: the store's own mark of this content, an etag; else `TIMES` with the times of the last changes
     version: str
 
 

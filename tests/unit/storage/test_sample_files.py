@@ -12,7 +12,7 @@ import pytest
 
 from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
-from trainflow.samples.storage import LocalStorage, Storage, UrlStorage, open_storage, unreadable, written
+from trainflow.storage.sample_files import LocalStorage, Storage, UrlStorage, open_storage, unreadable, written
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -55,7 +55,7 @@ def test_writing_again_replaces(place: tuple[Storage, str]) -> None:
 
 
 def test_a_copy_that_keeps_its_times_is_as_old_as_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainflow.samples.storage.written", written)
+    monkeypatch.setattr("trainflow.storage.sample_files.written", written)
     (tmp_path / "from").mkdir()
     source, copy = tmp_path / "from" / "a.parquet", tmp_path / "a.parquet"
     source.write_bytes(b"x")

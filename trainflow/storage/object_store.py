@@ -15,10 +15,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainflow.checkpoints.store.retry_throttled import is_throttled, persist
-from trainflow.checkpoints.store.store import Store, StoredFile, failure
 from trainflow.errors import StoreFailure, StoreMissing
-from trainflow.samples.storage import bucket_of
+from trainflow.storage.sample_files import bucket_of
+from trainflow.storage.store import Store, StoredFile, failure
+from trainflow.storage.throttling import is_throttled, persist
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20

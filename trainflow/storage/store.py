@@ -20,7 +20,7 @@ from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
 from trainflow.observability.redaction import redact_text
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.store.object_store import ObjectStore
+    from trainflow.storage.object_store import ObjectStore
 
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
@@ -183,7 +183,7 @@ def open_store(url: str, *, storage_options: dict[str, Any] | None = None, root:
 
     Raises StoreNotExclusive for a kind of store known not to create exclusively, InputError when its driver is absent.
     """
-    from trainflow.checkpoints.store.local_store import LocalStore
+    from trainflow.storage.local import LocalStore
 
     protocol = protocol_of(url)
     if protocol in ("file", "local"):
@@ -211,7 +211,7 @@ def protocol_of(url: str) -> str:
 
 
 def _open_object_store(url: str, protocol: str, storage_options: dict[str, Any]) -> ObjectStore:
-    from trainflow.checkpoints.store.object_store import ObjectStore
+    from trainflow.storage.object_store import ObjectStore
 
     try:
         import fsspec
@@ -233,7 +233,7 @@ def failure(doing: str, location: str, error: BaseException) -> StoreFailure:
 def _advice(error: BaseException) -> str:
     import errno
 
-    from trainflow.checkpoints.store.retry_throttled import is_throttled
+    from trainflow.storage.throttling import is_throttled
 
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):

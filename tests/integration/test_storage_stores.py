@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.store.local_store import LocalStore
-from trainflow.checkpoints.store.store import Store, open_store
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Store, open_store
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.store_contract import StoreContract
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainflow.checkpoints.store.store import Store, StoredFile, failure
 from trainflow.errors import StoreFailure, StoreNotExclusive
+from trainflow.storage.store import Store, StoredFile, failure
 
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
