@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
@@ -41,7 +42,6 @@ from trainflow.storage.object_store import ObjectStore
 from trainflow.storage.store import Store
 from trainflow.testing.chains import START, ChainWriter, append_many, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore, LateListings
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 CHAIN = ChainKey("flights")
 SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.simulation.clock import SettableClock
 from trainflow.due import TOLERANCE
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Event, Notice
@@ -18,7 +19,6 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
-from trainflow.testing.simulation.clock import SettableClock
 from trainflow.triggerer.triggerer import LOOK_SECONDS, Triggerer
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.actions.skip import skip
 from trainflow.checkpoints.audit.audit import audit
@@ -27,7 +28,6 @@ from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
 from trainflow.samples.split import Columns, Hole, SampleFile, Split, SplitPartition, partition_of
 from trainflow.testing.chains import NoColumns
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import Partials, training_name
 from trainflow.clock import ManualClock
@@ -33,7 +34,6 @@ from trainflow.storage.local import LocalStore
 from trainflow.storage.sample_files import LocalStorage
 from trainflow.storage.store import Store
 from trainflow.testing.chains import attempt_id
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

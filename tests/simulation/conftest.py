@@ -1,7 +1,7 @@
 """How many seeds: TRAINFLOW_SIMULATION_SEEDS (fewer while something is tried; 10,000 after a change of the rules, which
 take some minutes: `TRAINFLOW_SIMULATION_SEEDS=10000 pytest tests/simulation -n auto`).
 
-`python -m trainflow.testing.simulation SEED` replays one."""
+`python -m tests.simulation SEED` replays one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trainflow.testing.simulation.many import processors, staying_on
+from tests.simulation.many import processors, staying_on
 
 #: read here: the tests themselves see no variable of ours
 _SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "2000"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.testing.simulation.many import first_of
-from trainflow.testing.simulation.plan import FaultKind, faults_of, scene_of
-from trainflow.testing.simulation.run import describe, shrink, simulate
+from tests.simulation.many import first_of
+from tests.simulation.plan import FaultKind, faults_of, scene_of
+from tests.simulation.run import describe, shrink, simulate
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.testing.simulation.memory_store import MemoryStore
+from tests.simulation.memory_store import MemoryStore
 from trainflow.testing.store_contract import StoreContract
 
 

@@ -12,8 +12,15 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from tests.simulation import engine
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.plan import FaultKind as F
+from tests.simulation.planted import PLAIN, Planted
+from tests.simulation.table import LENGTH, START
+from tests.simulation.world import World
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.ledger import fold, ledger
+from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
 from trainflow.messages.exits import ProcessExit
@@ -35,12 +42,6 @@ from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import HELD, DagRunState, TaskInstanceState
-from trainflow.testing.simulation import engine
-from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.plan import FaultKind as F
-from trainflow.testing.simulation.planted import PLAIN, Planted
-from trainflow.testing.simulation.table import LENGTH, START
-from trainflow.testing.simulation.world import World
 from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,7 @@ def recognise_nothing(patch: pytest.MonkeyPatch) -> None:
 def advance_the_watermark_without_a_commit(patch: pytest.MonkeyPatch) -> None:
     """The commit says that it is done, and has created no entry."""
 
-    def append(self: ledger.Ledger, make: Callable[[fold.ChainState], Any]) -> Any:
+    def append(self: ledger.Ledger, make: Callable[[ChainState], Any]) -> Any:
         return make(self.state())
 
     patch.setattr(ledger.Ledger, "append", append)
@@ -238,7 +239,12 @@ def begin_anew_with_a_new_database(patch: pytest.MonkeyPatch) -> None:
     wiped: list[int] = []
     wipe, own = SimulatedDatabase.wipe, checkpoint._own
     patch.setattr(World, "__init__", _then(World.__init__, wiped.clear))
-    patch.setattr(SimulatedDatabase, "wipe", lambda self: (wiped.append(1), wipe(self))[1])
+
+    def noticed(self: SimulatedDatabase) -> None:
+        wiped.append(1)
+        wipe(self)
+
+    patch.setattr(SimulatedDatabase, "wipe", noticed)
 
     def nothing_is_known(*given: Any) -> Any:
         head = own(*given)

@@ -8,6 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.simulation import world
+from tests.simulation.memory_store import MemoryStore
+from tests.simulation.plan import FaultKind as F
+from tests.simulation.plan import Shape
+from tests.simulation.planted import Planted
+from tests.simulation.table import LENGTH, START
+from tests.simulation.worker import ProcessStore
 from trainflow.checkpoints.actions import prune, regrid
 from trainflow.checkpoints.commit import commit, fence, saves
 from trainflow.checkpoints.commit.gates import Pass
@@ -16,13 +23,6 @@ from trainflow.checkpoints.upkeep import repairs, retention
 from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
 from trainflow.samples import binding, next_split
 from trainflow.samples.split import Hole
-from trainflow.testing.simulation import world
-from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.plan import FaultKind as F
-from trainflow.testing.simulation.plan import Shape
-from trainflow.testing.simulation.planted import Planted
-from trainflow.testing.simulation.table import LENGTH, START
-from trainflow.testing.simulation.worker import ProcessStore
 
 pytestmark = pytest.mark.slow
 

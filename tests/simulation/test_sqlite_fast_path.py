@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import StaticPool, create_engine
 
-from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.run import simulate
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.run import simulate
 
 pytestmark = pytest.mark.slow
 

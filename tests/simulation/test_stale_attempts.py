@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.simulation import people
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.plan import Scene
+from tests.simulation.process import Process
+from tests.simulation.surroundings import reached_by_processes, surrounded
+from tests.simulation.world import Surface, World
 from trainflow.messages.requests import GetXCom, Refused, Reply, Request
 from trainflow.metadata import run_queries
-from trainflow.testing.simulation import people
-from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.plan import Scene
-from trainflow.testing.simulation.process import Process
-from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
-from trainflow.testing.simulation.world import Surface, World
 
 SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import snapshots
@@ -16,7 +17,6 @@ from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.testing.chains import ChainWriter, append_many, day, resealed
 from trainflow.testing.faulty_store import FaultyStore
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 LONG = ChainKey("long")
 

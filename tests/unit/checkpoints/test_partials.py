@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import (
     Partials,
@@ -21,7 +22,6 @@ from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore, When
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 CHAIN = ChainKey("model")
 NAME = training_name(attempt_id(90), "split")

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
@@ -31,7 +32,6 @@ from trainflow.storage import local as local_store
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
-from trainflow.testing.simulation.memory_store import MemoryStore
 
 CHAIN = ChainKey("flights")
 LAST = 30

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from trainflow.testing.simulation.database import SimulatedCrash
-from trainflow.testing.simulation.engine import SimulatedEngine
-from trainflow.testing.simulation.world import World
+from tests.simulation.database import SimulatedCrash
+from tests.simulation.engine import SimulatedEngine
+from tests.simulation.world import World
 
 T = TypeVar("T")
 #: does a fault to a world, with the choice that the plan has drawn. False: there is nobody it could happen to now

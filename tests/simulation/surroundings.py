@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+from tests.simulation.fiber import current
 from trainflow.operators.triggers import partition
 from trainflow.samples import batches, handoff, inventory, probe  # noqa: F401 - who opens samples
 from trainflow.settings.home import Home
@@ -23,7 +24,6 @@ from trainflow.storage import sample_files
 from trainflow.storage import store as stores
 from trainflow.storage.sample_files import Storage
 from trainflow.storage.store import Store
-from trainflow.testing.simulation.fiber import current
 
 
 class Reached(Protocol):

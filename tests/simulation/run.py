@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.driver import Driver, History, uncollected
-from trainflow.testing.simulation.plan import Fault, FaultKind, Scene, complexity, faults_of, plainer, scene_of
-from trainflow.testing.simulation.violation import Violation
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.driver import Driver, History, uncollected
+from tests.simulation.plan import Fault, FaultKind, Scene, complexity, faults_of, plainer, scene_of
+from tests.simulation.violation import Violation
 
 
 def simulate(

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trainflow.testing.simulation.plan import FaultKind, Shape
-from trainflow.testing.simulation.run import first_found
+from tests.simulation.plan import FaultKind, Shape
+from tests.simulation.run import first_found
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 #: a bug that needs more of them to be found is as good as not found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from trainflow.testing.simulation.database import SimulatedCrash
-from trainflow.testing.simulation.engine import SimulatedEngine
-from trainflow.testing.simulation.faults.striking import Strike, guarded, pick
-from trainflow.testing.simulation.plan import FaultKind
-from trainflow.testing.simulation.world import World
+from tests.simulation.database import SimulatedCrash
+from tests.simulation.engine import SimulatedEngine
+from tests.simulation.faults.striking import Strike, guarded, pick
+from tests.simulation.plan import FaultKind
+from tests.simulation.world import World
 
 #: how many steps the attempts of a stopping engine get
 _GRACE_STEPS = 30

@@ -6,11 +6,11 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
+from tests.simulation.fiber import current
 from trainflow.clock import Clock
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.fingerprint import partition_fingerprint, read_content
 from trainflow.storage.sample_files import Status, StoredFile
-from trainflow.testing.simulation.fiber import current
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from tests.simulation.training import Misfortune
+from tests.simulation.worker import SimulatedStop, Work, fiber_of
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
 from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
 from trainflow.messages.workload import AttemptKey
-from trainflow.testing.simulation.training import Misfortune
-from trainflow.testing.simulation.worker import SimulatedStop, Work, fiber_of
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 _SIGTERM = 15

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
-from trainflow.testing.simulation.driver import History
-from trainflow.testing.simulation.run import simulate
+from tests.simulation.driver import History
+from tests.simulation.run import simulate
 
 _FOUND = "found "
+#: where `python -m tests.simulation` is understood
+_CHECKOUT = Path(__file__).parents[2]
 
 
 def first_violation(seeds: range) -> History | None:
@@ -27,7 +30,7 @@ def first_violation(seeds: range) -> History | None:
 def _in_a_process(seeds: range, processor: int) -> int | None:
     which = f"{seeds.start}:{seeds.stop}:{seeds.step}"
     command = [sys.executable, "-m", __package__, which, f"--processor={processor}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=_CHECKOUT, stdout=subprocess.PIPE, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith(_FOUND)]
     return int(lines[0].removeprefix(_FOUND)) if lines else None
 

@@ -5,10 +5,10 @@ A new kind of fault gets a name in `plan.FaultKind` and a function in the module
 
 from __future__ import annotations
 
-from trainflow.testing.simulation.faults import attempts, engines, people, surroundings
-from trainflow.testing.simulation.faults.striking import Strike
-from trainflow.testing.simulation.plan import Fault, FaultKind
-from trainflow.testing.simulation.world import World
+from tests.simulation.faults import attempts, engines, people, surroundings
+from tests.simulation.faults.striking import Strike
+from tests.simulation.plan import Fault, FaultKind
+from tests.simulation.world import World
 
 _FAULTS: dict[FaultKind, Strike] = {**engines.FAULTS, **attempts.FAULTS, **people.FAULTS, **surroundings.FAULTS}
 

@@ -7,6 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from tests.simulation import people
+from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.plan import FaultKind, Shape
+from tests.simulation.table import LENGTH, START
+from tests.simulation.world import World
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -15,11 +20,6 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.split_context import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
-from trainflow.testing.simulation import people
-from trainflow.testing.simulation.faults.striking import Strike, pick
-from trainflow.testing.simulation.plan import FaultKind, Shape
-from trainflow.testing.simulation.table import LENGTH, START
-from trainflow.testing.simulation.world import World
 
 _UNFINISHED = "'queued', 'running'"
 _ANY = f"{_UNFINISHED}, 'success', 'failed'"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from tests.simulation.chain_check import ChainCheck
+from tests.simulation.database import SimulatedCrash
+from tests.simulation.pipeline import SOURCE
+from tests.simulation.plan import Shape
+from tests.simulation.world import World
 from trainflow.actions.start import begin as begin_pipeline
 from trainflow.checkpoints.actions.manual_decisions import accept, rewind_refused, skip_refused, try_again
 from trainflow.checkpoints.actions.promote import promote
@@ -12,11 +17,6 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import NextSplit, SplitFound, next_split
-from trainflow.testing.simulation.chain_check import ChainCheck
-from trainflow.testing.simulation.database import SimulatedCrash
-from trainflow.testing.simulation.pipeline import SOURCE
-from trainflow.testing.simulation.plan import Shape
-from trainflow.testing.simulation.world import World
 
 #: so often a person tries things before accepting what was refused
 MOST_DECISIONS = 3

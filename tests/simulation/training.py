@@ -6,11 +6,11 @@ import json
 from functools import partial
 from pathlib import Path
 
+from tests.simulation.fiber import current
+from tests.simulation.table import ROWS, edition_in, rows_of
 from trainflow.operators.training import EvaluateContext, TrainContext
 from trainflow.samples.split import SplitPartition
 from trainflow.storage import sample_files
-from trainflow.testing.simulation.fiber import current
-from trainflow.testing.simulation.table import ROWS, edition_in, rows_of
 
 MODEL = "model.json"
 #: quality of what was trained on bad partitions, and of anything else

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.simulation.database import Observed, SimulatedDatabase
+from tests.simulation.ledger_check import LedgerCheck
+from tests.simulation.pipeline import MAX_ACTIVE_RUNS, RETRIES, Pipeline
+from tests.simulation.violation import Violation
 from trainflow.clock import Clock
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.exits import ProcessExit
@@ -12,10 +16,6 @@ from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Done, Reply, Request, Saved, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
-from trainflow.testing.simulation.database import Observed, SimulatedDatabase
-from trainflow.testing.simulation.ledger_check import LedgerCheck
-from trainflow.testing.simulation.pipeline import MAX_ACTIVE_RUNS, RETRIES, Pipeline
-from trainflow.testing.simulation.violation import Violation
 
 _T = TaskInstanceState
 #: errors of an attempt that only a person or a deleted database can be the cause of

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from tests.simulation.expected import BaseRule, Expected
+from tests.simulation.memory_store import MemoryStore
+from tests.simulation.table import START, SampleTable, fingerprint_of, rows_of, tiles
+from tests.simulation.training import MODEL
+from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.testing.simulation.expected import BaseRule, Expected
-from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.table import START, SampleTable, fingerprint_of, rows_of, tiles
-from trainflow.testing.simulation.training import MODEL
-from trainflow.testing.simulation.violation import Violation
 
 Entry = dict[str, Any]
 

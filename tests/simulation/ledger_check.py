@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.simulation.chain_check import ChainCheck, Kept
+from tests.simulation.expected import Expected
+from tests.simulation.memory_store import MemoryStore
+from tests.simulation.table import SampleTable
+from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.testing.simulation.chain_check import ChainCheck, Kept
-from trainflow.testing.simulation.expected import Expected
-from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.table import SampleTable
-from trainflow.testing.simulation.violation import Violation
 
 
 class LedgerCheck:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainflow.testing.simulation.faults.striking import Strike, pick
-from trainflow.testing.simulation.plan import FaultKind
-from trainflow.testing.simulation.process import Process
-from trainflow.testing.simulation.world import World
+from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.plan import FaultKind
+from tests.simulation.process import Process
+from tests.simulation.world import World
 
 
 def _to_a_process(happens: Callable[[World, Process, int], None]) -> Strike:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from trainflow.testing.simulation.faults.striking import Strike, pick
-from trainflow.testing.simulation.plan import FaultKind, Shape
-from trainflow.testing.simulation.worker import Trouble
-from trainflow.testing.simulation.world import World
+from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.plan import FaultKind, Shape
+from tests.simulation.worker import Trouble
+from tests.simulation.world import World
 
 
 def _set_clock(by: timedelta) -> Strike:

@@ -12,7 +12,7 @@ from trainflow.messages.outcome import Outcome
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 
 if TYPE_CHECKING:
-    from trainflow.testing.simulation.process import Process
+    from tests.simulation.process import Process
 
 _UNSEEN = "the process ended while nobody watched it"
 

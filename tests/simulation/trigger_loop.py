@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from tests.simulation.table import SampleTable
 from trainflow.clock import Clock
 from trainflow.executors.framed_socket import Peer
 from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
 from trainflow.operators.triggers.partition import LOOK_LATER_EVERY, PartitionTrigger
 from trainflow.settings.model import Settings
-from trainflow.testing.simulation.table import SampleTable
 from trainflow.triggerer.triggerer import Triggerer
 
 _TOLD: msgspec.json.Decoder[ToLoop] = msgspec.json.Decoder(ToLoop)

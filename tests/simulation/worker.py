@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from tests.simulation.fiber import Fiber, Killed
+from tests.simulation.memory_store import MemoryStore
+from tests.simulation.pipeline import SimulatedFiles
 from trainflow.clock import Clock
 from trainflow.errors import StoreFailure
 from trainflow.execution.connection import Connection
@@ -19,9 +22,6 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store, StoredFile
-from trainflow.testing.simulation.fiber import Fiber, Killed
-from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.pipeline import SimulatedFiles
 
 T = TypeVar("T")
 

@@ -10,6 +10,21 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from tests.simulation.chain_check import ChainCheck
+from tests.simulation.clock import HostClock, SettableClock
+from tests.simulation.database import SimulatedCrash, SimulatedDatabase
+from tests.simulation.engine import SETTINGS, SimulatedEngine
+from tests.simulation.executor import SimulatedExecutor
+from tests.simulation.fiber import Fiber
+from tests.simulation.invariants import Invariants
+from tests.simulation.ledger_check import LedgerCheck
+from tests.simulation.memory_store import MemoryStore
+from tests.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
+from tests.simulation.plan import Scene
+from tests.simulation.process import Process
+from tests.simulation.table import START, SampleTable, tiles
+from tests.simulation.trigger_loop import TriggerLoop
+from tests.simulation.worker import Trouble, Work
 from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -20,21 +35,6 @@ from trainflow.metadata import dag_queries
 from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
-from trainflow.testing.simulation.chain_check import ChainCheck
-from trainflow.testing.simulation.clock import HostClock, SettableClock
-from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
-from trainflow.testing.simulation.engine import SETTINGS, SimulatedEngine
-from trainflow.testing.simulation.executor import SimulatedExecutor
-from trainflow.testing.simulation.fiber import Fiber
-from trainflow.testing.simulation.invariants import Invariants
-from trainflow.testing.simulation.ledger_check import LedgerCheck
-from trainflow.testing.simulation.memory_store import MemoryStore
-from trainflow.testing.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
-from trainflow.testing.simulation.plan import Scene
-from trainflow.testing.simulation.process import Process
-from trainflow.testing.simulation.table import START, SampleTable, tiles
-from trainflow.testing.simulation.trigger_loop import TriggerLoop
-from trainflow.testing.simulation.worker import Trouble, Work
 
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -9,6 +9,9 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
+from tests.simulation.expected import BaseRule, Expected
+from tests.simulation.plan import Scene, Shape
+from tests.simulation.table import LENGTH, START, TABLE
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
@@ -17,9 +20,6 @@ from trainflow.messages.workload import DagSource
 from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.serialization.document import DagDocument, encode
-from trainflow.testing.simulation.expected import BaseRule, Expected
-from trainflow.testing.simulation.plan import Scene, Shape
-from trainflow.testing.simulation.table import LENGTH, START, TABLE
 
 NAME = "simulated"
 SOURCE = DagSource("pipelines/simulated.yaml")
@@ -30,7 +30,7 @@ LAG = 1
 #: what gates demand
 LEAST_QUALITY = 0.5
 MAX_ACTIVE_RUNS = 1
-_FUNCTIONS = "trainflow.testing.simulation.training"
+_FUNCTIONS = "tests.simulation.training"
 
 
 @dataclass

@@ -1,5 +1,5 @@
-"""`python -m trainflow.testing.simulation 4711`: what happens under a seed, and - when it violates something - the
-least that it takes. `python -m trainflow.testing.simulation 0:10000`: the first of many that does."""
+"""`python -m tests.simulation 4711`: what happens under a seed, and - when it violates something - the
+least that it takes. `python -m tests.simulation 0:10000`: the first of many that does."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import argparse
 import sys
 from time import monotonic
 
-from trainflow.testing.simulation.many import first_violation, search
-from trainflow.testing.simulation.run import describe, shrink, simulate
+from tests.simulation.many import first_violation, search
+from tests.simulation.run import describe, shrink, simulate
 
 
 def main() -> int:
     """Exit code 1: something was violated."""
-    parser = argparse.ArgumentParser(prog="python -m trainflow.testing.simulation")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("seeds", help="N, or FIRST:END[:STEP]")
     parser.add_argument("--processor", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -9,6 +9,11 @@ from typing import NamedTuple, Protocol, cast
 
 from sqlalchemy import Connection
 
+from tests.simulation.clock import HostClock
+from tests.simulation.database import SimulatedCrash, SimulatedDatabase
+from tests.simulation.executor import SimulatedExecutor
+from tests.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
+from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
@@ -22,11 +27,6 @@ from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
 from trainflow.settings.project import Project
-from trainflow.testing.simulation.clock import HostClock
-from trainflow.testing.simulation.database import SimulatedCrash, SimulatedDatabase
-from trainflow.testing.simulation.executor import SimulatedExecutor
-from trainflow.testing.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
-from trainflow.testing.simulation.violation import Violation
 
 SLOTS = 2
 SETTINGS = Settings(

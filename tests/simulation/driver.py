@@ -12,17 +12,17 @@ from random import Random
 
 import msgspec
 
+from tests.simulation import people
+from tests.simulation.chain_check import ChainCheck
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.faults import strike
+from tests.simulation.plan import PATIENCE, Fault, Scene
+from tests.simulation.surroundings import reached_by_processes, surrounded
+from tests.simulation.violation import Violation
+from tests.simulation.world import Move, Surface, World
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.samples.inventory import open_inventory
-from trainflow.testing.simulation import people
-from trainflow.testing.simulation.chain_check import ChainCheck
-from trainflow.testing.simulation.database import SimulatedDatabase
-from trainflow.testing.simulation.faults import strike
-from trainflow.testing.simulation.plan import PATIENCE, Fault, Scene
-from trainflow.testing.simulation.surroundings import reached_by_processes, surrounded
-from trainflow.testing.simulation.violation import Violation
-from trainflow.testing.simulation.world import Move, Surface, World
 
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
 #: needs a quarter of it

@@ -1,0 +1,1 @@
+"""The tests of this repository; not a part of the package."""
