@@ -32,13 +32,13 @@ def inside(
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., Any]:
     """`inside(Kind, {path: text})`: a project with these files, which is the current folder, and the commands over it.
-    Files are parsed in this process, which takes a tenth of the time; test_cli_parsed does not."""
+    Files are parsed in this process, which takes a tenth of the time; test_workspace_file_reading does not."""
 
     def lay_out(kind: type[CommandLine], files: dict[str, str]) -> CommandLine:
         project = write_project(files)
         monkeypatch.chdir(project.root)
         monkeypatch.syspath_prepend(str(project.root))
-        monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
+        monkeypatch.setattr("trainflow.workspace.file_reading._ask", _parse_here)
         return kind(project, capsys)
 
     return lay_out

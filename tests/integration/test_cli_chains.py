@@ -21,7 +21,6 @@ from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.cli.branches import overrides_of_branch
 from trainflow.errors import InputError
 from trainflow.identifiers import digest, new_attempt_id
 from trainflow.samples.next_split import SplitFound, next_split
@@ -32,6 +31,7 @@ from trainflow.storage.store import open_store
 from trainflow.testing.chains import ChainWriter, resealed
 from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3
+from trainflow.workspace.branches import overrides_of_branch
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

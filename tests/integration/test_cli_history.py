@@ -16,14 +16,14 @@ from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.checkpoints.stages.dependents_registry import follow
-from trainflow.cli.branches import overrides_of_branch
-from trainflow.cli.database import existing_database
 from trainflow.metadata import outbox_queries
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, split_of
 from trainflow.testing.command_line import CommandLine
+from trainflow.workspace.branches import overrides_of_branch
+from trainflow.workspace.workspace import existing_database
 
 YAML = """
 pipeline: flights

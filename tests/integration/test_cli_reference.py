@@ -102,7 +102,7 @@ def test_what_is_printed_is_what_is_documented(
     trained: LiveProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(trained.root)
-    monkeypatch.setattr("trainflow.cli.parsed._ask", _parse_here)
+    monkeypatch.setattr("trainflow.workspace.file_reading._ask", _parse_here)
     found: dict[str, Any] = {}
     documents = _documented()
     for name, arguments in COMMANDS.items():

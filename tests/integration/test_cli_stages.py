@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.cli.names import read_into_database
-from trainflow.cli.opened import opened
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import START, ChainWriter
 from trainflow.testing.command_line import CommandLine
+from trainflow.workspace.names import read_into_database
+from trainflow.workspace.workspace import opened
 
 YAML = """
 pipeline: p

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit.audit import AuditReport
@@ -56,7 +57,7 @@ def audit(
     from trainflow.clock import SystemClock
     from trainflow.insight.audit import audit_chain
 
-    file = open_pipeline(pipeline, overrides)
+    file = open_pipeline(pipeline, parse_overrides(overrides))
     if diet is not None:
         from trainflow.cli.commands.lineage import show_diet
 

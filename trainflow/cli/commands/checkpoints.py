@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.commands import compare, dependents, fork, promote, prune, rewind
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
 from trainflow.cli.render.chain_columns import columns_of, said_of
 from trainflow.cli.render.ledger_entries import sentence
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry

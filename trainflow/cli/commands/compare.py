@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit.compare import Comparison

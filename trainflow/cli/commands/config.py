@@ -82,10 +82,10 @@ def lint(as_json: bool = JSON_OPTION) -> int:
 
     JSON: {ok, file, problems}.
     """
-    from trainflow.cli.opened import find_project
     from trainflow.cli.render.output import print_json
     from trainflow.observability.redaction import redact_text
     from trainflow.settings.report import problems
+    from trainflow.workspace.workspace import find_project
 
     project = find_project()
     found = [redact_text(problem) for problem in problems(project)]
@@ -99,8 +99,8 @@ def lint(as_json: bool = JSON_OPTION) -> int:
 
 
 def _lines() -> list[SettingLine]:
-    from trainflow.cli.opened import find_project
     from trainflow.settings.report import settings_in_force
+    from trainflow.workspace.workspace import find_project
 
     return settings_in_force(find_project())
 
@@ -134,8 +134,8 @@ def _text(value: Any) -> str:
 
 
 def _check_known(name: str, known: list[str], what: str) -> None:
-    from trainflow.cli.render.hints import did_you_mean
     from trainflow.errors import InputError
+    from trainflow.near_names import did_you_mean
 
     if name not in known:
         raise InputError(f"no {what} is called '{name}'{did_you_mean(name, known)}")

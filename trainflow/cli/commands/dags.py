@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import DAG_ARGUMENT
 from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
-from trainflow.cli.names import DAG_ARGUMENT, dag_named, is_file, opened_for
 from trainflow.cli.render.dag_tree import tree
 from trainflow.cli.render.output import JSON_OPTION, print_facts
 from trainflow.pluralize import counted
+from trainflow.workspace.names import dag_named, is_file, opened_for
 
 if TYPE_CHECKING:
     from trainflow.serialization.document import DagDocument
@@ -42,10 +43,10 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
     JSON: [{dag_id, path, version, is_paused, missing_since, parsed_at, description, tags, max_active_runs, tasks,
     chain ("pipeline/stage/branch", or null), runs (state: count)}]. `missing_since`: no file defines it any more.
     """
-    from trainflow.cli.opened import opened
     from trainflow.cli.render.output import print_rows
     from trainflow.metadata import dag_queries, run_queries
     from trainflow.serialization.document import decode
+    from trainflow.workspace.workspace import opened
 
     with opened() as here, here.database.reading() as connection:
         counts = run_queries.counts(connection)
@@ -107,9 +108,9 @@ def errors(
 
     JSON: [{path, line, column, message, traceback, at}].
     """
-    from trainflow.cli.opened import opened
     from trainflow.cli.render.output import print_json, text
     from trainflow.metadata import dag_queries
+    from trainflow.workspace.workspace import opened
 
     keys = ("path", "line", "column", "message", "traceback", "at")
     with opened() as here, here.database.reading() as connection:
@@ -207,12 +208,12 @@ def _of_database(dag: str) -> dict[str, Any]:
 
 def _of_file(name: str, overrides: list[str]) -> list[dict[str, Any]]:
     """What a file defines now. Raises InputError."""
-    from trainflow.cli.commands.start import parse_overrides
-    from trainflow.cli.names import file_named
-    from trainflow.cli.parsed import parse
+    from trainflow.cli.arguments import parse_overrides
     from trainflow.serialization.document import decode, version_of
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_of
+    from trainflow.workspace.file_reading import parse
+    from trainflow.workspace.names import file_named
 
     path = file_named(name)
     project = project_of(path)

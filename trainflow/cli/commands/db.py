@@ -46,9 +46,9 @@ class _Raw(NamedTuple):
 @contextmanager
 def _raw() -> Iterator[_Raw]:
     """The database as it is: nothing is created or migrated."""
-    from trainflow.cli.opened import find_project
     from trainflow.metadata.database import Database
     from trainflow.settings.load import load_settings
+    from trainflow.workspace.workspace import find_project
 
     project = find_project()
     settings = load_settings(project)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
 from trainflow.errors import InputError
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from trainflow.cli.arguments import PIPELINE, STAGE
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import PIPELINE, STAGE, Chain, PipelineFile, open_pipeline, read_pipeline
 from trainflow.cli.render.output import JSON_OPTION, print_json, text
 from trainflow.errors import InputError
+from trainflow.workspace.pipelines import Chain, PipelineFile, open_pipeline, read_pipeline
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -78,8 +79,8 @@ def fork(
     JSON: {forked: [{chain, origin: {chain, id, sequence} (null: it begins with nothing), watermark, overrides}],
     dry_run}.
     """
+    from trainflow.cli.arguments import parse_overrides
     from trainflow.cli.commands.rewind import moment
-    from trainflow.cli.commands.start import parse_overrides
     from trainflow.identifiers import check_name
 
     if origin is not None and before is not None:

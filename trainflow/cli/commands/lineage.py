@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.audit.lineage import Meal
     from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.cli.pipelines import Chain
+    from trainflow.workspace.pipelines import Chain
 
 _COLUMNS = {
     "start": "PARTITION",

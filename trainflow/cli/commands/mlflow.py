@@ -41,9 +41,9 @@ def mlflow(
 
     Exit codes: 0 stopped, 1 MLflow ended by itself, 2 wrong input.
     """
-    from trainflow.cli.opened import find_project
     from trainflow.settings.load import load_settings
     from trainflow.tracking.ui import server_command
+    from trainflow.workspace.workspace import find_project
 
     project = find_project()
     if redeliver:
@@ -71,12 +71,12 @@ def mlflow(
 
 
 def _redeliver(project: Project) -> int:
-    from trainflow.cli.database import existing_database
     from trainflow.clock import SystemClock
     from trainflow.executors.execution_socket import nudge
     from trainflow.metadata.outbox_queries import deliver_refused_again
     from trainflow.pluralize import counted
     from trainflow.settings.load import load_settings
+    from trainflow.workspace.workspace import existing_database
 
     now = SystemClock().now()
     with existing_database(project, load_settings(project)) as database:

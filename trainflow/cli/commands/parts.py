@@ -58,9 +58,9 @@ def dag_processor() -> int:
 
 
 def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False) -> int:
-    from trainflow.cli.opened import find_project
     from trainflow.clock import SystemClock
     from trainflow.settings.load import load_settings
+    from trainflow.workspace.workspace import find_project
 
     project = find_project()
     settings = load_settings(project)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.pluralize import agreeing, counted
+from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
@@ -66,7 +67,10 @@ def plan(
     from trainflow.clock import SystemClock
 
     now = SystemClock().now()
-    found = [_of_chain(chain, runs, now) for chain in open_pipeline(pipeline, overrides).chosen(stage, branch)]
+    found = [
+        _of_chain(chain, runs, now)
+        for chain in open_pipeline(pipeline, parse_overrides(overrides)).chosen(stage, branch)
+    ]
     if as_json:
         each = [{**facts, **{name: getattr(made, name) for name in made.__struct_fields__}} for made, facts in found]
         print_json({**(each[0] if len(each) == 1 else {}), "chains": each})

@@ -34,10 +34,10 @@ def list_pools(as_json: bool = JSON_OPTION) -> None:
     JSON: [{name, slots, include_deferred, description, running, queued, deferred, open}]; slots -1 and open
     null: no limit. `deferred` tasks take slots only with include_deferred.
     """
-    from trainflow.cli.opened import opened
     from trainflow.cli.render.output import print_rows
     from trainflow.metadata import pool_queries
     from trainflow.metadata.pool_queries import PoolUse
+    from trainflow.workspace.workspace import opened
 
     with opened() as here, here.database.reading() as connection:
         used = pool_queries.use(connection)
@@ -58,10 +58,10 @@ def set_pool(
     ),
 ) -> None:
     """Create or change a pool. Tasks that run go on, even when there are more of them than slots now."""
-    from trainflow.cli.opened import opened
     from trainflow.executors.execution_socket import nudge
     from trainflow.identifiers import check_name
     from trainflow.metadata import pool_queries
+    from trainflow.workspace.workspace import opened
 
     check_name(name, "pool")
     with opened() as here:
@@ -79,8 +79,8 @@ def set_pool(
 @pools.command("delete")
 def delete_pool(name: str = typer.Argument(metavar="NAME", help="A pool.")) -> None:
     """Delete a pool. Tasks that name it are not started any more until it is there again."""
-    from trainflow.cli.opened import opened
     from trainflow.metadata import pool_queries, task_queries
+    from trainflow.workspace.workspace import opened
 
     with opened() as here, here.database.transaction() as connection:
         pool_queries.remove(connection, name)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, open_pipeline
 from trainflow.cli.render.output import JSON_OPTION, print_json
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.cli.pipelines import Chain, PipelineFile
     from trainflow.metadata.database import Database
     from trainflow.serialization.document import DagDocument
+    from trainflow.workspace.pipelines import Chain, PipelineFile
 
 
 def register(group: typer.Typer) -> None:
@@ -80,7 +81,7 @@ _BECOMES = {
 
 def _get_followers_going(file: PipelineFile, chain: Chain, alias: str, now: datetime) -> list[dict[str, Any]]:
     """What becomes of the stages that start from what is promoted."""
-    from trainflow.cli.database import existing_database
+    from trainflow.workspace.workspace import existing_database
 
     with existing_database(chain.project, chain.settings) as database:
         if database is not None and _engine_runs(chain, database, now):
@@ -111,10 +112,10 @@ def _follows(document: DagDocument, chain: Chain, alias: str) -> bool:
 def have_moved_aliases_delivered(chain: Chain, ledger: Ledger) -> None:
     """After a rewind: leave it for the engine to tell MLflow who has the aliases now. Where this is killed, the next
     run of the chain tells it."""
-    from trainflow.cli.database import existing_database
     from trainflow.clock import SystemClock
     from trainflow.executors.execution_socket import nudge
     from trainflow.operators.promotion import moved_aliases
+    from trainflow.workspace.workspace import existing_database
 
     state, now = ledger.state(), SystemClock().now()
     if not state.demoted or not chain.settings.tracking.enabled:
@@ -142,9 +143,9 @@ def _have_delivered(
     chain: Chain, checkpoint: Checkpoint, alias: str, uri: str, entry: int | None, now: datetime
 ) -> None:
     """Leave it for the engine to tell MLflow and whoever is notified. `entry` is the promotion's number."""
-    from trainflow.cli.database import existing_database
     from trainflow.executors.execution_socket import nudge
     from trainflow.operators.promotion import promotion_notice
+    from trainflow.workspace.workspace import existing_database
 
     notice = promotion_notice(chain.key, checkpoint, alias, uri, dag_id=chain.dag_id, entry=entry)
 

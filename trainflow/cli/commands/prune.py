@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.activity import living_attempts
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
 from trainflow.cli.render.chain_columns import columns_of
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import Chain, PipelineFile, open_pipeline
+from trainflow.workspace.under_way import living_attempts
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger

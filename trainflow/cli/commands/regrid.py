@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.activity import active_runs
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.errors import InputError
+from trainflow.workspace.pipelines import Chain, open_pipeline
+from trainflow.workspace.under_way import active_runs
 
 if TYPE_CHECKING:
     from trainflow.actions.regrid import Regridding
@@ -49,7 +50,7 @@ def regrid(
     partitions have the same content there, have another, are not there), hole ({start, end, reason} or null), sequence
     (of the entry; null: none was written)}.
     """
-    chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
+    chain = open_pipeline(pipeline, parse_overrides(overrides)).one_chain(stage, branch)
     found = _look(chain)
     written = None
     if found is not None and not dry_run:

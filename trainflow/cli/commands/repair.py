@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.actions.repair import PlannedRepair
@@ -54,7 +55,7 @@ def repair(
     (what was found to be repaired), repaired (partitions that are trained now), holes (partitions still stepped over),
     head_sequence, watermark}.
     """
-    file = open_pipeline(pipeline, overrides)
+    file = open_pipeline(pipeline, parse_overrides(overrides))
     chain = file.one_chain(stage, branch)
     if earlier:
         _refuse_followers(chain)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import LedgerEntry, Stop
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.cli.pipelines import Chain, PipelineFile
+    from trainflow.workspace.pipelines import Chain, PipelineFile
 
 
 def register(app: typer.Typer) -> None:
@@ -54,11 +54,11 @@ def resume(
     """
     from trainflow.cli.commands.resume_samples import leave_out
     from trainflow.cli.commands.start import train
-    from trainflow.cli.pipelines import open_pipeline
+    from trainflow.workspace.pipelines import open_pipeline
 
     if sum((accept, skip, rewind is not None)) > 1:
         raise InputError("--accept, --skip and --rewind are three decisions: take one of them")
-    file = open_pipeline(pipeline, overrides)
+    file = open_pipeline(pipeline, parse_overrides(overrides))
     stopped = _stopped(file, stage, branch)
     if stopped is None and (accept or skip or rewind is not None or no_start):
         asked = "--skip" if skip else "--accept" if accept else "--rewind" if rewind is not None else "--no-start"
@@ -136,9 +136,9 @@ def _decide(stopped: _Stopped, *, accept: bool, skip: bool, rewind: int | None, 
 def _pass_on(stopped: _Stopped, decision: _Decision) -> None:
     """Tell who wants to know, and let the run that was refused end as it was decided. Where there is no database, or
     not that run, a new run finds the decision in the ledger."""
-    from trainflow.cli.database import existing_database
     from trainflow.clock import SystemClock
     from trainflow.executors.execution_socket import nudge
+    from trainflow.workspace.workspace import existing_database
 
     chain, now = stopped.chain, SystemClock().now()
     with existing_database(chain.project, chain.settings) as database:

@@ -12,8 +12,8 @@ from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Skip
-    from trainflow.cli.pipelines import Chain, PipelineFile
     from trainflow.insight.sample_stop import SampleStop
+    from trainflow.workspace.pipelines import Chain, PipelineFile
 
 
 class _Stopped(NamedTuple):
@@ -99,9 +99,9 @@ def _step_over(stopped: _Stopped, reason: str) -> Skip | None:
 
 def _tell(stopped: _Stopped, entry: Skip, sentence: str) -> None:
     """Who wants to know hears of it, where there is a database."""
-    from trainflow.cli.database import existing_database
     from trainflow.clock import SystemClock
     from trainflow.metadata import notification_queries
+    from trainflow.workspace.workspace import existing_database
 
     chain = stopped.chain
     with existing_database(chain.project, chain.settings) as database:

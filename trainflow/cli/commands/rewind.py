@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.activity import active_runs
-from trainflow.cli.branches import dags_of
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.commands.promote import have_moved_aliases_delivered
 from trainflow.cli.person import person
-from trainflow.cli.pipelines import BRANCH, PIPELINE, STAGE, Chain, PipelineFile, open_pipeline
 from trainflow.cli.render.output import JSON_OPTION, print_json, text
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
+from trainflow.workspace.branches import dags_of
+from trainflow.workspace.pipelines import Chain, PipelineFile, open_pipeline
+from trainflow.workspace.under_way import active_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,26 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.names import (
-    DAG_ARGUMENT,
-    RUN_ARGUMENT,
+from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, json_object, moment
+from trainflow.cli.render.output import JSON_OPTION
+from trainflow.cli.render.runs import RUN_COLUMNS, print_run, relatives, run_facts, shown_runs
+from trainflow.workspace.names import (
     check_tasks,
     dag_named,
     dags_named,
     is_file,
-    json_object,
-    moment,
     opened_for,
     read_into_database,
     run_named,
 )
-from trainflow.cli.render.output import JSON_OPTION
-from trainflow.cli.render.runs import RUN_COLUMNS, print_run, relatives, run_facts, shown_runs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.cli.opened import Opened
+    from trainflow.workspace.workspace import Opened
 
 runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
 
@@ -253,8 +250,8 @@ def clear(
 
 
 def _state(name: str | None) -> Any:
-    from trainflow.cli.render.hints import did_you_mean
     from trainflow.errors import InputError
+    from trainflow.near_names import did_you_mean
     from trainflow.states import DagRunState
 
     if name is None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.pipelines import BRANCH, OVERRIDES, PIPELINE, STAGE, Chain, open_pipeline
 from trainflow.cli.render.chain_columns import columns_of
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.pluralize import counted
+from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
@@ -53,7 +54,7 @@ def list_samples(
     """
     import msgspec
 
-    chains = open_pipeline(pipeline, overrides).chosen(stage, branch)
+    chains = open_pipeline(pipeline, parse_overrides(overrides)).chosen(stage, branch)
     found = {chain.key: _lines(chain, since, until) for chain in chains}
     if as_json:
         print_json([{**key.names, **msgspec.structs.asdict(line)} for key in found for line in found[key]])
@@ -148,7 +149,7 @@ def _report(
     from trainflow.clock import SystemClock
     from trainflow.insight.partitions import inspect, partition_at
 
-    chain: Chain = open_pipeline(pipeline, overrides).one_chain(stage, branch)
+    chain: Chain = open_pipeline(pipeline, parse_overrides(overrides)).one_chain(stage, branch)
     samples = chain.existing_samples()
     start = partition_at(samples, partition)
     return inspect(samples, chain.ledger(), start, chain.project.root, SystemClock().now())

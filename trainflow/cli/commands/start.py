@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import parse_overrides
 from trainflow.cli.entry import importing
 from trainflow.cli.exit_codes import EXIT_INTERRUPTED
-from trainflow.cli.opened import pipeline_path
 from trainflow.errors import EngineAlreadyRunning, InputError
+from trainflow.workspace.workspace import pipeline_path
 
 if TYPE_CHECKING:
     from trainflow.actions.start import Begin
@@ -57,7 +58,7 @@ def start(
     """
     path = pipeline_path(pipeline)
     if branch is not None:
-        from trainflow.cli.branches import overrides_of_branch
+        from trainflow.workspace.branches import overrides_of_branch
 
         given = overrides_of_branch(path, branch, parse_overrides(overrides))
         overrides = [f"{name}={value}" for name, value in given.items()]
@@ -105,17 +106,6 @@ def train(
             typer.echo(f"an engine is alive (pid {other.pid}): following it")
             code = _as_follower(project, settings, path, given, begin, plain=plain, ready=ready)
     return code
-
-
-def parse_overrides(given: list[str]) -> dict[str, str]:
-    """`name=value` pairs. Raises InputError for what is none."""
-    parsed = {}
-    for item in given:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {item}: write --set NAME=VALUE, e.g. --set split.partitions=7")
-        parsed[key.strip()] = value
-    return parsed
 
 
 # -- as the engine -------------------------------------------------------------------------------------------------
@@ -194,7 +184,7 @@ def _as_follower(
     """The exit code; None when the engine was about to end and has not taken up what was begun here."""
     from trainflow.actions.engine_client import Follower
     from trainflow.cli.live.session import follow
-    from trainflow.cli.parsed import parse
+    from trainflow.workspace.file_reading import parse
 
     try:
         parsed = parse(project, settings, path, overrides)

@@ -10,8 +10,8 @@ from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print
 from trainflow.pluralize import agreeing, counted
 
 if TYPE_CHECKING:
-    from trainflow.cli.snapshots import Look
     from trainflow.insight.chain_status import Standing
+    from trainflow.insight.overview import Look
     from trainflow.insight.snapshot import RunState, Situation, TaskState
 
 #: short enough for 80 columns; whatever needs a sentence stands below
@@ -49,8 +49,8 @@ def status(
     differ from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has
     nothing to start from yet (null: it has, or it starts from no other stage).
     """
-    from trainflow.cli.snapshots import look, standing_of
     from trainflow.clock import SystemClock
+    from trainflow.insight.overview import look, standing_of
 
     now = SystemClock().now()
     found = look(pipeline, now)

@@ -31,8 +31,8 @@ def stop(
 
     Exit code 0 when no engine is alive (any more), 1 when it still is after --wait.
     """
-    from trainflow.cli.opened import find_project
     from trainflow.engine.lock import running_engine
+    from trainflow.workspace.workspace import find_project
 
     home = find_project().home
     pid = running_engine(home)

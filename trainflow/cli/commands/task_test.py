@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.cli.arguments import json_object, moment
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.names import check_tasks, file_named, is_file, json_object, moment
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred, TaskTimeout
 from trainflow.pluralize import counted
+from trainflow.workspace.names import check_tasks, file_named, is_file
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import Context
@@ -29,7 +30,7 @@ def run_trial(
     dag: str, task_id: str, *, conf: str | None, xcoms: list[str], overrides: list[str], logical_date: str | None
 ) -> int:
     """Find the task, execute it, print what came of it. Returns the exit code."""
-    from trainflow.cli.commands.start import parse_overrides
+    from trainflow.cli.arguments import parse_overrides
 
     given, date, handed = json_object(conf, "--conf"), moment(logical_date, "--logical-date"), parse_xcoms(xcoms)
     project, task = find_task(dag, task_id, parse_overrides(overrides))
@@ -45,8 +46,8 @@ def run_trial(
 
 def find_task(dag: str, task_id: str, overrides: dict[str, str]) -> tuple[Project, BaseOperator]:
     """The task of a DAG id or a pipeline file. Runs user code: loads the file. Raises InputError."""
-    from trainflow.cli.opened import find_project
     from trainflow.settings.project import project_of
+    from trainflow.workspace.workspace import find_project
 
     if is_file(dag):
         path = file_named(dag)
@@ -64,8 +65,8 @@ def find_task(dag: str, task_id: str, overrides: dict[str, str]) -> tuple[Projec
 
 def _search(project: Project, dag_id: str, overrides: dict[str, str]) -> Any:
     """The DAG of this id, among the files that mention it, likely ones first."""
-    from trainflow.cli.render.hints import did_you_mean
     from trainflow.dag_processor.files import pipeline_files
+    from trainflow.near_names import did_you_mean
     from trainflow.settings.load import load_settings
 
     files = pipeline_files(project.root / load_settings(project).dag_processor.folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from trainflow.cli.names import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT, opened_for, run_named
+from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT
 from trainflow.cli.render import task_logs
 from trainflow.cli.render.output import JSON_OPTION
 from trainflow.cli.render.tasks import (
@@ -18,6 +18,7 @@ from trainflow.cli.render.tasks import (
     task_listing,
     task_row,
 )
+from trainflow.workspace.names import opened_for, run_named
 
 tasks = typer.Typer(help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
 

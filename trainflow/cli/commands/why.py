@@ -24,9 +24,9 @@ def why(
     working, no_engine, no_triggerer, paused, broken_file, missing_file, waiting, retrying, no_slot, starting, queued,
     gate, failed, caught_up, never_started, ended.
     """
-    from trainflow.cli.snapshots import look, standing_of
     from trainflow.clock import SystemClock
     from trainflow.insight.explain import explain
+    from trainflow.insight.overview import look, standing_of
 
     now = SystemClock().now()
     found = look(pipeline, now)

@@ -12,7 +12,7 @@ from trainflow.cli.render.tasks import TASK_COLUMNS, shown_tasks
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.cli.opened import Opened
+    from trainflow.workspace.workspace import Opened
 
 RUN_COLUMNS = {
     "dag_id": "DAG",

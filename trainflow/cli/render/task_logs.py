@@ -11,7 +11,7 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.cli.opened import Opened
+    from trainflow.workspace.workspace import Opened
 
 _FOLLOW_SECONDS = 0.25
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.names import check_tasks
 from trainflow.cli.render.output import duration, print_facts, print_rows, seconds_between, text
+from trainflow.workspace.names import check_tasks
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.cli.opened import Opened
     from trainflow.serialization.document import DagDocument
+    from trainflow.workspace.workspace import Opened
 
 TASK_COLUMNS = {
     "task_id": "TASK",

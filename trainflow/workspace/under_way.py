@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def active_runs(project: Project, settings: Settings, dag_id: str) -> list[str]:
     """Ids of the runs of a DAG that have not ended; none where there is no database."""
-    from trainflow.cli.database import existing_database
+    from trainflow.workspace.workspace import existing_database
 
     with existing_database(project, settings) as database:
         if database is None:
@@ -24,7 +24,7 @@ def active_runs(project: Project, settings: Settings, dag_id: str) -> list[str]:
 
 def living_attempts(project: Project, settings: Settings) -> set[str]:
     """Attempts whose artifacts may still be committed: all of runs that have not ended."""
-    from trainflow.cli.database import existing_database
+    from trainflow.workspace.workspace import existing_database
 
     with existing_database(project, settings) as database:
         if database is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainflow.cli.pipelines import PipelineFile, read_pipeline
 from trainflow.errors import InputError
+from trainflow.workspace.pipelines import PipelineFile, read_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey

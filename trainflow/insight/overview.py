@@ -6,13 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainflow.cli.database import existing_database
-from trainflow.cli.opened import find_project
-from trainflow.cli.pipelines import Chain, locate, project_files
 from trainflow.errors import InputError, PipelineFileError, ProjectError
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_of
+from trainflow.workspace.pipelines import Chain, locate, project_files
+from trainflow.workspace.workspace import existing_database, find_project
 
 if TYPE_CHECKING:
     from trainflow.insight.chain_status import Standing
@@ -91,8 +90,8 @@ def _known(
 
 def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineState) -> list[Situation]:
     """What a file that no engine has read seems to define. It is not read here: that may take long, or for ever."""
-    from trainflow.cli.unread_files import named_in
     from trainflow.insight.snapshot import Situation
+    from trainflow.workspace.unread_files import named_in
 
     stored = project.relative(path)
     try:
@@ -137,7 +136,7 @@ def _standing(chain: Chain, now: datetime) -> Standing:
 
 def _access(situation: Situation, project: Project) -> ChainAccess | None:
     """The options in the pipeline's file, as they stand there; None where it has none, or only its code knows."""
-    from trainflow.cli.unread_files import named_in
+    from trainflow.workspace.unread_files import named_in
 
     try:
         found = [each.access for each in named_in(project.absolute(situation.path)) if each.dag_id == situation.dag_id]

@@ -7,24 +7,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from trainflow.errors import DagNotFound, InputError
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.cli.opened import Opened
     from trainflow.settings.project import Project
+    from trainflow.workspace.workspace import Opened
 
 SUFFIXES = (".yaml", ".yml", ".py")
-
-DAG_ARGUMENT = typer.Argument(metavar="DAG", help="Id of a DAG, or a pipeline file.")
-RUN_ARGUMENT = typer.Argument(
-    metavar="RUN", help="A run: its id, how its id begins, its number in the DAG (3), or 'latest'."
-)
-TASK_ARGUMENT = typer.Argument(metavar="TASK", help="Id of a task.")
 
 
 def is_file(name: str) -> bool:
@@ -34,14 +26,14 @@ def is_file(name: str) -> bool:
 
 def file_named(name: str) -> Path:
     """The pipeline file. Raises InputError when there is none."""
-    from trainflow.cli.opened import pipeline_path
+    from trainflow.workspace.workspace import pipeline_path
 
     return pipeline_path(name)
 
 
 def opened_for(dag: str | None) -> AbstractContextManager[Opened]:
     """The project of a DAG argument: that of the file where it is one, otherwise the one this folder is in."""
-    from trainflow.cli.opened import opened
+    from trainflow.workspace.workspace import opened
 
     return opened(file_named(dag) if dag is not None and is_file(dag) else None)
 
@@ -101,9 +93,9 @@ def read_into_database(here: Opened, name: str) -> None:
 
     Raises InputError with what is wrong in the file.
     """
-    from trainflow.cli.parsed import parse
     from trainflow.messages.workload import DagSource
     from trainflow.metadata import dag_queries
+    from trainflow.workspace.file_reading import parse
 
     path = file_named(name)
     stored = here.project.relative(path)
@@ -129,42 +121,8 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
     """Raise InputError, with near matches, for the first task that is not there."""
-    from trainflow.cli.render.hints import did_you_mean
+    from trainflow.near_names import did_you_mean
 
     for name in names:
         if name not in known:
             raise InputError(f"{where} has no task '{name}'{did_you_mean(name, known)}")
-
-
-def json_object(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object given on the command line. Raises InputError for what is none."""
-    import json
-
-    from trainflow.bounds import MOST_NESTING
-
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise InputError(
-            f"{option} is nested too deeply: at most {MOST_NESTING} lists and objects inside each other"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"""{option} is not JSON: {error}. For example: {option} '{{"rows": 100}}'""") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{option} must be a JSON object, not {text}")
-    return value
-
-
-def moment(text: str | None, option: str) -> Any:
-    """An aware UTC datetime given on the command line; a date or time without zone is UTC. Raises InputError."""
-    from datetime import UTC, datetime
-
-    if text is None:
-        return None
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{option} {text}: write 2024-01-31 or 2024-01-31T06:00:00Z") from None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

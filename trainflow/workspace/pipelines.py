@@ -6,14 +6,13 @@ only where a name is no file: which file defines the DAG of that id?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-
-from trainflow.cli.opened import find_project, pipeline_path
 from trainflow.errors import InputError
+from trainflow.workspace.workspace import find_project, pipeline_path
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.actions.import_spec import Adopt
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from trainflow.serialization.document import ChainDocument, DagDocument
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
-
-PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
-OVERRIDES = typer.Option(
-    [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
-)
-STAGE = typer.Option(None, "--stage", metavar="NAME", help="Only this stage, where the file has several.")
-BRANCH = typer.Option(None, "--branch", metavar="NAME", help="This branch; default: the one the file trains.")
 
 
 class Chain(NamedTuple):
@@ -152,7 +144,7 @@ class PipelineFile(NamedTuple):
 
     def _unknown(self, of_stage: list[Chain], stage: str | None, branch: str | None) -> str:
         from trainflow.checkpoints.actions.prune import chains_of
-        from trainflow.cli.render.hints import did_you_mean
+        from trainflow.near_names import did_you_mean
 
         stages = list(dict.fromkeys(chain.document.stage for chain in self.chains))
         if stage is not None and stage not in stages:
@@ -165,12 +157,10 @@ class PipelineFile(NamedTuple):
         return f"{self.name} has no branch '{branch}'{of}{did_you_mean(branch or '', known)}"
 
 
-def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
+def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})) -> PipelineFile:
     """The pipeline that `name` means, its file read anew. Raises InputError."""
-    from trainflow.cli.commands.start import parse_overrides
-
     path, dag_id = locate(name)
-    file = read_pipeline(path, parse_overrides(list(overrides)))
+    file = read_pipeline(path, dict(overrides))
     if dag_id is None:
         return file
     return file._replace(
@@ -181,9 +171,9 @@ def open_pipeline(name: str, overrides: Sequence[str] = ()) -> PipelineFile:
 
 def read_pipeline(path: Path, overrides: dict[str, str]) -> PipelineFile:
     """Read a file. Raises InputError."""
-    from trainflow.cli.parsed import read_file
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_of
+    from trainflow.workspace.file_reading import read_file
 
     project = project_of(path)
     settings = load_settings(project)
@@ -239,7 +229,7 @@ def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
 
 
 def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
-    from trainflow.cli.unread_files import named_in
+    from trainflow.workspace.unread_files import named_in
 
     try:
         if not read or path.suffix != ".py":
@@ -250,8 +240,8 @@ def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
 
 
 def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:
-    from trainflow.cli.database import existing_database
     from trainflow.errors import DagNotFound
+    from trainflow.workspace.workspace import existing_database
 
     with existing_database(project, settings) as database:
         if database is None:

@@ -43,6 +43,23 @@ def opened(pipeline: Path | None = None) -> Iterator[Opened]:
         database.close()
 
 
+@contextmanager
+def existing_database(project: Project, settings: Settings) -> Iterator[Database | None]:
+    """The database of a project, its schema current; None where there is none yet."""
+    if settings.database.url is None and not project.home.database.is_file():
+        yield None
+        return
+    from trainflow.metadata.database import Database
+    from trainflow.metadata.schema import ensure_schema
+
+    database = Database.of(project.home, settings)
+    try:
+        ensure_schema(database)
+        yield database
+    finally:
+        database.close()
+
+
 def find_project(pipeline: Path | None = None) -> Project:
     """The project of a pipeline file, or the one this folder is in; a folder with a home of its own is one too."""
     from trainflow.settings.project import current_project, find_root, project_at, project_of
@@ -70,7 +87,7 @@ def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py"
     for suffix in suffixes:
         if (folder / f"{name}{suffix}").is_file():
             return (folder / f"{name}{suffix}").resolve()
-    from trainflow.cli.render.hints import did_you_mean
+    from trainflow.near_names import did_you_mean
 
     known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder, suffixes))
     raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.cli.pipelines import Chain, PipelineFile
 from trainflow.errors import InputError
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.serialization.document import ChainDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
+from trainflow.workspace.pipelines import Chain, PipelineFile
 
 
 def file_of(project: Project, *names: tuple[str, str, str]) -> PipelineFile:

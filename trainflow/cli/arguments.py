@@ -1,0 +1,66 @@
+"""The words of the command line that many commands know: what a person names, and how what is typed becomes a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from trainflow.errors import InputError
+
+PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
+OVERRIDES = typer.Option(
+    [], "--set", metavar="NAME=VALUE", help="Override a value of the pipeline, e.g. --set split.partitions=7."
+)
+STAGE = typer.Option(None, "--stage", metavar="NAME", help="Only this stage, where the file has several.")
+BRANCH = typer.Option(None, "--branch", metavar="NAME", help="This branch; default: the one the file trains.")
+DAG_ARGUMENT = typer.Argument(metavar="DAG", help="Id of a DAG, or a pipeline file.")
+RUN_ARGUMENT = typer.Argument(
+    metavar="RUN", help="A run: its id, how its id begins, its number in the DAG (3), or 'latest'."
+)
+TASK_ARGUMENT = typer.Argument(metavar="TASK", help="Id of a task.")
+
+
+def parse_overrides(given: list[str]) -> dict[str, str]:
+    """`name=value` pairs. Raises InputError for what is none."""
+    parsed = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {item}: write --set NAME=VALUE, e.g. --set split.partitions=7")
+        parsed[key.strip()] = value
+    return parsed
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """A JSON object given on the command line. Raises InputError for what is none."""
+    import json
+
+    from trainflow.bounds import MOST_NESTING
+
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise InputError(
+            f"{option} is nested too deeply: at most {MOST_NESTING} lists and objects inside each other"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"""{option} is not JSON: {error}. For example: {option} '{{"rows": 100}}'""") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{option} must be a JSON object, not {text}")
+    return value
+
+
+def moment(text: str | None, option: str) -> Any:
+    """An aware UTC datetime given on the command line; a date or time without zone is UTC. Raises InputError."""
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{option} {text}: write 2024-01-31 or 2024-01-31T06:00:00Z") from None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
