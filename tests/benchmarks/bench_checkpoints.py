@@ -8,10 +8,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.ledger import completeness
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.storage.local import LocalStore
@@ -41,7 +43,8 @@ class Quick(LocalStore):
 def long_ledger(entries: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store, chain = LocalStore(Path(folder) / "store"), ChainKey("long")
-        append_many(Ledger(Quick(store.root), chain), entries)
+        with patch.object(completeness, "raise_unless_whole"):
+            append_many(Ledger(Quick(store.root), chain), entries)
         size = sum(file.size for file in store.files(chain.ledger))
         print(f"\n{entries:,} entries, {size / 1e6:,.0f} MB, nothing pruned")
         report("head, new reader", [milliseconds(lambda: Ledger(store, chain).state()) for _ in range(20)])

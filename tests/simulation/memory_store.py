@@ -34,6 +34,12 @@ class MemoryStore(Store):
             found = [(path, len(data)) for path, data in self.contents.items() if path.startswith(prefix)]
         return [StoredFile(path, size) for path, size in sorted(found)]
 
+    def names(self, folder: str) -> list[str]:
+        prefix = f"{folder}/"
+        with self._lock:
+            found = [path[len(prefix) :] for path in self.contents if path.startswith(prefix)]
+        return [name for name in found if "/" not in name]
+
     def folders(self, folder: str) -> list[str]:
         skip = len(folder) + 1 if folder else 0
         below = [file.path[skip:].split("/") for file in self.files(folder)]

@@ -85,6 +85,11 @@ class ObjectStore(Store):
         files = [info for info in found.values() if info["type"] == "file"]
         return sorted((self._stored(info) for info in files), key=lambda file: file.path)
 
+    def names(self, folder: str) -> list[str]:
+        found = self._ask("list", folder, lambda: self._find(folder))
+        start = len(self._at(folder)) + 1
+        return [name for path in found if "/" not in (name := path[start:])]
+
     def _find(self, folder: str) -> dict[str, Any]:
         self._filesystem.invalidate_cache()
         try:

@@ -18,11 +18,12 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import Partials, training_name
-from trainflow.checkpoints.ledger import ledger, pages, snapshots
+from trainflow.checkpoints.ledger import completeness, pages, snapshots
 from trainflow.checkpoints.ledger.completeness import Mark, entries_named, read_mark
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
+from trainflow.checkpoints.ledger.page_reader import StoreShelf
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents_registry import register
 from trainflow.checkpoints.upkeep.garbage import sweep
@@ -30,7 +31,8 @@ from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage import local as local_store
 from trainflow.storage.local import LocalStore
-from trainflow.testing.chains import DAY, ChainWriter, attempt_id, day
+from trainflow.storage.store import StoredFile
+from trainflow.testing.chains import DAY, ChainWriter, append_many, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 
 CHAIN = ChainKey("flights")
@@ -169,24 +171,84 @@ def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make,
     assert_refused(store, sweeps)
 
 
-@pytest.mark.parametrize("first", EVERYTHING)
-def test_run_on_a_long_ledger_whose_tail_is_lost_with_all_beside_it_is_refused(
-    make: Make, monkeypatch: pytest.MonkeyPatch, first: int
-) -> None:
-    """A long ledger is not listed, and read no further than it has to be: what was sealed after its head tells."""
-    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 0)
-    monkeypatch.setattr(snapshots, "INTERVAL", 100)
-    assert_refused(make(range(first, LAST + 1), BESIDE), begins)
+def test_run_on_a_ledger_with_pages_reads_none_of_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make([])
+    assert Ledger(store, CHAIN).state().pages
+    monkeypatch.setattr(StoreShelf, "pages", lambda *_: pytest.fail("a page was read"))
+    begins(store)
 
 
-def test_run_on_a_long_ledger_that_was_rewound_begins(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_on_a_ledger_that_was_rewound_begins(make: Make) -> None:
     """What a rewind left behind is sealed, younger than the head, and in an entry."""
-    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 0)
     store = make([])
     rewound = Ledger(store, CHAIN)
     (target, *_) = rewound.line()
     rewind(rewound, target.id, expected_head=rewound.checkpoint().id, by=Author(), now=NOW)
     begins(store)
+
+
+LONG = ChainKey("long")
+LONG_LAST = 1_100
+
+
+class Without(MemoryStore):
+    """A store that has lost some files of another one, which it shares."""
+
+    def __init__(self, inner: MemoryStore, lost: Collection[str]) -> None:
+        super().__init__()
+        self.contents = inner.contents
+        self._names = {folder: inner.names(folder) for folder in (LONG.ledger, LONG.snapshots, LONG.pages)}
+        self.lost = frozenset(lost)
+
+    def read(self, path: str) -> bytes:
+        if path in self.lost:
+            raise FileNotFoundError(path)
+        return super().read(path)
+
+    def exists(self, path: str) -> bool:
+        return path not in self.lost and super().exists(path)
+
+    def names(self, folder: str) -> list[str]:
+        return [name for name in self._names[folder] if f"{folder}/{name}" not in self.lost]
+
+    def files(self, folder: str) -> list[StoredFile]:
+        return [StoredFile(f"{folder}/{name}", 1) for name in sorted(self.names(folder))]
+
+    def create_exclusive(self, path: str, data: bytes) -> None:
+        pytest.fail(f"{path} was created")
+
+
+@pytest.fixture(scope="module")
+def long() -> Without:
+    """A chain of more entries than an object store lists in one answer."""
+    store = MemoryStore()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
+        append_many(Ledger(store, LONG), LONG_LAST)
+    return Without(store, ())
+
+
+def assert_long_refused(store: Without, lost: Collection[int]) -> None:
+    store.lost = frozenset(LONG.entry(number) for number in lost)
+    with pytest.raises(LedgerCorrupt, match=r"missing|short"):
+        Ledger(store, LONG).append(skip_of)
+
+
+def test_long_ledger_without_any_one_entry_is_refused(long: Without) -> None:
+    for lost in range(1, LONG_LAST + 1):
+        assert_long_refused(long, [lost])
+
+
+def test_long_ledger_without_two_entries_is_refused(long: Without) -> None:
+    """Each entry with its neighbour, and with one drawn far from it."""
+    for first in range(1, LONG_LAST, 3):
+        assert_long_refused(long, [first, first + 1])
+        assert_long_refused(long, [first, first * 7919 % LONG_LAST + 1])
+
+
+def test_long_ledger_without_its_tail_is_refused(long: Without) -> None:
+    for first in range(1, LONG_LAST + 1, 3):
+        assert_long_refused(long, range(first, LONG_LAST + 1))
 
 
 def test_ledger_whose_tail_is_lost_without_any_trace_is_like_one_that_never_had_it(make: Make) -> None:
@@ -310,18 +372,21 @@ def test_reading_with_a_mark_asks_for_one_entry_that_is_not_there(make: Make) ->
     assert absent == [CHAIN.entry(LAST + 1)]
 
 
-def test_long_ledger_is_listed_when_it_saves_a_snapshot(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each append of a ledger without end would list all of it."""
-    monkeypatch.setattr(ledger, "_LISTED_AT_MOST", 10)
-    pluralize = FaultyStore(make([]))
-    reader = Ledger(pluralize, CHAIN)
-    listed = []
-    for _ in range(9):
-        reader.append(skip_of)
-        listed.append("names" in pluralize.calls)
-        pluralize.calls.clear()
-    # the newest snapshot was of entry 25
-    assert listed == [False, False, True, *[False] * 6]
+@pytest.mark.parametrize("entries", [1, LAST])
+def test_each_append_lists_the_ledger_once(make: Make, entries: int) -> None:
+    store = FaultyStore(make(range(entries + 1, LAST + 1), BESIDE))
+    listed: list[str] = []
+    names = store.names
+
+    def note(folder: str) -> list[str]:
+        listed.append(folder)
+        return names(folder)
+
+    store.names = note  # type: ignore[method-assign]
+    writer = Ledger(store, CHAIN)
+    for _ in range(12):
+        writer.append(skip_of)
+    assert listed.count(CHAIN.ledger) == 12
 
 
 def test_creation_flushes_the_folder_after_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,6 @@ from trainflow.storage.store import Store
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
 #: how many lost races in a row are believable before something else must be wrong
 _APPEND_TRIES = 100
-#: a ledger of fewer entries is listed before each append, a longer one before those that save a snapshot: in an object
-#: store this many are one request
-_LISTED_AT_MOST = 1000
 #: of an entry that is never written
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
@@ -179,7 +176,7 @@ class Ledger:
         """
         for number in range(_APPEND_TRIES):
             state = self.state()
-            if number == 0 and self.is_listed:
+            if number == 0:
                 self.raise_unless_whole()
             made = make(state)
             if made is None:
@@ -198,15 +195,10 @@ class Ledger:
             location=self._location(state.sequence + 1),
         )
 
-    @property
-    def is_listed(self) -> bool:
-        """Whether the next append lists all entries first."""
-        sequence = self.state().sequence
-        return sequence < _LISTED_AT_MOST or self._saves_with(sequence + 1)
-
     def raise_unless_whole(self) -> None:
         """Raise LedgerCorrupt when an entry is missing that anything knows of; asked before each append and deletion.
-        Lists the ledger and what lies beside it. Raises StoreFailure."""
+        Lists the ledger and what lies beside it: names only, 60 ms for 100,000 entries on a local disk, a request for
+        each 1,000 in an object store. Raises StoreFailure."""
         completeness.raise_unless_whole(
             self.store, self.chain, self.state().sequence, completeness.witnesses(self.store, self.chain)
         )

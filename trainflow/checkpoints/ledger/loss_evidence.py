@@ -40,25 +40,24 @@ def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Colle
 
 def raise_if_short(ledger: Ledger) -> None:
     """Raise LedgerCorrupt before a run begins when entries are missing that the ledger, what lies beside it, or sealed
-    artifacts know of: what it would train is not to be committed. Asks no other chain. A long ledger is not listed: of
-    that only artifacts that are younger than its head are asked. Raises StoreFailure."""
-    if ledger.is_listed:
-        ledger.raise_unless_whole()
-    elif not _younger_than_head(ledger):
-        return
-    raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
+    artifacts know of: what it would train is not to be committed. Asks no other chain, and reads the pages of a long
+    chain only where an artifact asks for it. Raises StoreFailure."""
+    ledger.raise_unless_whole()
+    if _unknown_artifacts(ledger):
+        raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
 
 
-def _younger_than_head(ledger: Ledger) -> list[str]:
-    """Sealed artifacts of attempts that were made after the one that made the head, and that no recent entry speaks of:
-    checkpoints that a rewind left behind, or whose entries are lost. One listing."""
+def _unknown_artifacts(ledger: Ledger) -> list[str]:
+    """Sealed artifacts that none of the newest checkpoints has, without those that are old enough to be in a page.
+    One listing."""
     state = ledger.state()
-    known, head = {each.id for each in state.recent}, state.head.id if state.head else ""
+    known = {each.id for each in state.recent}
+    # names sort as their times do
+    oldest = min(known, default="") if state.pages else ""
     return [
         name
         for name in ledger.store.folders(ledger.chain.artifacts)
-        # names sort as their times do
-        if name > head and name not in known and _is_sealed(ledger, name)
+        if name > oldest and name not in known and _is_sealed(ledger, name)
     ]
 
 
