@@ -1,10 +1,12 @@
-"""A damaged database, and what ran out: one sentence that says what, where and what to do, and the right exit code."""
+"""What every command has in common: what it imports, what it says of a damaged database and of what ran out."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +83,12 @@ def test_conf_that_is_no_json_value_is_wrong_input(plane, cli, value) -> None:
     said = cli("runs", "trigger", "d", "--conf", json.dumps({"a": 1}).replace("1", value))
     assert said.code == 2
     assert "conf" in said.err
+
+
+def test_help_pays_for_nothing_it_does_not_use() -> None:
+    heavy = ["sqlalchemy", "pyarrow", "mlflow", "jinja2", "yaml", "fsspec", "pydantic", "asyncio", "rich", "random"]
+    script = f"import sys, trainflow.cli.main; print([name for name in {heavy} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
