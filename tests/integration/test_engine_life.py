@@ -287,7 +287,7 @@ class TestWaits:
     def loop(self, engine: Embedded) -> int | None:
         triggerer = engine.engine._triggerer
         assert triggerer is not None
-        return triggerer._process.pid if triggerer._process is not None else None
+        return triggerer._loops[0].pid if triggerer._loops else None
 
     def test_are_taken_over_by_the_next_engine(self, project: Project) -> None:
         with embedded(project) as engine:
@@ -343,7 +343,7 @@ class TestWaits:
             run = self.deferred(engine)
             poisoned = engine.trigger("poisons")
             assert engine.finish(poisoned) == "failed"
-            assert "ended 3 times while it imported and made this trigger" in engine.tasks(poisoned)["t"].problem
+            assert "3 times the triggers' event loop ended (exit code 7)" in engine.tasks(poisoned)["t"].problem
             assert engine.states(run)["t"] == "deferred"
             go(project)
             assert engine.finish(run) == "success"

@@ -34,10 +34,10 @@ from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.states import TriggerRule
 from trainflow.testing.control_plane import control_plane, empty_task
+from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer
 
 if TYPE_CHECKING:
-    from trainflow.executors.framed_socket import Peer
     from trainflow.executors.reactor import Reactor
 
 State = OutcomeState
@@ -90,11 +90,11 @@ def _changes(connection: Connection) -> int:
 class LoneTriggerer(Triggerer):
     """A triggerer whose event loop is the test."""
 
-    def _start_loop(self) -> None:
-        self._peer = cast("Peer", self)
+    def _start_loop(self) -> Loop:
         self.told: dict[int, Watch] = {}
+        return Loop(self._told)
 
-    def send(self, payload: bytes) -> None:
+    def _told(self, payload: bytes) -> None:
         """What the event loop is told."""
         message = msgspec.json.decode(payload, type=ToLoop)
         if isinstance(message, Watch):
@@ -104,7 +104,7 @@ class LoneTriggerer(Triggerer):
         """The event loop says something about the wait it was told of."""
         [number] = self.told
         del self.told[number]
-        self._heard(msgspec.json.encode(make(number)))
+        self._heard(self._loops[0], msgspec.json.encode(make(number)))
 
 
 class End(NamedTuple):

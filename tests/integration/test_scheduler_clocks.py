@@ -19,6 +19,7 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
+from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import LOOK_SECONDS, Triggerer
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -145,7 +146,10 @@ class TestRunTimeOut:
 class _Triggerer(Triggerer):
     """Its event loop only listens."""
 
-    def _send(self, message: object) -> None:  # type: ignore[override]
+    def _start_loop(self) -> Loop:
+        return Loop(lambda _: None)
+
+    def _send(self, loop: Loop, message: object) -> None:  # type: ignore[override]
         self.said.append(message)
 
     said: list[object]
@@ -223,7 +227,7 @@ class TestDeferralTimeOut:
     ) -> None:
         triggerer = make_triggerer()
         triggerer.tick()
-        triggerer._heard(msgspec.json.encode(Fired(1, None)))
+        triggerer._heard(triggerer._common(), msgspec.json.encode(Fired(1, None)))
         assert triggerer.seconds_left is None
 
 

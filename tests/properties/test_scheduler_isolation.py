@@ -29,10 +29,10 @@ from trainflow.metadata.xcom_queries import XCOM
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import FINISHED, RUN_FINISHED, DagRunState, TaskInstanceState, TriggerRule
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer
 
 if TYPE_CHECKING:
-    from trainflow.executors.framed_socket import Peer
     from trainflow.executors.reactor import Reactor
 
 _numbers = itertools.count()
@@ -113,11 +113,11 @@ outcomes = st.builds(
 class LoneTriggerer(Triggerer):
     """A triggerer whose event loop is the test."""
 
-    def _start_loop(self) -> None:
-        self._peer = cast("Peer", self)
+    def _start_loop(self) -> Loop:
         self._told: list[Watch] = []
+        return Loop(self._hear_told)
 
-    def send(self, payload: bytes) -> None:
+    def _hear_told(self, payload: bytes) -> None:
         """What the event loop is told."""
         told = msgspec.json.decode(payload, type=ToLoop)
         if isinstance(told, Watch):
@@ -130,7 +130,7 @@ class LoneTriggerer(Triggerer):
 
     def hear(self, message: FromLoop) -> None:
         """The event loop says something."""
-        self._heard(msgspec.json.encode(message))
+        self._heard(self._loops[0], msgspec.json.encode(message))
 
 
 class Shared:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
 from tests.simulation.table import SampleTable
 from trainflow.clock import Clock
-from trainflow.executors.framed_socket import Peer
 from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
 from trainflow.operators.triggers.partition import LOOK_LATER_EVERY, PartitionTrigger
 from trainflow.settings.model import Settings
+from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer
 
 _TOLD: msgspec.json.Decoder[ToLoop] = msgspec.json.Decoder(ToLoop)
@@ -27,10 +27,12 @@ class _Look(NamedTuple):
     of: tuple[datetime, int]
 
 
-class TriggerLoop:
-    """Runs the triggers it is told to run; speaks as the other end of a `Peer`."""
+class TriggerLoop(Loop):
+    """Runs the triggers it is told to run; speaks as the event loop of a process does."""
 
     def __init__(self, table: SampleTable, clock: Clock, settings: Settings) -> None:
+        super().__init__(self._told)
+        self.spoke = True
         self._table = table
         self._clock = clock
         self._settings = settings
@@ -39,8 +41,7 @@ class TriggerLoop:
         #: what it sent last, for a message that arrives twice
         self.sent: list[bytes] = []
 
-    def send(self, payload: bytes) -> None:
-        """The triggerer says something."""
+    def _told(self, payload: bytes) -> None:
         message = _TOLD.decode(payload)
         match message:
             case Watch():
@@ -129,19 +130,16 @@ class SimulatedTriggerer(Triggerer):
     make_loop: Callable[[], TriggerLoop]
     loop: TriggerLoop | None = None
 
-    def _start_loop(self) -> None:
-        self._spoke = False
+    def _start_loop(self) -> Loop:
         self.loop = self.make_loop()
-        self._peer = cast("Peer", self.loop)
+        return self.loop
 
     def deliver(self, message: bytes) -> None:
         """A message of the loop arrives."""
-        self._heard(message)
+        self._heard(self.loop or Loop(lambda _: None), message)
 
     def loop_dies(self) -> None:
         """The loop's process ends."""
-        self.loop = None
-        self._loop_ended()
-
-    def _pause(self, code: int | None) -> None:
-        """A simulated one can always start: it is not waited with the next."""
+        if self.loop is not None:
+            loop, self.loop = self.loop, None
+            self._loop_ended(loop)

@@ -36,18 +36,6 @@ class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
     traceback: str = ""
 
 
-class Making(msgspec.Struct, frozen=True, tag="making"):
-    """The loop is about to import and make a trigger of the user's: whatever ends the process now, it was that."""
-
-    trigger_id: int
-
-
-class Made(msgspec.Struct, frozen=True, tag="made"):
-    """It was made, or could not be."""
-
-    trigger_id: int
-
-
 class LoopAlive(msgspec.Struct, frozen=True, tag="loop_alive"):
     """The loop turned: sent every second, so that silence means a blocked loop."""
 
@@ -68,4 +56,4 @@ class DagRunAnswer(msgspec.Struct, frozen=True, tag="dag_run_answer"):
 
 
 ToLoop = Watch | Unwatch | DagRunAnswer
-FromLoop = Making | Made | Fired | Crashed | LoopAlive | AskDagRun
+FromLoop = Fired | Crashed | LoopAlive | AskDagRun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 import os
@@ -12,7 +13,6 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +28,6 @@ from trainflow.messages.watches import (
     Fired,
     FromLoop,
     LoopAlive,
-    Made,
-    Making,
     ToLoop,
     Unwatch,
     Watch,
@@ -41,6 +39,8 @@ from trainflow.observability.redaction import presentable
 from trainflow.param_schema import check_json
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
+from trainflow.triggerer.noted_steps import TRIGGER_ID, NotedThreads, note_steps
+from trainflow.triggerer.running_note import LOOP_SLOT, RunningNote
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +49,19 @@ _T = TypeVar("_T")
 ALIVE_SECONDS = 1.0
 #: how long `on_kill` may take
 KILL_SECONDS = 30.0
-#: triggers that come with the package
-_OWN = "trainflow."
 #: of what an exception says, this much is told
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 
 
 class EventLoop:
-    """Runs what it is told to watch; one task a trigger."""
+    """Runs what it is told to watch; one task a trigger. `note`: where it writes which one runs."""
 
-    def __init__(self, connection: socket.socket, threads: int) -> None:
+    def __init__(self, connection: socket.socket, threads: int, note: RunningNote | None = None) -> None:
         self._connection = connection
         self._decoder = msgspec.json.Decoder(ToLoop)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trigger")
+        self._note = note
+        self._pool = NotedThreads(threads, note, LOOP_SLOT + 1)
+        self._threads = threads
         self._watching: dict[int, tuple[asyncio.Task[None], BaseTrigger | None]] = {}
         #: kept here, so that nobody collects a task that is still under way
         self._killing: set[asyncio.Task[None]] = set()
@@ -70,6 +70,8 @@ class EventLoop:
 
     async def serve(self) -> None:
         """Until the triggerer hangs up. Triggers are cleaned up, not killed: another process will run them."""
+        if self._note is not None:
+            self._note_what_runs(self._note)
         reader, self._writer = await asyncio.open_connection(sock=self._connection)
         alive = asyncio.create_task(self._say_alive())
         frames = FrameReader()
@@ -85,17 +87,24 @@ class EventLoop:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._writer.close()
 
+    def _note_what_runs(self, note: RunningNote) -> None:
+        loop = asyncio.get_running_loop()
+        note_steps(loop, note)
+        first = LOOP_SLOT + 1 + self._threads
+        # what `asyncio.to_thread` uses
+        loop.set_default_executor(NotedThreads(len(note.slots) - first, note, first))
+
     def _told(self, message: ToLoop) -> None:
         match message:
             case Watch():
                 if message.trigger_id not in self._watching:
-                    task = asyncio.create_task(self._run(message))
+                    task = asyncio.create_task(self._run(message), context=_context_of(message.trigger_id))
                     self._watching[message.trigger_id] = (task, None)
             case Unwatch(trigger_id, killed):
                 if trigger_id in self._watching:
                     task, trigger = self._watching[trigger_id]
                     if killed and trigger is not None:
-                        killing = asyncio.create_task(_kill(trigger, task))
+                        killing = asyncio.create_task(_kill(trigger, task), context=_context_of(trigger_id))
                         self._killing.add(killing)
                         killing.add_done_callback(self._killing.discard)
                     else:
@@ -108,7 +117,7 @@ class EventLoop:
     async def _run(self, watch: Watch) -> None:
         trigger: BaseTrigger | None = None
         try:
-            trigger = self._make(watch)
+            trigger = make_trigger(watch.trigger_class, msgspec.json.decode(watch.kwargs, type=dict[str, Any]))
             trigger.services = self
             self._watching[watch.trigger_id] = (self._watching[watch.trigger_id][0], trigger)
             event = await _first_event(trigger)
@@ -122,17 +131,6 @@ class EventLoop:
             self._watching.pop(watch.trigger_id, None)
             if trigger is not None:
                 await _clean_up(trigger)
-
-    def _make(self, watch: Watch) -> BaseTrigger:
-        """Said before and after, where it is the user's code: it may end or block the process."""
-        kwargs = msgspec.json.decode(watch.kwargs, type=dict[str, Any])
-        if watch.trigger_class.startswith(_OWN):
-            return make_trigger(watch.trigger_class, kwargs)
-        self._say(Making(watch.trigger_id))
-        try:
-            return make_trigger(watch.trigger_class, kwargs)
-        finally:
-            self._say(Made(watch.trigger_id))
 
     async def _stop_all(self) -> None:
         tasks = [task for task, _ in self._watching.values()]
@@ -163,6 +161,13 @@ class EventLoop:
 
     def _say(self, message: FromLoop) -> None:
         self._writer.write(pack(msgspec.json.encode(message)))
+
+
+def _context_of(trigger_id: int) -> contextvars.Context:
+    """What the trigger starts inherits this, and so its number."""
+    context = contextvars.copy_context()
+    context.run(TRIGGER_ID.set, trigger_id)
+    return context
 
 
 async def _first_event(trigger: BaseTrigger) -> TriggerEvent:
@@ -206,18 +211,18 @@ async def _kill(trigger: BaseTrigger, task: asyncio.Task[None]) -> None:
 
 
 def main() -> None:
-    """`python -m trainflow.triggerer.event_loop FD PROJECT_ROOT`."""
+    """`python -m trainflow.triggerer.event_loop CONNECTION_FD NOTE_FD PROJECT_ROOT`."""
     redacted_output.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a trigger that blocks would keep it from seeing that the triggerer has hung up
     if not die_with_parent(os.getppid()):
         watch_parent(os.getppid())
-    project = project_at(Path(sys.argv[2]))
+    project = project_at(Path(sys.argv[3]))
     settings = load_settings(project)
     configure_logging(settings.logging.level)
     add_to_path(project)
     connection = socket.socket(fileno=int(sys.argv[1]))
-    asyncio.run(EventLoop(connection, settings.triggerer.threads).serve())
+    asyncio.run(EventLoop(connection, settings.triggerer.threads, RunningNote(int(sys.argv[2]))).serve())
 
 
 if __name__ == "__main__":

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import logging
-import socket
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +13,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.due import Countdowns, seconds_left
 from trainflow.errors import InputError, ProtocolError
-from trainflow.executors.framed_socket import Peer
+from trainflow.executors.memory import MemoryKills
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.watches import (
     AskDagRun,
@@ -26,8 +22,6 @@ from trainflow.messages.watches import (
     Fired,
     FromLoop,
     LoopAlive,
-    Made,
-    Making,
     Unwatch,
     Watch,
 )
@@ -39,20 +33,22 @@ from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+from trainflow.triggerer.blame import MOST_ENDS, Blame
+from trainflow.triggerer.loop_process import Loop, LoopProcess
 
 log = logging.getLogger(__name__)
 
 #: the error a task resumes with when its wait took longer than its timeout (Airflow's words)
 TRIGGER_TIMEOUT = "Trigger timeout"
 _BATCH = 2000
-#: a trigger over which the event loop ends so often fails its task
-_MOST_DEATHS = 3
 _PROBLEM_CHARACTERS = 4_000
 #: a wait that is overdue when it is claimed is looked at all the same: for so long, then it has failed
 LOOK_SECONDS = 10.0
 #: an event loop that ends before it has said a word is started again after this long, twice as long each time
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+#: processes at once that watch what is suspected of ending the event loop
+_MOST_APART = 4
 
 
 class Triggerer:
@@ -82,20 +78,20 @@ class Triggerer:
         self._on_change = on_change
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(FromLoop)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._peer: Peer | None = None
-        self._watched: set[int] = set()
-        self._heard_at = clock.monotonic()
-        self._spoke = False
+        #: the event loops; all but the first one watch what is suspected
+        self._loops: list[Loop] = []
+        #: waits of an event loop that ended, and whether they are watched apart from now on
+        self._unwatched: list[tuple[set[int], bool]] = []
+        #: those that hung up and clean up
+        self._leaving: list[Loop] = []
+        self._blame = Blame()
+        self._memory_kills = MemoryKills(clock)
         self._may_claim = True
         #: waits that do not last for ever
         self._time_outs: Countdowns[int] = Countdowns(clock)
         #: event loops in a row that ended before they had said a word; until when none is started
         self._stillborn = 0
         self._pausing = False
-        #: the trigger of the user's that the event loop is making; how often it ended over each
-        self._making: int | None = None
-        self._deaths: Counter[int] = Counter()
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -106,7 +102,7 @@ class Triggerer:
     @property
     def busy(self) -> bool:
         """Is there something to do right now?"""
-        return self._may_claim and not self._pausing
+        return (self._may_claim or bool(self._unwatched)) and not self._pausing
 
     @property
     def seconds_left(self) -> float | None:
@@ -117,25 +113,30 @@ class Triggerer:
         """Claim what is new; end what is overdue."""
         now = self._clock.now()
         if self.busy:
+            self._watch_again(now)
             self._claim(now)
         if overdue := self._time_outs.take_over():
             self._end_overdue(overdue, now)
 
     def sweep(self) -> None:
-        """The safety net: forget waits that nobody waits for, look after the event loop, claim again."""
+        """The safety net: forget waits that nobody waits for, look after the event loops, claim again."""
         abandoned, mine = self._database.write(self._forget_abandoned)
         for trigger_id in self._watched - mine:
-            self._send(Unwatch(trigger_id, killed=trigger_id in abandoned))
-            self._forget(trigger_id)
+            self._unwatch(trigger_id, killed=trigger_id in abandoned)
         # claimed by a transaction whose end this process has not heard of
         if unheard := mine - self._watched:
-            for row in self._database.read(lambda connection: trigger_queries.watched(connection, unheard)):
-                self._watch(row, self._clock.now())
+            self._watch_all(unheard, self._clock.now())
         self._may_claim = True
-        silent = self._clock.monotonic() - self._heard_at
-        if self._process is not None and silent > self._settings.triggerer.watchdog_seconds:
-            log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
-            self._kill_loop()
+        self._leaving = [loop for loop in self._leaving if not loop.has_ended]
+        for loop in self._loops:
+            silent = self._clock.monotonic() - loop.heard_at
+            if silent > self._settings.triggerer.watchdog_seconds:
+                log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
+                loop.kill(stalled=True)
+
+    @property
+    def _watched(self) -> set[int]:
+        return set[int]().union(*(loop.watched for loop in self._loops), *(waits for waits, _ in self._unwatched))
 
     def _forget_abandoned(self, connection: Connection) -> tuple[list[int], set[int]]:
         abandoned = trigger_queries.abandoned(connection)
@@ -157,16 +158,27 @@ class Triggerer:
         living = [each.id for each in services if each.id not in silent and each.kind in ("engine", "triggerer")]
         return trigger_queries.claim(connection, self._service_id, living, _BATCH)
 
-    def _watch(self, row: Any, now: datetime) -> None:
-        self._watched.add(row.id)
+    def _watch(self, row: Any, now: datetime, loop: Loop | None = None) -> None:
+        loop = loop or self._common()
+        loop.watched.add(row.id)
         if row.deadline is not None:
             whole = max((row.deadline - row.created_at).total_seconds(), 0.0)
             left = seconds_left(row.created_at, whole, now)
             self._time_outs.begin(row.id, left or min(whole, LOOK_SECONDS))
         try:
-            self._send(Watch(row.id, row.trigger_class, row.kwargs))
+            self._send(loop, Watch(row.id, row.trigger_class, row.kwargs))
         except ProtocolError as error:
             self._fail(row.id, f"the trigger cannot be handed over: {error}", now)
+
+    def _watch_all(self, ids: Collection[int], now: datetime, loop: Loop | None = None) -> None:
+        for row in self._database.read(lambda connection: trigger_queries.watched(connection, ids)):
+            self._watch(row, now, loop)
+
+    def _watch_again(self, now: datetime) -> None:
+        """What event loops watched that have ended."""
+        unwatched, self._unwatched = self._unwatched, []
+        for waits, is_apart in unwatched:
+            self._watch_all(waits, now, self._apart() if is_apart else None)
 
     def _end_overdue(self, overdue: list[int], now: datetime) -> None:
         ended = self._database.write(
@@ -174,38 +186,43 @@ class Triggerer:
         )
         for trigger_id, run in zip(overdue, ended, strict=True):
             self._resumed(run)
-            self._forget(trigger_id)
-            self._send(Unwatch(trigger_id))
+            self._unwatch(trigger_id)
+
+    def _unwatch(self, trigger_id: int, *, killed: bool = False) -> None:
+        for loop in self._loops:
+            if trigger_id in loop.watched:
+                self._send(loop, Unwatch(trigger_id, killed))
+        self._forget(trigger_id)
 
     def _forget(self, trigger_id: int) -> None:
-        self._watched.discard(trigger_id)
+        """It is over, or another triggerer's."""
+        for waits in (*(loop.watched for loop in self._loops), *(waits for waits, _ in self._unwatched)):
+            waits.discard(trigger_id)
         self._time_outs.stop(trigger_id)
+        self._blame.forget((trigger_id,))
+        for loop in [loop for loop in self._loops if loop.is_apart and not loop.watched]:
+            self._let_go(loop)
 
-    def _heard(self, message: bytes) -> None:
-        self._heard_at = self._clock.monotonic()
+    def _heard(self, loop: Loop, message: bytes) -> None:
+        loop.heard_at = self._clock.monotonic()
+        loop.spoke = True
         self._stillborn = 0
-        self._spoke = True
         now = self._clock.now()
         try:
             answer = self._decoder.decode(message)
         except (msgspec.DecodeError, RecursionError) as error:
             log.error("the triggers' event loop said what cannot be understood (%s): it is started again", error)
-            self._kill_loop()
+            loop.kill()
             return
         match answer:
             case Fired(trigger_id, payload):
                 self._forget(trigger_id)
                 self._fire(trigger_id, payload, now)
             case Crashed(trigger_id, message_text, trace):
-                self._forget(trigger_id)
                 log.warning("a trigger failed: %s\n%s", message_text, trace)
                 self._fail(trigger_id, message_text, now)
             case AskDagRun(question, dag_id, run_id):
-                self._send(DagRunAnswer(question, self._dag_run_state(dag_id, run_id)))
-            case Making(trigger_id):
-                self._making = trigger_id
-            case Made():
-                self._making = None
+                self._send(loop, DagRunAnswer(question, self._dag_run_state(dag_id, run_id)))
             case LoopAlive():
                 pass
 
@@ -221,7 +238,7 @@ class Triggerer:
         self._resumed(run)
 
     def _fail(self, trigger_id: int, message: str, now: datetime) -> None:
-        self._watched.discard(trigger_id)
+        self._forget(trigger_id)
         self._resumed(
             self._database.write(lambda connection: trigger_queries.fail(connection, trigger_id, message, now))
         )
@@ -238,75 +255,79 @@ class Triggerer:
         if dag_run_id is not None:
             self._on_change(Change(dag_run_id))
 
-    # -- the event loop's process ----------------------------------------------------------------------------------
+    # -- the event loops' processes --------------------------------------------------------------------------------
 
-    def _send(self, message: Watch | Unwatch | DagRunAnswer) -> None:
-        if self._peer is None:
-            if not isinstance(message, Watch):
-                return
-            self._start_loop()
-        assert self._peer is not None
-        self._peer.send(self._encoder.encode(message))
+    def _send(self, loop: Loop, message: Watch | Unwatch | DagRunAnswer) -> None:
+        loop.send(self._encoder.encode(message))
 
-    def _start_loop(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "trainflow.triggerer.event_loop",
-                    str(theirs.fileno()),
-                    str(self._project.root),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self._heard_at = self._clock.monotonic()
-        self._spoke = False
-        self._peer = Peer(self._reactor, ours, on_message=self._heard, on_close=self._loop_ended)
+    def _common(self) -> Loop:
+        """The one that watches all that is not suspected."""
+        for loop in self._loops:
+            if not loop.is_apart:
+                return loop
+        self._loops.insert(0, self._start_loop())
+        return self._loops[0]
 
-    def _loop_ended(self) -> None:
-        """The process died: what it watched is claimed again, by a new one."""
-        self._peer = None
-        code: int | None = None
-        if self._process is not None:
-            # hung up without ending: not waited for
-            self._kill_loop()
-            code = self._process.wait()
-            self._process = None
-        if self._spoke:
-            log.warning("the triggers' event loop ended unexpectedly: it is started again")
-        else:
-            self._pause(code)
-        self._watched.clear()
-        self._time_outs.clear()
-        self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))
-        self._may_claim = True
-        self._blame()
+    def _apart(self) -> Loop:
+        """One more for what is suspected. When there are too many, the waits of the oldest go back to the others."""
+        apart = [loop for loop in self._loops if loop.is_apart]
+        if len(apart) >= _MOST_APART:
+            self._unwatched.append((apart[0].watched, False))
+            self._let_go(apart[0])
+        loop = self._start_loop()
+        loop.is_apart = True
+        self._loops.append(loop)
+        return loop
 
-    def _blame(self) -> None:
-        """A trigger that ends the process each time it is made would keep all others from being watched."""
-        blamed, self._making = self._making, None
-        if blamed is None:
+    def _let_go(self, loop: Loop) -> None:
+        self._loops.remove(loop)
+        loop.hang_up()
+        self._leaving.append(loop)
+
+    def _start_loop(self) -> Loop:
+        return LoopProcess(
+            self._reactor,
+            self._clock,
+            self._project,
+            self._settings.triggerer.threads,
+            self._memory_kills,
+            on_message=self._heard,
+            on_end=self._loop_ended,
+        )
+
+    def _loop_ended(self, loop: Loop) -> None:
+        """The process died: what it watched stays claimed, and is watched again, by a new one."""
+        self._loops.remove(loop)
+        end = loop.end()
+        if not loop.spoke:
+            self._pause(loop.describe_end())
+            self._unwatched.append((loop.watched, loop.is_apart))
             return
-        self._deaths[blamed] += 1
-        if self._deaths[blamed] >= _MOST_DEATHS:
-            del self._deaths[blamed]
-            message = f"the triggers' event loop ended {_MOST_DEATHS} times while it imported and made this trigger"
-            log.error("wait %d fails: %s", blamed, message)
-            self._fail(blamed, message, self._clock.now())
+        log.warning("the triggers' event loop %s: it is started again", loop.describe_end())
+        verdict = self._blame.judge(end)
+        if verdict.apart:
+            self._unwatched.append((set(verdict.apart), True))
+            loop.watched -= verdict.apart
+        self._unwatched.append((loop.watched, loop.is_apart))
+        if verdict.failed is not None:
+            self._condemn(verdict.failed, loop.describe_end())
 
-    def _pause(self, code: int | None) -> None:
+    def _condemn(self, trigger_id: int, how: str) -> None:
+        message = (
+            f"{MOST_ENDS} times the triggers' event loop {how} while it ran this trigger. `run` must not block, and "
+            "must not end the process: what blocks belongs into `await self.in_thread(...)`"
+        )
+        log.error("wait %d fails: %s", trigger_id, message)
+        self._fail(trigger_id, message, self._clock.now())
+
+    def _pause(self, how: str) -> None:
         """One that cannot even start would be started again for ever, as fast as the machine can."""
         self._stillborn += 1
         seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (self._stillborn - 1), _LONGEST_PAUSE_SECONDS)
         log.error(
-            "the triggers' event loop ended (exit code %s) before it could watch anything, %d times in a row: nothing "
+            "the triggers' event loop %s before it could watch anything, %d times in a row: nothing "
             "that is waited for is noticed. What it printed says why. Started again in %g s",
-            code,
+            how,
             self._stillborn,
             seconds,
         )
@@ -316,20 +337,11 @@ class Triggerer:
     def _go_on(self) -> None:
         self._pausing = False
 
-    def _kill_loop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
     def close(self) -> None:
         """Stop watching; the waits stay, for the next triggerer."""
-        if self._peer is not None:
-            peer, self._peer = self._peer, None
-            peer.hang_up()
-        if self._process is not None:
-            try:
-                self._process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                self._kill_loop()
-                self._process.wait()
-            self._process = None
+        for loop in self._loops:
+            loop.hang_up()
+        for loop in (*self._loops, *self._leaving):
+            loop.wait()
+        self._loops, self._leaving = [], []
         self._database.write(lambda connection: trigger_queries.release(connection, self._service_id))

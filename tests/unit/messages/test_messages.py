@@ -112,8 +112,6 @@ OTHERS: list[tuple[Any, Any]] = [
         for m in (
             watches.Fired(1, msgspec.Raw(b'{"x":null}')),
             watches.Crashed(1, "m", "t"),
-            watches.Making(1),
-            watches.Made(1),
             watches.LoopAlive(),
             watches.AskDagRun(1, "d", "r"),
         )
