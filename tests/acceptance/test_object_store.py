@@ -16,7 +16,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.orphans import attempt_time
-from trainflow.storage.store import Store, open_store
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
 from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.processes import wait_for

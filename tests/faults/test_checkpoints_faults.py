@@ -18,7 +18,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import Store, failure, open_store
+from trainflow.storage.store import Store, failure
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -21,7 +21,8 @@ from trainflow.checkpoints.upkeep.garbage import sweep
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
-from trainflow.storage.store import Store, open_store
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day
 from trainflow.testing.local_s3 import LocalS3
 

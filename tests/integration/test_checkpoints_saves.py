@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import Partials, clear_partials, training_name
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.local_s3 import LocalS3
 

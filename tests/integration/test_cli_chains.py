@@ -27,7 +27,7 @@ from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter, resealed
 from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3

@@ -12,7 +12,8 @@ import pytest
 
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import Store, open_store
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.store_contract import StoreContract
 

@@ -28,7 +28,8 @@ from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
-from trainflow.storage.store import Store, open_store
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, day, split_of
 
 ME = Author("person")

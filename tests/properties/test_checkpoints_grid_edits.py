@@ -36,7 +36,8 @@ from trainflow.samples.partitions import end_of, is_boundary
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Columns, SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.testing.chains import NoColumns
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)

@@ -29,7 +29,8 @@ from trainflow.errors import TaskPreempted
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
 from trainflow.samples.binding import described
-from trainflow.samples.split import Split, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import partition_of
 from trainflow.storage.local import LocalStore
 from trainflow.storage.sample_files import LocalStorage
 from trainflow.storage.store import Store

@@ -26,7 +26,8 @@ from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
-from trainflow.samples.split import Columns, Hole, SampleFile, Split, SplitPartition, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.testing.chains import NoColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from trainflow.samples.batches import overlaps
 from trainflow.samples.binding import described
 from trainflow.samples.order import Window, permutation
-from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import SampleFile, partition_of
 from trainflow.storage.sample_files import LocalStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

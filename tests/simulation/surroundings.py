@@ -21,7 +21,7 @@ from trainflow.samples import batches, handoff, inventory, probe  # noqa: F401 -
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 from trainflow.storage import sample_files
-from trainflow.storage import store as stores
+from trainflow.storage import urls as stores
 from trainflow.storage.sample_files import Storage
 from trainflow.storage.store import Store
 

@@ -22,7 +22,7 @@ from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rule
 from trainflow.checkpoints.upkeep import repairs, retention
 from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
 from trainflow.samples import binding, next_split
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 
 pytestmark = pytest.mark.slow
 

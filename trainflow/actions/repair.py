@@ -26,7 +26,7 @@ from trainflow.samples.next_split import Seen
 from trainflow.samples.pace import Pace
 from trainflow.samples.repair import next_repair, without_stretch
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Columns, Hole
+from trainflow.samples.split_content import Columns, Hole
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

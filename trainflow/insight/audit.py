@@ -24,7 +24,7 @@ from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import label
 from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 
 
 def audit_chain(

@@ -24,7 +24,7 @@ from trainflow.samples.partitions import after_watermark, distance, end_of, mean
 from trainflow.samples.readiness import Presence
 from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 from trainflow.serialization.document import ChainDocument
 
 #: so many partitions beyond the head are looked at; more are "at least so many"

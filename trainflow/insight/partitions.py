@@ -16,7 +16,7 @@ from trainflow.samples.inventory import InventoryLine, last_existing, list_parti
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Columns, SampleFile
+from trainflow.samples.split_content import Columns, SampleFile
 
 TRAINED = "trained"
 

@@ -13,7 +13,8 @@ from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
 from trainflow.samples.pace import Pace
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Hole, Split
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Hole
 
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
 

@@ -9,7 +9,7 @@ from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_in
 from trainflow.checkpoints.ledger.entries import Checkpoint, HoleFilled, LedgerEntry, Regrid, Rewind
 from trainflow.checkpoints.ledger.tiling import trained_stretches, without
 from trainflow.clock import ensure_utc
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 
 #: a checkpoint of the line, or a change of its grid
 OnLine = Checkpoint | Regrid

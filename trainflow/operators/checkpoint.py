@@ -28,7 +28,7 @@ from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.store import check_kind
+from trainflow.storage.urls import check_kind
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

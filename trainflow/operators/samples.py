@@ -39,7 +39,8 @@ from trainflow.samples.spec import Samples, SplitLimits
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.samples.pace import Experience
-    from trainflow.samples.split import Hole, Split
+    from trainflow.samples.split import Split
+    from trainflow.samples.split_content import Hole
 
 Mode = Literal["backfill", "latest"]
 MODES = ("backfill", "latest")

@@ -8,7 +8,8 @@ from datetime import datetime
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import HoleRecord
-from trainflow.samples.split import Hole, Split
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Hole
 
 
 def after_skips(split: Split, skips: Sequence[HoleRecord], watermark: datetime | None) -> Split:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from trainflow.errors import StoreNotExclusive
 from trainflow.pipeline_spec.section import Section
-from trainflow.storage.store import check_kind, protocol_of
+from trainflow.storage.urls import check_kind, protocol_of
 
 
 class StoreSection(Section):

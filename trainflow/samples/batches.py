@@ -14,7 +14,7 @@ from typing import Any
 from trainflow.errors import InputError
 from trainflow.samples.order import Window, windows
 from trainflow.samples.reading import ReadAhead, Source
-from trainflow.samples.split import Split
+from trainflow.samples.split_content import SplitContent
 
 
 class Batches(Iterator[Any]):
@@ -22,7 +22,7 @@ class Batches(Iterator[Any]):
 
     def __init__(
         self,
-        split: Split,
+        split: SplitContent,
         *,
         columns: list[str] | None,
         batch_size: int,
@@ -115,7 +115,7 @@ class Batches(Iterator[Any]):
 class _Stream:
     """Passes over a split, laid end to end."""
 
-    def __init__(self, split: Split, seed: int | None, epochs: int) -> None:
+    def __init__(self, split: SplitContent, seed: int | None, epochs: int) -> None:
         self._split = split
         self._seed = seed
         self._epochs = epochs

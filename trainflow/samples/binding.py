@@ -21,7 +21,7 @@ from trainflow.samples.parquet_file import OpenFile, open_file
 from trainflow.storage.sample_files import Storage, StoredFile, open_storage
 
 if TYPE_CHECKING:
-    from trainflow.samples.split import SampleFile, Split
+    from trainflow.samples.split_content import SampleFile, SplitContent
 
 _REQUESTS_AT_ONCE = 16
 #: so many files are named
@@ -67,7 +67,7 @@ def raise_if_changed(storage: Storage, file: SampleFile, error: Exception) -> No
         raise changed([Change(file.path, file.fingerprint, found)]) from error
 
 
-def changes(split: Split) -> tuple[Change, ...]:
+def changes(split: SplitContent) -> tuple[Change, ...]:
     """The files of a split that are no longer what it names. One listing of each folder; a file is read only where the
     listing does not tell. Raises SampleUnreadable."""
     files = sorted(split.files, key=lambda file: file.path)
@@ -84,7 +84,7 @@ def changes(split: Split) -> tuple[Change, ...]:
     return tuple(change for change in found if change is not None)
 
 
-def check_unchanged(split: Split) -> None:
+def check_unchanged(split: SplitContent) -> None:
     """Raises SampleChanged when a file of the split is no longer what it names, SampleUnreadable."""
     found = changes(split)
     if found:
@@ -149,7 +149,7 @@ def content_now(storage: Storage, path: str, version: str = "") -> Content:
 def described(storage: Storage, path: str, version: str = "", hint: str = "") -> SampleFile:
     """A file as a split names it. Raises what the storage and Arrow raise."""
     from trainflow.samples.footers import is_parquet
-    from trainflow.samples.split import SampleFile
+    from trainflow.samples.split_content import SampleFile
 
     if not is_parquet(storage, path):
         content = content_now(storage, path, version)

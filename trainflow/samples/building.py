@@ -9,7 +9,8 @@ from typing import Protocol
 
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Columns, Hole, Split, SplitPartition
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Columns, Hole, SplitPartition
 
 
 class Unifying(Protocol):

@@ -17,7 +17,8 @@ from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.samples.partitions import end_of
-from trainflow.samples.split import SampleFile, Split, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import SampleFile, partition_of
 from trainflow.storage.sample_files import open_storage
 
 #: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB

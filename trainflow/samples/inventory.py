@@ -36,7 +36,7 @@ from trainflow.samples.path_columns import path_columns
 from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.split import Columns, Hole, SampleFile, SplitPartition, partition_of
+from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.wholeness import is_recent, refuse_cut
 from trainflow.storage.sample_files import Storage, StoredFile, open_storage, unreadable
 

@@ -21,7 +21,8 @@ from trainflow.samples.partitions import after_watermark, at_or_after, containin
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.sighting import sighting
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Columns, Hole, Split, SplitPartition
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Columns, Hole, SplitPartition
 from trainflow.samples.table_formats import refuse_above, refuse_at
 
 #: how many later partitions are looked at to find a ready one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.samples.split import Split
+from trainflow.samples.split_content import SplitContent
 
 #: rows that are shuffled together; changing it changes every shuffled order
 SHUFFLE_ROWS = 65_536
@@ -45,7 +45,7 @@ class Window:
         return self.offset + self.rows
 
 
-def windows(split: Split, seed: int | None, epoch: int = 0) -> list[Window]:
+def windows(split: SplitContent, seed: int | None, epoch: int = 0) -> list[Window]:
     """One pass over a split; shuffled, each epoch has an order of its own. Offsets count from the pass's first row.
 
     Raises InputError for a file whose row groups are not known.

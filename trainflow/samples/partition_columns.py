@@ -10,7 +10,7 @@ from trainflow.errors import SampleCheckFailed
 from trainflow.samples.footers import Footer, check_values
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Columns
+from trainflow.samples.split_content import Columns
 from trainflow.storage.sample_files import Storage
 
 if TYPE_CHECKING:

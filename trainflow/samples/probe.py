@@ -23,7 +23,7 @@ from trainflow.samples.partitions import label, limit, origin
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.readiness import PartitionState, Presence, needs_folders_below
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 from trainflow.samples.wholeness import first_unfinished
 from trainflow.storage.sample_files import Storage, StoredFile, open_storage
 

@@ -16,7 +16,7 @@ from trainflow.samples.binding import open_bound, raise_if_changed, raise_if_wri
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
-from trainflow.samples.split import SampleFile, Split
+from trainflow.samples.split_content import SampleFile, SplitContent
 from trainflow.storage.sample_files import Storage, open_storage
 
 _THREADS = 2
@@ -69,7 +69,7 @@ class ReadAhead:
 class Source:
     """The files of a split, a few of them open. Every thread has its own, for a Parquet reader is for one at a time."""
 
-    def __init__(self, split: Split, columns: list[str] | None) -> None:
+    def __init__(self, split: SplitContent, columns: list[str] | None) -> None:
         self._split = split
         self._files = split.files
         self._columns = columns

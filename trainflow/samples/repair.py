@@ -15,7 +15,8 @@ from trainflow.samples.next_split import Seen
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Columns, Hole, Split
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Columns, Hole
 
 
 def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[datetime]:

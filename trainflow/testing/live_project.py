@@ -191,7 +191,7 @@ class LiveProject:
     def ledger(self, pipeline: str, store: str = "checkpoints", stage: str = "main") -> Ledger:
         """The ledger of a chain of a pipeline, read here and now."""
         from trainflow.checkpoints.chain import ChainKey
-        from trainflow.storage.store import open_store
+        from trainflow.storage.urls import open_store
 
         return Ledger(open_store(store, root=self.root), ChainKey(pipeline, stage))
 

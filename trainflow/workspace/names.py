@@ -13,9 +13,12 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.settings.project import Project
     from trainflow.workspace.workspace import Opened
 
+HEAD = "head"
 SUFFIXES = (".yaml", ".yml", ".py")
 
 
@@ -117,6 +120,23 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
     from trainflow.metadata import run_queries
 
     return run_queries.named(connection, dag_named(connection, project, dag).dag_id, run)
+
+
+def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
+    """The checkpoint of a number, an id, or the head. Raises InputError that names what there is."""
+    if which == HEAD:
+        return ledger.checkpoint()
+    summary = ledger.find(which)
+    kept = ledger.kept() if summary is None else []
+    if summary is None and which.isdecimal():
+        summary = next((each for each in kept if each.sequence == int(which)), None)
+    if summary is None:
+        there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
+        raise InputError(
+            f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
+            "(what was pruned is in 'trainflow checkpoints ledger')"
+        )
+    return ledger.checkpoint(summary.id)
 
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:

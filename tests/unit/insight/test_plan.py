@@ -11,7 +11,7 @@ from trainflow.insight.plan import plan
 from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Columns, SampleFile, SplitPartition
+from trainflow.samples.split_content import Columns, SampleFile, SplitPartition
 from trainflow.testing.chains import NoColumns, day
 
 SAMPLES = Samples(

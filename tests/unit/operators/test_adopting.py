@@ -27,7 +27,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 OLD = Adopt("old/{watermark:%Y%m%d}/")

@@ -25,7 +25,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 Build = Callable[[], DAG]
 SEEN: list[AfterCommitContext] = []

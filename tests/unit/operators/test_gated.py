@@ -25,7 +25,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.operators.seed import seed_of
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 Build = Callable[[], DAG]
 SEEDS: list[int] = []

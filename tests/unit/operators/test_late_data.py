@@ -35,7 +35,7 @@ from trainflow.operators import (
     TriggerDagRunOperator,
 )
 from trainflow.samples.spec import Republished
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 TASKS = ("checkpoint", "samples", "train", "commit", "next")
 DAY = timedelta(days=1)

@@ -25,7 +25,7 @@ from trainflow.operators import (
     TriggerDagRunOperator,
 )
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit", "next")
 

@@ -19,7 +19,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 TASKS = ("checkpoint", "samples", "train", "commit")
 

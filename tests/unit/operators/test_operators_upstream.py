@@ -29,7 +29,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.serialization.from_dag import to_document
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 BASE = {"stage": "base"}

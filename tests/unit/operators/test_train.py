@@ -31,7 +31,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.storage.store import open_store
+from trainflow.storage.urls import open_store
 
 
 def write(ctx: TrainContext, text: str = "model") -> None:

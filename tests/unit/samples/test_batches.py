@@ -70,7 +70,7 @@ def test_a_position_says_how_many_epochs_are_behind(split: Split) -> None:
 def test_a_shuffled_order_is_pinned() -> None:
     """Positions were saved in it: when this fails, what changed makes every saved position mean something else."""
     from trainflow.samples.order import permutation
-    from trainflow.samples.split import SampleFile, partition_of
+    from trainflow.samples.split_content import SampleFile, partition_of
 
     file = SampleFile("a.parquet", 1, 12, "f", (5, 4, 3))
     day = partition_of(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), (file,))
@@ -162,7 +162,7 @@ def test_a_file_that_changed_or_went_since_the_split_was_made(split: Split, dail
 
 
 def test_files_that_are_no_parquet_are_refused(tmp_path: Path) -> None:
-    from trainflow.samples.split import SampleFile, partition_of
+    from trainflow.samples.split_content import SampleFile, partition_of
 
     day = partition_of(
         datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), (SampleFile("a.csv", 1, None, "f"),)

@@ -8,7 +8,8 @@ import pytest
 
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.handoff import INLINE_BYTES, split_from_xcom, split_to_xcom
-from trainflow.samples.split import Hole, SampleFile, Split, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import Hole, SampleFile, partition_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from trainflow.samples.inventory import last_existing, list_partitions, open_inv
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Ready, Samples, SplitLimits
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 from trainflow.storage.sample_files import Status, Storage, StoredFile, open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

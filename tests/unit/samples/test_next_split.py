@@ -14,7 +14,7 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.testing.chains import NoColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pytest
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.repair import arrived, merged, next_repair
 from trainflow.samples.spec import Checks, SplitLimits
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 
 DAY = timedelta(days=1)
 

@@ -11,7 +11,6 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.actions.promote import fallen_back
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_back
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork
@@ -109,7 +108,7 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
         )
     sequence = summary.sequence if summary else 0
     going = {entry.id for entry in line if entry.sequence > sequence}
-    back = fallen_back(ledger, state, target)
+    back = ledger.aliases_after_rewind(state, target)
     return Undoing(
         chain=ledger.chain,
         head_id=state.head.id,

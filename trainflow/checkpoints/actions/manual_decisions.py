@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from trainflow.checkpoints.actions.promote import fallen_back
 from trainflow.checkpoints.actions.rewind import left_behind
 from trainflow.checkpoints.commit.artifacts import verify_uploaded
 from trainflow.checkpoints.commit.gate_outcomes import accepted
@@ -95,7 +94,7 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
             reason=reason or "; ".join(stop.reasons),
             cause="person",
             refused=_refusal(stop),
-            promoted=fallen_back(ledger, state, target),
+            promoted=ledger.aliases_after_rewind(state, target),
         )
 
     return _append(ledger, refused, make)

@@ -43,24 +43,6 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-def fallen_back(ledger: Ledger, state: ChainState, to_checkpoint_id: str | None) -> dict[str, str]:
-    """Aliases whose checkpoint a rewind to there leaves behind, and who has each again: the one that was promoted to it
-    before, of those that stay and have files. An alias that nobody has again is not among them.
-
-    Reads the ledger, where an alias is lost at all.
-    """
-    line = [each for each in ledger.line() if to_checkpoint_id is not None]
-    last = next((each.sequence for each in line if each.id == to_checkpoint_id), 0)
-    staying = {each.id for each in line if each.sequence <= last}
-    lost = {alias for alias, name in state.promoted.items() if name not in staying}
-    if not lost or not staying:
-        return {}
-    promotions = [entry for entry in ledger.entries() if isinstance(entry, Promotion)]
-    return {
-        each.alias: each.checkpoint_id for each in promotions if each.alias in lost and each.checkpoint_id in staying
-    }
-
-
 def promote(
     ledger: Ledger, checkpoint_id: str, alias: str, *, by: Author, now: datetime, reason: str = ""
 ) -> Promotion | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from trainflow.checkpoints.actions.head_fence import raise_if_moved
-from trainflow.checkpoints.actions.promote import fallen_back
 from trainflow.checkpoints.ledger.entries import Author, Replayed, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
@@ -39,7 +38,7 @@ def rewind(
             reason=reason,
             cause=cause,
             replayed=list(replayed),
-            promoted=fallen_back(ledger, state, to_checkpoint_id),
+            promoted=ledger.aliases_after_rewind(state, to_checkpoint_id),
         )
 
     return ledger.append(make)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainflow.checkpoints.actions.decision_limits import floor_of
-from trainflow.checkpoints.actions.promote import Promote, fallen_back, promote
+from trainflow.checkpoints.actions.promote import Promote, promote
 from trainflow.checkpoints.actions.rewind import left_behind
 from trainflow.checkpoints.commit.artifacts import raise_if_damaged, verify_uploaded
 from trainflow.checkpoints.commit.fence import has_moved, raise_unless_next, stopped_error
@@ -222,7 +222,7 @@ def _append(work: Commit) -> None:
 
 def _entry(work: Commit, state: ChainState) -> Conclusion:
     raise_unless_next(work.ledger, state, work.request)
-    promoted = fallen_back(work.ledger, state, work.target) if isinstance(work.verdict, RewindBy) else {}
+    promoted = work.ledger.aliases_after_rewind(state, work.target) if isinstance(work.verdict, RewindBy) else {}
     return entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
 
 

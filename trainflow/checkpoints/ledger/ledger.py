@@ -13,6 +13,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import completeness, snapshots
+from trainflow.checkpoints.ledger.aliases import fallen_back
 from trainflow.checkpoints.ledger.completeness import Mark
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
 from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
@@ -51,16 +52,20 @@ class Ledger:
 
     def if_rewound(self, to_checkpoint_id: str | None) -> ChainState:
         """The state that a rewind to a kept ancestor of the head would make of this one; nothing is written."""
-        from trainflow.checkpoints.actions.promote import fallen_back
-
         state = self.state()
-        promoted = fallen_back(self, state, to_checkpoint_id)
+        promoted = self.aliases_after_rewind(state, to_checkpoint_id)
         entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id, promoted=promoted)
         sealed = [SealedEntry(entry, state.digest, "a rewind to be")]
         try:
             return fold(state, sealed, self._shelf)
         except PageLost:
             return fold(self._read_all(), sealed, self._shelf)
+
+    def aliases_after_rewind(self, state: ChainState, to_checkpoint_id: str | None) -> dict[str, str]:
+        """The aliases that a rewind to there gives back to a checkpoint that stays, and to which: {alias: id}."""
+        if to_checkpoint_id is None or not state.promoted:
+            return {}
+        return fallen_back(state, self.line(), to_checkpoint_id, self.entries)
 
     def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
         """As `kept`, in a state that this ledger is in or would be in."""

@@ -13,7 +13,7 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import at_or_after, place_of, shift
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Hole
+from trainflow.samples.split_content import Hole
 
 
 def open_holes(state: ChainState, *, skipped: bool = False) -> list[Hole]:

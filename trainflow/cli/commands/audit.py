@@ -14,6 +14,7 @@ from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.audit.audit import AuditReport
+    from trainflow.checkpoints.ledger.ledger import Ledger
 
 _SHOWN = 20
 
@@ -54,28 +55,13 @@ def audit(
     JSON with --diet: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
-    from trainflow.clock import SystemClock
-    from trainflow.insight.audit import audit_chain
-
     file = open_pipeline(pipeline, parse_overrides(overrides))
     if diet is not None:
         from trainflow.cli.commands.lineage import show_diet
 
         return show_diet(file.one_chain(stage, branch), diet, json=as_json)
-    now = SystemClock().now()
-    found = []
-    for chain, ledger in _ledgers(file.chosen(stage, branch), every=every):
-        known = chain.samples if ledger.chain == chain.key else None
-        report = audit_chain(
-            ledger,
-            known,
-            file.project.root,
-            now,
-            verify_files=files,
-            look_at_samples=samples,
-            foreign_options=chain.adopt.storage_options if chain.adopt else None,
-        )
-        found.append((facts(ledger.chain, report), report))
+    ledgers = _ledgers(file.chosen(stage, branch), every=every)
+    found = [_audited(chain, ledger, files=files, samples=samples) for chain, ledger in ledgers]
     ok = all(report.ok for _, report in found)
     if as_json:
         names = {each["pipeline"] for each, _ in found}
@@ -87,11 +73,28 @@ def audit(
     return 0 if ok else EXIT_FAILED
 
 
-def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Any]]:
+def _audited(chain: Chain, ledger: Ledger, *, files: bool, samples: bool) -> tuple[dict[str, Any], AuditReport]:
+    """The report on a ledger in the store of a chain, and its facts. Samples are known of the chain's own ledger."""
+    from trainflow.clock import SystemClock
+    from trainflow.insight.audit import audit_chain
+
+    report = audit_chain(
+        ledger,
+        chain.samples if ledger.chain == chain.key else None,
+        chain.project.root,
+        SystemClock().now(),
+        verify_files=files,
+        look_at_samples=samples,
+        foreign_options=chain.adopt.storage_options if chain.adopt else None,
+    )
+    return facts(ledger.chain, report), report
+
+
+def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Ledger]]:
     """Each chain once, however many DAGs of the file train it."""
     from trainflow.checkpoints.actions.prune import chains_of
 
-    found: dict[tuple[str, str], tuple[Chain, Any]] = {}
+    found: dict[tuple[str, str], tuple[Chain, Ledger]] = {}
     for chain in chains:
         ledger = chain.ledger()
         found.setdefault((ledger.store.url, str(ledger.chain)), (chain, ledger))

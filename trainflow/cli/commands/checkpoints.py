@@ -12,8 +12,8 @@ from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.render.chain_columns import columns_of, said_of
 from trainflow.cli.render.ledger_entries import sentence
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
-from trainflow.errors import InputError
 from trainflow.pluralize import counted
+from trainflow.workspace.names import HEAD, checkpoint_named
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
-HEAD = "head"
 WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
     "sequence": "SEQUENCE",
@@ -144,29 +143,12 @@ def show(
     import msgspec
 
     found = open_pipeline(pipeline).one_chain(stage, branch).ledger()
-    checkpoint = find(found, which)
+    checkpoint = checkpoint_named(found, which)
     if as_json:
         print_json({**msgspec.to_builtins(checkpoint), "uri": found.store.uri(checkpoint.artifacts.path)})
     else:
         _show(checkpoint, found)
     return 0
-
-
-def find(ledger: Ledger, which: str) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head. Raises InputError that names what there is."""
-    if which == HEAD:
-        return ledger.checkpoint()
-    summary = ledger.find(which)
-    kept = ledger.kept() if summary is None else []
-    if summary is None and which.isdecimal():
-        summary = next((each for each in kept if each.sequence == int(which)), None)
-    if summary is None:
-        there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
-        raise InputError(
-            f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
-            "(what was pruned is in 'trainflow checkpoints ledger')"
-        )
-    return ledger.checkpoint(summary.id)
 
 
 def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
@@ -249,7 +231,7 @@ def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
     kept = {each.id for each in ledger.kept()}
     if every:
         return [entry for entry in ledger.entries() if isinstance(entry, Kind) and entry.id in kept]
-    return [find(ledger, which)] if kept else []
+    return [checkpoint_named(ledger, which)] if kept else []
 
 
 def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[dict[str, Any]]:

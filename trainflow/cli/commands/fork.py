@@ -145,11 +145,11 @@ def _branch_of(file: PipelineFile, chains: list[Chain], asked: _Asked) -> list[C
 def _one(chain: Chain, origin: str | None, before: datetime | None) -> Place:
     """What one chain goes on from. Raises InputError."""
     from trainflow.checkpoints.actions.branch_points import Place
-    from trainflow.cli.commands.checkpoints import find
+    from trainflow.workspace.names import checkpoint_named
 
     ledger = chain.ledger()
     if before is None:
-        found = find(ledger, origin or "head")
+        found = checkpoint_named(ledger, origin or "head")
         return Place(found.id, found.sequence, found.watermark)
     newest = next((each for each in ledger.back() if each.on_line and each.watermark <= before), None)
     if newest is None:

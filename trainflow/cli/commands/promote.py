@@ -47,14 +47,14 @@ def promote(
     """
     from trainflow.checkpoints.actions.promote import check_alias
     from trainflow.checkpoints.actions.promote import promote as record
-    from trainflow.cli.commands.checkpoints import find
     from trainflow.clock import SystemClock
+    from trainflow.workspace.names import checkpoint_named
 
     check_alias(alias)
     file, now = open_pipeline(pipeline), SystemClock().now()
     chain = file.one_chain(stage, branch)
     ledger = chain.ledger()
-    checkpoint = find(ledger, which)
+    checkpoint = checkpoint_named(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=person(chain.dag_id), now=now, reason=reason)
     # said again where it was so already: whoever was killed in between says it now
     number = entry.sequence if entry is not None else None

@@ -16,7 +16,7 @@ from trainflow.workspace.pipelines import Chain, open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.actions.repair import PlannedRepair
-    from trainflow.samples.split import Hole
+    from trainflow.samples.split_content import Hole
 
 _COLUMNS = {"number": "RUN", "start": "FROM", "end": "TO", "partitions": "PARTITIONS", "rows": "ROWS", "about": "ABOUT"}
 

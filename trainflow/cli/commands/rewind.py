@@ -96,12 +96,12 @@ def rewind(
 
 def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
     """The id of the checkpoint to rewind to; None: to before the first. Raises InputError."""
-    from trainflow.cli.commands.checkpoints import find
+    from trainflow.workspace.names import checkpoint_named
 
     if (to is None) == (before is None):
         raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
     if to is not None:
-        return None if to == BEGINNING else find(ledger, to).id
+        return None if to == BEGINNING else checkpoint_named(ledger, to).id
     limit = moment(before or "")
     return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.bootstrap import importing
 from trainflow.cli.arguments import parse_overrides
-from trainflow.cli.entry import importing
 from trainflow.cli.exit_codes import EXIT_INTERRUPTED
 from trainflow.errors import EngineAlreadyRunning, InputError
 from trainflow.workspace.workspace import pipeline_path

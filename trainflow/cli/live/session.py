@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from trainflow.actions.engine_client import Follower
-    from trainflow.cli.live.panel import Display
+    from trainflow.cli.live.display import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.mirror import Mirror
     from trainflow.insight.progress import View
@@ -64,7 +64,7 @@ class Session:
         return exit_code(self._views.values())
 
     def _show(self, now: datetime) -> None:
-        from trainflow.cli.live.panel import display
+        from trainflow.cli.live.display import display
 
         if self._display is None:
             self._display = display(interactive=False if self._plain else None)
@@ -132,7 +132,7 @@ def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
 
 def follow(follower: Follower, followings: list[Following], *, plain: bool) -> int | None:
     """Show what happens until it is over. Raises KeyboardInterrupt."""
-    from trainflow.cli.live.panel import display
+    from trainflow.cli.live.display import display
 
     shown = display(interactive=False if plain else None)
     began = follower.clock.monotonic()

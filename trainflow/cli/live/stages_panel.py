@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.live.panel import day, failed_beside, is_bad, outcome, shown_metrics, task_text, waiting_line
+from trainflow.cli.live.lines import day, failed_beside, is_bad, outcome, shown_metrics, waiting_line
+from trainflow.cli.live.panel import task_text
 from trainflow.cli.render.output import duration, print_table
 from trainflow.pluralize import counted
 

@@ -25,7 +25,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import Store, open_store
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 

@@ -261,7 +261,7 @@ def test_a_commit_to_a_local_store_imports_nothing_heavy() -> None:
     code = (
         "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.split_summary\n"
         "import trainflow.checkpoints.actions.prune\n"
-        "from trainflow.storage.store import open_store; open_store('/tmp/x')\n"
+        "from trainflow.storage.urls import open_store; open_store('/tmp/x')\n"
         "print([name for name in ('fsspec', 'asyncio', 'pyarrow', 'numpy', 'pydantic') if name in sys.modules])"
     )
 

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from trainflow.cli.live.panel import Lines, Panel, display, run_line, summary
+from trainflow.cli.live.display import Panel, display
+from trainflow.cli.live.lines import Lines, run_line
+from trainflow.cli.live.panel import summary
 from trainflow.cli.live.stages_panel import panel_of_stages, summary_of_stages
 from trainflow.insight.progress import RunLine, TaskLine, View, last_of
 

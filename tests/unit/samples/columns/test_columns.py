@@ -20,7 +20,8 @@ from trainflow.samples.columns.types import columns_of, schema_of
 from trainflow.samples.handoff import split_from_xcom, split_to_xcom
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, SplitLimits
-from trainflow.samples.split import Split, partition_of
+from trainflow.samples.split import Split
+from trainflow.samples.split_content import partition_of
 from trainflow.storage.sample_files import LocalStorage
 
 I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()

@@ -1,0 +1,188 @@
+"""What the source of the package says about itself, read with `ast`: modules, imports, names, lengths, docstrings.
+
+`python -m tests.source_tree` prints everything that `tests/unit/test_source_tree.py` would complain of.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Module(NamedTuple):
+    """A module of the package: dotted name, file, syntax tree and number of lines."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+    lines: int
+
+    @property
+    def package(self) -> str:
+        """The package that relative names of it start from."""
+        return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
+
+
+@cache
+def modules() -> dict[str, Module]:
+    """All modules of the package by their dotted names, migrations left out: they are a record and never change."""
+    found = {}
+    for path in sorted((ROOT / "trainflow").rglob("*.py")):
+        if "versions" in path.parts:
+            continue
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        text = path.read_text(encoding="utf-8")
+        found[name] = Module(name, path, ast.parse(text), text.count("\n"))
+    return found
+
+
+def long_modules() -> list[str]:
+    """Modules of more than MODULE_LINES lines."""
+    return [f"{module.name}: {module.lines} lines" for module in modules().values() if module.lines > MODULE_LINES]
+
+
+def _functions(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def long_functions() -> list[str]:
+    """Functions of more than FUNCTION_LINES lines, from the `def` to the last one."""
+    return [
+        f"{module.name}.{function.name}: {lines} lines"
+        for module in modules().values()
+        for function in _functions(module.tree)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES
+    ]
+
+
+def _for_type_checkers(tree: ast.Module) -> set[ast.AST]:
+    """The statements under `if TYPE_CHECKING`."""
+    return {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def imports(*, type_checking: bool) -> dict[str, set[str]]:
+    """What each module imports of the package, wherever in it: at the top, in a function, in a branch.
+
+    `from package import name` is an import of `package.name` where that is a module, of the package otherwise. With
+    `type_checking`, what only a type checker sees counts as well.
+    """
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for module in known.values():
+        skipped = set() if type_checking else _for_type_checkers(module.tree)
+        found: set[str] = set()
+        for node in ast.walk(module.tree):
+            if node in skipped:
+                continue
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                found.update(_targets(module, node))
+        graph[module.name] = {name for name in found if name in known} - {module.name}
+    return graph
+
+
+def _targets(module: Module, node: ast.ImportFrom) -> Iterator[str]:
+    source = node.module or ""
+    if node.level:
+        base = module.package.split(".")
+        source = ".".join([*base[: len(base) - node.level + 1], *([source] if source else [])])
+    for alias in node.names:
+        full = f"{source}.{alias.name}"
+        yield full if full in modules() else source
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that reach each other (strongly connected components of more than one), by Tarjan."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for target in sorted(graph.get(node, ())):
+            if target not in order:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], order[target])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return found
+
+
+def repeated_classes() -> list[str]:
+    """Names that more than one class of the package has, whichever modules they are in."""
+    homes = defaultdict(list)
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(module.name)
+    return [f"{name}: {', '.join(found)}" for name, found in sorted(homes.items()) if len(found) > 1]
+
+
+def undocumented() -> list[str]:
+    """Modules, public classes, functions and methods without a docstring.
+
+    A method that overrides one of a base class has the contract of the interface: it needs none of its own. So do
+    functions inside functions, and methods of private classes.
+    """
+    missing = [module.name for module in modules().values() if not ast.get_docstring(module.tree)]
+    for module in modules().values():
+        missing.extend(f"{module.name}.{name}" for name in _undocumented(module.tree, ""))
+    return missing
+
+
+def _undocumented(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+    for node in scope.body:
+        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        inherits = isinstance(scope, ast.ClassDef) and bool(scope.bases)
+        if not ast.get_docstring(node) and not (inherits and isinstance(node, Function)):
+            yield f"{prefix}{node.name}"
+        if isinstance(node, ast.ClassDef):
+            yield from _undocumented(node, f"{prefix}{node.name}.")
+
+
+def main() -> None:
+    """Print what is wrong, one heading a rule."""
+    checks = {
+        "modules too long": long_modules(),
+        "functions too long": long_functions(),
+        "circles": [" ".join(group) for group in circles(imports(type_checking=False))],
+        "circles with imports for type checkers": [" ".join(group) for group in circles(imports(type_checking=True))],
+        "class names twice": repeated_classes(),
+        "no docstring": undocumented(),
+    }
+    for title, found in checks.items():
+        print(f"\n== {title}: {len(found)}", *found, sep="\n   ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The source of the package keeps its measure; `python -m tests.source_tree` prints all that is wrong at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import source_tree
+
+#: a DAG knows its tasks, a task its DAG: only types, and within one package
+_LANGUAGE = "trainflow.authoring."
+
+
+def test_functions_are_short() -> None:
+    assert source_tree.long_functions() == []
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Nor where the import stands in a function: what cannot be imported at the top has to move down a floor."""
+    assert source_tree.circles(source_tree.imports(type_checking=False)) == []
+
+
+def test_types_go_in_circles_only_in_the_language_of_dags() -> None:
+    found = source_tree.circles(source_tree.imports(type_checking=True))
+
+    assert [group for group in found if not all(name.startswith(_LANGUAGE) for name in group)] == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"a"}}, [["a", "b"]]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}}, [["d", "e"], ["a", "b", "c"]]),
+    ],
+)
+def test_circles_of_a_graph_are_all_found(graph: dict[str, set[str]], expected: list[list[str]]) -> None:
+    assert source_tree.circles(graph) == expected
+
+
+def test_an_import_in_a_function_counts_and_one_for_type_checkers_does_not() -> None:
+    graph = source_tree.imports(type_checking=False)
+
+    assert "trainflow.cli.main" in graph["trainflow.cli.entry"]  # in a function
+    assert "trainflow.settings.model" not in graph["trainflow.workspace.workspace"]  # under TYPE_CHECKING
+    assert "trainflow.settings.model" in source_tree.imports(type_checking=True)["trainflow.workspace.workspace"]
