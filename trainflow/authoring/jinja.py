@@ -1,11 +1,16 @@
-"""The Jinja environments templates are rendered in. Imported only by a task whose fields hold an expression."""
+"""The Jinja environments templates are rendered in. Imported only by a task whose fields hold an expression.
+
+Nothing is evaluated when a template is compiled. Jinja folds constants then: it would call the filters of a DAG, and
+reckon `9 ** 9 ** 9` to its end, in the process that all attempts are forked from. Without its optimizer, and with a
+`finalize` that asks for the context, an expression is translated and no more.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from jinja2 import StrictUndefined, Undefined
+from jinja2 import StrictUndefined, Undefined, pass_context
 from jinja2.nativetypes import NativeEnvironment as _JinjaNative
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -18,7 +23,8 @@ _DATE_FILTERS = {
 }
 
 
-def _defined(value: Any) -> Any:
+@pass_context
+def _defined(_context: Any, value: Any) -> Any:
     """Native rendering hands an undefined value through as an object: touch it, so that it raises."""
     if isinstance(value, Undefined):
         str(value)
@@ -29,7 +35,7 @@ class TextEnvironment(SandboxedEnvironment):
     """Sandboxed; renders text."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"undefined": StrictUndefined, "finalize": _defined, **options})
+        super().__init__(**{"undefined": StrictUndefined, "finalize": _defined, "optimized": False, **options})
         self.filters.update(_DATE_FILTERS)
 
 

@@ -134,8 +134,8 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         """End whatever the task started elsewhere; called when the attempt is told to stop or times out."""
 
     def warm_up(self, project_root: Path) -> None:
-        """Import what `execute` will import: called in the warm process, so that each attempt finds it done. Nothing of
-        the user's is compiled there: a template may take as long as it likes, and all launches would wait."""
+        """Import what `execute` will import and compile short templates: called in the warm process, so that each
+        attempt finds it done. Nothing of the user's is evaluated there: all launches would wait for it."""
         for name in self.warm_modules:
             import_module(name)
         from trainflow.authoring.templates import warm_up

@@ -6,6 +6,7 @@ when a field holds an expression.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
 
 _EXPRESSION_CHARACTERS = 200
-#: compiled to make the lexer's tables
-_OF_OURS = "{{ run_id }}"
+#: of one text, and of all of a task: whatever they are, compiling so many takes some 25 milliseconds a thousand
+_WARM_CHARACTERS, _WARM_CHARACTERS_OF_TASK = 2_000, 10_000
 
 
 def render_fields(task: BaseOperator, context: Context) -> None:
@@ -122,11 +123,26 @@ def templates_of(dag: DAG | None) -> Templates:
 
 
 def warm_up(task: BaseOperator) -> None:
-    """Import what rendering the fields of `task` will need, and make the tables of its environment. For a warm process:
-    what the fields hold is compiled in the attempt, since folding its constants may take for ever."""
+    """Import what rendering the fields of `task` will need, and compile what they hold, for a warm process: it is
+    translated there, and nothing of it evaluated. The attempt says what is wrong with it."""
     values = [getattr(task, field, None) for field in task.template_fields]
-    if any(is_template(text) for text in texts_in(values)):
-        templates_of(task.dag if task.has_dag() else None).of_text(_OF_OURS)
+    found = [text for text in texts_in(values) if is_template(text)]
+    if not found:
+        return
+    import jinja2
+
+    templates, left = templates_of(task.dag if task.has_dag() else None), _WARM_CHARACTERS_OF_TASK
+    for text in filter(_is_quickly_compiled, found):
+        left -= len(text)
+        if left < 0:
+            return
+        with contextlib.suppress(jinja2.TemplateError, RecursionError):
+            templates.of_text(text)
+
+
+def _is_quickly_compiled(text: str) -> bool:
+    """Short, and without statements: `{% autoescape EXPRESSION %}` is evaluated by the compiler whatever one does."""
+    return len(text) <= _WARM_CHARACTERS and "{%" not in text
 
 
 def texts_in(value: Any) -> Iterator[str]:

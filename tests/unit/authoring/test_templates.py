@@ -8,6 +8,7 @@ from collections import namedtuple
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import jinja2
 import pytest
 
 from trainflow.authoring.context import build_context, current_context, get_current_context
@@ -162,20 +163,99 @@ print("jinja2" in sys.modules, "asyncio" in sys.modules)
     assert result.stdout.split() == ["False", "False"]
 
 
-def test_warm_up_compiles_nothing_that_fields_hold(tmp_path):
-    """A filter over a constant is called by the compiler: in the process that all attempts are forked from."""
+CONSTANTS = [
+    "{{ 'a' | seen }}",
+    "{{ 'a' is seen }}",
+    "{{ ('a' | seen) ~ 'b' }} and {{ [1, 2 | seen] }}",
+    "{{ {'k': 'a' | seen}['k'] if 1 is seen else 2 }}",
+    "{{ ('a' | seen)[0:1] | seen(2 | seen, k=3 | seen) }}",
+    "{% autoescape 1 | seen %}a{% endautoescape %}",
+    "{% if 1 is seen %}{% set x = 1 | seen %}{% endif %}",
+    "{# none #}{{ 'a' | seen }" + "}" + " " * 3_000,
+]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The texts that Jinja compiles, those without an error, in order."""
+    texts = []
+    compile_text = jinja2.Environment.from_string
+
+    def spy(self, source, *args, **kwargs):
+        template = compile_text(self, source, *args, **kwargs)
+        texts.append(source)
+        return template
+
+    monkeypatch.setattr(jinja2.Environment, "from_string", spy)
+    return texts
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_warm_up_with_constants_in_fields_calls_nothing_of_the_users(tmp_path, native, compiled, monkeypatch):
+    """A filter or a test over a constant would be called by an optimizing compiler: in the process that all attempts
+    are forked from."""
     called = []
 
-    def twice(text):
-        called.append(text)
-        return text * 2
+    def seen(*given, **named):
+        called.append(given)
+        return "a"
 
-    with DAG("d", user_defined_filters={"twice": twice}):
-        task = Field(["{{ 'a' | twice }}", {"k": "{{ ds }}"}, "plain", 5], task_id="t")
+    monkeypatch.setitem(jinja2.defaults.DEFAULT_TESTS, "seen", seen)
+    with DAG("d", user_defined_filters={"seen": seen}, render_template_as_native_obj=native):
+        task = Field([*CONSTANTS, "{{ unfinished", "{{ 'b' | seen }}"], task_id="t")
     task.warm_up(tmp_path)
     assert called == []
+    assert compiled == [*CONSTANTS[:5], "{{ 'b' | seen }}"]
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "9 ** 9 ** 9 ** 9",
+        "'a' * 9 ** 15",
+        "('%' ~ 9 ** 12 ~ 'd') % 1",
+        "range(9 ** 9) | list",
+        "range(9 ** 9) | sum",
+        "'a' | center(9 ** 12)",
+        "[0] * 9 ** 12",
+        "1 // 0",
+    ],
+)
+def test_warm_up_with_arithmetic_without_end_reckons_nothing(tmp_path, native, expression, compiled):
+    """Evaluated, each of them ends this process, or takes longer than the tests have."""
+    with DAG("d", render_template_as_native_obj=native):
+        task = Field(f"{{{{ {expression} }}}}", task_id="t")
+    task.warm_up(tmp_path)
+    assert compiled == [task.value]
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ ds }}" + "a" * 2_000, "{% autoescape ds %}{{ ds }}{% endautoescape %}", "{%- set x = ds -%}{{ x }}"]
+)
+def test_warm_up_with_a_text_that_is_long_or_has_statements_leaves_it_to_the_attempt(tmp_path, text, compiled):
+    with DAG("d"):
+        task = Field(text, task_id="t")
+    task.warm_up(tmp_path)
+    assert compiled == []
     task.render_template_fields(context_of(task))
-    assert task.value == ["aa", {"k": "2013-01-31"}, "plain", 5]
+    assert task.value.startswith("2013-01-31")
+
+
+def test_warm_up_with_many_texts_compiles_some_of_them(tmp_path, compiled):
+    with DAG("d"):
+        task = Field([f"{{{{ ds }}}}{number:01000d}" for number in range(20)], task_id="t")
+    task.warm_up(tmp_path)
+    assert compiled == task.value[:9]
+
+
+def test_rendering_after_warm_up_compiles_nothing_again(tmp_path, compiled):
+    with DAG("d", user_defined_filters={"twice": lambda text: text * 2}):
+        task = Field(["{{ 'a' | twice }}", {"k": "{{ ds }}"}, "plain", 5, "{{ 2 ** 3 }}"], task_id="t")
+    task.warm_up(tmp_path)
+    task.render_template_fields(context_of(task))
+    assert task.value == ["aa", {"k": "2013-01-31"}, "plain", 5, "8"]
+    assert len(compiled) == len(set(compiled)) == 3
 
 
 def test_each_dag_renders_in_its_own_way():
