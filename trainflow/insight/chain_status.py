@@ -56,6 +56,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     republished: list[datetime] = []
     #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
     stopped: list[str] = []
+    #: nothing but names of metrics that do not exist
+    misnamed: bool = False
     #: the samples are not those that the chain was trained on, and what to do about that
     samples_changed: str | None = None
     #: why there is nothing to start from yet; only of a stage that starts from another one
@@ -93,6 +95,7 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
         head_id=state.head.id if state.head else None,
         watermark=state.watermark,
         stopped=state.stopped.reasons if state.stopped else [],
+        misnamed=state.stopped is not None and state.stopped.misnamed,
     )
     if samples is None:
         return known

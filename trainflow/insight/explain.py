@@ -257,6 +257,12 @@ def _queued(situation: Situation, _standing: Standing | None, now: datetime) -> 
 def _stopped(situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
     if standing is None or not standing.stopped:
         return None
+    if standing.misnamed:
+        return Answer(
+            Kind.GATE,
+            f"what was trained is not committed yet: {_short('; '.join(standing.stopped))}; mend the name, then "
+            f"'{_of_chain('resume', situation)} --accept' commits it, and nothing is trained again",
+        )
     return Answer(
         Kind.GATE,
         f"a gate stopped the chain: {_short('; '.join(standing.stopped))}; '{_of_chain('resume', situation)}' trains "

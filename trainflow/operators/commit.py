@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.commit import Done
+    from trainflow.checkpoints.commit.metric_names import NamedMetric
     from trainflow.checkpoints.commit.request import CommitRequest
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
@@ -100,6 +102,8 @@ class CommitCheckpointOperator(SplitOperator):
         self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
         self.followers: tuple[Follower, ...] = tuple(followers)
+        #: where keys that name metrics are written, by key; of a pipeline file
+        self.written_at: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns what was committed (see the class)."""
@@ -202,6 +206,7 @@ class CommitCheckpointOperator(SplitOperator):
             params=trained.get("params") or {},
             gates=self.gates,
             promotes=self.promote,
+            named=self._named_metrics(ti),
             origin=head.origin_of(split.start, split.end),
             base=head.seen,
             generation=head.generation,
@@ -209,6 +214,17 @@ class CommitCheckpointOperator(SplitOperator):
             seconds=seconds_since_handover(self.split, ti.clock.now()),
             grid=grid_of_split(self.split),
         )
+
+    def _named_metrics(self, ti: TaskInstance) -> tuple[NamedMetric, ...]:
+        from trainflow.checkpoints.commit.metric_names import named_metrics
+
+        found = named_metrics(self.gates, self.promote, self.retention)
+        written = f"{self._file(ti)}, task {self.task_id!r}"
+        return tuple(msgspec.structs.replace(each, place=self.written_at.get(each.key, written)) for each in found)
+
+    def _file(self, ti: TaskInstance) -> str:
+        path = Path(self.dag.fileloc or self.dag.dag_id)
+        return path.relative_to(ti.project_root).as_posix() if path.is_relative_to(ti.project_root) else str(path)
 
     def _trained(self) -> dict[str, Any]:
         if not isinstance(self.trained, dict) or "artifacts" not in self.trained:

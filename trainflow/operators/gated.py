@@ -22,7 +22,7 @@ def tell_stop(ti: TaskInstance, stop: Stop) -> None:
     told = {
         "cause": Cause.GATE.value,
         "key": f"stop {stop.sequence}",
-        "sentence": f"a gate refused what was trained on {split}: {reasons}; 'trainflow resume' decides",
+        "sentence": f"{_refused(stop, split)}: {reasons}; {_way_out(stop)}",
         "facts": {
             "reasons": stop.reasons,
             "checkpoint_id": stop.id,
@@ -33,6 +33,18 @@ def tell_stop(ti: TaskInstance, stop: Stop) -> None:
         },
     }
     ti.xcom_push(XCOM_STOPPED, told)
+
+
+def _refused(stop: Stop, split: str) -> str:
+    if stop.misnamed:
+        return f"what was trained on {split} is not committed yet"
+    return f"a gate refused what was trained on {split}"
+
+
+def _way_out(stop: Stop) -> str:
+    if stop.misnamed:
+        return "mend the name, then 'trainflow resume --accept' commits it, and nothing is trained again"
+    return "'trainflow resume' decides"
 
 
 def tell_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:

@@ -168,7 +168,7 @@ def _train(spec: StageSpec, head: XComArg, split: XComArg, evaluated: XComArg | 
 
 def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, evaluated: XComArg | None) -> XComArg:
     spec = stage.spec
-    return CommitCheckpointOperator(
+    operator = CommitCheckpointOperator(
         task_id="commit",
         checkpoint=head,
         split=split,
@@ -179,7 +179,9 @@ def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, eval
         retention=policies_of(spec.retention),
         followers=[each.as_follower for each in stage.followers],
         **_attempts(spec, spec.commit),
-    ).output
+    )
+    operator.written_at = spec.metric_places
+    return operator.output
 
 
 def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:

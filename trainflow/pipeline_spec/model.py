@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from trainflow.bounds import LARGEST_INTEGER
 from trainflow.pipeline_spec.adopt_section import AdoptSection
@@ -62,6 +62,13 @@ class StageSpec(Section):
     """Tasks that work on the committed checkpoint, an export or a report: the next run does not wait for them."""
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
+
+    _metric_places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def metric_places(self) -> dict[str, str]:
+        """Where each key is written that names a metric; not what the file says."""
+        return self._metric_places
 
     @model_validator(mode="after")
     def _begins_one_way(self) -> StageSpec:

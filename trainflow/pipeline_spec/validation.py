@@ -47,7 +47,20 @@ def validate(document: Document, root: Path | None, known: Iterable[Problem] = (
         problems.append(Problem(expanded.place_of(at), f"{dotted(expanded.written(at))}: {message}"))
     if problems:
         raise error_of(problems)
+    for name, stage in spec.stages.items():
+        stage.metric_places.update(_metric_places(expanded, name, stage))
     return spec
+
+
+def _metric_places(expanded: Expanded, name: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
+    """Where keys are written that name a metric, by key."""
+    keys: list[Location] = [("gates", number) for number, _ in enumerate(stage.gates)]
+    for number, section in enumerate(stage.promote):
+        keys += [("promote", number, "when", at) for at, _ in enumerate(section.when)]
+    keys.append(("retention", "keep_best", "metric"))
+    for key in keys:
+        place = expanded.place_of(("stages", name, *key))
+        yield dotted(key), place.source if place.line is None else f"{place.source}:{place.line}"
 
 
 def _without_misspelt(expanded: Expanded, errors: list[Any]) -> list[Any]:

@@ -54,7 +54,7 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
     made = _append(
         ledger,
         refused,
-        lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason), now),
+        lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason, stop.misnamed), now),
     )
     seal_remembered(ledger.store, made.artifacts)
     return made

@@ -248,7 +248,7 @@ def promote_what_was_left_out(ledger: Ledger, promotes: Sequence[Promote], *, by
     """Give the head the names that its commit did not live to give, where nothing else has happened since: a run whose
     database was deleted never commits again. Returns the names. Raises LedgerCorrupt, StoreFailure."""
     head = ledger.state().head
-    if not promotes or head is None or head.accepted is not None:
+    if not promotes or head is None or (head.accepted is not None and not head.accepted.misnamed):
         # what gates refused gets a name from a person
         return []
     since = ledger.since(head.sequence)

@@ -82,10 +82,13 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
 
 
 def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:
-    """The error of whoever wants to go on with a stopped chain."""
+    """The error of a run that goes on with a stopped chain."""
+    way_out = "What becomes of it is for a person to say: 'trainflow resume'"
+    if stop.misnamed:
+        way_out = "It is trained and kept: mend the name, then 'trainflow resume --accept' commits it as it is"
     return ChainStopped(
         f"chain {ledger.chain} is stopped: gates refused {stop.id} ({'; '.join(stop.reasons)}). Nothing was committed, "
-        "the head is unchanged. What becomes of it is for a person to say: 'trainflow resume'",
+        f"the head is unchanged. {way_out}",
         reasons=tuple(stop.reasons),
         checkpoint_id=stop.id,
         sequence=stop.sequence,

@@ -56,6 +56,7 @@ def entry_of(
     return Stop(
         **state.header(request.by, now),
         reasons=list(verdict.reasons),
+        misnamed=verdict.misnamed,
         fills=request.fills,
         **facts,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from trainflow.checkpoints.commit.gates import Pass, Past, RewindBy, SkipSplit, Stop, Verdict, judge
+from trainflow.checkpoints.commit.metric_names import known_metrics, misnamed, sentence_about
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
@@ -14,11 +15,15 @@ def verdict_of(request: CommitRequest, state: ChainState, line: Callable[[], Seq
     """Commit it, or what else. `state` is that of the chain before; `line` is read when a gate refuses."""
     parent, evaluation = state.head, request.evaluation or {}
     current = {**request.metrics, **evaluation}
-    gates = request.gates
+    gates, previous = request.gates, previous_of(request.metrics, evaluation, parent)
     if parent is None and request.evaluated and not evaluation:
         # nothing could score its split beforehand; which metrics that will give is not known before the second one
         gates = tuple(gate for gate in gates if gate.metric in current)
-    previous = previous_of(request.metrics, evaluation, parent)
+    elif wrong := misnamed(request.named, known := {*current, *known_metrics(state)}):
+        names = {each.metric for each in wrong}
+        verdict = judge([gate for gate in gates if gate.metric not in names], current, previous, Past())
+        refused = () if isinstance(verdict, Pass) else verdict.reasons
+        return Stop((*(sentence_about(each, known) for each in wrong), *refused), misnamed=not refused)
     if judge(gates, current, previous, Past()) == Pass():
         return Pass()
     verdict = judge(gates, current, previous, _past(request, state, line()))

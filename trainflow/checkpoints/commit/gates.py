@@ -76,9 +76,10 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Commit nothing, wait for a person."""
+    """Commit nothing, wait for a person. `misnamed`: for no other reason than metrics that do not exist."""
 
     reasons: tuple[str, ...]
+    misnamed: bool = False
 
 
 class SkipSplit(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
+from trainflow.checkpoints.commit.metric_names import NamedMetric
 from trainflow.checkpoints.ledger.entries import Artifacts, Author, BaseSeen, CheckpointRef, SplitSummary
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.samples.grid import Grid
@@ -23,7 +24,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
     `base`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
-    date although its parent is the head again. None: not known. `grid`: of the table that was trained on.
+    date although its parent is the head again. None: not known. `grid`: of the table that was trained on. `named`: the
+    metrics that gates, promotions and the retention name.
     """
 
     chain: ChainKey
@@ -37,6 +39,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     gates: tuple[Gate, ...] = ()
     promotes: tuple[Promote, ...] = ()
+    named: tuple[NamedMetric, ...] = ()
     origin: CheckpointRef | None = None
     base: BaseSeen | None = None
     fills: bool = False

@@ -117,6 +117,8 @@ class Acceptance(msgspec.Struct, frozen=True):
     refused: list[str]
     person: str
     reason: str = ""
+    #: nothing but names of metrics that do not exist: it was not found to be bad
+    misnamed: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -222,6 +224,8 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     #: the split fills holes
     fills: bool = False
     grid: Grid | None = None
+    #: for no other reason than that metrics are named that do not exist
+    misnamed: bool = False
 
 
 class Regrid(Entry, frozen=True, kw_only=True, tag="regrid"):
