@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         RescheduleException,
         SensorTimeout,
         SkipException,
-        TaskTimeout,
         TrainflowError,
     )
     from trainflow.states import TriggerRule, WeightRule
+    from trainflow.task_signals import TaskTimeout
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ _HOMES = {
     "SensorTimeout": "trainflow.errors",
     "SkipException": "trainflow.errors",
     "TaskGroup": "trainflow.authoring.task_group",
-    "TaskTimeout": "trainflow.errors",
+    "TaskTimeout": "trainflow.task_signals",
     "TrainflowError": "trainflow.errors",
     "TriggerEvent": "trainflow.authoring.trigger",
     "TriggerRule": "trainflow.states",

@@ -53,14 +53,13 @@ so that a caller never parses a message. Where Python has a builtin that a calle
         ├── TriggerTimeout              (TimeoutError) the timeout of a deferral passed
         └── XComTooLarge
 
-`TaskDeferred`, `TaskTimeout` (execution_timeout passed) and `TaskTerminated` (with `TaskPreempted` below it) are
-control signals and derive from BaseException: a `try … except Exception` in user code must not swallow them.
+What interrupts a task (a deferral, a timeout, a stop) is no error: see `trainflow.task_signals`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class TrainflowError(Exception):
@@ -385,36 +384,3 @@ class TriggerTimeout(TaskError, TimeoutError):
 
 class XComTooLarge(TaskError, ValueError):
     """A value is too large to hand over inline; put it in a file and hand over its location."""
-
-
-class TaskTimeout(BaseException):
-    """`execution_timeout` passed. It never ends as success after this (Airflow: AirflowTaskTimeout)."""
-
-
-class TaskTerminated(BaseException):
-    """The task was told to stop (SIGTERM). It never ends as success after this (Airflow: AirflowTaskTerminated)."""
-
-
-class TaskPreempted(TaskTerminated):
-    """The task was told to stop, and has saved how far it is: its next attempt goes on from there."""
-
-
-class TaskDeferred(BaseException):
-    """Raised by `defer()`: hand the wait to the triggerer and free the slot.
-
-    Attributes: trigger (a BaseTrigger), method_name, kwargs (JSON), timeout_seconds.
-    """
-
-    def __init__(
-        self,
-        *,
-        trigger: Any,
-        method_name: str,
-        kwargs: dict[str, Any] | None = None,
-        timeout_seconds: float | None = None,
-    ) -> None:
-        super().__init__(f"deferred to {type(trigger).__name__}")
-        self.trigger = trigger
-        self.method_name = method_name
-        self.kwargs = kwargs or {}
-        self.timeout_seconds = timeout_seconds

@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import select, text
 
 from trainflow.clock import SystemClock
-from trainflow.engine.engine import Engine, Part
+from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock, running_engine
+from trainflow.engine.parts import Part
 from trainflow.errors import DatabaseAway, EngineAlreadyRunning, EngineError
 from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
 from trainflow.metadata.database import Database

@@ -25,7 +25,6 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import Partials, training_name
 from trainflow.clock import ManualClock
-from trainflow.errors import TaskPreempted
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
 from trainflow.samples.binding import described
@@ -34,6 +33,7 @@ from trainflow.samples.split_content import partition_of
 from trainflow.storage.local import LocalStore
 from trainflow.storage.sample_files import LocalStorage
 from trainflow.storage.store import Store
+from trainflow.task_signals import TaskPreempted
 from trainflow.testing.chains import attempt_id
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

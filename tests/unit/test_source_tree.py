@@ -10,6 +10,10 @@ from tests import source_tree
 _LANGUAGE = "trainflow.authoring."
 
 
+def test_modules_are_read_in_one_sitting() -> None:
+    assert source_tree.long_modules() == []
+
+
 def test_functions_are_short() -> None:
     assert source_tree.long_functions() == []
 

@@ -14,10 +14,11 @@ from trainflow.authoring.param import resolve_params, schemas_of
 from trainflow.authoring.trigger import BaseTrigger
 from trainflow.authoring.xcom_arg import XComArg, references
 from trainflow.bounds import check_text
-from trainflow.errors import DagDefinitionError, InputError, TaskDeferred, TriggerFailed, TriggerTimeout
+from trainflow.errors import DagDefinitionError, InputError, TriggerFailed, TriggerTimeout
 from trainflow.identifiers import check_name
 from trainflow.param_schema import check_json
 from trainflow.states import TriggerRule, WeightRule
+from trainflow.task_signals import TaskDeferred
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from trainflow.errors import (
     RescheduleException,
     SensorTimeout,
     SkipException,
-    TaskTimeout,
     TriggerTimeout,
 )
+from trainflow.task_signals import TaskTimeout
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import Context

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +14,7 @@ from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
 from trainflow.engine import lease, leftovers, log_limits
 from trainflow.engine.parsing_worker import ParsingWorker
+from trainflow.engine.parts import ALL_PARTS, Part
 from trainflow.engine.scheduling import Scheduling
 from trainflow.errors import DatabaseAway, DatabaseDamaged
 from trainflow.executors.execution_socket import nudge
@@ -44,17 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Part(StrEnum):
-    """What a process of the control plane can do."""
-
-    SCHEDULER = "scheduler"
-    TRIGGERER = "triggerer"
-    DAG_PROCESSOR = "dag_processor"
-    #: what leaves the project: MLflow and notifications
-    MIRROR = "mirror"
-
-
-ALL_PARTS = frozenset(Part)
 #: a wait that was handed over is watched at most this much later
 CLAIM_SECONDS = 0.05
 
@@ -367,19 +355,6 @@ class Engine:
         if self.stop_requested > 1 and self.executor is not None:
             self.executor.hurry()
         self.reactor.wake()
-
-    @contextmanager
-    def stopping_on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the engine to stop, and so does a terminal that is closed (SIGHUP, but for nohup)."""
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, self.request_stop) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _close(self) -> None:
         # an outcome that cannot be written now is written down by its attempt

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NoReturn
 
 from trainflow.observability.parenthood import has_children
 
 #: exit code of a process that broke outside of the task's own code
 BROKEN = 70
-
-
 #: the form of what is said to `clean`: the pid
 CLEAN = struct.Struct("=q")
 
 
 def said_clean(data: bytes) -> Iterator[int]:
     """The pids in what was said on `clean`. Code of the user's that writes into descriptors which it did not open says
-    anything: whoever asks knows which pids there can be."""
+    anything: the reader knows which pids there can be."""
     whole = len(data) - len(data) % CLEAN.size
     return (pid for (pid,) in CLEAN.iter_unpack(data[:whole]))
+
+
+class CleanEnds:
+    """A pipe on which children say, at their very end, that nothing of what they started is left."""
+
+    def __init__(self) -> None:
+        self._read, self.write_end = os.pipe()
+        os.set_blocking(self._read, False)
+        self._said: set[int] = set()
+
+    def note(self, pid: int) -> None:
+        """A child ended in good order without saying so."""
+        self._said.add(pid)
+
+    def forget(self, pid: int, children: Collection[int]) -> bool:
+        """Whether a child that has ended said so. `children`: the others that may have said something."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._read, CLEAN.size * 512):
+                self._said.update(each for each in said_clean(data) if each == pid or each in children)
+        clean = pid in self._said
+        self._said.discard(pid)
+        return clean
 
 
 def end_process(code: int, clean: int | None = None) -> NoReturn:

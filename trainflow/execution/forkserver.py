@@ -27,7 +27,7 @@ from typing import NoReturn
 import msgspec
 
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.ending import BROKEN, CLEAN, end_process, said_clean
+from trainflow.execution.ending import BROKEN, CleanEnds, end_process
 from trainflow.execution.parse import parse
 from trainflow.execution.spare_child import KEEP_SECONDS, Spare, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
@@ -89,10 +89,7 @@ class WarmWorker:
         self._threaded: Threaded | None = None
         #: all that were forked and have not ended
         self._children: set[int] = set()
-        #: where a child says, at its very end, that nothing of what it started is left
-        self._clean_read, self._clean_write = os.pipe()
-        os.set_blocking(self._clean_read, False)
-        self._clean: set[int] = set()
+        self._clean_ends = CleanEnds()
         self._child_read, self._child_write = os.pipe()
         os.set_blocking(self._child_read, False)
         os.set_blocking(self._child_write, False)
@@ -222,7 +219,7 @@ class WarmWorker:
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.drop()
-            self._clean.add(spare.pid)  # it has run nothing
+            self._clean_ends.note(spare.pid)  # it has run nothing
 
     def _warm_up(self, workload: ExecuteTask) -> None:
         """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
@@ -322,7 +319,7 @@ class WarmWorker:
             code = exit_code_of(error, BROKEN)
             traceback.print_exc()
         finally:
-            end_process(code, self._clean_write)
+            end_process(code, self._clean_ends.write_end)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -357,11 +354,7 @@ class WarmWorker:
     def _orphans_of(self, pid: int) -> list[Entry]:
         """What lost its parent with this child. Such processes become children of this one, and what has not ended in
         good order has not ended them; those of living attempts are adopted by these."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._clean_read, CLEAN.size * 512):
-                self._clean.update(each for each in said_clean(data) if each == pid or each in self._children)
-        if pid in self._clean:
-            self._clean.discard(pid)
+        if self._clean_ends.forget(pid, self._children):
             return []
         table = process_table()
         known = self._children

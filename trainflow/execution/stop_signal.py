@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from trainflow.errors import TaskTerminated, TaskTimeout
+from trainflow.task_signals import TaskTerminated, TaskTimeout
 
 #: of the grace, this much is left for the report: a share of it, and no more than so many seconds
 _REPORT_SHARE, _REPORT_SECONDS = 0.25, 5.0

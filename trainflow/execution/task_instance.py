@@ -21,7 +21,6 @@ from trainflow.errors import (
     InputError,
     ParamValidationError,
     SkipException,
-    TaskTerminated,
     TrainflowError,
     XComTooLarge,
 )
@@ -51,6 +50,7 @@ from trainflow.observability.redaction import check_no_secrets, may_hold_secrets
 from trainflow.pluralize import agreeing, counted
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
+from trainflow.task_signals import TaskTerminated
 
 #: larger values belong into a file
 MAX_XCOM_BYTES = 64 * 1024 * 1024

@@ -25,9 +25,6 @@ from trainflow.errors import (
     RescheduleException,
     RestartException,
     SkipException,
-    TaskDeferred,
-    TaskTerminated,
-    TaskTimeout,
 )
 from trainflow.execution.connection import Connection, refused
 from trainflow.execution.dag_files import DagFiles
@@ -47,6 +44,7 @@ from trainflow.observability.processes import started_at
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
 
 log = logging.getLogger("trainflow.task")
 

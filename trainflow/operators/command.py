@@ -35,13 +35,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trainflow.clock import SystemClock
-from trainflow.errors import InputError, TaskError, TaskPreempted
+from trainflow.errors import InputError, TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.intermediate_saves import Saved, SavePoints, StoredSaves
 from trainflow.operators.metrics import checked_metrics
 from trainflow.operators.process_group import ProcessGroup
 from trainflow.operators.saves_folder import FolderSaves, SavesFolder, SignalStop
 from trainflow.operators.training import ParentCheckpoint, TrainContext
+from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

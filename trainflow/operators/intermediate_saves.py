@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainflow.errors import InputError, StoreFailure, TaskError, TaskPreempted
+from trainflow.errors import InputError, StoreFailure, TaskError
 from trainflow.identifiers import canonical_json
 from trainflow.samples.binding import check_unchanged
+from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

@@ -9,7 +9,8 @@ import pytest
 
 from trainflow.authoring.operator import FAIL_METHOD, TRIGGER_TIMEOUT, BaseOperator
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, describe_trigger, make_trigger, trigger_class
-from trainflow.errors import InputError, TaskDeferred, TriggerFailed, TriggerTimeout
+from trainflow.errors import InputError, TriggerFailed, TriggerTimeout
+from trainflow.task_signals import TaskDeferred
 
 HERE = __name__
 

@@ -9,7 +9,7 @@ import pytest
 
 BEGINNING = """
 import os, signal, time
-from trainflow.errors import TaskTerminated, TaskTimeout
+from trainflow.task_signals import TaskTerminated, TaskTimeout
 from trainflow.execution.stop_signal import StopSignal, time_limit
 
 def say(*words):

@@ -17,11 +17,12 @@ import pytest
 from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.dag import DAG
 from trainflow.clock import ManualClock
-from trainflow.errors import DagRunAlreadyExists, TaskDeferred
+from trainflow.errors import DagRunAlreadyExists
 from trainflow.messages.requests import RunInfo, TrackingRun
 from trainflow.operators import Samples
 from trainflow.settings.model import Settings, TrackingSettings
 from trainflow.settings.project import project_at
+from trainflow.task_signals import TaskDeferred
 
 NOW = datetime(2013, 3, 1, 12, tzinfo=UTC)
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from trainflow.errors import FailException, SkipException, TaskError, TaskTerminated
+from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import BashOperator
 from trainflow.operators.parent_death_watch import Lifeline
 from trainflow.operators.process_group import ProcessGroup
+from trainflow.task_signals import TaskTerminated
 
 
 def bash(dag: Any, **options: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.errors import InputError, StoreFailure, TaskError, TaskPreempted
+from trainflow.errors import InputError, StoreFailure, TaskError
 from trainflow.operators.intermediate_saves import NoSaves, Saved, SavePoints, Write, rows_of
+from trainflow.task_signals import TaskPreempted
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -16,7 +16,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.checkpoints.stages.dependents_registry import followers_in
 from trainflow.checkpoints.upkeep.retention import KeepLatest
-from trainflow.errors import CheckpointNotFound, FailException, SkipException, TaskDeferred
+from trainflow.errors import CheckpointNotFound, FailException, SkipException
 from trainflow.insight.next_run import outlook
 from trainflow.operators import (
     CheckpointOperator,
@@ -30,6 +30,7 @@ from trainflow.operators import (
 )
 from trainflow.serialization.from_dag import to_document
 from trainflow.storage.urls import open_store
+from trainflow.task_signals import TaskDeferred
 
 TASKS = ("checkpoint", "samples", "evaluate", "train", "commit")
 BASE = {"stage": "base"}

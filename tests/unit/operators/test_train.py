@@ -20,7 +20,7 @@ from trainflow.checkpoints.actions.manual_decisions import try_again
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, TaskPreempted, TaskTerminated
+from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -32,6 +32,7 @@ from trainflow.operators import (
     TrainOperator,
 )
 from trainflow.storage.urls import open_store
+from trainflow.task_signals import TaskPreempted, TaskTerminated
 
 
 def write(ctx: TrainContext, text: str = "model") -> None:

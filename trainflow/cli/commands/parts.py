@@ -69,12 +69,14 @@ def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = Fa
             from trainflow.engine.lock import engine_lock
 
             stack.enter_context(engine_lock(project.home))
-        from trainflow.engine.engine import Engine, Part
+        from trainflow.engine.engine import Engine
+        from trainflow.engine.parts import Part
+        from trainflow.engine.stop_signals import stopping_on_signals
         from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log if to_file else None)
         engine = Engine(project, settings, clock=SystemClock(), parts=frozenset(Part(part) for part in parts))
-        stack.enter_context(engine.stopping_on_signals())
+        stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         engine.scan_files()
         _greet(name, engine, project)

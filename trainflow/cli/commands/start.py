@@ -138,11 +138,12 @@ def _as_engine(
             from trainflow.actions.start import begin as begin_training
             from trainflow.cli.live.session import Session
             from trainflow.engine.engine import Engine
+            from trainflow.engine.stop_signals import stopping_on_signals
             from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
         engine = Engine(project, settings, clock=clock, prestarted=prestarted)
-        stack.enter_context(engine.stopping_on_signals())
+        stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, path, overrides, ahead)
         begin = begin or begin_training

@@ -13,8 +13,9 @@ import typer
 
 from trainflow.cli.arguments import json_object, moment
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, TaskDeferred, TaskTimeout
+from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException
 from trainflow.pluralize import counted
+from trainflow.task_signals import TaskDeferred, TaskTimeout
 from trainflow.workspace.names import check_tasks, file_named, is_file
 
 if TYPE_CHECKING:
