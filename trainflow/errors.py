@@ -158,7 +158,7 @@ class SampleBucketMissing(SampleUnreadable):
     """The bucket or container that samples are in does not exist: no wait and no further try makes it."""
 
 
-class Change(NamedTuple):
+class ChangedFile(NamedTuple):
     """A file of a split with the fingerprint that the split names, and the one that was found (None: it is gone)."""
 
     path: str
@@ -169,7 +169,7 @@ class Change(NamedTuple):
 class SampleChanged(SampleUnreadable):
     """Files are no longer what the split names. Attribute: changes."""
 
-    def __init__(self, message: str, *, changes: tuple[Change, ...]) -> None:
+    def __init__(self, message: str, *, changes: tuple[ChangedFile, ...]) -> None:
         super().__init__(message)
         self.changes = changes
 
@@ -316,7 +316,7 @@ class DatabaseDamaged(EngineError):
     """The file of the metadata database is damaged: what is read from it cannot be relied on."""
 
 
-class DatabaseAway(EngineError):
+class DatabaseUnavailable(EngineError):
     """The metadata database could not be used for longer than anybody waits. Nothing was half written."""
 
 
@@ -324,7 +324,7 @@ class DelivererLost(EngineError):
     """The process that writes to MLflow died or does not answer. Whether it delivered is unknown; again is safe."""
 
 
-class NoticeNotTaken(EngineError):
+class NotificationRefused(EngineError):
     """A webhook or a command did not take a notification. The text is one line without secrets."""
 
 

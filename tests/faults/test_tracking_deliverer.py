@@ -17,13 +17,13 @@ from trainflow.settings.model import TrackingSettings
 from trainflow.tracking.deliveries import (
     Delivered,
     NotDelivered,
-    Open,
+    OpenStore,
     RunFinished,
     RunStarted,
     TrackedChain,
     TrackedRun,
 )
-from trainflow.tracking.delivery_client import Courier
+from trainflow.tracking.delivery_client import DeliveryClient
 from trainflow.tracking.ui import target
 
 pytestmark = pytest.mark.slow
@@ -72,15 +72,15 @@ def test_killed_while_it_makes_the_store_the_next_one_makes_it(tmp_path: Path) -
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
     command = (sys.executable, "-W", "ignore", "-c", DIES_WHILE_IT_MAKES_THE_STORE)
-    dying = Courier.start(where, log_file=log, command=command)
+    dying = DeliveryClient.start(where, log_file=log, command=command)
     with pytest.raises(DelivererLost, match="ended with exit code -9"):
         dying.deliver(1, STARTED)
     dying.close()
     assert not home.mlflow_database.exists()
 
-    courier = Courier.start(where, log_file=log)
-    answers = [courier.deliver(1, STARTED), courier.deliver(2, FINISHED)]
-    assert courier.close() == 0
+    client = DeliveryClient.start(where, log_file=log)
+    answers = [client.deliver(1, STARTED), client.deliver(2, FINISHED)]
+    assert client.close() == 0
     assert all(isinstance(answer, Delivered) for answer in answers), answers
     assert len(_run_keys(home)) == 2
     assert not list(home.mlflow_database.parent.glob("*.making*"))
@@ -90,15 +90,15 @@ def test_killed_while_it_makes_the_store_the_next_one_makes_it(tmp_path: Path) -
 def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
-    dying = Courier.start(where, log_file=log, command=(sys.executable, "-W", "ignore", "-c", DIES_AFTER_CREATE))
+    dying = DeliveryClient.start(where, log_file=log, command=(sys.executable, "-W", "ignore", "-c", DIES_AFTER_CREATE))
     with pytest.raises(DelivererLost, match="ended with exit code -9"):
         dying.deliver(1, STARTED)
     assert dying.close() == -signal.SIGKILL
     assert len(_run_keys(home)) == 2  # it did die after the run was made
 
-    courier = Courier.start(where, log_file=log)
-    answers = [courier.deliver(1, STARTED), courier.deliver(2, FINISHED), courier.deliver(2, FINISHED)]
-    assert courier.close() == 0
+    client = DeliveryClient.start(where, log_file=log)
+    answers = [client.deliver(1, STARTED), client.deliver(2, FINISHED), client.deliver(2, FINISHED)]
+    assert client.close() == 0
 
     assert all(isinstance(answer, Delivered) for answer in answers), answers
     keys = _run_keys(home)
@@ -107,9 +107,9 @@ def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery
 
 
 def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tmp_path: Path) -> None:
-    courier = Courier.start(Open("http://me:geheim@127.0.0.1:1"), log_file=tmp_path / "log")
-    first, second = courier.deliver(1, STARTED), courier.deliver(2, FINISHED, timeout_seconds=30)
-    courier.close()
+    client = DeliveryClient.start(OpenStore("http://me:geheim@127.0.0.1:1"), log_file=tmp_path / "log")
+    first, second = client.deliver(1, STARTED), client.deliver(2, FINISHED, timeout_seconds=30)
+    client.close()
     assert isinstance(first, NotDelivered)
     assert first.retry
     assert "127.0.0.1" in first.reason
@@ -120,12 +120,12 @@ def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tm
 
 
 def test_a_deliverer_that_is_silent_is_lost_and_is_killed_on_close() -> None:
-    courier = Courier.start(Open("unused"), command=(sys.executable, "-c", "import signal; signal.pause()"))
+    client = DeliveryClient.start(OpenStore("unused"), command=(sys.executable, "-c", "import signal; signal.pause()"))
     with pytest.raises(DelivererLost, match="no answer"):
-        courier.deliver(1, STARTED, timeout_seconds=0.05)
-    assert courier.close(grace_seconds=0.05) == -signal.SIGKILL
+        client.deliver(1, STARTED, timeout_seconds=0.05)
+    assert client.close(grace_seconds=0.05) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
-        os.kill(courier.pid, 0)
+        os.kill(client.pid, 0)
 
 
 def _run_keys(home: Home) -> list[str]:

@@ -490,7 +490,7 @@ def test_a_fork_that_was_cut_short_is_completed_as_it_began(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("trainflow.failpoint.passed", die)
+        patch.setattr("trainflow.failpoint.hit", die)
         history.run("checkpoints", "fork", "flights", "--branch", "hot")
     assert [history.store.folders(f"flights/{stage}") for stage in ("base", "fine")] == [["hot", "main"], ["main"]]
     code, said = history.run("start", "flights", "--branch", "hot")

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.dag_processor.ahead import Ahead
+from trainflow.dag_processor.early_parse import EarlyParse
 from trainflow.dag_processor.files import stamp
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
-from trainflow.messages.forkserver import Reading
+from trainflow.messages.forkserver import ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project
@@ -189,10 +189,10 @@ class TestAFileThatWasReadAhead:
     """Whoever starts an engine has the first file read before the engine is there."""
 
     @staticmethod
-    def _ahead(engine: Embedded, overrides: dict[str, str] | None = None) -> tuple[Ahead, socket.socket]:
+    def _ahead(engine: Embedded, overrides: dict[str, str] | None = None) -> tuple[EarlyParse, socket.socket]:
         answer, theirs = socket.socketpair()
         source = DagSource("pipelines/p.py", overrides or {})
-        return Ahead(source, answer, stamp(engine.project.root / "pipelines/p.py")), theirs
+        return EarlyParse(source, answer, stamp(engine.project.root / "pipelines/p.py")), theirs
 
     @staticmethod
     def _answered(line: socket.socket, engine: Embedded) -> None:
@@ -200,10 +200,10 @@ class TestAFileThatWasReadAhead:
         path = engine.project.root / "ahead.py"
         path.write_text(pipeline("ahead", "ahead"))
         result = parse(ParseFile(DagSource("ahead.py"), str(engine.project.root), str(engine.project.home.path)))
-        frames.send(line, msgspec.json.encode(Reading(1)))
+        frames.send(line, msgspec.json.encode(ParseStarted(1)))
         frames.send(line, msgspec.json.encode(msgspec.structs.replace(result, modules=[])))
 
-    def _add(self, engine: Embedded, ahead: Ahead) -> None:
+    def _add(self, engine: Embedded, ahead: EarlyParse) -> None:
         path = engine.project.root / "pipelines/p.py"
         assert engine.engine.dag_processor is not None
         before = len(engine.parsed.get(path, []))

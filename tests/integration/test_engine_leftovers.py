@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.engine.leftovers import OLD, sweep
+from trainflow.engine.home_cleanup import OLD, sweep_home
 from trainflow.messages.outcome import Deferral, OutcomeState
 from trainflow.metadata.database import Database
 from trainflow.settings.home import Home
@@ -54,10 +54,10 @@ def test_what_has_ended_goes_and_what_is_under_way_stays(plane: ControlPlane) ->
     plane.play(ends)
     stays = [*everything(home, runs.key.attempt_id), *everything(home, waits.key.attempt_id)]
     goes = [*everything(home, ends.key.attempt_id, "over"), *everything(home, "UNKNOWN", "never heard of")]
-    assert sorted(sweep(home, plane.database, NOW)) == sorted(goes)
+    assert sorted(sweep_home(home, plane.database, NOW)) == sorted(goes)
     assert [path.exists() for path in stays] == [True] * 6
     assert [path.exists() for path in goes] == [False] * 6
-    assert sweep(home, plane.database, NOW) == []
+    assert sweep_home(home, plane.database, NOW) == []
 
 
 def test_whatever_was_touched_lately_stays(plane: ControlPlane) -> None:
@@ -66,13 +66,13 @@ def test_whatever_was_touched_lately_stays(plane: ControlPlane) -> None:
     paths = everything(home, "ORPHAN")
     for file in (paths[0], paths[1] / "output/model.bin", paths[2] / "parent/model.bin"):
         os.utime(file, ((NOW - OLD).timestamp(),) * 2)
-    assert sweep(home, plane.database, NOW) == []
+    assert sweep_home(home, plane.database, NOW) == []
     assert all(path.exists() for path in paths)
 
 
 def test_a_home_without_leftovers_costs_no_question(plane: ControlPlane) -> None:
     nowhere = Database("sqlite:////nowhere/at/all.db")
-    assert sweep(plane.project.home, nowhere, NOW) == []
+    assert sweep_home(plane.project.home, nowhere, NOW) == []
 
 
 def test_an_engine_sweeps_when_it_starts(tmp_path: Path) -> None:

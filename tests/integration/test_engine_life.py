@@ -20,7 +20,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock, running_engine
 from trainflow.engine.parts import Part
-from trainflow.errors import DatabaseAway, EngineAlreadyRunning, EngineError
+from trainflow.errors import DatabaseUnavailable, EngineAlreadyRunning, EngineError
 from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
@@ -172,7 +172,7 @@ class TestADatabaseThatIsAway:
         self.refuses = True
         go(project)
         inner.reactor.call_later(0.0, inner._heartbeat)
-        with pytest.raises(DatabaseAway, match="Nothing is lost"):
+        with pytest.raises(DatabaseUnavailable, match="Nothing is lost"):
             engine.until(lambda: False)
 
     @pytest.fixture(autouse=True)

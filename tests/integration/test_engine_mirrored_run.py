@@ -8,24 +8,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.engine.mirrored_run import delivery_of, follow_ups, put_off
+from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow_ups
 from trainflow.metadata import outbox_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.settings.project import project_at
 from trainflow.testing.control_plane import ControlPlane, control_plane
 from trainflow.tracking.deliveries import (
     AliasMoved,
-    CheckpointSummary,
     Demoted,
     Promoted,
     RunFinished,
     TrackedChain,
+    TrackedCheckpoint,
     TrackedRun,
 )
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = TrackedRun(TrackedChain("flights"), "flights", "r1", AT)
-CHECKPOINT = CheckpointSummary("c1", 3, "file:///c/1", AT)
+CHECKPOINT = TrackedCheckpoint("c1", 3, "file:///c/1", AT)
 FINISHED = RunFinished(RUN, "success", AT, checkpoint=CHECKPOINT, promoted=["champion", "newest"])
 MOVED = AliasMoved("champion", ["c9"], CHECKPOINT)
 
@@ -55,7 +55,7 @@ def test_what_was_taken_away_is_told_once_by_whom_ever(tmp_path: Path) -> None:
     other = Demoted(RUN, AliasMoved("champion", ["c9", "c1"]))
     with control_plane(tmp_path) as plane:
         for each in (by_run, by_hand, other):
-            plane.database.write(lambda connection, each=each: put_off(connection, each, AT))
+            plane.database.write(lambda connection, each=each: enqueue_promotion(connection, each, AT))
         assert pending(plane, tmp_path) == [by_run, other]
 
 
@@ -69,12 +69,14 @@ def test_of_a_run_it_is_delivered_once_and_by_hand_each_time(tmp_path: Path) -> 
     promoted = Promoted(RUN, "champion", CHECKPOINT)
     with control_plane(tmp_path) as plane:
         for _ in range(2):
-            plane.database.write(lambda connection: put_off(connection, promoted, AT))
+            plane.database.write(lambda connection: enqueue_promotion(connection, promoted, AT))
         assert pending(plane, tmp_path) == [promoted]
 
         for second in (1, 2):
             when = AT.replace(second=second)
-            plane.database.write(lambda connection, when=when: put_off(connection, promoted, when, by_hand=True))
+            plane.database.write(
+                lambda connection, when=when: enqueue_promotion(connection, promoted, when, by_hand=True)
+            )
         plane.clock.advance(AT.replace(second=5) - AT)
 
         assert pending(plane, tmp_path) == [promoted] * 3

@@ -32,7 +32,7 @@ def receiver() -> Iterator[Receiver]:
         yield found
 
 
-class Desk:
+class NotifierFixture:
     """A database, and one notifier after the other over it."""
 
     def __init__(self, root: Path) -> None:
@@ -68,8 +68,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
+def notifying(tmp_path: Path) -> Iterator[NotifierFixture]:
+    made = NotifierFixture(tmp_path)
     yield made
     made.close()
 
@@ -78,25 +78,25 @@ def run(notifier: Notifier) -> None:
     notifier.drain(30, lambda: False)
 
 
-def test_told_once_however_often_it_is_found_out(desk: Desk, receiver: Receiver) -> None:
-    notifier = desk.notifier(receiver.url)
-    assert desk.add() is True
-    assert desk.add(msgspec.structs.replace(NOTICE, sentence="it stopped, again")) is False
+def test_told_once_however_often_it_is_found_out(notifying: NotifierFixture, receiver: Receiver) -> None:
+    notifier = notifying.notifier(receiver.url)
+    assert notifying.add() is True
+    assert notifying.add(msgspec.structs.replace(NOTICE, sentence="it stopped, again")) is False
     run(notifier)
-    assert desk.add() is False
+    assert notifying.add() is False
     run(notifier)
 
     assert [message["sentence"] for message in receiver.messages] == ["it stopped"]
-    assert receiver.messages[0]["project"] == desk.project.root.name
+    assert receiver.messages[0]["project"] == notifying.project.root.name
     assert receiver.messages[0]["at"] == "2026-01-01T00:00:00Z"
-    assert desk.waiting() == (0, None)
+    assert notifying.waiting() == (0, None)
     notifier.close()
 
 
-def test_another_chain_another_notice(desk: Desk, receiver: Receiver) -> None:
+def test_another_chain_another_notice(notifying: NotifierFixture, receiver: Receiver) -> None:
     for branch in ("main", "b"):
-        assert desk.add(msgspec.structs.replace(NOTICE, branch=branch))
-    notifier = desk.notifier(receiver.url)
+        assert notifying.add(msgspec.structs.replace(NOTICE, branch=branch))
+    notifier = notifying.notifier(receiver.url)
     run(notifier)
 
     assert [message["branch"] for message in receiver.messages] == ["main", "b"]
@@ -104,70 +104,70 @@ def test_another_chain_another_notice(desk: Desk, receiver: Receiver) -> None:
 
 
 def test_a_receiver_that_is_down_is_tried_again_later_and_later(
-    desk: Desk, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    notifying: NotifierFixture, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.refuse = [500, 503]
-    notifier = desk.notifier(receiver.url)
-    desk.add()
+    notifier = notifying.notifier(receiver.url)
+    notifying.add()
     run(notifier)
-    assert desk.waiting() == (1, "the webhook at 127.0.0.1 answered 500")
+    assert notifying.waiting() == (1, "the webhook at 127.0.0.1 answered 500")
     notifier.tick()
     assert notifier.seconds_left == 5.0
 
     for seconds in (4, 1):  # not before it is due
-        desk.clock.advance(timedelta(seconds=seconds))
+        notifying.clock.advance(timedelta(seconds=seconds))
         run(notifier)
-    assert desk.waiting() == (1, "the webhook at 127.0.0.1 answered 503")
-    desk.clock.advance(timedelta(seconds=10))
+    assert notifying.waiting() == (1, "the webhook at 127.0.0.1 answered 503")
+    notifying.clock.advance(timedelta(seconds=10))
     run(notifier)
 
     assert receiver.events == ["stopped"]
-    assert desk.waiting() == (0, None)
+    assert notifying.waiting() == (0, None)
     assert "answered 503" in caplog.text
     assert SECRET not in caplog.text
     notifier.close()
 
 
-def test_one_that_is_refused_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
+def test_one_that_is_refused_holds_up_no_other(notifying: NotifierFixture, receiver: Receiver) -> None:
     receiver.refuse = [500]
-    notifier = desk.notifier(receiver.url)
-    desk.add()
-    desk.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
+    notifier = notifying.notifier(receiver.url)
+    notifying.add()
+    notifying.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
     run(notifier)
 
     assert receiver.events == ["resumed"]
     notifier.close()
 
 
-def test_the_next_engine_tells_what_the_last_one_could_not(desk: Desk, receiver: Receiver) -> None:
-    first = desk.notifier("http://127.0.0.1:1/")
-    desk.add()
+def test_the_next_engine_tells_what_the_last_one_could_not(notifying: NotifierFixture, receiver: Receiver) -> None:
+    first = notifying.notifier("http://127.0.0.1:1/")
+    notifying.add()
     run(first)
     first.close()
-    assert desk.waiting()[0] == 1
+    assert notifying.waiting()[0] == 1
 
-    second = desk.notifier(receiver.url)  # does not wait for what its predecessor's pause was
+    second = notifying.notifier(receiver.url)  # does not wait for what its predecessor's pause was
     run(second)
 
     assert receiver.events == ["stopped"]
     second.close()
 
 
-def test_each_target_gets_it_once_although_the_other_fails(desk: Desk, receiver: Receiver) -> None:
-    folder = desk.project.root
+def test_each_target_gets_it_once_although_the_other_fails(notifying: NotifierFixture, receiver: Receiver) -> None:
+    folder = notifying.project.root
     program = (
         "import pathlib, sys\n"
         "told = pathlib.Path('told'); tried = pathlib.Path('tried')\n"
         "first = not tried.exists(); tried.touch()\n"
         "sys.exit(1) if first else told.open('a').write(sys.stdin.read())"
     )
-    notifier = desk.notifier(receiver.url, [sys.executable, "-c", program])
-    desk.add()
+    notifier = notifying.notifier(receiver.url, [sys.executable, "-c", program])
+    notifying.add()
     run(notifier)
     assert receiver.events == ["stopped"]
     assert not (folder / "told").exists()
 
-    desk.clock.advance(timedelta(seconds=5))
+    notifying.clock.advance(timedelta(seconds=5))
     run(notifier)
 
     assert receiver.events == ["stopped"]
@@ -175,51 +175,53 @@ def test_each_target_gets_it_once_although_the_other_fails(desk: Desk, receiver:
     notifier.close()
 
 
-def test_it_is_given_up_after_so_many_failures(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_given_up_after_so_many_failures(notifying: NotifierFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_FAILURES", 2)
-    notifier = desk.notifier("http://127.0.0.1:1/")
-    desk.add()
+    notifier = notifying.notifier("http://127.0.0.1:1/")
+    notifying.add()
     run(notifier)
-    assert desk.waiting()[0] == 1
-    desk.clock.advance(timedelta(seconds=5))
+    assert notifying.waiting()[0] == 1
+    notifying.clock.advance(timedelta(seconds=5))
     run(notifier)
 
-    assert desk.waiting() == (0, None)
+    assert notifying.waiting() == (0, None)
     notifier.close()
 
 
-def test_what_nobody_wanted_to_know_is_not_told_later(desk: Desk, receiver: Receiver) -> None:
-    desk.add()
-    run(desk.notifier())
-    second = desk.notifier(receiver.url)
-    desk.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
+def test_what_nobody_wanted_to_know_is_not_told_later(notifying: NotifierFixture, receiver: Receiver) -> None:
+    notifying.add()
+    run(notifying.notifier())
+    second = notifying.notifier(receiver.url)
+    notifying.add(msgspec.structs.replace(NOTICE, key="two", event=Event.RESUMED))
     run(second)
 
     assert receiver.events == ["resumed"]
     second.close()
 
 
-def test_a_row_that_cannot_be_understood_is_given_up_and_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
+def test_a_row_that_cannot_be_understood_is_given_up_and_holds_up_no_other(
+    notifying: NotifierFixture, receiver: Receiver
+) -> None:
     for key in ("a", "b", "c"):
-        desk.add(msgspec.structs.replace(NOTICE, key=key))
-    with desk.database.transaction() as connection:
+        notifying.add(msgspec.structs.replace(NOTICE, key=key))
+    with notifying.database.transaction() as connection:
         table = notification_queries.NOTIFICATION
         second = sorted(connection.execute(select(table.c.id)).scalars())[1]
         connection.execute(update(table).where(table.c.id == second).values(notice={"no": "notice"}))
-    run(desk.notifier(receiver.url))
+    run(notifying.notifier(receiver.url))
     assert len(receiver.messages) == 2
-    with desk.database.reading() as connection:
+    with notifying.database.reading() as connection:
         reasons = [row.reason for row in connection.execute(select(table).order_by(table.c.id)).all()]
     assert reasons[0] is reasons[2] is None
     assert "cannot be understood" in reasons[1]
-    assert desk.waiting()[0] == 0
+    assert notifying.waiting()[0] == 0
 
 
 def test_a_delivery_that_raises_what_nobody_foresaw_does_not_end_the_thread(
-    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    notifying: NotifierFixture, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("a", "b"):
-        desk.add(msgspec.structs.replace(NOTICE, key=key))
+        notifying.add(msgspec.structs.replace(NOTICE, key=key))
     real = Notifier._deliver
     calls: list[int] = []
 
@@ -230,8 +232,8 @@ def test_a_delivery_that_raises_what_nobody_foresaw_does_not_end_the_thread(
         return real(self, job)
 
     monkeypatch.setattr(Notifier, "_deliver", deliver)
-    run(desk.notifier(receiver.url))
-    count, reason = desk.waiting()
+    run(notifying.notifier(receiver.url))
+    count, reason = notifying.waiting()
     assert count == 1
     assert "ZeroDivisionError" in (reason or "")
     assert len(receiver.messages) == 1

@@ -15,7 +15,7 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
-from trainflow.executors.execution_socket import Supervision, nudge
+from trainflow.executors.execution_socket import ExecutionSocket, nudge
 from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 from trainflow.messages.requests import Done, Failed, GetTrackingRun, Progress, Reply, Request
@@ -41,7 +41,7 @@ class Socket:
         self.reactor = reactor
         self.path = path
         self.api = Api()
-        self.supervision = Supervision(reactor, self.api, path)
+        self.supervision = ExecutionSocket(reactor, self.api, path)
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -126,15 +126,15 @@ def test_a_folder_that_others_can_enter_is_refused(clock: ManualClock, tmp_path:
     folder.chmod(0o755)
     reactor = Reactor(clock)
     with pytest.raises(EngineError, match="mode 700"):
-        Supervision(reactor, Api(), folder / "s.sock")
+        ExecutionSocket(reactor, Api(), folder / "s.sock")
     reactor.close()
 
 
 def test_the_socket_of_a_killed_engine_is_replaced(clock: ManualClock, tmp_path: Path) -> None:
     path = tmp_path / "private" / "s.sock"
     reactor = Reactor(clock)
-    first = Supervision(reactor, Api(), path)
-    second = Supervision(reactor, Api(), path)
+    first = ExecutionSocket(reactor, Api(), path)
+    second = ExecutionSocket(reactor, Api(), path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(str(path))
         frames.send(connection, msgspec.json.encode(GetTrackingRun(KEY)))

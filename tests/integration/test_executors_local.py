@@ -15,8 +15,8 @@ import pytest
 
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import OutcomeState
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings

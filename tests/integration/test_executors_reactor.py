@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors.framed_socket import Peer
+from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 
@@ -32,7 +32,7 @@ class Line:
         ours, self.other = socket.socketpair()
         self.heard: list[bytes] = []
         self.ends = 0
-        self.peer = Peer(reactor, ours, on_message=self.hear, on_close=self.end)
+        self.peer = FramedSocket(reactor, ours, on_message=self.hear, on_close=self.end)
 
     def hear(self, message: bytes) -> None:
         self.heard.append(message)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from trainflow.errors import DatabaseAway, EngineError
+from trainflow.errors import DatabaseUnavailable, EngineError
 from trainflow.messages.requests import Progress, Started
 from trainflow.metadata import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.database import CONFLICT_TRIES, Database
@@ -166,20 +166,20 @@ class TestADatabaseThatIsAway:
         assert slots(database)["default_pool"] == 129
 
     def test_is_given_up_after_a_minute(self, database: Database) -> None:
-        with pytest.raises(DatabaseAway, match=r"readonly.*Nothing is lost"):
+        with pytest.raises(DatabaseUnavailable, match=r"readonly.*Nothing is lost"):
             database.write(add_to("default_pool"))
         assert 60 <= sum(self.slept) < 63
         self.refuses = False
         assert slots(database)["default_pool"] == 128
 
     def test_is_given_up_once_not_for_each_who_asked(self, database: Database) -> None:
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             database.retrying(lambda: database.write(add_to("default_pool")))
         assert sum(self.slept) < 63
 
     def test_is_given_up_when_nobody_waits(self, database: Database) -> None:
         database.give_up = lambda: len(self.slept) == 2
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             database.write(add_to("default_pool"))
         assert len(self.slept) == 2
 

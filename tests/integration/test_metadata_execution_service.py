@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from trainflow.messages.exits import ProcessExit
-from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem, TriggeredRun, XComItem
+from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState, TriggeredRun, XComItem
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import (
     DagRunInfo,
     Done,
@@ -22,7 +22,7 @@ from trainflow.messages.requests import (
     GetXCom,
     Progress,
     Refused,
-    Saved,
+    RowsSaved,
     Start,
     Started,
     TrackingRun,
@@ -143,7 +143,7 @@ class TestOutcome:
             state,
             xcoms=[xcom("k", 1)],
             triggered_runs=[TriggeredRun("next", "child")] if state is O.SUCCESS else [],
-            problem=Problem("no") if state is O.FAILED else None,
+            problem=AttemptFailure("no") if state is O.FAILED else None,
             deferral=DEFERRAL if state is O.DEFERRED else None,
         )
         plane.claim(work)
@@ -169,7 +169,7 @@ class TestOutcome:
         assert plane.play(again) == Done()
 
     def test_failure_uses_up_a_try_and_waits(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
-        plane.play(work, O.FAILED, problem=Problem("broken", "trace"))
+        plane.play(work, O.FAILED, problem=AttemptFailure("broken", "trace"))
         row = plane.task(run, "a")
         assert (row.state, row.failures, row.problem) == ("up_for_retry", 1, "broken")
         assert row.retry_at == START + timedelta(seconds=60)
@@ -186,7 +186,7 @@ class TestOutcome:
         assert plane.run(run).state == "failed"
 
     def test_a_failure_that_is_final(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
-        plane.play(work, O.FAILED, problem=Problem("no use", retryable=False))
+        plane.play(work, O.FAILED, problem=AttemptFailure("no use", retryable=False))
         assert plane.task(run, "a").state == "failed"
 
     def test_preempted_consumes_nothing(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
@@ -201,7 +201,7 @@ class TestOutcome:
     ) -> None:
         for rows in (10, 20, 30):
             plane.claim(work)
-            plane.service.handle(Saved(work.key, rows))
+            plane.service.handle(RowsSaved(work.key, rows))
             plane.report(work, O.FAILED)
             row = plane.task(run, "a")
             assert (row.state, row.failures, row.saved_rows) == ("up_for_retry", 0, rows)
@@ -209,7 +209,7 @@ class TestOutcome:
             (work,) = plane.tick()
         # no further than before, said twice in different ways
         plane.claim(work)
-        plane.service.handle(Saved(work.key, 25))
+        plane.service.handle(RowsSaved(work.key, 25))
         plane.report(work, O.FAILED, saved_rows=30)
         assert (plane.task(run, "a").failures, plane.task(run, "a").saved_rows) == (1, 30)
         plane.clock.advance(timedelta(seconds=60))
@@ -229,13 +229,13 @@ class TestOutcome:
     ) -> None:
         for rows in range(1, 8):
             plane.claim(work)
-            plane.service.handle(Saved(work.key, rows))
+            plane.service.handle(RowsSaved(work.key, rows))
             plane.exit(work)
             assert (plane.task(run, "a").state, plane.task(run, "a").lost) == ("scheduled", 0)
             (work,) = plane.tick()
         for lost in (1, 2):
             plane.claim(work)
-            plane.service.handle(Saved(work.key, 7))
+            plane.service.handle(RowsSaved(work.key, 7))
             plane.exit(work)
             assert plane.task(run, "a").lost == lost
             (work,) = plane.tick()
@@ -251,14 +251,14 @@ class TestOutcome:
         (again,) = plane.tick()
         plane.claim(again)
         before = everything(plane)
-        assert plane.service.handle(Saved(work.key, 10)) == Done()
+        assert plane.service.handle(RowsSaved(work.key, 10)) == Done()
         assert everything(plane) == before
 
     def test_a_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         started = plane.claim(work)
         assert isinstance(started, Started)
         assert started.cleared_at is None
-        plane.service.handle(Saved(work.key, 10))
+        plane.service.handle(RowsSaved(work.key, 10))
         plane.clock.advance(timedelta(seconds=5))
         with plane.database.transaction() as connection:
             run_queries.clear(connection, run, plane.clock.now())
@@ -663,7 +663,7 @@ def three_in_a_row(plane: ControlPlane) -> int:
 
 
 def restarted(plane: ControlPlane, workload: ExecuteTask, task_id: str = "first") -> None:
-    problem = Problem("the samples changed", kind="RestartException", retryable=False)
+    problem = AttemptFailure("the samples changed", kind="RestartException", retryable=False)
     plane.play(workload, O.RESTARTED, restart=task_id, problem=problem)
 
 
@@ -717,6 +717,6 @@ def test_restart_by_a_stale_attempt_changes_nothing(plane: ControlPlane) -> None
     plane.claim(second)
     with plane.database.transaction() as connection:
         run_queries.clear(connection, run, plane.clock.now(), {"second"})
-    problem = Problem("the samples changed")
+    problem = AttemptFailure("the samples changed")
     assert isinstance(plane.report(second, O.RESTARTED, restart="first", problem=problem), Refused)
     assert plane.states(run) == {"first": "success", "second": None, "third": None}

@@ -17,10 +17,10 @@ import msgspec
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from trainflow.executors.executor import HeldAttempt
-from trainflow.messages.outcome import Deferral, OutcomeState, Problem, TriggeredRun, XComItem
+from trainflow.executors.executor import InFlightAttempt
+from trainflow.messages.outcome import AttemptFailure, Deferral, OutcomeState, TriggeredRun, XComItem
 from trainflow.messages.requests import TriggerRun
-from trainflow.messages.watches import Crashed, Fired, FromLoop, ToLoop, Watch
+from trainflow.messages.triggerer import Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, service_queries
 from trainflow.metadata.attempt_queries import ATTEMPT
@@ -178,7 +178,7 @@ class History:
         plane.claim(work)
         self.defer(work)
         self.triggerer.hear(lambda number: Crashed(number, "broken"))
-        plane.play(self.only(), State.FAILED, problem=Problem("no"))
+        plane.play(self.only(), State.FAILED, problem=AttemptFailure("no"))
         self.tick()
         plane.clock.advance(timedelta(seconds=10))
         work = self.only()
@@ -197,7 +197,7 @@ class History:
         plane.clock.advance(timedelta(seconds=7))
         plane.play(self.only(), triggered_runs=[TriggeredRun("chain", "r2")])
         self.die_and_be_taken_over(self.only())
-        plane.play(self.only(), State.FAILED, problem=Problem("for good", retryable=False))
+        plane.play(self.only(), State.FAILED, problem=AttemptFailure("for good", retryable=False))
         self.tick()
 
     def defer(self, work: ExecuteTask, **more: Any) -> None:
@@ -223,7 +223,7 @@ class History:
             self.reconciler.reconcile()
         plane.report(work)
 
-    def _adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+    def _adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         self.plane.executor.alive.update(attempt.key for attempt in attempts)
         return []
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from trainflow.messages.notice import Event, Notice
-from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.notification_queries import NOTIFICATION
 from trainflow.serialization.document import ChainDocument, TaskDocument
@@ -60,7 +60,7 @@ def test_a_stale_attempt_tells_nothing(plane: ControlPlane) -> None:
 
 def fail(plane: ControlPlane, run_id: str, dag_id: str = "d") -> None:
     workload = one_attempt(plane, run_id, dag_id)
-    problem = Problem("no such column", retryable=False)
+    problem = AttemptFailure("no such column", retryable=False)
     plane.service.handle(Outcome(workload.key, OutcomeState.FAILED, problem=problem))
     plane.tick()
 

@@ -173,7 +173,7 @@ def test_two_schedulers_never_exceed_a_pool(plane: ControlPlane, tmp_path: Path)
         for thread in threads:
             thread.join()
     with plane.database.reading() as connection:
-        assert len(in_flight.held(connection)) == 3
+        assert len(in_flight.in_flight_tasks(connection)) == 3
 
 
 def test_draining_hands_out_nothing(plane: ControlPlane) -> None:

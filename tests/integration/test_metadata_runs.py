@@ -20,7 +20,7 @@ from trainflow.errors import (
     InputError,
     SkipException,
 )
-from trainflow.messages.outcome import OutcomeState, Problem, TriggeredRun
+from trainflow.messages.outcome import AttemptFailure, OutcomeState, TriggeredRun
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.run_creation import Parent
 from trainflow.metadata.run_queries import RUN
@@ -384,7 +384,7 @@ class TestClearedOlderRun:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=1)
         first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
         [work] = plane.tick()
-        plane.play(work, OutcomeState.FAILED, problem=Problem("no", retryable=False))
+        plane.play(work, OutcomeState.FAILED, problem=AttemptFailure("no", retryable=False))
         assert plane.tick() == []
         assert (plane.run(first).state, plane.run(second).state) == ("failed", "running")
         self.clear(plane, first)
@@ -416,7 +416,7 @@ class TestClearedOlderRun:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
         first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
         [work] = plane.tick()
-        plane.play(work, OutcomeState.FAILED, problem=Problem("no", retryable=False))
+        plane.play(work, OutcomeState.FAILED, problem=AttemptFailure("no", retryable=False))
         plane.tick()
         began = plane.run(second).started_at
         self.clear(plane, first)

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from tests.simulation.clock import SettableClock
-from trainflow.due import TOLERANCE
+from trainflow.deadlines import TOLERANCE
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Event, Notice
 from trainflow.messages.outcome import Deferral, OutcomeState
-from trainflow.messages.watches import Fired, Unwatch, Watch
+from trainflow.messages.triggerer import Fired, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from trainflow.messages.exits import ProcessExit
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import run_queries, task_queries
 from trainflow.metadata.dag_queries import VERSION

@@ -14,14 +14,14 @@ import pytest
 
 from trainflow.tracking.deliveries import (
     AliasMoved,
-    CheckpointSummary,
     Demoted,
     Promoted,
     RunFinished,
     RunStarted,
-    SplitSummary,
     TrackedChain,
+    TrackedCheckpoint,
     TrackedRun,
+    TrackedSplit,
 )
 from trainflow.tracking.names import milliseconds
 
@@ -92,10 +92,10 @@ def finish_of(run: TrackedRun, **changes: Any) -> RunFinished:
         run,
         "success",
         run.started_at + timedelta(minutes=10),
-        split=SplitSummary(start, start + timedelta(days=1), 1, f"sha256:{run.run_number:064d}", 100, 2000),
+        split=TrackedSplit(start, start + timedelta(days=1), 1, f"sha256:{run.run_number:064d}", 100, 2000),
         evaluation={"auc": 0.6 + run.run_number / 100},
         training={"loss": 0.3},
-        checkpoint=CheckpointSummary(
+        checkpoint=TrackedCheckpoint(
             f"c{run.run_number}", run.run_number, f"file:///c/{run.run_number}", start + timedelta(days=1)
         ),
     )

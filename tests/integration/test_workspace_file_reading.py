@@ -199,9 +199,9 @@ parse(project, Settings(), project.root / "pipelines/p.py", {})
 BY_WORKER = """
 import signal, sys
 from pathlib import Path
-from trainflow.executors.forkserver_process import spawn
+from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.workload import DagSource, ParseFile
-spawned = spawn(Path(sys.argv[1]))
+spawned = spawn_forkserver(Path(sys.argv[1]))
 answer = spawned.parse(ParseFile(DagSource("pipelines/p.py"), sys.argv[1], sys.argv[1] + "/.trainflow"))
 signal.pause()
 """

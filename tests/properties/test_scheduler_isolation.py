@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, type_coerce, update
 
 from tests.conftest import server_of
-from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem, TriggeredRun, XComItem
+from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState, TriggeredRun, XComItem
 from trainflow.messages.requests import Failed, Refused, Reply
-from trainflow.messages.watches import AskDagRun, Crashed, Fired, FromLoop, ToLoop, Watch
+from trainflow.messages.triggerer import AskDagRun, Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import run_queries
 from trainflow.metadata.attempt_queries import ATTEMPT
@@ -99,7 +99,7 @@ outcomes = st.builds(
         ),
         max_size=2,
     ),
-    problem=st.none() | st.builds(Problem, texts, texts, texts, st.booleans()),
+    problem=st.none() | st.builds(AttemptFailure, texts, texts, texts, st.booleans()),
     deferral=st.none()
     | st.builds(
         Deferral, texts, st.dictionaries(texts, jsons, max_size=2), texts, st.dictionaries(texts, jsons, max_size=2)

@@ -15,13 +15,13 @@ from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
 from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import Done, Reply, Request
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import in_flight, service_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.leases import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
@@ -169,7 +169,7 @@ class SimulatedEngine:
         self.loops.append(self._new_loop())
         return self.loops[-1]
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: AppliedChange) -> None:
         if not self.is_up:
             return
         self.scheduler.notice(change)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
-from trainflow.messages.exits import ProcessExit
+from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.messages.outcome import Outcome
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class SimulatedExecutor(Executor):
             if process is not None and not process.alive and process.work.pid not in self._children:
                 self._ended(key, process)
 
-    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         blind, self.blind = self.blind, False
         lost = []
         for attempt in attempts:

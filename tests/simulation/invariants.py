@@ -11,9 +11,9 @@ from tests.simulation.pipeline import MAX_ACTIVE_RUNS, RETRIES, Pipeline
 from tests.simulation.violation import Violation
 from trainflow.clock import Clock
 from trainflow.identifiers import triggered_run_id
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState
-from trainflow.messages.requests import Done, Reply, Request, Saved, Start, Started
+from trainflow.messages.process_exit import ProcessExit
+from trainflow.messages.requests import Done, Reply, Request, RowsSaved, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 
@@ -85,7 +85,7 @@ class Invariants:
             if workload.task_id == "checkpoint" and request.state is OutcomeState.SUCCESS:
                 self.looked_at[workload.dag_id] = self._claimed_at[request.key]
             self._check_error(request)
-        if isinstance(request, Saved):
+        if isinstance(request, RowsSaved):
             self._saved.add(request.key)
         if isinstance(request, Start) and isinstance(reply, Started):
             self._claimed_at.setdefault(request.key, self._clock.monotonic())

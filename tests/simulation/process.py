@@ -10,9 +10,9 @@ import msgspec
 
 from tests.simulation.training import Misfortune
 from tests.simulation.worker import SimulatedStop, Work, fiber_of
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
+from trainflow.messages.process_exit import ProcessExit
+from trainflow.messages.requests import Failed, Progress, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -58,7 +58,7 @@ class Process:
     @property
     def waits_for_answer(self) -> bool:
         """It can only go on when an engine answers."""
-        return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, Outcome | Progress | Saved)
+        return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, Outcome | Progress | RowsSaved)
 
     @cached_property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Process:
     def step(self, control: ControlPlane) -> str:
         """Go to the next point where it could be killed. Returns what it did."""
         if isinstance(self._at, Outcome):
-            return self._conclude(self._at, control)
+            return self._report_outcome(self._at, control)
         if self.work.told_to_stop and not self._stop.received:
             self.was_told_to_stop = self._stop._raises
             self._advance(lambda: self.fiber.interrupt(lambda: self._stop._told(_SIGTERM, None)))
@@ -95,7 +95,7 @@ class Process:
     def _ask(self, request: Any, control: ControlPlane) -> str:
         name = type(request).__name__
         reply = control.answer(self, _over_the_wire(request))
-        if isinstance(request, Progress | Saved):
+        if isinstance(request, Progress | RowsSaved):
             self._advance(self.fiber.run)
             return name
         if reply is None:
@@ -109,7 +109,7 @@ class Process:
         self._advance(lambda: self.fiber.run(reply))
         return f"{name}: {type(reply).__name__}"
 
-    def _conclude(self, outcome: Outcome, control: ControlPlane) -> str:
+    def _report_outcome(self, outcome: Outcome, control: ControlPlane) -> str:
         """A report that nobody answers is left in the home."""
         reply = control.answer(self, _over_the_wire(outcome))
         if reply is None or self.loses_reply:

@@ -23,21 +23,21 @@ from trainflow.checkpoints.ledger import fold, ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import OutcomeState
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_outcomes,
     attempt_queries,
+    queued_run_queries,
     run_creation,
     run_queries,
-    run_queue,
     task_queries,
     trigger_queries,
 )
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.leases import Leases
-from trainflow.metadata.retry_policy import Standing, Verdict, after_loss
+from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
@@ -132,7 +132,7 @@ def schedule_what_has_ended(patch: pytest.MonkeyPatch) -> None:
     def decide(document: Any, tasks: Any, **facts: Any) -> Any:
         decision = real(document, tasks, **facts)
         ended = tuple(task.id for task in tasks if task.state == TaskInstanceState.SUCCESS)
-        again = run_decision.Step(TaskInstanceState.SUCCESS, TaskInstanceState.SCHEDULED, ended)
+        again = run_decision.TaskMoves(TaskInstanceState.SUCCESS, TaskInstanceState.SCHEDULED, ended)
         return decision._replace(steps=(*decision.steps, again)) if ended else decision
 
     patch.setattr(loop, "decide", decide)
@@ -216,7 +216,7 @@ def _believed(self: Any, files: Any) -> Any:
 def count_losses_as_failures(patch: pytest.MonkeyPatch) -> None:
     """A killed worker consumes a try."""
 
-    def loss(standing: Standing, limit: int) -> Verdict:
+    def loss(standing: RetryCounts, limit: int) -> RetryDecision:
         return after_loss(standing, limit)._replace(failures=standing.failures + 1)
 
     patch.setattr(attempt_outcomes.retry_policy, "after_loss", loss)
@@ -227,7 +227,7 @@ def give_up_at_the_first_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         attempt_outcomes.retry_policy,
         "after_loss",
-        lambda standing, _limit: Verdict(TaskInstanceState.FAILED, standing.failures, 1),
+        lambda standing, _limit: RetryDecision(TaskInstanceState.FAILED, standing.failures, 1),
     )
 
 
@@ -266,7 +266,7 @@ def _then(first: Callable[..., None], second: Callable[[], None]) -> Callable[..
 
 def start_every_run(patch: pytest.MonkeyPatch) -> None:
     """`max_active_runs` is ignored."""
-    patch.setattr(run_queue, "startable", lambda connection, _now: _queued(connection))
+    patch.setattr(queued_run_queries, "startable", lambda connection, _now: _queued(connection))
 
 
 def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
     def startable(connection: Any, _now: Any) -> Any:
         return [] if run_queries.running(connection) else _queued(connection)[-1:]
 
-    patch.setattr(run_queue, "startable", startable)
+    patch.setattr(queued_run_queries, "startable", startable)
 
 
 # -- progress --------------------------------------------------------------------------------------------------------

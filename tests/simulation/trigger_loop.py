@@ -11,7 +11,7 @@ import msgspec
 
 from tests.simulation.table import SampleTable
 from trainflow.clock import Clock
-from trainflow.messages.watches import Fired, ToLoop, Unwatch, Watch
+from trainflow.messages.triggerer import Fired, ToLoop, Unwatch, Watch
 from trainflow.operators.triggers.partition import LOOK_LATER_EVERY, PartitionTrigger
 from trainflow.settings.model import Settings
 from trainflow.triggerer.loop_process import Loop

@@ -13,7 +13,7 @@ from tests.simulation.memory_store import MemoryStore
 from tests.simulation.pipeline import SimulatedFiles
 from trainflow.clock import Clock
 from trainflow.errors import StoreFailure
-from trainflow.execution.connection import Connection
+from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_runner import conduct
 from trainflow.messages.outcome import Outcome
@@ -79,7 +79,7 @@ def fiber_of(work: Work, stop: StopSignal) -> Fiber:
     return fiber
 
 
-class SimulatedConnection(Connection):
+class SimulatedConnection(ExecutionApiClient):
     """The line of a process to the control plane: it pauses, and whoever lets it run brings the reply."""
 
     def __init__(self, fiber: Fiber) -> None:
@@ -92,7 +92,7 @@ class SimulatedConnection(Connection):
     def tell(self, message: Request) -> None:
         self._fiber.pause(message)
 
-    def conclude(self, outcome: Outcome) -> Reply | None:
+    def report_outcome(self, outcome: Outcome) -> Reply | None:
         reply: Reply | None = self._fiber.pause(outcome)
         return reply
 

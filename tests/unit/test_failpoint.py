@@ -11,35 +11,35 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.failpoint import VARIABLE, Chaos, Fate, fate
+from trainflow.failpoint import VARIABLE, Failpoints, PlannedKill, planned_kill
 
 KINDS = ("engine", "worker", "attempt")
 
 PROCESS = """
 import sys
-from trainflow.failpoint import enter, passed
+from trainflow.failpoint import enter, hit
 enter(sys.argv[1])
 for number in range(1000):
     print(number, flush=True)
-    passed(f"step {number}")
+    hit(f"step {number}")
 """
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_draws_the_same_fates(kind: str) -> None:
-    draws = [[fate(seed, kind, number) for number in range(50)] for seed in (1, 1, 2)]  # type: ignore[arg-type]
+    draws = [[planned_kill(seed, kind, number) for number in range(50)] for seed in (1, 1, 2)]  # type: ignore[arg-type]
     assert draws[0] == draws[1] != draws[2]
     assert any(draws[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_chaos_comes_to_an_end(kind: str) -> None:
-    assert not any(fate(seed, kind, 200 + number) for seed in range(20) for number in range(50))  # type: ignore[arg-type]
+    assert not any(planned_kill(seed, kind, 200 + number) for seed in range(20) for number in range(50))  # type: ignore[arg-type]
 
 
 def test_attempts_are_also_asked_to_stop_and_engines_never() -> None:
     def signals(kind: str) -> set[int]:
-        drawn = (fate(seed, kind, number) for seed in range(20) for number in range(8))  # type: ignore[arg-type]
+        drawn = (planned_kill(seed, kind, number) for seed in range(20) for number in range(8))  # type: ignore[arg-type]
         return {each.signal for each in drawn if each}
 
     assert signals("attempt") == {signal.SIGKILL, signal.SIGTERM}
@@ -47,10 +47,10 @@ def test_attempts_are_also_asked_to_stop_and_engines_never() -> None:
 
 
 def test_a_process_dies_after_the_step_that_was_drawn_for_it(tmp_path: Path) -> None:
-    failpoint = Chaos(11, tmp_path)
+    failpoint = Failpoints(11, tmp_path)
     for ordinal in range(2):
-        drawn = fate(11, "engine", ordinal)
-        assert isinstance(drawn, Fate)
+        drawn = planned_kill(11, "engine", ordinal)
+        assert isinstance(drawn, PlannedKill)
         died = subprocess.run(
             [sys.executable, "-c", PROCESS, "engine"],
             env={**os.environ, VARIABLE: failpoint.variable},
@@ -75,4 +75,4 @@ def test_without_the_variable_nothing_dies_and_nothing_is_written(tmp_path: Path
 def test_kills_are_read_back_in_order(tmp_path: Path) -> None:
     lines = [["attempt", 3, "commit: append", "SIGTERM"], ["engine", 0, "scheduler: hand over", "SIGKILL"]]
     (tmp_path / "kills").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [list(kill) for kill in Chaos(1, tmp_path).kills()] == lines
+    assert [list(kill) for kill in Failpoints(1, tmp_path).kills()] == lines

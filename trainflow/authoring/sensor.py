@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainflow.authoring import arguments
 from trainflow.authoring.operator import BaseOperator
-from trainflow.due import seconds_left
+from trainflow.deadlines import seconds_left
 from trainflow.errors import (
     FailException,
     InputError,

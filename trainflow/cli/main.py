@@ -89,9 +89,9 @@ def run(arguments: list[str]) -> int:
         # by name: which of the two holds click's errors depends on Typer's version
         if type(error).__module__.startswith(("click", "typer")):
             return _usage(error)
-        from trainflow.observability.exhaustion import exhausted
+        from trainflow.observability.resource_exhaustion import exhausted_resource
 
-        ran_out = exhausted(error)
+        ran_out = exhausted_resource(error)
         if isinstance(error, OSError) and (ran_out or error.errno in _OF_THE_MACHINE):
             where = f"{error.filename}: " if error.filename else ""
             return _complain(f"{where}{ran_out or error.strerror}", EXIT_FAILED)

@@ -28,7 +28,7 @@ def stamp(path: Path) -> Stamp | None:
     return (found.st_mtime_ns, found.st_size)
 
 
-class Known:
+class ParsedFileStamps:
     """What was read of a file: its source, and the stamps of everything it was made from."""
 
     def __init__(self, source: DagSource, path: Path) -> None:

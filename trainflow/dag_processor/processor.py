@@ -15,21 +15,21 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.dag_processor.ahead import Ahead
-from trainflow.dag_processor.files import Known, Stamp, pipeline_files, stamp
-from trainflow.executors.forkserver import WarmProcess
-from trainflow.executors.framed_socket import Peer
+from trainflow.dag_processor.early_parse import EarlyParse
+from trainflow.dag_processor.files import ParsedFileStamps, Stamp, pipeline_files, stamp
+from trainflow.executors.forkserver_client import ForkserverClient
+from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.messages.exits import ProcessExit
-from trainflow.messages.forkserver import ChildEnded, FromReader, Parse, Reading
+from trainflow.messages.forkserver import ChildEnded, FromParser, Parse, ParseStarted
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
 from trainflow.metadata import dag_queries
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
-from trainflow.observability.exhaustion import said_by
 from trainflow.observability.redaction import presentable
+from trainflow.observability.resource_exhaustion import meaning_of_exit_code
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -45,7 +45,7 @@ KILLS = 20
 class _Parsing:
     """The parse that is under way."""
 
-    def __init__(self, known: Known, before: Stamp | None, *, crashes: int = 0, kills: int = 0) -> None:
+    def __init__(self, known: ParsedFileStamps, before: Stamp | None, *, crashes: int = 0, kills: int = 0) -> None:
         self.known = known
         self.before = before
         #: how the tries before this one ended
@@ -55,9 +55,9 @@ class _Parsing:
         #: until the worker says how the child ended: both are lost when the line ends before
         self.exit = ProcessExit(reason="its warm worker ended")
         #: who reads it, and how many kills for want of memory nothing explained before
-        self.worker: WarmProcess | None = None
+        self.worker: ForkserverClient | None = None
         self.killed_before = 0
-        self.peer: Peer | None = None
+        self.peer: FramedSocket | None = None
         self.timer: Timer | None = None
         self.timed_out = False
 
@@ -79,7 +79,7 @@ class DagProcessor:
         clock: Clock,
         project: Project,
         settings: Settings,
-        worker: Callable[[], WarmProcess],
+        worker: Callable[[], ForkserverClient],
         on_parsed: Callable[[Path, ParseProblem | None], None],
     ) -> None:
         self._database = database
@@ -89,15 +89,15 @@ class DagProcessor:
         self._settings = settings
         self._worker = worker
         self._on_parsed = on_parsed
-        self._known: dict[Path, Known] = {}
-        self._queue: list[Known] = []
-        self._ahead: dict[Path, Ahead] = {}
+        self._known: dict[Path, ParsedFileStamps] = {}
+        self._queue: list[ParsedFileStamps] = []
+        self._ahead: dict[Path, EarlyParse] = {}
         self._parsing: _Parsing | None = None
         self._closed = False
         #: files that were found and cannot be read under their name: said once
         self._unnamed: set[Path] = set()
 
-    def add(self, path: Path, overrides: dict[str, str] | None = None, ahead: Ahead | None = None) -> None:
+    def add(self, path: Path, overrides: dict[str, str] | None = None, ahead: EarlyParse | None = None) -> None:
         """Look after this file, wherever it lies, and read it first; `ahead`: it is being read already."""
         path = path.resolve()
         if ahead is not None:
@@ -105,7 +105,7 @@ class DagProcessor:
         source = DagSource(self._project.relative(path), overrides or {})
         known = self._known.get(path)
         if known is None or known.source != source:
-            known = self._known[path] = Known(source, path)
+            known = self._known[path] = ParsedFileStamps(source, path)
         self._queue = [known, *(other for other in self._queue if other.path != path)]
         self._next()
 
@@ -114,7 +114,9 @@ class DagProcessor:
         folder = self._project.root / self._settings.dag_processor.folder
         for path in pipeline_files(folder):
             if path not in self._known and self._can_be_named(path):
-                self._known[path] = Known(DagSource(self._project.relative(path), self._overrides(path)), path)
+                self._known[path] = ParsedFileStamps(
+                    DagSource(self._project.relative(path), self._overrides(path)), path
+                )
         for path, known in list(self._known.items()):
             if not path.exists():
                 self._forget(path, known)
@@ -138,10 +140,10 @@ class DagProcessor:
         relative = self._project.relative(path)
         return self._database.read(lambda connection: dag_queries.overrides_of(connection, relative))
 
-    def _is_under_way(self, known: Known) -> bool:
+    def _is_under_way(self, known: ParsedFileStamps) -> bool:
         return known in self._queue or (self._parsing is not None and self._parsing.known is known)
 
-    def _forget(self, path: Path, known: Known) -> None:
+    def _forget(self, path: Path, known: ParsedFileStamps) -> None:
         del self._known[path]
         stored, now = known.source.path, self._clock.now()
         self._database.write(lambda connection: dag_queries.forget_file(connection, stored, now))
@@ -173,14 +175,14 @@ class DagProcessor:
 
         def heard(message: bytes) -> None:
             try:
-                said = msgspec.json.decode(message, type=FromReader)
+                said = msgspec.json.decode(message, type=FromParser)
             except (msgspec.DecodeError, RecursionError) as error:
                 # no worker of ours says such a thing; whoever does has come by its line
                 peer.hang_up()
                 self._ended(parsing, _unheard(parsing, f"it answered what cannot be understood: {error}"))
                 return
             match said:
-                case Reading(pid):
+                case ParseStarted(pid):
                     parsing.pid = pid
                 case ChildEnded() as ended:
                     parsing.ended(ended)
@@ -188,12 +190,12 @@ class DagProcessor:
                     peer.hang_up()
                     self._ended(parsing, result)
 
-        peer = Peer(self._reactor, answer, on_message=heard, on_close=lambda: self._silent(parsing))
+        peer = FramedSocket(self._reactor, answer, on_message=heard, on_close=lambda: self._silent(parsing))
         parsing.peer = peer
         seconds = self._settings.dag_processor.parse_timeout_seconds
         parsing.timer = self._reactor.call_later(seconds, lambda: self._time_out(parsing, peer))
 
-    def _time_out(self, parsing: _Parsing, peer: Peer) -> None:
+    def _time_out(self, parsing: _Parsing, peer: FramedSocket) -> None:
         # one that has not begun waits for a worker that hangs in another file: it is not to blame
         parsing.timed_out = parsing.pid is not None
         _kill(parsing)
@@ -242,18 +244,18 @@ class DagProcessor:
         self._on_parsed(known.path, problem)
         self._next()
 
-    def _read_first(self, other: Path, known: Known) -> bool:
+    def _read_first(self, other: Path, known: ParsedFileStamps) -> bool:
         """Is it known what the other file says now? If not it is read, and then this one again."""
         if known.waited_for_another:
             return False
         known.waited_for_another = True
-        earlier = self._known.setdefault(other, Known(DagSource(self._project.relative(other), {}), other))
+        earlier = self._known.setdefault(other, ParsedFileStamps(DagSource(self._project.relative(other), {}), other))
         if not earlier.is_stale:
             return False
         self._queue = [earlier, known, *(file for file in self._queue if file not in (earlier, known))]
         return True
 
-    def _store(self, known: Known, result: ParseResult) -> ParseProblem | None:
+    def _store(self, known: ParsedFileStamps, result: ParseResult) -> ParseProblem | None:
         try:
             return self._database.write(partial(self._keep, known.source, result))
         except Exception as error:
@@ -264,7 +266,7 @@ class DagProcessor:
     def _keep(self, source: DagSource, result: ParseResult, connection: Connection) -> ParseProblem | None:
         return dag_queries.store_result(connection, source, result, self._clock.now(), is_there=self._is_there)
 
-    def _not_kept(self, known: Known, error: Exception) -> ParseProblem:
+    def _not_kept(self, known: ParsedFileStamps, error: Exception) -> ParseProblem:
         """What came out of a file cannot be stored: that is what is wrong with it."""
         log.error("what %s gives cannot be kept", known.path, exc_info=error)
         reason = presentable(str(getattr(error, "orig", None) or error), _MESSAGE_CHARACTERS)
@@ -307,7 +309,7 @@ def _how(exit: ProcessExit) -> str:
         return "the kernel killed it because memory ran out"
     if exit.signal is not None:
         return f"signal {exit.signal}: it crashes"
-    return f"exit code {exit.code}: {said_by(exit.code) or 'something in it calls exit or os._exit'}"
+    return f"exit code {exit.code}: {meaning_of_exit_code(exit.code) or 'something in it calls exit or os._exit'}"
 
 
 def _kill(parsing: _Parsing) -> None:

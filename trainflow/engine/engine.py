@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor
-from trainflow.engine import lease, leftovers, log_limits
+from trainflow.engine import home_cleanup, lease, log_limits
 from trainflow.engine.parsing_worker import ParsingWorker
 from trainflow.engine.parts import ALL_PARTS, Part
 from trainflow.engine.scheduling import Scheduling
-from trainflow.errors import DatabaseAway, DatabaseDamaged
+from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.executor import Executor
-from trainflow.executors.forkserver_process import Spawned
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor, Timer
+from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
-from trainflow.messages.exits import ProcessExit
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey, ParseProblem
 from trainflow.metadata import in_flight, schema, service_queries, trigger_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.leases import Leases
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -37,7 +37,7 @@ from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from trainflow.engine.mirror import Mirror
+    from trainflow.engine.mirror_dispatcher import MirrorDispatcher
     from trainflow.engine.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 CLAIM_SECONDS = 0.05
 
 
-class _Turning(Protocol):
+class _TickingPart(Protocol):
     """A part that has its turn at each tick."""
 
     @property
@@ -69,7 +69,7 @@ class Engine:
         *,
         clock: Clock,
         parts: frozenset[Part] = ALL_PARTS,
-        prestarted: Spawned | None = None,
+        prestarted: SpawnedForkserver | None = None,
     ) -> None:
         """`prestarted`: a warm worker that was started before this module was imported, and imports in parallel."""
         self.project = project
@@ -82,7 +82,7 @@ class Engine:
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
         self.dag_processor: DagProcessor | None = None
-        self.mirror: Mirror | None = None
+        self.mirror: MirrorDispatcher | None = None
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
         self.executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
@@ -90,7 +90,7 @@ class Engine:
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
-        self._turning: list[_Turning] = []
+        self._turning: list[_TickingPart] = []
         self._claim_timer: Timer | None = None
         #: the next tick looks at everything; how long the last such tick took
         self._swept = False
@@ -158,7 +158,7 @@ class Engine:
         if Part.DAG_PROCESSOR in self.parts:
             self.dag_processor = self._make_dag_processor()
         if Part.MIRROR in self.parts:
-            self._make_outlets()
+            self._make_dispatchers()
         made = (self._scheduling, self._triggerer, self.mirror, self.notifier)
         self._turning = [part for part in made if part is not None]
         self._heartbeat()
@@ -206,13 +206,13 @@ class Engine:
             on_parsed=self._parsed,
         )
 
-    def _make_outlets(self) -> None:
+    def _make_dispatchers(self) -> None:
         from trainflow.engine.notifier import Notifier
 
         if self.settings.tracking.enabled:
-            from trainflow.engine.mirror import Mirror  # most of an engine's work does not need it
+            from trainflow.engine.mirror_dispatcher import MirrorDispatcher  # most of an engine's work does not need it
 
-            self.mirror = Mirror(
+            self.mirror = MirrorDispatcher(
                 self.database,
                 self.reactor,
                 clock=self.clock,
@@ -253,7 +253,7 @@ class Engine:
 
     # -- what happens ----------------------------------------------------------------------------------------------
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: AppliedChange) -> None:
         if self._scheduling is not None:
             self._scheduling.notice(change)
         else:
@@ -333,8 +333,8 @@ class Engine:
         self.reactor.call_later(pause, self._look_around)
 
     def _sweep_leftovers(self) -> None:
-        leftovers.sweep(self.project.home, self.database, self.clock.now())
-        self.reactor.call_later(leftovers.OLD.total_seconds(), self._sweep_leftovers)
+        home_cleanup.sweep_home(self.project.home, self.database, self.clock.now())
+        self.reactor.call_later(home_cleanup.OLD.total_seconds(), self._sweep_leftovers)
 
     def _limit_logs(self) -> None:
         log_limits.apply(self.project.home, self.database, self.settings.logging)
@@ -368,15 +368,15 @@ class Engine:
             grace = 0.0 if concurrent_map else self.settings.engine.stop_grace_seconds
             self.executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
-            with _unless_away("give its waits back"):
+            with _ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        for outlet in (self.mirror, self.notifier):
-            if outlet is not None:
-                outlet.close()
+        for dispatcher in (self.mirror, self.notifier):
+            if dispatcher is not None:
+                dispatcher.close()
         if self._scheduling is not None:
             self._scheduling.close()
-        with _unless_away("say that this process has ended"):
+        with _ignoring_outage("say that this process has ended"):
             now = self.clock.now()
             self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
         self.database.close()
@@ -384,9 +384,9 @@ class Engine:
 
 
 @contextmanager
-def _unless_away(what: str) -> Iterator[None]:
+def _ignoring_outage(what: str) -> Iterator[None]:
     """A step on the way out that the next engine makes up for."""
     try:
         yield
-    except (DatabaseAway, DatabaseDamaged) as error:
+    except (DatabaseUnavailable, DatabaseDamaged) as error:
         log.warning("could not %s: %s", what, error)

@@ -18,16 +18,16 @@ from trainflow.settings.project import Project
 from trainflow.states import DagRunState
 from trainflow.tracking.deliveries import (
     AliasMoved,
-    CheckpointSummary,
     Delivery,
     Demoted,
     Metrics,
     Promoted,
     RunFinished,
     RunStarted,
-    SplitSummary,
     TrackedChain,
+    TrackedCheckpoint,
     TrackedRun,
+    TrackedSplit,
     kind,
 )
 
@@ -84,7 +84,9 @@ def follow_ups(delivery: Delivery) -> list[Promoted | Demoted]:
     return [*demoted, *(Promoted(delivery.run, alias, delivery.checkpoint) for alias in delivery.promoted)]
 
 
-def put_off(connection: Connection, what: Promoted | Demoted, now: datetime, *, by_hand: bool = False) -> None:
+def enqueue_promotion(
+    connection: Connection, what: Promoted | Demoted, now: datetime, *, by_hand: bool = False
+) -> None:
     """Have it delivered: a promotion of a run once, one `by_hand` each time, since an alias may come back; what a
     rewind took away once, whoever tells it."""
     when = [now.isoformat()] if by_hand else []
@@ -111,10 +113,10 @@ def _chain(chain: ChainDocument) -> TrackedChain:
     return TrackedChain(chain.pipeline, chain.stage, chain.branch, chain.store)
 
 
-def _split(value: Any, chain: ChainDocument) -> SplitSummary | None:
+def _split(value: Any, chain: ChainDocument) -> TrackedSplit | None:
     if not isinstance(value, dict):
         return None
-    return SplitSummary(
+    return TrackedSplit(
         start=datetime.fromisoformat(value["start"]),
         end=datetime.fromisoformat(value["end"]),
         partitions=value["partitions"],
@@ -135,8 +137,8 @@ def _metrics(value: Any) -> Metrics:
     return {name: float(number) if isinstance(number, int | float) else None for name, number in value.items()}
 
 
-def _checkpoint(value: Any) -> CheckpointSummary | None:
+def _checkpoint(value: Any) -> TrackedCheckpoint | None:
     if not isinstance(value, dict):
         return None
     watermark = datetime.fromisoformat(value["watermark"])
-    return CheckpointSummary(value["id"], value["sequence"], value["uri"], watermark)
+    return TrackedCheckpoint(value["id"], value["sequence"], value["uri"], watermark)

@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.engine.outbox_dispatcher import Outlet
-from trainflow.errors import NoticeNotTaken
+from trainflow.engine.outbox_dispatcher import OutboxDispatcher
+from trainflow.errors import NotificationRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
 from trainflow.metadata import notification_queries
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MOST_FAILURES = 300
 
 
-class _Job(NamedTuple):
+class _NoticeJob(NamedTuple):
     id: int
     failures: int
     message: dict[str, Any]
@@ -41,7 +41,7 @@ class _Answer(NamedTuple):
     reason: str | None
 
 
-class Notifier(Outlet[_Job, _Answer]):
+class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
     """Delivers each notice to every target at least once."""
 
     name = "notifier"
@@ -56,16 +56,16 @@ class Notifier(Outlet[_Job, _Answer]):
 
     # -- the table of notices --------------------------------------------------------------------------------------
 
-    def _find(self, connection: Connection, now: datetime) -> list[_Job]:
+    def _find(self, connection: Connection, now: datetime) -> list[_NoticeJob]:
         return self._jobs_of(notification_queries.pending(connection, now), self._job)
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         notification_queries.taken(connection, row_id, (), now, reason)
 
-    def _job(self, row: Any) -> _Job:
+    def _job(self, row: Any) -> _NoticeJob:
         notice = msgspec.convert(row.notice, Notice)
         message = payload(notice, at=row.created_at, project=self._project.root.name)
-        return _Job(row.id, row.failures, message, notification_queries.takers(row))
+        return _NoticeJob(row.id, row.failures, message, notification_queries.takers(row))
 
     def _next_attempt_at(self, connection: Connection) -> datetime | None:
         return notification_queries.next_attempt_at(connection)
@@ -76,19 +76,19 @@ class Notifier(Outlet[_Job, _Answer]):
     def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
         return notification_queries.undelivered(connection)
 
-    def _hand_over(self, jobs: list[_Job], now: datetime) -> None:
+    def _hand_over(self, jobs: list[_NoticeJob], now: datetime) -> None:
         if self._targets:
             super()._hand_over(jobs, now)
         else:
             self._database.write(lambda connection: self._nobody_to_tell(connection, jobs, now))
 
     @staticmethod
-    def _nobody_to_tell(connection: Connection, jobs: list[_Job], now: datetime) -> None:
+    def _nobody_to_tell(connection: Connection, jobs: list[_NoticeJob], now: datetime) -> None:
         """What nobody wanted to know when it happened is not told when somebody does, weeks later."""
         for job in jobs:
             notification_queries.taken(connection, job.id, job.taken_by, now, "nobody to tell")
 
-    def _keep_answer(self, connection: Connection, job: _Job, answer: _Answer, now: datetime) -> None:
+    def _keep_answer(self, connection: Connection, job: _NoticeJob, answer: _Answer, now: datetime) -> None:
         failures = job.failures + 1
         given_up = failures >= MOST_FAILURES
         if answer.reason is not None:
@@ -102,7 +102,7 @@ class Notifier(Outlet[_Job, _Answer]):
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, job: _Job) -> _Answer:
+    def _deliver(self, job: _NoticeJob) -> _Answer:
         taken_by, reasons = set(job.taken_by), []
         for target in self._targets:
             if target.name in job.taken_by:
@@ -110,9 +110,9 @@ class Notifier(Outlet[_Job, _Answer]):
             try:
                 target.tell(job.message)
                 taken_by.add(target.name)
-            except NoticeNotTaken as error:
+            except NotificationRefused as error:
                 reasons.append(str(error))
         return _Answer(frozenset(taken_by), "; ".join(reasons) or None)
 
-    def _broken(self, job: _Job, reason: str) -> _Answer:
+    def _broken(self, job: _NoticeJob, reason: str) -> _Answer:
         return _Answer(job.taken_by, reason)

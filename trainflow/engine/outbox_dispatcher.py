@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 LAST_SECONDS = 1.0
 
 
-class Outlet(ABC, Generic[Job, Answer]):
+class OutboxDispatcher(ABC, Generic[Job, Answer]):
     """Delivers each row of its table at least once. Nothing waits for it but the end of the engine."""
 
     #: what the thread is called
@@ -55,7 +55,7 @@ class Outlet(ABC, Generic[Job, Answer]):
         #: rows of the last look that cannot be delivered, and why
         self._unreadable: list[tuple[int, str]] = []
 
-    # -- what each outlet says of itself ---------------------------------------------------------------------------
+    # -- what each dispatcher says of itself ---------------------------------------------------------------------------
 
     @abstractmethod
     def _find(self, connection: Connection, now: datetime) -> list[Job]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from trainflow.clock import Clock
 from trainflow.executors.executor import Executor
-from trainflow.executors.forkserver import WarmProcess
-from trainflow.executors.forkserver_process import spawn
+from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.local import LocalExecutor
-from trainflow.executors.memory import MemoryKills
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
+from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.forkserver import FromWorker, Stale
 
 
@@ -22,24 +22,24 @@ class ParsingWorker:
         self._clock = clock
         self._project_root = project_root
         self._executor = executor
-        self._own: WarmProcess | None = None
+        self._own: ForkserverClient | None = None
 
-    def __call__(self) -> WarmProcess:
+    def __call__(self) -> ForkserverClient:
         if isinstance(self._executor, LocalExecutor) and self._executor.warm_process is not None:
             return self._executor.warm_process
         if self._own is None:
-            spawned = spawn(self._project_root)
-            self._own = WarmProcess(
-                self._reactor, spawned, MemoryKills(self._clock), on_message=self._heard, on_death=self._died
+            spawned = spawn_forkserver(self._project_root)
+            self._own = ForkserverClient(
+                self._reactor, spawned, OomKills(self._clock), on_message=self._heard, on_death=self._died
             )
         return self._own
 
-    def _heard(self, process: WarmProcess, message: FromWorker) -> None:
+    def _heard(self, process: ForkserverClient, message: FromWorker) -> None:
         if isinstance(message, Stale):
             self._own = None
             process.close()
 
-    def _died(self, _process: WarmProcess) -> None:
+    def _died(self, _process: ForkserverClient) -> None:
         self._own = None
 
     def close(self) -> None:

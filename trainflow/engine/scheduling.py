@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 
 from trainflow.clock import Clock
-from trainflow.executors.execution_socket import Supervision
+from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.exits import ProcessExit
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.leases import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
@@ -47,7 +47,7 @@ class Scheduling:
         self._clock = clock
         self._leases = leases
         self._own = service_id
-        self._supervision = Supervision(reactor, service, project.home.socket_path)
+        self._supervision = ExecutionSocket(reactor, service, project.home.socket_path)
         self._scheduler = Scheduler(
             database,
             executor,
@@ -78,7 +78,7 @@ class Scheduling:
     def _was_not_taken(self, key: AttemptKey, error: Exception) -> None:
         self._service.exited(key, ProcessExit(reason=f"the executor could not start it: {error}"))
 
-    def notice(self, change: Change) -> None:
+    def notice(self, change: AppliedChange) -> None:
         """An attempt changed something."""
         self._scheduler.notice(change)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 
-from trainflow.observability.ending import end_processes
-from trainflow.observability.parenthood import has_children
-from trainflow.observability.process_table import Entry, descendants, process_table
+from trainflow.observability.process_lifetime import has_children
+from trainflow.observability.process_table import ProcessEntry, descendants, process_table
+from trainflow.observability.process_termination import terminate_processes
 from trainflow.pluralize import counted
 
 log = logging.getLogger("trainflow.task")
@@ -26,14 +26,14 @@ def end_descendants(grace_seconds: float) -> None:
     told = _found() if has_children() else []
     if not told:
         return
-    left = end_processes(_found, grace_seconds)
+    left = terminate_processes(_found, grace_seconds)
     pids = ", ".join(str(entry.pid) for entry in told)
     log.warning("the task left %s running (%s): ended with it", counted(len(told), "process"), pids)
     if left:
         log.error("cannot end %s: they hang in the kernel", ", ".join(str(entry.pid) for entry in left))
 
 
-def _found() -> list[Entry]:
+def _found() -> list[ProcessEntry]:
     return [entry for entry in descendants([os.getpid()], process_table()) if not _is_tracker(entry.pid)]
 
 

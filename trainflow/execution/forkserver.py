@@ -26,13 +26,13 @@ from typing import NoReturn
 
 import msgspec
 
+from trainflow.execution.attempt_exit import BROKEN, CleanEnds, exit_process
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.ending import BROKEN, CleanEnds, end_process
+from trainflow.execution.fork_safety import ThreadWatch
 from trainflow.execution.parse import parse
-from trainflow.execution.spare_child import KEEP_SECONDS, Spare, wait_for_workload
+from trainflow.execution.spare_child import KEEP_SECONDS, SpareChild, wait_for_workload
 from trainflow.execution.task_runner import run_attempt
-from trainflow.execution.threads import ThreadWatch
-from trainflow.failpoint import enter, passed
+from trainflow.failpoint import enter, hit
 from trainflow.messages import frames
 from trainflow.messages.forkserver import (
     ChildEnded,
@@ -40,7 +40,7 @@ from trainflow.messages.forkserver import (
     Launch,
     Launched,
     Parse,
-    Reading,
+    ParseStarted,
     Stale,
     Threaded,
     ToWorker,
@@ -49,12 +49,12 @@ from trainflow.messages.outcome import Outcome, OutcomeState
 from trainflow.messages.requests import Progress, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import redacted_output
-from trainflow.observability.ending import signal_all
-from trainflow.observability.exhaustion import exit_code_of
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.parenthood import adopt_orphans, die_with_parent, limit_processor_time
-from trainflow.observability.process_table import Entry, descendants, process_table
+from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time
+from trainflow.observability.process_table import ProcessEntry, descendants, process_table
+from trainflow.observability.process_termination import signal_all
 from trainflow.observability.processes import started_at
+from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -62,7 +62,7 @@ from trainflow.settings.project import project_at
 _NO_DAG = 1
 
 
-class WarmWorker:
+class Forkserver:
     """Answers the executor at the other end of `control`."""
 
     def __init__(self, control: socket.socket, project_root: Path) -> None:
@@ -82,7 +82,7 @@ class WarmWorker:
         #: tasks that run for the first time; what they import is to be imported here
         self._to_warm_up: list[ExecuteTask] = []
         self._warmed_up: set[tuple[str, str, str]] = set()
-        self._spare: Spare | None = None
+        self._spare: SpareChild | None = None
         self._wants_spare = False
         self._threads = ThreadWatch()
         #: why nothing is forked any more
@@ -165,9 +165,9 @@ class WarmWorker:
         pid = self._give_to_spare(workload)
         if pid is None:
             pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
-        passed("worker: forked")
+        hit("worker: forked")
         self._say(Launched(workload.key, pid))
-        passed("worker: said so")
+        hit("worker: said so")
         self._wants_spare = True
         name = (workload.source.path, workload.dag_id, workload.task_id)
         if request.warm_up and name not in self._warmed_up:
@@ -213,7 +213,7 @@ class WarmWorker:
             return run_attempt(workload, self._project, self._settings, self._files)
 
         with theirs:
-            self._spare = Spare(self._fork(child), ours)
+            self._spare = SpareChild(self._fork(child), ours)
 
     def _drop_spare(self) -> None:
         spare, self._spare = self._spare, None
@@ -274,7 +274,7 @@ class WarmWorker:
             with contextlib.suppress(OSError), answer:
                 die_with_parent(worker)
                 limit_processor_time(self._settings.dag_processor.parse_timeout_seconds)
-                frames.send(answer, msgspec.json.encode(Reading(os.getpid())))
+                frames.send(answer, msgspec.json.encode(ParseStarted(os.getpid())))
                 result = parse(request.request)
                 frames.send(answer, msgspec.json.encode(result))
                 return 0 if result.problem is None else _NO_DAG
@@ -319,7 +319,7 @@ class WarmWorker:
             code = exit_code_of(error, BROKEN)
             traceback.print_exc()
         finally:
-            end_process(code, self._clean_ends.write_end)
+            exit_process(code, self._clean_ends.write_end)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -351,7 +351,7 @@ class WarmWorker:
             self._say_about_file(ended)
             self._say(ended)
 
-    def _orphans_of(self, pid: int) -> list[Entry]:
+    def _orphans_of(self, pid: int) -> list[ProcessEntry]:
         """What lost its parent with this child. Such processes become children of this one, and what has not ended in
         good order has not ended them; those of living attempts are adopted by these."""
         if self._clean_ends.forget(pid, self._children):
@@ -388,12 +388,12 @@ def main() -> None:
     if sys.argv[1] == "--check":
         left, right = socket.socketpair()
         left.close()
-        WarmWorker(right, Path(sys.argv[2])).serve()
+        Forkserver(right, Path(sys.argv[2])).serve()
         return
     enter("worker")
     # it may hang in an import of the user's when the engine is killed; its attempts go on
     die_with_parent(int(sys.argv[3]))
-    WarmWorker(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
+    Forkserver(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import msgspec
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import ParsedDag, ParseFile, ParseProblem, ParseResult
-from trainflow.observability.exhaustion import exhausted
 from trainflow.observability.redaction import presentable
+from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
 from trainflow.settings.project import project_at
@@ -44,7 +44,7 @@ def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], Non
         return _problem(f"{path}: {error}", error, path)
     except Exception as error:
         path = str(project.absolute(request.source.path))
-        ran_out = exhausted(error)
+        ran_out = exhausted_resource(error)
         said = f"{path}: {type(error).__name__}: {error}"
         return _problem(f"{said}: {ran_out}" if ran_out else said, error, path)
     on_loaded(loaded)

@@ -20,7 +20,7 @@ from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
 from trainflow.messages.parsed_file import ChainAccess, ParsedFile
 from trainflow.messages.workload import ParseFile
-from trainflow.observability.parenthood import die_with_parent, limit_processor_time, watch_parent
+from trainflow.observability.process_lifetime import die_with_parent, limit_processor_time, watch_parent
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def is_programming_error(error: BaseException) -> bool:
     return isinstance(error, _MISTAKES) and "NoneType" not in str(error)
 
 
-def explain(error: BaseException, root: Path) -> str:
+def explain_error(error: BaseException, root: Path) -> str:
     """Say what `error` is, what was probably meant, and the line of the project at `root` it was raised from."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     frame, line = _place(error, root)

@@ -17,7 +17,7 @@ from trainflow.messages.workload import ExecuteTask
 KEEP_SECONDS = 2.0
 
 
-class Spare:
+class SpareChild:
     """The parent's end. At most one exists at a time, and every other child closes its copy of this end."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:

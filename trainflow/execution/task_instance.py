@@ -24,7 +24,7 @@ from trainflow.errors import (
     TrainflowError,
     XComTooLarge,
 )
-from trainflow.execution.connection import Connection
+from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.json_value import encode_value
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.messages.notice import Notice
@@ -39,7 +39,7 @@ from trainflow.messages.requests import (
     Refused,
     Reply,
     Request,
-    Saved,
+    RowsSaved,
     Started,
     TrackingRun,
     TriggerRun,
@@ -74,7 +74,7 @@ class RuntimeTaskInstance:
         self,
         workload: ExecuteTask,
         started: Started,
-        connection: Connection,
+        connection: ExecutionApiClient,
         *,
         project_root: Path,
         home: Home,
@@ -243,7 +243,7 @@ class RuntimeTaskInstance:
     def report_saved(self, rows: int) -> None:
         self.saved_rows = rows
         self.has_progressed = True
-        self._connection.tell(Saved(self._key, rows))
+        self._connection.tell(RowsSaved(self._key, rows))
 
     def _ask(self, request: Request) -> Reply:
         reply = self._connection.request(request)

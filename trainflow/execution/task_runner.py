@@ -26,22 +26,22 @@ from trainflow.errors import (
     RestartException,
     SkipException,
 )
-from trainflow.execution.connection import Connection, refused
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.descendants import end_descendants
-from trainflow.execution.programming_errors import explain, is_programming_error
+from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
+from trainflow.execution.programming_errors import explain_error, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
-from trainflow.failpoint import enter, passed
-from trainflow.messages.outcome import Deferral, Outcome, OutcomeState, Problem
+from trainflow.failpoint import enter, hit
+from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState
 from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.ending import GRACE_SECONDS
-from trainflow.observability.exhaustion import exhausted
-from trainflow.observability.parenthood import adopt_orphans
+from trainflow.observability.process_lifetime import adopt_orphans
 from trainflow.observability.process_table import carry_mark
+from trainflow.observability.process_termination import GRACE_SECONDS
 from trainflow.observability.processes import started_at
 from trainflow.observability.redaction import presentable
+from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
@@ -67,7 +67,7 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
     adopt_orphans()
     clock = SystemClock()
     _log_to(workload.log_path)
-    connection = Connection(
+    connection = ExecutionApiClient(
         project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
     )
     return conduct(
@@ -86,7 +86,7 @@ def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, fil
 def conduct(
     workload: ExecuteTask,
     claim: Start,
-    connection: Connection,
+    connection: ExecutionApiClient,
     project: Project,
     settings: Settings,
     files: DagFiles,
@@ -108,7 +108,7 @@ def conduct(
         # a second delivery of an attempt that another process holds, or of one that nobody waits for any more
         return 0
     enter("attempt")
-    passed("attempt: claimed")
+    hit("attempt: claimed")
     ti = RuntimeTaskInstance(
         workload,
         started,
@@ -123,10 +123,10 @@ def conduct(
     # before it is reported: the task that comes next may read what these still write
     clean_up()
     ti.flush_progress()
-    passed("attempt: before the report")
-    reply = connection.conclude(outcome)
-    passed("attempt: after the report")
-    if refused(reply):
+    hit("attempt: before the report")
+    reply = connection.report_outcome(outcome)
+    hit("attempt: after the report")
+    if is_refused(reply):
         log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
     not_kept = isinstance(reply, Failed)
     if isinstance(reply, Failed):
@@ -175,7 +175,9 @@ class _Attempt:
         if self._stop.received and outcome.state is not OutcomeState.PREEMPTED:
             # it was told to stop: whatever it says, it has not done what it was for; and a failure on the way out
             # (of a loader whose workers were stopped, say) is none of its own
-            return self._ended(OutcomeState.PREEMPTED, problem=Problem("was told to stop", kind="TaskTerminated"))
+            return self._ended(
+                OutcomeState.PREEMPTED, problem=AttemptFailure("was told to stop", kind="TaskTerminated")
+            )
         return outcome
 
     def _executed(self, files: DagFiles) -> Outcome:
@@ -185,14 +187,14 @@ class _Attempt:
         limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
         with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
-            passed("attempt: rendered")
+            hit("attempt: rendered")
             with original_only():
                 task.pre_execute(context)
                 if self._started.next_method is None:
                     result = task.execute(context)
                 else:
                     result = task.resume_execution(self._started.next_method, self._started.next_kwargs, context)
-                passed("attempt: executed")
+                hit("attempt: executed")
                 task.post_execute(context, result)
         self._push(task, result)
         return self._ended(OutcomeState.SUCCESS)
@@ -228,29 +230,29 @@ class _Attempt:
             case RestartException():
                 log.warning("%s", error)
                 message = presentable(str(error), _MESSAGE_CHARACTERS)
-                problem = Problem(message, kind=type(error).__name__, retryable=False)
+                problem = AttemptFailure(message, kind=type(error).__name__, retryable=False)
                 return self._ended(OutcomeState.RESTARTED, restart=error.task_id, problem=problem)
             case TaskTerminated():
                 self._kill()
-                return self._ended(OutcomeState.PREEMPTED, problem=Problem(str(error), kind="TaskTerminated"))
+                return self._ended(OutcomeState.PREEMPTED, problem=AttemptFailure(str(error), kind="TaskTerminated"))
             case SystemExit():
                 message = f"the task called sys.exit({error.code!r}) instead of returning or raising"
                 return self._failed(error, message, retryable=True)
         if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
         if is_programming_error(error):
-            message = explain(error, self._ti.project_root)
+            message = explain_error(error, self._ti.project_root)
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
             return self._failed(error, message, retryable=again)
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if (ran_out := exhausted(error)) is not None:
+        if (ran_out := exhausted_resource(error)) is not None:
             message = f"{message}: {ran_out}"
         return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
         log.error("the task failed: %s", message, exc_info=error)
         trace = presentable("".join(traceback.format_exception(error)), _TRACEBACK_CHARACTERS)
-        problem = Problem(presentable(message, _MESSAGE_CHARACTERS), trace, type(error).__name__, retryable)
+        problem = AttemptFailure(presentable(message, _MESSAGE_CHARACTERS), trace, type(error).__name__, retryable)
         return self._ended(OutcomeState.FAILED, problem=problem)
 
     def _deferred(self, deferred: TaskDeferred) -> Outcome:

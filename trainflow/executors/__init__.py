@@ -2,8 +2,8 @@
 
 Reading order: `executor` (the contract), `reactor` and `framed_socket` (how the control plane waits and talks),
 `execution_socket` (the socket on which attempts of this host reach the execution API), `outcome_spool` (what they said
-while there was none), `forkserver_process`, `forkserver`, `pid_watch`, `remains`, `attempt_process`, `memory` (who was
-killed for want of it), `crash_policy` and `local` (the local executor).
+while there was none), `spawn`, `forkserver_client`, `pid_watch`, `process_reaper`, `attempt_process`, `oom_kills` (who
+was killed for want of it), `crash_policy` and `local` (the local executor).
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

@@ -8,22 +8,22 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from trainflow.executors.forkserver import WarmProcess
+from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.pid_watch import PidWatch
+from trainflow.executors.process_reaper import ProcessReaper
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.executors.remains import Remains
 from trainflow.messages.workload import ExecuteTask
 
 
-class Held:
+class AttemptProcess:
     """An attempt that has not ended."""
 
     def __init__(self, workload: ExecuteTask | None, killed_before: int) -> None:
-        """`workload`: None for one that was adopted. `killed_before`: see `MemoryKills.look`."""
+        """`workload`: None for one that was adopted. `killed_before`: see `OomKills.look`."""
         self.killed_before = killed_before
         self.workload = workload
         #: who was asked to fork it
-        self.worker: WarmProcess | None = None
+        self.worker: ForkserverClient | None = None
         self.pid: int | None = None
         #: its process, where it is our own child
         self.process: subprocess.Popen[bytes] | None = None
@@ -38,7 +38,7 @@ class Held:
         #: it is not forked: it has an interpreter of its own
         self.alone = False
         #: its process has ended, and what it left is being ended
-        self.remains: Remains | None = None
+        self.remains: ProcessReaper | None = None
 
     def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
         """Be called when the process ends, where the system can do that; otherwise somebody has to look."""

@@ -10,7 +10,7 @@ HOPELESS_DEATHS = 5
 DISTRUSTED_DEATHS = 2
 
 
-class Blame:
+class CrashHistory:
     """What warm workers died of lately."""
 
     def __init__(self) -> None:

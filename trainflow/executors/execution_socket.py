@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from trainflow.errors import EngineError
-from trainflow.executors.framed_socket import Peer
+from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.requests import Failed, Progress, Reply, Request, Saved
+from trainflow.messages.requests import Failed, Progress, Reply, Request, RowsSaved
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 1.0
 
 
-class Supervision:
+class ExecutionSocket:
     """Listens for attempts; answers each request with one call of the execution API."""
 
     def __init__(self, reactor: Reactor, api: ExecutionApi, path: Path) -> None:
@@ -35,7 +35,7 @@ class Supervision:
         self._path = path
         self._decoder = msgspec.json.Decoder(Request)
         self._encoder = msgspec.json.Encoder()
-        self._peers: set[Peer] = set()
+        self._peers: set[FramedSocket] = set()
         self._listener = _listen(path)
         self._closed = False
         reactor.watch(self._listener, self._accept)
@@ -54,7 +54,7 @@ class Supervision:
         def forget() -> None:
             self._peers.discard(peer)
 
-        peer = Peer(self._reactor, connection, on_message=answer, on_close=forget)
+        peer = FramedSocket(self._reactor, connection, on_message=answer, on_close=forget)
         self._peers.add(peer)
 
     def _pause(self, error: OSError) -> None:
@@ -71,7 +71,7 @@ class Supervision:
         if not self._closed:
             self._reactor.watch(self._listener, self._accept)
 
-    def _answer(self, peer: Peer, message: bytes) -> None:
+    def _answer(self, peer: FramedSocket, message: bytes) -> None:
         if message == NUDGE:
             self._reactor.wake()
             return
@@ -83,7 +83,7 @@ class Supervision:
             peer.close()
             return
         reply = self._apply(request)
-        if not isinstance(request, Progress | Saved):
+        if not isinstance(request, Progress | RowsSaved):
             peer.send(self._encoder.encode(reply))
 
     def _apply(self, request: Request) -> Reply:

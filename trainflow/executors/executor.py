@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.exits import ProcessExit
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
 
-class HeldAttempt(NamedTuple):
+class InFlightAttempt(NamedTuple):
     """An attempt that the database says is queued or running, with what is known of its process."""
 
     key: AttemptKey
@@ -81,7 +81,7 @@ class Executor(ABC):
         """Look after what is under way. Called at least every heartbeat; must not block."""
 
     @abstractmethod
-    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         """Take over attempts that a dead scheduler's executor of this kind was running.
 
         Returns those that were not found alive; they will be treated as lost. What is adopted is watched from now on.

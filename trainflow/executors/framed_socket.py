@@ -12,7 +12,7 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages.frames import FrameReader, pack
 
 
-class Peer:
+class FramedSocket:
     """A non-blocking socket that speaks frames."""
 
     def __init__(

@@ -18,21 +18,21 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from trainflow.errors import DatabaseAway, EngineError
-from trainflow.executors.attempt_process import Held
-from trainflow.executors.crash_policy import Blame
-from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
-from trainflow.executors.forkserver import WarmProcess
-from trainflow.executors.forkserver_process import Spawned, spawn, spawn_attempt
-from trainflow.executors.memory import MemoryKills
+from trainflow.errors import DatabaseUnavailable, EngineError
+from trainflow.executors.attempt_process import AttemptProcess
+from trainflow.executors.crash_policy import CrashHistory
+from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.executors.forkserver_client import ForkserverClient
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.outcome_spool import apply_spooled
-from trainflow.executors.remains import Remains
-from trainflow.messages.exits import ProcessExit
+from trainflow.executors.process_reaper import ProcessReaper
+from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt, spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
-from trainflow.observability.ending import GRACE_SECONDS, signal_all
-from trainflow.observability.process_table import Entry, left_by, process_table
+from trainflow.observability.process_table import ProcessEntry, left_by_attempt, process_table
+from trainflow.observability.process_termination import GRACE_SECONDS, signal_all
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ _UNSEEN = "the process ended while nobody watched it"
 class LocalExecutor(Executor):
     """The executor of this host."""
 
-    def __init__(self, prestarted: Spawned | None = None) -> None:
+    def __init__(self, prestarted: SpawnedForkserver | None = None) -> None:
         """`prestarted`: a warm worker that is already importing."""
         self._prestarted = prestarted
-        self._held: dict[AttemptKey, Held] = {}
-        self._workers: list[WarmProcess] = []
+        self._held: dict[AttemptKey, AttemptProcess] = {}
+        self._workers: list[ForkserverClient] = []
         #: whether workers import ahead what tasks will need
         self._warms_up = True
-        self._blame = Blame()
+        self._crashes = CrashHistory()
         self._ending = False
         self._hurried = False
 
@@ -57,18 +57,18 @@ class LocalExecutor(Executor):
 
     def start(self, host: ExecutorHost) -> None:
         self._host = host
-        self._memory = MemoryKills(host.clock)
+        self._memory = OomKills(host.clock)
         self._fork = host.settings.executor.isolation != "spawn"
         if self._fork:
             self._new_worker()
 
     def queue_workload(self, workload: ExecuteTask) -> None:
         if workload.key not in self._held:
-            held = self._held[workload.key] = Held(workload, self._memory.look())
+            held = self._held[workload.key] = AttemptProcess(workload, self._memory.look())
             self._launch(workload, held)
 
-    def _launch(self, workload: ExecuteTask, held: Held) -> None:
-        if self._fork and not held.alone and not self._blame.distrusts(workload.source.path):
+    def _launch(self, workload: ExecuteTask, held: AttemptProcess) -> None:
+        if self._fork and not held.alone and not self._crashes.distrusts(workload.source.path):
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
             held.worker = self._worker
@@ -84,12 +84,12 @@ class LocalExecutor(Executor):
             elif held.watch is None and held.pid is not None and not self._child_of_worker(held.pid):
                 self._check_orphan(key, held)
 
-    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         lost = []
         for attempt in attempts:
             if self._apply_spooled(attempt.key):
                 continue
-            held = self._held.get(attempt.key) or Held(None, self._memory.look())
+            held = self._held.get(attempt.key) or AttemptProcess(None, self._memory.look())
             if _runs_here(attempt):
                 self._held[attempt.key] = held
                 held.pid = attempt.pid
@@ -113,7 +113,7 @@ class LocalExecutor(Executor):
         held.told = number
         self._tell_to_stop(key, held)
 
-    def _tell_to_stop(self, key: AttemptKey, held: Held) -> None:
+    def _tell_to_stop(self, key: AttemptKey, held: AttemptProcess) -> None:
         if held.pid is None or held.told is None:
             return  # told as soon as it is there
         log.info("stopping attempt %s (pid %d)", key.attempt_id, held.pid)
@@ -132,7 +132,7 @@ class LocalExecutor(Executor):
         deadline = self._host.clock.monotonic() + grace.total_seconds()
         while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
             # whatever becomes of the database: they are being waited for, and write down what nobody hears
-            with contextlib.suppress(DatabaseAway):
+            with contextlib.suppress(DatabaseUnavailable):
                 self._host.reactor.turn(min(left, 0.5))
                 self.sync()
         for key, held in list(self._held.items()):
@@ -152,15 +152,15 @@ class LocalExecutor(Executor):
     # -- the warm worker -------------------------------------------------------------------------------------------
 
     @property
-    def _worker(self) -> WarmProcess:
+    def _worker(self) -> ForkserverClient:
         if not self._workers or self._workers[-1].draining:
             self._new_worker()
         return self._workers[-1]
 
     def _new_worker(self) -> None:
-        spawned, self._prestarted = self._prestarted or spawn(self._host.project.root), None
+        spawned, self._prestarted = self._prestarted or spawn_forkserver(self._host.project.root), None
         self._workers.append(
-            WarmProcess(
+            ForkserverClient(
                 self._host.reactor,
                 spawned,
                 self._memory,
@@ -170,11 +170,11 @@ class LocalExecutor(Executor):
         )
 
     @property
-    def warm_process(self) -> WarmProcess | None:
+    def warm_process(self) -> ForkserverClient | None:
         """The worker that serves now; the DAG processor borrows it to parse. None when attempts are not forked."""
         return self._worker if self._fork else None
 
-    def _heard(self, worker: WarmProcess, message: FromWorker) -> None:
+    def _heard(self, worker: ForkserverClient, message: FromWorker) -> None:
         match message:
             case Launched(key, pid):
                 worker.children.add(pid)
@@ -185,10 +185,10 @@ class LocalExecutor(Executor):
                 self._retire(worker)
             case Stale(changed, key):
                 log.info("%s has changed: the warm worker is replaced", changed)
-                self._blame.files_changed()
+                self._crashes.files_changed()
                 self._replace(worker, key)
             case Threaded(path, how, key):
-                if self._blame.threads(path):
+                if self._crashes.threads(path):
                     log.warning(
                         "%s: %s: its attempts are not forked but run in interpreters of their own "
                         '(isolation = "spawn" under [executor] says it for all pipelines)',
@@ -197,16 +197,16 @@ class LocalExecutor(Executor):
                     )
                 self._replace(worker, key)
 
-    def _launched(self, worker: WarmProcess, key: AttemptKey, pid: int) -> None:
+    def _launched(self, worker: ForkserverClient, key: AttemptKey, pid: int) -> None:
         held = self._held.get(key)
         workload = held.workload if held is not None and held.worker is worker else None
-        self._blame.launched(workload.source.path if workload else None)
+        self._crashes.launched(workload.source.path if workload else None)
         if held is None or workload is None:
             return
         held.pid = pid
         self._tell_to_stop(key, held)
 
-    def _replace(self, worker: WarmProcess, key: AttemptKey | None) -> None:
+    def _replace(self, worker: ForkserverClient, key: AttemptKey | None) -> None:
         """This worker launches nothing any more: what it was asked for is launched otherwise."""
         worker.draining = True
         held = self._held.get(key) if key else None
@@ -215,13 +215,13 @@ class LocalExecutor(Executor):
             self._launch(held.workload, held)
         self._retire(worker)
 
-    def _retire(self, worker: WarmProcess) -> None:
+    def _retire(self, worker: ForkserverClient) -> None:
         """End a worker that was replaced, once it has nothing more to say of children or of launches."""
         if worker.draining and worker in self._workers and not worker.children and not self._waiting_for(worker):
             self._workers.remove(worker)
             worker.close()
 
-    def _waiting_for(self, worker: WarmProcess) -> list[AttemptKey]:
+    def _waiting_for(self, worker: ForkserverClient) -> list[AttemptKey]:
         """Attempts that it was asked to launch and has not, in the order in which it was asked."""
         return [key for key, held in self._held.items() if held.worker is worker and held.pid is None]
 
@@ -244,7 +244,7 @@ class LocalExecutor(Executor):
             held.hung = True
             held.kill()
 
-    def _worker_died(self, worker: WarmProcess) -> None:
+    def _worker_died(self, worker: ForkserverClient) -> None:
         if worker in self._workers:
             self._workers.remove(worker)
         if self._ending:
@@ -253,8 +253,8 @@ class LocalExecutor(Executor):
         if not worker.was_killed_from_outside():
             # it may have been importing ahead what kills it
             self._warms_up = False
-            self._blame.died(at=self._first_file(unlaunched))
-        if self._blame.hopeless:
+            self._crashes.died(at=self._first_file(unlaunched))
+        if self._crashes.hopeless:
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
                 f"'{sys.executable} -m trainflow.execution.forkserver --check {self._host.project.root}' to see why, "
@@ -277,7 +277,7 @@ class LocalExecutor(Executor):
 
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
-    def _spawn(self, workload: ExecuteTask, held: Held) -> None:
+    def _spawn(self, workload: ExecuteTask, held: AttemptProcess) -> None:
         held.worker = None
         try:
             held.process = spawn_attempt(workload)
@@ -287,7 +287,7 @@ class LocalExecutor(Executor):
         held.pid = held.process.pid
         held.watch_end(self._host.reactor, lambda: self._pid_ended(workload.key, held))
 
-    def _reap_spawned(self, key: AttemptKey, held: Held) -> None:
+    def _reap_spawned(self, key: AttemptKey, held: AttemptProcess) -> None:
         assert held.process is not None
         code = held.process.poll()
         if code is not None:
@@ -297,11 +297,11 @@ class LocalExecutor(Executor):
 
     # -- processes that are not our children -----------------------------------------------------------------------
 
-    def _watch_orphan(self, key: AttemptKey, held: Held) -> None:
+    def _watch_orphan(self, key: AttemptKey, held: AttemptProcess) -> None:
         held.watch_end(self._host.reactor, lambda: self._pid_ended(key, held))
         self._check_orphan(key, held)
 
-    def _pid_ended(self, key: AttemptKey, held: Held) -> None:
+    def _pid_ended(self, key: AttemptKey, held: AttemptProcess) -> None:
         held.unwatch()
         if held.process is not None:
             held.process.wait()
@@ -309,7 +309,7 @@ class LocalExecutor(Executor):
         else:
             self._orphan_ended(key)
 
-    def _check_orphan(self, key: AttemptKey, held: Held) -> None:
+    def _check_orphan(self, key: AttemptKey, held: AttemptProcess) -> None:
         assert held.pid is not None
         try:
             processes.started_at(held.pid)
@@ -339,7 +339,7 @@ class LocalExecutor(Executor):
                     self._finish(key, exit)
                 return
 
-    def _end_remains(self, key: AttemptKey, held: Held, exit: ProcessExit, left: Sequence[int] = ()) -> None:
+    def _end_remains(self, key: AttemptKey, held: AttemptProcess, exit: ProcessExit, left: Sequence[int] = ()) -> None:
         """Report the end once nothing is left of what the attempt started: the next try, or the task that commits what
         this one wrote, must not meet it."""
         if held.remains is not None:
@@ -349,7 +349,7 @@ class LocalExecutor(Executor):
             self._finish(key, exit)
             return
         held.unwatch()
-        held.remains = Remains(
+        held.remains = ProcessReaper(
             self._host.reactor,
             key.attempt_id,
             lambda: self._remains(key, pid, left),
@@ -357,10 +357,10 @@ class LocalExecutor(Executor):
             grace_seconds=min(GRACE_SECONDS, self._host.settings.engine.stop_grace_seconds),
         )
 
-    def _remains(self, key: AttemptKey, pid: int | None, left: Sequence[int] = ()) -> list[Entry]:
-        return left_by(key.attempt_id, pid, process_table(), left)
+    def _remains(self, key: AttemptKey, pid: int | None, left: Sequence[int] = ()) -> list[ProcessEntry]:
+        return left_by_attempt(key.attempt_id, pid, process_table(), left)
 
-    def _exit_of(self, held: Held, code: int | None, number: int | None) -> ProcessExit:
+    def _exit_of(self, held: AttemptProcess, code: int | None, number: int | None) -> ProcessExit:
         ran_out = number == signal.SIGKILL and self._memory.explain(held.killed_before)
         return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
 
@@ -386,7 +386,7 @@ class LocalExecutor(Executor):
             held.kill()
 
 
-def _runs_here(attempt: HeldAttempt) -> bool:
+def _runs_here(attempt: InFlightAttempt) -> bool:
     if not attempt.running or attempt.pid is None or attempt.hostname != socket.gethostname():
         return False
     return processes.is_alive(attempt.pid, attempt.process_started or 0.0)

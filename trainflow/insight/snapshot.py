@@ -23,7 +23,7 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
 from trainflow.scheduler.queueing import Limits, choose
-from trainflow.scheduler.run_decision import held_back
+from trainflow.scheduler.run_decision import waiting_for_past
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -215,7 +215,7 @@ def _with_past(connection: Connection, row: Any, document: DagDocument, tasks: l
         return tasks
     past = task_queries.past_states(connection, previous.id, document)
     states = {task.task_id: TaskInstanceState(task.state) if task.state else None for task in tasks}
-    held = set(held_back(document, states, past))
+    held = set(waiting_for_past(document, states, past))
     return [
         msgspec.structs.replace(task, waits_for_run=previous.number, past_state=past.get(task.task_id))
         if task.task_id in held
@@ -251,7 +251,7 @@ def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
     if not candidates:
         return {}
     versions = Versions()
-    held = in_flight.held(connection)
+    held = in_flight.in_flight_tasks(connection)
     limits = Limits(
         free_slots=settings.executor.slots - len(held),
         pools=pool_queries.slots(connection),
@@ -259,5 +259,5 @@ def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
         documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
     )
     return choose(
-        candidates, limits, lambda each: status_queries.held_in_dag(connection, each.dag_id, each.task_id)
+        candidates, limits, lambda each: status_queries.count_in_flight(connection, each.dag_id, each.task_id)
     ).refused

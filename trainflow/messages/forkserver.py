@@ -16,7 +16,7 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
 
 
 class Parse(msgspec.Struct, frozen=True, tag="parse"):
-    """Fork a child that imports this file; what becomes of it is said on the descriptor sent along (`FromReader`).
+    """Fork a child that imports this file; what becomes of it is said on the descriptor sent along (`FromParser`).
 
     `load`: attempts of the file will follow; where the child got through it, load it here as well.
     """
@@ -66,7 +66,7 @@ class ChildEnded(msgspec.Struct, frozen=True, tag="child_ended"):
     left: list[int] = []
 
 
-class Reading(msgspec.Struct, frozen=True, tag="reading"):
+class ParseStarted(msgspec.Struct, frozen=True, tag="reading"):
     """A child has begun to read a file."""
 
     pid: int
@@ -76,4 +76,4 @@ ToWorker = Launch | Parse
 FromWorker = Launched | Stale | Threaded | ChildEnded
 #: about one file, in this order: the child says that it begins and what came out; the worker says how the child ended.
 #: A line that ends before that was lost with the worker
-FromReader = Reading | ParseResult | ChildEnded
+FromParser = ParseStarted | ParseResult | ChildEnded

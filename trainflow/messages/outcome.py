@@ -26,7 +26,7 @@ class OutcomeState(StrEnum):
     RESTARTED = "restarted"
 
 
-class Problem(msgspec.Struct, frozen=True):
+class AttemptFailure(msgspec.Struct, frozen=True):
     """Why an attempt failed: one line for people, the traceback for the log, and whether trying again makes sense."""
 
     message: str
@@ -73,7 +73,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     state: OutcomeState
     xcoms: list[XComItem] = msgspec.field(default_factory=list)
     triggered_runs: list[TriggeredRun] = msgspec.field(default_factory=list)
-    problem: Problem | None = None
+    problem: AttemptFailure | None = None
     deferral: Deferral | None = None
     reschedule_at: datetime | None = None
     #: one sentence shown beside the task ("caught up: …", "waits for 2013-02-01")

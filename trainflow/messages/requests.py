@@ -65,14 +65,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     note: str | None = None
 
 
-class Saved(msgspec.Struct, frozen=True, tag="saved"):
+class RowsSaved(msgspec.Struct, frozen=True, tag="saved"):
     """The attempt has saved how far it is inside its split: so many rows of it. No answer."""
 
     key: AttemptKey
     rows: int
 
 
-Request = Start | GetXCom | TriggerRun | GetDagRunState | GetTrackingRun | Progress | Saved | Outcome
+Request = Start | GetXCom | TriggerRun | GetDagRunState | GetTrackingRun | Progress | RowsSaved | Outcome
 
 
 class RunInfo(msgspec.Struct, frozen=True):

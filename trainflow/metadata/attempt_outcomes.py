@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_queries,
@@ -21,14 +21,14 @@ from trainflow.metadata import (
     xcom_queries,
 )
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.retry_policy import ExitJudgement, Standing, Verdict
+from trainflow.metadata.retry_policy import ExitJudgement, RetryCounts, RetryDecision
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
 
 
-class AttemptEnds:
+class AttemptOutcomes:
     """`row` is the task instance as `task_queries.by_key` gives it: the attempt holds it."""
 
     def __init__(self, versions: Versions, lost_attempts: int) -> None:
@@ -47,7 +47,7 @@ class AttemptEnds:
             case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
                 _leave(connection, row, outcome, _T(outcome.state.value), ended_at=now, lost=0)
             case OutcomeState.FAILED:
-                problem = outcome.problem or Problem("failed without saying why")
+                problem = outcome.problem or AttemptFailure("failed without saying why")
                 self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
             case OutcomeState.DEFERRED:
                 self._defer(connection, row, outcome, now)
@@ -72,9 +72,9 @@ class AttemptEnds:
         again = document.with_downstream({outcome.restart}) if outcome.restart else frozenset()
         times = attempt_queries.count_in_run(connection, row.dag_run_id, outcome.state.value)
         said = outcome.problem.message if outcome.problem else "an earlier task has to run again"
-        refusal = retry_policy.against_restart(row.task_id, outcome.restart, again, times)
+        refusal = retry_policy.restart_refusal(row.task_id, outcome.restart, again, times)
         if refusal is not None:
-            problem = Problem(f"{said}; {refusal}", retryable=False)
+            problem = AttemptFailure(f"{said}; {refusal}", retryable=False)
             self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
             return
         # the same road as an attempt that infrastructure lost; guarded by what holds it
@@ -89,7 +89,7 @@ class AttemptEnds:
         """The process ended and its attempt never said how. Returns whether that counts as lost."""
         # one that had not claimed itself yet ran no code of the task, however it ended
         if not judgement.lost and row.state != _T.QUEUED:
-            self._fail(connection, row, key, Problem(judgement.message), now)
+            self._fail(connection, row, key, AttemptFailure(judgement.message), now)
             return False
         verdict = retry_policy.after_loss(_standing(row, row.saved_rows), self._lost_attempts)
         message = judgement.message
@@ -138,7 +138,7 @@ class AttemptEnds:
         connection: Connection,
         row: Row[Any],
         key: AttemptKey,
-        problem: Problem,
+        problem: AttemptFailure,
         now: datetime,
         *,
         saved_rows: int | None = None,
@@ -161,7 +161,7 @@ def _settle(
     connection: Connection,
     row: Row[Any],
     key: AttemptKey,
-    verdict: Verdict,
+    verdict: RetryDecision,
     message: str,
     saved_rows: int | None,
     now: datetime,
@@ -195,9 +195,9 @@ def parent_of(connection: Connection, row: Row[Any]) -> run_creation.Parent:
     return run_creation.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
 
 
-def _standing(row: Row[Any], saved_rows: int | None) -> Standing:
+def _standing(row: Row[Any], saved_rows: int | None) -> RetryCounts:
     advanced = retry_policy.has_advanced(saved_rows, row.credited_rows)
-    return Standing(row.failures, row.max_tries, row.lost, advanced)
+    return RetryCounts(row.failures, row.max_tries, row.lost, advanced)
 
 
 def _furthest(one: int | None, other: int | None) -> int | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
-from trainflow.metadata.models import Attempt, DagRun, TaskInstance
+from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
 from trainflow.states import HELD, UNFINISHED, DagRunState, TaskInstanceState
 
-ATTEMPT = Attempt.table
-TASK = TaskInstance.table
-RUN = DagRun.table
+ATTEMPT = AttemptTable.table
+TASK = TaskInstanceTable.table
+RUN = DagRunTable.table
 
 
 def record(

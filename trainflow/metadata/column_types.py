@@ -21,7 +21,7 @@ class LongText(Text):
     """Text of any length."""
 
 
-class Moment(DateTime):
+class MicrosecondDateTime(DateTime):
     """A point in time, to the microsecond."""
 
 
@@ -31,15 +31,15 @@ def _long_text(_type: LongText, _compiler: Any, **_: Any) -> str:
     return "LONGTEXT"
 
 
-@compiles(Moment, "mysql", "mariadb")
-def _moment(_type: Moment, _compiler: Any, **_: Any) -> str:
+@compiles(MicrosecondDateTime, "mysql", "mariadb")
+def _moment(_type: MicrosecondDateTime, _compiler: Any, **_: Any) -> str:
     return "DATETIME(6)"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC instant, to the microsecond, on every database. Refuses naive values."""
 
-    impl = Moment(timezone=True)
+    impl = MicrosecondDateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from trainflow.errors import DagNotFound
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
-from trainflow.metadata.models import Dag, DagVersion, ImportProblem
+from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable
 from trainflow.serialization.document import DagDocument, decode, version_of
 
-DAG = Dag.table
-VERSION = DagVersion.table
-PROBLEM = ImportProblem.table
+DAG = DagTable.table
+VERSION = DagVersionTable.table
+PROBLEM = ImportProblemTable.table
 #: the override that makes a file give the DAGs of another branch
 BRANCH = "branch"
 

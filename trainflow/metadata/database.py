@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from trainflow.errors import DatabaseAway, DatabaseDamaged, EngineError, SettingsError
-from trainflow.failpoint import passed
+from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
+from trainflow.failpoint import hit
 from trainflow.metadata.sqlite_fast_path import FastConnection, Plans
 from trainflow.metadata.transaction_failures import is_conflict, is_damage, is_outage
 from trainflow.settings.home import Home
@@ -93,8 +93,8 @@ class Database:
         with self._connect() as connection:
             with connection.execution_options(**options).begin():
                 yield connection
-                passed("database: before the commit")
-            passed("database: after the commit")
+                hit("database: before the commit")
+            hit("database: after the commit")
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
         """`work` in a transaction; again when it lost against another one. It changes nothing but the database."""
@@ -129,7 +129,7 @@ class Database:
                 if deadline is not None:
                     self.on_done_again()
                 return result
-            except (DatabaseAway, DatabaseDamaged):
+            except (DatabaseUnavailable, DatabaseDamaged):
                 raise
             except (DBAPIError, EngineError) as error:
                 if is_conflict(error):
@@ -149,9 +149,9 @@ class Database:
             if before_again is not None:
                 before_again()
 
-    def _away(self, error: DBAPIError | EngineError) -> DatabaseAway:
+    def _away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
         where = self.url.render_as_string(hide_password=True)
-        return DatabaseAway(
+        return DatabaseUnavailable(
             f"the metadata database {where} cannot be used: {getattr(error, 'orig', None) or error}. Nothing is lost: "
             "attempts that run go on, and report to the next engine. Start again when it is back"
         )

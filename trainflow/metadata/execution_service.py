@@ -12,8 +12,8 @@ from sqlalchemy.exc import StatementError
 
 from trainflow.clock import Clock
 from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError
-from trainflow.messages.exits import ProcessExit
-from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import (
     OUTCOME_REFUSED,
     DagRunInfo,
@@ -26,7 +26,7 @@ from trainflow.messages.requests import (
     Refused,
     Reply,
     Request,
-    Saved,
+    RowsSaved,
     Start,
     TrackingRun,
     TriggerRun,
@@ -41,7 +41,7 @@ from trainflow.metadata import (
     task_queries,
     xcom_queries,
 )
-from trainflow.metadata.attempt_outcomes import AttemptEnds, parent_of
+from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.retry_policy import judge_exit
@@ -57,7 +57,7 @@ _PROBLEM_CHARACTERS = 4_000
 _REPORTED = frozenset(state.value for state in OutcomeState)
 
 
-class Change(NamedTuple):
+class AppliedChange(NamedTuple):
     """What a request changed, for whoever decides next."""
 
     dag_run_id: int
@@ -73,7 +73,7 @@ class Change(NamedTuple):
     told: bool = False
 
 
-def _nobody(_change: Change) -> None:
+def _nobody(_change: AppliedChange) -> None:
     return None
 
 
@@ -87,11 +87,11 @@ class ExecutionService:
         versions: Versions,
         *,
         lost_attempts: int = 10,
-        on_change: Callable[[Change], None] = _nobody,
+        on_change: Callable[[AppliedChange], None] = _nobody,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._ends = AttemptEnds(versions, lost_attempts)
+        self._ends = AttemptOutcomes(versions, lost_attempts)
         self._on_change = on_change
         #: attempts that said here how they ended and whose process has not ended yet; only saves asking the database
         self._reported: set[AttemptKey] = set()
@@ -122,7 +122,7 @@ class ExecutionService:
         now = self._clock.now()
 
         def fail(connection: Connection) -> int | None:
-            held = task_queries.holder(connection, key)
+            held = task_queries.attempt_holder(connection, key)
             if held is None:
                 return None
             self._ends.fail_for_good(connection, held.id, key, why, now)
@@ -133,7 +133,7 @@ class ExecutionService:
         if dag_run_id is None:
             return False
         self._reported.add(key)
-        self._on_change(Change(dag_run_id, ended=True))
+        self._on_change(AppliedChange(dag_run_id, ended=True))
         return True
 
     def _answer(self, request: Request) -> Reply:
@@ -144,7 +144,7 @@ class ExecutionService:
                 return self._outcome(request)
             case Progress():
                 return self._progress(request)
-            case Saved():
+            case RowsSaved():
                 return self._saved(request)
             case GetXCom():
                 return self._get_xcom(request)
@@ -173,7 +173,7 @@ class ExecutionService:
             task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
         return Done()
 
-    def _saved(self, request: Saved) -> Reply:
+    def _saved(self, request: RowsSaved) -> Reply:
         with self._database.transaction() as connection:
             task_queries.update_saved_rows(connection, request.key, request.rows)
         return Done()
@@ -206,7 +206,7 @@ class ExecutionService:
                 run_creation.trigger(connection, request.run, parent_of(connection, row), now)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
-        self._on_change(Change(row.dag_run_id, triggered=True))
+        self._on_change(AppliedChange(row.dag_run_id, triggered=True))
         return Done()
 
     def _dag_run_state(self, request: GetDagRunState) -> Reply:
@@ -263,7 +263,7 @@ class ExecutionService:
         self._reported.add(outcome.key)
         deferred = outcome.state is OutcomeState.DEFERRED
         self._on_change(
-            Change(
+            AppliedChange(
                 row.dag_run_id,
                 ended=not deferred,
                 later=outcome.state in (OutcomeState.FAILED, OutcomeState.RESCHEDULED),
@@ -316,7 +316,7 @@ class ExecutionService:
                 ended_at=now,
                 problem=judgement.message,
             )
-        self._on_change(Change(row.dag_run_id, ended=True, later=True))
+        self._on_change(AppliedChange(row.dag_run_id, ended=True, later=True))
         return True
 
 
@@ -336,5 +336,5 @@ def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
         return Outcome(key, OutcomeState.SKIPPED, note=str(error))
     # a DAG may be read later, a run be deleted; anything else would be refused again
     retryable = isinstance(error, DagNotFound | DagRunAlreadyExists)
-    problem = Problem(str(error), kind=type(error).__name__, retryable=retryable)
+    problem = AttemptFailure(str(error), kind=type(error).__name__, retryable=retryable)
     return Outcome(key, OutcomeState.FAILED, problem=problem)

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, func, select, update
 
-from trainflow.metadata.models import Dag, DagRun, TaskInstance
+from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
 from trainflow.metadata.task_queries import in_states
 from trainflow.states import HELD, TaskInstanceState
 
-TASK = TaskInstance.table
-RUN = DagRun.table
-DAG = Dag.table
+TASK = TaskInstanceTable.table
+RUN = DagRunTable.table
+DAG = DagTable.table
 
 
-class Held(NamedTuple):
+class InFlightTask(NamedTuple):
     """A task instance in the hands of an executor."""
 
     id: int
@@ -29,9 +29,9 @@ class Held(NamedTuple):
     state: TaskInstanceState
 
 
-def held(connection: Connection) -> list[Held]:
+def in_flight_tasks(connection: Connection) -> list[InFlightTask]:
     """Everything in the hands of executors: what the limits are counted from."""
-    return [Held._make(row) for row in connection.execute(_HELD)]
+    return [InFlightTask._make(row) for row in connection.execute(_HELD)]
 
 
 _HELD = select(
@@ -45,7 +45,7 @@ _HELD = select(
 ).where(in_states(HELD))
 
 
-def held_in_dag(connection: Connection, dag_id: str, task_id: str) -> int:
+def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
     """How many instances of a task are in the hands of executors, over all runs of its DAG."""
     return int(connection.execute(_HELD_IN_DAG, {"dag": dag_id, "task": task_id}).scalar_one())
 
@@ -146,7 +146,7 @@ _SCHEDULED = (
 )
 
 
-def held_by(connection: Connection, service_ids: Collection[int]) -> list[Row[Any]]:
+def in_flight_of_services(connection: Connection, service_ids: Collection[int]) -> list[Row[Any]]:
     """What the executors of these services hold, with pid and attempt."""
     return list(connection.execute(_HELD_BY, {"services": list(service_ids)}))
 

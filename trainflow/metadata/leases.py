@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 
-class _Seen(NamedTuple):
+class _ObservedLease(NamedTuple):
     heartbeats: int
     silent_seconds: float
     looked_at: float
@@ -29,7 +29,7 @@ class Leases:
         self._dead_after = dead_after_seconds
         # who stood still itself (a suspended machine, a database that was away) has not seen others be silent
         self._longest_gap = dead_after_seconds / 3
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, _ObservedLease] = {}
 
     def silent(self, rows: Iterable[Any]) -> set[int]:
         """Look at services that have not stopped; ids of those that have been silent for too long."""
@@ -40,5 +40,5 @@ class Leases:
             silent = 0.0
             if before is not None and before.heartbeats == row.heartbeats:
                 silent = before.silent_seconds + min(now - before.looked_at, self._longest_gap)
-            self._seen[row.id] = _Seen(row.heartbeats, silent, now)
+            self._seen[row.id] = _ObservedLease(row.heartbeats, silent, now)
         return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}

@@ -77,7 +77,7 @@ def optional(type_: TypeEngine[_T], **options: Any) -> Column[_T | None]:
     return Column(type_, nullable=True, **options)
 
 
-class Dag(TableModel, name="dag"):
+class DagTable(TableModel, name="dag"):
     """A DAG that some file defines (or defined: `missing_since`)."""
 
     dag_id = required(String(250), primary_key=True)
@@ -90,7 +90,7 @@ class Dag(TableModel, name="dag"):
     missing_since = optional(UtcDateTime())
 
 
-class DagVersion(TableModel, name="dag_version"):
+class DagVersionTable(TableModel, name="dag_version"):
     """One content of one DAG. A run is pinned to its version."""
 
     constraints = (UniqueConstraint("dag_id", "digest"), UniqueConstraint("dag_id", "number"))
@@ -104,7 +104,7 @@ class DagVersion(TableModel, name="dag_version"):
     created_at = required(UtcDateTime())
 
 
-class DagRun(TableModel, name="dag_run", sqlite_autoincrement=True):
+class DagRunTable(TableModel, name="dag_run", sqlite_autoincrement=True):
     """One run. At most one per (parent run, task) exists: one successor, however often it is triggered.
 
     No id is given twice: what the outbox remembers of a run that was deleted is not about a later one.
@@ -147,7 +147,7 @@ class DagRun(TableModel, name="dag_run", sqlite_autoincrement=True):
     released_at = optional(UtcDateTime())
 
 
-class TaskInstance(TableModel, name="task_instance"):
+class TaskInstanceTable(TableModel, name="task_instance"):
     """One task of one run."""
 
     constraints = (
@@ -207,7 +207,7 @@ class TaskInstance(TableModel, name="task_instance"):
     waits_since = optional(UtcDateTime())
 
 
-class Attempt(TableModel, name="attempt"):
+class AttemptTable(TableModel, name="attempt"):
     """One try of one task instance: history, for people."""
 
     attempt_id = required(String(32), primary_key=True)
@@ -222,7 +222,7 @@ class Attempt(TableModel, name="attempt"):
     log_path = required(String(1000))
 
 
-class XCom(TableModel, name="xcom"):
+class XComTable(TableModel, name="xcom"):
     """A value that a task handed over."""
 
     dag_run_id = required(BigKey, ForeignKey("dag_run.id", ondelete="CASCADE"), primary_key=True)
@@ -233,7 +233,7 @@ class XCom(TableModel, name="xcom"):
     created_at = required(UtcDateTime())
 
 
-class Trigger(TableModel, name="trigger", sqlite_autoincrement=True):
+class TriggerTable(TableModel, name="trigger", sqlite_autoincrement=True):
     """A wait handed to the triggerer: one per deferred task instance.
 
     No id is given twice: an event that comes late must not end somebody else's wait.
@@ -251,7 +251,7 @@ class Trigger(TableModel, name="trigger", sqlite_autoincrement=True):
     service_id = optional(BigKey, index=True)
 
 
-class Pool(TableModel, name="pool"):
+class PoolTable(TableModel, name="pool"):
     """A limit shared by tasks. `slots` -1: no limit."""
 
     name = required(String(250), primary_key=True)
@@ -260,7 +260,7 @@ class Pool(TableModel, name="pool"):
     description = optional(Text())
 
 
-class Service(TableModel, name="service"):
+class ServiceTable(TableModel, name="service"):
     """A living part of the control plane, and its lease."""
 
     id = required(BigKey, primary_key=True, autoincrement=True)
@@ -276,7 +276,7 @@ class Service(TableModel, name="service"):
     heartbeats = optional(Integer())
 
 
-class ImportProblem(TableModel, name="import_problem"):
+class ImportProblemTable(TableModel, name="import_problem"):
     """Why a pipeline file gives no DAG."""
 
     path = required(String(500), primary_key=True)
@@ -287,7 +287,7 @@ class ImportProblem(TableModel, name="import_problem"):
     at = required(UtcDateTime())
 
 
-class Outbox(TableModel, name="outbox"):
+class OutboxTable(TableModel, name="outbox"):
     """A delivery to the mirror that is still to be made. Written in the transaction it tells about."""
 
     constraints = (Index("ix_outbox_delivered_at", "delivered_at", "id"),)
@@ -306,7 +306,7 @@ class Outbox(TableModel, name="outbox"):
     payload = optional(Json())
 
 
-class Notification(TableModel, name="notification"):
+class NotificationTable(TableModel, name="notification"):
     """Something somebody is to be told, written in the transaction it tells about. A row stays: it is told once."""
 
     constraints = (Index("ix_notification_delivered_at", "delivered_at", "next_attempt_at"),)

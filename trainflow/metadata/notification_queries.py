@@ -10,14 +10,14 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from trainflow.due import TOLERANCE
+from trainflow.deadlines import TOLERANCE
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Notice
-from trainflow.metadata.models import Notification
+from trainflow.metadata.models import NotificationTable
 from trainflow.observability.redaction import presentable
 from trainflow.tracking.backoff import LONGEST_PAUSE
 
-NOTIFICATION = Notification.table
+NOTIFICATION = NotificationTable.table
 #: of why a delivery failed, this much is kept
 REASON_CHARACTERS = 4_000
 
@@ -49,7 +49,7 @@ def pending(connection: Connection, now: datetime, limit: int = 100) -> list[Row
             select(NOTIFICATION)
             .where(
                 NOTIFICATION.c.delivered_at.is_(None),
-                # not `due.still_waits`
+                # not `deadlines.is_pending`
                 or_(
                     NOTIFICATION.c.next_attempt_at <= now,
                     NOTIFICATION.c.next_attempt_at > now + LONGEST_PAUSE + TOLERANCE,

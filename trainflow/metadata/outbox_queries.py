@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from trainflow.due import still_waits
-from trainflow.metadata.models import Outbox
+from trainflow.deadlines import is_pending
+from trainflow.metadata.models import OutboxTable
 from trainflow.observability.redaction import presentable
 from trainflow.tracking.backoff import LONGEST_PAUSE
 
-OUTBOX = Outbox.table
+OUTBOX = OutboxTable.table
 #: of why a delivery failed, this much is kept
 REASON_CHARACTERS = 4_000
 
@@ -57,7 +57,7 @@ def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row
     ).all()
     ready: list[Row[Any]] = []
     for row in rows:
-        if still_waits(row.next_attempt_at, LONGEST_PAUSE, now):
+        if is_pending(row.next_attempt_at, LONGEST_PAUSE, now):
             break
         ready.append(row)
     return ready

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError
 from trainflow.metadata import in_flight
-from trainflow.metadata.models import Pool
+from trainflow.metadata.models import PoolTable
 from trainflow.metadata.schema import DEFAULT_POOL
 from trainflow.metadata.task_queries import TASK
 
-POOL = Pool.table
+POOL = PoolTable.table
 
 
 class PoolSlots(NamedTuple):

@@ -16,8 +16,8 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from trainflow.messages.exits import ProcessExit
-from trainflow.observability.exhaustion import said_by
+from trainflow.messages.process_exit import ProcessExit
+from trainflow.observability.resource_exhaustion import meaning_of_exit_code
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -31,7 +31,7 @@ MOST_RESTARTS = 3
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
-class Standing(NamedTuple):
+class RetryCounts(NamedTuple):
     """What a task instance has behind it. `advanced`: this attempt saved more of the split than any before it."""
 
     failures: int
@@ -40,7 +40,7 @@ class Standing(NamedTuple):
     advanced: bool = False
 
 
-class Verdict(NamedTuple):
+class RetryDecision(NamedTuple):
     """Where it goes, and what it has behind it then."""
 
     state: TaskInstanceState
@@ -50,35 +50,35 @@ class Verdict(NamedTuple):
 
 
 def after_failure(
-    standing: Standing, retry: RetryDocument, *, retryable: bool, now: datetime, identity: str
-) -> Verdict:
+    standing: RetryCounts, retry: RetryDocument, *, retryable: bool, now: datetime, identity: str
+) -> RetryDecision:
     """The attempt failed by its own fault."""
     failures = standing.failures + 1
     if retryable and standing.advanced:
-        return Verdict(TaskInstanceState.UP_FOR_RETRY, 0, 0, now + retry_delay(retry, 1, identity))
+        return RetryDecision(TaskInstanceState.UP_FOR_RETRY, 0, 0, now + retry_delay(retry, 1, identity))
     if not retryable or failures > standing.max_tries:
-        return Verdict(TaskInstanceState.FAILED, failures, 0)
-    return Verdict(TaskInstanceState.UP_FOR_RETRY, failures, 0, now + retry_delay(retry, failures, identity))
+        return RetryDecision(TaskInstanceState.FAILED, failures, 0)
+    return RetryDecision(TaskInstanceState.UP_FOR_RETRY, failures, 0, now + retry_delay(retry, failures, identity))
 
 
-def after_loss(standing: Standing, limit: int) -> Verdict:
+def after_loss(standing: RetryCounts, limit: int) -> RetryDecision:
     """The attempt was lost through no fault of its own."""
     if standing.advanced:
-        return Verdict(TaskInstanceState.SCHEDULED, 0, 0)
+        return RetryDecision(TaskInstanceState.SCHEDULED, 0, 0)
     lost = standing.lost + 1
     if lost >= limit:
-        return Verdict(TaskInstanceState.FAILED, standing.failures, lost)
-    return Verdict(TaskInstanceState.SCHEDULED, standing.failures, lost)
+        return RetryDecision(TaskInstanceState.FAILED, standing.failures, lost)
+    return RetryDecision(TaskInstanceState.SCHEDULED, standing.failures, lost)
 
 
-def after_preemption(standing: Standing) -> Verdict:
+def after_preemption(standing: RetryCounts) -> RetryDecision:
     """The attempt was told to stop and did: it goes again at once."""
     if standing.advanced:
-        return Verdict(TaskInstanceState.SCHEDULED, 0, 0)
-    return Verdict(TaskInstanceState.SCHEDULED, standing.failures, standing.lost)
+        return RetryDecision(TaskInstanceState.SCHEDULED, 0, 0)
+    return RetryDecision(TaskInstanceState.SCHEDULED, standing.failures, standing.lost)
 
 
-def against_restart(task_id: str, restart: str | None, again: Collection[str], times: int) -> str | None:
+def restart_refusal(task_id: str, restart: str | None, again: Collection[str], times: int) -> str | None:
     """Why a task may not have `restart` run again, with all that follows it (`again`), when its run has done so `times`
     times; None when it may."""
     if restart is None or task_id not in again:
@@ -137,7 +137,7 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
         return ExitJudgement(
             lost=False, message=f"the process crashed ({name}) before it reported an outcome: see the log"
         )
-    ran_out = said_by(exit.code)
+    ran_out = meaning_of_exit_code(exit.code)
     if ran_out is not None:
         return ExitJudgement(lost=True, message=f"the process could not go on: {ran_out}")
     return ExitJudgement(

@@ -15,10 +15,10 @@ from trainflow.errors import (
     LostTransition,
 )
 from trainflow.metadata import clearing, dag_queries, outbox_queries, task_queries
-from trainflow.metadata.models import DagRun
+from trainflow.metadata.models import DagRunTable
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
-RUN = DagRun.table
+RUN = DagRunTable.table
 #: what deciding about a run needs: everything but what its author gave it, which can be large
 BRIEF = [column for column in RUN.c if column.name != "conf"]
 

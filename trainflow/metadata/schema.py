@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
-from trainflow.metadata.models import METADATA, Pool
+from trainflow.metadata.models import METADATA, PoolTable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: the newest revision under migrations/versions; a test holds the two together
@@ -119,7 +119,7 @@ def _create(connection: Connection) -> None:
 
 def seed(connection: Connection) -> None:
     """The rows every database has."""
-    pool = Pool.table
+    pool = PoolTable.table
     connection.execute(
         pool.insert().values(
             name=DEFAULT_POOL, slots=DEFAULT_POOL_SLOTS, include_deferred=False, description="Default pool"

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from trainflow.due import TOLERANCE
-from trainflow.metadata.models import Service
+from trainflow.deadlines import TOLERANCE
+from trainflow.metadata.models import ServiceTable
 
-SERVICE = Service.table
+SERVICE = ServiceTable.table
 
 
 def register(

@@ -106,7 +106,7 @@ def scheduled(connection: Connection) -> list[Candidate]:
     ]
 
 
-def held_in_dag(connection: Connection, dag_id: str, task_id: str) -> int:
+def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
     """How many instances of a task are in the hands of executors, over all runs of its DAG."""
     return connection.execute(
         select(func.count())

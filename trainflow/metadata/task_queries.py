@@ -21,20 +21,20 @@ from sqlalchemy import (
     update,
 )
 
-from trainflow.due import TOLERANCE
+from trainflow.deadlines import TOLERANCE
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.models import DagRun, TaskInstance
+from trainflow.metadata.models import DagRunTable, TaskInstanceTable
 from trainflow.serialization.document import DagDocument
 from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
 
-TASK = TaskInstance.table
-RUN = DagRun.table
+TASK = TaskInstanceTable.table
+RUN = DagRunTable.table
 
 State = TaskInstanceState | None
 
 
-class TaskState(NamedTuple):
+class TaskStateRow(NamedTuple):
     """What deciding about a run needs to know of one task instance."""
 
     id: int
@@ -139,10 +139,10 @@ def create_for_run(connection: Connection, dag_run_id: int, document: DagDocumen
 _INSERT = insert(TASK)
 
 
-def of_run(connection: Connection, dag_run_id: int) -> list[TaskState]:
+def of_run(connection: Connection, dag_run_id: int) -> list[TaskStateRow]:
     """Every task instance of a run."""
     return [
-        TaskState(number, task_id, map_index, _STATES[state], retry_at)
+        TaskStateRow(number, task_id, map_index, _STATES[state], retry_at)
         for number, task_id, map_index, state, retry_at in connection.execute(_OF_RUN, {"run": dag_run_id})
     ]
 
@@ -169,7 +169,7 @@ def due(connection: Connection, now: datetime) -> list[Row[Any]]:
 
 
 _WAITS_FOR_ITS_TIME = in_states({TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE})
-#: `due.has_come`, as SQL
+#: `deadlines.is_due`, as SQL
 _DUE = select(TASK.c.id, TASK.c.dag_run_id).where(
     _WAITS_FOR_ITS_TIME, or_(TASK.c.retry_at <= bindparam("now"), TASK.c.waits_since > bindparam("latest"))
 )
@@ -223,7 +223,7 @@ _BY_KEY = (
 )
 
 
-def holder(connection: Connection, key: AttemptKey) -> Any | None:
+def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
     """(id, dag_run_id) of the task instance that this attempt holds; None when it holds none. Reads nothing else."""
     named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
     return connection.execute(_HOLDER, named).one_or_none()

@@ -14,11 +14,11 @@ from trainflow.messages.outcome import Deferral
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import task_queries
 from trainflow.metadata.column_types import LongText
-from trainflow.metadata.models import TaskInstance, Trigger
+from trainflow.metadata.models import TaskInstanceTable, TriggerTable
 from trainflow.states import TaskInstanceState
 
-TRIGGER = Trigger.table
-TASK = TaskInstance.table
+TRIGGER = TriggerTable.table
+TASK = TaskInstanceTable.table
 
 #: the method a task resumes in when its wait failed: the runner raises instead of calling the operator
 FAIL_METHOD = "__fail__"

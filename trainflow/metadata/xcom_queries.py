@@ -11,10 +11,10 @@ import msgspec
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
 from trainflow.messages.outcome import XComItem
-from trainflow.metadata.models import DagRun, XCom
+from trainflow.metadata.models import DagRunTable, XComTable
 
-XCOM = XCom.table
-RUN = DagRun.table
+XCOM = XComTable.table
+RUN = DagRunTable.table
 
 
 def put(

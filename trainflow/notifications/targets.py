@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from trainflow.errors import NoticeNotTaken
+from trainflow.errors import NotificationRefused
 from trainflow.observability.redaction import redact_text
 
 HTTP_SECONDS = 10.0
@@ -51,13 +51,13 @@ class Webhook:
                 answer.read(1)
         except urllib.error.HTTPError as error:
             error.close()
-            raise NoticeNotTaken(f"the webhook at {self._host()} answered {error.code}") from None
+            raise NotificationRefused(f"the webhook at {self._host()} answered {error.code}") from None
         except OSError as error:
             told = " ".join(redact_text(str(getattr(error, "reason", error))).split())
-            raise NoticeNotTaken(f"the webhook at {self._host()} was not reached: {told}") from None
+            raise NotificationRefused(f"the webhook at {self._host()} was not reached: {told}") from None
         except Exception as error:
             # ValueError, http.client's own: their texts repeat parts of the address
-            raise NoticeNotTaken(f"the webhook at {self._host()} failed: {type(error).__name__}") from None
+            raise NotificationRefused(f"the webhook at {self._host()} failed: {type(error).__name__}") from None
 
     def _host(self) -> str:
         from urllib.parse import urlsplit
@@ -95,11 +95,11 @@ class Command:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise NoticeNotTaken(f"the command {program} did not end within {self._timeout:g} s") from None
+            raise NotificationRefused(f"the command {program} did not end within {self._timeout:g} s") from None
         except OSError as error:
-            raise NoticeNotTaken(f"the command {program} cannot be started: {error.strerror}") from None
+            raise NotificationRefused(f"the command {program} cannot be started: {error.strerror}") from None
         if ended.returncode != 0:
-            raise NoticeNotTaken(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
+            raise NotificationRefused(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
 
 
 def _last_line(stderr: bytes) -> str:

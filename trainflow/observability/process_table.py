@@ -20,7 +20,7 @@ MARK = "TRAINFLOW_ATTEMPT"
 _ROOM = 64
 
 
-class Entry(NamedTuple):
+class ProcessEntry(NamedTuple):
     """One living process."""
 
     pid: int
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     started: float
 
 
-Table = dict[int, Entry]
+Table = dict[int, ProcessEntry]
 
 
 def process_table() -> Table:
@@ -44,7 +44,7 @@ def process_table() -> Table:
                 fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
                 if fields[0] not in (b"Z", b"X"):
                     parent, group, session = (int(field) for field in fields[1:4])
-                    table[int(name)] = Entry(int(name), parent, group, session, float(fields[19]))
+                    table[int(name)] = ProcessEntry(int(name), parent, group, session, float(fields[19]))
     return table
 
 
@@ -66,16 +66,16 @@ def _table_by_ps() -> Table:
     for line in said.stdout.splitlines():
         pid, parent, group, state = line.split()[:4]
         if not state.startswith("Z"):
-            table[int(pid)] = Entry(int(pid), int(parent), int(group), int(group), 0.0)
+            table[int(pid)] = ProcessEntry(int(pid), int(parent), int(group), int(group), 0.0)
     return table
 
 
-def descendants(roots: Collection[int], table: Table) -> list[Entry]:
+def descendants(roots: Collection[int], table: Table) -> list[ProcessEntry]:
     """All that descends from these processes, without them."""
-    children: dict[int, list[Entry]] = {}
+    children: dict[int, list[ProcessEntry]] = {}
     for entry in table.values():
         children.setdefault(entry.parent, []).append(entry)
-    found: dict[int, Entry] = {}
+    found: dict[int, ProcessEntry] = {}
     left = list(roots)
     while left:
         for entry in children.get(left.pop(), []):
@@ -85,7 +85,9 @@ def descendants(roots: Collection[int], table: Table) -> list[Entry]:
     return list(found.values())
 
 
-def left_by(attempt_id: str, leader: int | None, table: Table, adopted: Iterable[int] = ()) -> list[Entry]:
+def left_by_attempt(
+    attempt_id: str, leader: int | None, table: Table, adopted: Iterable[int] = ()
+) -> list[ProcessEntry]:
     """What an attempt whose process `leader` has ended left running.
 
     `adopted`: processes that are known to be its orphans.

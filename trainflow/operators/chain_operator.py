@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
-from trainflow.errors import Change, FailException, RestartException, SampleChanged, SampleError
+from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
 from trainflow.operators.head import Head, head_from_xcom
 from trainflow.operators.storage import checkpoint_options, foreign_options, open_chain_store, sample_options
 from trainflow.samples.spec import Samples
@@ -127,7 +127,7 @@ class SplitOperator(ChainOperator):
             return
         self.check(found)
 
-    def check(self, found: Sequence[Change], cause: Exception | None = None) -> None:
+    def check(self, found: Sequence[ChangedFile], cause: Exception | None = None) -> None:
         """Raises RestartException where files of the split have changed."""
         from trainflow.samples.binding import changed
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trainflow.concurrent_map import concurrent_map
-from trainflow.errors import Change, SampleChanged, SampleUnreadable
+from trainflow.errors import ChangedFile, SampleChanged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.fingerprint import Content, read_content
@@ -34,13 +34,13 @@ def open_bound(storage: Storage, file: SampleFile) -> OpenFile:
     try:
         opened = open_file(storage, file.path)
     except FileNotFoundError as error:
-        raise changed([Change(file.path, file.fingerprint, None)]) from error
+        raise changed([ChangedFile(file.path, file.fingerprint, None)]) from error
     except Exception as error:
         raise_if_changed(storage, file, error)
         raise
     if opened.content.fingerprint != file.fingerprint:
         opened.close()
-        raise changed([Change(file.path, file.fingerprint, opened.content.fingerprint)])
+        raise changed([ChangedFile(file.path, file.fingerprint, opened.content.fingerprint)])
     return opened
 
 
@@ -54,7 +54,7 @@ def raise_if_written_over(storage: Storage, file: SampleFile, opened: OpenFile) 
         return
     found = read_content(opened.source).fingerprint
     if found != file.fingerprint:
-        raise changed([Change(file.path, file.fingerprint, found)])
+        raise changed([ChangedFile(file.path, file.fingerprint, found)])
 
 
 def raise_if_changed(storage: Storage, file: SampleFile, error: Exception) -> None:
@@ -64,10 +64,10 @@ def raise_if_changed(storage: Storage, file: SampleFile, error: Exception) -> No
     except Exception:  # why it cannot be read, `error` says
         return
     if found != file.fingerprint:
-        raise changed([Change(file.path, file.fingerprint, found)]) from error
+        raise changed([ChangedFile(file.path, file.fingerprint, found)]) from error
 
 
-def changes(split: SplitContent) -> tuple[Change, ...]:
+def changes(split: SplitContent) -> tuple[ChangedFile, ...]:
     """The files of a split that are no longer what it names. One listing of each folder; a file is read only where the
     listing does not tell. Raises SampleUnreadable."""
     files = sorted(split.files, key=lambda file: file.path)
@@ -91,14 +91,14 @@ def check_unchanged(split: SplitContent) -> None:
         raise changed(found)
 
 
-def changed(found: Sequence[Change]) -> SampleChanged:
+def changed(found: Sequence[ChangedFile]) -> SampleChanged:
     """The error that says so."""
     said = "; ".join(_sentence(change) for change in found[:_NAMED])
     more = f"; and {counted(len(found) - _NAMED, 'file')} more" if len(found) > _NAMED else ""
     return SampleChanged(f"{said}{more}; the split has to be made again", changes=tuple(found))
 
 
-def _sentence(change: Change) -> str:
+def _sentence(change: ChangedFile) -> str:
     path = redact_text(change.path)
     if change.found is None:
         return f"{path} ({_short(change.was)}) is gone since the split was made"
@@ -121,14 +121,14 @@ def _suspects(files: Iterable[SampleFile], stored: Iterable[StoredFile]) -> list
     return found
 
 
-def _compared(storage: Storage, file: SampleFile, there: StoredFile | None) -> Change | None:
+def _compared(storage: Storage, file: SampleFile, there: StoredFile | None) -> ChangedFile | None:
     if there is None:
-        return Change(file.path, file.fingerprint, None)
+        return ChangedFile(file.path, file.fingerprint, None)
     try:
         found = _fingerprint_now(storage, file.path, there.version)
     except FileNotFoundError:
         found = None
-    return None if found == file.fingerprint else Change(file.path, file.fingerprint, found)
+    return None if found == file.fingerprint else ChangedFile(file.path, file.fingerprint, found)
 
 
 def _fingerprint_now(storage: Storage, path: str, version: str = "") -> str:

@@ -15,30 +15,30 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.due import Countdowns, seconds_left
+from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
-from trainflow.failpoint import passed
+from trainflow.failpoint import hit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import (
     attempt_queries,
+    failure_queries,
     in_flight,
     notification_queries,
     pool_queries,
+    queued_run_queries,
     run_queries,
-    run_queue,
-    stop_queries,
     task_queries,
 )
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import Change
+from trainflow.metadata.execution_service import AppliedChange
 from trainflow.metadata.in_flight import Candidate
 from trainflow.scheduler.isolation import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.scheduler.stop_notice import stop_notice
-from trainflow.scheduler.workload import goes_on, workload_of
+from trainflow.scheduler.workload import resumes_after_wait, workload_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -89,7 +89,7 @@ class Scheduler:
         #: the look for retries that are due; None: look now
         self._next_look: float | None = None
         #: running runs that may not take for ever, by id and start; those that have taken too long
-        self._time_outs: Countdowns[tuple[int, datetime]] = Countdowns(clock)
+        self._time_outs: MonotonicDeadlines[tuple[int, datetime]] = MonotonicDeadlines(clock)
         self._too_long: set[tuple[int, datetime]] = set()
         #: why task instances that could be queued are not (id → sentence)
         self.refused: dict[int, str] = {}
@@ -102,7 +102,7 @@ class Scheduler:
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
-    def notice(self, change: Change) -> None:
+    def notice(self, change: AppliedChange) -> None:
         """Something changed: look there in the next tick."""
         if change.ended:
             self._look_at.add(change.dag_run_id)
@@ -138,7 +138,7 @@ class Scheduler:
         now = self._clock.now()
         for phase in self.phases:
             self.run(phase, now)
-            passed(f"scheduler: {phase.name}")
+            hit(f"scheduler: {phase.name}")
 
     def run(self, phase: Phase, now: datetime) -> None:
         """One step of a tick; again when its transaction lost, or it is not known whether it counts."""
@@ -208,7 +208,7 @@ class Scheduler:
             previous = run_queries.previous(connection, row.dag_id, row.number)
             if previous is not None:
                 past = task_queries.past_states(connection, previous.id, document)
-                no_place = run_queue.has_no_place(connection, previous, now)
+                no_place = queued_run_queries.waits_for_free_slot(connection, previous, now)
         decision = decide(
             document,
             task_queries.of_run(connection, row.id),
@@ -236,8 +236,8 @@ class Scheduler:
     def _have_told(
         self, connection: Connection, row: Any, chain: ChainDocument, note: str | None, now: datetime
     ) -> None:
-        failure = stop_queries.first_failure(connection, row.id)
-        last_success = stop_queries.last_success(connection, row.dag_id, row.number)
+        failure = failure_queries.first_failure(connection, row.id)
+        last_success = failure_queries.last_success(connection, row.dag_id, row.number)
         notice = stop_notice(chain, row, failure, last_success=last_success, note=note)
         notification_queries.add(connection, notice, now)
         self.on_notice()
@@ -286,7 +286,7 @@ class Scheduler:
         self._may_start = False
 
         def work(connection: Connection, each: Each) -> None:
-            for row in run_queue.startable(connection, now):
+            for row in queued_run_queries.startable(connection, now):
                 each(row.id, partial(self._start_run, connection, row, now))
 
         self.isolation.each(work, now)
@@ -311,7 +311,7 @@ class Scheduler:
     def _queue_all(self, now: datetime, connection: Connection, each: Each) -> None:
         self._handover.clear()
         if self._unsure:
-            held = {row.attempt_id for row in in_flight.held_by(connection, [self._service_id])}
+            held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
             self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
         limits = self._limits(connection)
         refused: dict[int, str] = {}
@@ -326,7 +326,7 @@ class Scheduler:
                 without_ids=refused,
             )
             known = self._with_document(connection, candidates, each)
-            choice = choose(known, limits, lambda one: in_flight.held_in_dag(connection, one.dag_id, one.task_id))
+            choice = choose(known, limits, lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id))
             for candidate in choice.chosen:
                 each(candidate.dag_run_id, partial(self._queue, connection, candidate, now))
             refused.update(choice.refused)
@@ -350,7 +350,7 @@ class Scheduler:
     def _limits(self, connection: Connection) -> Limits:
         # the lock first: what other schedulers have queued meanwhile counts
         pools = pool_queries.slots(connection, lock=True)
-        held = in_flight.held(connection)
+        held = in_flight.in_flight_tasks(connection)
         mine = sum(1 for task in held if task.service_id == self._service_id)
         return Limits(
             free_slots=self._settings.executor.slots - mine,
@@ -377,7 +377,7 @@ class Scheduler:
             resumed=False,
             pid=None,
         )
-        if not goes_on(candidate):
+        if not resumes_after_wait(candidate):
             attempt_queries.record(
                 connection,
                 attempt_id=workload.key.attempt_id,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from trainflow.metadata.in_flight import Candidate, Held
+from trainflow.metadata.in_flight import Candidate, InFlightTask
 from trainflow.metadata.pool_queries import PoolSlots
 from trainflow.pluralize import agreeing, counted
 from trainflow.serialization.document import DagDocument
@@ -23,7 +23,7 @@ class Limits:
         *,
         free_slots: int,
         pools: Mapping[str, PoolSlots],
-        held: Iterable[Held],
+        held: Iterable[InFlightTask],
         documents: Callable[[Candidate], DagDocument],
     ) -> None:
         self.free_slots = free_slots
@@ -91,14 +91,16 @@ class Limits:
             self._of_task_in_dag[name] += 1
 
 
-class Choice(NamedTuple):
+class QueueingChoice(NamedTuple):
     """Those to queue, in order, and why others were passed over (task instance id → sentence)."""
 
     chosen: list[Candidate]
     refused: dict[int, str]
 
 
-def choose(candidates: Sequence[Candidate], limits: Limits, active_in_dag: Callable[[Candidate], int]) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], limits: Limits, active_in_dag: Callable[[Candidate], int]
+) -> QueueingChoice:
     """Go through candidates in their order and take each that no limit refuses.
 
     One that is refused does not hold back those behind it: a full pool stops only its own tasks.
@@ -113,4 +115,4 @@ def choose(candidates: Sequence[Candidate], limits: Limits, active_in_dag: Calla
             chosen.append(candidate)
         else:
             refused[candidate.id] = reason
-    return Choice(chosen, refused)
+    return QueueingChoice(chosen, refused)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from trainflow.executors.executor import Executor, HeldAttempt
-from trainflow.messages.exits import ProcessExit
+from trainflow.executors.executor import Executor, InFlightAttempt
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import attempt_queries, in_flight, service_queries
 from trainflow.metadata.database import Database
@@ -71,11 +71,13 @@ def adopt_orphans(
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
     dead = database.read(lambda connection: dead_services(connection, leases, own=own, gone=gone))
     services = [*dead.stopped, *dead.vanished]
-    if not dead.vanished and not database.read(lambda connection: in_flight.held_by(connection, services)):
+    if not dead.vanished and not database.read(
+        lambda connection: in_flight.in_flight_of_services(connection, services)
+    ):
         return
     rows = _taken_over(database, dead, own, now)
     attempts = [
-        HeldAttempt(
+        InFlightAttempt(
             AttemptKey(row.attempt_id, row.deferral_number),
             row.state == TaskInstanceState.RUNNING,
             row.hostname,
@@ -99,7 +101,7 @@ def _taken_over(database: Database, dead: DeadServices, own: int, now: datetime)
     def take(connection: Connection) -> set[int]:
         again = bool(found)
         found.update((row.id, row) for row in _take_over(connection, dead, own, now))
-        return {row.id for row in in_flight.held_by(connection, [own])} if again else set(found)
+        return {row.id for row in in_flight.in_flight_of_services(connection, [own])} if again else set(found)
 
     ours = database.write(take)
     return [row for row in found.values() if row.id in ours]
@@ -152,7 +154,7 @@ class Reconciler:
             self._executor.terminate(key)
 
     def _wanted(self) -> set[AttemptKey]:
-        rows = self._database.read(lambda connection: in_flight.held_by(connection, [self._own]))
+        rows = self._database.read(lambda connection: in_flight.in_flight_of_services(connection, [self._own]))
         return {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from trainflow.metadata.task_queries import TaskState
-from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
+from trainflow.metadata.task_queries import TaskStateRow
+from trainflow.scheduler.trigger_rules import SATISFIED, UNDECIDED, Ruling, ruling
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, DagRunState, TaskInstanceState
 
@@ -19,7 +19,7 @@ _UNDER_WAY = HELD | {_T.DEFERRED}
 _FAIL_FAST = "fail_fast: another task of the run failed"
 
 
-class Step(NamedTuple):
+class TaskMoves(NamedTuple):
     """Move these task instances (by id) from one state to another; `problem` says why they failed."""
 
     leaving: State
@@ -37,7 +37,7 @@ class RunDecision(NamedTuple):
     """What to do about a run. `ends`: the state it ends in, None while it goes on. `released`: the next run need not
     wait for what is left of it."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TaskMoves, ...]
     ends: DagRunState | None = None
     note: str | None = None
     released: bool = False
@@ -47,7 +47,7 @@ class RunDecision(NamedTuple):
 
 def decide(
     document: DagDocument,
-    tasks: Sequence[TaskState],
+    tasks: Sequence[TaskStateRow],
     *,
     timed_out: bool = False,
     past: Mapping[str, State] | None = None,
@@ -72,13 +72,13 @@ def decide(
         instance = by_id.get(task.task_id)
         if instance is None or states[task.task_id] is not None:
             continue
-        to = _fate(task, states, setups, past)
+        to = _task_decision(task, states, setups, past)
         if to is not None:
             states[task.task_id] = to
             moves.setdefault((None, to), []).append(instance.id)
     steps = tuple(
         # no task fails here but those that run while another one has failed
-        Step(source, to, tuple(ids), _FAIL_FAST if to is _T.FAILED else None)
+        TaskMoves(source, to, tuple(ids), _FAIL_FAST if to is _T.FAILED else None)
         for (source, to), ids in moves.items()
     )
     ends, note = _end(document, states)
@@ -87,7 +87,10 @@ def decide(
         ends,
         note,
         released=ends is None and _released(document, states),
-        yields=ends is None and past_has_no_place and _only_waits(states) and bool(held_back(document, states, past)),
+        yields=ends is None
+        and past_has_no_place
+        and _only_waits(states)
+        and bool(waiting_for_past(document, states, past)),
     )
 
 
@@ -96,7 +99,7 @@ def _only_waits(states: Mapping[str, State]) -> bool:
     return all(state is None or state in FINISHED for state in states.values())
 
 
-def held_back(document: DagDocument, states: Mapping[str, State], past: Mapping[str, State] | None) -> list[str]:
+def waiting_for_past(document: DagDocument, states: Mapping[str, State], past: Mapping[str, State] | None) -> list[str]:
     """The tasks that wait for nothing but the same task of the previous run (depends_on_past)."""
     setups = frozenset(task.task_id for task in document.tasks if task.is_setup)
     return [
@@ -105,7 +108,7 @@ def held_back(document: DagDocument, states: Mapping[str, State], past: Mapping[
         if task.task_id in states
         and states[task.task_id] is None
         and _waits_for_past(task, past)
-        and ruling(task.trigger_rule, _upstream(task, states), setups) is RUNS
+        and ruling(task.trigger_rule, _upstream(task, states), setups) is SATISFIED
     ]
 
 
@@ -117,16 +120,16 @@ def _upstream(task: TaskDocument, states: Mapping[str, State]) -> dict[str, Stat
     return {name: states[name] for name in task.upstream if name in states}
 
 
-def _fate(
+def _task_decision(
     task: TaskDocument, states: Mapping[str, State], setups: frozenset[str], past: Mapping[str, State] | None
 ) -> TaskInstanceState | None:
     """Where a task that was not looked at yet goes, None to stay."""
     says: Ruling = ruling(task.trigger_rule, _upstream(task, states), setups)
-    if says is WAITS:
+    if says is UNDECIDED:
         return None
     if isinstance(says, TaskInstanceState):
         return says
-    assert says is RUNS
+    assert says is SATISFIED
     if _waits_for_past(task, past):
         return None
     return _T.SCHEDULED
@@ -134,7 +137,7 @@ def _fate(
 
 def _remove_strangers(
     document: DagDocument,
-    tasks: Sequence[TaskState],
+    tasks: Sequence[TaskStateRow],
     states: dict[str, State],
     moves: dict[tuple[State, TaskInstanceState], list[int]],
 ) -> None:
@@ -147,7 +150,7 @@ def _remove_strangers(
 
 def _stop_early(
     document: DagDocument,
-    tasks: Sequence[TaskState],
+    tasks: Sequence[TaskStateRow],
     states: dict[str, State],
     moves: dict[tuple[State, TaskInstanceState], list[int]],
 ) -> None:
@@ -180,7 +183,7 @@ def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunStat
         decisive = states.values() if document.fail_fast else [*leaves, *commits]
         failed = any(state in _BAD for state in decisive)
         return (DagRunState.FAILED if failed else DagRunState.SUCCESS), None
-    if _may_be_held_back(document, states):
+    if _may_wait_for_past(document, states):
         # waits for the previous run's tasks, not for its own
         return None, None
     return DagRunState.FAILED, "all tasks deadlocked: nothing is running and nothing can be scheduled"
@@ -196,7 +199,7 @@ def _released(document: DagDocument, states: Mapping[str, State]) -> bool:
     return committed and left <= document.with_downstream(tails)
 
 
-def _may_be_held_back(document: DagDocument, states: Mapping[str, State]) -> bool:
+def _may_wait_for_past(document: DagDocument, states: Mapping[str, State]) -> bool:
     return any(task.depends_on_past and states.get(task.task_id) is None for task in document.tasks)
 
 
@@ -209,7 +212,7 @@ def _leaves(document: DagDocument) -> list[str]:
     ]
 
 
-def _time_out(document: DagDocument, tasks: Sequence[TaskState]) -> RunDecision:
+def _time_out(document: DagDocument, tasks: Sequence[TaskStateRow]) -> RunDecision:
     moves: dict[tuple[State, TaskInstanceState], list[int]] = {}
     for instance in tasks:
         if instance.state in FINISHED:
@@ -218,6 +221,6 @@ def _time_out(document: DagDocument, tasks: Sequence[TaskState]) -> RunDecision:
         moves.setdefault((instance.state, to), []).append(instance.id)
     note = f"dagrun_timeout: the run took longer than {document.dagrun_timeout_seconds:g} s"
     steps = tuple(
-        Step(source, to, tuple(ids), note if to is _T.FAILED else None) for (source, to), ids in moves.items()
+        TaskMoves(source, to, tuple(ids), note if to is _T.FAILED else None) for (source, to), ids in moves.items()
     )
     return RunDecision(steps, DagRunState.FAILED, note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainflow.messages.notice import Cause, Event, Notice
-from trainflow.metadata.stop_queries import FirstFailure
+from trainflow.metadata.failure_queries import FirstFailure
 from trainflow.serialization.document import ChainDocument
 
 _CHARACTERS = 500

@@ -11,19 +11,19 @@ _T = TaskInstanceState
 State = TaskInstanceState | None
 
 
-class Waits:
+class Undecided:
     """Not decided yet: upstream tasks are under way."""
 
 
-class Runs:
+class Satisfied:
     """The rule is satisfied."""
 
 
-WAITS = Waits()
-RUNS = Runs()
+UNDECIDED = Undecided()
+SATISFIED = Satisfied()
 
 #: wait, run, or end in this state without having run
-Ruling = Waits | Runs | TaskInstanceState
+Ruling = Undecided | Satisfied | TaskInstanceState
 
 
 def ruling(rule: TriggerRule, upstream: Mapping[str, State], setups: frozenset[str] = frozenset()) -> Ruling:
@@ -33,7 +33,7 @@ def ruling(rule: TriggerRule, upstream: Mapping[str, State], setups: frozenset[s
     A removed task counts as done and as neither success nor failure.
     """
     if rule is TriggerRule.ALWAYS or not upstream:
-        return RUNS
+        return SATISFIED
     if rule is TriggerRule.ALL_DONE_SETUP_SUCCESS:
         return _all_done_setup_success(upstream, setups)
     return _RULES[rule](_Tally(upstream))
@@ -65,71 +65,71 @@ def _all_success(t: _Tally) -> Ruling:
         return _T.UPSTREAM_FAILED
     if t.skipped:
         return _T.SKIPPED
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 def _all_failed(t: _Tally) -> Ruling:
     if t.success or t.skipped:
         return _T.SKIPPED
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 def _all_done(t: _Tally) -> Ruling:
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 def _all_done_min_one_success(t: _Tally) -> Ruling:
     if t.skipped:
         return _T.SKIPPED
     if not t.all_done:
-        return WAITS
-    return RUNS if t.success else _T.UPSTREAM_FAILED
+        return UNDECIDED
+    return SATISFIED if t.success else _T.UPSTREAM_FAILED
 
 
 def _one_success(t: _Tally) -> Ruling:
     if t.success:
-        return RUNS
+        return SATISFIED
     if not t.all_done:
-        return WAITS
+        return UNDECIDED
     return _T.SKIPPED if t.skipped == t.total else _T.UPSTREAM_FAILED
 
 
 def _one_failed(t: _Tally) -> Ruling:
     if t.bad:
-        return RUNS
-    return _T.SKIPPED if t.all_done else WAITS
+        return SATISFIED
+    return _T.SKIPPED if t.all_done else UNDECIDED
 
 
 def _one_done(t: _Tally) -> Ruling:
     if t.success or t.bad:
-        return RUNS
-    return _T.SKIPPED if t.all_done else WAITS
+        return SATISFIED
+    return _T.SKIPPED if t.all_done else UNDECIDED
 
 
 def _none_failed(t: _Tally) -> Ruling:
     if t.bad:
         return _T.UPSTREAM_FAILED
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 def _none_failed_min_one_success(t: _Tally) -> Ruling:
     if t.bad:
         return _T.UPSTREAM_FAILED
     if not t.all_done:
-        return WAITS
-    return _T.SKIPPED if t.skipped == t.total else RUNS
+        return UNDECIDED
+    return _T.SKIPPED if t.skipped == t.total else SATISFIED
 
 
 def _none_skipped(t: _Tally) -> Ruling:
     if t.skipped:
         return _T.SKIPPED
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 def _all_skipped(t: _Tally) -> Ruling:
     if t.success or t.bad:
         return _T.SKIPPED
-    return RUNS if t.all_done else WAITS
+    return SATISFIED if t.all_done else UNDECIDED
 
 
 _RULES = {
@@ -151,8 +151,8 @@ def _all_done_setup_success(upstream: Mapping[str, State], setups: frozenset[str
     """What a teardown waits for: everything upstream is done; it runs if any setup it belongs to succeeded, since what
     that one made has to be taken away again."""
     if any(state not in FINISHED for state in upstream.values()):
-        return WAITS
+        return UNDECIDED
     states = [upstream[task_id] for task_id in upstream if task_id in setups]
     if not states or _T.SUCCESS in states:
-        return RUNS
+        return SATISFIED
     return _T.SKIPPED if all(state is _T.SKIPPED for state in states) else _T.UPSTREAM_FAILED

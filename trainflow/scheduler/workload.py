@@ -11,7 +11,7 @@ from trainflow.serialization.document import DagDocument
 from trainflow.settings.project import Project
 
 
-def goes_on(candidate: Candidate) -> bool:
+def resumes_after_wait(candidate: Candidate) -> bool:
     """Does it resume an attempt after a wait?"""
     return candidate.next_method is not None and candidate.attempt_id is not None
 
@@ -20,7 +20,7 @@ def workload_of(
     candidate: Candidate, document: DagDocument, source: DagSource, project: Project, now: datetime
 ) -> ExecuteTask:
     """The workload of a candidate, of a DAG that is described by `document` and written in `source`."""
-    if candidate.attempt_id is not None and goes_on(candidate):
+    if candidate.attempt_id is not None and resumes_after_wait(candidate):
         key = AttemptKey(candidate.attempt_id, candidate.deferral_number)
     else:
         key = AttemptKey(new_attempt_id(now), 0)

@@ -12,15 +12,15 @@ import msgspec
 from sqlalchemy import Row, select
 
 from trainflow.clock import ManualClock
-from trainflow.executors.executor import Executor, ExecutorHost, HeldAttempt
-from trainflow.messages.exits import ProcessExit
-from trainflow.messages.outcome import Outcome, OutcomeState, Problem
+from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.leases import Leases
 from trainflow.metadata.task_queries import TASK
 from trainflow.scheduler.loop import Scheduler
@@ -50,7 +50,7 @@ class RecordingExecutor(Executor):
     def sync(self) -> None:
         return None
 
-    def adopt(self, attempts: Sequence[HeldAttempt]) -> list[AttemptKey]:
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         return [attempt.key for attempt in attempts if attempt.key not in self.alive]
 
     def terminate(self, key: AttemptKey) -> None:
@@ -88,7 +88,7 @@ class ControlPlane:
         schema.ensure_schema(self.database)
         self.versions = Versions()
         self.executor = RecordingExecutor()
-        self.changes: list[Change] = []
+        self.changes: list[AppliedChange] = []
         self.service = ExecutionService(
             self.database,
             clock,
@@ -111,7 +111,7 @@ class ControlPlane:
             service_id=self.service_id,
         )
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: AppliedChange) -> None:
         self.changes.append(change)
         self.scheduler.notice(change)
 
@@ -156,7 +156,7 @@ class ControlPlane:
         """The attempt says how it ended, and its process is gone."""
         self.executor.alive.discard(workload.key)
         if state is OutcomeState.FAILED:
-            more.setdefault("problem", Problem("it failed"))
+            more.setdefault("problem", AttemptFailure("it failed"))
         return self.service.handle(Outcome(workload.key, state, **more))
 
     def exit(self, workload: ExecuteTask) -> None:

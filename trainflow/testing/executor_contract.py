@@ -22,11 +22,11 @@ import msgspec
 import pytest
 
 from trainflow.clock import SystemClock
-from trainflow.executors.execution_socket import Supervision
-from trainflow.executors.executor import Executor, HeldAttempt
+from trainflow.executors.execution_socket import ExecutionSocket
+from trainflow.executors.executor import Executor, InFlightAttempt
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.exits import ProcessExit
 from trainflow.messages.outcome import Outcome, OutcomeState
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import Done, Failed, Refused, Reply, Request, RunInfo, Start, Started
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability import processes
@@ -75,7 +75,7 @@ class Host:
         self.on_word: Callable[[], None] = lambda: None
         self.api.on_outcome = lambda: self.on_word()
         project.home.create()
-        self.supervision = Supervision(self.reactor, self.api, project.home.socket_path)
+        self.supervision = ExecutionSocket(self.reactor, self.api, project.home.socket_path)
         self.executor: Executor | None = None
 
     def has_begun(self, key: AttemptKey) -> bool:
@@ -125,10 +125,10 @@ def workload(host: Host, task_id: str, number: int = 0, *, path: str = PIPELINE)
     )
 
 
-def held(host: Host, attempt: ExecuteTask) -> HeldAttempt:
+def held(host: Host, attempt: ExecuteTask) -> InFlightAttempt:
     """What the database knows of an attempt that has claimed itself."""
     claim = host.api.claims[attempt.key]
-    return HeldAttempt(attempt.key, True, claim.hostname, claim.pid, claim.process_started)
+    return InFlightAttempt(attempt.key, True, claim.hostname, claim.pid, claim.process_started)
 
 
 class ExecutorContract:
@@ -309,8 +309,8 @@ class ExecutorContract:
     # -- after another engine --------------------------------------------------------------------------------------
 
     def test_what_is_dead_is_not_adopted(self, host: Host, executor: Executor) -> None:
-        dead = HeldAttempt(AttemptKey("dead"), True, os.uname().nodename, 2**22, 1.0)
-        queued = HeldAttempt(AttemptKey("queued"), False, None, None, None)
+        dead = InFlightAttempt(AttemptKey("dead"), True, os.uname().nodename, 2**22, 1.0)
+        queued = InFlightAttempt(AttemptKey("queued"), False, None, None, None)
         assert executor.adopt([dead, queued]) == [dead.key, queued.key]
         assert executor.running() == frozenset()
 

@@ -88,7 +88,7 @@ def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) 
         # an orphan is taken for a child: a warm worker without its engine ends at once
         is_worker = parent in others and "trainflow.execution.forkserver" not in parent_command
         return Kind.WARM_WORKER if is_worker else Kind.CHILD
-    if "trainflow.execution.run_attempt" in command:
+    if "trainflow.execution.spawn_main" in command:
         return Kind.CHILD
     if "trainflow.triggerer.event_loop" in command:
         return Kind.EVENT_LOOP

@@ -1,9 +1,9 @@
 """The mirror: what happened, shown in MLflow. Never the truth, never in the way of training.
 
-    outbox row ── payload ──▶ courier (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
+    outbox row ── payload ──▶ client (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
 
-Reading order: `deliveries` (what is said), `names` and `record` (what that is in MLflow's words; pure), `mirror` (the
-calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `backoff`, `ui`.
+Reading order: `deliveries` (what is said), `names` and `mlflow_record` (what that is in MLflow's words; pure), `mirror`
+(the calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `backoff`, `ui`.
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split) and tags.

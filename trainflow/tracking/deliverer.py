@@ -21,10 +21,18 @@ import msgspec
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import ProtocolError
 from trainflow.messages.frames import receive, send
-from trainflow.observability.parenthood import watch_parent
+from trainflow.observability.process_lifetime import watch_parent
 from trainflow.observability.redaction import redact_text
-from trainflow.tracking.deliveries import Answer, Deliver, Delivered, Delivery, NotDelivered, Open, ToDeliverer
-from trainflow.tracking.local_store_init import exclusive, make_own_store, quiet_mlflow
+from trainflow.tracking.deliveries import (
+    Deliver,
+    Delivered,
+    Delivery,
+    DeliveryReply,
+    NotDelivered,
+    OpenStore,
+    ToDeliverer,
+)
+from trainflow.tracking.local_store_init import create_local_store, exclusive, quiet_mlflow
 from trainflow.tracking.unreachable import unreachable
 
 if TYPE_CHECKING:
@@ -56,24 +64,24 @@ class _StoreNotOpened(Exception):
     """
 
 
-class Applies(Protocol):
-    """What `Desk` needs of a mirror (`mirror.Mirror`)."""
+class DeliveryTarget(Protocol):
+    """What `DeliveryHandler` needs of a mirror (`mirror.Mirror`)."""
 
     def apply(self, delivery: Delivery) -> Mirrored: ...
 
     def forget(self) -> None: ...
 
 
-class Desk:
+class DeliveryHandler:
     """Turns deliveries into answers: opens the mirror when first needed, classifies what goes wrong. Never raises."""
 
-    def __init__(self, open_mirror: Callable[[], Applies], clock: Clock) -> None:
+    def __init__(self, open_mirror: Callable[[], DeliveryTarget], clock: Clock) -> None:
         self._open_mirror = open_mirror
         self._clock = clock
-        self._mirror: Applies | None = None
+        self._mirror: DeliveryTarget | None = None
         self._given_up: tuple[float, str] | None = None
 
-    def answer(self, request: Deliver) -> Answer:
+    def answer(self, request: Deliver) -> DeliveryReply:
         """Deliver it and say how that went."""
         if self._given_up is not None:
             since, reason = self._given_up
@@ -96,7 +104,7 @@ class Desk:
                 raise
         return mirror.apply(delivery)
 
-    def _opened(self) -> Applies:
+    def _opened(self) -> DeliveryTarget:
         if self._mirror is None:
             try:
                 self._mirror = self._open_mirror()
@@ -148,18 +156,18 @@ def serve(connection: socket.socket, clock: Clock) -> None:
     if first is None:
         return
     target = decoder.decode(first)
-    if not isinstance(target, Open):
+    if not isinstance(target, OpenStore):
         raise ProtocolError(f"the first frame to a deliverer must be Open, not {type(target).__name__}")
     with exclusive(target.lock_file):
-        desk = Desk(lambda: open_mirror(target), clock)
+        handler = DeliveryHandler(lambda: open_mirror(target), clock)
         while (frame := receive(connection)) is not None:
             request = decoder.decode(frame)
             if not isinstance(request, Deliver):
                 raise ProtocolError("a deliverer is opened once")
-            send(connection, msgspec.json.encode(desk.answer(request)))
+            send(connection, msgspec.json.encode(handler.answer(request)))
 
 
-def open_mirror(target: Open) -> Applies:
+def open_mirror(target: OpenStore) -> DeliveryTarget:
     """Import MLflow and open its store; the home's own is made when it is not there (seconds, once).
 
     Asks one question, so that a store that cannot be used is told from a delivery that is refused. Raises what MLflow
@@ -174,7 +182,7 @@ def open_mirror(target: Open) -> Applies:
     if "://" in target.tracking_uri and not target.tracking_uri.startswith(("http:", "https:")):
         _one_attempt_to_connect()
     if target.artifact_root is not None:  # the home's own
-        make_own_store(target.tracking_uri, target.artifact_root)
+        create_local_store(target.tracking_uri, target.artifact_root)
     client = MlflowClient(tracking_uri=target.tracking_uri)
     client.search_experiments(max_results=1)
     return Mirror(client, target.artifact_root)

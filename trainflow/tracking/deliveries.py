@@ -37,7 +37,7 @@ class TrackedRun(msgspec.Struct, frozen=True, omit_defaults=True):
     links: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+class TrackedSplit(msgspec.Struct, frozen=True, omit_defaults=True):
     """The split a run trained on, without its files. `end` is exclusive; `size_bytes` in bytes."""
 
     start: datetime
@@ -54,7 +54,7 @@ class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     lag_seconds: float | None = None
 
 
-class CheckpointSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+class TrackedCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the run committed."""
 
     checkpoint_id: str
@@ -74,7 +74,7 @@ class AliasMoved(msgspec.Struct, frozen=True, omit_defaults=True):
 
     alias: str
     lost: list[str]
-    now: CheckpointSummary | None = None
+    now: TrackedCheckpoint | None = None
 
 
 class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults=True):
@@ -83,10 +83,10 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
     run: TrackedRun
     state: Literal["success", "failed"]
     ended_at: datetime
-    split: SplitSummary | None = None
+    split: TrackedSplit | None = None
     evaluation: Metrics = msgspec.field(default_factory=dict)
     training: Metrics = msgspec.field(default_factory=dict)
-    checkpoint: CheckpointSummary | None = None
+    checkpoint: TrackedCheckpoint | None = None
     #: one sentence ("caught up: …")
     note: str = ""
     #: aliases that the checkpoint got
@@ -100,7 +100,7 @@ class Promoted(msgspec.Struct, frozen=True, tag="promoted", omit_defaults=True):
 
     run: TrackedRun
     alias: str
-    checkpoint: CheckpointSummary
+    checkpoint: TrackedCheckpoint
 
 
 class Demoted(msgspec.Struct, frozen=True, tag="demoted"):
@@ -114,7 +114,7 @@ class Demoted(msgspec.Struct, frozen=True, tag="demoted"):
 Delivery = RunStarted | RunFinished | Promoted | Demoted
 
 
-class Open(msgspec.Struct, frozen=True, tag="open"):
+class OpenStore(msgspec.Struct, frozen=True, tag="open"):
     """The first frame: where to deliver to. A frame and not an argument, because the URI may hold a password."""
 
     tracking_uri: str
@@ -147,9 +147,9 @@ class NotDelivered(msgspec.Struct, frozen=True, tag="not_delivered"):
     retry: bool = True
 
 
-ToDeliverer = Open | Deliver
-Answer = Delivered | NotDelivered
-_ANSWER: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+ToDeliverer = OpenStore | Deliver
+DeliveryReply = Delivered | NotDelivered
+_ANSWER: msgspec.json.Decoder[DeliveryReply] = msgspec.json.Decoder(DeliveryReply)
 
 
 def kind(delivery: Delivery) -> str:
@@ -162,6 +162,6 @@ def encode(delivery: Delivery) -> bytes:
     return msgspec.json.encode(delivery, order="deterministic")
 
 
-def decode_answer(frame: bytes) -> Answer:
+def decode_answer(frame: bytes) -> DeliveryReply:
     """Read what a deliverer says. Raises msgspec.DecodeError."""
     return _ANSWER.decode(frame)

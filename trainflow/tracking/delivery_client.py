@@ -17,12 +17,12 @@ import msgspec
 
 from trainflow.errors import DelivererLost, ProtocolError
 from trainflow.messages.frames import receive, send
-from trainflow.tracking.deliveries import Answer, Deliver, Delivery, Open, ToDeliverer, decode_answer
+from trainflow.tracking.deliveries import Deliver, Delivery, DeliveryReply, OpenStore, ToDeliverer, decode_answer
 
 _STDERR = 2
 
 
-class Courier:
+class DeliveryClient:
     """One running deliverer. Start it when there is something to deliver, close it when it has been idle for a while:
     it holds about 200 MiB."""
 
@@ -31,7 +31,9 @@ class Courier:
         self._connection = connection
 
     @classmethod
-    def start(cls, target: Open, *, log_file: Path | None = None, command: tuple[str, ...] | None = None) -> Courier:
+    def start(
+        cls, target: OpenStore, *, log_file: Path | None = None, command: tuple[str, ...] | None = None
+    ) -> DeliveryClient:
         """Start a deliverer. Its log goes to the end of `log_file`, or to this process's stderr.
 
         `command` replaces `python -m trainflow.tracking.deliverer` (the file descriptor is appended). Returns at once:
@@ -52,16 +54,16 @@ class Courier:
         except BaseException:
             ours.close()
             raise
-        courier = cls(process, ours)
+        client = cls(process, ours)
         with contextlib.suppress(DelivererLost):  # the first delivery will say so
-            courier._send(target)
-        return courier
+            client._send(target)
+        return client
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def deliver(self, delivery_id: int, delivery: Delivery, *, timeout_seconds: float = 120.0) -> Answer:
+    def deliver(self, delivery_id: int, delivery: Delivery, *, timeout_seconds: float = 120.0) -> DeliveryReply:
         """Hand over one delivery and wait for the answer.
 
         Raises DelivererLost when the process died or did not answer in time: whether MLflow has the delivery is then

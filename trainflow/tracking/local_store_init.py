@@ -23,7 +23,7 @@ _LOOKS = 100
 _PAUSE_SECONDS = 0.2
 
 
-def make_own_store(uri: str, artifact_root: str) -> None:
+def create_local_store(uri: str, artifact_root: str) -> None:
     """Make the store that `uri` names unless it is there. The caller holds the lock (`exclusive`)."""
     path = Path(uri.removeprefix(_SQLITE))
     if path.exists():
@@ -66,7 +66,7 @@ def main(uri: str, artifact_root: str, lock_file: str) -> None:
         if path.exists():
             return
         with contextlib.suppress(BlockingIOError), exclusive(lock_file, wait=False):
-            make_own_store(uri, artifact_root)
+            create_local_store(uri, artifact_root)
             return
         time.sleep(_PAUSE_SECONDS)
 

@@ -11,7 +11,7 @@ from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.home import Home
 from trainflow.settings.model import TrackingSettings
-from trainflow.tracking.deliveries import Open
+from trainflow.tracking.deliveries import OpenStore
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ def tracking_uri(settings: TrackingSettings, home: Home) -> str:
     return settings.uri or f"sqlite:///{home.mlflow_database.absolute()}"
 
 
-def target(settings: TrackingSettings, home: Home) -> Open:
+def target(settings: TrackingSettings, home: Home) -> OpenStore:
     """What to open a deliverer with."""
     root = None if settings.uri else home.mlflow_artifacts.absolute().as_uri()
     lock = str(home.mlflow_database.absolute().with_name("deliverer.lock"))
-    return Open(tracking_uri(settings, home), artifact_root=root, lock_file=lock)
+    return OpenStore(tracking_uri(settings, home), artifact_root=root, lock_file=lock)
 
 
 def server_command(settings: TrackingSettings, home: Home, *, host: str, port: int) -> ServerCommand:

@@ -21,7 +21,7 @@ import msgspec
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, make_trigger
 from trainflow.execution.dag_files import add_to_path
 from trainflow.messages.frames import FrameReader, pack
-from trainflow.messages.watches import (
+from trainflow.messages.triggerer import (
     AskDagRun,
     Crashed,
     DagRunAnswer,
@@ -34,7 +34,7 @@ from trainflow.messages.watches import (
 )
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.parenthood import die_with_parent, watch_parent
+from trainflow.observability.process_lifetime import die_with_parent, watch_parent
 from trainflow.observability.redaction import presentable
 from trainflow.param_schema import check_json
 from trainflow.settings.load import load_settings

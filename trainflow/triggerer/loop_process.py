@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainflow.clock import Clock
-from trainflow.executors.framed_socket import Peer
-from trainflow.executors.memory import MemoryKills
+from trainflow.executors.framed_socket import FramedSocket
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
 from trainflow.settings.project import Project
 from trainflow.triggerer.blame import Cause, End
@@ -65,7 +65,7 @@ class LoopProcess(Loop):
         clock: Clock,
         project: Project,
         threads: int,
-        memory_kills: MemoryKills,
+        memory_kills: OomKills,
         on_message: Callable[[Loop, bytes], None],
         on_end: Callable[[Loop], None],
     ) -> None:
@@ -77,7 +77,7 @@ class LoopProcess(Loop):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = self._start(theirs.fileno(), project.root)
-        self._peer = Peer(
+        self._peer = FramedSocket(
             reactor, ours, on_message=lambda message: on_message(self, message), on_close=lambda: on_end(self)
         )
         super().__init__(self._peer.send)

@@ -11,11 +11,11 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.due import Countdowns, seconds_left
+from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import InputError, ProtocolError
-from trainflow.executors.memory import MemoryKills
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.watches import (
+from trainflow.messages.triggerer import (
     AskDagRun,
     Crashed,
     DagRunAnswer,
@@ -27,7 +27,7 @@ from trainflow.messages.watches import (
 )
 from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import Change, ExecutionService
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.leases import Leases
 from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
@@ -65,7 +65,7 @@ class Triggerer:
         settings: Settings,
         service_id: int,
         leases: Leases,
-        on_change: Callable[[Change], None],
+        on_change: Callable[[AppliedChange], None],
     ) -> None:
         self._database = database
         self._reactor = reactor
@@ -84,11 +84,11 @@ class Triggerer:
         self._unwatched: list[tuple[set[int], bool]] = []
         #: those that hung up and clean up
         self._leaving: list[Loop] = []
-        self._blame = Blame()
-        self._memory_kills = MemoryKills(clock)
+        self._blame_trigger = Blame()
+        self._memory_kills = OomKills(clock)
         self._may_claim = True
         #: waits that do not last for ever
-        self._time_outs: Countdowns[int] = Countdowns(clock)
+        self._time_outs: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
         #: event loops in a row that ended before they had said a word; until when none is started
         self._stillborn = 0
         self._pausing = False
@@ -199,7 +199,7 @@ class Triggerer:
         for waits in (*(loop.watched for loop in self._loops), *(waits for waits, _ in self._unwatched)):
             waits.discard(trigger_id)
         self._time_outs.stop(trigger_id)
-        self._blame.forget((trigger_id,))
+        self._blame_trigger.forget((trigger_id,))
         for loop in [loop for loop in self._loops if loop.is_apart and not loop.watched]:
             self._let_go(loop)
 
@@ -253,7 +253,7 @@ class Triggerer:
 
     def _resumed(self, dag_run_id: int | None) -> None:
         if dag_run_id is not None:
-            self._on_change(Change(dag_run_id))
+            self._on_change(AppliedChange(dag_run_id))
 
     # -- the event loops' processes --------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class Triggerer:
             self._unwatched.append((loop.watched, loop.is_apart))
             return
         log.warning("the triggers' event loop %s: it is started again", loop.describe_end())
-        verdict = self._blame.judge(end)
+        verdict = self._blame_trigger.judge(end)
         if verdict.apart:
             self._unwatched.append((set(verdict.apart), True))
             loop.watched -= verdict.apart

@@ -7,7 +7,7 @@ import jinja2
 import pytest
 
 from trainflow.errors import TemplateError, TrainflowError
-from trainflow.execution.programming_errors import explain, is_programming_error
+from trainflow.execution.programming_errors import explain_error, is_programming_error
 
 HERE = Path(__file__).parent
 
@@ -48,11 +48,13 @@ def test_explain_mistake_names_the_line_and_what_was_meant(code: str, said: str)
     error = caused(code)
     assert is_programming_error(error)
     # newer Pythons say themselves what may have been meant
-    assert explain(error, HERE).replace(". Did you", "; did you") == f"{said} ({Path(__file__).name}:1)"
+    assert explain_error(error, HERE).replace(". Did you", "; did you") == f"{said} ({Path(__file__).name}:1)"
 
 
 def test_explain_error_from_outside_the_project_has_no_line(tmp_path: Path) -> None:
-    assert explain(caused("fit()"), tmp_path).startswith("TypeError: fit() missing 1 required positional argument")
+    assert explain_error(caused("fit()"), tmp_path).startswith(
+        "TypeError: fit() missing 1 required positional argument"
+    )
 
 
 def template_error(cause: Exception | None) -> TemplateError:

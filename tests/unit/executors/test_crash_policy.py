@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from trainflow.executors.crash_policy import DISTRUSTED_DEATHS, HOPELESS_DEATHS, Blame
+from trainflow.executors.crash_policy import DISTRUSTED_DEATHS, HOPELESS_DEATHS, CrashHistory
 
 
-def died_at(blame: Blame, path: str | None, times: int) -> Blame:
+def died_at(blame: CrashHistory, path: str | None, times: int) -> CrashHistory:
     for _ in range(times):
         blame.died(at=path)
     return blame
 
 
 def test_a_file_is_distrusted_when_workers_died_at_it_again_and_again() -> None:
-    blame = died_at(Blame(), "a.py", DISTRUSTED_DEATHS - 1)
+    blame = died_at(CrashHistory(), "a.py", DISTRUSTED_DEATHS - 1)
     assert not blame.distrusts("a.py")
     blame.died(at="a.py")
     assert blame.distrusts("a.py")
@@ -21,7 +21,7 @@ def test_a_file_is_distrusted_when_workers_died_at_it_again_and_again() -> None:
 
 
 def test_a_file_that_was_got_through_or_changed_is_trusted_again() -> None:
-    blame = died_at(Blame(), "a.py", DISTRUSTED_DEATHS)
+    blame = died_at(CrashHistory(), "a.py", DISTRUSTED_DEATHS)
     blame.launched("b.py")
     assert blame.distrusts("a.py")
     blame.launched("a.py")
@@ -31,7 +31,7 @@ def test_a_file_that_was_got_through_or_changed_is_trusted_again() -> None:
 
 
 def test_workers_that_die_with_nothing_to_do_are_hopeless_until_one_launches_something() -> None:
-    blame = died_at(Blame(), None, HOPELESS_DEATHS)
+    blame = died_at(CrashHistory(), None, HOPELESS_DEATHS)
     assert not blame.hopeless
     blame.died(at=None)
     assert blame.hopeless

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.messages import forkserver, watches
+from trainflow.messages import forkserver, triggerer
 from trainflow.messages.outcome import (
+    AttemptFailure,
     Deferral,
     Outcome,
     OutcomeState,
-    Problem,
     TriggeredRun,
     XComItem,
 )
@@ -28,8 +28,8 @@ from trainflow.messages.requests import (
     Refused,
     Reply,
     Request,
+    RowsSaved,
     RunInfo,
-    Saved,
     Start,
     Started,
     TrackingRun,
@@ -62,14 +62,14 @@ REQUESTS: list[Any] = [
     GetDagRunState(KEY, "d", "r"),
     GetTrackingRun(KEY),
     Progress(KEY, 1.5, 3.0, "rows", {"loss": 0.5, "lost": None}, "half"),
-    Saved(KEY, 5),
+    RowsSaved(KEY, 5),
     Outcome(KEY, OutcomeState.PREEMPTED),
     Outcome(
         KEY,
         OutcomeState.DEFERRED,
         [XComItem("k", RAW)],
         [RUN],
-        Problem("m", "t", "k", False),
+        AttemptFailure("m", "t", "k", False),
         Deferral("m.C", {"x": [1]}, "execute_complete", {"y": None}, MOMENT),
         MOMENT,
         "note",
@@ -100,20 +100,20 @@ OTHERS: list[tuple[Any, Any]] = [
         )
     ),
     *(
-        (watches.ToLoop, m)
+        (triggerer.ToLoop, m)
         for m in (
-            watches.Watch(1, "m.C", '{"a":{"b":1}}'),
-            watches.Unwatch(1, True),
-            watches.DagRunAnswer(1, "success"),
+            triggerer.Watch(1, "m.C", '{"a":{"b":1}}'),
+            triggerer.Unwatch(1, True),
+            triggerer.DagRunAnswer(1, "success"),
         )
     ),
     *(
-        (watches.FromLoop, m)
+        (triggerer.FromLoop, m)
         for m in (
-            watches.Fired(1, msgspec.Raw(b'{"x":null}')),
-            watches.Crashed(1, "m", "t"),
-            watches.LoopAlive(),
-            watches.AskDagRun(1, "d", "r"),
+            triggerer.Fired(1, msgspec.Raw(b'{"x":null}')),
+            triggerer.Crashed(1, "m", "t"),
+            triggerer.LoopAlive(),
+            triggerer.AskDagRun(1, "d", "r"),
         )
     ),
     (

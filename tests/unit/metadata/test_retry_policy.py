@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.messages.exits import ProcessExit
+from trainflow.messages.process_exit import ProcessExit
 from trainflow.metadata.retry_policy import (
     LONGEST_DELAY,
-    Standing,
-    Verdict,
+    RetryCounts,
+    RetryDecision,
     after_failure,
     after_loss,
     after_preemption,
@@ -22,7 +22,7 @@ from trainflow.metadata.retry_policy import (
     judge_exit,
     retry_delay,
 )
-from trainflow.observability.exhaustion import exit_code_of
+from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -34,46 +34,46 @@ RETRY = RetryDocument(retries=2, delay_seconds=10.0)
 @pytest.mark.parametrize(
     ("standing", "retryable", "expected"),
     [
-        (Standing(0, 0, 0), True, Verdict(T.FAILED, 1, 0)),
-        (Standing(0, 2, 0), True, Verdict(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
-        (Standing(1, 2, 0), True, Verdict(T.UP_FOR_RETRY, 2, 0, NOW + timedelta(seconds=10))),
-        (Standing(2, 2, 0), True, Verdict(T.FAILED, 3, 0)),
+        (RetryCounts(0, 0, 0), True, RetryDecision(T.FAILED, 1, 0)),
+        (RetryCounts(0, 2, 0), True, RetryDecision(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
+        (RetryCounts(1, 2, 0), True, RetryDecision(T.UP_FOR_RETRY, 2, 0, NOW + timedelta(seconds=10))),
+        (RetryCounts(2, 2, 0), True, RetryDecision(T.FAILED, 3, 0)),
         # FailException: whatever is left
-        (Standing(0, 2, 0), False, Verdict(T.FAILED, 1, 0)),
+        (RetryCounts(0, 2, 0), False, RetryDecision(T.FAILED, 1, 0)),
         # it came to an end of its own: what infrastructure lost before is forgotten
-        (Standing(0, 2, 7), True, Verdict(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
+        (RetryCounts(0, 2, 7), True, RetryDecision(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
         # it saved more than ever before: both budgets begin anew, whatever was left of them
-        (Standing(0, 0, 0, True), True, Verdict(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
-        (Standing(2, 2, 7, True), True, Verdict(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
-        (Standing(2, 2, 7, True), False, Verdict(T.FAILED, 3, 0)),
+        (RetryCounts(0, 0, 0, True), True, RetryDecision(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
+        (RetryCounts(2, 2, 7, True), True, RetryDecision(T.UP_FOR_RETRY, 0, 0, NOW + timedelta(seconds=10))),
+        (RetryCounts(2, 2, 7, True), False, RetryDecision(T.FAILED, 3, 0)),
     ],
 )
-def test_failures_use_up_tries(standing: Standing, retryable: bool, expected: Verdict) -> None:
+def test_failures_use_up_tries(standing: RetryCounts, retryable: bool, expected: RetryDecision) -> None:
     assert after_failure(standing, RETRY, retryable=retryable, now=NOW, identity="d#t#r") == expected
 
 
 @pytest.mark.parametrize(
     ("standing", "expected"),
     [
-        (Standing(0, 0, 0), Verdict(T.SCHEDULED, 0, 1)),
-        (Standing(1, 2, 1), Verdict(T.SCHEDULED, 1, 2)),
-        (Standing(0, 5, 2), Verdict(T.FAILED, 0, 3)),
-        (Standing(1, 5, 2, True), Verdict(T.SCHEDULED, 0, 0)),
+        (RetryCounts(0, 0, 0), RetryDecision(T.SCHEDULED, 0, 1)),
+        (RetryCounts(1, 2, 1), RetryDecision(T.SCHEDULED, 1, 2)),
+        (RetryCounts(0, 5, 2), RetryDecision(T.FAILED, 0, 3)),
+        (RetryCounts(1, 5, 2, True), RetryDecision(T.SCHEDULED, 0, 0)),
     ],
 )
-def test_losses_have_a_budget_of_their_own(standing: Standing, expected: Verdict) -> None:
+def test_losses_have_a_budget_of_their_own(standing: RetryCounts, expected: RetryDecision) -> None:
     assert after_loss(standing, limit=3) == expected
 
 
 @pytest.mark.parametrize(
     ("standing", "expected"),
     [
-        (Standing(0, 0, 0), Verdict(T.SCHEDULED, 0, 0)),
-        (Standing(2, 2, 2), Verdict(T.SCHEDULED, 2, 2)),
-        (Standing(2, 2, 2, True), Verdict(T.SCHEDULED, 0, 0)),
+        (RetryCounts(0, 0, 0), RetryDecision(T.SCHEDULED, 0, 0)),
+        (RetryCounts(2, 2, 2), RetryDecision(T.SCHEDULED, 2, 2)),
+        (RetryCounts(2, 2, 2, True), RetryDecision(T.SCHEDULED, 0, 0)),
     ],
 )
-def test_preemption_uses_up_nothing(standing: Standing, expected: Verdict) -> None:
+def test_preemption_uses_up_nothing(standing: RetryCounts, expected: RetryDecision) -> None:
     assert after_preemption(standing) == expected
 
 
@@ -90,7 +90,7 @@ def test_what_dies_at_the_same_row_fails_and_what_advances_goes_on(
     retries: int, attempts: list[tuple[bool, int]]
 ) -> None:
     """Each attempt saves so many rows more (or none) and dies: it is the attempts in a row without any that count."""
-    standing, saved, credited, idle = Standing(0, retries, 0), 0, 0, 0
+    standing, saved, credited, idle = RetryCounts(0, retries, 0), 0, 0, 0
     for failed, more in attempts:
         saved += more
         standing = standing._replace(advanced=has_advanced(saved, credited))
@@ -104,7 +104,7 @@ def test_what_dies_at_the_same_row_fails_and_what_advances_goes_on(
         assert (verdict.state is T.FAILED) == (idle > retries)
         if verdict.state is T.FAILED:
             return
-        standing = Standing(verdict.failures, retries, verdict.lost)
+        standing = RetryCounts(verdict.failures, retries, verdict.lost)
 
 
 @pytest.mark.parametrize("failures", [1, 2, 9])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.errors import NoticeNotTaken
+from trainflow.errors import NotificationRefused
 from trainflow.notifications.targets import Command, Webhook, targets
 from trainflow.testing.webhook import SECRET, webhook
 
@@ -25,7 +25,7 @@ def test_a_webhook_gets_a_post_with_a_json_body() -> None:
 def test_a_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None:
     with webhook() as receiver:
         receiver.refuse = [code]
-        with pytest.raises(NoticeNotTaken, match=f"the webhook at 127.0.0.1 answered {code}"):
+        with pytest.raises(NotificationRefused, match=f"the webhook at 127.0.0.1 answered {code}"):
             Webhook(receiver.url).tell(MESSAGE)
 
     assert receiver.messages == []
@@ -44,7 +44,7 @@ def test_a_webhook_that_answers_something_else_has_not_taken_it(code: int) -> No
     ],
 )
 def test_what_goes_wrong_is_one_line_and_never_the_url(url: str) -> None:
-    with pytest.raises(NoticeNotTaken) as caught:
+    with pytest.raises(NotificationRefused) as caught:
         Webhook(url, timeout_seconds=2).tell(MESSAGE)
 
     assert SECRET not in str(caught.value)
@@ -69,7 +69,7 @@ def test_a_command_reads_it_from_its_standard_input_in_the_project(tmp_path: Pat
     ],
 )
 def test_a_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str) -> None:
-    with pytest.raises(NoticeNotTaken, match=told) as caught:
+    with pytest.raises(NotificationRefused, match=told) as caught:
         Command(argv, tmp_path).tell(MESSAGE)
 
     assert "hunter2" not in str(caught.value)
@@ -77,7 +77,7 @@ def test_a_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: st
 
 
 def test_a_command_that_hangs_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(NoticeNotTaken, match=r"did not end within 0\.2 s"):
+    with pytest.raises(NotificationRefused, match=r"did not end within 0\.2 s"):
         Command([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
 
 

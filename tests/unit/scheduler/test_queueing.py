@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainflow.metadata.in_flight import Candidate, Held
+from trainflow.metadata.in_flight import Candidate, InFlightTask
 from trainflow.metadata.pool_queries import PoolSlots
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
@@ -18,7 +18,7 @@ class World:
         self.tasks: dict[str, TaskDocument] = {}
         self.dag = dag
         self.candidates: list[Candidate] = []
-        self.held: list[Held] = []
+        self.held: list[InFlightTask] = []
         self.pools = {"default_pool": PoolSlots(128)}
         self.asked: list[int] = []
 
@@ -49,7 +49,7 @@ class World:
 
     def holds(self, task_id: str = "a", *, run: int = 1, pool: str = "default_pool", pool_slots: int = 1) -> None:
         number = 1000 + len(self.held)
-        self.held.append(Held(number, run, task_id, pool, pool_slots, 1, TaskInstanceState.RUNNING))
+        self.held.append(InFlightTask(number, run, task_id, pool, pool_slots, 1, TaskInstanceState.RUNNING))
 
     def choose(self, slots: int = 100) -> tuple[list[int], dict[int, str]]:
         document = DagDocument(dag_id="d", tasks=list(self.tasks.values()), **self.dag)

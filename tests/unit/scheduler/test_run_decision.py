@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.metadata.task_queries import TaskState
+from trainflow.metadata.task_queries import TaskStateRow
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import DagRunState, TaskInstanceState, TriggerRule
@@ -31,7 +31,7 @@ def decided(
     timed_out: bool = False,
     past_has_no_place: bool = False,
 ) -> RunDecision:
-    instances = [TaskState(number, name, -1, state, None) for number, (name, state) in enumerate(states.items())]
+    instances = [TaskStateRow(number, name, -1, state, None) for number, (name, state) in enumerate(states.items())]
     return decide(document, instances, timed_out=timed_out, past=past, past_has_no_place=past_has_no_place)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from trainflow.messages.notice import Cause, Event
-from trainflow.metadata.stop_queries import FirstFailure
+from trainflow.metadata.failure_queries import FirstFailure
 from trainflow.scheduler.stop_notice import stop_notice
 from trainflow.serialization.document import ChainDocument
 

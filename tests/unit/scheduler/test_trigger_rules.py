@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from trainflow.scheduler.trigger_rules import RUNS, WAITS, Ruling, ruling
+from trainflow.scheduler.trigger_rules import SATISFIED, UNDECIDED, Ruling, ruling
 from trainflow.states import FINISHED, TaskInstanceState, TriggerRule
 
 T = TaskInstanceState
@@ -35,51 +35,59 @@ LETTERS = {
 #: upstream states by letter → what the rule says
 TABLE: dict[TriggerRule, dict[str, Ruling]] = {
     R.ALL_SUCCESS: {
-        "s": RUNS,
-        "ss": RUNS,
-        "sx": RUNS,
+        "s": SATISFIED,
+        "ss": SATISFIED,
+        "sx": SATISFIED,
         "f": UPSTREAM_FAILED,
         "u": UPSTREAM_FAILED,
         "sf": UPSTREAM_FAILED,
         "k": SKIPPED,
         "sk": SKIPPED,
         "kf": UPSTREAM_FAILED,
-        "-": WAITS,
-        "sr": WAITS,
-        "st": WAITS,
+        "-": UNDECIDED,
+        "sr": UNDECIDED,
+        "st": UNDECIDED,
         # decided as soon as it cannot be met any more
         "rf": UPSTREAM_FAILED,
         "rk": SKIPPED,
     },
     R.ALL_FAILED: {
-        "f": RUNS,
-        "fu": RUNS,
+        "f": SATISFIED,
+        "fu": SATISFIED,
         "s": SKIPPED,
         "fs": SKIPPED,
         "fk": SKIPPED,
-        "fr": WAITS,
+        "fr": UNDECIDED,
         "rs": SKIPPED,
-        "-": WAITS,
+        "-": UNDECIDED,
     },
-    R.ALL_DONE: {"s": RUNS, "sfkux": RUNS, "sr": WAITS, "fd": WAITS, "kq": WAITS, "ut": WAITS, "-": WAITS},
+    R.ALL_DONE: {
+        "s": SATISFIED,
+        "sfkux": SATISFIED,
+        "sr": UNDECIDED,
+        "fd": UNDECIDED,
+        "kq": UNDECIDED,
+        "ut": UNDECIDED,
+        "-": UNDECIDED,
+    },
     R.ALL_DONE_MIN_ONE_SUCCESS: {
-        "s": RUNS,
-        "sf": RUNS,
-        "su": RUNS,
+        "s": SATISFIED,
+        "sf": SATISFIED,
+        "su": SATISFIED,
         "sk": SKIPPED,
         "k": SKIPPED,
         "f": UPSTREAM_FAILED,
         "fu": UPSTREAM_FAILED,
-        "sr": WAITS,
-        "fr": WAITS,
+        "sr": UNDECIDED,
+        "fr": UNDECIDED,
     },
     R.ONE_SUCCESS: {
-        "s": RUNS,
-        "sr": RUNS,
-        "s-": RUNS,
-        "sf": RUNS,
-        "r": WAITS,
-        "fr": WAITS,
+        "s": SATISFIED,
+        "sr": SATISFIED,
+        "s-": SATISFIED,
+        "sf": SATISFIED,
+        "r": UNDECIDED,
+        "fr": UNDECIDED,
         "k": SKIPPED,
         "kk": SKIPPED,
         "f": UPSTREAM_FAILED,
@@ -87,73 +95,73 @@ TABLE: dict[TriggerRule, dict[str, Ruling]] = {
         "uk": UPSTREAM_FAILED,
     },
     R.ONE_FAILED: {
-        "f": RUNS,
-        "u": RUNS,
-        "fr": RUNS,
-        "fs": RUNS,
+        "f": SATISFIED,
+        "u": SATISFIED,
+        "fr": SATISFIED,
+        "fs": SATISFIED,
         "s": SKIPPED,
         "sk": SKIPPED,
         "k": SKIPPED,
-        "sr": WAITS,
-        "-": WAITS,
+        "sr": UNDECIDED,
+        "-": UNDECIDED,
     },
     R.ONE_DONE: {
-        "s": RUNS,
-        "f": RUNS,
-        "u": RUNS,
-        "sr": RUNS,
-        "f-": RUNS,
+        "s": SATISFIED,
+        "f": SATISFIED,
+        "u": SATISFIED,
+        "sr": SATISFIED,
+        "f-": SATISFIED,
         "k": SKIPPED,
         "kk": SKIPPED,
-        "kr": WAITS,
-        "ks": RUNS,
-        "-": WAITS,
+        "kr": UNDECIDED,
+        "ks": SATISFIED,
+        "-": UNDECIDED,
     },
     R.NONE_FAILED: {
-        "s": RUNS,
-        "k": RUNS,
-        "sk": RUNS,
-        "kk": RUNS,
+        "s": SATISFIED,
+        "k": SATISFIED,
+        "sk": SATISFIED,
+        "kk": SATISFIED,
         "f": UPSTREAM_FAILED,
         "su": UPSTREAM_FAILED,
         "rf": UPSTREAM_FAILED,
-        "sr": WAITS,
-        "kr": WAITS,
+        "sr": UNDECIDED,
+        "kr": UNDECIDED,
     },
     R.NONE_FAILED_MIN_ONE_SUCCESS: {
-        "s": RUNS,
-        "sk": RUNS,
+        "s": SATISFIED,
+        "sk": SATISFIED,
         "k": SKIPPED,
         "kk": SKIPPED,
         "f": UPSTREAM_FAILED,
         "sf": UPSTREAM_FAILED,
         "ku": UPSTREAM_FAILED,
-        "sr": WAITS,
-        "kr": WAITS,
+        "sr": UNDECIDED,
+        "kr": UNDECIDED,
     },
     R.NONE_SKIPPED: {
-        "s": RUNS,
-        "f": RUNS,
-        "sfu": RUNS,
+        "s": SATISFIED,
+        "f": SATISFIED,
+        "sfu": SATISFIED,
         "k": SKIPPED,
         "sk": SKIPPED,
         "kr": SKIPPED,
-        "sr": WAITS,
-        "fr": WAITS,
+        "sr": UNDECIDED,
+        "fr": UNDECIDED,
     },
     R.ALL_SKIPPED: {
-        "k": RUNS,
-        "kk": RUNS,
+        "k": SATISFIED,
+        "kk": SATISFIED,
         "s": SKIPPED,
         "kf": SKIPPED,
         "ku": SKIPPED,
         "rs": SKIPPED,
-        "kr": WAITS,
-        "-": WAITS,
+        "kr": UNDECIDED,
+        "-": UNDECIDED,
     },
-    R.ALWAYS: {"-": RUNS, "r": RUNS, "f": RUNS, "sfku": RUNS},
+    R.ALWAYS: {"-": SATISFIED, "r": SATISFIED, "f": SATISFIED, "sfku": SATISFIED},
     # without a setup among the upstream tasks it is all_done; with one see below
-    R.ALL_DONE_SETUP_SUCCESS: {"s": RUNS, "fku": RUNS, "sr": WAITS, "-": WAITS},
+    R.ALL_DONE_SETUP_SUCCESS: {"s": SATISFIED, "fku": SATISFIED, "sr": UNDECIDED, "-": UNDECIDED},
 }
 ROWS = [(rule, letters, expected) for rule, rows in TABLE.items() for letters, expected in rows.items()]
 
@@ -174,18 +182,18 @@ def test_rule(rule: TriggerRule, letters: str, expected: Ruling) -> None:
 @pytest.mark.parametrize(
     ("setups", "works", "expected"),
     [
-        ("s", "s", RUNS),
-        ("s", "f", RUNS),
-        ("s", "k", RUNS),
-        ("s", "r", WAITS),
-        ("r", "s", WAITS),
+        ("s", "s", SATISFIED),
+        ("s", "f", SATISFIED),
+        ("s", "k", SATISFIED),
+        ("s", "r", UNDECIDED),
+        ("r", "s", UNDECIDED),
         ("f", "u", UPSTREAM_FAILED),
         ("u", "u", UPSTREAM_FAILED),
         ("k", "k", SKIPPED),
         ("kk", "s", SKIPPED),
         # one setup made something: it has to be taken away
-        ("sf", "u", RUNS),
-        ("sk", "s", RUNS),
+        ("sf", "u", SATISFIED),
+        ("sk", "s", SATISFIED),
         ("fk", "u", UPSTREAM_FAILED),
     ],
 )
@@ -198,7 +206,7 @@ def test_teardown_waits_for_all_and_needs_a_setup(setups: str, works: str, expec
 
 @pytest.mark.parametrize("rule", TriggerRule)
 def test_without_upstream_every_rule_runs(rule: TriggerRule) -> None:
-    assert ruling(rule, {}) is RUNS
+    assert ruling(rule, {}) is SATISFIED
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
@@ -206,7 +214,7 @@ def test_never_waits_once_all_are_done(rule: TriggerRule) -> None:
     """Otherwise a run could never end."""
     for states in itertools.product(sorted(FINISHED), repeat=3):
         upstream = {str(number): state for number, state in enumerate(states)}
-        assert ruling(rule, upstream, frozenset({"0"})) is not WAITS
+        assert ruling(rule, upstream, frozenset({"0"})) is not UNDECIDED
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
@@ -219,4 +227,4 @@ def test_what_was_decided_early_is_decided_alike_later(rule: TriggerRule) -> Non
             continue
         later = {ruling(rule, {"a": first, "b": end}) for end in FINISHED}
         # skipped may turn into upstream_failed: both have not run
-        assert RUNS not in later
+        assert SATISFIED not in later

@@ -14,13 +14,13 @@ from trainflow.clock import ManualClock
 from trainflow.errors import ProtocolError
 from trainflow.messages.frames import receive, send
 from trainflow.tracking import deliverer
-from trainflow.tracking.deliverer import GIVE_UP_SECONDS, Desk, describe, serve
+from trainflow.tracking.deliverer import GIVE_UP_SECONDS, DeliveryHandler, describe, serve
 from trainflow.tracking.deliveries import (
     Deliver,
     Delivered,
     Delivery,
     NotDelivered,
-    Open,
+    OpenStore,
     RunStarted,
     TrackedChain,
     TrackedRun,
@@ -60,38 +60,38 @@ class ScriptedMirror:
         self.calls.append("forget")
 
 
-def desk_over(mirror: ScriptedMirror) -> tuple[Desk, ManualClock]:
+def desk_over(mirror: ScriptedMirror) -> tuple[DeliveryHandler, ManualClock]:
     clock = ManualClock(AT)
-    return Desk(lambda: mirror, clock), clock  # type: ignore[arg-type, return-value]
+    return DeliveryHandler(lambda: mirror, clock), clock  # type: ignore[arg-type, return-value]
 
 
 def test_a_delivery_is_answered_with_mlflows_ids() -> None:
-    desk, _ = desk_over(ScriptedMirror())
-    assert desk.answer(Deliver(5, DELIVERY)) == Delivered(5, "r")
+    handler, _ = desk_over(ScriptedMirror())
+    assert handler.answer(Deliver(5, DELIVERY)) == Delivered(5, "r")
 
 
 def test_a_refusal_is_tried_once_more_without_remembered_ids() -> None:
     mirror = ScriptedMirror(Refusal("RESOURCE_DOES_NOT_EXIST"))
-    desk, _ = desk_over(mirror)
-    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+    handler, _ = desk_over(mirror)
+    assert isinstance(handler.answer(Deliver(1, DELIVERY)), Delivered)
     assert mirror.calls == ["apply", "forget", "apply"]
 
 
 @pytest.mark.parametrize(("code", "retry"), [("INVALID_PARAMETER_VALUE", False), ("RESOURCE_ALREADY_EXISTS", True)])
 def test_a_refusal_that_stays_does_not_hold_up_others(code: str, retry: bool) -> None:
-    desk, _ = desk_over(ScriptedMirror(Refusal(code), Refusal(code)))
-    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, f"Refusal: {code}", retry=retry)
-    assert isinstance(desk.answer(Deliver(2, DELIVERY)), Delivered)
+    handler, _ = desk_over(ScriptedMirror(Refusal(code), Refusal(code)))
+    assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, f"Refusal: {code}", retry=retry)
+    assert isinstance(handler.answer(Deliver(2, DELIVERY)), Delivered)
 
 
 def test_what_waits_behind_an_unreachable_mlflow_is_refused_unasked_for_a_while() -> None:
     mirror = ScriptedMirror(ConnectionError("no route"))
-    desk, clock = desk_over(mirror)
-    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ConnectionError: no route")
-    assert desk.answer(Deliver(2, DELIVERY)) == NotDelivered(2, "ConnectionError: no route")
+    handler, clock = desk_over(mirror)
+    assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ConnectionError: no route")
+    assert handler.answer(Deliver(2, DELIVERY)) == NotDelivered(2, "ConnectionError: no route")
     assert mirror.calls.count("apply") == 1
     clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
-    assert isinstance(desk.answer(Deliver(3, DELIVERY)), Delivered)
+    assert isinstance(handler.answer(Deliver(3, DELIVERY)), Delivered)
 
 
 def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later() -> None:
@@ -103,10 +103,10 @@ def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later(
             raise failures.pop()
         return mirror
 
-    desk = Desk(open_it, clock)  # type: ignore[arg-type]
-    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ImportError: no module named mlflow")
+    handler = DeliveryHandler(open_it, clock)  # type: ignore[arg-type]
+    assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ImportError: no module named mlflow")
     clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
-    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+    assert isinstance(handler.answer(Deliver(1, DELIVERY)), Delivered)
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_desk_store_that_does_not_open_is_an_outage_whatever_its_error(error: Ex
             raise failures.pop()
         return mirror
 
-    desk = Desk(open_it, clock)  # type: ignore[arg-type]
-    assert desk.answer(Deliver(1, DELIVERY)) == NotDelivered(1, describe(error), retry=True)
-    assert desk.answer(Deliver(2, DELIVERY)) == NotDelivered(2, describe(error), retry=True)
+    handler = DeliveryHandler(open_it, clock)  # type: ignore[arg-type]
+    assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, describe(error), retry=True)
+    assert handler.answer(Deliver(2, DELIVERY)) == NotDelivered(2, describe(error), retry=True)
     clock.advance(timedelta(seconds=GIVE_UP_SECONDS))
-    assert isinstance(desk.answer(Deliver(1, DELIVERY)), Delivered)
+    assert isinstance(handler.answer(Deliver(1, DELIVERY)), Delivered)
 
 
 def test_desk_answer_of_a_proxy_instead_of_json_is_an_outage() -> None:
-    desk, _ = desk_over(ScriptedMirror(json.JSONDecodeError("Expecting value", "<html>", 0)))
-    answer = desk.answer(Deliver(1, DELIVERY))
+    handler, _ = desk_over(ScriptedMirror(json.JSONDecodeError("Expecting value", "<html>", 0)))
+    answer = handler.answer(Deliver(1, DELIVERY))
     assert isinstance(answer, NotDelivered)
     assert answer.retry
 
@@ -153,7 +153,7 @@ def test_a_deliverer_ends_when_its_input_closes() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         with ours:
-            send(ours, msgspec.json.encode(Open("http://127.0.0.1:1")))
+            send(ours, msgspec.json.encode(OpenStore("http://127.0.0.1:1")))
         serve(theirs, ManualClock(AT))
         assert theirs.recv(1) == b""
 
@@ -162,14 +162,14 @@ def test_the_lock_is_held_while_delivering_and_not_after(tmp_path: Path, monkeyp
     lock = tmp_path / "mlflow" / "deliverer.lock"
     held = []
 
-    def open_it(_: Open) -> ScriptedMirror:
+    def open_it(_: OpenStore) -> ScriptedMirror:
         held.append(not _is_free(lock))
         return ScriptedMirror()
 
     monkeypatch.setattr(deliverer, "open_mirror", open_it)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        send(ours, msgspec.json.encode(Open("x", lock_file=str(lock))))
+        send(ours, msgspec.json.encode(OpenStore("x", lock_file=str(lock))))
         send(ours, msgspec.json.encode(Deliver(1, DELIVERY)))
         ours.shutdown(socket.SHUT_WR)
         deliverer.serve(theirs, ManualClock(AT))

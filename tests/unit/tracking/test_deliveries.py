@@ -8,13 +8,13 @@ import pytest
 
 from trainflow.tracking.backoff import CAP_SECONDS, backoff_seconds
 from trainflow.tracking.deliveries import (
-    CheckpointSummary,
     Delivery,
     RunFinished,
     RunStarted,
-    SplitSummary,
     TrackedChain,
+    TrackedCheckpoint,
     TrackedRun,
+    TrackedSplit,
     encode,
 )
 
@@ -25,9 +25,9 @@ FINISHED = RunFinished(
     RUN,
     "success",
     AT + timedelta(minutes=1),
-    split=SplitSummary(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 15, tzinfo=UTC), 14, "sha256:ab"),
+    split=TrackedSplit(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 15, tzinfo=UTC), 14, "sha256:ab"),
     evaluation={"auc": 0.7, "odd": None},
-    checkpoint=CheckpointSummary("c", 1, "s3://b/c/1", datetime(2013, 1, 15, tzinfo=UTC)),
+    checkpoint=TrackedCheckpoint("c", 1, "s3://b/c/1", datetime(2013, 1, 15, tzinfo=UTC)),
 )
 
 

@@ -50,6 +50,7 @@ def test_the_address_is_one_a_browser_can_open(host: str, url: str) -> None:
 
 
 def test_the_engines_side_does_not_import_mlflow() -> None:
-    modules = ", ".join(f"trainflow.tracking.{name}" for name in ("delivery_client", "ui", "record", "deliverer"))
+    names = ("deliverer", "delivery_client", "mlflow_record", "ui")
+    modules = ", ".join(f"trainflow.tracking.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas', 'sqlalchemy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,7 @@ import pytest
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.messages.frames import receive, send
-from trainflow.messages.watches import Crashed, Fired, FromLoop, Watch
+from trainflow.messages.triggerer import Crashed, Fired, FromLoop, Watch
 from trainflow.triggerer.event_loop import EventLoop
 
 

@@ -21,7 +21,7 @@ from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkp
 from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
-from trainflow.failpoint import passed
+from trainflow.failpoint import hit
 from trainflow.pluralize import counted
 from trainflow.storage.local import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
 from trainflow.storage.store import Store, failure
@@ -59,7 +59,7 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
         _refuse_written(folder, before, own, files)
     except OSError as error:
         raise failure("read", str(folder), error) from error
-    passed("artifacts: sealed")
+    hit("artifacts: sealed")
     made = Artifacts(path, files)
     remember(store, made, statuses(store, made))
     return made
@@ -120,7 +120,7 @@ def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> 
         return
     for file in files:
         store.put_file(folder / file.path, f"{path}/{file.path}")
-        passed("artifacts: a file is in the store")
+        hit("artifacts: a file is in the store")
 
 
 def verify(store: Store, artifacts: Artifacts) -> list[str]:

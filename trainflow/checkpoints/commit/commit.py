@@ -32,7 +32,7 @@ from trainflow.checkpoints.ledger.tiling import split_problem
 from trainflow.checkpoints.stages.dependents_registry import references, register
 from trainflow.checkpoints.verified import seal_remembered
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
-from trainflow.failpoint import passed
+from trainflow.failpoint import hit
 from trainflow.storage.store import Store
 
 #: how a commit ends: committed, or what gates had it do in place of that
@@ -68,7 +68,7 @@ def commit(
     work = Commit(Ledger(store, request.chain), request, now, check_samples)
     for name, step in STEPS:
         step(work)
-        passed(f"commit: {name}")
+        hit(f"commit: {name}")
     assert work.done is not None
     return work.done
 

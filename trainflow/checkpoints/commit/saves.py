@@ -31,7 +31,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import differences, take_stock, upload, verify
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.errors import ArtifactCorrupt, StoreFailure
-from trainflow.failpoint import passed
+from trainflow.failpoint import hit
 from trainflow.identifiers import attempt_time, canonical_json, digest
 from trainflow.storage.local import make_folder
 from trainflow.storage.store import Store, failure
@@ -153,12 +153,12 @@ class Partials:
         files = take_stock(folder)
         upload(self._store, f"{path}/{_FILES}", folder, files)
         partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
-        passed("partial: files are in the store")
+        hit("partial: files are in the store")
         own = _Complete(int(position["row"]), path.rpartition("/")[2])
         manifest = f"{self._training}/{own.manifest}"
         if not self._store.created(manifest, _encode(partial)):
             raise StoreFailure(f"{self._store.uri(manifest)}: somebody else has written it", location=manifest)
-        passed("partial: saved")
+        hit("partial: saved")
         self.any = True
         if not self._in_place(folder):
             shutil.rmtree(folder.parent, ignore_errors=True)

@@ -223,7 +223,7 @@ def _begin(forked: _Forked, asked: _Asked, stages: list[ForkedStage]) -> dict[st
     from trainflow.checkpoints.actions.fork import fork as begin
     from trainflow.checkpoints.ledger.entries import CheckpointRef
     from trainflow.clock import SystemClock
-    from trainflow.failpoint import passed
+    from trainflow.failpoint import hit
 
     chain, key, place = forked
     if place is not None:
@@ -237,7 +237,7 @@ def _begin(forked: _Forked, asked: _Asked, stages: list[ForkedStage]) -> dict[st
             by=person(chain.dag_id),
             now=SystemClock().now(),
         )
-        passed(f"fork: {key.stage}")
+        hit(f"fork: {key.stage}")
     return _describe(forked, asked)
 
 

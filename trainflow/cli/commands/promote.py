@@ -130,13 +130,13 @@ def have_moved_aliases_delivered(chain: Chain, ledger: Ledger) -> None:
 def _put_off_moved(connection: Any, chain: Chain, key: ChainKey, moved: list[dict[str, Any]], now: datetime) -> None:
     import msgspec
 
-    from trainflow.engine.mirrored_run import put_off
+    from trainflow.engine.mirrored_run import enqueue_promotion
     from trainflow.tracking.deliveries import AliasMoved, Demoted, TrackedChain, TrackedRun
 
     tracked = TrackedChain(key.pipeline, key.stage, key.branch, chain.document.store)
     run = TrackedRun(chain=tracked, dag_id=chain.dag_id, run_id="", started_at=now)
     for each in msgspec.convert(moved, list[AliasMoved]):
-        put_off(connection, Demoted(run, each), now)
+        enqueue_promotion(connection, Demoted(run, each), now)
 
 
 def _have_delivered(
@@ -150,12 +150,12 @@ def _have_delivered(
     notice = promotion_notice(chain.key, checkpoint, alias, uri, dag_id=chain.dag_id, entry=entry)
 
     def write(connection: Any) -> None:
-        from trainflow.engine.mirrored_run import put_off
+        from trainflow.engine.mirrored_run import enqueue_promotion
         from trainflow.metadata import notification_queries
 
         notification_queries.add(connection, notice, now)
         if chain.settings.tracking.enabled:
-            put_off(connection, _delivery(chain, checkpoint, alias, uri), now, by_hand=True)
+            enqueue_promotion(connection, _delivery(chain, checkpoint, alias, uri), now, by_hand=True)
 
     with existing_database(chain.project, chain.settings) as database:
         if database is not None:
@@ -164,7 +164,7 @@ def _have_delivered(
 
 
 def _delivery(chain: Chain, checkpoint: Checkpoint, alias: str, uri: str) -> Any:
-    from trainflow.tracking.deliveries import CheckpointSummary, Promoted, TrackedChain, TrackedRun
+    from trainflow.tracking.deliveries import Promoted, TrackedChain, TrackedCheckpoint, TrackedRun
 
     key = chain.key
     run = TrackedRun(
@@ -173,4 +173,4 @@ def _delivery(chain: Chain, checkpoint: Checkpoint, alias: str, uri: str) -> Any
         run_id=checkpoint.by.run_id,
         started_at=checkpoint.at,
     )
-    return Promoted(run, alias, CheckpointSummary(checkpoint.id, checkpoint.sequence, uri, checkpoint.watermark))
+    return Promoted(run, alias, TrackedCheckpoint(checkpoint.id, checkpoint.sequence, uri, checkpoint.watermark))

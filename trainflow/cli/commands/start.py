@@ -16,7 +16,7 @@ from trainflow.workspace.workspace import pipeline_path
 
 if TYPE_CHECKING:
     from trainflow.actions.start import Begin
-    from trainflow.dag_processor.ahead import Ahead
+    from trainflow.dag_processor.early_parse import EarlyParse
     from trainflow.engine.engine import Engine
     from trainflow.insight.progress_feed import Following
     from trainflow.settings.model import Settings
@@ -122,18 +122,18 @@ def _as_engine(
     ready: int | None,
 ) -> int:
     from trainflow.clock import SystemClock
-    from trainflow.dag_processor.ahead import read_ahead
+    from trainflow.dag_processor.early_parse import start_early_parse
     from trainflow.engine.lock import engine_lock
-    from trainflow.executors.forkserver_process import spawn
+    from trainflow.executors.spawn import spawn_forkserver
 
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
         prestarted = ahead = None
         if settings.executor.isolation != "spawn":
-            prestarted = spawn(project.root)
+            prestarted = spawn_forkserver(project.root)
             stack.callback(prestarted.discard)
-            ahead = read_ahead(prestarted, project, path, overrides)
+            ahead = start_early_parse(prestarted, project, path, overrides)
         with importing():
             from trainflow.actions.start import begin as begin_training
             from trainflow.cli.live.session import Session
@@ -154,7 +154,7 @@ def _as_engine(
         return Session(engine, followings, plain=plain).run()
 
 
-def _read(engine: Engine, path: Path, overrides: dict[str, str], ahead: Ahead | None) -> None:
+def _read(engine: Engine, path: Path, overrides: dict[str, str], ahead: EarlyParse | None) -> None:
     """Have the pipeline's file read. Raises InputError with what is wrong in it."""
     answers: list[Any] = []
     engine.on_parsed = lambda parsed, problem: answers.append(problem) if parsed == path else None

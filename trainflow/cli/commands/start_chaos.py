@@ -18,7 +18,7 @@ import typer
 
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
-from trainflow.failpoint import VARIABLE, Chaos, Kill
+from trainflow.failpoint import VARIABLE, Failpoints, RecordedKill
 from trainflow.pluralize import counted
 from trainflow.settings.project import Project
 
@@ -33,7 +33,7 @@ def start_chaotic(project: Project, path: Path, seed: int, options: Sequence[str
         )
     project.home.create()
     with tempfile.TemporaryDirectory(prefix="failpoint-", dir=project.home.path) as folder:
-        failpoint = Chaos(seed, Path(folder))
+        failpoint = Failpoints(seed, Path(folder))
         typer.echo(f"failpoint {seed}: attempts, workers and the engine die at random steps; this is a development run")
         trained = _until_it_lives(failpoint, ["start", str(path), *options])
         _tell(failpoint.kills())
@@ -45,7 +45,7 @@ def start_chaotic(project: Project, path: Path, seed: int, options: Sequence[str
 _TRAINFLOW = (sys.executable, "-P", "-m", "trainflow.cli.entry")
 
 
-def _until_it_lives(failpoint: Chaos, arguments: Sequence[str]) -> int:
+def _until_it_lives(failpoint: Failpoints, arguments: Sequence[str]) -> int:
     """Run the command again as long as failpoint kills it. Returns its exit code."""
     environment = {**os.environ, VARIABLE: failpoint.variable}
     while True:
@@ -69,7 +69,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         signal.signal(signal.SIGTERM, passing_on)
 
 
-def _tell(kills: Sequence[Kill]) -> None:
+def _tell(kills: Sequence[RecordedKill]) -> None:
     counts = {kind: sum(kill.kind == kind for kill in kills) for kind in ("engine", "worker", "attempt")}
     killed = [counted(counts[kind], kind) for kind in counts]
     typer.echo(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
     from trainflow.execution.task_instance import RuntimeTaskInstance
     from trainflow.messages.outcome import Outcome
-    from trainflow.messages.requests import Progress, Reply, Request, Saved
+    from trainflow.messages.requests import Progress, Reply, Request, RowsSaved
     from trainflow.settings.project import Project
 
 
@@ -110,13 +110,14 @@ def parse_xcoms(given: list[str]) -> dict[str, Any]:
 
 
 class Offline:
-    """Answers a task like an engine that knows of no other run; stands in for `execution.connection.Connection`."""
+    """Answers a task like an engine that knows of no other run; stands in for
+    `execution.execution_api_client.ExecutionApiClient`."""
 
     def __init__(self, xcoms: dict[str, Any]) -> None:
         self._xcoms = xcoms
 
     def request(self, request: Request) -> Reply:
-        """See `Connection.request`."""
+        """See `ExecutionApiClient.request`."""
         import msgspec
 
         from trainflow.messages.requests import (
@@ -146,22 +147,22 @@ class Offline:
                 return TrackingRun(None, None)
         return Done()
 
-    def tell(self, message: Progress | Saved) -> None:
-        """See `Connection.tell`."""
-        from trainflow.messages.requests import Saved
+    def tell(self, message: Progress | RowsSaved) -> None:
+        """See `ExecutionApiClient.tell`."""
+        from trainflow.messages.requests import RowsSaved
 
-        if isinstance(message, Saved):
+        if isinstance(message, RowsSaved):
             typer.echo(f"saved: {counted(message.rows, 'row')} of the split", err=True)
             return
         total = f" of {message.total:,.0f}" if message.total else ""
         typer.echo(f"progress: {message.done:,.0f}{total} {message.unit} {message.note or ''}".rstrip(), err=True)
 
-    def conclude(self, outcome: Outcome) -> Reply | None:
-        """See `Connection.conclude`: nobody is told."""
+    def report_outcome(self, outcome: Outcome) -> Reply | None:
+        """See `ExecutionApiClient.conclude`: nobody is told."""
         return None
 
     def close(self) -> None:
-        """See `Connection.close`."""
+        """See `ExecutionApiClient.close`."""
 
 
 def _context(

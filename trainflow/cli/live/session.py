@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainflow.actions.engine_client import Follower
     from trainflow.cli.live.display import Display
     from trainflow.engine.engine import Engine
-    from trainflow.engine.mirror import Mirror
+    from trainflow.engine.mirror_dispatcher import MirrorDispatcher
     from trainflow.insight.progress import View
     from trainflow.insight.progress_feed import Following
     from trainflow.metadata.outbox_queries import Undelivered
@@ -104,7 +104,7 @@ class Session:
         self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
         return self._engine.mirror.backlog()
 
-    def _drain_mirror(self, mirror: Mirror, seconds: float, stopped: Callable[[], bool]) -> None:
+    def _drain_mirror(self, mirror: MirrorDispatcher, seconds: float, stopped: Callable[[], bool]) -> None:
         """MLflow makes its store when it is first written to, which takes longer than some trainings."""
         left = mirror.drain(min(_SILENT_SECONDS, seconds), stopped)
         if mirror.under_way and not stopped() and seconds > _SILENT_SECONDS:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
-from trainflow.due import seconds_left
+from trainflow.deadlines import seconds_left
 from trainflow.errors import InputError
 
 #: the longest single sleep: a clock that is set, or a laptop that wakes up, is noticed after this many seconds

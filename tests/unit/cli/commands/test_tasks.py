@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.messages.outcome import Deferral, OutcomeState, Problem, XComItem
+from trainflow.messages.outcome import AttemptFailure, Deferral, OutcomeState, XComItem
 from trainflow.metadata import attempt_queries
 from trainflow.testing.control_plane import empty_task
 
@@ -50,7 +50,7 @@ def retrying(plane):
     plane.add_dag("r", empty_task("x", retry=RetryDocument(retries=1, delay_seconds=60)))
     run = plane.add_run("r")
     (workload,) = plane.tick()
-    plane.play(workload, OutcomeState.FAILED, problem=Problem("no disk"))
+    plane.play(workload, OutcomeState.FAILED, problem=AttemptFailure("no disk"))
     return run
 
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.tracking import record
+from trainflow.tracking import mlflow_record
 from trainflow.tracking.deliveries import (
-    CheckpointSummary,
     RunFinished,
     RunStarted,
-    SplitSummary,
     TrackedChain,
+    TrackedCheckpoint,
     TrackedRun,
+    TrackedSplit,
 )
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, flatten, iso, milliseconds, run_key, safe_name
 
@@ -31,7 +31,7 @@ RUN = TrackedRun(
     {"lr": 0.1, "db": {"password": "geheim", "url": "mysql://a:geheim@b"}},
     {"run": "http://me:geheim@x/run/1"},
 )
-SPLIT = SplitSummary(
+SPLIT = TrackedSplit(
     datetime(2013, 1, 1, tzinfo=UTC),
     WATERMARK,
     14,
@@ -50,7 +50,7 @@ FINISHED = RunFinished(
     split=SPLIT,
     evaluation={"auc": 0.7, "odd": None},
     training={"loss": 0.3},
-    checkpoint=CheckpointSummary("c1", 7, "s3://id:geheim@host/c/1", WATERMARK),
+    checkpoint=TrackedCheckpoint("c1", 7, "s3://id:geheim@host/c/1", WATERMARK),
 )
 
 
@@ -64,15 +64,15 @@ def test_a_chain_has_one_key_a_store_and_a_run_one_key_a_chain() -> None:
 
 def test_no_secret_is_in_anything_that_is_sent() -> None:
     everything = [
-        record.params(RUN), record.run_tags(RUN), record.chain_tags(RUN),
-        record.finished_tags(FINISHED), record.head_tags(FINISHED), record.dataset(FINISHED),
+        mlflow_record.params(RUN), mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN),
+        mlflow_record.finished_tags(FINISHED), mlflow_record.head_tags(FINISHED), mlflow_record.dataset(FINISHED),
     ]  # fmt: skip
     assert "geheim" not in repr(everything)
-    assert record.params(RUN) == {"lr": "0.1", "db.password": "***", "db.url": "mysql://a:***@b"}
+    assert mlflow_record.params(RUN) == {"lr": "0.1", "db.password": "***", "db.url": "mysql://a:***@b"}
 
 
 def test_the_filter_keys_are_on_parent_and_child() -> None:
-    child, parent = record.run_tags(RUN), record.chain_tags(RUN)
+    child, parent = mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN)
     shared = {f"trainflow.{name}" for name in ("pipeline", "stage", "branch", "store", "dag_id")}
     assert shared <= child.keys() & parent.keys()
     assert child[RUN_KEY] != parent[RUN_KEY]
@@ -81,24 +81,24 @@ def test_the_filter_keys_are_on_parent_and_child() -> None:
 
 
 def test_the_end_names_checkpoint_and_split_and_the_head() -> None:
-    tags = record.finished_tags(FINISHED)
+    tags = mlflow_record.finished_tags(FINISHED)
     assert tags["trainflow.sequence"] == "7"
     assert tags["trainflow.watermark"] == tags["trainflow.split_end"] == "2013-01-15T00:00:00Z"
     assert tags["trainflow.holes"] == "1"
     assert tags["trainflow.state"] == "success"
-    assert record.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
+    assert mlflow_record.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
 
 
 def test_a_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_the_curve() -> None:
     failed = msgspec.structs.replace(FINISHED, state="failed", checkpoint=None)
-    assert record.chain_points(failed) == []
-    assert "trainflow.head_sequence" not in record.head_tags(failed)
-    assert {point.step for point in record.run_points(failed)} == {0}
-    assert record.head_tags(failed)["trainflow.last_state"] == "failed"
+    assert mlflow_record.chain_points(failed) == []
+    assert "trainflow.head_sequence" not in mlflow_record.head_tags(failed)
+    assert {point.step for point in mlflow_record.run_points(failed)} == {0}
+    assert mlflow_record.head_tags(failed)["trainflow.last_state"] == "failed"
 
 
 def test_the_curve_has_the_sequence_as_step_and_the_watermark_as_time() -> None:
-    points = {point.name: point for point in record.chain_points(FINISHED)}
+    points = {point.name: point for point in mlflow_record.chain_points(FINISHED)}
     assert points["prequential/auc"] == ("prequential/auc", 0.7, 7, milliseconds(WATERMARK))
     assert math.isnan(points["prequential/odd"].value)
     assert points["train/loss"].value == 0.3
@@ -109,28 +109,31 @@ def test_the_curve_has_the_sequence_as_step_and_the_watermark_as_time() -> None:
 
 def test_points_do_not_depend_on_when_they_are_delivered() -> None:
     later = msgspec.structs.replace(FINISHED, note="again")
-    assert repr(record.chain_points(later)) == repr(record.chain_points(FINISHED))
+    assert repr(mlflow_record.chain_points(later)) == repr(mlflow_record.chain_points(FINISHED))
 
 
 def test_every_metric_has_a_prefix_so_user_metrics_stay_alone() -> None:
-    assert all("/" in point.name for point in record.run_points(FINISHED))
+    assert all("/" in point.name for point in mlflow_record.run_points(FINISHED))
 
 
 def test_one_dataset_however_many_partitions() -> None:
-    entry = record.dataset(FINISHED)
+    entry = mlflow_record.dataset(FINISHED)
     assert entry is not None
     assert len(entry.digest) <= 36
     assert json.loads(entry.profile)["digest"] == SPLIT.digest
     assert json.loads(entry.source) == {"uri": "s3://id:***@data/x"}
     assert entry.source_type == "s3"
-    assert record.dataset(msgspec.structs.replace(FINISHED, split=None)) is None
+    assert mlflow_record.dataset(msgspec.structs.replace(FINISHED, split=None)) is None
 
 
 def test_marks_differ_by_kind_and_content() -> None:
     again = msgspec.structs.replace(FINISHED, ended_at=AT + timedelta(days=1))
-    marks = {record.delivered_mark(delivery) for delivery in (RunStarted(RUN), FINISHED, again)}
+    marks = {mlflow_record.delivered_mark(delivery) for delivery in (RunStarted(RUN), FINISHED, again)}
     assert len(marks) == 3
-    assert record.with_mark({"a": "b"}, FINISHED) == {"a": "b", DELIVERED: record.delivered_mark(FINISHED)}
+    assert mlflow_record.with_mark({"a": "b"}, FINISHED) == {
+        "a": "b",
+        DELIVERED: mlflow_record.delivered_mark(FINISHED),
+    }
 
 
 def test_params_are_flat_and_scalars_look_as_mlflow_writes_them() -> None:

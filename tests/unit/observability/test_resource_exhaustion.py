@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from trainflow.observability.exhaustion import exhausted, exit_code_of, said_by
+from trainflow.observability.resource_exhaustion import exhausted_resource, exit_code_of, meaning_of_exit_code
 
 BROKEN = 70
 
@@ -32,18 +32,18 @@ def caused(by: BaseException) -> BaseException:
     ],
 )
 def test_exhausted_says_what_to_do_and_the_exit_code_says_the_same(error: BaseException, says: str) -> None:
-    assert says in (exhausted(error) or "")
+    assert says in (exhausted_resource(error) or "")
     code = exit_code_of(error, BROKEN)
     assert code != BROKEN
-    assert said_by(code) == exhausted(error)
+    assert meaning_of_exit_code(code) == exhausted_resource(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x"), SystemExit(1)])
 def test_what_is_no_exhaustion_is_none(error: BaseException) -> None:
-    assert exhausted(error) is None
+    assert exhausted_resource(error) is None
     assert exit_code_of(error, BROKEN) == BROKEN
 
 
 @pytest.mark.parametrize("code", [None, 0, 1, BROKEN, 137])
 def test_other_exit_codes_say_nothing(code: int | None) -> None:
-    assert said_by(code) is None
+    assert meaning_of_exit_code(code) is None

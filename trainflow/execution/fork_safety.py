@@ -35,7 +35,7 @@ _NAMES_SHOWN = 4
 _SURVIVING = {"jemalloc_bg_thd"}
 
 
-def endangered() -> int:
+def count_other_threads() -> int:
     """How many threads beside the calling one a fork would not copy; native ones included where the system tells."""
     if sys.platform == "darwin":
         return _count_on_macos() - 1
@@ -88,7 +88,7 @@ class ThreadWatch:
 
         Takes some microseconds while there is none.
         """
-        if not endangered() or (_trial_fork() and not endangered()):
+        if not count_other_threads() or (_trial_fork() and not count_other_threads()):
             return None
         return self._described()
 
@@ -97,7 +97,7 @@ class ThreadWatch:
         modules = sorted({module for ident, module in self._started_by.items() if ident in names and module})
         shown = sorted(set(names.values()))
         listed = ", ".join(shown[:_NAMES_SHOWN]) + (", …" if len(shown) > _NAMES_SHOWN else "")
-        count = max(len(names), endangered())
+        count = max(len(names), count_other_threads())
         what = f"{count} thread{'s' if count > 1 else ''}{f' ({listed})' if listed else ''}"
         return f"module {' and '.join(modules)} starts {what}" if modules else f"it starts {what}"
 

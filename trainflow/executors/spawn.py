@@ -21,7 +21,7 @@ from trainflow.messages.workload import ExecuteTask, ParseFile
 from trainflow.observability.process_table import MARK, with_room_for_mark
 
 
-class Spawned(NamedTuple):
+class SpawnedForkserver(NamedTuple):
     """A process that imports what every attempt needs, and our end of the line to it."""
 
     process: subprocess.Popen[bytes]
@@ -29,7 +29,7 @@ class Spawned(NamedTuple):
 
     def parse(self, request: ParseFile) -> socket.socket:
         """Have a file read as soon as it can, and loaded for the attempts that will follow. The answer comes on the
-        socket (`FromReader`)."""
+        socket (`FromParser`)."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         frame = pack(msgspec.json.encode(Parse(request, load=True)))
         with theirs:
@@ -41,7 +41,7 @@ class Spawned(NamedTuple):
         self.connection.close()
 
 
-_WARM_WORKER = (sys.executable, "-P", "-m", "trainflow.execution.forkserver")
+_FORKSERVER = (sys.executable, "-P", "-m", "trainflow.execution.forkserver")
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
 
 
@@ -49,20 +49,20 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
     """Start an interpreter that runs one attempt. Raises OSError when no process can be started."""
     encoded = msgspec.json.encode(workload).decode()
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainflow.execution.run_attempt"],
+        [sys.executable, "-P", "-m", "trainflow.execution.spawn_main"],
         env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: workload.key.attempt_id},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
 
 
-def spawn(project_root: Path) -> Spawned:
+def spawn_forkserver(project_root: Path) -> SpawnedForkserver:
     """Start a warm worker for a project. Raises OSError when no process can be started."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs, contextlib.ExitStack() as on_failure:
         on_failure.callback(ours.close)
         process = subprocess.Popen(
-            [*_WARM_WORKER, str(theirs.fileno()), str(project_root), str(os.getpid())],
+            [*_FORKSERVER, str(theirs.fileno()), str(project_root), str(os.getpid())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=with_room_for_mark(dict(os.environ)),
@@ -70,4 +70,4 @@ def spawn(project_root: Path) -> Spawned:
             start_new_session=True,
         )
         on_failure.pop_all()
-    return Spawned(process, ours)
+    return SpawnedForkserver(process, ours)

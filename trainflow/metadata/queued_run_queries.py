@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, or_, select
 
-from trainflow.metadata.models import Dag, DagRun
+from trainflow.metadata.models import DagRunTable, DagTable
 from trainflow.metadata.run_queries import BRIEF
 from trainflow.states import MOST_AHEAD, DagRunState
 
-RUN = DagRun.table
-DAG = Dag.table
+RUN = DagRunTable.table
+DAG = DagTable.table
 
 
 def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
@@ -66,7 +66,7 @@ _OLDEST_QUEUED = (
 )
 
 
-def has_no_place(connection: Connection, run: Any, now: datetime) -> bool:
+def waits_for_free_slot(connection: Connection, run: Any, now: datetime) -> bool:
     """Could this run start, if only one of its DAG that runs gave its place back?"""
     if run.state != DagRunState.QUEUED or run.run_after > now:
         return False

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterator
 from typing import NoReturn
 
-from trainflow.observability.parenthood import has_children
+from trainflow.observability.process_lifetime import has_children
 
 #: exit code of a process that broke outside of the task's own code
 BROKEN = 70
@@ -18,7 +18,7 @@ BROKEN = 70
 CLEAN = struct.Struct("=q")
 
 
-def said_clean(data: bytes) -> Iterator[int]:
+def parse_clean_pids(data: bytes) -> Iterator[int]:
     """The pids in what was said on `clean`. Code of the user's that writes into descriptors which it did not open says
     anything: the reader knows which pids there can be."""
     whole = len(data) - len(data) % CLEAN.size
@@ -41,13 +41,13 @@ class CleanEnds:
         """Whether a child that has ended said so. `children`: the others that may have said something."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._read, CLEAN.size * 512):
-                self._said.update(each for each in said_clean(data) if each == pid or each in children)
+                self._said.update(each for each in parse_clean_pids(data) if each == pid or each in children)
         clean = pid in self._said
         self._said.discard(pid)
         return clean
 
 
-def end_process(code: int, clean: int | None = None) -> NoReturn:
+def exit_process(code: int, clean: int | None = None) -> NoReturn:
     """Run what was registered for the exit, write out what was printed, end.
 
     `clean`: a pipe on which it is said that nothing of what this process started is left, where that is so.

@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
-from trainflow.execution.connection import Connection
+from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.messages.requests import GetDagRunState, Request, Start
 from trainflow.messages.workload import AttemptKey
 from trainflow.settings.home import Home
@@ -32,7 +32,7 @@ def test_how_long_an_engine_is_looked_for(
     def sleep(seconds: float) -> None:
         clock.advance(timedelta(seconds=seconds))
 
-    connection = Connection(Home(tmp_path), outage_seconds=outage_seconds, clock=clock, sleep=sleep)
+    connection = ExecutionApiClient(Home(tmp_path), outage_seconds=outage_seconds, clock=clock, sleep=sleep)
     with pytest.raises(EngineError, match=f"answered for {waited:g} s"):
         connection.request(request_)
     assert waited <= clock.monotonic() <= waited + 2.0

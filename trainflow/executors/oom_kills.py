@@ -20,12 +20,12 @@ WINDOW_SECONDS = 15.0
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-class MemoryKills:
+class OomKills:
     """Watches the count of the control group of this process, and so of what it starts."""
 
     def __init__(self, clock: Clock, count: Callable[[], int] | None = None) -> None:
         self._clock = clock
-        self._count = count or counter()
+        self._count = count or oom_kill_counter()
         #: kills that were taken for the cause of an end
         self._explained = 0
         #: when it was looked, and how many kills nothing explained then; the first from before the window
@@ -51,7 +51,7 @@ class MemoryKills:
         return True
 
 
-def counter(root: Path = _CGROUPS, proc: Path = Path("/proc")) -> Callable[[], int]:
+def oom_kill_counter(root: Path = _CGROUPS, proc: Path = Path("/proc")) -> Callable[[], int]:
     """What counts the kills in the memory group of this process: of cgroup version 2 or 1, or else of the whole host.
     Always 0 where none of them can be read."""
     for path in (*_files_of(proc / "self" / "cgroup", root), proc / "vmstat"):

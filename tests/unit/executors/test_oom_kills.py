@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors.memory import WINDOW_SECONDS, MemoryKills, counter
+from trainflow.executors.oom_kills import WINDOW_SECONDS, OomKills, oom_kill_counter
 
 MOMENT = timedelta(seconds=1)
 LONG = timedelta(seconds=WINDOW_SECONDS)
@@ -19,7 +19,7 @@ class Kernel:
     def __init__(self) -> None:
         self.kills = 3
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        self.memory = MemoryKills(self.clock, lambda: self.kills)
+        self.memory = OomKills(self.clock, lambda: self.kills)
 
     def passes(self, by: timedelta) -> None:
         """Time goes by, and the executor looks every five seconds."""
@@ -132,12 +132,12 @@ EVENTS = "low 0\nhigh 0\nmax 7\noom 9\noom_kill {}\noom_group_kill 0\n"
 )
 def test_counter_is_that_of_its_own_group(lay: Lay, files: dict[str, str], kills: int) -> None:
     root, proc = lay(files)
-    assert counter(root, proc)() == kills
+    assert oom_kill_counter(root, proc)() == kills
 
 
 def test_counter_rises_with_its_file(lay: Lay) -> None:
     files = {"proc/self/cgroup": "0::/a\n", "cgroup/a/memory.events": EVENTS.format(1)}
-    count = counter(*lay(files))
+    count = oom_kill_counter(*lay(files))
     assert count() == 1
     lay({"cgroup/a/memory.events": EVENTS.format(2)})
     assert count() == 2
@@ -147,4 +147,4 @@ def test_counter_rises_with_its_file(lay: Lay) -> None:
 
 
 def test_counter_of_this_machine_can_be_read() -> None:
-    assert counter()() >= 0
+    assert oom_kill_counter()() >= 0

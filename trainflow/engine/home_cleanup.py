@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 
 
-def sweep(home: Home, database: Database, now: datetime) -> list[Path]:
+def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
     """Delete what is old and belongs to no run and no attempt that is under way; what was deleted."""
     old = [path for path in _candidates(home) if _newest(path) < now - OLD]
     if not old:

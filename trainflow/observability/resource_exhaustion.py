@@ -17,7 +17,7 @@ _CODES = {errno.ENOMEM: 71, errno.EMFILE: 72, errno.ENFILE: 73, errno.ENOSPC: 74
 _SAID_BY_CODE = {code: _SAYS[number] for number, code in _CODES.items()}
 
 
-def exhausted(error: BaseException) -> str | None:
+def exhausted_resource(error: BaseException) -> str | None:
     """What ran out, and what to do; None when nothing did. An error that was raised from such a one counts as well."""
     number = _number(error)
     return None if number is None else _SAYS[number]
@@ -29,7 +29,7 @@ def exit_code_of(error: BaseException, otherwise: int) -> int:
     return otherwise if number is None else _CODES[number]
 
 
-def said_by(exit_code: int | None) -> str | None:
+def meaning_of_exit_code(exit_code: int | None) -> str | None:
     """What a process says by its exit code that ran out; None: nothing of that kind."""
     return None if exit_code is None else _SAID_BY_CODE.get(exit_code)
 

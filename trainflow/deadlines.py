@@ -5,13 +5,13 @@ by comparing a moment that was written with the time of the day alone:
 
 - leases of engines, schedulers and triggerers: a counter that does not rise while the observer's own monotonic clock
   runs (`metadata.leases`),
-- retries and reschedules: `has_come`: due, or the clock was set back behind the moment at which it was written,
-- deliveries that are tried again: `still_waits`: no further away than the longest delay there is,
-- queued runs: `run_after` has come, or had come when the run was queued (`metadata.run_queue`),
+- retries and reschedules: `is_due`: due, or the clock was set back behind the moment at which it was written,
+- deliveries that are tried again: `is_pending`: no further away than the longest delay there is,
+- queued runs: `run_after` has come, or had come when the run was queued (`metadata.queued_run_queries`),
 - time-outs of deferrals, runs (`dagrun_timeout`) and sensors, TimeDeltaTrigger: `seconds_left` when first seen, from
-  then on a monotonic clock (`Countdowns`),
+  then on a monotonic clock (`MonotonicDeadlines`),
 - polling, watchdogs, outages, `execution_timeout`, grace to stop: a monotonic clock alone,
-- kills for want of memory: a counter that was read when the attempt was launched (`executors.memory`),
+- kills for want of memory: a counter that was read when the attempt was launched (`executors.oom_kills`),
 - `run_after` in the future, DateTimeTrigger, `check_again_at`, the end of a table: the time of the day, since they mean
   a moment of the calendar,
 - ages of files, the gap policy, sweeps: the store's clock against ours; who wrote a file is not known,
@@ -35,13 +35,13 @@ TOLERANCE = timedelta(minutes=1)
 K = TypeVar("K", bound=Hashable)
 
 
-def has_come(due: datetime, since: datetime, now: datetime) -> bool:
+def is_due(due: datetime, since: datetime, now: datetime) -> bool:
     """Whether `due`, which was written at `since`, has come. After the clock was set back it has: whoever waited for
     `due` to come again would wait for longer than anybody asked for."""
     return now >= due or now < since - TOLERANCE
 
 
-def still_waits(due: datetime, longest: timedelta, now: datetime) -> bool:
+def is_pending(due: datetime, longest: timedelta, now: datetime) -> bool:
     """Whether something that waits for `longest` at most still waits for `due`; not when that is further away."""
     return now < due <= now + longest + TOLERANCE
 
@@ -51,7 +51,7 @@ def seconds_left(since: datetime, seconds: float, now: datetime) -> float:
     return min(max(seconds - (now - since).total_seconds(), 0.0), seconds)
 
 
-class Countdowns(Generic[K]):
+class MonotonicDeadlines(Generic[K]):
     """What is to end after a while, by a monotonic clock from when it is first seen: a clock of the day that is set
     neither ends everything at once nor keeps it for a day."""
 

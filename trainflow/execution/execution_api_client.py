@@ -18,7 +18,7 @@ from trainflow.clock import Clock
 from trainflow.errors import EngineError, ProtocolError
 from trainflow.messages import frames
 from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, Saved, Start
+from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, RowsSaved, Start
 from trainflow.settings.home import Home
 
 _FIRST_PAUSE_SECONDS = 0.05
@@ -30,7 +30,7 @@ _CLAIM_SECONDS = 5.0
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
-class Connection:
+class ExecutionApiClient:
     """The attempt's line to the engine of its home."""
 
     def __init__(self, home: Home, *, outage_seconds: float, clock: Clock, sleep: Callable[[float], None]) -> None:
@@ -58,7 +58,7 @@ class Connection:
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def tell(self, message: Progress | Saved) -> None:
+    def tell(self, message: Progress | RowsSaved) -> None:
         """Say something that needs no answer; lost when no engine is there, and in a forked copy of the attempt."""
         if os.getpid() != self._owner:
             return
@@ -67,7 +67,7 @@ class Connection:
         except OSError:
             self._hang_up()
 
-    def conclude(self, outcome: Outcome) -> Reply | None:
+    def report_outcome(self, outcome: Outcome) -> Reply | None:
         """Report the end of the attempt. None: no engine was there, the outcome lies in the home for the next one."""
         self._check_owner()
         payload = msgspec.json.encode(outcome)
@@ -141,6 +141,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def refused(reply: Reply | None) -> bool:
+def is_refused(reply: Reply | None) -> bool:
     """Does the answer say that the attempt is stale?"""
     return isinstance(reply, Refused)

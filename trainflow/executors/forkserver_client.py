@@ -8,24 +8,24 @@ from collections.abc import Callable
 
 import msgspec
 
-from trainflow.executors.forkserver_process import Spawned
-from trainflow.executors.framed_socket import Peer
-from trainflow.executors.memory import MemoryKills
+from trainflow.executors.framed_socket import FramedSocket
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
+from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.messages.forkserver import FromWorker, Launch, Parse
 
 
-class WarmProcess:
+class ForkserverClient:
     """A warm worker. It serves until it says `Stale` or dies; then its owner makes another one."""
 
     def __init__(
         self,
         reactor: Reactor,
-        spawned: Spawned,
-        memory: MemoryKills,
+        spawned: SpawnedForkserver,
+        memory: OomKills,
         *,
-        on_message: Callable[[WarmProcess, FromWorker], None],
-        on_death: Callable[[WarmProcess], None],
+        on_message: Callable[[ForkserverClient, FromWorker], None],
+        on_death: Callable[[ForkserverClient], None],
     ) -> None:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(FromWorker)
@@ -40,7 +40,7 @@ class WarmProcess:
         self._killed_before = memory.look()
         connection = spawned.connection.dup()
         spawned.discard()
-        self._peer = Peer(reactor, connection, on_message=self._heard, on_close=self._closed)
+        self._peer = FramedSocket(reactor, connection, on_message=self._heard, on_close=self._closed)
 
     @property
     def pid(self) -> int:
@@ -92,5 +92,5 @@ class WarmProcess:
         self._process.wait()
 
 
-def _nothing(_process: WarmProcess) -> None:
+def _nothing(_process: ForkserverClient) -> None:
     return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.execution.ending import CLEAN, said_clean
+from trainflow.execution.attempt_exit import CLEAN, parse_clean_pids
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"\0\xffgarbage"[: CLEAN.size - 1]])
 def test_said_clean_with_garbage_behind_it_gives_the_pids(garbage: bytes) -> None:
-    assert list(said_clean(CLEAN.pack(41) + CLEAN.pack(42) + garbage)) == [41, 42]
+    assert list(parse_clean_pids(CLEAN.pack(41) + CLEAN.pack(42) + garbage)) == [41, 42]
 
 
 def test_said_clean_of_garbage_alone_gives_no_error() -> None:
-    assert list(said_clean(b"\xff" * 7)) == []
-    assert 42 not in set(said_clean(b"\xff" * 13 + CLEAN.pack(42)))
+    assert list(parse_clean_pids(b"\xff" * 7)) == []
+    assert 42 not in set(parse_clean_pids(b"\xff" * 13 + CLEAN.pack(42)))

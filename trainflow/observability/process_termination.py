@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from trainflow.observability.process_table import Entry
+from trainflow.observability.process_table import ProcessEntry
 from trainflow.observability.processes import is_alive
 
 #: how long a process that was left behind may clean up after SIGTERM, in seconds
@@ -19,7 +19,7 @@ KILL_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 
 
-def signal_all(entries: Iterable[Entry], number: signal.Signals) -> None:
+def signal_all(entries: Iterable[ProcessEntry], number: signal.Signals) -> None:
     """Send a signal to each that is still the same process."""
     for entry in entries:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -27,7 +27,7 @@ def signal_all(entries: Iterable[Entry], number: signal.Signals) -> None:
                 os.kill(entry.pid, number)
 
 
-def end_processes(find: Callable[[], list[Entry]], grace_seconds: float) -> list[Entry]:
+def terminate_processes(find: Callable[[], list[ProcessEntry]], grace_seconds: float) -> list[ProcessEntry]:
     """End what `find` finds, again and again until it finds nothing: they may start others meanwhile.
 
     Waits. Returns what cannot be ended.
@@ -49,7 +49,7 @@ def end_processes(find: Callable[[], list[Entry]], grace_seconds: float) -> list
     return []
 
 
-def _wait_for_one(entries: list[Entry], seconds: float) -> None:
+def _wait_for_one(entries: list[ProcessEntry], seconds: float) -> None:
     """Until one of them has ended, at most so long."""
     with contextlib.ExitStack() as stack:
         descriptors = []

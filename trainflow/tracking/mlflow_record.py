@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact, redact_text
-from trainflow.tracking.deliveries import Delivery, Metrics, RunFinished, SplitSummary, TrackedRun, encode, kind
+from trainflow.tracking.deliveries import Delivery, Metrics, RunFinished, TrackedRun, TrackedSplit, encode, kind
 from trainflow.tracking.names import (
     DELIVERED,
     MAX_TAG_VALUE,
@@ -159,7 +159,7 @@ def _prefixed(prefix: str, metrics: Metrics) -> dict[str, float]:
     return {safe_name(f"{prefix}/{name}"): math.nan if value is None else value for name, value in metrics.items()}
 
 
-def _amounts(split: SplitSummary | None) -> dict[str, float]:
+def _amounts(split: TrackedSplit | None) -> dict[str, float]:
     if split is None:
         return {}
     amounts = {

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from trainflow.execution.attempt_exit import BROKEN, exit_process
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.ending import BROKEN, end_process
 from trainflow.execution.task_runner import run_attempt
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability import redacted_output
-from trainflow.observability.exhaustion import exit_code_of
 from trainflow.observability.logs import configure_logging
+from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -42,4 +42,4 @@ if __name__ == "__main__":
         code = exit_code_of(error, BROKEN)
         traceback.print_exc()
     finally:
-        end_process(code)
+        exit_process(code)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainflow.dag_processor.files import Stamp, stamp
-from trainflow.executors.forkserver_process import Spawned
+from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.settings.project import Project
 
 
-class Ahead(NamedTuple):
+class EarlyParse(NamedTuple):
     """A file that is being read. `answer`: where the result comes; `stamp`: what the file looked like before."""
 
     source: DagSource
@@ -20,13 +20,15 @@ class Ahead(NamedTuple):
     stamp: Stamp | None
 
 
-def read_ahead(spawned: Spawned, project: Project, path: Path, overrides: dict[str, str]) -> Ahead | None:
+def start_early_parse(
+    spawned: SpawnedForkserver, project: Project, path: Path, overrides: dict[str, str]
+) -> EarlyParse | None:
     """Ask a warm worker to read a file. None when the worker has ended: the engine will see to that."""
     path = path.resolve()
     source = DagSource(project.relative(path), overrides)
     before = stamp(path)
     request = ParseFile(source, str(project.root), str(project.home.path))
     try:
-        return Ahead(source, spawned.parse(request), before)
+        return EarlyParse(source, spawned.parse(request), before)
     except OSError:
         return None

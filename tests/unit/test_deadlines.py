@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.due import TOLERANCE, Countdowns, has_come, seconds_left, still_waits
+from trainflow.deadlines import TOLERANCE, MonotonicDeadlines, is_due, is_pending, seconds_left
 
 SINCE = datetime(2026, 1, 2, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -28,14 +28,14 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
     ],
 )
 def test_has_come(now: timedelta, come: bool) -> None:
-    assert has_come(SINCE + HOUR, SINCE, SINCE + now) is come
+    assert is_due(SINCE + HOUR, SINCE, SINCE + now) is come
 
 
 @pytest.mark.parametrize(
     ("now", "waits"), [(timedelta(), True), (HOUR, False), (DAY, False), (-TOLERANCE, True), (-DAY, False)]
 )
 def test_still_waits(now: timedelta, waits: bool) -> None:
-    assert still_waits(SINCE + HOUR, HOUR, SINCE + now) is waits
+    assert is_pending(SINCE + HOUR, HOUR, SINCE + now) is waits
 
 
 @pytest.mark.parametrize(
@@ -49,41 +49,41 @@ def test_seconds_left_of_what_no_calendar_holds() -> None:
     assert seconds_left(SINCE, 1e300, SINCE + DAY) == 1e300
 
 
-class TestCountdowns:
+class TestMonotonicDeadlines:
     def test_run_out_in_order_each_once(self) -> None:
         clock = ManualClock(SINCE)
-        countdowns: Countdowns[str] = Countdowns(clock)
+        deadlines: MonotonicDeadlines[str] = MonotonicDeadlines(clock)
         for key, seconds in (("c", 30.0), ("a", 10.0), ("b", 20.0)):
-            countdowns.begin(key, seconds)
-        assert (countdowns.take_over(), countdowns.seconds_left) == ([], 10.0)
+            deadlines.begin(key, seconds)
+        assert (deadlines.take_over(), deadlines.seconds_left) == ([], 10.0)
         clock.advance(timedelta(seconds=20))
-        assert (countdowns.take_over(), countdowns.seconds_left) == (["a", "b"], 10.0)
-        assert countdowns.take_over() == []
-        assert "a" not in countdowns
-        assert "c" in countdowns
+        assert (deadlines.take_over(), deadlines.seconds_left) == (["a", "b"], 10.0)
+        assert deadlines.take_over() == []
+        assert "a" not in deadlines
+        assert "c" in deadlines
 
     def test_begin_does_not_begin_anew_what_runs(self) -> None:
         clock = ManualClock(SINCE)
-        countdowns: Countdowns[int] = Countdowns(clock)
-        countdowns.begin(1, 10.0)
+        deadlines: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
+        deadlines.begin(1, 10.0)
         clock.advance(timedelta(seconds=9))
-        countdowns.begin(1, 10.0)
-        assert countdowns.seconds_left == 1.0
+        deadlines.begin(1, 10.0)
+        assert deadlines.seconds_left == 1.0
 
     def test_stop_and_begin_again_counts_from_the_second_time(self) -> None:
         clock = ManualClock(SINCE)
-        countdowns: Countdowns[int] = Countdowns(clock)
-        countdowns.begin(1, 10.0)
-        countdowns.stop(1)
-        assert countdowns.seconds_left is None
-        countdowns.begin(1, 20.0)
+        deadlines: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
+        deadlines.begin(1, 10.0)
+        deadlines.stop(1)
+        assert deadlines.seconds_left is None
+        deadlines.begin(1, 20.0)
         clock.advance(timedelta(seconds=10))
-        assert countdowns.take_over() == []
+        assert deadlines.take_over() == []
         clock.advance(timedelta(seconds=10))
-        assert countdowns.take_over() == [1]
+        assert deadlines.take_over() == [1]
 
     def test_clear_stops_all(self) -> None:
-        countdowns: Countdowns[int] = Countdowns(ManualClock(SINCE))
-        countdowns.begin(1, 0.0)
-        countdowns.clear()
-        assert (countdowns.take_over(), countdowns.seconds_left) == ([], None)
+        deadlines: MonotonicDeadlines[int] = MonotonicDeadlines(ManualClock(SINCE))
+        deadlines.begin(1, 0.0)
+        deadlines.clear()
+        assert (deadlines.take_over(), deadlines.seconds_left) == ([], None)

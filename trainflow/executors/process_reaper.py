@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from trainflow.executors.pid_watch import PidWatch
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.observability.ending import GRACE_SECONDS, KILL_SECONDS, signal_all
-from trainflow.observability.process_table import Entry
+from trainflow.observability.process_table import ProcessEntry
+from trainflow.observability.process_termination import GRACE_SECONDS, KILL_SECONDS, signal_all
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 
 
-class Remains:
+class ProcessReaper:
     """Processes that are being ended: SIGTERM, a short wait, SIGKILL; never waits itself."""
 
     def __init__(
         self,
         reactor: Reactor,
         name: str,
-        find: Callable[[], list[Entry]],
+        find: Callable[[], list[ProcessEntry]],
         on_gone: Callable[[], None],
         *,
         grace_seconds: float = GRACE_SECONDS,
@@ -93,5 +93,5 @@ class Remains:
                 timer.cancel()
 
 
-def _pids(entries: list[Entry]) -> str:
+def _pids(entries: list[ProcessEntry]) -> str:
     return ", ".join(str(entry.pid) for entry in sorted(entries))

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.engine.mirrored_run import delivery_of, follow_ups, put_off
-from trainflow.engine.outbox_dispatcher import Outlet
+from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow_ups
+from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata import outbox_queries, run_queries
@@ -21,20 +21,20 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.tracking import ui
 from trainflow.tracking.backoff import backoff_seconds
-from trainflow.tracking.deliveries import Answer, Delivered, Delivery, NotDelivered
-from trainflow.tracking.delivery_client import Courier
+from trainflow.tracking.deliveries import Delivered, Delivery, DeliveryReply, NotDelivered
+from trainflow.tracking.delivery_client import DeliveryClient
 
 log = logging.getLogger(__name__)
 
 
-class _Job(NamedTuple):
+class _MirrorJob(NamedTuple):
     outbox_id: int
     #: None: it is about no run of this database
     dag_run_id: int | None
     delivery: Delivery
 
 
-class Mirror(Outlet[_Job, Answer]):
+class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
     """The outbox's way to MLflow."""
 
     name = "mirror"
@@ -56,15 +56,15 @@ class Mirror(Outlet[_Job, Answer]):
         self._project = project
         self._settings = settings
         #: the thread's own
-        self._courier: Courier | None = None
+        self._client: DeliveryClient | None = None
 
     # -- the outbox ------------------------------------------------------------------------------------------------
 
-    def _find(self, connection: Connection, now: datetime) -> list[_Job]:
+    def _find(self, connection: Connection, now: datetime) -> list[_MirrorJob]:
         return self._jobs_of(outbox_queries.pending(connection, now), partial(self._job, connection))
 
-    def _job(self, connection: Connection, row: Any) -> _Job:
-        return _Job(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
+    def _job(self, connection: Connection, row: Any) -> _MirrorJob:
+        return _MirrorJob(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         outbox_queries.given_up(connection, row_id, reason, now)
@@ -82,7 +82,7 @@ class Mirror(Outlet[_Job, Answer]):
         """What waits and what was refused, with the reasons."""
         return self._database.read(outbox_queries.undelivered)
 
-    def _keep_answer(self, connection: Connection, job: _Job, answer: Answer, now: datetime) -> None:
+    def _keep_answer(self, connection: Connection, job: _MirrorJob, answer: DeliveryReply, now: datetime) -> None:
         match answer:
             case Delivered():
                 outbox_queries.delivered(connection, job.outbox_id, now)
@@ -90,7 +90,7 @@ class Mirror(Outlet[_Job, Answer]):
                 if job.dag_run_id is not None:
                     run_queries.remember_mlflow(connection, job.dag_run_id, uri, answer.mlflow_run_id)
                 for each in follow_ups(job.delivery):
-                    put_off(connection, each, now)
+                    enqueue_promotion(connection, each, now)
             case NotDelivered(_, reason, True):
                 failures = outbox_queries.failures(connection, job.outbox_id) + 1
                 delay = timedelta(seconds=backoff_seconds(failures))
@@ -101,25 +101,25 @@ class Mirror(Outlet[_Job, Answer]):
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, job: _Job) -> Answer:
+    def _deliver(self, job: _MirrorJob) -> DeliveryReply:
         try:
-            if self._courier is None:
+            if self._client is None:
                 target = ui.target(self._settings.tracking, self._project.home)
-                self._courier = Courier.start(target, log_file=self._project.home.engine_log)
-            return self._courier.deliver(job.outbox_id, job.delivery)
+                self._client = DeliveryClient.start(target, log_file=self._project.home.engine_log)
+            return self._client.deliver(job.outbox_id, job.delivery)
         except (TrainflowError, OSError) as error:
             # whatever it is doing, it is of no further use
-            self._close_courier(grace_seconds=0.0)
+            self._close_client(grace_seconds=0.0)
             return NotDelivered(job.outbox_id, str(error))
 
-    def _broken(self, job: _Job, reason: str) -> Answer:
-        self._close_courier(grace_seconds=0.0)
+    def _broken(self, job: _MirrorJob, reason: str) -> DeliveryReply:
+        self._close_client(grace_seconds=0.0)
         return NotDelivered(job.outbox_id, reason, retry=False)
 
     def _rest(self) -> None:
-        self._close_courier()
+        self._close_client()
 
-    def _close_courier(self, **grace: float) -> None:
-        if self._courier is not None:
-            courier, self._courier = self._courier, None
-            courier.close(**grace)
+    def _close_client(self, **grace: float) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            client.close(**grace)
