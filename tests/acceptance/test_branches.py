@@ -34,7 +34,7 @@ def rows_of(ledger: Ledger) -> list[int]:
     return [int(row) for row in np.load(path / "rows.npy")]
 
 
-def test_a_branch_trains_the_same_samples_another_way_and_a_rewound_chain_goes_forward_again(
+def test_branch_with_other_params_trains_same_samples_then_rewound_chain_goes_on(
     project: LiveProject,
 ) -> None:
     assert project.start(NAME, "--plain").code == 0
@@ -81,7 +81,7 @@ STAGES = {
 
 
 @pytest.mark.parametrize("form", ["forwards", "circle"])
-def test_the_stages_of_a_branch_start_from_each_other(tmp_path: Path, form: str) -> None:
+def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> None:
     late = "  late: {init_from: {stage: first}, samples: {start: 2024-01-03}}\n" if form == "forwards" else ""
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")
     project = tiny_project(tmp_path / form, days=4, pipeline=f"{pipeline}stages:\n{STAGES[form]}{late}")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_chaos_ends_with_a_clean_audit(tiny: LiveProject, seed: int) -> None:
+def test_chaos_ends_with_clean_audit(tiny: LiveProject, seed: int) -> None:
     ended = tiny.start(FILE, "--failpoint", str(seed), "--set", "split.partitions=1")
     assert ended.code == 0, ended.output
     assert "the engine was killed after '" in ended.output
@@ -25,7 +25,7 @@ def test_chaos_ends_with_a_clean_audit(tiny: LiveProject, seed: int) -> None:
     tiny.wait_until_quiet()
 
 
-def test_chaos_ends_with_the_exit_code_of_the_training(tiny: LiveProject) -> None:
+def test_chaos_ends_with_exit_code_of_training(tiny: LiveProject) -> None:
     ended = tiny.start(FILE, "--failpoint", "1", "--set", "gates=[loss < 0]")
     assert ended.code == 1, ended.output
     assert "loss < 0" in ended.output
@@ -37,7 +37,7 @@ def test_chaos_and_background_exclude_each_other(tiny: LiveProject) -> None:
     assert "leave out --detach" in ended.output
 
 
-def test_chaos_leaves_an_engine_alone_that_it_has_not_started(tiny: LiveProject) -> None:
+def test_chaos_leaves_engine_alone_that_it_has_not_started(tiny: LiveProject) -> None:
     tiny.write("hold", "")
     running = tiny.begin_start(FILE)
     wait_for(lambda: any(words[0] == "holding" for words in tiny.journal()), lambda: running.output)

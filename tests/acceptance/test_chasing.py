@@ -59,7 +59,7 @@ def assert_rows_of_days(project: LiveProject, days: int) -> None:
     assert sorted(model(project)[0].tolist()) == list(range(days * ROWS_A_DAY))
 
 
-def test_new_days_are_trained_on_as_they_come_through_stops_and_kills(chasing: LiveProject) -> None:
+def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE)
     running.wait_for_output("caught up, waits")
     assert chasing.committed(NAME) == 2  # three days and one
@@ -112,7 +112,7 @@ def test_new_days_are_trained_on_as_they_come_through_stops_and_kills(chasing: L
     assert [each.split.start.day for each in chasing.checkpoints(NAME)] == [1, 4, 5, 6, 7, 8]
 
 
-def test_a_day_that_is_published_by_renaming_its_folder_is_seen_whole(chasing: LiveProject) -> None:
+def test_latest_mode_day_published_by_renaming_folder_is_seen_whole(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE)
     running.wait_for_output("caught up, waits")
     built = publish(chasing, 4).rename(chasing.root / "being built")

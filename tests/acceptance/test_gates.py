@@ -82,7 +82,7 @@ def audited(project: LiveProject) -> None:
     assert report.watermark.day == 5
 
 
-def test_a_chain_that_a_gate_stopped(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
+def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("auc >= 0.6")
     for _ in range(2):  # starting it again changes nothing, and tells nobody again
         ended = tiny.start(FILE)
@@ -126,7 +126,7 @@ def test_a_chain_that_a_gate_stopped(project: Callable[[str], LiveProject], rece
     assert (ended.code, "is stopped by a gate" in ended.output) == (2, True)
 
 
-def test_a_stop_outlives_the_database(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
+def test_stop_outlives_database(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("auc >= 0.6")
     assert tiny.start(FILE).code == 1
     shutil.rmtree(tiny.root / ".trainflow")
@@ -151,7 +151,7 @@ def test_a_stop_outlives_the_database(project: Callable[[str], LiveProject], rec
         (["--rewind", "1"], ["Stop", "Rewind", "Checkpoint", "Checkpoint", "Checkpoint", "Promotion"]),
     ],
 )
-def test_other_decisions(
+def test_resume_with_other_decisions_goes_on(
     project: Callable[[str], LiveProject], receiver: Receiver, decision: list[str], expected: list[str]
 ) -> None:
     tiny = project("auc >= 0.6")
@@ -166,7 +166,7 @@ def test_other_decisions(
     audited(tiny)
 
 
-def test_a_gate_that_skips(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
+def test_gate_that_skips(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("{require: auc >= 0.6, otherwise: skip}")
 
     ended = tiny.start(FILE)
@@ -180,7 +180,7 @@ def test_a_gate_that_skips(project: Callable[[str], LiveProject], receiver: Rece
     audited(tiny)
 
 
-def test_a_gate_that_rewinds(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
+def test_gate_that_rewinds(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("{require: auc >= 0.6, otherwise: rewind 1}")
 
     ended = tiny.start(FILE)

@@ -75,9 +75,7 @@ def assert_each_row(project: LiveProject, stage: str, times: list[int]) -> None:
     assert counts.tolist() == [[each] * ROWS_A_DAY for each in times]
 
 
-def test_a_day_that_is_published_again_is_replayed_in_the_base_and_in_all_that_came_from_it(
-    tmp_path: Path, projects: list[LiveProject]
-) -> None:
+def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Path, projects: list[LiveProject]) -> None:
     project = tiny_project(tmp_path / "replayed", days=DAYS, pipeline=ONE_A_RUN + FAMILY)
     projects.append(project)
     assert project.start(FILE).code == 0
@@ -110,9 +108,7 @@ def test_a_day_that_is_published_again_is_replayed_in_the_base_and_in_all_that_c
     assert project.committed(NAME) == entries
 
 
-def test_a_stage_of_a_circle_is_rewound_and_the_circle_goes_round_again(
-    tmp_path: Path, projects: list[LiveProject]
-) -> None:
+def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path, projects: list[LiveProject]) -> None:
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=ONE_A_RUN + CIRCLE)
     projects.append(project)
     assert project.start(FILE).code == 0
@@ -130,7 +126,7 @@ def test_a_stage_of_a_circle_is_rewound_and_the_circle_goes_round_again(
     assert_each_row(project, "second", [2, 2, 2, 2])
 
 
-def test_a_circle_replays(tmp_path: Path, projects: list[LiveProject]) -> None:
+def test_replay_in_circle_of_stages_ends(tmp_path: Path, projects: list[LiveProject]) -> None:
     shared = ONE_A_RUN.replace("  checks:", "  republished: replay\n  checks:")
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=shared + CIRCLE)
     projects.append(project)

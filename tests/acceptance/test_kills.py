@@ -80,7 +80,7 @@ class Killer:
         self.project.wait_until_quiet()
 
 
-def test_twenty_kills_in_the_backfill_of_the_example(example: LiveProject) -> None:
+def test_twenty_kills_in_backfill_of_example(example: LiveProject) -> None:
     example.write("configs/trainflow.toml", "[tracking]\nenabled = false\n" + PATIENT)
     killer = Killer(example, "flight_delay", ("pipelines/flight_delay.yaml",), seed=20130101, looks=40)
     kinds = [Kind.COMMAND] * 6 + [Kind.WARM_WORKER] * 6 + [Kind.CHILD] * 10
@@ -99,7 +99,7 @@ def test_twenty_kills_in_the_backfill_of_the_example(example: LiveProject) -> No
     assert example.boundaries("flight_delay") == list(zip(undisturbed, [*undisturbed[1:], last], strict=True))
 
 
-def test_many_kills_of_everything_end_with_the_model_of_an_undisturbed_run(tmp_path: Path) -> None:
+def test_kills_of_everything_end_with_model_of_undisturbed_run(tmp_path: Path) -> None:
     undisturbed = tiny_project(tmp_path / "undisturbed", days=20)
     project = tiny_project(tmp_path / "killed", days=20, settings=PATIENT, samples_of=undisturbed)
     one_a_run = (FILE, "--set", "split.partitions=1")
@@ -132,7 +132,7 @@ stages:
 """
 
 
-def test_a_hundred_kills_of_everything_in_a_pipeline_with_stages(tmp_path: Path) -> None:
+def test_hundred_kills_of_everything_in_pipeline_with_stages(tmp_path: Path) -> None:
     kills = int(os.environ.get("KILLS", "100"))
     days = max(6, kills // 2)
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
@@ -168,7 +168,9 @@ stages:
 
 
 @pytest.mark.parametrize(("stages", "names"), [(CIRCLE, "first second"), (NEWEST, "base newest champion")])
-def test_kills_of_everything_in_stages_that_go_on_from_each_other(tmp_path: Path, stages: str, names: str) -> None:
+def test_kills_of_everything_in_stages_end_with_models_of_undisturbed_run(
+    tmp_path: Path, stages: str, names: str
+) -> None:
     """KILLS=100 makes it a storm."""
     kills = int(os.environ.get("KILLS", "5"))
     days = max(6, kills // 2)
@@ -223,7 +225,7 @@ def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
     tiny.wait_until_quiet()
 
 
-def test_a_worker_that_replaces_a_killed_one_is_as_warm(tiny: LiveProject) -> None:
+def test_worker_that_replaces_killed_one_is_as_warm(tiny: LiveProject) -> None:
     source = (tiny.root / "operators/tiny.py").read_text()
     tiny.write("operators/tiny.py", source.replace("\n\ndef hold(", "\n\nnote('imports', os.getpid())\n\n\ndef hold("))
     tiny.write("hold", "")

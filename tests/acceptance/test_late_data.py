@@ -58,7 +58,7 @@ def assert_every_row_once(project: LiveProject, days: int) -> None:
     assert sorted(rows.tolist()) == list(range(days * ROWS_A_DAY))
 
 
-def test_a_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
+def test_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
     assert late.start(FILE).code == 0
     assert [len(entry.split.partitions) for entry in late.checkpoints(NAME)] == [3, 2]
     assert "no partition of the 2 that tiny/main/main stepped over" in late.run("repair", NAME).output
@@ -80,7 +80,7 @@ def test_a_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None
     assert len(list(late.ledger(NAME).entries())) == 4
 
 
-def test_a_replay_that_is_killed_after_its_rewind_goes_on_from_there(late: LiveProject) -> None:
+def test_replay_killed_after_its_rewind_goes_on(late: LiveProject) -> None:
     for day in (3, 5):
         publish(late, day)
     assert late.start(FILE).code == 0
@@ -97,7 +97,7 @@ def test_a_replay_that_is_killed_after_its_rewind_goes_on_from_there(late: LiveP
     assert_every_row_once(late, 7)
 
 
-def test_a_run_that_waits_repairs_and_waits_on(chasing: LiveProject) -> None:
+def test_run_that_waits_repairs_and_waits_on(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE, "--plain")
     running.wait_for_output("caught up, waits")
     publish(chasing, 3)

@@ -90,7 +90,7 @@ def remote(tmp_path: Path, s3: LocalS3) -> Iterator[Remote]:
     project.close()
 
 
-def test_a_chain_in_an_object_store(remote: Remote) -> None:
+def test_chain_in_object_store(remote: Remote) -> None:
     project, ledger = remote.project, remote.ledger()
     # killed in the middle, another home: training goes on from the save in the store
     remote.kill_in_the_middle("start", FILE, "--plain")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("what", ["the database", "the whole home"])
-def test_the_metadata_database_is_lost_in_the_middle(tmp_path: Path, what: str) -> None:
+def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
     days = 15
     project = tiny_project(tmp_path / "lost", days=days)
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, samples_of=project)
@@ -107,7 +107,7 @@ def test_mlflow_is_away_and_comes_back(mirrored: LiveProject, uri: str) -> None:
     mirrored.wait_until_quiet()
 
 
-def test_an_mlflow_that_never_answers_delays_nobody_who_has_had_enough(mirrored: LiveProject) -> None:
+def test_mlflow_that_never_answers_does_not_delay_stop(mirrored: LiveProject) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         running = mirrored.begin_start(FILE, environ={"TRAINFLOW__TRACKING__URI": uri})
@@ -121,7 +121,7 @@ def test_an_mlflow_that_never_answers_delays_nobody_who_has_had_enough(mirrored:
     mirrored.wait_until_quiet()
 
 
-def test_nothing_is_told_twice_whoever_is_killed(mirrored: LiveProject) -> None:
+def test_notices_after_any_kill_are_told_once(mirrored: LiveProject) -> None:
     chance = random.Random(3)
 
     def kill_one(running: Running, kind: Kind) -> Running:

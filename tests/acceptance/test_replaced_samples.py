@@ -171,7 +171,7 @@ def assert_told(project: LiveProject, said: str) -> None:
 
 
 @pytest.mark.parametrize(("replace", "row"), [(publish, 8), (write_over, 64), (publish, 120)])
-def test_replaced_mid_split_then_killed_trains_each_row_of_the_new_content_once(
+def test_replaced_file_mid_split_after_kill_trains_each_new_row_once(
     project: LiveProject, replace: Callable[..., None], row: int
 ) -> None:
     project.write(f"hold-{row}", "")
@@ -192,22 +192,20 @@ def test_replaced_mid_split_then_killed_trains_each_row_of_the_new_content_once(
 
 
 @pytest.mark.parametrize(("row", "number"), [(8, 1), (120, 0), ("end", 1)])
-def test_replaced_while_it_is_trained_on_the_split_is_made_again(
-    project: LiveProject, row: object, number: int
-) -> None:
+def test_replaced_while_it_is_trained_on_split_is_made_again(project: LiveProject, row: object, number: int) -> None:
     said = hold_at(project, row, lambda: publish(project, number, 1))
     assert sorted(model(project)) == rows_of(*(int(each == number) for each in range(DAYS)))
     assert_told(project, said)
 
 
-def test_files_that_user_code_reads_on_its_own_are_looked_at_in_the_end(project: LiveProject) -> None:
+def test_files_read_by_user_code_alone_are_checked_before_commit(project: LiveProject) -> None:
     project.write(FILE, PIPELINE.replace("bound:train", "bound:train_alone"))
     said = hold_at(project, ROWS_A_DAY, lambda: write_over(project, 1, 1))
     assert sorted(model(project)) == rows_of(0, 1)
     assert_told(project, said)
 
 
-def test_samples_that_never_come_to_rest_end_the_run(project: LiveProject) -> None:
+def test_samples_that_never_come_to_rest_end_run(project: LiveProject) -> None:
     project.write("operators/bound.py", TRAINER + CHANGING)
     project.write(FILE, PIPELINE.replace("bound:train", "bound:train_and_change"))
     ended = project.start(FILE, "--plain")
@@ -227,7 +225,7 @@ def train_and_change(ctx):
 """
 
 
-def test_touched_copied_and_moved_samples_are_the_same(project: LiveProject, tmp_path: Path) -> None:
+def test_touched_copied_and_moved_samples_are_same(project: LiveProject, tmp_path: Path) -> None:
     ended = project.start(FILE, "--plain")
     assert ended.code == 0, ended.output
     trained = model(project)

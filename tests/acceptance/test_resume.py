@@ -217,7 +217,7 @@ Undisturbed = Callable[[str], list[int]]
 
 
 @pytest.mark.parametrize("shuffle", ["true", "false"])
-def test_killed_at_every_edge_with_another_number_of_workers_each_time(
+def test_resume_at_every_edge_with_other_worker_counts_trains_each_row_once(
     kept: LiveProject, undisturbed: Undisturbed, shuffle: str
 ) -> None:
     """kill -9 before the first row, after it, at the edges of batches and of files, before and after the last row."""
@@ -231,7 +231,7 @@ def test_killed_at_every_edge_with_another_number_of_workers_each_time(
     assert attempts(kept) == [("lost", 1)] * len(edges) + [("success", 1)]
 
 
-def test_told_to_stop_from_outside_it_saves_and_goes_on_at_once(kept: LiveProject, undisturbed: Undisturbed) -> None:
+def test_stop_from_outside_saves_and_next_attempt_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     """A spot machine is taken away, a pod evicted: SIGTERM to the attempt alone."""
     kept.write("hold", "")
     fates(kept, "hold-11")
@@ -244,9 +244,7 @@ def test_told_to_stop_from_outside_it_saves_and_goes_on_at_once(kept: LiveProjec
     assert_trained(kept, undisturbed("true"))
 
 
-def test_told_to_stop_the_engine_lets_it_save_and_any_other_host_goes_on(
-    kept: LiveProject, undisturbed: Undisturbed
-) -> None:
+def test_stop_of_engine_saves_and_another_host_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     kept.write("hold", "")
     fates(kept, "hold-11")
     running = kept.begin_start(FILE)
@@ -265,7 +263,7 @@ def test_told_to_stop_the_engine_lets_it_save_and_any_other_host_goes_on(
 
 
 @pytest.mark.parametrize(("kind", "ends"), [("deaf", "lost"), ("slow", "preempted")])
-def test_who_does_not_stop_within_the_grace_falls_back_to_its_last_save(
+def test_stop_beyond_grace_falls_back_to_last_save(
     kept: LiveProject, undisturbed: Undisturbed, kind: str, ends: str
 ) -> None:
     """One that does not listen is killed; one that takes too long is interrupted before, and can still say so."""
@@ -287,7 +285,7 @@ def test_who_does_not_stop_within_the_grace_falls_back_to_its_last_save(
     assert_trained(kept, undisturbed("true"))
 
 
-def test_what_dies_at_the_same_row_each_time_fails_after_its_retries(kept: LiveProject) -> None:
+def test_death_at_same_row_each_time_fails_after_retries(kept: LiveProject) -> None:
     fates(kept, "always-20")
     ended = kept.start(FILE)
     assert ended.code == 1, ended.output
@@ -303,7 +301,7 @@ def test_what_dies_at_the_same_row_each_time_fails_after_its_retries(kept: LiveP
     assert sorted(model(kept)) == ROW_IDS
 
 
-def test_what_gets_further_each_time_goes_on_whatever_the_retries(kept: LiveProject, undisturbed: Undisturbed) -> None:
+def test_death_further_on_each_time_uses_no_retries(kept: LiveProject, undisturbed: Undisturbed) -> None:
     fates(kept, *(f"fail-{row}" for row in (11, 27)))
     ended = kept.start(FILE, "--set", "train.retries=0")
     assert ended.code == 0, ended.output
@@ -311,7 +309,7 @@ def test_what_gets_further_each_time_goes_on_whatever_the_retries(kept: LiveProj
     assert_trained(kept, undisturbed("true"))
 
 
-def test_cancelled_it_saves_nothing_and_cleared_it_begins_the_split_anew(
+def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     kept: LiveProject, undisturbed: Undisturbed
 ) -> None:
     kept.write("hold", "")
@@ -336,9 +334,7 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_the_split_anew(
     assert_trained(kept, undisturbed("true"))
 
 
-def test_a_program_goes_on_after_its_attempt_was_killed_and_after_it_was_told_to_stop(
-    kept: LiveProject, undisturbed: Undisturbed
-) -> None:
+def test_program_after_kill_or_stop_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     program = json.dumps([sys.executable, "-m", "operators.kept"])
     kept.write(FILE, PIPELINE.replace('{function: "operators.kept:train", retries: 2}', f"{{command: {program}}}"))
     kept.write("hold", "")

@@ -79,7 +79,7 @@ def assert_audit_is_clean(project: LiveProject, *partitions: int) -> None:
     assert found == [(each, 0, 0, []) for each in partitions]
 
 
-def test_every_day_the_base_and_then_its_fine_tune(made: Made) -> None:
+def test_stages_each_day_train_base_then_fine_tune(made: Made) -> None:
     project = made(EVERY_DAY)
     start(project)
     assert trained(project, "base") == [0, 1, 2, 3]
@@ -136,7 +136,7 @@ with DAG("fine", max_active_runs=1):
 """
 
 
-def test_the_same_written_in_python_trains_the_same_models(tmp_path: Path, made: Made) -> None:
+def test_stages_written_in_python_train_same_models(tmp_path: Path, made: Made) -> None:
     in_yaml = made(EVERY_DAY)
     start(in_yaml)
     project = tiny_project(tmp_path / "python", days=DAYS, samples_of=in_yaml)
@@ -152,7 +152,7 @@ def test_the_same_written_in_python_trains_the_same_models(tmp_path: Path, made:
         project.close()
 
 
-def test_pre_train_on_history_and_then_fine_tune_on_recent_data_once(made: Made) -> None:
+def test_stages_pre_train_then_fine_tune_once(made: Made) -> None:
     project = made(
         "  base: {samples: {end: 2024-01-03}}\n"
         "  fine: {samples: {start: 2024-01-03}, init_from: {stage: base, once: true}}\n"
@@ -168,7 +168,7 @@ def test_pre_train_on_history_and_then_fine_tune_on_recent_data_once(made: Made)
     assert len(project.checkpoints("tiny", "fine")) == 2
 
 
-def test_one_base_feeds_three_fine_tunes(made: Made) -> None:
+def test_stages_one_base_feeds_three_fine_tunes(made: Made) -> None:
     project = made(
         "  base: {split: {partitions: 2}}\n"
         "  one: {init_from: {stage: base}}\n"
@@ -184,7 +184,7 @@ def test_one_base_feeds_three_fine_tunes(made: Made) -> None:
     assert_audit_is_clean(project, DAYS, DAYS, DAYS, DAYS)
 
 
-def test_each_day_starts_from_what_the_second_stage_made_of_the_day_before(made: Made) -> None:
+def test_circle_each_day_starts_from_second_stage_of_day_before(made: Made) -> None:
     project = made("  day: {init_from: {stage: fine}}\n  fine: {init_from: {stage: day}}\n")
     start(project)
     for number in range(DAYS):
@@ -247,14 +247,14 @@ def assert_circle_stepped_over_the_second_day(project: LiveProject, where: str) 
 
 
 @pytest.mark.parametrize("where", ["first", "second"])
-def test_a_circle_goes_on_after_a_gate_that_skips(made: Made, where: str) -> None:
+def test_circle_goes_on_after_gate_that_skips(made: Made, where: str) -> None:
     project = circle(made, where, "skip")
     start(project)
     assert_circle_stepped_over_the_second_day(project, where)
 
 
 @pytest.mark.parametrize(("where", "entries"), [("first", 3), ("second", 4)])
-def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(made: Made, where: str, entries: int) -> None:
+def test_circle_after_skip_without_engine_and_database_goes_on(made: Made, where: str, entries: int) -> None:
     project = circle(made, where, "skip")
     running = project.begin_start(FILE)
     wait_for(lambda: project.committed("tiny") >= entries, lambda: running.output)
@@ -264,7 +264,7 @@ def test_a_circle_goes_on_after_a_skip_whose_engine_and_database_are_lost(made: 
     assert_circle_stepped_over_the_second_day(project, where)
 
 
-def test_a_circle_goes_on_after_a_person_skips(made: Made) -> None:
+def test_circle_goes_on_after_person_skips(made: Made) -> None:
     project = circle(made, "second", "stop")
     assert project.start(FILE).code == 1
     ended = project.run("resume", FILE, "--skip")
@@ -280,7 +280,7 @@ THREE = """\
 
 
 @pytest.mark.parametrize("otherwise", ["skip", "stop"])
-def test_a_circle_of_three_goes_on_after_a_skip_in_its_middle(made: Made, otherwise: str) -> None:
+def test_circle_of_three_goes_on_after_skip_in_its_middle(made: Made, otherwise: str) -> None:
     """The second stage has left the second day out, and the others have trained every day once."""
     project = disliking_the_second_day(made(THREE.replace("MORE", f", gates: [{GATE.replace('skip', otherwise)}]")))
     if otherwise == "stop":
@@ -295,7 +295,7 @@ def test_a_circle_of_three_goes_on_after_a_skip_in_its_middle(made: Made, otherw
     assert_audit_is_clean(project, 4, 3, 4)
 
 
-def test_a_circle_goes_on_when_a_day_vanishes_after_its_first_stage_has_trained_on_it(made: Made) -> None:
+def test_circle_after_day_vanished_behind_first_stage_goes_on(made: Made) -> None:
     shared = ONE_A_RUN.replace("  checks:", "  gaps: {then: skip}\n  checks:")
     project = made(THREE.replace("MORE", ", prepare: {function: operators.tiny:eat}"), shared)
     source = (project.root / "operators/tiny.py").read_text()
@@ -314,7 +314,7 @@ def eat():
     assert_audit_is_clean(project, 4, 3, 3)
 
 
-def test_a_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:
+def test_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:
     project = made("  base:\n  labelled: {init_from: {stage: base}, samples: {lag: 2}}\n")
     start(project)
     assert trained(project, "base") == [0, 1, 2, 3]
@@ -322,7 +322,7 @@ def test_a_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> N
     assert_audit_is_clean(project, DAYS, DAYS - 2)
 
 
-def test_the_ledgers_alone_know_what_is_left(made: Made) -> None:
+def test_ledgers_alone_know_what_is_left(made: Made) -> None:
     project = made(EVERY_DAY + "  last: {init_from: {stage: base, once: true}}\n")
     running = project.begin_start(FILE)
     wait_for(lambda: running.ended or project.committed("tiny") >= 5, lambda: running.output)
@@ -339,7 +339,7 @@ def test_the_ledgers_alone_know_what_is_left(made: Made) -> None:
     assert_audit_is_clean(project, DAYS, DAYS, DAYS)
 
 
-def test_new_days_reach_every_stage_as_they_come(made: Made) -> None:
+def test_stages_in_latest_mode_train_new_days_as_they_come(made: Made) -> None:
     project = made(EVERY_DAY + "  newest: {init_from: {stage: base, at: latest}}\n", LATEST, days=2)
     running = project.begin_start(FILE)
     for day in (2, 3):
@@ -360,7 +360,7 @@ def test_new_days_reach_every_stage_as_they_come(made: Made) -> None:
     assert_audit_is_clean(project, 5, 5, 5)
 
 
-def test_what_a_person_promotes_gets_a_stage_going_that_waited_for_it(made: Made) -> None:
+def test_promotion_by_hand_starts_waiting_stage(made: Made) -> None:
     project = made("  base:\n  tune: {init_from: {stage: base, at: promoted}}\n", days=3)
     assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
     assert project.checkpoints("tiny", "tune") == []
@@ -376,7 +376,7 @@ def test_what_a_person_promotes_gets_a_stage_going_that_waited_for_it(made: Made
     assert_audit_is_clean(project, 3, 0)
 
 
-def test_what_a_person_promotes_gets_a_stage_going_while_the_engine_runs(made: Made) -> None:
+def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) -> None:
     project = made("  base:\n  tune: {init_from: {stage: base, at: promoted, alias: champion}}\n", LATEST, days=3)
     running = project.begin_start(FILE)
     wait_for(lambda: project.committed("tiny") == 3, lambda: running.output)
@@ -398,7 +398,7 @@ def test_what_a_person_promotes_gets_a_stage_going_while_the_engine_runs(made: M
     assert "tiny.tune starts from it when an engine runs next" in later.output
 
 
-def test_a_gate_that_promotes_some_and_a_stage_that_starts_from_those(made: Made) -> None:
+def test_gate_that_promotes_some_and_stage_that_starts_from_those(made: Made) -> None:
     open_end = ONE_A_RUN.replace("  end: 2024-01-31\n", "")
     project = made(
         "  base: {promote: {alias: champion, when: [even > 0]}}\n"

@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Iterator[LiveProject]:
     made.close()
 
 
-def test_a_person_leaves_out_what_is_missing_and_what_is_not_good(project: LiveProject) -> None:
+def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject) -> None:
     ended = project.start(FILE)
     assert ended.code == 1
     assert "leave this one out: 'trainflow resume PIPELINE --skip'" in " ".join(ended.output.split())
@@ -69,7 +69,7 @@ def test_a_person_leaves_out_what_is_missing_and_what_is_not_good(project: LiveP
     assert "--skipped trains what a gate or a person skipped" in project.run("repair", FILE, "--dry-run").output
 
 
-def test_a_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:
+def test_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:
     publish(project, 1)
     publish(project, 2)
     publish(project, 5)

@@ -55,9 +55,7 @@ def beginnings(project: LiveProject) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_told_to_stop_once_it_stops_in_good_order_and_the_next_start_goes_on(
-    tiny: LiveProject, number: signal.Signals
-) -> None:
+def test_stop_once_ends_in_good_order_and_next_start_goes_on(tiny: LiveProject, number: signal.Signals) -> None:
     hold(tiny)
     running = tiny.begin_start(FILE)
     attempt = holding(tiny, running)
@@ -81,7 +79,7 @@ def test_told_to_stop_once_it_stops_in_good_order_and_the_next_start_goes_on(
     assert beginnings(tiny)[:2] == [("2024-01-01", "afresh"), ("2024-01-01", "resumes")]
 
 
-def test_told_to_stop_twice_it_stops_at_once(tiny: LiveProject) -> None:
+def test_stop_twice_ends_at_once(tiny: LiveProject) -> None:
     tiny.write("operators/tiny.py", (tiny.root / "operators/tiny.py").read_text() + IGNORES_BEING_STOPPED)
     tiny.write("configs/trainflow.toml", "[tracking]\nenabled = false\n[engine]\nstop_grace_seconds = 600\n")
     hold(tiny)
@@ -102,7 +100,7 @@ def test_told_to_stop_twice_it_stops_at_once(tiny: LiveProject) -> None:
     assert_trained_exactly_once(tiny, DAYS)
 
 
-def test_a_stop_while_the_file_is_read_is_heard(tiny: LiveProject) -> None:
+def test_stop_while_file_is_read_is_heard(tiny: LiveProject) -> None:
     tiny.write("pipelines/slow.py", "from operators.tiny import hold, note\nnote('reads')\nhold('reading')\n")
     hold(tiny, "reading")
     running = tiny.begin_start("pipelines/slow.py")
@@ -113,7 +111,7 @@ def test_a_stop_while_the_file_is_read_is_heard(tiny: LiveProject) -> None:
     tiny.wait_until_quiet()
 
 
-def test_an_attempt_outlives_its_engine_and_the_next_one_adopts_it(tiny: LiveProject) -> None:
+def test_attempt_outlives_its_engine_and_next_one_adopts_it(tiny: LiveProject) -> None:
     hold(tiny)
     first = tiny.begin_start(FILE)
     attempt = holding(tiny, first)
@@ -156,7 +154,7 @@ def assert_each_split_was_trained_once(project: LiveProject) -> None:
     assert len(trained) == len(set(trained)) == DAYS
 
 
-def test_two_starts_at_once_are_one_engine_and_one_that_follows(tiny: LiveProject) -> None:
+def test_start_twice_at_once_gives_one_engine_and_one_follower(tiny: LiveProject) -> None:
     both = [tiny.begin_start(FILE), tiny.begin_start(FILE)]
     ended = [running.wait() for running in both]
 
@@ -169,7 +167,7 @@ def test_two_starts_at_once_are_one_engine_and_one_that_follows(tiny: LiveProjec
     tiny.wait_until_quiet()
 
 
-def test_a_second_start_follows_another_pipeline_through_the_same_engine(tiny: LiveProject) -> None:
+def test_second_start_follows_another_pipeline_through_same_engine(tiny: LiveProject) -> None:
     other = (tiny.root / FILE).read_text().replace("pipeline: tiny", "pipeline: other")
     tiny.write("pipelines/other.yaml", other)
     hold(tiny)
@@ -185,7 +183,7 @@ def test_a_second_start_follows_another_pipeline_through_the_same_engine(tiny: L
         assert_trained_exactly_once(tiny, DAYS, name=name)
 
 
-def test_ctrl_c_in_the_terminal_that_follows_leaves_the_engine_alone(tiny: LiveProject) -> None:
+def test_ctrl_c_in_terminal_that_follows_leaves_engine_alone(tiny: LiveProject) -> None:
     hold(tiny)
     engine = tiny.begin_start(FILE)
     holding(tiny, engine)
@@ -211,7 +209,7 @@ def service_kinds(project: LiveProject) -> list[str]:
         database.close()
 
 
-def test_in_the_background_and_stopped(tiny: LiveProject) -> None:
+def test_start_detached_then_stop_ends_engine(tiny: LiveProject) -> None:
     hold(tiny)
     detached = tiny.start(FILE, "--detach")
     assert detached.code == 0, detached.output
@@ -230,7 +228,7 @@ def test_in_the_background_and_stopped(tiny: LiveProject) -> None:
     assert_trained_exactly_once(tiny, DAYS)
 
 
-def test_in_the_background_a_wrong_file_is_told_at_once(tmp_path: Path) -> None:
+def test_start_detached_with_wrong_file_fails_at_once(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "wrong", days=0, pipeline="pipeline: tiny\nsampels: {}\n")
     try:
         ended = project.start(FILE, "--detach")

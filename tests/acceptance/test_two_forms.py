@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 PYTHON = "pipelines/flight_delay_dag.py"
 
 
-def test_the_python_form_trains_the_same_model_as_the_yaml_form(example: LiveProject, tmp_path: Path) -> None:
+def test_python_form_trains_same_model_as_yaml_form(example: LiveProject, tmp_path: Path) -> None:
     ended = example.start("pipelines/flight_delay.yaml", "--set", "samples.end=2013-01-29")
     assert ended.code == 0, ended.output
     in_yaml = example.boundaries("flight_delay"), digest(example, "flight_delay")
@@ -38,7 +38,7 @@ def test_the_python_form_trains_the_same_model_as_the_yaml_form(example: LivePro
     assert example.audit("flight_delay").ok
 
 
-def test_the_example_with_stages_trains_a_model_for_each_airport(example: LiveProject) -> None:
+def test_example_with_stages_trains_model_for_each_airport(example: LiveProject) -> None:
     ended = example.start("pipelines/flight_delay_stages.yaml", "--set", "samples.end=2013-02-26")
     assert ended.code == 0, ended.output
     name = "flight_delay_stages"

@@ -49,7 +49,7 @@ def run(environment: Path, folder: Path, *command: str) -> subprocess.CompletedP
     )
 
 
-def test_init_and_start_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+def test_init_and_start_from_wheel(installed: Path, tmp_path: Path) -> None:
     where = run(installed, tmp_path, "python", "-c", "import trainflow; print(trainflow.__file__)")
     assert Path(where.stdout).is_relative_to(installed), where
 
@@ -64,7 +64,7 @@ def test_init_and_start_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
-def test_what_ships(installed: Path) -> None:
+def test_wheel_ships_package_and_no_tests(installed: Path) -> None:
     (wheel,) = installed.parent.glob("*.whl")
     shipped = set(zipfile.ZipFile(wheel).namelist())
     in_checkout = subprocess.run(

@@ -61,7 +61,7 @@ WRONG_FILES = {
 }
 
 
-def test_what_is_wrong_in_a_pipeline_file_is_wrong_input(quick: LiveProject) -> None:
+def test_pipeline_file_with_mistake_is_wrong_input(quick: LiveProject) -> None:
     original = (quick.root / FILE).read_text()
     for what, (old, new, message) in WRONG_FILES.items():
         change(quick, old, new)
@@ -86,7 +86,7 @@ WRONG_DAGS = {
 }
 
 
-def test_what_is_wrong_in_a_python_pipeline_is_wrong_input(quick: LiveProject) -> None:
+def test_python_pipeline_with_mistake_is_wrong_input(quick: LiveProject) -> None:
     for what, (text, message) in WRONG_DAGS.items():
         quick.write("pipelines/wrong.py", text)
         ended = quick.start("pipelines/wrong.py")
@@ -95,7 +95,7 @@ def test_what_is_wrong_in_a_python_pipeline_is_wrong_input(quick: LiveProject) -
     quick.wait_until_quiet()
 
 
-def test_a_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
+def test_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
     quick.write("pipelines/hangs.py", "from operators.tiny import hold\nhold('reading')\n")
     quick.write("reading", "")
     ended = quick.start("pipelines/hangs.py", environ={"TRAINFLOW__DAG_PROCESSOR__PARSE_TIMEOUT_SECONDS": "0.5"})
@@ -107,7 +107,7 @@ def test_a_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
     goes_on(quick)
 
 
-def test_what_is_not_there_and_what_cannot_be_set(quick: LiveProject) -> None:
+def test_arguments_unknown_or_not_settable_are_wrong_input(quick: LiveProject) -> None:
     for arguments, message in [
         (("pipelines/nothing.yaml",), r"nothing\.yaml"),
         ((FILE, "--set", "split.partitions=none"), r"partitions"),
@@ -133,7 +133,7 @@ ENDS = {
 }
 
 
-def test_a_training_that_ends_badly_fails_the_chain_and_loses_nothing(quick: LiveProject) -> None:
+def test_training_that_ends_badly_fails_chain_and_loses_nothing(quick: LiveProject) -> None:
     quick.write("configs/trainflow.toml", "[tracking]\nenabled = false\n[engine]\nlost_attempts = 3\n")
     # the first split is trained well, the second one badly
     bad = "\n\ndef train(ctx):\n    if ctx.parent is None:\n        return good(ctx)\n    {}\n"
@@ -149,7 +149,7 @@ def test_a_training_that_ends_badly_fails_the_chain_and_loses_nothing(quick: Liv
     goes_on(quick)
 
 
-def test_a_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -> None:
+def test_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -> None:
     quick.write(FILE, (quick.root / FILE).read_text().replace("retries: 0", "retries: 1\nretry_delay: 0s"))
     once = "\n\ndef train(ctx):\n    first, made = not ctx.saved, good(ctx)\n    assert not first\n    return made\n"
     quick.write("operators/tiny.py", FUNCTIONS.replace("def train(", "def good(") + once)
@@ -159,7 +159,7 @@ def test_a_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -
 # -- samples: exit code 1 ------------------------------------------------------------------------------------------
 
 
-def test_bad_samples_stop_the_chain_before_them(quick: LiveProject) -> None:
+def test_bad_samples_stop_chain_before_them(quick: LiveProject) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,7 +206,7 @@ def trained_in_part(project: LiveProject) -> None:
     assert project.committed(NAME) == 2
 
 
-def test_a_ledger_or_a_checkpoint_that_was_tampered_with(quick: LiveProject) -> None:
+def test_ledger_or_checkpoint_that_was_tampered_with(quick: LiveProject) -> None:
     trained_in_part(quick)
     head = quick.ledger(NAME).checkpoint()
     first, newest = sorted((quick.root / CHAIN / "ledger").glob("*.json"))
@@ -230,7 +230,7 @@ def test_a_ledger_or_a_checkpoint_that_was_tampered_with(quick: LiveProject) -> 
     goes_on(quick)
 
 
-def test_a_store_that_cannot_be_written_to(quick: LiveProject) -> None:
+def test_store_that_cannot_be_written_to(quick: LiveProject) -> None:
     (quick.root / "checkpoints").write_text("this is no folder")
     ended = quick.start(FILE)
     assert ended.code == 1, ended.output
@@ -265,7 +265,7 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def test_a_store_that_is_full_and_then_read_only(quick: LiveProject, mount: Callable[..., Path]) -> None:
+def test_store_that_is_full_and_then_read_only(quick: LiveProject, mount: Callable[..., Path]) -> None:
     store = mount("store", "size=256k")
     (quick.root / "checkpoints").symlink_to(store)
     trained_in_part(quick)
@@ -290,7 +290,7 @@ def test_a_store_that_is_full_and_then_read_only(quick: LiveProject, mount: Call
     goes_on(quick)
 
 
-def test_a_home_on_a_full_disk_says_so(quick: LiveProject, mount: Callable[..., Path]) -> None:
+def test_home_on_full_disk_says_so(quick: LiveProject, mount: Callable[..., Path]) -> None:
     home = mount("home", "size=64k")
     ended = quick.start(FILE, environ={"TRAINFLOW_HOME": str(home)})
     assert ended.code == 1, ended.output
@@ -300,7 +300,7 @@ def test_a_home_on_a_full_disk_says_so(quick: LiveProject, mount: Callable[..., 
     assert os.listdir(home)
 
 
-def test_a_store_in_the_settings_that_cannot_fence(quick: LiveProject) -> None:
+def test_store_in_settings_that_cannot_fence(quick: LiveProject) -> None:
     restore(quick, (quick.root / FILE).read_text().replace("retries: 0", "retries: 3\nretry_delay: 1h"))
     ended = quick.start(FILE, environ={"TRAINFLOW__CHECKPOINTS__STORE": "ftp://models.example/store"})
     assert ended.code == 1, ended.output

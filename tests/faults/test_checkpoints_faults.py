@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("earlier", [2, snapshots.INTERVAL - 1], ids=["plain", "with a snapshot"])
-def test_a_store_that_fails_at_any_call_of_a_commit(store: Store, tmp_path: Path, earlier: int, when: str) -> None:
+def test_store_that_fails_at_any_call_of_commit(store: Store, tmp_path: Path, earlier: int, when: str) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     writer.commit_many(earlier)
     failed: list[str] = []
@@ -73,7 +73,7 @@ class FullAtTheEntry(FaultyStore):
         raise failure("create", self.uri(path), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
-def test_a_full_disk_says_so_and_the_chain_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_full_disk_is_named_and_chain_goes_on_when_there_is_room(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     writer = ChainWriter(store, tmp_path / "scratch")
     parent = commit(store, writer.request(), day(2))
@@ -90,7 +90,7 @@ def test_a_full_disk_says_so_and_the_chain_goes_on_when_there_is_room(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [*(name for name, _ in STEPS), "before link", "after link"])
-def test_a_process_killed_at_any_step_commits_once(
+def test_process_killed_at_any_step_commits_once(
     tmp_path: Path, commit_and_die: Callable[[LocalStore, CommitRequest, str], None], last: str
 ) -> None:
     store = LocalStore(tmp_path / "store")

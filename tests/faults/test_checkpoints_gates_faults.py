@@ -58,7 +58,7 @@ def commit_again(writer: ChainWriter, request: CommitRequest, number: int) -> No
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", OUTCOMES)
-def test_a_store_that_fails_at_any_call(tmp_path: Path, what: str, when: str) -> None:
+def test_store_that_fails_at_any_call(tmp_path: Path, what: str, when: str) -> None:
     for fail_at in range(1, MOST_CALLS):
         folder = tmp_path / str(fail_at)
         writer = ChainWriter(LocalStore(folder / "store"), folder / "scratch")
@@ -80,7 +80,7 @@ def test_a_store_that_fails_at_any_call(tmp_path: Path, what: str, when: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("last", ["before link", "append"])
 @pytest.mark.parametrize("what", OUTCOMES)
-def test_a_process_killed_at_any_step(
+def test_process_killed_at_any_step(
     writer: ChainWriter, commit_and_die: Callable[[Store, CommitRequest, str], None], what: str, last: str
 ) -> None:
     request = trained(writer, what)

@@ -135,7 +135,7 @@ def calls_needed(kind: str, folder: Path) -> int:
     ("kind", "when"),
     [("local", "before"), ("local", "after"), ("elsewhere", "before"), ("elsewhere", "half"), ("elsewhere", "after")],
 )
-def test_a_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str, when: Any) -> None:
+def test_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str, when: Any) -> None:
     failed: set[str] = set()
     for fail_at in range(1, calls_needed(kind, tmp_path) + 1):
         folder = tmp_path / str(fail_at)
@@ -154,7 +154,7 @@ def test_a_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str,
 
 
 @pytest.mark.parametrize("when", ["before", "half", "after"])
-def test_a_fault_while_snapshots_and_pages_are_written(when: Any) -> None:
+def test_fault_while_snapshots_and_pages_are_written(when: Any) -> None:
     """A commit that writes both: the reader after it sees the same with them and without."""
     ready = MemoryStore()
     append_many(Ledger(ready, CHAIN), 16 * snapshots.INTERVAL - 1)
@@ -176,7 +176,7 @@ def test_a_fault_while_snapshots_and_pages_are_written(when: Any) -> None:
 # -- listings that come late ---------------------------------------------------------------------------------------
 
 
-def test_a_late_listing_hides_no_head_and_makes_nobody_cry_wolf(tmp_path: Path) -> None:
+def test_late_listing_hides_no_head_and_raises_no_false_alarm(tmp_path: Path) -> None:
     store = LateListings(MemoryStore())
     append_many(Ledger(store, CHAIN), 5)
     store.settle()
@@ -189,7 +189,7 @@ def test_a_late_listing_hides_no_head_and_makes_nobody_cry_wolf(tmp_path: Path) 
     assert (report.problems, report.entries) == ([], 5 + 2 * snapshots.INTERVAL)
 
 
-def test_a_listing_that_shows_a_later_entry_and_not_the_one_before_is_no_gap() -> None:
+def test_listing_without_entry_before_shown_one_is_no_gap() -> None:
     store = LateListings(MemoryStore())
     append_many(Ledger(store, CHAIN), 3)
     store.settle()
@@ -198,7 +198,7 @@ def test_a_listing_that_shows_a_later_entry_and_not_the_one_before_is_no_gap() -
     assert audit(Ledger(store, CHAIN), SAMPLES, FAR, verify_files=False).problems == []
 
 
-def test_with_late_listings_work_is_done_and_nothing_needed_is_swept(tmp_path: Path) -> None:
+def test_late_listings_lose_no_work_and_sweep_nothing_needed(tmp_path: Path) -> None:
     store = LateListings(MemoryStore())
 
     Work(store, tmp_path).do()
@@ -210,7 +210,7 @@ def test_with_late_listings_work_is_done_and_nothing_needed_is_swept(tmp_path: P
     assert_done(store)
 
 
-def test_a_prune_while_an_audit_reads_files_is_no_damage(tmp_path: Path) -> None:
+def test_prune_while_audit_reads_files_is_no_damage(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path)
     writer.commit_many(4)
 
@@ -273,7 +273,7 @@ def throttled(error: Callable[[], Exception]) -> Iterator[tuple[ObjectStore, Thr
 
 
 @pytest.mark.parametrize("error", [slow_down, too_many])
-def test_a_store_that_asks_for_patience_gets_some(tmp_path: Path, error: Callable[[], Exception]) -> None:
+def test_store_that_asks_for_patience_gets_some(tmp_path: Path, error: Callable[[], Exception]) -> None:
     with throttled(error) as (store, filesystem, waits):
         calls: list[Callable[[], object]] = [
             lambda: store.create_exclusive("a/b", b"x"),
@@ -296,7 +296,7 @@ def test_a_store_that_asks_for_patience_gets_some(tmp_path: Path, error: Callabl
         assert all(0.5 <= wait <= 2.0 for wait in waits)
 
 
-def test_patience_ends_and_the_message_says_what_to_do() -> None:
+def test_patience_ends_and_message_says_what_to_do() -> None:
     with throttled(slow_down) as (store, filesystem, waits):
         filesystem.refuses = 1_000
         with pytest.raises(StoreFailure, match="asks for fewer requests, and went on asking: try again later"):
@@ -308,7 +308,7 @@ def test_patience_ends_and_the_message_says_what_to_do() -> None:
         assert store.files("") == []
 
 
-def test_an_error_of_another_kind_is_not_waited_for() -> None:
+def test_error_of_another_kind_is_not_waited_for() -> None:
     with throttled(lambda: PermissionError(errno.EACCES, "no")) as (store, filesystem, waits):
         filesystem.refuses = 1
         with pytest.raises(StoreFailure, match="the right to read"):
@@ -316,7 +316,7 @@ def test_an_error_of_another_kind_is_not_waited_for() -> None:
         assert waits == []
 
 
-def test_who_is_refused_in_the_middle_of_a_file_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throttled_in_middle_of_file_goes_on_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainflow.storage.object_store.CHUNK_BYTES", 4)
     with throttled(slow_down) as (store, _, waits):
         store.replace("a/b", b"0123456789")
@@ -345,7 +345,7 @@ def test_who_is_refused_in_the_middle_of_a_file_goes_on_there(monkeypatch: pytes
         assert len(waits) == 4
 
 
-def test_of_many_files_only_those_are_asked_for_again_that_were_refused() -> None:
+def test_throttled_among_many_files_asks_again_for_refused_ones_only() -> None:
     with throttled(slow_down) as (store, filesystem, waits):
         for number in range(6):
             store.replace(f"a/{number}", b"%d" % number)
@@ -365,7 +365,7 @@ def test_of_many_files_only_those_are_asked_for_again_that_were_refused() -> Non
         assert len(waits) == 3
 
 
-def test_a_throttled_store_commits_in_the_end(tmp_path: Path) -> None:
+def test_throttled_store_commits_in_end(tmp_path: Path) -> None:
     with throttled(slow_down) as (store, filesystem, waits):
         writer = ChainWriter(store, tmp_path)
         for _ in range(4):
@@ -407,7 +407,7 @@ def room_needed(tmp_path: Path) -> int:
     return disk.made
 
 
-def test_a_disk_that_is_full_at_any_step(tmp_path: Path) -> None:
+def test_disk_that_is_full_at_any_step(tmp_path: Path) -> None:
     steps = room_needed(tmp_path)
     assert steps > 60
     said: list[str] = []
@@ -458,7 +458,7 @@ for _ in range(rounds):
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_nothing_but_the_store(tmp_path: Path) -> None:
+def test_two_processes_sharing_only_the_store_never_both_commit(tmp_path: Path) -> None:
     """Each trains from the head it saw; both commit at the same moment; one wins, the other is told, every time."""
     rounds = 12
     rivals = [
@@ -492,7 +492,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_commit_that_lost_the_race_and_comes_again_is_told_again(tmp_path: Path) -> None:
+def test_commit_that_lost_race_and_comes_again_is_told_again(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path)
     parent = writer.commit()
     requests = [writer.request(parent=parent), writer.request(parent=parent)]

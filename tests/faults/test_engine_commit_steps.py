@@ -101,7 +101,7 @@ def dying(tmp_path: Path) -> Iterator[LiveProject]:
     project.close()
 
 
-def test_an_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> None:
+def test_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> None:
     # there are as many splits, so each point is met
     ended = dying.start(FILE)
     assert ended.code == 0, ended.output
@@ -112,7 +112,7 @@ def test_an_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> 
 
 
 @pytest.mark.parametrize("point", ["verify_artifacts", "append"])
-def test_killed_together_with_the_engine(dying: LiveProject, point: str) -> None:
+def test_commit_killed_after_any_step_together_with_engine_is_made_once(dying: LiveProject, point: str) -> None:
     running = dying.begin_start(FILE, environ={"TAKE_THE_ENGINE_ALONG": point})
     assert running.wait().code == -9
     number = POINTS.index(point)

@@ -108,7 +108,7 @@ def test_check_unchanged_file_changed_while_it_is_read_is_found(root: Path, rows
         check_unchanged(split)
 
 
-def test_batches_rows_of_a_file_written_over_and_back_again_are_never_handed_out(root: Path, rows: int) -> None:
+def test_batches_rows_of_file_changed_and_changed_back_are_never_handed_out(root: Path, rows: int) -> None:
     """Afterwards it is what it was, and nothing but its reader can know what was read meanwhile."""
     split = made(root)
     reading = split.batches(batch_size=rows // 4)
@@ -125,7 +125,7 @@ def test_batches_rows_of_a_file_written_over_and_back_again_are_never_handed_out
     assert read == [*range(rows), *range(rows)][: len(read)]
 
 
-def test_batches_file_touched_while_it_is_read_is_read_to_its_end(root: Path, rows: int) -> None:
+def test_batches_file_touched_while_read_is_read_to_end(root: Path, rows: int) -> None:
     reading = made(root).batches(batch_size=rows // 4)
     read = next(reading)["x"].to_pylist()
     path_of(root, 0).touch()
@@ -133,7 +133,7 @@ def test_batches_file_touched_while_it_is_read_is_read_to_its_end(root: Path, ro
     assert read == [*range(rows), *range(rows)]
 
 
-def test_changes_file_gone_is_one_and_a_new_one_is_none(root: Path, rows: int) -> None:
+def test_changes_file_gone_is_one_and_new_one_is_none(root: Path, rows: int) -> None:
     split = made(root)
     write(path_of(root, 0).with_name("b.parquet"), rows, 0)
     assert changes(split) == ()
@@ -150,7 +150,7 @@ def test_changes_folder_gone_is_one(root: Path) -> None:
     assert [change.found for change in changes(split)] == [None] * DAYS
 
 
-def test_changes_touched_and_copied_files_are_the_same(root: Path) -> None:
+def test_changes_touched_and_copied_files_are_same(root: Path) -> None:
     split = made(root)
     for path in root.glob("table/*/*"):
         path.touch()
@@ -173,7 +173,7 @@ def test_changes_listing_that_did_not_change_opens_no_file(root: Path, monkeypat
         changes(split)
 
 
-def test_fingerprint_of_a_known_listing_opens_no_file(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_of_known_listing_opens_no_file(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = made(root).partitions
     samples = Samples(path="table/{start:%Y-%m-%d}/", length_seconds=86400, start=START)
     now = datetime.now(UTC) + timedelta(minutes=1)
@@ -188,7 +188,7 @@ def test_fingerprint_of_a_known_listing_opens_no_file(root: Path, rows: int, mon
     assert [one == each.fingerprint for one, each in zip(found, trained, strict=True)] == [True, False]
 
 
-def test_changes_damaged_file_that_is_the_same_is_none(root: Path) -> None:
+def test_changes_damaged_file_that_is_same_is_none(root: Path) -> None:
     path = path_of(root, 0)
     data = bytearray(path.read_bytes())
     data[20:60] = b"\xff" * 40

@@ -68,7 +68,7 @@ main(sys.argv[1:])
 """
 
 
-def test_killed_while_it_makes_the_store_the_next_one_makes_it(tmp_path: Path) -> None:
+def test_deliverer_killed_while_making_store_is_followed_by_one_that_makes_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
     command = (sys.executable, "-W", "ignore", "-c", DIES_WHILE_IT_MAKES_THE_STORE)
@@ -87,7 +87,7 @@ def test_killed_while_it_makes_the_store_the_next_one_makes_it(tmp_path: Path) -
     assert log.read_text() == ""
 
 
-def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery(tmp_path: Path) -> None:
+def test_deliverer_killed_before_acknowledgement_leaves_one_run(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"
     dying = DeliveryClient.start(where, log_file=log, command=(sys.executable, "-W", "ignore", "-c", DIES_AFTER_CREATE))
@@ -106,7 +106,7 @@ def test_killed_between_create_and_acknowledge_there_is_one_run_after_redelivery
     assert log.read_text() == ""  # nothing to report, and nothing of MLflow's own chatter
 
 
-def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tmp_path: Path) -> None:
+def test_delivery_to_absent_server_is_refused_with_reason_at_once(tmp_path: Path) -> None:
     client = DeliveryClient.start(OpenStore("http://me:geheim@127.0.0.1:1"), log_file=tmp_path / "log")
     first, second = client.deliver(1, STARTED), client.deliver(2, FINISHED, timeout_seconds=30)
     client.close()
@@ -119,7 +119,7 @@ def test_a_server_that_is_not_there_is_an_answer_with_a_reason_and_not_a_wait(tm
     assert "geheim" not in first.reason + (tmp_path / "log").read_text()
 
 
-def test_a_deliverer_that_is_silent_is_lost_and_is_killed_on_close() -> None:
+def test_deliverer_that_is_silent_is_lost_and_killed_on_close() -> None:
     client = DeliveryClient.start(OpenStore("unused"), command=(sys.executable, "-c", "import signal; signal.pause()"))
     with pytest.raises(DelivererLost, match="no answer"):
         client.deliver(1, STARTED, timeout_seconds=0.05)

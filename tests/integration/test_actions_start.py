@@ -108,7 +108,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     database.close()
 
 
-def test_only_what_nothing_else_triggers_is_begun_at_first(home: Home) -> None:
+def test_start_of_stages_begins_only_roots_at_first(home: Home) -> None:
     more = "  once: {init_from: {stage: base, once: true}}\n  newest: {init_from: {stage: base, at: latest}}\n"
     home.read(LINE + more)
     assert home.begin() == {"p.base": {}}
@@ -119,7 +119,7 @@ def test_only_what_nothing_else_triggers_is_begun_at_first(home: Home) -> None:
     assert [view.finished for view in views] == [False] * 4
 
 
-def test_a_stage_that_is_behind_is_begun_from_the_newest_checkpoint_of_its_base(home: Home) -> None:
+def test_start_with_stage_behind_begins_it_from_newest_checkpoint_of_base(home: Home) -> None:
     home.read(LINE)
     for _ in range(3):
         newest = home.commit("base")
@@ -129,7 +129,7 @@ def test_a_stage_that_is_behind_is_begun_from_the_newest_checkpoint_of_its_base(
     assert home.begin() == {}
 
 
-def test_a_stage_that_is_not_behind_is_not_begun(home: Home) -> None:
+def test_stage_that_is_not_behind_is_not_begun(home: Home) -> None:
     home.read(LINE)
     home.commit("base")
     home.commit("fine")
@@ -139,7 +139,7 @@ def test_a_stage_that_is_not_behind_is_not_begun(home: Home) -> None:
     assert (fine.dag_id, fine.watermark, fine.last_run) == ("p.fine", day(1), None)
 
 
-def test_the_run_that_committed_triggers_the_stage_itself(home: Home) -> None:
+def test_run_that_committed_triggers_stage_itself(home: Home) -> None:
     home.read(LINE)
     key = home.run("p.base", "r1")
     home.commit("base", run_id="r1")
@@ -149,7 +149,7 @@ def test_the_run_that_committed_triggers_the_stage_itself(home: Home) -> None:
     assert list(home.begin()) == ["p.base", "p.fine"]
 
 
-def test_what_a_stage_failed_at_is_begun_again_while_its_base_goes_on(home: Home) -> None:
+def test_start_after_failed_stage_begins_it_while_base_goes_on(home: Home) -> None:
     home.read(LINE)
     home.commit("base", run_id="r1")
     key = home.run("p.base", "r1")
@@ -162,7 +162,7 @@ def test_what_a_stage_failed_at_is_begun_again_while_its_base_goes_on(home: Home
     assert list(home.begin()) == ["p.fine"]
 
 
-def test_a_stage_that_starts_once_goes_on_by_itself_when_it_has_begun(home: Home) -> None:
+def test_start_of_once_stage_that_has_begun_is_on_its_own(home: Home) -> None:
     home.read("  base:\n  fine: {init_from: {stage: base, once: true}}\n")
     home.commit("base")
     assert home.begin() == {"p.base": {}}
@@ -179,19 +179,19 @@ def test_a_stage_that_starts_once_goes_on_by_itself_when_it_has_begun(home: Home
         (["day", "fine", "day"], ["p.fine"]),
     ],
 )
-def test_a_circle_goes_on_where_it_was_left(home: Home, commits: list[str], begun: list[str]) -> None:
+def test_circle_goes_on_where_it_was_left(home: Home, commits: list[str], begun: list[str]) -> None:
     home.read("  day: {init_from: {stage: fine}}\n  fine: {init_from: {stage: day}}\n")
     for stage in commits:
         home.commit(stage)
     assert list(home.begin()) == begun
 
 
-def test_a_stage_of_another_pipeline_finds_out_by_itself(home: Home) -> None:
+def test_stage_of_another_pipeline_finds_out_by_itself(home: Home) -> None:
     home.read("  fine: {init_from: {pipeline: other, stage: base}}\n")
     assert home.begin() == {"p.fine": {}}
 
 
-def test_a_base_that_was_rewound_is_waited_for(home: Home) -> None:
+def test_base_that_was_rewound_is_waited_for(home: Home) -> None:
     home.read(LINE)
     first, *_ = [home.commit("base") for _ in range(3)]
     for _ in range(3):
@@ -210,7 +210,7 @@ def test_runs_of_before_are_not_part_of_what_is_followed(home: Home) -> None:
     assert [view.new_runs for view in views] == [[], []]
 
 
-def test_who_comes_later_is_told_what_is_new_and_not_what_was(home: Home) -> None:
+def test_start_following_live_engine_tells_only_news(home: Home) -> None:
     home.read(LINE)
     first = home.run("p.base", "first", end=True)
     second = home.run("p.base", "second")

@@ -40,7 +40,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(f"s3://{server.make_bucket()}/ck", storage_options=server.storage_options)
 
 
-def test_a_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
+def test_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     made = writer.commit_many(5, days=2)
     writer.request(parent=made[-1])
@@ -59,7 +59,7 @@ def test_a_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
     assert store.folders(writer.chain.artifacts) == sorted([made[3].id, head.id])
 
 
-def test_of_many_racing_runs_one_extends_the_chain(store: Store, tmp_path: Path) -> None:
+def test_racing_runs_extend_chain_once(store: Store, tmp_path: Path) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     parent = writer.commit()
     requests = [writer.request(parent=parent, days=number + 1) for number in range(6)]
@@ -80,7 +80,7 @@ def test_of_many_racing_runs_one_extends_the_chain(store: Store, tmp_path: Path)
     assert audit(Ledger(store, writer.chain), SAMPLES, day(6)).problems == []
 
 
-def test_attempts_of_one_run_that_race_get_the_same_checkpoint(store: Store, tmp_path: Path) -> None:
+def test_attempts_of_one_run_that_race_get_same_checkpoint(store: Store, tmp_path: Path) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     parent = writer.commit()
     requests = [writer.request(parent=parent, run_id="same") for _ in range(4)]

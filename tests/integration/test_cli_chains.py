@@ -163,7 +163,7 @@ def trained(days: Days) -> Days:
 # -- audit ---------------------------------------------------------------------------------------------------------
 
 
-def test_audit_of_a_sound_chain(trained: Days) -> None:
+def test_audit_of_sound_chain(trained: Days) -> None:
     report = trained.json("audit", "days")
 
     assert (report["partitions"], report["gaps"], report["duplicates"], report["holes"]) == (6, 0, 0, 1)
@@ -185,7 +185,7 @@ def test_audit_in_words(trained: Days) -> None:
     assert out.endswith("ok\n")
 
 
-def test_an_empty_ledger_is_sound(days: Days) -> None:
+def test_empty_ledger_is_sound(days: Days) -> None:
     report = days.json("audit", "days")
 
     assert (report["partitions"], report["head_sequence"], report["watermark"], report["ok"]) == (0, 0, None, True)
@@ -197,7 +197,7 @@ def test_audit_touches_neither_database_nor_home(trained: Days) -> None:
     assert not (trained.root / ".trainflow").exists()
 
 
-def test_a_corrupt_entry_is_found(trained: Days) -> None:
+def test_corrupt_entry_is_found(trained: Days) -> None:
     trained.entry(1).write_bytes(trained.entry(1).read_bytes()[:50])
 
     report = trained.json("audit", "days", code=1)
@@ -206,7 +206,7 @@ def test_a_corrupt_entry_is_found(trained: Days) -> None:
     assert any("0000000001.json is torn" in problem for problem in report["problems"])
 
 
-def test_a_corrupt_artifact_is_found_unless_nobody_looks(trained: Days) -> None:
+def test_audit_corrupt_artifact_is_found_unless_verify_is_off(trained: Days) -> None:
     artifact = next((trained.root / "checkpoints/days/main/main/artifacts").glob("*/model.bin"))
     artifact.write_bytes(b"other weights")
 
@@ -217,7 +217,7 @@ def test_a_corrupt_artifact_is_found_unless_nobody_looks(trained: Days) -> None:
     assert trained.json("audit", "days", "--no-files")["ok"]
 
 
-def test_a_partition_that_was_left_out_is_found(trained: Days) -> None:
+def test_partition_that_was_left_out_is_found(trained: Days) -> None:
     trained.forge(1, lambda raw: raw["split"]["partitions"].pop(1))
 
     report = trained.json("audit", "days", code=1)
@@ -226,7 +226,7 @@ def test_a_partition_that_was_left_out_is_found(trained: Days) -> None:
     assert report["gap_list"][0]["start"] == "2013-01-02T00:00:00Z"
 
 
-def test_a_partition_that_was_trained_twice_is_found(trained: Days) -> None:
+def test_partition_that_was_trained_twice_is_found(trained: Days) -> None:
     first = json.loads(trained.entry(1).read_bytes())["split"]["partitions"][2]
     trained.forge(2, lambda raw: raw["split"]["partitions"].insert(0, first))
 
@@ -236,7 +236,7 @@ def test_a_partition_that_was_trained_twice_is_found(trained: Days) -> None:
     assert report["duplicate_list"][0]["start"] == "2013-01-03T00:00:00Z"
 
 
-def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Days) -> None:
+def test_audit_republished_partition_is_noticed_but_no_problem(trained: Days) -> None:
     trained.publish(1, rows=9)
     trained.publish(4)
     for file in trained.folder(2).iterdir():
@@ -255,7 +255,7 @@ def test_what_was_published_again_or_since_is_noticed_and_no_problem(trained: Da
     assert trained.json("audit", "days", "--no-samples")["notices"] == []
 
 
-def test_every_chain_of_a_python_file(trained: Days) -> None:
+def test_audit_of_python_file_covers_every_chain(trained: Days) -> None:
     (trained.root / "pipelines/both.py").write_text(PYTHON)
 
     report = trained.json("audit", "both")
@@ -266,7 +266,7 @@ def test_every_chain_of_a_python_file(trained: Days) -> None:
     assert trained.json("audit", "days_py")["partitions"] == 6, "a DAG's id is a name too"
 
 
-def test_what_only_the_store_knows(trained: Days) -> None:
+def test_chain_known_only_to_store_is_found(trained: Days) -> None:
     key = ChainKey("days", "main", "tuned")
     attempt = new_attempt_id(NOW)
     folder = output_folder(trained.store, key, attempt, trained.root / "scratch")
@@ -306,7 +306,7 @@ def test_overrides_name_another_chain(trained: Days) -> None:
         (["audit", "broken.py"], "broken.py:1: "),
     ],
 )
-def test_wrong_input_is_exit_code_two(days: Days, arguments: list[str], said: str) -> None:
+def test_chain_commands_wrong_input_is_exit_code_two(days: Days, arguments: list[str], said: str) -> None:
     (days.root / "both.py").write_text(PYTHON)
     (days.root / "plain.py").write_text(PLAIN)
     (days.root / "broken.py").write_text("1 / 0\n")
@@ -319,7 +319,7 @@ def test_wrong_input_is_exit_code_two(days: Days, arguments: list[str], said: st
 # -- plan ----------------------------------------------------------------------------------------------------------
 
 
-def test_plan_from_the_head_on(trained: Days) -> None:
+def test_plan_from_head_on(trained: Days) -> None:
     trained.publish(7, 8, 9, 11)
     before = sorted(path for path in trained.root.rglob("*"))
 
@@ -344,7 +344,7 @@ def test_plan_of_some_runs_with_other_limits(trained: Days) -> None:
     assert plan["outcome"] == "more"
 
 
-def test_plan_sees_the_failure_to_come(trained: Days) -> None:
+def test_plan_sees_failure_to_come(trained: Days) -> None:
     trained.publish(7, 8)
     trained.publish(9, column="y")
 
@@ -368,7 +368,7 @@ def test_plan_in_words(trained: Days) -> None:
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 
-def test_checkpoints_list(trained: Days) -> None:
+def test_checkpoints_list_shows_every_checkpoint(trained: Days) -> None:
     first, second = trained.json("checkpoints", "list", "days")
 
     assert (first["sequence"], first["partitions"], first["head"], first["parent_id"]) == (1, 3, False, None)
@@ -378,7 +378,7 @@ def test_checkpoints_list(trained: Days) -> None:
     assert (code, out.count("\n")) == (0, 3)
 
 
-def test_a_person_promotes_a_checkpoint(trained: Days) -> None:
+def test_person_promotes_checkpoint(trained: Days) -> None:
     first, second = trained.json("checkpoints", "list", "days")
     for which in ("1", "head", "1"):
         told = trained.json("checkpoints", "promote", "days", which, "--alias", "champion", "--reason", "a good one")
@@ -394,12 +394,12 @@ def test_a_person_promotes_a_checkpoint(trained: Days) -> None:
     assert not (trained.root / ".trainflow").exists()
 
 
-def test_an_alias_that_cannot_be(trained: Days) -> None:
+def test_alias_that_cannot_be(trained: Days) -> None:
     code, said = trained.run("checkpoints", "promote", "days", "1", "--alias", "latest")
     assert (code, "cannot be an alias" in said) == (2, True)
 
 
-def test_a_rewound_checkpoint_is_off_the_line(trained: Days) -> None:
+def test_rewound_checkpoint_is_off_line(trained: Days) -> None:
     first, second = trained.json("checkpoints", "list", "days")
     rewind(trained.ledger, first["id"], expected_head=second["id"], by=Author(), now=NOW)
 
@@ -423,14 +423,14 @@ def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
     assert "model.bin" in out
 
 
-def test_a_checkpoint_that_is_not_there(trained: Days) -> None:
+def test_checkpoint_that_is_not_there(trained: Days) -> None:
     code, out = trained.run("checkpoints", "show", "days", "7")
 
     assert code == 2
     assert "keeps no checkpoint 7: kept are 1, 2" in out
 
 
-def test_checkpoints_verify(trained: Days) -> None:
+def test_checkpoints_verify_finds_damaged_files(trained: Days) -> None:
     first = trained.json("checkpoints", "list", "days")[0]
     broken = trained.root / f"checkpoints/days/main/main/artifacts/{first['id']}/model.bin"
     broken.write_bytes(b"x")
@@ -443,7 +443,7 @@ def test_checkpoints_verify(trained: Days) -> None:
     assert (code, "BROKEN" in out) == (1, True)
 
 
-def test_prune_by_the_pipelines_retention(trained: Days) -> None:
+def test_prune_by_pipelines_retention(trained: Days) -> None:
     trained.publish(7, 8)
     trained.train()
 
@@ -467,7 +467,7 @@ def test_prune_by_option(trained: Days) -> None:
     assert [each["sequence"] for each in pruned["pruned"]] == [1]
 
 
-def test_the_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
+def test_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
     code, out = trained.run("checkpoints", "ledger", "days")
     assert (code, out.count("\n"), out.count("checkpoint")) == (0, 2, 2)
     trained.entry(1).write_bytes(b"{")
@@ -501,13 +501,13 @@ def test_samples_list_in_ranges_for_people(trained: Days) -> None:
     assert lines == [["4", "trained"], ["1", "hole"], ["2", "trained"], ["2", "missing"]]
 
 
-def test_samples_list_of_a_stretch(trained: Days) -> None:
+def test_samples_list_of_stretch(trained: Days) -> None:
     lines = trained.json("samples", "list", "days", "--from", "2013-01-04", "--to", "2013-01-06T00:00")
 
     assert [line["state"] for line in lines] == ["trained", "hole"]
 
 
-def test_a_trained_partition_whose_files_are_gone_is_still_trained(trained: Days) -> None:
+def test_trained_partition_whose_files_are_gone_is_still_trained(trained: Days) -> None:
     for file in trained.folder(0).iterdir():
         file.unlink()
 
@@ -526,7 +526,9 @@ def test_a_trained_partition_whose_files_are_gone_is_still_trained(trained: Days
         (None, False, "missing"),
     ],
 )
-def test_samples_check(days: Days, publish: dict[str, Any] | None, ok: bool, finding: str) -> None:
+def test_samples_check_reports_failed_checks(
+    days: Days, publish: dict[str, Any] | None, ok: bool, finding: str
+) -> None:
     if publish is not None:
         days.publish(3, **publish)
 
@@ -536,7 +538,7 @@ def test_samples_check(days: Days, publish: dict[str, Any] | None, ok: bool, fin
     assert days.json("samples", "check", "days", "2013-01-04", code=code)["ok"] is ok
 
 
-def test_a_torn_file_is_a_finding(days: Days) -> None:
+def test_torn_file_is_finding(days: Days) -> None:
     days.publish(3)
     (days.folder(3) / "part.parquet").write_bytes(b"PAR1 and then nothing")
 
@@ -546,7 +548,7 @@ def test_a_torn_file_is_a_finding(days: Days) -> None:
     assert "part.parquet" in report["problems"][0]
 
 
-def test_samples_show(trained: Days) -> None:
+def test_samples_show_names_files_of_partition(trained: Days) -> None:
     report = trained.json("samples", "show", "days", "2013-01-04")
 
     assert (report["state"], report["rows"], len(report["files"]), report["republished"]) == ("ready", 5, 1, False)
@@ -568,7 +570,7 @@ def test_samples_show(trained: Days) -> None:
         ("yesterday", "no date or time"),
     ],
 )
-def test_a_partition_that_cannot_be(days: Days, partition: str, said: str) -> None:
+def test_partition_that_cannot_be(days: Days, partition: str, said: str) -> None:
     code, out = days.run("samples", "show", "days", partition)
 
     assert (code, said in out) == (2, True), out
@@ -577,7 +579,7 @@ def test_a_partition_that_cannot_be(days: Days, partition: str, said: str) -> No
 # -- secrets -------------------------------------------------------------------------------------------------------
 
 
-def test_secrets_of_the_pipeline_are_used_and_not_shown(trained: Days) -> None:
+def test_secrets_of_pipeline_are_used_and_not_shown(trained: Days) -> None:
     options = "storage_options: {secret: hunter2}"
     text = YAML.replace("length: 1d", f"length: 1d\n  {options}").replace(
         "split:", f"store: {{url: checkpoints, {options}}}\nsplit:"
@@ -589,7 +591,7 @@ def test_secrets_of_the_pipeline_are_used_and_not_shown(trained: Days) -> None:
         assert (code, "hunter2" in out) == (0, False), out
 
 
-def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
+def test_chain_on_object_store_that_only_file_can_reach(
     days: Days, s3: LocalS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -607,7 +609,7 @@ def test_a_chain_on_an_object_store_that_only_the_file_can_reach(
     assert (line["head_sequence"], line["lag"], line["problem"]) == (1, None, None)
 
 
-def test_a_rewind_says_that_what_it_would_go_back_to_was_pruned(trained: Days) -> None:
+def test_rewind_to_pruned_checkpoint_says_so(trained: Days) -> None:
     trained.json("checkpoints", "prune", "days", "--keep-latest", "1")
 
     code, said = trained.run("checkpoints", "rewind", "days", "--before", "2013-01-05", "--dry-run")
@@ -629,7 +631,7 @@ def test_rewind_to_further_back_than_asked_says_what_was_pruned(days: Days) -> N
     assert "is rewound from checkpoint 3 to checkpoint 1, trained up to 2013-01-04T00:00Z" in said
 
 
-def test_fork_at_the_end_of_the_table_says_that_nothing_is_left_to_train(days: Days) -> None:
+def test_fork_at_end_of_table_says_nothing_is_left(days: Days) -> None:
     days.publish(*range(14))
     days.train(5)
 
@@ -640,7 +642,7 @@ def test_fork_at_the_end_of_the_table_says_that_nothing_is_left_to_train(days: D
     assert (code, "has nothing to train" in said) == (0, False), said
 
 
-def test_the_branch_that_a_file_trains_needs_no_fork(days: Days) -> None:
+def test_branch_that_file_trains_needs_no_fork(days: Days) -> None:
     path = days.root / "pipelines/days.yaml"
     path.write_text(YAML + "branch: hot\n")
 

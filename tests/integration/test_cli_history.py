@@ -59,7 +59,7 @@ def history(inside: Callable[..., History]) -> History:
 # -- prune and sweep -----------------------------------------------------------------------------------------------
 
 
-def test_prune_keeps_one_a_week_of_what_was_trained(history: History) -> None:
+def test_prune_keeps_one_week_of_what_was_trained(history: History) -> None:
     # 2013-01-01 was a Tuesday: Sundays are the days 6, 13, 20
     made = [each.id for each in history.main.commit_many(16)]
 
@@ -98,7 +98,7 @@ def test_sweep_takes_what_dead_attempts_left_in_every_branch(history: History) -
     assert history.json("audit", "flights", "--no-samples")["ok"]
 
 
-def test_who_follows_from_another_pipeline(history: History) -> None:
+def test_dependents_of_another_pipeline_are_listed(history: History) -> None:
     made = history.main.commit_many(4)
     follow(history.store, history.main.chain, Follower(ChainKey("nights"), "same_watermark"))
     nights = ChainWriter(history.store, history.root / "nights", ChainKey("nights"))
@@ -116,7 +116,7 @@ def test_who_follows_from_another_pipeline(history: History) -> None:
     assert (code, out) == (0, "no stage of another pipeline follows\n")
 
 
-def test_sweep_leaves_the_young_alone_and_what_it_does_not_know(history: History) -> None:
+def test_sweep_leaves_young_alone_and_what_it_does_not_know(history: History) -> None:
     folder = leave_behind(history, ChainKey("flights"), 50)
     unknown = leave_behind(history, ChainKey("flights"), 51)
     unknown = unknown.rename(unknown.with_name("my-own-folder"))
@@ -128,7 +128,7 @@ def test_sweep_leaves_the_young_alone_and_what_it_does_not_know(history: History
     assert (code, "--grace soon: 'soon' is not a duration" in said) == (2, True)
 
 
-def test_sweep_spares_what_a_run_that_has_not_ended_made(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_spares_what_run_that_has_not_ended_made(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leave_behind(history, ChainKey("flights"), 50)
     monkeypatch.setattr("trainflow.cli.commands.prune.living_attempts", lambda *_: {attempt_id(50)})
 
@@ -139,7 +139,7 @@ def test_sweep_spares_what_a_run_that_has_not_ended_made(history: History, monke
 # -- rewind --------------------------------------------------------------------------------------------------------
 
 
-def test_rewind_to_a_number(history: History) -> None:
+def test_rewind_to_number(history: History) -> None:
     made = history.main.commit_many(4)
 
     said = history.json("checkpoints", "rewind", "flights", "--to", "2", "--dry-run")
@@ -171,7 +171,7 @@ def test_rewind_to_a_number(history: History) -> None:
     assert f"rewind by person to {made[1].id} (the table was wrong)" in out
 
 
-def test_a_rewind_says_what_becomes_of_aliases_and_leaves_it_for_mlflow(history: History) -> None:
+def test_rewind_says_what_becomes_of_aliases_and_queues_it_for_mlflow(history: History) -> None:
     made = history.main.commit_many(4)
     (history.root / "configs/trainflow.toml").write_text("[tracking]\nenabled = true\n")
     assert history.run("db", "migrate")[0] == 0
@@ -202,7 +202,7 @@ def test_a_rewind_says_what_becomes_of_aliases_and_leaves_it_for_mlflow(history:
 @pytest.mark.parametrize(
     ("before", "left"), [("2013-01-03", 2), ("2013-01-03T23:59", 2), ("2013-01-04", 3), ("2013-01-01", 0)]
 )
-def test_rewind_to_before_a_date(history: History, before: str, left: int) -> None:
+def test_rewind_to_before_date(history: History, before: str, left: int) -> None:
     history.main.commit_many(4)
 
     history.json("checkpoints", "rewind", "flights", "--before", before)
@@ -210,7 +210,7 @@ def test_rewind_to_before_a_date(history: History, before: str, left: int) -> No
     assert len(history.ledger.line()) == left
 
 
-def test_a_rewind_does_not_pass_what_another_stage_started_from_unless_told(history: History) -> None:
+def test_rewind_past_start_of_another_stage_is_refused_unless_cascading(history: History) -> None:
     base = history.main.commit_many(3)
     fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
     fine.commit(origin=CheckpointRef(history.main.chain, base[2].id))
@@ -237,7 +237,7 @@ def test_a_rewind_does_not_pass_what_another_stage_started_from_unless_told(hist
         (["--to", "9"], "keeps no checkpoint 9"),
     ],
 )
-def test_a_rewind_to_nowhere_is_wrong_input(history: History, arguments: list[str], said: str) -> None:
+def test_rewind_to_nowhere_is_wrong_input(history: History, arguments: list[str], said: str) -> None:
     history.main.commit_many(2)
 
     code, out = history.run("checkpoints", "rewind", "flights", *arguments)
@@ -246,7 +246,7 @@ def test_a_rewind_to_nowhere_is_wrong_input(history: History, arguments: list[st
     assert history.ledger.state().sequence == 2
 
 
-def test_a_rewind_waits_for_the_runs_that_have_not_ended(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewind_waits_for_runs_that_have_not_ended(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     history.main.commit_many(2)
     asked: list[str] = []
 
@@ -266,7 +266,7 @@ def test_a_rewind_waits_for_the_runs_that_have_not_ended(history: History, monke
 # -- fork, compare, diet -------------------------------------------------------------------------------------------
 
 
-def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: History) -> None:
+def test_fork_records_origin_and_changed_params(history: History) -> None:
     made = history.main.commit_many(3)
     command = ["checkpoints", "fork", "flights", "--from", "2", "--branch", "deep", "--set", "split.partitions=2"]
 
@@ -302,7 +302,7 @@ def test_a_fork_writes_down_where_it_began_and_what_it_does_otherwise(history: H
         (["--branch", "deep", "--set", "params.hf_token=abc"], "params.hf_token looks like a secret"),
     ],
 )
-def test_a_fork_that_cannot_be_trained_is_not_begun(history: History, arguments: list[str], said: str) -> None:
+def test_fork_that_cannot_be_trained_is_not_begun(history: History, arguments: list[str], said: str) -> None:
     history.main.commit_many(2)
 
     code, out = history.run("checkpoints", "fork", "flights", *arguments)
@@ -311,7 +311,7 @@ def test_a_fork_that_cannot_be_trained_is_not_begun(history: History, arguments:
     assert history.store.folders("flights/main") == ["main"]
 
 
-def test_a_branch_that_nobody_began_cannot_be_started(history: History) -> None:
+def test_start_of_branch_never_forked_is_refused(history: History) -> None:
     code, out = history.run("start", "flights", "--branch", "deep")
 
     assert (code, "trainflow checkpoints fork flights --branch deep" in out) == (2, True)
@@ -342,7 +342,7 @@ def test_compare_two_branches(history: History) -> None:
     assert all(words in out for words in (*shown, "only A: 1 partition"))
 
 
-def test_compare_a_branch_that_has_trained_nothing_yet(history: History) -> None:
+def test_compare_branch_that_has_trained_nothing_yet(history: History) -> None:
     made = [history.main.commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
     history.json("checkpoints", "fork", "flights", "--from", "2", "--branch", "deep")
 
@@ -373,7 +373,7 @@ def test_compare_two_checkpoints(history: History, a: str, b: str) -> None:
     assert (code, "never had a checkpoint nobody" in out) == (2, True)
 
 
-def test_a_diet_follows_the_weights_to_where_the_branch_was_forked(history: History) -> None:
+def test_lineage_follows_weights_to_origin_of_branch(history: History) -> None:
     branch = forked(history)
 
     said = history.json("audit", "flights", "--branch", "deep", "--diet", "head")
@@ -400,7 +400,7 @@ stages:
 """
 
 
-def test_every_stage_is_forked_at_its_head_and_a_base_keeps_what_a_stage_has_not_passed(history: History) -> None:
+def test_fork_at_head_forks_every_stage_and_keeps_what_stage_has_not_passed(history: History) -> None:
     (history.root / "pipelines/flights.yaml").write_text(STAGES)
     base = ChainWriter(history.store, history.root / "base", ChainKey("flights", "base"))
     fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
@@ -444,7 +444,7 @@ def stages(history: History) -> Stages:
 HOT = ["checkpoints", "fork", "flights", "--before", "2013-01-03", "--branch", "hot"]
 
 
-def test_all_stages_are_forked_at_a_date(history: History, stages: Stages) -> None:
+def test_fork_at_date_forks_every_stage(history: History, stages: Stages) -> None:
     code, said = history.run(*HOT, "--dry-run")
     assert (code, said.splitlines()) == (
         0,
@@ -483,7 +483,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_fork_that_was_cut_short_is_completed_as_it_began(
+def test_fork_that_was_cut_short_is_completed_as_it_began(
     history: History, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(_step: str) -> None:
@@ -509,7 +509,7 @@ def test_a_fork_that_was_cut_short_is_completed_as_it_began(
     assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
 
 
-def test_the_rest_of_a_branch_that_was_begun_by_hand(history: History, stages: Stages) -> None:
+def test_rest_of_branch_that_was_begun_by_hand(history: History, stages: Stages) -> None:
     by_hand = ["checkpoints", "fork", "flights", "--branch", "hot", "--stage", "base", "--from", "1"]
     assert history.run(*by_hand)[0] == 0
     code, said = history.run("start", "flights", "--branch", "hot")
@@ -521,9 +521,7 @@ def test_the_rest_of_a_branch_that_was_begun_by_hand(history: History, stages: S
     assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
 
 
-def test_a_branch_of_stages_is_left_alone_by_a_rewind_of_what_it_was_forked_from(
-    history: History, stages: Stages
-) -> None:
+def test_rewind_of_origin_leaves_forked_branch_of_stages_alone(history: History, stages: Stages) -> None:
     history.json(*HOT)
     # the fine-tune of the branch went on from where its base was forked
     fine = ChainWriter(history.store, history.root / "hot", ChainKey("flights", "fine", "hot"))

@@ -114,7 +114,7 @@ class TestStandalone:
 
 
 class TestFiles:
-    def test_a_file_is_described_and_nothing_kept(self, project: LiveProject) -> None:
+    def test_file_is_described_and_nothing_kept(self, project: LiveProject) -> None:
         ended = project.run("dags", "test", "pipelines/some.py", "--json")
         assert ended.code == 0
         facts = json.loads(ended.output)
@@ -122,7 +122,7 @@ class TestFiles:
         assert [document["dag_id"] for document in facts["dags"]] == ["small", "long"]
         assert not project.home.database.exists()
 
-    def test_a_broken_one_says_where(self, project: LiveProject) -> None:
+    def test_broken_one_says_where(self, project: LiveProject) -> None:
         project.write("pipelines/broken.yaml", "pipeline: broken\ntrian: {}\n")
         ended = project.run("dags", "test", "broken")
         assert ended.code == 2
@@ -131,7 +131,7 @@ class TestFiles:
         assert told["dags"] == []
         assert "trian" in told["problem"]
 
-    def test_a_run_of_what_the_file_says_now(self, project: LiveProject) -> None:
+    def test_run_of_what_file_says_now(self, project: LiveProject) -> None:
         file = project.write("pipelines/one.py", ONE)
         assert project.run("runs", "trigger", "pipelines/one.py", "--run-id", "first").code == 0
         file.write_text(ONE + "    EmptyOperator(task_id='more')\n")
@@ -139,7 +139,7 @@ class TestFiles:
         shown = [project.run("runs", "show", "one", run, "--json").output for run in ("first", "second")]
         assert [json.loads(one)["version"] for one in shown] == [1, 2]
 
-    def test_a_file_of_two_dags_asks_which(self, project: LiveProject) -> None:
+    def test_file_of_two_dags_asks_which(self, project: LiveProject) -> None:
         ended = project.run("runs", "trigger", "pipelines/some.py")
         assert (ended.code, "name one of long, small" in ended.output) == (2, True)
         assert project.run("runs", "trigger", "small").code == 0

@@ -94,11 +94,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveProject]:
     project.close()
 
 
-def test_every_listing_is_tried() -> None:
+def test_reference_every_listing_is_tried() -> None:
     assert set(COMMANDS) == set(_help())
 
 
-def test_what_is_printed_is_what_is_documented(
+def test_reference_printed_keys_are_documented_keys(
     trained: LiveProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(trained.root)
@@ -115,5 +115,5 @@ def test_what_is_printed_is_what_is_documented(
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
-def test_the_page_of_reference_is_what_the_program_says() -> None:
+def test_page_of_reference_is_what_program_says() -> None:
     assert REFERENCE.read_text() == reference(), "write it anew: python -m tests.reference"

@@ -89,7 +89,7 @@ def hours(inside: Callable[..., Any]) -> Hours:
     return line
 
 
-def test_a_longer_length_is_refused_and_told_by_every_command(hours: Hours) -> None:
+def test_longer_length_is_refused_and_told_by_every_command(hours: Hours) -> None:
     hours.edit(length="2h")
     for command in ("plan", "audit"):
         said = " ".join(hours.said(command, "hours", code=1).split())
@@ -98,7 +98,7 @@ def test_a_longer_length_is_refused_and_told_by_every_command(hours: Hours) -> N
     assert (planned["outcome"], planned["runs"]) == ("stopped", [])
 
 
-def test_where_a_chain_stands_with_other_samples(hours: Hours) -> None:
+def test_chain_status_with_changed_samples_says_so(hours: Hours) -> None:
     """What `status` and `why` tell."""
     ledger = Ledger(LocalStore(hours.root / "checkpoints"), ChainKey("hours"))
     known = standing(ledger, hours.samples(length=7200), hours.root, NOW)
@@ -107,7 +107,7 @@ def test_where_a_chain_stands_with_other_samples(hours: Hours) -> None:
     assert standing(ledger, hours.samples(), hours.root, NOW).samples_changed is None
 
 
-def test_a_regrid_goes_on_where_the_chain_ends(hours: Hours) -> None:
+def test_regrid_goes_on_where_chain_ends(hours: Hours) -> None:
     hours.edit(length="2h")
     assert hours.json("regrid", "hours", "--dry-run")["sequence"] is None
     done = hours.json("regrid", "hours", "--reason", "two hours a file")
@@ -120,7 +120,7 @@ def test_a_regrid_goes_on_where_the_chain_ends(hours: Hours) -> None:
     assert "differ in nothing that matters" in hours.said("regrid", "hours")
 
 
-def test_a_regrid_that_would_leave_something_out_is_refused(hours: Hours) -> None:
+def test_regrid_that_would_leave_something_out_is_refused(hours: Hours) -> None:
     hours.write(5)
     hours.edit(length="2h")
     said = hours.said("regrid", "hours", code=2)
@@ -129,7 +129,7 @@ def test_a_regrid_that_would_leave_something_out_is_refused(hours: Hours) -> Non
     assert "where no partition of the new grid begins" in hours.said("regrid", "hours", code=2)
 
 
-def test_an_earlier_start_is_trained_by_a_repair(hours: Hours) -> None:
+def test_earlier_start_is_trained_by_repair(hours: Hours) -> None:
     hours.write(0)
     hours.edit(start="2024-01-01T00:00")
     assert "'trainflow repair hours --earlier'" in " ".join(hours.said("plan", "hours", code=1).split())
@@ -142,19 +142,19 @@ def test_an_earlier_start_is_trained_by_a_repair(hours: Hours) -> None:
     assert [each["state"] for each in lines][:4] == ["ready", "hole", "trained", "trained"]
 
 
-def test_more_than_an_earlier_start_is_no_repair(hours: Hours) -> None:
+def test_repair_earlier_with_more_than_earlier_start_is_refused(hours: Hours) -> None:
     hours.edit(start="2024-01-01T00:00", length="2h")
     assert "more than an earlier start" in hours.said("repair", "hours", "--earlier", code=2)
 
 
-def test_a_later_start_another_end_and_other_spelling_change_nothing(hours: Hours) -> None:
+def test_later_start_another_end_and_other_spelling_change_nothing(hours: Hours) -> None:
     hours.edit(start="2024-01-01T03:00", path="data/{start:%FT%H}")
     assert hours.json("plan", "hours")["outcome"] != "stopped"
     assert hours.json("regrid", "hours")["new"] is None
     assert hours.json("audit", "hours")["ok"]
 
 
-def test_a_table_that_has_moved_is_taken_by_its_content(hours: Hours) -> None:
+def test_table_that_has_moved_is_taken_by_its_content(hours: Hours) -> None:
     root = hours.root
     shutil.copytree(root / "data", root / "moved", copy_function=shutil.copyfile)
     hours.write(2, folder="other")

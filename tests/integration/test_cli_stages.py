@@ -49,7 +49,7 @@ def stages(inside: Callable[..., Stages]) -> Stages:
     return inside(Stages, {"pipelines/p.yaml": YAML})
 
 
-def test_plan_shows_what_each_stage_would_train_as_far_as_its_base_has_come(stages: Stages) -> None:
+def test_plan_of_stages_shows_each_as_far_as_its_base(stages: Stages) -> None:
     base, fine = stages.json("plan", "p")["chains"]
     assert [(run["start"][:10], run["end"][:10]) for run in base["runs"]] == [("2013-01-05", "2013-01-07")]
     assert [(run["start"][:10], run["end"][:10]) for run in fine["runs"]] == [
@@ -62,7 +62,7 @@ def test_plan_shows_what_each_stage_would_train_as_far_as_its_base_has_come(stag
     assert "p/base/main" in stages.said("plan", "p")
 
 
-def test_plan_of_a_stage_that_waits(stages: Stages) -> None:
+def test_plan_of_stage_that_waits(stages: Stages) -> None:
     stages.fine.commit(days=3)
     fine = stages.json("plan", "p", "--stage", "fine")
     assert (fine["outcome"], fine["runs"]) == ("waiting", [])
@@ -88,7 +88,7 @@ def test_audit_proves_every_chain_and_fails_when_one_is_wrong(stages: Stages) ->
         (["samples", "list", "p", "--to", "2013-01-03"], ["base", "base", "fine", "fine"]),
     ],
 )
-def test_a_listing_shows_every_stage(stages: Stages, command: list[str], rows: list[str]) -> None:
+def test_listing_shows_every_stage(stages: Stages, command: list[str], rows: list[str]) -> None:
     assert [(row["pipeline"], row["stage"], row["branch"]) for row in stages.json(*command)] == [
         ("p", stage, "main") for stage in rows
     ]
@@ -110,7 +110,7 @@ def test_verify_and_prune_go_through_every_stage(stages: Stages) -> None:
     assert [(each["stage"], each["sequence"]) for each in pruned] == [("base", 1), ("fine", 1)]
 
 
-def test_what_is_about_one_checkpoint_asks_which_stage(stages: Stages) -> None:
+def test_checkpoint_commands_of_several_stages_ask_which_stage(stages: Stages) -> None:
     for command in (["checkpoints", "show", "p"], ["checkpoints", "verify", "p", "1"]):
         said = stages.said(*command, code=2)
         assert "p.base (p/base/main), p.fine (p/fine/main); choose with --stage" in said
@@ -119,19 +119,19 @@ def test_what_is_about_one_checkpoint_asks_which_stage(stages: Stages) -> None:
     assert len(stages.json("samples", "list", "p", "--stage", "fine", "--to", "2013-01-07")) == 6
 
 
-def test_a_branch_of_a_stage_that_only_the_store_knows(stages: Stages) -> None:
+def test_branch_of_stage_that_only_store_knows(stages: Stages) -> None:
     ChainWriter(stages.base.store, stages.root / "scratch" / "x", ChainKey("p", "fine", "trial")).commit(days=1)
     assert len(stages.json("checkpoints", "list", "p", "--stage", "fine", "--branch", "trial")) == 1
 
 
-def test_a_branch_is_trained_when_every_stage_was_forked(stages: Stages) -> None:
+def test_branch_is_trained_when_every_stage_was_forked(stages: Stages) -> None:
     stages.said("checkpoints", "fork", "p", "--stage", "base", "--from", "1", "--branch", "trial")
     said = stages.said("start", "p", "--branch", "trial", code=2)
     assert "branch 'trial' of pipelines/p.yaml lacks fine" in said
     assert "trainflow checkpoints fork p --branch trial" in said
 
 
-def test_status_and_why_say_what_a_stage_waits_for(stages: Stages) -> None:
+def test_status_and_why_say_what_stage_waits_for(stages: Stages) -> None:
     with opened() as here:
         read_into_database(here, "pipelines/p.yaml")
     base, fine = stages.json("status", "p")["pipelines"]

@@ -146,7 +146,7 @@ def commit(home: Home, days: int, run_id: str, **more: Any) -> None:
 # -- status --------------------------------------------------------------------------------------------------------
 
 
-def test_status_of_a_project_that_never_ran(home: Home) -> None:
+def test_status_of_project_that_never_ran(home: Home) -> None:
     status = home.json("status")
 
     assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None, "triggers": False}
@@ -156,7 +156,7 @@ def test_status_of_a_project_that_never_ran(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_status_of_a_pipeline_at_work(home: Home) -> None:
+def test_status_of_pipeline_at_work(home: Home) -> None:
     publish(home, "2013-01-01", "2013-01-02", "2013-01-03", "2013-01-05")
     commit(home, 2, "earlier")
     run = home.start_run()
@@ -192,7 +192,7 @@ def test_status_of_a_pipeline_at_work(home: Home) -> None:
     assert max(map(len, out.splitlines()[2:4])) <= 80
 
 
-def test_status_delivery_that_mlflow_refused_is_counted_until_it_is_made_again(home: Home) -> None:
+def test_status_delivery_refused_by_mlflow_is_counted_until_redelivered(home: Home) -> None:
     with home.database.transaction() as connection:
         for key in ("a", "b"):
             outbox_queries.add_payload(connection, key=key, kind="promoted", payload={}, now=NOW)
@@ -229,7 +229,7 @@ def test_status_shows_what_no_engine_has_read(home: Home) -> None:
 
 
 @pytest.mark.parametrize("command", [("status",), ("why",), ("status", "days"), ("why", "days"), ("why", "code")])
-def test_status_and_why_read_no_file_as_a_pipeline(
+def test_status_and_why_read_no_file_as_pipeline(
     home: Home, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     """Reading runs code of a user, which may take for ever."""
@@ -243,7 +243,7 @@ def test_status_and_why_read_no_file_as_a_pipeline(
     assert home.run(*command)[0] == 0
 
 
-def test_status_without_a_database(home: Home) -> None:
+def test_status_without_database(home: Home) -> None:
     commit(home, 2, "earlier")
     home.database.close()
     home.project.home.database.unlink()
@@ -254,7 +254,7 @@ def test_status_without_a_database(home: Home) -> None:
     assert not home.project.home.database.exists()
 
 
-def test_status_survives_a_corrupt_ledger(home: Home) -> None:
+def test_status_survives_corrupt_ledger(home: Home) -> None:
     commit(home, 2, "earlier")
     (home.project.root / "checkpoints" / ChainKey("days").entry(1)).write_bytes(b"{")
 
@@ -264,7 +264,7 @@ def test_status_survives_a_corrupt_ledger(home: Home) -> None:
     assert line["lag"] is None
 
 
-def test_a_dag_whose_file_is_gone_can_be_asked_for_by_name(home: Home) -> None:
+def test_status_by_name_of_dag_whose_file_is_gone_is_shown(home: Home) -> None:
     (home.project.root / "pipelines/days.yaml").unlink()
     with home.database.transaction() as connection:
         dag_queries.mark_missing(connection, "pipelines/days.yaml", [], NOW)
@@ -274,7 +274,7 @@ def test_a_dag_whose_file_is_gone_can_be_asked_for_by_name(home: Home) -> None:
     assert home.run("why", "nothing")[0] == 2
 
 
-def test_a_branch_and_its_chain_are_shown_side_by_side_whichever_was_started_last(home: Home) -> None:
+def test_status_shows_branch_and_chain_side_by_side_in_either_order(home: Home) -> None:
     def read(moment: datetime, **overrides: str) -> None:
         source = DagSource("pipelines/days.yaml", overrides)
         request = ParseFile(source, str(home.project.root), str(home.project.home.path))
@@ -298,7 +298,7 @@ def test_a_branch_and_its_chain_are_shown_side_by_side_whichever_was_started_las
     assert [line["dag_id"] for line in home.json("status")["pipelines"]] == ["days.main.deep", "weeks"]
 
 
-def test_the_runs_of_a_pipeline_may_be_asked_for_by_the_name_of_its_file(home: Home) -> None:
+def test_runs_list_by_file_name_shows_runs_of_pipeline(home: Home) -> None:
     (home.project.root / "pipelines/days.yaml").rename(home.project.root / "pipelines/calendar.yaml")
     home.read("calendar.yaml")
     home.start_run()
@@ -307,9 +307,7 @@ def test_the_runs_of_a_pipeline_may_be_asked_for_by_the_name_of_its_file(home: H
 
 
 @pytest.mark.parametrize(("hostname", "alive"), [(socket.gethostname(), False), ("elsewhere", True)])
-def test_a_lease_outlives_its_process_and_is_not_believed_where_that_can_be_seen(
-    home: Home, hostname: str, alive: bool
-) -> None:
+def test_status_lease_of_dead_process_is_not_believed(home: Home, hostname: str, alive: bool) -> None:
     with home.database.transaction() as connection:
         service_queries.register(
             connection, kind="scheduler", hostname=hostname, pid=2**22 + 1, process_started=1.0, now=SystemClock().now()
@@ -329,14 +327,14 @@ def test_why_nothing_was_started(home: Home) -> None:
     assert home.run("why") == (0, f"{sentence}\n")
 
 
-def test_why_when_the_engine_is_gone(home: Home) -> None:
+def test_why_when_engine_is_gone(home: Home) -> None:
     home.start_run()
 
     assert home.why()[0] == "no_engine"
 
 
 @pytest.mark.usefixtures("engine")
-def test_why_in_every_state_of_a_run(home: Home) -> None:
+def test_why_in_every_state_of_run(home: Home) -> None:
     run = home.start_run()
     home.task(run, "samples", "deferred", note="waits: the partition 2013-01-01T00:00Z is not there yet")
     assert home.why() == ("waiting", "days: run 1 waits: the partition 2013-01-01T00:00Z is not there yet")
@@ -366,7 +364,7 @@ def test_why_in_every_state_of_a_run(home: Home) -> None:
     assert home.why()[0] == "training"
 
 
-def test_why_after_a_failure_and_after_a_gate(home: Home) -> None:
+def test_why_after_failure_and_after_gate(home: Home) -> None:
     run = home.start_run()
     home.task(run, "train", "failed", problem="ValueError: nan")
     home.finish(run, DagRunState.FAILED)
@@ -396,7 +394,7 @@ def test_why_after_it_was_caught_up(home: Home) -> None:
     assert (kind, "1 partition is ready after the head" in sentence) == ("ended", True)
 
 
-def test_why_of_a_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
+def test_why_of_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
     (home.project.root / "pipelines/days.yaml").unlink()
 
     kind, sentence = home.why()
@@ -405,7 +403,7 @@ def test_why_of_a_file_that_is_gone_before_any_engine_noticed(home: Home) -> Non
     assert "gone from its file" in home.run("status")[1]
 
 
-def test_why_of_a_broken_file(home: Home) -> None:
+def test_why_of_broken_file(home: Home) -> None:
     with home.database.transaction() as connection:
         dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
 
@@ -418,7 +416,7 @@ def test_why_of_a_broken_file(home: Home) -> None:
 # -- plan ----------------------------------------------------------------------------------------------------------
 
 
-def test_plan_estimates_from_what_the_ledger_says_earlier_runs_took(home: Home) -> None:
+def test_plan_estimates_from_what_ledger_says_earlier_runs_took(home: Home) -> None:
     commit(home, 2, "first", seconds=10.0)  # 20 rows
     folder = home.project.root / "data/date=2013-01-03"
     folder.mkdir(parents=True)
@@ -437,7 +435,7 @@ def test_plan_estimates_from_what_the_ledger_says_earlier_runs_took(home: Home) 
     assert (plan["never_catches_up"], plan["holes_arrived"]) == (False, 0)
 
 
-def test_a_chain_that_is_slower_than_its_samples_says_so_everywhere(home: Home) -> None:
+def test_chain_that_is_slower_than_its_samples_says_so_everywhere(home: Home) -> None:
     publish(home, *(f"2013-01-0{number}" for number in range(3, 8)))
     commit(home, 2, "first", seconds=2 * 26 * 3600.0)
 
@@ -450,7 +448,7 @@ def test_a_chain_that_is_slower_than_its_samples_says_so_everywhere(home: Home) 
     assert (code, "at this rate it never catches up" in said) == (0, True)
 
 
-def test_what_changed_behind_the_chain_is_shown(home: Home) -> None:
+def test_status_changes_behind_chain_are_shown(home: Home) -> None:
     writer = ChainWriter(LocalStore(home.project.root / "checkpoints"), home.project.root / "scratch", ChainKey("days"))
     writer.commit(days=3, skip=[1])
     publish(home, "2013-01-01", "2013-01-02")  # trained with another content; stepped over

@@ -75,7 +75,7 @@ with DAG("stage"):
 
 
 @pytest.mark.slow
-def test_a_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: WriteProject) -> None:
+def test_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: WriteProject) -> None:
     with embedded(write_project({"pipelines/p.py": SOAK})) as engine:
         assert engine.load() is None
         engine.trigger("soak", {"n": 1})
@@ -122,7 +122,7 @@ def engine(write_project: WriteProject) -> Iterator[Embedded]:
         yield engine
 
 
-def test_the_failure_of_an_awaited_run_is_an_ordinary_failure(engine: Embedded) -> None:
+def test_failure_of_awaited_run_is_ordinary_failure(engine: Embedded) -> None:
     """The retry clears the run and waits for it again; there is one child for each task, whatever was retried."""
     parent = engine.execute("parent")
     assert engine.run(parent).state == "success", engine.describe()
@@ -132,7 +132,7 @@ def test_the_failure_of_an_awaited_run_is_an_ordinary_failure(engine: Embedded) 
     assert sorted(child.parent_task_id for child in children) == ["trigger_False", "trigger_True"]
 
 
-def test_a_run_id_that_is_taken_fails_the_task(engine: Embedded) -> None:
+def test_run_id_that_is_taken_fails_task(engine: Embedded) -> None:
     first = engine.execute("taken")
     assert engine.run(first).state == "success"
     second = engine.execute("taken")
@@ -140,6 +140,6 @@ def test_a_run_id_that_is_taken_fails_the_task(engine: Embedded) -> None:
     assert "not triggered by this task" in engine.tasks(second)["t"].problem
 
 
-def test_a_dag_that_is_not_there_fails_the_task(engine: Embedded) -> None:
+def test_dag_that_is_not_there_fails_task(engine: Embedded) -> None:
     run = engine.execute("nowhere")
     assert "no DAG is called 'nothing'" in engine.tasks(run)["t"].problem

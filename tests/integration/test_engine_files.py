@@ -72,7 +72,7 @@ def test_files_are_found_and_changes_are_seen(engine: Embedded) -> None:
     assert engine.xcoms(engine.execute("q")) == {"t": "q"}
 
 
-def test_a_file_that_breaks_keeps_its_version_and_says_where(engine: Embedded) -> None:
+def test_file_that_breaks_keeps_its_version_and_says_where(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     write(engine, "pipelines/p.py", pipeline("x") + "\n\nraise ValueError('broken')\n")
     engine.until(lambda: problems(engine))
@@ -86,7 +86,7 @@ def test_a_file_that_breaks_keeps_its_version_and_says_where(engine: Embedded) -
     assert engine.xcoms(engine.execute("p")) == {"t": "mended"}
 
 
-def test_two_files_that_define_one_dag_do_not_take_turns(engine: Embedded) -> None:
+def test_files_two_defining_one_dag_do_not_take_turns(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     write(engine, "pipelines/q.py", pipeline("from q"))
     engine.until(lambda: problems(engine))
@@ -104,7 +104,7 @@ def test_two_files_that_define_one_dag_do_not_take_turns(engine: Embedded) -> No
     assert engine.xcoms(engine.execute("p")) == {"t": "from q"}
 
 
-def test_a_dag_may_move_from_one_file_to_another(engine: Embedded) -> None:
+def test_dag_may_move_from_one_file_to_another(engine: Embedded) -> None:
     """The file it came from is read first: what it said before does not count."""
     engine.until(lambda: "p" in dags(engine))
     processor = engine.engine.dag_processor
@@ -130,7 +130,7 @@ def test_mended_where_it_was_broken(engine: Embedded, broken: str) -> None:
 
 
 @pytest.mark.parametrize("engine", [2.0], indirect=True)
-def test_a_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -> None:
+def test_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     write(engine, "pipelines/a_hangs.py", "import time\nwhile True: time.sleep(60)\n")
     write(engine, "pipelines/q.py", pipeline("q", "q"))
@@ -148,7 +148,7 @@ def test_a_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -
     assert engine.xcoms(engine.execute("p")) == {"t": "first"}
 
 
-def test_a_file_that_exits_is_given_up(engine: Embedded) -> None:
+def test_file_that_exits_is_given_up(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     write(engine, "pipelines/q.py", "import os\nos._exit(0)\n")
     engine.until(lambda: problems(engine))
@@ -156,7 +156,7 @@ def test_a_file_that_exits_is_given_up(engine: Embedded) -> None:
     assert "ended without an answer (exit code 0: something in it calls exit or os._exit)" in problem.message
 
 
-def test_a_file_that_is_gone_leaves_its_dags_marked(engine: Embedded) -> None:
+def test_file_that_is_gone_leaves_its_dags_marked(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     write(engine, "pipelines/q.py", "nonsense\n")
     engine.until(lambda: problems(engine))
@@ -165,7 +165,7 @@ def test_a_file_that_is_gone_leaves_its_dags_marked(engine: Embedded) -> None:
     engine.until(lambda: dags(engine)["p"].missing_since is not None and not problems(engine))
 
 
-def test_a_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
+def test_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
     write(engine, "pipelines/q.py", "import operators.other\n" + pipeline(0, "q").replace("0", "operators.other.VALUE"))
     engine.until(lambda: "q" in dags(engine))
     assert engine.xcoms(engine.execute("q")) == {"t": 1}
@@ -173,7 +173,7 @@ def test_a_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
     assert engine.xcoms(engine.execute("q")) == {"t": 1000}
 
 
-def test_without_forking(write_project: WriteProject) -> None:
+def test_files_without_forking_are_read(write_project: WriteProject) -> None:
     """The process that reads files is replaced when what it has loaded changes, the settings for one."""
     project = write_project({"pipelines/p.py": pipeline("first")})
     with embedded(project, quiet(executor={"isolation": "spawn"})) as engine:
@@ -215,20 +215,20 @@ class TestAFileThatWasReadAhead:
         with embedded(write_project({"pipelines/p.py": pipeline("first")}), quiet()) as engine:
             yield engine
 
-    def test_is_not_read_again(self, engine: Embedded) -> None:
+    def test_read_ahead_file_unchanged_is_not_read_again(self, engine: Embedded) -> None:
         ahead, line = self._ahead(engine)
         with line:
             self._answered(line, engine)
             self._add(engine, ahead)
         assert set(dags(engine)) == {"ahead"}
 
-    def test_is_read_when_the_answer_does_not_come(self, engine: Embedded) -> None:
+    def test_read_ahead_file_without_answer_is_read(self, engine: Embedded) -> None:
         ahead, line = self._ahead(engine)
         line.close()
         self._add(engine, ahead)
         assert set(dags(engine)) == {"p"}
 
-    def test_is_read_when_it_was_read_in_another_way(self, engine: Embedded) -> None:
+    def test_read_ahead_file_in_another_way_is_read(self, engine: Embedded) -> None:
         ahead, line = self._ahead(engine, {"params.x": "1"})
         with line:
             self._answered(line, engine)
@@ -236,7 +236,7 @@ class TestAFileThatWasReadAhead:
         assert set(dags(engine)) == {"p"}
 
 
-def test_what_a_task_imports_is_imported_for_the_next_once_it_has_run(write_project: WriteProject) -> None:
+def test_imports_of_task_after_its_first_run_are_made_ahead(write_project: WriteProject) -> None:
     """A chain that is caught up ends before its trainer: nothing of the model is imported for it."""
     heavy = (
         "import os, pathlib\n"
@@ -270,7 +270,7 @@ def test_what_a_task_imports_is_imported_for_the_next_once_it_has_run(write_proj
         assert len(imports.read_text().split()) == 2
 
 
-def test_a_file_is_read_however_often_the_process_that_reads_it_is_killed(engine: Embedded) -> None:
+def test_file_whose_reader_is_killed_repeatedly_is_read(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     killed_so_often = """
 import os, pathlib, signal
@@ -286,7 +286,7 @@ if count < 6:
 
 
 @pytest.mark.parametrize("isolation", ["fork", "spawn"])
-def test_modules_of_the_project_hide_none_of_those_that_trainflow_needs(
+def test_modules_of_project_hide_none_of_those_that_trainflow_needs(
     write_project: WriteProject, monkeypatch: pytest.MonkeyPatch, isolation: str
 ) -> None:
     """The project's root comes last on the path, also in the folder in which everybody types `trainflow start`."""
@@ -318,9 +318,7 @@ def parse_result(engine: Embedded, name: str) -> Any:
     return problems(engine)[f"pipelines/{name}"]
 
 
-def test_what_a_file_gives_and_cannot_be_kept_is_its_import_problem(
-    engine: Embedded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_giving_what_cannot_be_kept_has_import_problem(engine: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     real = dag_queries.store
 
     def store(connection: Any, document: Any, *more: Any) -> int:
@@ -346,14 +344,14 @@ def test_what_a_file_gives_and_cannot_be_kept_is_its_import_problem(
         (pipeline(1, "d" * 300), "250 characters"),
     ],
 )
-def test_a_file_of_any_content_is_named_and_others_are_read(engine: Embedded, content: str, says: str) -> None:
+def test_file_of_any_content_is_named_and_others_are_read(engine: Embedded, content: str, says: str) -> None:
     write(engine, "pipelines/bad.py", content)
     write(engine, "pipelines/good.py", pipeline(1, "good"))
     assert says in parse_result(engine, "bad.py").message
     engine.until(lambda: "good" in dags(engine))
 
 
-def test_a_file_whose_name_is_no_text_is_said_once_and_others_are_read(
+def test_file_whose_name_is_no_text_is_said_once_and_others_are_read(
     engine: Embedded, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = os.fsencode(engine.project.root / "pipelines")

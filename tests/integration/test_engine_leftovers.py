@@ -45,7 +45,7 @@ def everything(home: Home, attempt: str, run: str = "r1") -> list[Path]:
     ]
 
 
-def test_what_has_ended_goes_and_what_is_under_way_stays(plane: ControlPlane) -> None:
+def test_sweep_removes_what_ended_and_keeps_what_is_under_way(plane: ControlPlane) -> None:
     home = plane.project.home
     plane.add_run("d")
     runs, waits, ends = plane.tick()
@@ -60,7 +60,7 @@ def test_what_has_ended_goes_and_what_is_under_way_stays(plane: ControlPlane) ->
     assert sweep_home(home, plane.database, NOW) == []
 
 
-def test_whatever_was_touched_lately_stays(plane: ControlPlane) -> None:
+def test_sweep_keeps_what_was_touched_lately(plane: ControlPlane) -> None:
     """An attempt whose database was lost goes on training: it is told by its files."""
     home = plane.project.home
     paths = everything(home, "ORPHAN")
@@ -70,12 +70,12 @@ def test_whatever_was_touched_lately_stays(plane: ControlPlane) -> None:
     assert all(path.exists() for path in paths)
 
 
-def test_a_home_without_leftovers_costs_no_question(plane: ControlPlane) -> None:
+def test_home_without_leftovers_costs_no_question(plane: ControlPlane) -> None:
     nowhere = Database("sqlite:////nowhere/at/all.db")
     assert sweep_home(plane.project.home, nowhere, NOW) == []
 
 
-def test_an_engine_sweeps_when_it_starts(tmp_path: Path) -> None:
+def test_engine_sweeps_when_it_starts(tmp_path: Path) -> None:
     with control_plane(tmp_path) as plane:
         project = plane.project
     paths = everything(project.home, "UNKNOWN")

@@ -148,7 +148,7 @@ class TestADatabaseThatIsAway:
             yield engine
             self.refuses = False
 
-    def test_for_a_moment_holds_everything_up_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
+    def test_database_away_briefly_delays_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
         run = running_and_waiting(engine)
         waited: list[float] = []
 
@@ -165,7 +165,7 @@ class TestADatabaseThatIsAway:
         assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["success"]
         assert engine.xcoms(run) == {"t": "went on"}
 
-    def test_for_long_ends_the_engine_clearly_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
+    def test_database_away_for_long_ends_engine_and_loses_nothing(self, project: Project, engine: Embedded) -> None:
         running_and_waiting(engine)
         inner = engine.engine
         inner.database.patience_seconds = 0.0
@@ -199,7 +199,7 @@ def test_stopping_sends_attempts_back_without_blame(project: Project) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "cleared"])
-def test_what_a_person_ends_stops_at_once(project: Project, how: str) -> None:
+def test_cancel_by_hand_stops_task_at_once(project: Project, how: str) -> None:
     """The engine hears of it, and waits for no heartbeat."""
     with embedded(project, quiet(engine={"heartbeat_seconds": 3600.0, "poll_seconds": 3600.0})) as engine:
         assert engine.load() is None
@@ -221,7 +221,7 @@ def test_what_a_person_ends_stops_at_once(project: Project, how: str) -> None:
             assert engine.finish(run) == "success"
 
 
-def test_stopping_twice_waits_for_nobody(project: Project) -> None:
+def test_stop_twice_waits_for_no_task(project: Project) -> None:
     with embedded(project, quiet(engine={"stop_grace_seconds": 600.0})) as engine:
         assert engine.load() is None
         run = running_and_waiting(engine)
@@ -234,7 +234,7 @@ def test_stopping_twice_waits_for_nobody(project: Project) -> None:
         assert engine.tasks(run)["t"].failures == 0
 
 
-def test_a_task_survives_its_engine_and_reports_to_the_next(project: Project) -> None:
+def test_task_survives_its_engine_and_reports_to_next(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
         run = running_and_waiting(engine)
@@ -249,7 +249,7 @@ def test_a_task_survives_its_engine_and_reports_to_the_next(project: Project) ->
         assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["success"]
 
 
-def test_an_outcome_from_the_time_without_an_engine_is_applied_by_the_next(project: Project) -> None:
+def test_outcome_from_time_without_engine_is_applied_by_next(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
         run = running_and_waiting(engine)
@@ -263,7 +263,7 @@ def test_an_outcome_from_the_time_without_an_engine_is_applied_by_the_next(proje
     assert list(project.home.outcomes.iterdir()) == []
 
 
-def test_what_died_with_its_engine_is_lost_not_failed(project: Project) -> None:
+def test_attempts_that_died_with_engine_are_lost_not_failed(project: Project) -> None:
     with embedded(project) as engine:
         assert engine.load() is None
         run = running_and_waiting(engine)
@@ -290,7 +290,7 @@ class TestWaits:
         assert triggerer is not None
         return triggerer._loops[0].pid if triggerer._loops else None
 
-    def test_are_taken_over_by_the_next_engine(self, project: Project) -> None:
+    def test_waits_of_dead_engine_are_taken_over(self, project: Project) -> None:
         with embedded(project) as engine:
             run = self.deferred(engine)
         with embedded(project) as engine:
@@ -337,7 +337,7 @@ class TestWaits:
         assert len(pauses) == 3
         assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08), strict=True))
 
-    def test_survive_a_trigger_that_ends_the_event_loop_each_time_it_is_made(
+    def test_waits_survive_trigger_that_ends_event_loop_each_time(
         self, project: Project, caplog: pytest.LogCaptureFixture
     ) -> None:
         with embedded(project) as engine:
@@ -349,7 +349,7 @@ class TestWaits:
             go(project)
             assert engine.finish(run) == "success"
 
-    def test_survive_an_event_loop_that_is_stuck(self, project: Project) -> None:
+    def test_survive_event_loop_that_is_stuck(self, project: Project) -> None:
         settings = quiet(triggerer={"watchdog_seconds": 0.5}, engine={"poll_seconds": 0.1})
         with embedded(project, settings) as engine:
             run = self.deferred(engine)
@@ -360,7 +360,7 @@ class TestWaits:
             go(project)
             assert engine.finish(run) == "success"
 
-    def test_have_a_deadline_though_no_triggerer_is_alive(self, project: Project) -> None:
+    def test_waits_without_triggerer_time_out(self, project: Project) -> None:
         parts = frozenset({Part.SCHEDULER, Part.DAG_PROCESSOR})
         with embedded(project, quiet(engine={"poll_seconds": 0.05}), parts=parts) as engine:
             assert engine.load() is None
@@ -371,7 +371,7 @@ class TestWaits:
             assert engine.finish(run) == "failed"
             assert "the wait took longer than its timeout" in engine.tasks(run)["t"].problem
 
-    def test_of_a_cleared_run_are_forgotten(self, project: Project) -> None:
+    def test_waits_of_cleared_run_are_forgotten(self, project: Project) -> None:
         from trainflow.metadata import run_queries
 
         with embedded(project) as engine:
@@ -387,7 +387,7 @@ class TestWaits:
 
 
 class TestLock:
-    def test_one_engine_a_home(self, project: Project) -> None:
+    def test_lock_of_home_admits_one_engine(self, project: Project) -> None:
         with engine_lock(project.home):
             assert running_engine(project.home) == os.getpid()
             with pytest.raises(EngineAlreadyRunning) as caught, engine_lock(project.home):
@@ -395,7 +395,7 @@ class TestLock:
             assert caught.value.pid == os.getpid()
         assert running_engine(project.home) is None
 
-    def test_the_pid_of_a_killed_engine_is_not_believed(self, project: Project) -> None:
+    def test_pid_of_killed_engine_is_not_believed(self, project: Project) -> None:
         """Its file is still there, and somebody looks (and so holds the lock for an instant) just now."""
         import fcntl
 
@@ -413,7 +413,7 @@ class TestLock:
                 assert running_engine(project.home) == os.getpid()
             release.join()
 
-    def test_of_many_at_once_one_wins(self, project: Project) -> None:
+    def test_lock_with_many_engines_at_once_admits_one(self, project: Project) -> None:
         barrier, won, lost = threading.Barrier(8), [], []
         done = threading.Event()
 
@@ -438,7 +438,7 @@ class TestLock:
         assert (len(won), len(lost)) == (1, 7)
 
 
-def test_a_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path) -> None:
+def test_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path) -> None:
     project.home.create()
     database = Database.of(project.home, quiet())
     schema.ensure_schema(database)
@@ -452,7 +452,7 @@ def test_a_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Pa
     assert engine.executor._workers == []  # type: ignore[attr-defined]
 
 
-def test_an_engine_that_stops_ends_a_parse_that_hangs(write_project: WriteProject) -> None:
+def test_engine_that_stops_ends_parse_that_hangs(write_project: WriteProject) -> None:
     project = write_project({"pipelines/p.py": "import time\nwhile True: time.sleep(60)\n"})
     with embedded(project) as engine:
         processor = engine.engine.dag_processor

@@ -18,7 +18,7 @@ def filled(path: Path) -> Path:
     return path
 
 
-def test_apply_rotates_logs_of_the_engine_and_of_attempts_under_way_and_no_others(tmp_path: Path) -> None:
+def test_log_limits_apply_to_engine_and_running_attempts_only(tmp_path: Path) -> None:
     with control_plane(tmp_path) as plane:
         plane.add_dag("d", empty_task("runs"), empty_task("ends"))
         plane.add_run("d")

@@ -39,18 +39,18 @@ MOVED = AliasMoved("champion", ["c9"], CHECKPOINT)
         (Promoted(RUN, "champion", CHECKPOINT), []),
     ],
 )
-def test_what_follows_a_delivery(delivery: RunFinished | Promoted, aliases: list[str]) -> None:
+def test_promotion_after_delivery_follows_it(delivery: RunFinished | Promoted, aliases: list[str]) -> None:
     assert follow_ups(delivery) == [Promoted(RUN, alias, CHECKPOINT) for alias in aliases]
 
 
-def test_what_was_taken_away_is_told_before_what_is_given() -> None:
+def test_promotion_rewound_alias_is_removed_before_new_one_is_set() -> None:
     both = msgspec.structs.replace(FINISHED, moved=[MOVED])
     assert follow_ups(both) == [Demoted(RUN, MOVED), *follow_ups(FINISHED)]
     # also of a run that has committed nothing
     assert follow_ups(msgspec.structs.replace(both, checkpoint=None, state="failed")) == [Demoted(RUN, MOVED)]
 
 
-def test_what_was_taken_away_is_told_once_by_whom_ever(tmp_path: Path) -> None:
+def test_promotion_rewound_alias_is_removed_once(tmp_path: Path) -> None:
     by_run, by_hand = Demoted(RUN, MOVED), Demoted(msgspec.structs.replace(RUN, run_id=""), MOVED)
     other = Demoted(RUN, AliasMoved("champion", ["c9", "c1"]))
     with control_plane(tmp_path) as plane:
@@ -65,7 +65,7 @@ def pending(plane: ControlPlane, root: Path) -> list[object]:
         return [delivery_of(connection, row, Versions(), project_at(root)) for row in rows]
 
 
-def test_of_a_run_it_is_delivered_once_and_by_hand_each_time(tmp_path: Path) -> None:
+def test_promotion_of_run_is_delivered_once_and_by_hand_each_time(tmp_path: Path) -> None:
     promoted = Promoted(RUN, "champion", CHECKPOINT)
     with control_plane(tmp_path) as plane:
         for _ in range(2):

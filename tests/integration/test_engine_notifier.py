@@ -78,7 +78,7 @@ def run(notifier: Notifier) -> None:
     notifier.drain(30, lambda: False)
 
 
-def test_told_once_however_often_it_is_found_out(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_notice_found_out_repeatedly_is_told_once(notifying: NotifierFixture, receiver: Receiver) -> None:
     notifier = notifying.notifier(receiver.url)
     assert notifying.add() is True
     assert notifying.add(msgspec.structs.replace(NOTICE, sentence="it stopped, again")) is False
@@ -93,7 +93,7 @@ def test_told_once_however_often_it_is_found_out(notifying: NotifierFixture, rec
     notifier.close()
 
 
-def test_another_chain_another_notice(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_notice_of_another_chain_is_another_notice(notifying: NotifierFixture, receiver: Receiver) -> None:
     for branch in ("main", "b"):
         assert notifying.add(msgspec.structs.replace(NOTICE, branch=branch))
     notifier = notifying.notifier(receiver.url)
@@ -103,7 +103,7 @@ def test_another_chain_another_notice(notifying: NotifierFixture, receiver: Rece
     notifier.close()
 
 
-def test_a_receiver_that_is_down_is_tried_again_later_and_later(
+def test_receiver_that_is_down_is_tried_again_later_and_later(
     notifying: NotifierFixture, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.refuse = [500, 503]
@@ -128,7 +128,7 @@ def test_a_receiver_that_is_down_is_tried_again_later_and_later(
     notifier.close()
 
 
-def test_one_that_is_refused_holds_up_no_other(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_notice_refused_does_not_delay_others(notifying: NotifierFixture, receiver: Receiver) -> None:
     receiver.refuse = [500]
     notifier = notifying.notifier(receiver.url)
     notifying.add()
@@ -139,7 +139,7 @@ def test_one_that_is_refused_holds_up_no_other(notifying: NotifierFixture, recei
     notifier.close()
 
 
-def test_the_next_engine_tells_what_the_last_one_could_not(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_next_engine_tells_what_last_one_could_not(notifying: NotifierFixture, receiver: Receiver) -> None:
     first = notifying.notifier("http://127.0.0.1:1/")
     notifying.add()
     run(first)
@@ -153,7 +153,7 @@ def test_the_next_engine_tells_what_the_last_one_could_not(notifying: NotifierFi
     second.close()
 
 
-def test_each_target_gets_it_once_although_the_other_fails(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_notice_target_that_fails_does_not_delay_others(notifying: NotifierFixture, receiver: Receiver) -> None:
     folder = notifying.project.root
     program = (
         "import pathlib, sys\n"
@@ -175,7 +175,7 @@ def test_each_target_gets_it_once_although_the_other_fails(notifying: NotifierFi
     notifier.close()
 
 
-def test_it_is_given_up_after_so_many_failures(notifying: NotifierFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notice_failing_too_often_is_given_up(notifying: NotifierFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_FAILURES", 2)
     notifier = notifying.notifier("http://127.0.0.1:1/")
     notifying.add()
@@ -188,7 +188,7 @@ def test_it_is_given_up_after_so_many_failures(notifying: NotifierFixture, monke
     notifier.close()
 
 
-def test_what_nobody_wanted_to_know_is_not_told_later(notifying: NotifierFixture, receiver: Receiver) -> None:
+def test_notice_without_target_is_not_told_later(notifying: NotifierFixture, receiver: Receiver) -> None:
     notifying.add()
     run(notifying.notifier())
     second = notifying.notifier(receiver.url)
@@ -199,9 +199,7 @@ def test_what_nobody_wanted_to_know_is_not_told_later(notifying: NotifierFixture
     second.close()
 
 
-def test_a_row_that_cannot_be_understood_is_given_up_and_holds_up_no_other(
-    notifying: NotifierFixture, receiver: Receiver
-) -> None:
+def test_notice_row_not_understood_is_given_up_alone(notifying: NotifierFixture, receiver: Receiver) -> None:
     for key in ("a", "b", "c"):
         notifying.add(msgspec.structs.replace(NOTICE, key=key))
     with notifying.database.transaction() as connection:
@@ -217,7 +215,7 @@ def test_a_row_that_cannot_be_understood_is_given_up_and_holds_up_no_other(
     assert notifying.waiting()[0] == 0
 
 
-def test_a_delivery_that_raises_what_nobody_foresaw_does_not_end_the_thread(
+def test_notice_delivery_with_unexpected_error_keeps_thread_alive(
     notifying: NotifierFixture, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in ("a", "b"):

@@ -16,7 +16,7 @@ from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_on
 
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
-def test_a_chain_is_trained_over_a_server(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_chain_is_trained_over_server(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     running: LocalServer = request.getfixturevalue(server)
     url = running.new_database()
     project = tiny_project(tmp_path / "tiny", days=9, settings=f'[database]\nurl = "{url}"\n')
@@ -40,7 +40,7 @@ def test_a_chain_is_trained_over_a_server(server: str, request: pytest.FixtureRe
     database.close()
 
 
-def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_server_that_is_not_there_is_said(tmp_path: Path) -> None:
     url = f"postgresql+psycopg://somebody:hidden@/nothing?host={tmp_path}"
     project = tiny_project(tmp_path / "tiny", days=3, settings=f'[database]\nurl = "{url}"\n')
     try:

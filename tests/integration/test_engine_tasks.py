@@ -253,7 +253,7 @@ def test_values_go_from_task_to_task(engine: Embedded) -> None:
     assert engine.xcoms(run) == {"give": {"n": 41, "text": "ü"}, "take": 42}
 
 
-def test_retries(engine: Embedded) -> None:
+def test_task_that_fails_then_succeeds_is_retried(engine: Embedded) -> None:
     run = engine.execute("retries")
     assert engine.run(run).state == "success"
     assert engine.xcoms(run) == {"flaky": "at last"}
@@ -266,7 +266,7 @@ def test_retries(engine: Embedded) -> None:
     assert attempts[0].problem == "ValueError: not yet"
 
 
-def test_engine_mistake_in_the_code_is_not_tried_again_and_names_its_line(engine: Embedded) -> None:
+def test_task_programming_error_is_not_retried_and_names_line(engine: Embedded) -> None:
     run = engine.execute("mistake")
     assert engine.states(run) == {"misspelt": "failed"}
     assert (engine.project.root / "misspelt").read_text() == "x"
@@ -274,20 +274,20 @@ def test_engine_mistake_in_the_code_is_not_tried_again_and_names_its_line(engine
     assert problem.startswith("NameError: name 'coutn' is not defined; did you mean 'count'? (pipelines/p.py:")
 
 
-def test_gives_up(engine: Embedded) -> None:
+def test_task_that_always_fails_uses_its_retries(engine: Embedded) -> None:
     run = engine.execute("gives_up")
     assert engine.run(run).state == "failed"
     assert engine.states(run) == {"hopeless": "failed", "after": "upstream_failed"}
     assert (engine.project.root / "hopeless").read_text() == "xx"
 
 
-def test_some_failures_are_final(engine: Embedded) -> None:
+def test_task_fail_exception_is_final(engine: Embedded) -> None:
     run = engine.execute("final")
     assert engine.states(run) == {"final": "failed"}
     assert (engine.project.root / "final").read_text() == "x"
 
 
-def test_execution_timeout(engine: Embedded) -> None:
+def test_task_beyond_execution_timeout_fails(engine: Embedded) -> None:
     run = engine.execute("too_long")
     assert engine.states(run) == {"endless": "failed"}
     assert "execution_timeout" in engine.tasks(run)["endless"].problem
@@ -300,7 +300,7 @@ def test_execution_timeout(engine: Embedded) -> None:
         ("fails_fast", "fail_fast: another task of the run failed"),
     ],
 )
-def test_what_runs_when_its_run_ends_is_ended_and_says_why(engine: Embedded, dag_id: str, problem: str) -> None:
+def test_task_running_when_its_run_ends_is_stopped_with_reason(engine: Embedded, dag_id: str, problem: str) -> None:
     run = engine.execute(dag_id)
     assert engine.run(run).state == "failed"
     assert (engine.tasks(run)["endless"].state, engine.tasks(run)["endless"].problem) == ("failed", problem)
@@ -325,7 +325,7 @@ def test_being_killed_uses_up_no_retry(engine: Embedded) -> None:
     assert (row.failures, row.lost) == (0, 0)
 
 
-def test_told_to_stop_is_never_a_success(engine: Embedded) -> None:
+def test_task_told_to_stop_never_succeeds(engine: Embedded) -> None:
     """Being told raises in the task; a task that swallows it has not done what it was for, and is not blamed."""
     run = engine.execute("swallows")
     assert [attempt.outcome for attempt in engine.attempts(run, "swallow")] == ["preempted", "success"]
@@ -333,13 +333,13 @@ def test_told_to_stop_is_never_a_success(engine: Embedded) -> None:
     assert engine.tasks(run)["swallow"].failures == 0
 
 
-def test_ten_megabytes_go_from_task_to_task(engine: Embedded) -> None:
+def test_xcom_of_ten_megabytes_arrives(engine: Embedded) -> None:
     run = engine.execute("large")
     assert engine.run(run).state == "success", engine.describe()
     assert engine.xcoms(run)["measure"] == 10_000_000
 
 
-def test_what_an_exception_says_is_kept_whatever_it_says(engine: Embedded) -> None:
+def test_task_exception_message_is_kept_whatever_it_holds(engine: Embedded) -> None:
     problem = engine.tasks(engine.execute("odd_words"))["told"].problem
     assert problem.startswith("ValueError: no file \\udcff\\x00 in AAA")
     assert problem.endswith("postgresql://me:***@db/x")
@@ -353,14 +353,14 @@ def test_numbers_arrive_as_they_are_or_not_at_all(engine: Embedded) -> None:
     assert "nan has no form in JSON" in engine.tasks(run)["not_a_number"].problem
 
 
-def test_skips_cascade(engine: Embedded) -> None:
+def test_task_skip_cascades(engine: Embedded) -> None:
     run = engine.execute("skips")
     assert engine.run(run).state == "success"
     assert engine.states(run) == {"skip": "skipped", "after": "skipped", "later": "skipped", "anyway": "success"}
     assert engine.tasks(run)["skip"].note == "not today"
 
 
-def test_what_ran_out_is_said_in_a_sentence(engine: Embedded) -> None:
+def test_task_out_of_resources_is_told_in_one_sentence(engine: Embedded) -> None:
     run = engine.trigger("runs_out")
     assert engine.finish(run) == "failed"
     problems = {name: task.problem for name, task in engine.tasks(run).items()}
@@ -370,7 +370,7 @@ def test_what_ran_out_is_said_in_a_sentence(engine: Embedded) -> None:
     assert "nested more than 100 times" in problems["nested"]
 
 
-def test_execution_timeout_counts_the_wait_and_ends_it(engine: Embedded) -> None:
+def test_execution_timeout_counts_wait_and_ends_it(engine: Embedded) -> None:
     run = engine.trigger("waits_too_long")
     assert engine.finish(run) == "failed"
     problem = engine.tasks(run)["waits"].problem
@@ -378,7 +378,7 @@ def test_execution_timeout_counts_the_wait_and_ends_it(engine: Embedded) -> None
     assert (engine.project.root / "told").read_text() == "x"
 
 
-def test_deferral(engine: Embedded) -> None:
+def test_task_deferral_resumes_with_event(engine: Embedded) -> None:
     run = engine.execute("waits")
     assert engine.run(run).state == "success", engine.describe()
     assert engine.xcoms(run) == {"delta": [1, True, 1], "past": [3, True, 3]}
@@ -387,14 +387,14 @@ def test_deferral(engine: Embedded) -> None:
     assert engine.tasks(run)["past"].deferral_number == 3
 
 
-def test_sensors(engine: Embedded) -> None:
+def test_task_sensors_succeed_and_reschedule(engine: Embedded) -> None:
     run = engine.execute("looks")
     assert engine.run(run).state == "success"
     assert engine.tasks(run)["looks"].reschedules == 2
     assert len(engine.attempts(run, "pokes")) == 1
 
 
-def test_a_pool_of_one(engine: Embedded) -> None:
+def test_pool_of_one(engine: Embedded) -> None:
     with engine.engine.database.transaction() as connection:
         pool_queries.put(connection, "one", 1, description="", include_deferred=False)
     run = engine.execute("narrow")
@@ -406,7 +406,7 @@ def test_max_active_tasks(engine: Embedded) -> None:
     assert set(engine.states(run).values()) == {"success"}
 
 
-def test_a_trigger_that_breaks_fails_its_task_which_is_tried_again(engine: Embedded) -> None:
+def test_trigger_that_breaks_fails_its_task_which_is_tried_again(engine: Embedded) -> None:
     run = engine.execute("torn")
     assert engine.run(run).state == "success", engine.describe()
     first, second = engine.attempts(run, "breaks")
@@ -414,7 +414,7 @@ def test_a_trigger_that_breaks_fails_its_task_which_is_tried_again(engine: Embed
     assert "it broke" in first.problem
 
 
-def test_a_wait_has_a_deadline(engine: Embedded) -> None:
+def test_wait_has_deadline(engine: Embedded) -> None:
     run = engine.execute("late")
     assert engine.states(run) == {"late": "failed"}
     assert "imeout" in engine.tasks(run)["late"].problem
@@ -444,7 +444,7 @@ def test_clearing_runs_it_again(engine: Embedded) -> None:
     assert engine.run(run).clear_number == 1
 
 
-def test_nothing_is_left_when_all_has_ended(engine: Embedded) -> None:
+def test_engine_after_end_leaves_no_processes(engine: Embedded) -> None:
     executor = engine.engine.executor
     engine.until(lambda: not executor.running())
     assert list(engine.project.home.outcomes.iterdir()) == []

@@ -81,7 +81,7 @@ def test_requests_are_answered_and_progress_is_not(home_socket: Socket) -> None:
     assert home_socket.api.requests == [Progress(KEY, 1.0), GetTrackingRun(KEY)]
 
 
-def test_what_the_engine_cannot_do_now_is_said(home_socket: Socket) -> None:
+def test_request_the_engine_cannot_serve_is_answered_with_reason(home_socket: Socket) -> None:
     home_socket.api.error = RuntimeError("disk full")
     with home_socket.connect() as connection:
         reply = ask(home_socket, connection, GetTrackingRun(KEY))
@@ -95,7 +95,7 @@ def test_what_the_engine_cannot_do_now_is_said(home_socket: Socket) -> None:
 @pytest.mark.parametrize(
     "nonsense", [frames.pack(b'{"type":"start"}'), frames.pack(b"\x80\x04"), b"GET / HTTP/1.1\r\n"]
 )
-def test_nonsense_ends_a_line_and_no_other(home_socket: Socket, nonsense: bytes) -> None:
+def test_nonsense_ends_line_and_no_other(home_socket: Socket, nonsense: bytes) -> None:
     with home_socket.connect() as bad, home_socket.connect() as good:
         bad.sendall(nonsense)
         home_socket.turn()
@@ -105,22 +105,22 @@ def test_nonsense_ends_a_line_and_no_other(home_socket: Socket, nonsense: bytes)
     assert home_socket.supervision._peers == set()
 
 
-def test_a_nudge_wakes(home_socket: Socket) -> None:
+def test_nudge_wakes_engine(home_socket: Socket) -> None:
     nudge(home_socket.path)
     home_socket.turn(4)
     assert home_socket.reactor.woken
     assert home_socket.api.requests == []
 
 
-def test_nobody_to_nudge(tmp_path: Path) -> None:
+def test_nudge_without_engine_does_nothing(tmp_path: Path) -> None:
     nudge(tmp_path / "nobody.sock")
 
 
-def test_the_folder_is_private(home_socket: Socket) -> None:
+def test_folder_is_private(home_socket: Socket) -> None:
     assert stat.S_IMODE(home_socket.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_others_can_enter_is_refused(clock: ManualClock, tmp_path: Path) -> None:
+def test_folder_that_others_can_enter_is_refused(clock: ManualClock, tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o755)
@@ -130,7 +130,7 @@ def test_a_folder_that_others_can_enter_is_refused(clock: ManualClock, tmp_path:
     reactor.close()
 
 
-def test_the_socket_of_a_killed_engine_is_replaced(clock: ManualClock, tmp_path: Path) -> None:
+def test_socket_of_killed_engine_is_replaced(clock: ManualClock, tmp_path: Path) -> None:
     path = tmp_path / "private" / "s.sock"
     reactor = Reactor(clock)
     first = ExecutionSocket(reactor, Api(), path)
@@ -146,7 +146,7 @@ def test_the_socket_of_a_killed_engine_is_replaced(clock: ManualClock, tmp_path:
     reactor.close()
 
 
-def test_descriptors_used_up_those_who_knock_are_heard_when_there_are_some_again(
+def test_connections_without_descriptors_are_served_when_some_are_free(
     home_socket: Socket, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real, tries = socket.socket.accept, []
@@ -168,7 +168,7 @@ def test_descriptors_used_up_those_who_knock_are_heard_when_there_are_some_again
         assert frames.receive(connection) is not None
 
 
-def test_a_message_nested_too_deeply_costs_its_sender_the_line(home_socket: Socket) -> None:
+def test_message_nested_too_deeply_costs_its_sender_line(home_socket: Socket) -> None:
     with home_socket.connect() as connection:
         frames.send(connection, b'{"type":"outcome","key":' + b"[" * 100_000)
         home_socket.turn(20)

@@ -73,7 +73,7 @@ def results(host: Host) -> dict[str, object]:
     }
 
 
-def test_a_killed_warm_worker_takes_nobody_with_it(host: Host, executor: LocalExecutor) -> None:
+def test_warm_worker_killed_leaves_its_attempts_running(host: Host, executor: LocalExecutor) -> None:
     waiting = [workload(host, "waits", number) for number in range(2)]
     for each in waiting:
         executor.queue_workload(each)
@@ -93,7 +93,7 @@ def test_a_killed_warm_worker_takes_nobody_with_it(host: Host, executor: LocalEx
     assert results(host) == {"says0": "first", "waits0": "went on", "waits1": "went on"}
 
 
-def test_an_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor) -> None:
+def test_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor) -> None:
     waiting = workload(host, "waits")
     executor.queue_workload(waiting)
     worker = executor.warm_process
@@ -106,7 +106,7 @@ def test_an_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor
     assert host.exits == [(waiting.key, ProcessExit(reason="the process ended while nobody watched it"))]
 
 
-def test_what_was_not_launched_yet_is_lost_with_its_worker(host: Host, executor: LocalExecutor) -> None:
+def test_attempt_not_launched_before_worker_died_is_lost(host: Host, executor: LocalExecutor) -> None:
     worker = executor.warm_process
     assert worker is not None
     os.kill(worker.pid, signal.SIGSTOP)
@@ -132,7 +132,7 @@ def test_changed_code_is_used_by_all_that_were_waiting(host: Host, executor: Loc
     assert results(host) == {"says0": "first", **{f"says{number}": "the second" for number in range(1, 5)}}
 
 
-def test_a_worker_with_children_is_replaced_while_they_run(host: Host, executor: LocalExecutor) -> None:
+def test_worker_with_children_is_replaced_while_they_run(host: Host, executor: LocalExecutor) -> None:
     executor.queue_workload(workload(host, "waits"))
     host.until(lambda: host.api.claims)
     (host.project.root / PIPELINE).write_text(CODE.replace('"first"', '"the second"'))
@@ -144,7 +144,7 @@ def test_a_worker_with_children_is_replaced_while_they_run(host: Host, executor:
     assert len(executor._workers) == 1
 
 
-def test_a_file_that_kills_its_importer_harms_only_itself(host: Host, executor: LocalExecutor) -> None:
+def test_file_that_kills_its_importer_harms_only_itself(host: Host, executor: LocalExecutor) -> None:
     (host.project.root / "pipelines/poison.py").write_text("import os\nos._exit(3)\n")
 
     def poison(number: int) -> ExecuteTask:
@@ -196,7 +196,7 @@ class TestImportsThatStartThreads:
         ],
         ids=["python", "native"],
     )
-    def test_a_file_with_threads_is_spawned_and_others_are_forked(
+    def test_file_with_threads_is_spawned_and_others_are_forked(
         self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture, starts: str, said: str
     ) -> None:
         for name, text in (("threads", starts + WHO), ("calm", WHO)):
@@ -212,7 +212,7 @@ class TestImportsThatStartThreads:
         assert re.search(said, line)
         assert line.startswith("pipelines/threads.py: ")
 
-    def test_what_a_task_imports_on_its_first_run_is_noticed_before_the_second(
+    def test_threads_of_first_task_import_are_noticed_before_second_run(
         self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
     ) -> None:
         """As in a chain: the module of the model is imported by the training task alone."""
@@ -238,7 +238,7 @@ class TestImportsThatStartThreads:
         assert results(host) == {"who0": executor.warm_process.pid}
         assert "not forked" not in caplog.text
 
-    def test_isolation_fork_forks_all_the_same(self, host: Host) -> None:
+    def test_isolation_fork_forks_all_same(self, host: Host) -> None:
         executor_settings = msgspec.structs.replace(host.settings.executor, isolation="fork")
         host.settings = msgspec.structs.replace(host.settings, executor=executor_settings)
         (host.project.root / MARKER).write_text('[executor]\nisolation = "fork"\n')
@@ -252,7 +252,7 @@ class TestImportsThatStartThreads:
         executor.end(timedelta())
 
 
-def test_a_child_that_hangs_before_its_first_word_is_run_again_by_itself(
+def test_child_hanging_before_first_word_is_run_again_alone(
     host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
     hangs = "import os, signal\nos.register_at_fork(after_in_child=signal.pause)\n"
@@ -267,7 +267,7 @@ def test_a_child_that_hangs_before_its_first_word_is_run_again_by_itself(
     assert "hangs since it was forked" in caplog.text
 
 
-def test_an_attempt_that_has_claimed_itself_is_not_taken_for_hanging(host: Host, executor: LocalExecutor) -> None:
+def test_attempt_that_has_claimed_itself_is_not_taken_for_hanging(host: Host, executor: LocalExecutor) -> None:
     attempt = workload(host, "waits")
     executor.queue_workload(attempt)
     host.until(lambda: host.api.claims and executor._held[attempt.key].pid)
@@ -311,7 +311,7 @@ class TestAfterAnotherEngine:
         executor.start(host)
         return host, executor
 
-    def test_who_still_runs_is_adopted(self, before: Host) -> None:
+    def test_running_attempt_is_adopted(self, before: Host) -> None:
         waiting = self.left_running(before)
         host, executor = self.start(before)
         assert executor.adopt([held(host, waiting)]) == []
@@ -324,7 +324,7 @@ class TestAfterAnotherEngine:
         executor.end(timedelta())
         host.close()
 
-    def test_an_adopted_one_can_be_told_to_stop(self, before: Host) -> None:
+    def test_adopted_one_can_be_told_to_stop(self, before: Host) -> None:
         waiting = self.left_running(before)
         host, executor = self.start(before)
         executor.adopt([held(host, waiting)])
@@ -334,7 +334,7 @@ class TestAfterAnotherEngine:
         executor.end(timedelta())
         host.close()
 
-    def test_what_ended_meanwhile_left_its_outcome(self, before: Host) -> None:
+    def test_outcome_of_ended_attempt_is_found(self, before: Host) -> None:
         waiting = self.left_running(before)
         (before.project.root / "go").touch()
         path = before.project.home.outcome(waiting.key.attempt_id, 0)
@@ -348,7 +348,7 @@ class TestAfterAnotherEngine:
         executor.end(timedelta())
         host.close()
 
-    def test_what_a_dead_one_left_is_ended_before_its_loss_is_told(self, before: Host) -> None:
+    def test_remains_of_dead_attempt_are_ended_before_loss_is_told(self, before: Host) -> None:
         waiting = self.left_running(before, "strays_and_waits", "stray_deaf")
         claim = before.api.claims[waiting.key]
         os.kill(claim.pid, signal.SIGKILL)
@@ -361,7 +361,7 @@ class TestAfterAnotherEngine:
         executor.end(timedelta())
         host.close()
 
-    def test_who_still_runs_keeps_what_it_started(self, before: Host) -> None:
+    def test_running_attempt_keeps_its_children(self, before: Host) -> None:
         waiting = self.left_running(before, "strays_and_waits", "stray_deaf")
         host, executor = self.start(before)
         assert executor.adopt([held(host, waiting)]) == []
@@ -374,7 +374,7 @@ class TestAfterAnotherEngine:
         executor.end(timedelta())
         host.close()
 
-    def test_a_torn_outcome_counts_as_none(self, before: Host) -> None:
+    def test_torn_outcome_counts_as_none(self, before: Host) -> None:
         waiting = self.left_running(before)
         os.kill(before.api.claims[waiting.key].pid, signal.SIGKILL)
         claim = before.api.claims[waiting.key]

@@ -51,7 +51,7 @@ def lines(reactor: Reactor) -> Iterator[list[Line]]:
 
 
 class TestTimers:
-    def test_in_the_order_of_their_time(self, reactor: Reactor, clock: ManualClock) -> None:
+    def test_timers_fire_in_order_of_time(self, reactor: Reactor, clock: ManualClock) -> None:
         called: list[str] = []
         reactor.call_later(2, lambda: called.append("second"))
         reactor.call_later(1, lambda: called.append("first"))
@@ -72,7 +72,7 @@ class TestTimers:
         reactor.turn(None)
         assert called == []
 
-    def test_a_timer_may_set_the_next(self, reactor: Reactor, clock: ManualClock) -> None:
+    def test_timer_may_set_next(self, reactor: Reactor, clock: ManualClock) -> None:
         called: list[float] = []
 
         def again() -> None:
@@ -103,7 +103,7 @@ def test_waking_ten_thousand_times_is_waking_once(reactor: Reactor) -> None:
     assert not reactor.woken
 
 
-def test_a_callback_may_close_what_is_ready_beside_it(lines: list[Line]) -> None:
+def test_callback_may_close_what_is_ready_beside_it(lines: list[Line]) -> None:
     """All three are ready in one turn; whoever is called first closes the others, and their numbers are used again."""
     opened: list[int] = []
 
@@ -127,7 +127,7 @@ def test_a_callback_may_close_what_is_ready_beside_it(lines: list[Line]) -> None
         os.close(descriptor)
 
 
-def test_a_callback_may_close_its_own_peer(lines: list[Line]) -> None:
+def test_callback_may_close_its_own_peer(lines: list[Line]) -> None:
     line = lines[0]
     line.peer._on_message = lambda message: (line.heard.append(message), line.peer.close())
     line.other.sendall(frames.pack(b"one") + frames.pack(b"two"))
@@ -136,7 +136,7 @@ def test_a_callback_may_close_its_own_peer(lines: list[Line]) -> None:
     assert (line.heard, line.ends) == ([b"one"], 1)
 
 
-def test_a_slow_reader_gets_everything_in_the_end(lines: list[Line]) -> None:
+def test_slow_reader_gets_everything_in_end(lines: list[Line]) -> None:
     line = lines[0]
     large = bytes(range(256)) * 8_000
     line.peer.send(large)
@@ -155,7 +155,7 @@ def test_a_slow_reader_gets_everything_in_the_end(lines: list[Line]) -> None:
     assert received == [large, b"after"]
 
 
-def test_a_descriptor_may_stand_behind_unsent_bytes(lines: list[Line]) -> None:
+def test_descriptor_may_stand_behind_unsent_bytes(lines: list[Line]) -> None:
     line = lines[0]
     read, write = os.pipe()
     line.peer.send(b"x" * 2_000_000)
@@ -183,7 +183,7 @@ def test_a_descriptor_may_stand_behind_unsent_bytes(lines: list[Line]) -> None:
     os.close(read)
 
 
-def test_what_was_said_before_the_end_is_heard_although_writing_fails(lines: list[Line]) -> None:
+def test_messages_before_end_of_peer_are_heard_although_writing_fails(lines: list[Line]) -> None:
     """A worker that says "launched" and is killed: the launch must be known when its death is."""
     line = lines[0]
     frames.send(line.other, b"launched")
@@ -196,7 +196,7 @@ def test_what_was_said_before_the_end_is_heard_although_writing_fails(lines: lis
     line.peer.send(b"nobody")
 
 
-def test_nonsense_closes_the_line(lines: list[Line]) -> None:
+def test_nonsense_closes_line(lines: list[Line]) -> None:
     line = lines[0]
     line.other.sendall(b"GET / HTTP/1.1\r\n")
     line.reactor.turn(0)

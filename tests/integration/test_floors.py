@@ -17,7 +17,7 @@ def test_modules_import_downwards_only() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_package_says_what_it_is_for() -> None:
+def test_package_without_docstring_is_found() -> None:
     silent = [
         str(package.relative_to(ROOT))
         for package in (ROOT / "trainflow").rglob("__init__.py")
@@ -27,7 +27,7 @@ def test_every_package_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def test_only_the_clock_asks_for_the_time() -> None:
+def test_clock_is_only_module_that_asks_time() -> None:
     calls = ("datetime.now(", "time.time(", "utcnow(", ".today(")
     texts = {path: path.read_text() for path in (ROOT / "trainflow").rglob("*.py") if path.name != "clock.py"}
     asking = [f"{path.relative_to(ROOT)}: {call}" for path, text in texts.items() for call in calls if call in text]
@@ -35,7 +35,7 @@ def test_only_the_clock_asks_for_the_time() -> None:
     assert asking == []
 
 
-def test_all_sql_is_in_one_package() -> None:
+def test_sql_outside_metadata_is_found() -> None:
     """Others pass connections and rows on, and never make a statement."""
     passed_on = {"Connection", "Row", "DBAPIError"}
     package = ROOT / "trainflow"

@@ -72,7 +72,7 @@ def test_column_of_every_table_gives_back_what_was_written(database: Database) -
             assert found == _row(table)
 
 
-def test_column_is_found_by_the_number_that_was_written(database: Database) -> None:
+def test_column_is_found_by_number_that_was_written(database: Database) -> None:
     with database.transaction() as connection:
         for table in METADATA.sorted_tables:
             connection.execute(insert(table).values(_row(table)))
@@ -100,7 +100,7 @@ def _written_for_mysql(type_: TypeEngine[Any]) -> str:
     return str(type_.compile(dialect=MySQLDialect()))
 
 
-def test_no_column_has_a_type_that_is_narrower_on_mysql() -> None:
+def test_column_types_are_not_narrower_on_mysql() -> None:
     """FLOAT has 24 bits there, DATETIME whole seconds."""
     narrow = {
         str(column): kind for column in COLUMNS if (kind := _written_for_mysql(column.type)) in ("FLOAT", "DATETIME")

@@ -72,9 +72,7 @@ def both(*work: Callable[[], object]) -> list[BaseException]:
 
 
 class TestOnSqlite:
-    def test_what_a_transaction_has_read_stays_true(
-        self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_transaction_reads_one_snapshot(self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
         """The second writer waits from its beginning: it cannot decide on what the first one is changing."""
         monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
         database, other = on_sqlite.database, Database(f"sqlite:///{on_sqlite.project.home.database}")
@@ -86,7 +84,7 @@ class TestOnSqlite:
             assert pool_queries.slots(connection)["default_pool"].slots == 128
         other.close()
 
-    def test_a_new_one_waits_for_whoever_makes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_new_database_waits_for_its_maker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """SQLite's own time-out does not hold while the file is switched to a write-ahead log."""
         maker = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
         maker.execute("BEGIN IMMEDIATE")
@@ -107,7 +105,7 @@ class TestOnSqlite:
         database.close()
         maker.close()
 
-    def test_a_new_one_is_not_waited_for_forever(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_new_database_is_waited_for_a_bounded_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
         maker = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
         maker.execute("BEGIN EXCLUSIVE")
@@ -116,7 +114,7 @@ class TestOnSqlite:
             database.reading().__enter__()
         maker.close()
 
-    def test_one_that_waited_in_vain_waits_again(
+    def test_transaction_that_waited_in_vain_waits_again(
         self, on_sqlite: ControlPlane, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("trainflow.metadata.database.BUSY_TIMEOUT_SECONDS", 0)
@@ -155,7 +153,7 @@ class TestADatabaseThatIsAway:
         self.slept.append(seconds)
         self.now += seconds
 
-    def test_is_waited_for(self, database: Database) -> None:
+    def test_database_away_is_waited_for(self, database: Database) -> None:
         def sleep(seconds: float) -> None:
             self._sleep(seconds)
             self.refuses = len(self.slept) < 4
@@ -165,25 +163,25 @@ class TestADatabaseThatIsAway:
         assert self.slept == [0.1, 0.2, 0.4, 0.8]
         assert slots(database)["default_pool"] == 129
 
-    def test_is_given_up_after_a_minute(self, database: Database) -> None:
+    def test_database_away_for_a_minute_is_given_up(self, database: Database) -> None:
         with pytest.raises(DatabaseUnavailable, match=r"readonly.*Nothing is lost"):
             database.write(add_to("default_pool"))
         assert 60 <= sum(self.slept) < 63
         self.refuses = False
         assert slots(database)["default_pool"] == 128
 
-    def test_is_given_up_once_not_for_each_who_asked(self, database: Database) -> None:
+    def test_database_away_with_many_callers_is_given_up_once(self, database: Database) -> None:
         with pytest.raises(DatabaseUnavailable):
             database.retrying(lambda: database.write(add_to("default_pool")))
         assert sum(self.slept) < 63
 
-    def test_is_given_up_when_nobody_waits(self, database: Database) -> None:
+    def test_database_away_with_caller_giving_up_is_given_up(self, database: Database) -> None:
         database.give_up = lambda: len(self.slept) == 2
         with pytest.raises(DatabaseUnavailable):
             database.write(add_to("default_pool"))
         assert len(self.slept) == 2
 
-    def test_what_was_changed_besides_is_taken_back_each_time(self, database: Database) -> None:
+    def test_database_away_takes_back_side_effects_each_time(self, database: Database) -> None:
         calls: list[str] = []
 
         def work() -> None:
@@ -229,7 +227,7 @@ def _begun(error: Exception) -> EngineError:
         (EngineError("no"), False, False),
     ],
 )
-def test_what_a_failure_means(error: Exception, conflict: bool, outage: bool) -> None:
+def test_failure_of_sqlite_has_its_meaning(error: Exception, conflict: bool, outage: bool) -> None:
     assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
 
@@ -244,7 +242,7 @@ def test_what_a_failure_means(error: Exception, conflict: bool, outage: bool) ->
         ("42P01", False, False),
     ],
 )
-def test_what_postgresql_means(state: str, conflict: bool, outage: bool) -> None:
+def test_failure_of_postgresql_has_its_meaning(state: str, conflict: bool, outage: bool) -> None:
     error = _wrapped(type("Error", (Exception,), {"sqlstate": state, "__module__": "psycopg.errors"})("x"))
     assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
@@ -258,13 +256,13 @@ def test_what_postgresql_means(state: str, conflict: bool, outage: bool) -> None
         (1146, False, False),
     ],
 )
-def test_what_mysql_means(code: int, more: dict[str, str | None], conflict: bool, outage: bool) -> None:
+def test_failure_of_mysql_has_its_meaning(code: int, more: dict[str, str | None], conflict: bool, outage: bool) -> None:
     """PyMySQL's errors have a `sqlstate` since 1.2, as psycopg's have."""
     error = _wrapped(type("OperationalError", (Exception,), {"__module__": "pymysql.err", **more})(code, "x"))
     assert (is_conflict(error), is_outage(error)) == (conflict, outage)
 
 
-def test_a_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
+def test_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
     with plane.database.reading() as connection:
         before = pool_queries.slots(connection)
         both(lambda: plane.database.write(add_to("first")))
@@ -272,7 +270,7 @@ def test_a_view_does_not_change_while_it_is_read(plane: ControlPlane) -> None:
     assert slots(plane.database)["first"] == 2
 
 
-def test_whoever_looks_for_long_holds_up_no_heartbeat(plane: ControlPlane) -> None:
+def test_long_query_does_not_delay_heartbeats(plane: ControlPlane) -> None:
     """A page that is slow to read everything must not make living tasks look dead."""
     plane.add_dag("d", empty_task("a"))
     run = plane.add_run("d")
@@ -287,7 +285,7 @@ def test_whoever_looks_for_long_holds_up_no_heartbeat(plane: ControlPlane) -> No
     assert plane.task(run, "a").heartbeat_at == now
 
 
-def test_an_error_that_is_nobody_elses_fault_is_raised_at_once(plane: ControlPlane) -> None:
+def test_failure_that_no_retry_mends_is_raised_at_once(plane: ControlPlane) -> None:
     calls: list[None] = []
 
     def wrong() -> None:
@@ -325,7 +323,7 @@ class TestOnAServer:
 
         return lock("first", "second"), lock("second", "first")
 
-    def test_a_deadlock_is_a_conflict_that_one_of_the_two_loses(self, plane: ControlPlane) -> None:
+    def test_deadlock_is_conflict_that_one_of_two_loses(self, plane: ControlPlane) -> None:
         def once(work: Callable[[Connection], None]) -> None:
             with plane.database.transaction() as connection:
                 work(connection)
@@ -336,12 +334,12 @@ class TestOnAServer:
         assert "deadlock" in str(raised[0]).lower()
         assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (2, 2)
 
-    def test_whoever_lost_does_it_again(self, plane: ControlPlane) -> None:
+    def test_transaction_that_lost_is_done_again(self, plane: ControlPlane) -> None:
         one, other = self.crossing(plane)
         assert both(lambda: plane.database.write(one), lambda: plane.database.write(other)) == []
         assert (slots(plane.database)["first"], slots(plane.database)["second"]) == (3, 3)
 
-    def test_what_was_looked_for_in_vain_is_there_the_next_time(self, plane: ControlPlane) -> None:
+    def test_row_looked_for_in_vain_is_seen_next_time(self, plane: ControlPlane) -> None:
         """Two that insert the same row: one of them finds it, neither fails."""
         barrier = threading.Barrier(2)
         seen: list[bool] = []
@@ -359,7 +357,7 @@ class TestOnAServer:
         assert sorted(seen) == [False, False, True]
         assert slots(plane.database)["new"] == 7
 
-    def test_one_that_loses_for_ever_is_an_error(self, plane: ControlPlane) -> None:
+    def test_transaction_that_always_loses_is_an_error(self, plane: ControlPlane) -> None:
         calls: list[None] = []
 
         def twice(connection: Connection) -> None:
@@ -370,7 +368,7 @@ class TestOnAServer:
             plane.database.write(twice)
         assert len(calls) == CONFLICT_TRIES
 
-    def test_a_connection_that_was_cut_is_opened_again(self, plane: ControlPlane, server: LocalServer) -> None:
+    def test_connection_that_was_cut_is_opened_again(self, plane: ControlPlane, server: LocalServer) -> None:
         """In the middle of a transaction, and while it lay in the pool."""
         which, cut = _CUT[plane.database.url.get_backend_name()]
         plane.database.sleep = lambda _: None
@@ -390,7 +388,7 @@ class TestOnAServer:
         server.execute(cut.format(number))
         assert slots(plane.database)["first"] == 2
 
-    def test_a_tick_and_an_answer_that_lose_are_done_again(
+    def test_tick_and_answer_that_lose_are_done_again(
         self, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In every transaction of a run from beginning to end a real deadlock is lost once."""

@@ -86,7 +86,7 @@ def everything(plane: ControlPlane) -> dict[str, list[Any]]:
 
 
 class TestClaim:
-    def test_says_what_the_task_needs(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_claim_returns_what_task_needs(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         started = plane.claim(work)
         assert isinstance(started, Started)
         assert (started.run.dag_id, started.run.run_id, started.run.started_at) == ("d", "r1", START)
@@ -94,35 +94,33 @@ class TestClaim:
         row = plane.task(run, "a")
         assert (row.state, row.pid, row.hostname) == ("running", 100, "here")
 
-    def test_the_same_process_may_ask_again(self, plane: ControlPlane, work: ExecuteTask) -> None:
+    def test_claim_by_same_process_is_repeatable(self, plane: ControlPlane, work: ExecuteTask) -> None:
         first = plane.claim(work)
         before = everything(plane)
         assert plane.claim(work) == first
         assert everything(plane) == before
 
     @pytest.mark.parametrize("claim", [(101, 1.0), (100, 2.0)])
-    def test_a_second_delivery_loses(self, plane: ControlPlane, work: ExecuteTask, claim: tuple[int, float]) -> None:
+    def test_second_delivery_loses(self, plane: ControlPlane, work: ExecuteTask, claim: tuple[int, float]) -> None:
         plane.claim(work)
         before = everything(plane)
         assert isinstance(plane.service.handle(Start(work.key, *claim, "here")), Refused)
         assert everything(plane) == before
 
-    def test_an_unknown_attempt_loses(self, plane: ControlPlane, work: ExecuteTask) -> None:
+    def test_unknown_attempt_loses(self, plane: ControlPlane, work: ExecuteTask) -> None:
         assert isinstance(plane.service.handle(Start(AttemptKey("nobody"), 1, 1.0, "here")), Refused)
         assert isinstance(plane.service.handle(Start(AttemptKey(work.key.attempt_id, 1), 1, 1.0, "here")), Refused)
 
 
 class TestOutcome:
-    def test_success(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_outcome_success_is_stored(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         assert plane.play(work, xcoms=[xcom("return_value", {"n": 1})], note="well") == Done()
         row = plane.task(run, "a")
         assert (row.state, row.note, row.ended_at) == ("success", "well", START)
         assert pulled(plane, work) == {"a": {"n": 1}}
         assert [workload.task_id for workload in plane.tick()] == ["b"]
 
-    def test_what_a_task_made_may_be_committed_until_its_run_has_ended(
-        self, plane: ControlPlane, work: ExecuteTask
-    ) -> None:
+    def test_outcome_of_open_run_may_still_commit(self, plane: ControlPlane, work: ExecuteTask) -> None:
         def living() -> set[str]:
             with plane.database.reading() as connection:
                 return attempt_queries.of_unfinished_runs(connection)
@@ -136,7 +134,7 @@ class TestOutcome:
         assert living() == set()
 
     @pytest.mark.parametrize("state", [O.SUCCESS, O.SKIPPED, O.FAILED, O.DEFERRED, O.RESCHEDULED, O.PREEMPTED])
-    def test_told_twice_is_told_once(self, plane: ControlPlane, work: ExecuteTask, state: OutcomeState) -> None:
+    def test_outcome_sent_twice_counts_once(self, plane: ControlPlane, work: ExecuteTask, state: OutcomeState) -> None:
         """The reply to the first one was lost."""
         outcome = Outcome(
             work.key,
@@ -153,12 +151,14 @@ class TestOutcome:
         assert everything(plane) == before
         assert len(plane.changes) == changes
 
-    def test_without_a_claim_there_is_no_outcome(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_outcome_without_claim_is_refused(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         before = everything(plane)
         assert isinstance(plane.report(work), Refused)
         assert everything(plane) == before
 
-    def test_of_an_attempt_that_was_given_up(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_outcome_of_given_up_attempt_changes_nothing(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
         plane.claim(work)
         plane.service.exited(work.key, ProcessExit(reason="its node went away"))
         assert isinstance(plane.report(work), Refused)
@@ -168,7 +168,7 @@ class TestOutcome:
         assert everything(plane) == before
         assert plane.play(again) == Done()
 
-    def test_failure_uses_up_a_try_and_waits(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_failure_uses_up_try_and_waits(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.FAILED, problem=AttemptFailure("broken", "trace"))
         row = plane.task(run, "a")
         assert (row.state, row.failures, row.problem) == ("up_for_retry", 1, "broken")
@@ -185,7 +185,7 @@ class TestOutcome:
         assert plane.states(run) == {"a": "failed", "b": "upstream_failed"}
         assert plane.run(run).state == "failed"
 
-    def test_a_failure_that_is_final(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_failure_that_is_final(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.FAILED, problem=AttemptFailure("no use", retryable=False))
         assert plane.task(run, "a").state == "failed"
 
@@ -196,9 +196,7 @@ class TestOutcome:
             assert (row.state, row.failures, row.lost) == ("scheduled", 0, 0)
             (work,) = plane.tick()
 
-    def test_a_failure_after_new_progress_uses_up_no_try(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_failure_after_new_progress_uses_up_no_try(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         for rows in (10, 20, 30):
             plane.claim(work)
             plane.service.handle(RowsSaved(work.key, rows))
@@ -217,9 +215,7 @@ class TestOutcome:
         plane.play(work, O.FAILED)
         assert plane.task(run, "a").state == "failed"
 
-    def test_progress_comes_with_the_outcome_where_it_could_not_be_told_before(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_outcome_carries_progress_not_told_before(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.FAILED, saved_rows=10)
         row = plane.task(run, "a")
         assert (row.state, row.failures, row.saved_rows) == ("up_for_retry", 0, 10)
@@ -243,9 +239,7 @@ class TestOutcome:
         plane.exit(work)
         assert plane.task(run, "a").state == "failed"
 
-    def test_what_a_stale_attempt_saves_counts_for_nobody(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_save_of_stale_attempt_is_ignored(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.claim(work)
         plane.exit(work)
         (again,) = plane.tick()
@@ -254,7 +248,7 @@ class TestOutcome:
         assert plane.service.handle(RowsSaved(work.key, 10)) == Done()
         assert everything(plane) == before
 
-    def test_a_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         started = plane.claim(work)
         assert isinstance(started, Started)
         assert started.cleared_at is None
@@ -270,7 +264,7 @@ class TestOutcome:
         assert isinstance(started, Started)
         assert started.cleared_at == START + timedelta(seconds=5)
 
-    def test_a_rescheduled_sensor_keeps_its_first_start(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_rescheduled_sensor_keeps_its_first_start(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         at = START + timedelta(seconds=30)
         plane.play(work, O.RESCHEDULED, reschedule_at=at)
         assert plane.task(run, "a").retry_at == at
@@ -280,7 +274,7 @@ class TestOutcome:
         assert isinstance(started, Started)
         assert (started.reschedule_count, started.try_number, started.first_started_at) == (1, 1, START)
 
-    def test_ten_megabytes(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_outcome_of_ten_megabytes_is_stored(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         value = ["é" * 1000] * 5000
         plane.play(work, xcoms=[xcom("return_value", value)])
         assert pulled(plane, work) == {"a": value}
@@ -291,7 +285,7 @@ class TestTriggeredRuns:
         with plane.database.reading() as connection:
             return list(connection.execute(select(RUN.c.run_id).where(RUN.c.dag_id == "next")).scalars())
 
-    def test_come_with_the_outcome(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_come_with_outcome(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, triggered_runs=[TriggeredRun("next", "child")])
         assert self.children(plane) == ["child"]
         assert plane.changes[-1].triggered
@@ -304,7 +298,7 @@ class TestTriggeredRuns:
             (TriggeredRun("next", "no name"), "cannot name a run"),
         ],
     )
-    def test_a_refused_one_leaves_nothing_of_the_outcome(
+    def test_refused_one_leaves_nothing_of_outcome(
         self, plane: ControlPlane, run: int, work: ExecuteTask, triggered: TriggeredRun, says: str
     ) -> None:
         plane.add_run("next", "taken")
@@ -326,19 +320,19 @@ class TestTriggeredRuns:
         assert plane.service.handle(outcome) == Done()
         assert everything(plane) == before
 
-    def test_a_second_one_from_the_same_task_is_refused_as_a_whole(
+    def test_second_one_from_same_task_is_refused_as_whole(
         self, plane: ControlPlane, run: int, work: ExecuteTask
     ) -> None:
         plane.play(work, triggered_runs=[TriggeredRun("next", "one"), TriggeredRun("next", "two")])
         assert self.children(plane) == []
         assert "a task triggers one run" in plane.task(run, "a").problem
 
-    def test_a_foreign_one_skips_where_asked(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_foreign_one_skips_where_asked(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.add_run("next", "taken")
         plane.play(work, triggered_runs=[TriggeredRun("next", "taken", skip_when_already_exists=True)])
         assert plane.task(run, "a").state == "skipped"
 
-    def test_a_retry_finds_its_run_again(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_retry_finds_its_run_again(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         """Killed between triggering and success: there is one child."""
         plane.claim(work)
         request = TriggerRun(work.key, TriggeredRun("next", "child"))
@@ -359,7 +353,7 @@ class TestTriggeredRuns:
         assert isinstance(reply, Failed)
         assert reply.error == "DagNotFound"
 
-    def test_not_by_a_stale_attempt(self, plane: ControlPlane, work: ExecuteTask) -> None:
+    def test_trigger_by_stale_attempt_is_refused(self, plane: ControlPlane, work: ExecuteTask) -> None:
         plane.play(work)
         assert isinstance(plane.service.handle(TriggerRun(work.key, TriggeredRun("next", "child"))), Refused)
         assert self.children(plane) == []
@@ -378,7 +372,7 @@ class TestDeferral:
         plane.scheduler.sweep()
         return fired
 
-    def test_event_resumes_the_same_attempt(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_event_resumes_same_attempt(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL, xcoms=[xcom("before", 1)], note="waits")
         row = plane.task(run, "a")
         assert (row.state, row.note, row.pid) == ("deferred", "waits", None)
@@ -401,7 +395,7 @@ class TestDeferral:
             assert connection.execute(select(trigger_queries.TRIGGER)).all() == []
         assert attempt.outcome == "success"
 
-    def test_reports_of_the_stay_before_are_stale(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_reports_of_stay_before_are_stale(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         """A trigger that fires at once, and a worker whose end is noticed late."""
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         self.fire(plane, self.trigger_id(plane))
@@ -415,16 +409,12 @@ class TestDeferral:
         plane.service.handle(Progress(work.key, 1.0))
         assert everything(plane) == before
 
-    def test_the_end_of_a_process_that_deferred_means_nothing(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_end_of_process_that_deferred_means_nothing(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         assert not plane.service.exited(work.key, ProcessExit(code=0))
         assert plane.task(run, "a").state == "deferred"
 
-    def test_while_it_runs_again_its_attempt_has_not_ended(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_deferral_running_again_has_not_ended(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         self.fire(plane, self.trigger_id(plane))
         (resumed,) = plane.tick()
@@ -435,14 +425,14 @@ class TestDeferral:
         assert plane.report(resumed, O.DEFERRED, deferral=DEFERRAL) == Done()
         assert plane.task(run, "a").state == "deferred"
 
-    def test_an_event_is_heard_once(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_event_is_heard_once(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         number = self.trigger_id(plane)
         assert self.fire(plane, number) == run
         assert self.fire(plane, number) is None
         assert plane.task(run, "a").deferral_number == 1
 
-    def test_a_late_event_does_not_end_a_later_wait(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_late_event_does_not_end_later_wait(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         first = self.trigger_id(plane)
         self.fire(plane, first)
@@ -452,7 +442,7 @@ class TestDeferral:
         assert self.fire(plane, first) is None
         assert plane.task(run, "a").state == "deferred"
 
-    def test_an_attempt_that_resumes_is_told_how_long_it_has_taken_its_waits_included(
+    def test_deferral_that_resumes_is_told_elapsed_time_with_waits(
         self, plane: ControlPlane, run: int, work: ExecuteTask
     ) -> None:
         plane.clock.advance(timedelta(seconds=100))  # in the queue: that does not count
@@ -476,9 +466,7 @@ class TestDeferral:
         assert isinstance(anew, Started)
         assert anew.elapsed_seconds == 0
 
-    def test_a_wait_that_failed_resumes_in_order_to_fail(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_wait_that_failed_resumes_in_order_to_fail(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         with plane.database.transaction() as connection:
             trigger_queries.fail(connection, self.trigger_id(plane), "it broke", plane.clock.now())
@@ -496,9 +484,7 @@ class TestDeferral:
         assert isinstance(started, Started)
         assert (again.key.deferral_number, started.next_method, started.next_kwargs) == (0, None, {})
 
-    def test_lost_after_a_wait_starts_from_the_beginning(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_lost_after_wait_starts_from_beginning(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         self.fire(plane, self.trigger_id(plane))
         (resumed,) = plane.tick()
@@ -509,7 +495,7 @@ class TestDeferral:
         assert started.next_method is None
         assert again.key.attempt_id != work.key.attempt_id
 
-    def test_a_cleared_one_is_not_waited_for(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_cleared_one_is_not_waited_for(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         number = self.trigger_id(plane)
         with plane.database.transaction() as connection:
@@ -518,9 +504,7 @@ class TestDeferral:
         assert self.fire(plane, number) is None
         assert plane.task(run, "a").state is None
 
-    def test_claimed_by_one_and_by_the_next_when_it_is_dead(
-        self, plane: ControlPlane, run: int, work: ExecuteTask
-    ) -> None:
+    def test_claimed_by_one_and_by_next_when_it_is_dead(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.DEFERRED, deferral=DEFERRAL)
         with plane.database.transaction() as connection:
             assert len(trigger_queries.claim(connection, 1, [1, 2], 10)) == 1
@@ -532,7 +516,7 @@ class TestDeferral:
 
 
 class TestXComs:
-    def test_a_new_try_starts_clean(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_xcoms_of_new_try_start_empty(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, O.FAILED, xcoms=[xcom("left", 1)])
         assert pulled(plane, work, "left") == {"a": 1}
         plane.clock.advance(timedelta(seconds=60))
@@ -540,14 +524,14 @@ class TestXComs:
         plane.claim(again)
         assert pulled(plane, again, "left") == {}
 
-    def test_pulled_in_the_order_asked_for(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_pulled_in_order_asked_for(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, xcoms=[xcom("k", "a"), xcom("k", "a again"), xcom("other", 1)][1:])
         (follower,) = plane.tick()
         plane.play(follower, xcoms=[xcom("k", "b")])
         assert list(pulled(plane, work, "k", "b", "nobody", "a").items()) == [("b", "b"), ("a", "a again")]
         assert pulled(plane, work, "k", "a") == {"a": "a again"}
 
-    def test_of_earlier_runs(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_xcoms_of_earlier_runs_are_read(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, xcoms=[xcom("return_value", "old")])
         (follower,) = plane.tick()
         plane.play(follower)
@@ -563,7 +547,7 @@ class TestXComs:
 
 class TestExits:
     @pytest.mark.parametrize("exit", [ProcessExit(code=0), ProcessExit(code=1), ProcessExit(signal=11)])
-    def test_an_end_without_a_word_uses_up_a_try(
+    def test_end_without_word_uses_up_try(
         self, plane: ControlPlane, run: int, work: ExecuteTask, exit: ProcessExit
     ) -> None:
         plane.claim(work)
@@ -573,7 +557,7 @@ class TestExits:
         assert not plane.service.exited(work.key, exit)
         assert plane.task(run, "a") == row
 
-    def test_the_budget_of_losses(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_budget_of_losses(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         for number in (1, 2):
             plane.claim(work)
             plane.service.exited(work.key, ProcessExit(signal=9))
@@ -587,7 +571,7 @@ class TestExits:
         assert "lost 3 times in a row, given up" in row.problem
 
     @pytest.mark.parametrize("end", [O.FAILED, O.DEFERRED])
-    def test_an_end_of_its_own_renews_the_budget(
+    def test_end_of_its_own_renews_budget(
         self, plane: ControlPlane, run: int, work: ExecuteTask, end: OutcomeState
     ) -> None:
         plane.claim(work)
@@ -597,7 +581,7 @@ class TestExits:
         assert plane.task(run, "a").lost == 0
 
     @pytest.mark.parametrize("exit", [ProcessExit(code=0), ProcessExit(code=1), ProcessExit(code=70)])
-    def test_whoever_never_claimed_was_lost_not_failed(
+    def test_exit_before_claim_is_lost_not_failed(
         self, plane: ControlPlane, run: int, work: ExecuteTask, exit: ProcessExit
     ) -> None:
         """Told to stop before it began: no code of the task ran."""
@@ -606,7 +590,7 @@ class TestExits:
         assert (row.state, row.failures, row.lost) == ("scheduled", 0, 1)
 
 
-def test_clearing_while_it_runs_leaves_a_zombie_without_a_say(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+def test_clearing_while_it_runs_leaves_zombie_without_say(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
     plane.claim(work)
     with plane.database.transaction() as connection:
         run_queries.clear(connection, run, plane.clock.now())
@@ -644,7 +628,7 @@ def test_states_and_tracking_of_runs(plane: ControlPlane, run: int, work: Execut
     assert isinstance(plane.service.handle(GetTrackingRun(AttemptKey("nobody"))), Refused)
 
 
-def test_one_row_for_each_task_however_often_a_run_is_started(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+def test_run_started_repeatedly_has_one_row_per_task(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
     with plane.database.transaction() as connection:
         run_queries.clear(connection, run, plane.clock.now())
     plane.scheduler.sweep()
@@ -667,7 +651,7 @@ def restarted(plane: ControlPlane, workload: ExecuteTask, task_id: str = "first"
     plane.play(workload, O.RESTARTED, restart=task_id, problem=problem)
 
 
-def test_restart_an_earlier_task_and_all_that_follows_it_run_again(plane: ControlPlane) -> None:
+def test_restart_earlier_task_and_all_that_follows_it_run_again(plane: ControlPlane) -> None:
     run = three_in_a_row(plane)
     (first,) = plane.tick()
     plane.play(first, xcoms=[XComItem("split", msgspec.Raw(b"1"))])
@@ -701,7 +685,7 @@ def test_restart_again_and_again_fails_for_good(plane: ControlPlane) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["third", "nobody"])
-def test_restart_a_task_that_this_one_does_not_follow_is_refused(plane: ControlPlane, task_id: str) -> None:
+def test_restart_task_that_this_one_does_not_follow_is_refused(plane: ControlPlane, task_id: str) -> None:
     run = three_in_a_row(plane)
     (first,) = plane.tick()
     restarted(plane, first, task_id)
@@ -709,7 +693,7 @@ def test_restart_a_task_that_this_one_does_not_follow_is_refused(plane: ControlP
     assert f"'first' does not follow '{task_id}'" in plane.task(run, "first").problem
 
 
-def test_restart_by_a_stale_attempt_changes_nothing(plane: ControlPlane) -> None:
+def test_restart_by_stale_attempt_changes_nothing(plane: ControlPlane) -> None:
     run = three_in_a_row(plane)
     (first,) = plane.tick()
     plane.play(first)

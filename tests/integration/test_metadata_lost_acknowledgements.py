@@ -268,7 +268,7 @@ def played(folder: Path, lose: int | None) -> tuple[End, int]:
         history.close()
 
 
-def test_every_commit_whose_acknowledgement_is_lost_counts_once(tmp_path: Path) -> None:
+def test_commit_with_lost_acknowledgement_counts_once(tmp_path: Path) -> None:
     expected, count = played(tmp_path / "none", None)
     assert count > 30
     assert [row[1] for row in expected.rows["runs"]].count("success") >= 1

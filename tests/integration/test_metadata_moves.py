@@ -25,7 +25,7 @@ def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
         yield plane
 
 
-def test_a_move_from_elsewhere_is_lost_and_changes_nothing(plane: ControlPlane) -> None:
+def test_move_from_elsewhere_is_lost_and_changes_nothing(plane: ControlPlane) -> None:
     run = plane.add_run("d")
     plane.tick()
     before = plane.task(run, "a")
@@ -35,7 +35,7 @@ def test_a_move_from_elsewhere_is_lost_and_changes_nothing(plane: ControlPlane) 
 
 
 @pytest.mark.parametrize("key", [AttemptKey("another"), None])
-def test_a_move_belongs_to_its_attempt(plane: ControlPlane, key: AttemptKey | None) -> None:
+def test_move_belongs_to_its_attempt(plane: ControlPlane, key: AttemptKey | None) -> None:
     run = plane.add_run("d")
     (workload,) = plane.tick()
     key = key or AttemptKey(workload.key.attempt_id, workload.key.deferral_number + 1)
@@ -45,7 +45,7 @@ def test_a_move_belongs_to_its_attempt(plane: ControlPlane, key: AttemptKey | No
     assert plane.task(run, "a").state == T.QUEUED
 
 
-def test_no_move_that_no_table_allows(plane: ControlPlane) -> None:
+def test_move_outside_of_tables_is_refused(plane: ControlPlane) -> None:
     run = plane.add_run("d")
     plane.tick()
     with plane.database.transaction() as connection:
@@ -57,7 +57,7 @@ def test_no_move_that_no_table_allows(plane: ControlPlane) -> None:
             run_queries.move(connection, run, leaving={DagRunState.SUCCESS}, to=DagRunState.RUNNING)
 
 
-def test_many_are_moved_from_where_they_are(plane: ControlPlane) -> None:
+def test_move_of_many_leaves_from_where_they_are(plane: ControlPlane) -> None:
     plane.add_dag("wide", *(empty_task(f"t{number:04d}") for number in range(1200)), max_active_tasks=5000)
     run = plane.add_run("wide")
     with plane.database.transaction() as connection:
@@ -69,7 +69,7 @@ def test_many_are_moved_from_where_they_are(plane: ControlPlane) -> None:
         assert task_queries.move_all(connection, ids, leaving={None}, to=T.SCHEDULED) == 500
 
 
-def test_a_run_ends_once(plane: ControlPlane) -> None:
+def test_run_ends_once(plane: ControlPlane) -> None:
     run = plane.add_run("d")
     plane.tick()
     row = plane.run(run)
@@ -81,7 +81,7 @@ def test_a_run_ends_once(plane: ControlPlane) -> None:
     assert (plane.run(run).state, plane.run(run).note) == ("success", None)
 
 
-def test_a_transaction_is_all_or_nothing(plane: ControlPlane) -> None:
+def test_transaction_is_all_or_nothing(plane: ControlPlane) -> None:
     with pytest.raises(ZeroDivisionError), plane.database.transaction() as connection:
         pool_queries.put(connection, "gpu", 1, description="", include_deferred=False)
         raise ZeroDivisionError
@@ -95,7 +95,7 @@ def test_naive_moments_are_refused(plane: ControlPlane) -> None:
         task_queries.due(connection, naive)
 
 
-def test_a_database_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
+def test_database_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}")
     with pytest.raises(EngineError, match=str(tmp_path)), database.reading():
         pass

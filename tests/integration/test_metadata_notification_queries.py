@@ -37,7 +37,7 @@ def one_attempt(plane: ControlPlane, run_id: str, dag_id: str = "d") -> ExecuteT
     return workload
 
 
-def test_a_notice_comes_with_the_outcome_of_its_attempt(plane: ControlPlane) -> None:
+def test_notice_comes_with_outcome_of_its_attempt(plane: ControlPlane) -> None:
     plane.add_dag("d", TaskDocument("only", "PythonOperator"))
     workload = one_attempt(plane, "r1")
 
@@ -48,7 +48,7 @@ def test_a_notice_comes_with_the_outcome_of_its_attempt(plane: ControlPlane) -> 
     assert [change.told for change in plane.changes] == [True]
 
 
-def test_a_stale_attempt_tells_nothing(plane: ControlPlane) -> None:
+def test_stale_attempt_tells_nothing(plane: ControlPlane) -> None:
     plane.add_dag("d", TaskDocument("only", "PythonOperator"))
     workload = one_attempt(plane, "r1")
     plane.service.handle(Outcome(workload.key, OutcomeState.SUCCESS))
@@ -65,7 +65,7 @@ def fail(plane: ControlPlane, run_id: str, dag_id: str = "d") -> None:
     plane.tick()
 
 
-def test_a_chain_that_fails_is_told_once_until_a_run_succeeds(plane: ControlPlane) -> None:
+def test_chain_that_fails_is_told_once_until_run_succeeds(plane: ControlPlane) -> None:
     plane.add_dag("d", TaskDocument("train", "TrainOperator", role="train"), chain=CHAIN)
     came: list[str] = []
     plane.scheduler.on_notice = lambda: came.append("notice")
@@ -83,7 +83,7 @@ def test_a_chain_that_fails_is_told_once_until_a_run_succeeds(plane: ControlPlan
     assert [each["run_id"] for each in notices(plane)] == ["r1", "r4"]
 
 
-def test_a_dag_that_is_no_chain_is_nobodys_business(plane: ControlPlane) -> None:
+def test_dag_that_is_no_chain_is_ignored(plane: ControlPlane) -> None:
     plane.add_dag("d", TaskDocument("only", "PythonOperator"))
     fail(plane, "r1")
 

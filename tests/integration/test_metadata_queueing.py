@@ -69,7 +69,7 @@ def test_priority_then_age(plane: ControlPlane) -> None:
     assert order == [(task, run) for tasks in ("bc", "a") for run in ("r1", "r2") for task in tasks]
 
 
-def test_a_resumed_wait_does_not_queue_up_again(plane: ControlPlane) -> None:
+def test_resumed_wait_does_not_queue_up_again(plane: ControlPlane) -> None:
     """Behind hundreds of others, with the least priority, and it still has the next slot."""
     plane.add_dag("waits", empty_task("w", priority_weight=-5))
     plane.add_run("waits")
@@ -84,7 +84,7 @@ def test_a_resumed_wait_does_not_queue_up_again(plane: ControlPlane) -> None:
     assert [workload.task_id for workload in plane.tick()] == ["w"]
 
 
-def test_a_full_pool_stops_only_its_own(plane: ControlPlane) -> None:
+def test_full_pool_stops_only_its_own(plane: ControlPlane) -> None:
     put_pool(plane, "gpu", 1)
     plane.add_dag(
         "d",
@@ -96,14 +96,14 @@ def test_a_full_pool_stops_only_its_own(plane: ControlPlane) -> None:
     assert [workload.task_id for workload in plane.tick()] == ["g000", "c0", "c1"]
 
 
-def test_a_full_run_stops_only_itself(plane: ControlPlane) -> None:
+def test_full_run_stops_only_itself(plane: ControlPlane) -> None:
     names = wide(plane, 100, max_active_tasks=1)
     plane.add_run("wide", "r1")
     plane.add_run("wide", "r2")
     assert [(w.run_id, w.task_id) for w in plane.tick()] == [("r1", names[0]), ("r2", names[0])]
 
 
-def test_a_pool_may_count_what_is_deferred(plane: ControlPlane) -> None:
+def test_pool_may_count_what_is_deferred(plane: ControlPlane) -> None:
     put_pool(plane, "gpu", 1, include_deferred=True)
     plane.add_dag("d", empty_task("a", pool="gpu"), empty_task("b", pool="gpu"))
     plane.add_run("d")
@@ -117,7 +117,7 @@ def test_a_pool_may_count_what_is_deferred(plane: ControlPlane) -> None:
     assert [workload.task_id for workload in plane.tick()] == ["b"]
 
 
-def test_a_pool_that_does_not_count_them(plane: ControlPlane) -> None:
+def test_pool_that_does_not_count_them(plane: ControlPlane) -> None:
     put_pool(plane, "gpu", 1)
     plane.add_dag("d", empty_task("a", pool="gpu"), empty_task("b", pool="gpu"))
     plane.add_run("d")
@@ -153,7 +153,7 @@ def test_pausing_holds_tasks_as_well(plane: ControlPlane) -> None:
     assert plane.tick() == []
 
 
-def test_two_schedulers_never_exceed_a_pool(plane: ControlPlane, tmp_path: Path) -> None:
+def test_queueing_two_schedulers_never_exceed_pool(plane: ControlPlane, tmp_path: Path) -> None:
     put_pool(plane, "gpu", 3)
     plane.add_dag("d", *(empty_task(f"t{number}", pool="gpu") for number in range(12)))
     plane.add_run("d")
@@ -200,7 +200,7 @@ def _seed(plane: ControlPlane, count: int) -> None:
         connection.execute(text("ANALYZE TABLE task_instance" if on_mysql else "ANALYZE"))
 
 
-def test_the_queue_is_read_through_its_index(plane: ControlPlane) -> None:
+def test_queue_is_read_through_its_index(plane: ControlPlane) -> None:
     """Sorted by the index: the first few of ten thousand cost what the first few of fifty cost."""
     _seed(plane, 10_000)
     statements: list[tuple[str, Any]] = []

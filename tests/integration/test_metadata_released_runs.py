@@ -28,7 +28,7 @@ def taken(plane: ControlPlane) -> dict[tuple[str, str], ExecuteTask]:
     return {(each.run_id, each.task_id): each for each in found}
 
 
-def test_the_next_run_starts_once_the_commit_is_in(plane: ControlPlane) -> None:
+def test_next_run_starts_once_commit_is_in(plane: ControlPlane) -> None:
     first = plane.add_run("d", "r1")
     plane.add_run("d", "r2")
     work = taken(plane)
@@ -44,7 +44,7 @@ def test_the_next_run_starts_once_the_commit_is_in(plane: ControlPlane) -> None:
     assert plane.run(first).state == DagRunState.SUCCESS
 
 
-def test_only_so_many_begin_before_the_first_has_ended(plane: ControlPlane) -> None:
+def test_released_runs_beyond_limit_do_not_start(plane: ControlPlane) -> None:
     for number in range(MOST_AHEAD + 2):
         plane.add_run("d", f"r{number}")
     exports: dict[str, ExecuteTask] = {}
@@ -64,7 +64,7 @@ def test_only_so_many_begin_before_the_first_has_ended(plane: ControlPlane) -> N
     assert set(taken(plane)) == {(f"r{MOST_AHEAD + 1}", "commit")}
 
 
-def test_a_run_that_fails_after_its_commit_stops_no_other(plane: ControlPlane) -> None:
+def test_run_that_fails_after_its_commit_stops_no_other(plane: ControlPlane) -> None:
     first = plane.add_run("d", "r1")
     plane.play(taken(plane)["r1", "commit"])
     plane.play(taken(plane)["r1", "export"], OutcomeState.FAILED)
@@ -77,7 +77,7 @@ def test_a_run_that_fails_after_its_commit_stops_no_other(plane: ControlPlane) -
     assert set(taken(plane)) == {("r2", "commit")}
 
 
-def test_clearing_takes_the_place_back(plane: ControlPlane) -> None:
+def test_clearing_takes_place_back(plane: ControlPlane) -> None:
     first = plane.add_run("d", "r1")
     plane.play(taken(plane)["r1", "commit"])
     taken(plane)

@@ -32,7 +32,7 @@ def runs(plane: ControlPlane) -> list[str]:
 
 
 @pytest.mark.parametrize("conf", [{}, {"rows": "many"}, {"rows": 0}])
-def test_a_person(plane: ControlPlane, conf: dict[str, object]) -> None:
+def test_conf_of_run_by_hand_that_breaks_params_is_refused(plane: ControlPlane, conf: dict[str, object]) -> None:
     with pytest.raises(ParamValidationError, match="DAG 'child': param 'rows'"), plane.database.transaction() as c:
         run_creation.create(
             c, dag_id="child", run_id="c1", run_type="manual", triggered_by="cli", conf=conf, now=plane.clock.now()
@@ -40,7 +40,7 @@ def test_a_person(plane: ControlPlane, conf: dict[str, object]) -> None:
     assert runs(plane) == []
 
 
-def test_the_outcome_of_a_task_fails_for_good(plane: ControlPlane) -> None:
+def test_outcome_of_task_fails_for_good(plane: ControlPlane) -> None:
     run = plane.add_run("parent")
     (workload,) = plane.tick()
     assert plane.play(workload, triggered_runs=[WRONG]) == Done()
@@ -50,7 +50,7 @@ def test_the_outcome_of_a_task_fails_for_good(plane: ControlPlane) -> None:
     assert runs(plane) == ["r1"]
 
 
-def test_a_task_that_asks_while_it_runs(plane: ControlPlane) -> None:
+def test_task_that_asks_while_it_runs(plane: ControlPlane) -> None:
     plane.add_run("parent")
     (workload,) = plane.tick()
     plane.claim(workload)
@@ -60,7 +60,7 @@ def test_a_task_that_asks_while_it_runs(plane: ControlPlane) -> None:
     assert runs(plane) == ["r1"]
 
 
-def test_a_run_id_that_cannot_be_one_is_the_tasks_failure(plane: ControlPlane) -> None:
+def test_run_id_that_cannot_be_one_is_tasks_failure(plane: ControlPlane) -> None:
     run = plane.add_run("parent")
     (workload,) = plane.tick()
     plane.play(workload, triggered_runs=[TriggeredRun("child", "a b", conf={"rows": 1})])
@@ -78,26 +78,26 @@ class TestCancel:
         with plane.database.reading() as connection:
             return [row.kind for row in outbox_queries.pending(connection, plane.clock.now())]
 
-    def test_the_mirror_is_told_of_a_run_that_trains(self, plane: ControlPlane) -> None:
+    def test_mirror_is_told_of_run_that_trains(self, plane: ControlPlane) -> None:
         plane.add_dag("t", empty_task("x"), chain=ChainDocument("t", "main", "main", "checkpoints"))
         run = plane.add_run("t")
         plane.tick()
         self.cancel(plane, run)
         assert self.told(plane) == ["run_started", "run_finished"]
 
-    def test_it_is_not_told_of_one_that_never_began(self, plane: ControlPlane) -> None:
+    def test_cancel_of_run_never_begun_is_not_told(self, plane: ControlPlane) -> None:
         plane.add_dag("t", empty_task("x"), chain=ChainDocument("t", "main", "main", "checkpoints"))
         self.cancel(plane, plane.add_run("t"))
         assert self.told(plane) == []
 
-    def test_nor_of_one_that_trains_nothing(self, plane: ControlPlane) -> None:
+    def test_cancel_of_run_that_trains_nothing_is_not_told(self, plane: ControlPlane) -> None:
         run = plane.add_run("parent")
         plane.tick()
         self.cancel(plane, run)
         assert self.told(plane) == []
 
     @pytest.mark.parametrize("state", [OutcomeState.SUCCESS, OutcomeState.FAILED])
-    def test_what_has_ended_stays_as_it_is(self, plane: ControlPlane, state: OutcomeState) -> None:
+    def test_cancel_leaves_ended_tasks(self, plane: ControlPlane, state: OutcomeState) -> None:
         plane.add_dag("once", empty_task("x"))
         run = plane.add_run("once")
         (workload,) = plane.tick()
@@ -107,7 +107,7 @@ class TestCancel:
             self.cancel(plane, run)
         assert plane.run(run).state == state.value
 
-    def test_every_state_a_task_may_be_in(self, plane: ControlPlane) -> None:
+    def test_cancel_ends_task_in_every_state(self, plane: ControlPlane) -> None:
         from sqlalchemy import insert
 
         from trainflow.metadata.task_queries import TASK

@@ -36,18 +36,18 @@ def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
 
 
 class TestCreation:
-    def test_numbers_count_within_a_dag(self, plane: ControlPlane) -> None:
+    def test_numbers_count_within_dag(self, plane: ControlPlane) -> None:
         ids = [plane.add_run("d", "r1"), plane.add_run("d", "r2"), plane.add_run("next", "r1")]
         assert [plane.run(run).number for run in ids] == [1, 2, 1]
         assert [plane.run(run).root_id for run in ids] == ids
 
-    def test_an_id_is_taken_once(self, plane: ControlPlane) -> None:
+    def test_id_is_taken_once(self, plane: ControlPlane) -> None:
         plane.add_run("d", "r1")
         with pytest.raises(DagRunAlreadyExists) as caught:
             plane.add_run("d", "r1")
         assert (caught.value.dag_id, caught.value.run_id) == ("d", "r1")
 
-    def test_an_unknown_dag_is_named_with_its_neighbour(self, plane: ControlPlane) -> None:
+    def test_unknown_dag_is_named_with_its_neighbour(self, plane: ControlPlane) -> None:
         with pytest.raises(DagNotFound, match=r"'nxt'; did you mean 'next'\?"):
             plane.add_run("nxt")
 
@@ -56,7 +56,7 @@ class TestCreation:
         with pytest.raises(InputError):
             plane.add_run("d", run_id)
 
-    def test_an_unknown_run(self, plane: ControlPlane) -> None:
+    def test_unknown_run(self, plane: ControlPlane) -> None:
         with plane.database.reading() as connection, pytest.raises(DagRunNotFound):
             run_queries.get(connection, "d", "nothing")
 
@@ -79,7 +79,7 @@ class TestTrigger:
         with plane.database.reading() as connection:
             return connection.execute(select(func.count()).select_from(RUN)).scalar_one()
 
-    def test_twice_is_once(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_trigger_twice_makes_one_run(self, plane: ControlPlane, parent: Parent) -> None:
         child = self.trigger(plane, parent)
         assert self.trigger(plane, parent) == child
         row = plane.run(child)
@@ -97,23 +97,23 @@ class TestTrigger:
         assert plane.run(child).state == "success"
 
     @pytest.mark.parametrize("dag_id", ["next", "d"])
-    def test_a_second_successor_is_refused(self, plane: ControlPlane, parent: Parent, dag_id: str) -> None:
+    def test_second_successor_is_refused(self, plane: ControlPlane, parent: Parent, dag_id: str) -> None:
         self.trigger(plane, parent)
         with pytest.raises(DagRunAlreadyExists, match="has triggered run 'child' of 'next' already"):
             self.trigger(plane, parent, "another", dag_id)
         assert self.runs(plane) == 2
 
-    def test_the_database_refuses_it_too(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_database_refuses_it_too(self, plane: ControlPlane, parent: Parent) -> None:
         child = plane.run(self.trigger(plane, parent))
         values = {**child._mapping, "id": None, "run_id": "another", "number": 99}
         with pytest.raises(IntegrityError, match="parent_id"), plane.database.transaction() as connection:
             connection.execute(insert(RUN).values(values))
 
-    def test_tasks_of_one_run_have_a_successor_each(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_tasks_of_one_run_have_successor_each(self, plane: ControlPlane, parent: Parent) -> None:
         children = {self.trigger(plane, parent, "one"), self.trigger(plane, parent._replace(task_id="b"), "two")}
         assert len(children) == 2
 
-    def test_foreign(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_trigger_of_foreign_run_is_refused(self, plane: ControlPlane, parent: Parent) -> None:
         plane.add_run("next", "child")
         with pytest.raises(DagRunAlreadyExists, match="not triggered by this task"):
             self.trigger(plane, parent)
@@ -124,7 +124,7 @@ class TestTrigger:
         child = self.trigger(plane, parent, skip_when_already_exists=True)
         assert self.trigger(plane, parent, skip_when_already_exists=True) == child
 
-    def test_reset_of_a_foreign_run(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_reset_of_foreign_run(self, plane: ControlPlane, parent: Parent) -> None:
         foreign = plane.add_run("next", "child")
         for workload in plane.tick():
             plane.play(workload)
@@ -133,14 +133,14 @@ class TestTrigger:
         assert plane.run(foreign).state == "queued"
         assert plane.run(foreign).clear_number == 1
 
-    def test_reset_of_a_run_that_is_mine_and_under_way_leaves_it(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_trigger_with_reset_leaves_own_running_run(self, plane: ControlPlane, parent: Parent) -> None:
         child = self.trigger(plane, parent, reset_dag_run=True)
         plane.scheduler.sweep()
         plane.tick()
         self.trigger(plane, parent, reset_dag_run=True)
         assert (plane.run(child).state, plane.run(child).clear_number) == ("running", 0)
 
-    def test_a_paused_dag(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_paused_dag(self, plane: ControlPlane, parent: Parent) -> None:
         with plane.database.transaction() as connection:
             dag_queries.pause(connection, "next", True)
         with pytest.raises(FailException, match="unpause"):
@@ -150,7 +150,7 @@ class TestTrigger:
         assert [workload.dag_id for workload in plane.tick()] == ["d"]
         assert plane.run(child).state == "queued"
 
-    def test_an_unknown_dag(self, plane: ControlPlane, parent: Parent) -> None:
+    def test_unknown_dag(self, plane: ControlPlane, parent: Parent) -> None:
         with pytest.raises(DagNotFound):
             self.trigger(plane, parent, dag_id="nowhere")
 
@@ -160,7 +160,7 @@ class TestStarting:
         with plane.database.reading() as connection:
             return {dag: states.get("running", 0) for dag, states in run_queries.counts(connection).items()}
 
-    def test_never_more_than_allowed_whatever_their_kind(self, plane: ControlPlane) -> None:
+    def test_starting_runs_of_any_kind_never_exceed_limit(self, plane: ControlPlane) -> None:
         plane.add_dag("one", empty_task("a"), max_active_runs=1)
         first = plane.add_run("one", "r1")
         with plane.database.transaction() as connection:
@@ -175,7 +175,7 @@ class TestStarting:
         plane.tick()
         assert (plane.run(first).state, plane.run(second).state) == ("success", "running")
 
-    def test_a_long_queue_of_one_dag_does_not_hold_back_another(self, plane: ControlPlane) -> None:
+    def test_long_queue_of_one_dag_does_not_hold_back_another(self, plane: ControlPlane) -> None:
         plane.add_dag("busy", empty_task("a"), max_active_runs=1)
         for number in range(600):
             with plane.database.transaction() as connection:
@@ -197,7 +197,7 @@ class TestStarting:
         plane.tick()
         assert self.running(plane) == {"busy": 1, "next": 1}
 
-    def test_a_place_that_is_free_is_taken_by_the_oldest_at_once(self, plane: ControlPlane) -> None:
+    def test_place_that_is_free_is_taken_by_oldest_at_once(self, plane: ControlPlane) -> None:
         """Chronological though several run at a time, and nobody waits for a whole batch to end."""
         plane.add_dag("three", empty_task("a"), max_active_runs=3)
         for number in range(6):
@@ -208,14 +208,14 @@ class TestStarting:
             plane.play(ended)
             assert [workload.run_id for workload in plane.tick()] == [begins]
 
-    def test_many_runs_may_have_one_logical_date(self, plane: ControlPlane) -> None:
+    def test_starting_runs_with_one_logical_date_is_allowed(self, plane: ControlPlane) -> None:
         """A run of a chain is known by its place in the chain, not by a date."""
         runs = [plane.add_run("d", f"r{number}", logical_date=START) for number in range(3)]
         runs.append(plane.add_run("d", "none"))
         assert [plane.run(run).logical_date for run in runs] == [START, START, START, None]
         assert len(plane.tick()) == 4
 
-    def test_not_before_run_after(self, plane: ControlPlane) -> None:
+    def test_starting_waits_for_run_after(self, plane: ControlPlane) -> None:
         run = plane.add_run("d", run_after=plane.clock.now() + timedelta(hours=1))
         plane.tick()
         assert plane.run(run).state == "queued"
@@ -224,7 +224,7 @@ class TestStarting:
         plane.tick()
         assert plane.run(run).state == "running"
 
-    def test_a_paused_dag_starts_nothing(self, plane: ControlPlane) -> None:
+    def test_paused_dag_starts_nothing(self, plane: ControlPlane) -> None:
         with plane.database.transaction() as connection:
             dag_queries.pause(connection, "d", True)
         plane.add_run("d")
@@ -234,7 +234,7 @@ class TestStarting:
         plane.scheduler.sweep()
         assert len(plane.tick()) == 1
 
-    def test_two_schedulers_at_once_share_the_limit(self, plane: ControlPlane, tmp_path: Path) -> None:
+    def test_starting_by_two_schedulers_shares_limit(self, plane: ControlPlane, tmp_path: Path) -> None:
         plane.add_dag("three", empty_task("a"), max_active_runs=3)
         for number in range(20):
             plane.add_run("three", f"r{number}")
@@ -288,7 +288,7 @@ class TestStarting:
         assert started == expected
 
 
-def test_clear_queues_a_run_again_at_its_old_place(plane: ControlPlane) -> None:
+def test_clear_queues_run_again_at_its_old_place(plane: ControlPlane) -> None:
     plane.add_dag("one", empty_task("a"), max_active_runs=1)
     runs = [plane.add_run("one", f"r{number}") for number in range(3)]
     for _ in runs[:2]:
@@ -313,7 +313,7 @@ def test_clear_queues_a_run_again_at_its_old_place(plane: ControlPlane) -> None:
 class TestDependsOnPast:
     """Airflow's is a no-op without a logical date; ours looks at the number of the run."""
 
-    def test_holds_until_the_task_of_the_run_before_has_succeeded(self, plane: ControlPlane) -> None:
+    def test_holds_until_task_of_run_before_has_succeeded(self, plane: ControlPlane) -> None:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
         first, second = plane.add_run("past", "r1"), plane.add_run("past", "r2")
         assert plane.run(first).logical_date is None
@@ -330,14 +330,14 @@ class TestDependsOnPast:
         plane.play(workload)
         assert [again.run_id for again in plane.tick()] == ["r2"]
 
-    def test_a_run_before_that_has_not_started_holds_as_well(self, plane: ControlPlane) -> None:
+    def test_run_before_that_has_not_started_holds_as_well(self, plane: ControlPlane) -> None:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
         plane.add_run("past", "r1", run_after=plane.clock.now() + timedelta(hours=1))
         plane.add_run("past", "r2")
         assert plane.tick() == []
 
 
-def test_statements_of_a_tick_do_not_grow_with_history(tmp_path: Path) -> None:
+def test_statements_of_tick_do_not_grow_with_history(tmp_path: Path) -> None:
     """One run through the scheduler costs the same after a thousand others as after one."""
     with control_plane(tmp_path) as plane:
         plane.add_dag("d", empty_task("a"))
@@ -365,7 +365,7 @@ def test_statements_of_a_tick_do_not_grow_with_history(tmp_path: Path) -> None:
         assert statements <= 1, "a tick in which nothing happened asked the database"
 
 
-def test_clock_is_the_only_clock(plane: ControlPlane) -> None:
+def test_clock_is_only_clock(plane: ControlPlane) -> None:
     run = plane.add_run("d")
     plane.tick()
     assert isinstance(plane.clock, ManualClock)
@@ -380,7 +380,7 @@ class TestClearedOlderRun:
             run_queries.clear(connection, run, plane.clock.now())
         plane.scheduler.sweep()
 
-    def test_runs_before_the_one_that_waits_for_it(self, plane: ControlPlane) -> None:
+    def test_runs_before_one_that_waits_for_it(self, plane: ControlPlane) -> None:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=1)
         first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
         [work] = plane.tick()
@@ -398,7 +398,7 @@ class TestClearedOlderRun:
         assert order == ["r1", "r2"]
         assert (plane.run(first).state, plane.run(second).state) == ("success", "success")
 
-    def test_that_is_to_start_later_takes_no_place_now(self, plane: ControlPlane) -> None:
+    def test_cleared_run_starting_later_takes_no_place(self, plane: ControlPlane) -> None:
         """Or the two would take turns, for ever."""
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=1)
         first = plane.add_run("past", "r1", run_after=plane.clock.now() + timedelta(days=1))
@@ -412,7 +412,7 @@ class TestClearedOlderRun:
         [work] = [*plane.tick(), *plane.tick()]
         assert work.run_id == "r1"
 
-    def test_that_has_a_place_of_its_own_takes_no_other(self, plane: ControlPlane) -> None:
+    def test_cleared_run_with_own_place_takes_no_other(self, plane: ControlPlane) -> None:
         plane.add_dag("past", empty_task("a", depends_on_past=True), max_active_runs=2)
         first, second = (plane.add_run("past", name) for name in ("r1", "r2"))
         [work] = plane.tick()

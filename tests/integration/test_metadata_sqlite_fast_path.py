@@ -65,7 +65,7 @@ STATEMENTS = [
 
 @pytest.mark.parametrize("number", range(len(STATEMENTS)))
 @pytest.mark.parametrize("times", [1, 3])
-def test_reads_the_same(connection: Connection, number: int, times: int) -> None:
+def test_fast_path_reads_same_values(connection: Connection, number: int, times: int) -> None:
     statement, values = STATEMENTS[number]
     through = Connection.execute(connection, statement, values).all()
     for _ in range(times):
@@ -75,13 +75,13 @@ def test_reads_the_same(connection: Connection, number: int, times: int) -> None
         assert [row._asdict() for row in fast] == [row._asdict() for row in through]
 
 
-def test_one_statement_serves_lists_of_any_length(connection: Connection) -> None:
+def test_fast_path_statement_serves_lists_of_any_length(connection: Connection) -> None:
     statement = select(SERVICE.c.pid).where(SERVICE.c.pid.in_(bindparam("pids", expanding=True)))
     for pids in ([1], [0, 5], [], [1, 2, 3, 4], [3, 0]):
         assert connection.execute(statement, {"pids": pids}).scalars().all() == sorted(pids)
 
 
-def test_a_statement_made_of_one_that_was_executed_is_another_one(connection: Connection) -> None:
+def test_statement_made_of_one_that_was_executed_is_another_one(connection: Connection) -> None:
     statement = select(SERVICE.c.pid).order_by(SERVICE.c.pid)
     assert connection.execute(statement).scalars().all() == [0, 1, 2, 3, 4, 5]
     assert connection.execute(statement.where(SERVICE.c.pid > 3)).scalars().all() == [4, 5]
@@ -89,13 +89,13 @@ def test_a_statement_made_of_one_that_was_executed_is_another_one(connection: Co
     assert connection.execute(statement).scalars().all() == [0, 1, 2, 3, 4, 5]
 
 
-def test_values_of_the_same_kind_of_statement_are_not_mixed_up(connection: Connection) -> None:
+def test_values_of_same_kind_of_statement_are_not_mixed_up(connection: Connection) -> None:
     statements = [select(SERVICE.c.pid).where(SERVICE.c.pid == pid) for pid in range(3)]
     for _ in range(2):
         assert [connection.execute(statement).scalar_one() for statement in statements] == [0, 1, 2]
 
 
-def test_writes_the_same(connection: Connection) -> None:
+def test_fast_path_writes_same_values(connection: Connection) -> None:
     made = insert(OUTBOX).values(key="a", kind="k", created_at=NOW, next_attempt_at=NOW)
     first = connection.execute(made).inserted_primary_key[0]  # type: ignore[index]
     row = connection.execute(select(OUTBOX)).one()
@@ -117,7 +117,7 @@ def test_counts_rows_that_were_found(connection: Connection) -> None:
     assert connection.execute(update(SERVICE).where(SERVICE.c.pid == 1).values(pid=1)).rowcount == 1
 
 
-def test_says_how_many_rows_there_are(connection: Connection) -> None:
+def test_fast_path_returns_row_counts(connection: Connection) -> None:
     everything = select(SERVICE.c.id)
     with pytest.raises(MultipleResultsFound):
         connection.execute(everything).one_or_none()
@@ -138,7 +138,7 @@ def test_errors_are_sqlalchemys_and_hide_values(connection: Connection) -> None:
         connection.execute(select(OUTBOX.c.id).where(OUTBOX.c.key == bindparam("asked")), {})
 
 
-def test_what_failed_is_taken_back_with_its_transaction(database: Database) -> None:
+def test_fast_path_failure_is_rolled_back(database: Database) -> None:
     with pytest.raises(IntegrityError), database.transaction() as connection:
         connection.execute(insert(SERVICE), _service(1))
         connection.execute(update(SERVICE).values(kind=None))
@@ -146,14 +146,14 @@ def test_what_failed_is_taken_back_with_its_transaction(database: Database) -> N
         assert connection.execute(select(func.count()).select_from(SERVICE)).scalar_one() == 0
 
 
-def test_a_savepoint_takes_back_what_came_after_it(connection: Connection) -> None:
+def test_savepoint_takes_back_what_came_after_it(connection: Connection) -> None:
     with pytest.raises(ZeroDivisionError), connection.begin_nested():
         connection.execute(delete(SERVICE))
         raise ZeroDivisionError
     assert connection.execute(select(func.count()).select_from(SERVICE)).scalar_one() == 6
 
 
-def test_whoever_listens_hears_every_statement(database: Database, connection: Connection) -> None:
+def test_fast_path_listeners_hear_every_statement(database: Database, connection: Connection) -> None:
     assert isinstance(connection, FastConnection)
     heard: list[str] = []
     event.listen(connection, "before_cursor_execute", lambda *given: heard.append(given[2]))
@@ -178,7 +178,7 @@ def test_statement_is_never_taken_for_another_one(connection: Connection) -> Non
             assert connection.execute(child).scalars().all() == [number % 40]
 
 
-def test_what_was_made_of_a_statement_goes_with_it(database: Database, connection: Connection) -> None:
+def test_fast_path_plan_dies_with_its_statement(database: Database, connection: Connection) -> None:
     plans = database._plans
     assert plans is not None
     before = len(plans._bounds)
@@ -196,7 +196,7 @@ def test_statement_given_other_names_is_bound_anew(connection: Connection) -> No
     assert [tuple(row) for row in found] == [(0, "here", "kind 0"), (1, "there", "kind 1"), (2, "here", "other")]
 
 
-def test_every_private_name_answers_as_it_is_used() -> None:
+def test_fast_path_private_names_answer_as_used() -> None:
     """What another version of SQLAlchemy may change."""
     dialect = SQLiteDialect(paramstyle="qmark")
     statement = select(SERVICE.c.id, SERVICE.c.started_at).where(SERVICE.c.kind == "k", SERVICE.c.pid.in_([1, 2]))

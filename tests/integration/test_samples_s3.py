@@ -59,7 +59,7 @@ def write(samples: Samples, *numbers: int, marker: bool = True) -> None:
             storage.write(f"{folder}_SUCCESS", b"")
 
 
-def test_splits_of_a_bucket_that_grows(samples: Samples) -> None:
+def test_splits_of_bucket_that_grows(samples: Samples) -> None:
     assert isinstance(next_split(samples, None, None, NOW, None), CaughtUp)
     write(samples, 0, 1, 2, 30)
     found = next_split(samples, None, SplitLimits(partitions=3), NOW, None)
@@ -85,7 +85,7 @@ def test_batches_probe_and_listing(samples: Samples) -> None:
     assert [line.state for line in lines] == ["ready", "ready", "not_ready", "missing"]
 
 
-def test_a_manifest_in_the_bucket(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_in_bucket(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     write(samples, 0)
     split = next_split(samples, None, None, NOW, None).split
     monkeypatch.setattr("trainflow.samples.handoff.INLINE_BYTES", 10)
@@ -95,7 +95,7 @@ def test_a_manifest_in_the_bucket(samples: Samples, monkeypatch: pytest.MonkeyPa
     assert split_from_xcom(value, samples.storage_options) == split
 
 
-def test_a_bucket_that_does_not_exist_is_a_mistake(options: dict[str, object]) -> None:
+def test_bucket_that_does_not_exist_is_mistake(options: dict[str, object]) -> None:
     samples = Samples(path="s3://no-such-bucket/{start:%F}", length_seconds=86400, start=START, storage_options=options)
     with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; check the name"):
         next_split(samples, None, None, NOW, None)

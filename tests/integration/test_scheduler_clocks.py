@@ -63,18 +63,18 @@ class TestRetries:
         waiting.clock.advance(SECOND)
         assert len(waiting.tick()) == 1
 
-    def test_due_at_once_when_the_clock_was_set_back(self, waiting: ControlPlane) -> None:
+    def test_due_at_once_when_clock_was_set_back(self, waiting: ControlPlane) -> None:
         jump(waiting, -DAY)
         assert len(waiting.tick()) == 1
 
-    def test_delayed_by_as_much_when_it_was_set_back_a_little(self, waiting: ControlPlane) -> None:
+    def test_delayed_by_as_much_when_it_was_set_back_little(self, waiting: ControlPlane) -> None:
         jump(waiting, -TOLERANCE)
         assert waiting.tick() == []
         waiting.clock.advance(HOUR + TOLERANCE)
         assert len(waiting.tick()) == 1
 
 
-def test_run_that_was_queued_starts_although_the_clock_was_set_back(plane: ControlPlane) -> None:
+def test_run_that_was_queued_starts_although_clock_was_set_back(plane: ControlPlane) -> None:
     plane.add_dag("d", empty_task("a"), max_active_runs=1)
     first, second = plane.add_run("d"), plane.add_run("d", "r2")
     (workload,) = plane.tick()
@@ -103,7 +103,7 @@ class TestRunTimeOut:
         return plane
 
     @pytest.mark.parametrize("by", [DAY, -DAY])
-    def test_counts_what_has_passed_and_not_what_the_clock_shows(self, running: ControlPlane, by: timedelta) -> None:
+    def test_counts_what_has_passed_and_not_what_clock_shows(self, running: ControlPlane, by: timedelta) -> None:
         running.clock.advance(HOUR / 2)
         running.tick()
         jump(running, by)
@@ -116,7 +116,7 @@ class TestRunTimeOut:
         running.tick()
         assert (running.states(1), running.run(1).state) == ({"a": "failed"}, "failed")
 
-    def test_of_a_scheduler_that_comes_later_counts_from_the_start(self, running: ControlPlane, tmp_path: Path) -> None:
+    def test_run_timeout_seen_by_later_scheduler_counts_from_start(self, running: ControlPlane, tmp_path: Path) -> None:
         running.clock.advance(HOUR / 2)
         with control_plane(tmp_path, clock=running.clock, settings=running.settings) as later:
             later.scheduler.sweep()
@@ -129,7 +129,7 @@ class TestRunTimeOut:
             later.tick()
             assert running.run(1).state == "failed"
 
-    def test_of_a_cleared_run_begins_anew(self, running: ControlPlane) -> None:
+    def test_run_timeout_of_cleared_run_begins_anew(self, running: ControlPlane) -> None:
         running.clock.advance(HOUR / 2)
         with running.database.transaction() as connection:
             run_queries.clear(connection, 1, running.clock.now())
@@ -186,7 +186,7 @@ class TestDeferralTimeOut:
         return plane
 
     @pytest.mark.parametrize("by", [DAY, -DAY])
-    def test_counts_what_has_passed_and_not_what_the_clock_shows(
+    def test_counts_what_has_passed_and_not_what_clock_shows(
         self, deferred: ControlPlane, make_triggerer: Callable[[], _Triggerer], by: timedelta
     ) -> None:
         triggerer = make_triggerer()
@@ -202,7 +202,7 @@ class TestDeferralTimeOut:
         assert deferred.states(1) == {"a": "scheduled"}
         assert [type(message) for message in triggerer.said] == [Watch, Unwatch]
 
-    def test_claimed_after_the_clock_was_set_back_waits_no_longer_than_it_was_to(
+    def test_deferral_claimed_after_clock_set_back_waits_no_longer(
         self, deferred: ControlPlane, make_triggerer: Callable[[], _Triggerer]
     ) -> None:
         jump(deferred, -DAY)
@@ -222,7 +222,7 @@ class TestDeferralTimeOut:
         triggerer.tick()
         assert deferred.states(1) == {"a": "scheduled"}
 
-    def test_one_that_is_over_in_time_does_not_time_out(
+    def test_deferral_over_in_time_does_not_time_out(
         self, deferred: ControlPlane, make_triggerer: Callable[[], _Triggerer]
     ) -> None:
         triggerer = make_triggerer()
@@ -232,7 +232,7 @@ class TestDeferralTimeOut:
 
 
 class TestDeliveries:
-    def test_mirror_is_tried_again_although_the_clock_was_set_back(self, plane: ControlPlane) -> None:
+    def test_mirror_is_tried_again_although_clock_was_set_back(self, plane: ControlPlane) -> None:
         with plane.database.transaction() as connection:
             outbox_queries.add_payload(connection, key="k", kind="promoted", payload={}, now=START)
             (row,) = outbox_queries.pending(connection, START)
@@ -242,7 +242,7 @@ class TestDeliveries:
             assert len(outbox_queries.pending(connection, START - DAY)) == 1
             assert len(outbox_queries.pending(connection, START + DAY)) == 1
 
-    def test_notice_is_given_again_although_the_clock_was_set_back(self, plane: ControlPlane) -> None:
+    def test_notice_is_given_again_although_clock_was_set_back(self, plane: ControlPlane) -> None:
         with plane.database.transaction() as connection:
             notice = Notice(event=Event.STOPPED, key="k", sentence="s", pipeline="p")
             notification_queries.add(connection, notice, START)

@@ -102,7 +102,7 @@ class Workers:
         return threading.Thread(target=run)
 
 
-def test_two_at_once_keep_order_and_limits_whatever_else_is_going_on(planes: list[ControlPlane]) -> None:
+def test_schedulers_at_once_keep_order_and_limits(planes: list[ControlPlane]) -> None:
     first, second, people = planes
     for number in range(CHAIN_RUNS):
         first.add_run("chain", f"r{number:02d}")
@@ -139,7 +139,7 @@ def test_two_at_once_keep_order_and_limits_whatever_else_is_going_on(planes: lis
     assert attempts == CHAIN_RUNS * 3
 
 
-def test_a_chain_advances_although_a_hundred_runs_are_busy(tmp_path: Path) -> None:
+def test_chain_advances_although_hundred_runs_are_busy(tmp_path: Path) -> None:
     """Whoever has been waiting longest goes first: a run that began later than a hundred others, each with a long row
     of tasks, waits for what was ready before it, and not for the end of those runs."""
     slots, busy_runs = 4, 100

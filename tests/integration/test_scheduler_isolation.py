@@ -43,7 +43,7 @@ def damage_document(plane: ControlPlane, dag_id: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [9_999_999 * 86_400.0, 1e30, float(2**80)])
-def test_tick_time_out_beyond_the_calendar_is_never_reached(plane: ControlPlane, seconds: float) -> None:
+def test_tick_time_out_beyond_calendar_is_never_reached(plane: ControlPlane, seconds: float) -> None:
     plane.add_dag("long", empty_task("t"), dagrun_timeout_seconds=seconds)
     run = plane.add_run("long")
     (workload,) = plane.tick()
@@ -70,7 +70,7 @@ def _undecidable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_undecidable")
-def test_tick_run_about_which_nothing_can_be_decided_is_set_aside(plane: ControlPlane) -> None:
+def test_tick_run_that_cannot_be_decided_is_set_aside(plane: ControlPlane) -> None:
     plane.add_dag("bad", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE)
     bad = plane.add_run("bad")
     good = add_good(plane)
@@ -88,7 +88,7 @@ def test_tick_run_about_which_nothing_can_be_decided_is_set_aside(plane: Control
     later.close()
 
 
-def test_start_document_that_cannot_be_read_sets_the_run_aside(plane: ControlPlane) -> None:
+def test_start_document_that_cannot_be_read_sets_run_aside(plane: ControlPlane) -> None:
     plane.add_dag("bad", empty_task("t"))
     bad = plane.add_run("bad")
     good = add_good(plane)
@@ -99,7 +99,7 @@ def test_start_document_that_cannot_be_read_sets_the_run_aside(plane: ControlPla
     assert [plane.run(run).state for run in good] == ["running", "running"]
 
 
-def test_queue_document_that_cannot_be_read_any_more_sets_the_run_aside(plane: ControlPlane) -> None:
+def test_queue_document_unreadable_sets_run_aside(plane: ControlPlane) -> None:
     plane.add_dag("bad", empty_task("a"), empty_task("b", "a"))
     bad = plane.add_run("bad")
     add_good(plane, 1)
@@ -125,7 +125,7 @@ def test_set_aside_is_logged_with_its_traceback(plane: ControlPlane, caplog: pyt
 
 
 @pytest.mark.usefixtures("_undecidable")
-def test_set_aside_run_of_a_chain_is_told(plane: ControlPlane) -> None:
+def test_set_aside_run_of_chain_is_told(plane: ControlPlane) -> None:
     told: list[bool] = []
     plane.scheduler.on_notice = lambda: told.append(True)
     chain = ChainDocument(pipeline="p", stage="main", branch="main", store="checkpoints")
@@ -136,7 +136,7 @@ def test_set_aside_run_of_a_chain_is_told(plane: ControlPlane) -> None:
 
 
 @pytest.mark.usefixtures("_undecidable")
-def test_set_aside_lets_the_next_run_of_the_dag_start(plane: ControlPlane) -> None:
+def test_set_aside_lets_next_run_of_dag_start(plane: ControlPlane) -> None:
     plane.add_dag("d", empty_task("t"), dagrun_timeout_seconds=UNDECIDABLE, max_active_runs=1)
     bad = plane.add_run("d", "r1")
     plane.add_dag("d", empty_task("t"), max_active_runs=1)
@@ -166,7 +166,7 @@ def test_run_that_cannot_even_be_set_aside_is_left_alone(plane: ControlPlane, mo
     assert not plane.scheduler.busy
 
 
-def test_what_befalls_all_alike_sets_nothing_aside(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_all_alike_sets_nothing_aside(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     [good] = add_good(plane, 1)
     real = task_queries.of_run
 
@@ -182,9 +182,7 @@ def test_what_befalls_all_alike_sets_nothing_aside(plane: ControlPlane, monkeypa
     assert plane.run(good).state == DagRunState.RUNNING
 
 
-def test_hand_over_one_that_is_not_taken_holds_up_no_other(
-    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hand_over_refused_does_not_delay_others(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = add_good(plane, 3)
     taken: list[ExecuteTask] = []
 

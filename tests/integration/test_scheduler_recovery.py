@@ -59,7 +59,7 @@ def beat(plane: ControlPlane) -> None:
         service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
 
 
-def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, second: ControlPlane) -> None:
+def test_adopt_running_attempts_are_kept_and_rest_is_lost(first: ControlPlane, second: ControlPlane) -> None:
     run = first.add_run("d")
     running, dead, queued = first.tick()
     for workload in (running, dead):
@@ -77,7 +77,7 @@ def test_what_still_runs_is_adopted_and_the_rest_is_lost(first: ControlPlane, se
     assert queued.task_id == "c"
 
 
-def test_whoever_is_alive_keeps_what_it_holds(first: ControlPlane, second: ControlPlane) -> None:
+def test_adopt_live_scheduler_keeps_its_attempts(first: ControlPlane, second: ControlPlane) -> None:
     run = first.add_run("d")
     first.tick()
     look_while(DEAD_AFTER - BEAT, second)
@@ -87,7 +87,7 @@ def test_whoever_is_alive_keeps_what_it_holds(first: ControlPlane, second: Contr
 
 
 @pytest.mark.parametrize("ahead", [sign * timedelta(seconds=by) for by in (31, 86400) for sign in (1, -1)])
-def test_whoever_is_alive_keeps_what_it_holds_whatever_its_clock_shows(
+def test_adopt_live_scheduler_with_other_clock_keeps_its_attempts(
     first: ControlPlane, tmp_path: Path, ahead: timedelta
 ) -> None:
     """Another host's clock differs from ours, from the beginning or from now on."""
@@ -106,7 +106,7 @@ def test_whoever_is_alive_keeps_what_it_holds_whatever_its_clock_shows(
             assert [row.stopped_at for row in service_queries.everyone(connection)] == [None, None]
 
 
-def test_whoever_stood_still_has_not_seen_others_be_silent(first: ControlPlane, second: ControlPlane) -> None:
+def test_adopt_after_own_standstill_blames_no_other(first: ControlPlane, second: ControlPlane) -> None:
     """A host that was suspended with all that is on it: whoever wakes up first finds the others' old counters."""
     run = first.add_run("d")
     first.tick()
@@ -116,7 +116,7 @@ def test_whoever_stood_still_has_not_seen_others_be_silent(first: ControlPlane, 
     assert set(first.states(run).values()) == {"queued"}
 
 
-def test_on_this_host_a_process_that_is_gone_is_noticed_at_once(first: ControlPlane, second: ControlPlane) -> None:
+def test_adopt_gone_process_on_this_host_is_noticed_at_once(first: ControlPlane, second: ControlPlane) -> None:
     run = first.add_run("d")
     first.tick()
     with first.database.transaction() as connection:
@@ -134,7 +134,7 @@ def test_on_this_host_a_process_that_is_gone_is_noticed_at_once(first: ControlPl
     assert set(first.states(run).values()) == {"scheduled"}
 
 
-def test_what_a_stopped_engine_left_is_taken_over(first: ControlPlane, second: ControlPlane) -> None:
+def test_adopt_attempts_of_stopped_engine_are_taken_over(first: ControlPlane, second: ControlPlane) -> None:
     run = first.add_run("d")
     first.tick()
     with first.database.transaction() as connection:
@@ -143,7 +143,7 @@ def test_what_a_stopped_engine_left_is_taken_over(first: ControlPlane, second: C
     assert set(first.states(run).values()) == {"scheduled"}
 
 
-def test_a_stopped_engine_is_forgotten_in_the_end(first: ControlPlane, second: ControlPlane) -> None:
+def test_stopped_engine_is_forgotten_in_end(first: ControlPlane, second: ControlPlane) -> None:
     """Looking after the dead again and again must not keep them from being forgotten."""
     ended = first.clock.now()
     with first.database.transaction() as connection:
@@ -155,7 +155,7 @@ def test_a_stopped_engine_is_forgotten_in_the_end(first: ControlPlane, second: C
         assert [row.id for row in service_queries.everyone(connection)] == [second.service_id]
 
 
-def test_two_adopters_share_the_orphans(first: ControlPlane, second: ControlPlane, tmp_path: Path) -> None:
+def test_adopt_by_two_shares_orphans(first: ControlPlane, second: ControlPlane, tmp_path: Path) -> None:
     run = first.add_run("d")
     for workload in first.tick():
         first.claim(workload)
@@ -172,7 +172,7 @@ class TestReconcile:
     def reconciler(self, plane: ControlPlane) -> Reconciler:
         return Reconciler(plane.database, plane.executor, plane.service, own=plane.service_id)
 
-    def test_what_the_executor_lost_is_scheduled_again(self, first: ControlPlane) -> None:
+    def test_reconcile_attempt_lost_by_executor_is_scheduled_again(self, first: ControlPlane) -> None:
         run = first.add_run("d")
         kept, gone, _ = first.tick()
         first.claim(kept)
@@ -180,7 +180,7 @@ class TestReconcile:
         self.reconciler(first).reconcile()
         assert first.states(run) == {"a": "running", "b": "scheduled", "c": "queued"}
 
-    def test_a_stray_is_told_to_stop_when_it_is_seen_twice(self, first: ControlPlane) -> None:
+    def test_stray_is_told_to_stop_when_it_is_seen_twice(self, first: ControlPlane) -> None:
         run = first.add_run("d")
         workloads = first.tick()
         for workload in workloads:
@@ -193,7 +193,7 @@ class TestReconcile:
         reconciler.reconcile()
         assert set(first.executor.terminated) == {workload.key for workload in workloads}
 
-    def test_what_was_cancelled_is_told_to_stop_at_once(self, first: ControlPlane) -> None:
+    def test_reconcile_cancelled_attempt_is_told_to_stop(self, first: ControlPlane) -> None:
         run = first.add_run("d")
         kept, cleared, reported = first.tick()
         for workload in (kept, cleared, reported):
@@ -206,7 +206,7 @@ class TestReconcile:
         assert first.executor.terminated == [cleared.key]
 
     @pytest.mark.parametrize("deferred", [False, True])
-    def test_one_that_has_just_reported_is_left_alone(self, first: ControlPlane, deferred: bool) -> None:
+    def test_reconcile_attempt_just_reported_is_left_alone(self, first: ControlPlane, deferred: bool) -> None:
         """Its process still ends. Waiting is as legal an end of a stay as success is."""
         first.add_run("d")
         (workload, *_) = first.tick()

@@ -38,21 +38,21 @@ class TestS3Store(StoreContract):
         return open_store(f"s3://{s3.make_bucket()}/some/checkpoints", storage_options=s3.storage_options)
 
 
-def test_a_path_is_relative_to_the_project(tmp_path: Path) -> None:
+def test_path_is_relative_to_project(tmp_path: Path) -> None:
     assert open_store("checkpoints", root=tmp_path).url == str(tmp_path / "checkpoints")
     assert open_store("/elsewhere", root=tmp_path).url == "/elsewhere"
     assert open_store("file:///elsewhere", root=tmp_path).url == "/elsewhere"
 
 
 @pytest.mark.parametrize("url", ["http://host/x", "sftp://user:hunter2@host/x", "hdfs://host/x", "github://a:b@c/x"])
-def test_a_kind_of_store_that_looks_first_and_writes_then_is_refused(url: str) -> None:
+def test_store_that_cannot_create_exclusively_is_refused(url: str) -> None:
     with pytest.raises(StoreNotExclusive, match="cannot create a file only if it is absent") as caught:
         open_store(url)
 
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_driver_names_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise ImportError("Install gcsfs")
 
@@ -62,7 +62,7 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
         open_store("gs://bucket/x")
 
 
-def test_a_store_that_overwrites_is_found_out_by_the_probe(tmp_path: Path) -> None:
+def test_store_that_overwrites_is_found_out_by_probe(tmp_path: Path) -> None:
     class Overwriting(LocalStore):
         def create_exclusive(self, path: str, data: bytes) -> None:
             self.replace(path, data)
@@ -75,7 +75,7 @@ def test_a_store_that_overwrites_is_found_out_by_the_probe(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -91,7 +91,7 @@ def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch
     ("number", "advice"),
     [(errno.ENOSPC, "free space"), (errno.EROFS, "read-only"), (errno.EACCES, "the right to")],
 )
-def test_a_store_that_cannot_be_written_says_what_to_do(
+def test_store_that_cannot_be_written_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
 ) -> None:
     def refuse(*args: object) -> None:
@@ -106,14 +106,14 @@ def test_a_store_that_cannot_be_written_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_below_a_file_is_a_store_failure(tmp_path: Path) -> None:
+def test_store_below_file_is_store_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreFailure, match="a part of the path is a file"):
         open_store("file/checkpoints", root=tmp_path).probe()
 
 
-def test_credentials_never_reach_a_message(s3: LocalS3) -> None:
+def test_credentials_never_reach_message(s3: LocalS3) -> None:
     options = {**s3.storage_options, "secret": "hunter2"}
     store = open_store("s3://bucket-that-is-not-there/x", storage_options=options)
 
@@ -124,13 +124,13 @@ def test_credentials_never_reach_a_message(s3: LocalS3) -> None:
     assert "hunter2" not in repr(store.url)
 
 
-def test_a_bucket_that_is_not_there_is_named_before_anything_is_written(s3: LocalS3) -> None:
+def test_store_bucket_missing_is_named_before_any_write(s3: LocalS3) -> None:
     store = open_store("s3://bucket-that-is-not-there/x", storage_options=s3.storage_options)
     with pytest.raises(StoreMissing, match=r"container\) 'bucket-that-is-not-there' does not exist"):
         store.probe()
 
 
-def test_a_crash_before_the_link_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_before_link_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
 

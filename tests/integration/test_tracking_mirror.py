@@ -111,9 +111,7 @@ def runs_of(client: MlflowClient, pipeline: str, kind: str) -> list[Run]:
     return list(found)
 
 
-def test_a_chain_is_one_parent_with_one_child_a_run_and_a_curve(
-    mirror: Mirror, client: MlflowClient, pipeline: str
-) -> None:
+def test_chain_is_one_parent_with_one_child_run_and_curve(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     for number in (1, 2, 3):
         run = run_of(pipeline, number)
         mirror.apply(RunStarted(run))
@@ -153,7 +151,7 @@ def test_delivering_everything_again_changes_nothing(
     assert content_of(store) == before
 
 
-def test_the_same_end_told_in_other_words_adds_no_point(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+def test_mirror_same_end_in_other_words_adds_no_point(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     """As after the metadata database was lost and the ledger was mirrored anew: other times, same commits."""
     run = run_of(pipeline, 1)
     mirror.apply(finish_of(run))
@@ -200,7 +198,7 @@ class DyingClient:
         return passed_on
 
 
-def test_a_death_after_any_write_costs_a_repetition_and_nothing_else(
+def test_death_after_any_write_costs_repetition_and_nothing_else(
     client: MlflowClient, new_mirror: Callable[[], Mirror], pipeline: str
 ) -> None:
     from trainflow.tracking.mirror import Mirror
@@ -228,7 +226,7 @@ def test_a_death_after_any_write_costs_a_repetition_and_nothing_else(
     assert deaths >= 8  # experiment, parent, child, start, then the five writes of the end
 
 
-def test_deliveries_out_of_order_end_in_the_same_place(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+def test_deliveries_out_of_order_end_in_same_place(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     first, second = run_of(pipeline, 1), run_of(pipeline, 2)
     mirror.apply(finish_of(second))
     mirror.apply(RunStarted(second))
@@ -242,7 +240,7 @@ def test_deliveries_out_of_order_end_in_the_same_place(mirror: Mirror, client: M
     assert sorted(point.step for point in curve) == [1, 2]
 
 
-def test_a_failed_run_is_failed_on_both_levels_and_adds_no_point(
+def test_mirror_failed_run_fails_on_both_levels_and_adds_no_point(
     mirror: Mirror, client: MlflowClient, pipeline: str
 ) -> None:
     run = run_of(pipeline, 1)
@@ -255,7 +253,7 @@ def test_a_failed_run_is_failed_on_both_levels_and_adds_no_point(
     assert "trainflow.head_sequence" not in parent.data.tags
 
 
-def test_a_cleared_run_goes_on_in_its_mlflow_run(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+def test_cleared_run_goes_on_in_its_mlflow_run(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     run = run_of(pipeline, 1)
     mirror.apply(RunStarted(run))
     mirror.apply(finish_of(run, state="failed", checkpoint=None))
@@ -270,7 +268,7 @@ def test_a_cleared_run_goes_on_in_its_mlflow_run(mirror: Mirror, client: MlflowC
     assert child.data.params == {"lr": "0.1", "db.password": "***", "new": "1"}  # MLflow's params are immutable
 
 
-def test_what_user_code_logs_stays_and_how_it_leaves_the_run_does_not_matter(
+def test_mirror_logs_of_user_code_stay_however_they_leave_run(
     mirror: Mirror, client: MlflowClient, store: Path, pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
@@ -296,7 +294,7 @@ def test_what_user_code_logs_stays_and_how_it_leaves_the_run_does_not_matter(
     assert child.data.metrics["train/loss"] == 0.3
 
 
-def test_more_than_one_request_can_hold_is_delivered_in_several(
+def test_mirror_more_than_one_request_holds_is_sent_in_several(
     mirror: Mirror, client: MlflowClient, pipeline: str
 ) -> None:
     run = run_of(pipeline, 1, params={f"p{index}": index for index in range(250)})
@@ -306,7 +304,7 @@ def test_more_than_one_request_can_hold_is_delivered_in_several(
     assert sum(name.startswith("train/") for name in child.data.metrics) == 1100
 
 
-def test_a_chain_over_another_store_is_another_chain_and_a_deleted_experiment_comes_back(
+def test_mirror_other_store_is_other_chain_and_deleted_experiment_comes_back(
     mirror: Mirror, new_mirror: Callable[[], Mirror], client: MlflowClient, pipeline: str
 ) -> None:
     here = run_of(pipeline, 1)
@@ -334,9 +332,7 @@ def promoted_of(run: TrackedRun, alias: str = "champion") -> Promoted:
     return Promoted(run, alias, checkpoint)
 
 
-def test_a_promotion_is_a_version_of_the_chains_model_with_the_alias(
-    mirror: Mirror, client: MlflowClient, pipeline: str
-) -> None:
+def test_promotion_is_version_of_chains_model_with_alias(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     run = run_of(pipeline, 1)
     mirror.apply(finish_of(run, promoted=["champion"]))
 
@@ -380,7 +376,7 @@ def test_promoting_again_makes_no_second_version(
         ([], ["c2"], 1, None),
     ],
 )
-def test_what_a_rewind_takes_from_a_checkpoint(
+def test_mirror_rewind_removes_aliases_of_checkpoint(
     mirror: Mirror,
     client: MlflowClient,
     pipeline: str,
@@ -402,7 +398,7 @@ def test_what_a_rewind_takes_from_a_checkpoint(
     )
 
 
-def test_an_alias_moves_and_may_come_back(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+def test_alias_moves_and_may_come_back(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     runs = [run_of(pipeline, number) for number in (1, 2)]
     for run in (*runs, runs[0]):
         mirror.apply(promoted_of(run))
@@ -413,7 +409,7 @@ def test_an_alias_moves_and_may_come_back(mirror: Mirror, client: MlflowClient, 
     assert not version.run_id
 
 
-def test_a_stage_is_a_model_of_its_own(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+def test_stage_is_model_of_its_own(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
     chains = [TrackedChain(pipeline, "fine"), TrackedChain(pipeline, "fine", "b"), TrackedChain(pipeline, "main", "b")]
     for chain in chains:
         mirror.apply(promoted_of(run_of(pipeline, 1, chain=chain)))

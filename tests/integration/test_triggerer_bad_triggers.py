@@ -114,7 +114,7 @@ def project(write_project: WriteProject) -> Project:
         ("crash in a thread of its own", "ended (signal 11, SIGSEGV)"),
     ],
 )
-def test_event_loop_ended_by_a_trigger_fails_its_task_and_no_other(project: Project, kind: str, why: str) -> None:
+def test_event_loop_ended_by_trigger_fails_its_task_and_no_other(project: Project, kind: str, why: str) -> None:
     settings = quiet(triggerer={"watchdog_seconds": 1.0}, engine={"poll_seconds": 0.1})
     with embedded(project, settings) as engine:
         assert engine.load() is None

@@ -84,7 +84,7 @@ def test_documents_and_what_they_must_not_hold(write_project: WriteProject) -> N
         ("x = 1", "defines no DAG"),
     ],
 )
-def test_what_is_wrong_is_said(write_project: WriteProject, source: str, said: str) -> None:
+def test_read_file_with_mistake_names_it(write_project: WriteProject, source: str, said: str) -> None:
     project = write_project({"pipelines/p.py": source})
 
     with pytest.raises(InputError) as raised:
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_said(write_project: WriteProject, source: str, said: s
     assert "p.py" in str(raised.value)
 
 
-def test_a_module_beside_the_pipeline_is_found_below_the_project(write_project: WriteProject) -> None:
+def test_module_beside_pipeline_is_found_below_project(write_project: WriteProject) -> None:
     beside = "from trainflow import DAG\nfrom trainflow.operators import EmptyOperator\n"
     beside += "with DAG('a'):\n    EmptyOperator(task_id=names.TASK)\n"
     project = write_project({"pipelines/names.py": "TASK = 't'\n", "pipelines/p.py": "import names\n" + beside})
@@ -107,7 +107,7 @@ def test_a_module_beside_the_pipeline_is_found_below_the_project(write_project: 
 
 
 @pytest.mark.slow
-def test_a_file_that_hangs_is_ended_with_all_it_started(
+def test_file_that_hangs_is_ended_with_all_it_started(
     write_project: WriteProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
@@ -144,14 +144,14 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_a_thread_that_a_file_left_behind_holds_nothing_up(write_project: WriteProject) -> None:
+def test_thread_that_file_left_behind_holds_nothing_up(write_project: WriteProject) -> None:
     waits = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
     project = write_project({"pipelines/p.py": waits + CHAIN})
 
     assert read(project)
 
 
-def test_the_folder_the_command_was_typed_in_hides_nothing(write_project: WriteProject, tmp_path: Path) -> None:
+def test_folder_command_was_typed_in_hides_nothing(write_project: WriteProject, tmp_path: Path) -> None:
     (tmp_path / "msgspec.py").write_text("raise RuntimeError('the wrong msgspec')")
     project = write_project({"pipelines/p.py": CHAIN})
     script = (
@@ -208,9 +208,7 @@ signal.pause()
 
 
 @pytest.mark.parametrize("caller", [BY_COMMAND, BY_WORKER], ids=["command", "warm worker"])
-def test_a_file_that_never_ends_dies_with_the_process_that_has_it_read(
-    write_project: WriteProject, caller: str
-) -> None:
+def test_read_file_that_never_ends_dies_with_reader(write_project: WriteProject, caller: str) -> None:
     project = write_project({"pipelines/p.py": ENDLESS})
     process = subprocess.Popen([sys.executable, "-c", caller, str(project.root)])
     said = project.root / "pipelines/p.pid"
@@ -221,7 +219,7 @@ def test_a_file_that_never_ends_dies_with_the_process_that_has_it_read(
     wait_for(lambda: not _is_there(reader), "the end of what reads the file")
 
 
-def test_a_file_that_never_ends_has_a_limit_of_processor_time(write_project: WriteProject) -> None:
+def test_file_that_never_ends_has_limit_of_processor_time(write_project: WriteProject) -> None:
     project = write_project({"pipelines/p.py": ENDLESS})
     request = msgspec.json.encode(ParseFile(DagSource("pipelines/p.py"), str(project.root), str(project.home.path)))
     argv = [sys.executable, "-P", "-m", "trainflow.execution.parse_file", str(os.getpid()), "1"]

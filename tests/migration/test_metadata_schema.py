@@ -123,7 +123,7 @@ def test_ids_of_waits_are_never_given_twice(migrated: Database, fresh: Database)
             assert "AUTOINCREMENT" in made
 
 
-def test_seeded_alike(fresh: Database, migrated: Database) -> None:
+def test_migrated_schema_is_seeded_as_fresh_one(fresh: Database, migrated: Database) -> None:
     pools = []
     for database in (fresh, migrated):
         with database.reading() as connection:
@@ -131,7 +131,7 @@ def test_seeded_alike(fresh: Database, migrated: Database) -> None:
     assert pools[0] == pools[1] == [("default_pool", 128, False, "Default pool")]
 
 
-def test_head_is_the_newest_migration() -> None:
+def test_head_is_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     config.set_main_option("path_separator", "os")
@@ -147,7 +147,7 @@ def test_ensuring_twice_changes_nothing(fresh: Database) -> None:
     assert schema.current_revision(fresh) == schema.HEAD
 
 
-def test_a_newer_database_is_refused(fresh: Database) -> None:
+def test_newer_database_is_refused(fresh: Database) -> None:
     with fresh.transaction() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(EngineError, match=r"9999.*newer trainflow.*may be moved away") as caught:
@@ -175,7 +175,7 @@ def _ensure(url: str, barrier: Any, results: Any) -> None:
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["created", "migrated"])
-def test_several_processes_may_do_it_at_once(new_database: NewDatabase, old: bool) -> None:
+def test_migration_by_several_processes_runs_once(new_database: NewDatabase, old: bool) -> None:
     url = new_database()
     if old:
         database = Database(url)
@@ -225,7 +225,7 @@ def test_tables_on_mysql(written: Callable[[], list[str]]) -> None:
         assert re.search("COLLATE utf8mb4_(0900_)?bin", statement), statement
 
 
-def test_what_is_unique_is_never_empty() -> None:
+def test_unique_columns_are_never_null() -> None:
     """No database takes two empty values for equal: a unique key with one in it would hold nothing apart. Only what
     triggered a run may be empty, for runs that nothing triggered, and then all of it is."""
     triggered_by = {"parent_id", "parent_task_id", "parent_map_index"}

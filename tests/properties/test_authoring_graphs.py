@@ -47,7 +47,7 @@ def graph_of(names, edges):
 
 
 @given(acyclic())
-def test_every_task_comes_after_what_it_waits_for(drawn):
+def test_graph_order_puts_task_after_its_upstream(drawn):
     names, edges = drawn
     graph = graph_of(names, edges)
     order = graph.order()
@@ -56,7 +56,7 @@ def test_every_task_comes_after_what_it_waits_for(drawn):
 
 
 @given(acyclic(), st.data())
-def test_an_edge_back_is_a_cycle_that_is_named(drawn, data):
+def test_edge_back_is_cycle_that_is_named(drawn, data):
     names, edges = drawn
     start = data.draw(st.sampled_from(names))
     target = data.draw(st.sampled_from(sorted(reachable(start, edges) | {start})))
@@ -69,7 +69,7 @@ def test_an_edge_back_is_a_cycle_that_is_named(drawn, data):
 
 
 @given(acyclic(), st.data())
-def test_weights_sum_over_whom_the_rule_names(drawn, data):
+def test_weights_sum_over_whom_rule_names(drawn, data):
     names, edges = drawn
     rules = st.sampled_from(list(WeightRule))
     weights = {name: (data.draw(st.integers(-(2**33), 2**33)), data.draw(rules)) for name in names}
@@ -102,7 +102,7 @@ def build(names, edges, held, seed):
 
 
 @given(acyclic(), st.data(), st.integers())
-def test_the_document_depends_on_the_graph_and_not_on_how_it_was_written(drawn, data, seed):
+def test_document_depends_on_graph_not_on_writing_order(drawn, data, seed):
     names, edges = drawn
     held = data.draw(st.sets(st.sampled_from(sorted(edges)))) if edges else set()
     one = encode(to_document(build(names, edges, held, 0)))
@@ -114,7 +114,7 @@ def test_the_document_depends_on_the_graph_and_not_on_how_it_was_written(drawn, 
 
 
 @given(acyclic(most=5), acyclic(most=5))
-def test_an_edge_between_groups_orders_all_of_one_before_all_of_the_other(first, second):
+def test_edge_between_groups_orders_all_tasks(first, second):
     with DAG("d") as dag:
         groups = []
         for name, (names, edges) in [("one", first), ("two", second)]:

@@ -121,7 +121,7 @@ ACTIONS = {
 
 @given(histories)
 @settings(max_examples=60)
-def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history: list[tuple[str, int, bool]]) -> None:
+def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[str, int, bool]]) -> None:
     with memory_writer() as writer:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
@@ -145,7 +145,7 @@ def test_every_legal_history_tiles_time_from_the_start_to_the_watermark(history:
 
 @given(histories, st.integers(0, 14))
 @settings(max_examples=40)
-def test_a_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: int) -> None:
+def test_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: int) -> None:
     with memory_writer() as writer:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
@@ -161,7 +161,7 @@ def test_a_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: i
 
 @given(histories, st.lists(policies, max_size=3), st.sets(st.integers(0, 13), max_size=3))
 @settings(max_examples=60)
-def test_retention_never_drops_the_head_nor_what_is_referred_to(
+def test_retention_never_drops_head_nor_what_is_referred_to(
     history: list[tuple[str, int, bool]], chosen: list[Policy], pinned_places: set[int]
 ) -> None:
     with memory_writer() as writer:
@@ -203,9 +203,7 @@ Rival.__abstractmethods__ = frozenset()
 
 @given(st.integers(0, 3), st.lists(st.booleans(), max_size=2 * len(STEPS)), st.booleans())
 @settings(max_examples=60)
-def test_of_two_racing_committers_exactly_one_wins(
-    before: int, schedule: list[bool], at_the_worst_moment: bool
-) -> None:
+def test_racing_committers_one_wins(before: int, schedule: list[bool], at_the_worst_moment: bool) -> None:
     with memory_writer() as writer:
         writer.commit_many(before)
         parent = writer.ledger.state().head

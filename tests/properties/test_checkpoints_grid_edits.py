@@ -232,9 +232,7 @@ Step = tuple[Any, ...]
 
 
 @given(lengths, starts, st.frozensets(st.integers(FIRST, LAST), max_size=20), steps)
-def test_edits_and_runs_never_leave_time_out_or_take_it_twice(
-    length: int, start: int, missing: frozenset[int], told: list[Step]
-) -> None:
+def test_grid_edits_and_runs_tile_time_once(length: int, start: int, missing: frozenset[int], told: list[Step]) -> None:
     chain = Living(table(length, start), missing)
     for name, *arguments in told:
         getattr(chain, name)(*arguments)
@@ -249,7 +247,7 @@ def test_edits_and_runs_never_leave_time_out_or_take_it_twice(
         ([("edit", 1, 0), ("run", 2), ("edit", 2, 0), ("run", 1)], "was 1h long and is 2h, and no entry says so"),
     ],
 )
-def test_a_run_that_does_not_compare_is_found_out(told: list[Step], what: str) -> None:
+def test_run_that_does_not_compare_is_found_out(told: list[Step], what: str) -> None:
     """The planted bug: the samples are taken as they are."""
     chain = Living(table(1, 0), compare=lambda _state, _grid: None)
     with pytest.raises(Exception, match=what):

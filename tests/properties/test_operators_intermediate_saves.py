@@ -174,7 +174,7 @@ def test_disturbed_at_any_row_it_ends_as_if_undisturbed(split: Split, tmp_path: 
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_killed_at_each_row_in_turn_it_ends_all_the_same(split: Split, tmp_path: Path, shuffle: bool) -> None:
+def test_resume_killed_at_each_row_sees_same_rows(split: Split, tmp_path: Path, shuffle: bool) -> None:
     training = Training(split, MemoryStore(), tmp_path, shuffle)
     for row in range(ROWS + 1):
         training.attempt(Fate(row))
@@ -183,7 +183,7 @@ def test_killed_at_each_row_in_turn_it_ends_all_the_same(split: Split, tmp_path:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_one_worker_then_two_then_three(split: Split, tmp_path: Path, shuffle: bool) -> None:
+def test_resume_with_one_two_three_workers_sees_same_rows(split: Split, tmp_path: Path, shuffle: bool) -> None:
     for row in range(1, ROWS):
         training = Training(split, MemoryStore(), tmp_path, shuffle)
         training.attempt(Fate(row // 2, world_size=1))
@@ -201,7 +201,7 @@ fates = st.builds(
 
 @settings(max_examples=60)
 @given(disturbances=st.lists(fates, max_size=6), last=st.integers(1, 5), shuffle=st.booleans())
-def test_whatever_happens_each_row_is_seen_once_and_in_order(
+def test_resume_after_anything_sees_each_row_once_in_order(
     split: Split, tmp_path: Path, disturbances: list[Fate], last: int, shuffle: bool
 ) -> None:
     training = Training(split, MemoryStore(), tmp_path, shuffle)

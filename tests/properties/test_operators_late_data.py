@@ -207,7 +207,7 @@ def take(world: World, step: tuple[str, int]) -> None:
 
 @settings(max_examples=150)
 @given(steps)
-def test_the_chain_tiles_time_and_ends_with_everything_that_is_there(history: list[tuple[str, int]]) -> None:
+def test_chain_tiles_time_and_ends_with_everything_that_is_there(history: list[tuple[str, int]]) -> None:
     world = World()
     for step in history:
         take(world, step)

@@ -52,7 +52,7 @@ def refusal(action: Callable[[], Any]) -> str | None:
 
 
 @given(values)
-def test_what_was_written_is_read_and_everything_has_a_place(value: Any) -> None:
+def test_yaml_written_is_read_with_places(value: Any) -> None:
     text = yaml.safe_dump(value, allow_unicode=True, sort_keys=False)
     document = read_document(text, "p.yaml")
     assert json.dumps(document.value) == json.dumps(value)
@@ -63,13 +63,13 @@ def test_what_was_written_is_read_and_everything_has_a_place(value: Any) -> None
 
 @given(st.text(alphabet="ab:- \n\t[]{}&*!#|>'\"%@`?,.0<~\x00é", max_size=60))
 @settings(max_examples=300)
-def test_any_text_is_read_or_refused_with_a_message(text: str) -> None:
+def test_yaml_any_text_is_read_or_refused_with_message(text: str) -> None:
     told = refusal(lambda: json.dumps(read_document(text, "p.yaml").value, allow_nan=False))
     assert told is None or told.startswith("p.yaml:")
 
 
 @given(st.data())
-def test_one_wrong_value_anywhere_is_told_at_its_place(data: st.DataObject) -> None:
+def test_yaml_wrong_value_is_told_at_its_place(data: st.DataObject) -> None:
     """Replace any one value of a good file by any other: the file stays good, or each problem has its line."""
     spec = json.loads(json.dumps(SPEC))
     location = data.draw(st.sampled_from([place for place in places_in(spec) if place]))
@@ -83,7 +83,7 @@ def test_one_wrong_value_anywhere_is_told_at_its_place(data: st.DataObject) -> N
 
 
 @given(st.dictionaries(st.text("ab.splt", max_size=8), plain_text | st.just("{a: [1]}"), max_size=3))
-def test_any_override_is_applied_or_refused_by_name(overrides: dict[str, str]) -> None:
+def test_override_is_applied_or_refused_by_name(overrides: dict[str, str]) -> None:
     document = read_document(yaml.safe_dump(SPEC), "p.yaml")
     problems = apply_overrides(document, overrides)
     for problem in problems:
@@ -93,7 +93,7 @@ def test_any_override_is_applied_or_refused_by_name(overrides: dict[str, str]) -
             raise error_of(problems)
 
 
-def test_the_examples_of_this_repository_satisfy_the_schema() -> None:
+def test_examples_of_this_repository_satisfy_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     checker = jsonschema.Draft202012Validator(json_schema())
     files = sorted((Path(__file__).parents[2] / "pipelines").glob("*.yaml"))

@@ -68,7 +68,7 @@ quiet = settings(max_examples=60)
 
 @quiet
 @given(shapes, seeds, st.integers(1, 30), st.integers(1, 5), st.integers(1, 3))
-def test_ranks_share_the_stream_and_every_row_comes_once_an_epoch(
+def test_ranks_share_stream_and_every_row_comes_once_epoch(
     folder: Path, shapes: list[tuple[int, ...]], seed: int | None, batch_size: int, world_size: int, epochs: int
 ) -> None:
     split = split_of(folder, shapes)
@@ -114,12 +114,14 @@ def test_resuming_with_other_ranks_goes_on_exactly_where_it_stopped(
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**64 - 1))
-def test_a_window_is_permuted(rows: int, key: int) -> None:
+def test_window_is_permuted(rows: int, key: int) -> None:
     assert sorted(permutation(Window(0, rows, (), key)).tolist()) == list(range(rows))
 
 
 @given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 50), st.integers(1, 40), st.integers(1, 5))
-def test_which_windows_a_rank_needs(offset: int, rows: int, first: int, batch_size: int, world_size: int) -> None:
+def test_windows_of_rank_are_those_it_needs(
+    offset: int, rows: int, first: int, batch_size: int, world_size: int
+) -> None:
     step = batch_size * world_size
     mine = {row for low in range(first, 400, step) for row in range(low, low + batch_size)}
     needed = bool(mine & set(range(offset, offset + rows)))

@@ -113,7 +113,7 @@ def joined(types: tuple[pa.DataType, ...]) -> pa.DataType | None:
 
 @settings(max_examples=300, deadline=None)
 @given(families(3))
-def test_join_does_not_depend_on_an_order(typed: list[tuple[pa.DataType, list[Any]]]) -> None:
+def test_join_does_not_depend_on_order(typed: list[tuple[pa.DataType, list[Any]]]) -> None:
     types = tuple(kind for kind, _ in typed)
     assert all(join(kind, kind) == kind for kind in types)
     found = {str(joined(order)) for order in permutations(types)}
@@ -171,9 +171,7 @@ def train(samples: Samples, days_a_split: int) -> tuple[list[Any], list[pa.DataT
 @example([pa.table({"x": [BIG]}), pa.table({"x": [0.1]})])
 @example([pa.table({"x": [[BIG]]}), pa.table({"x": [[0.1]]})])
 @example([pa.table({"x": pa.array([2**64 - 1], pa.uint64())}), pa.table({"x": [1]})])
-def test_any_grouping_into_splits_trains_the_same_values_as_they_were_stored(
-    folder: Path, days: list[pa.Table]
-) -> None:
+def test_columns_in_any_grouping_keep_stored_values(folder: Path, days: list[pa.Table]) -> None:
     samples = lay_out(folder, [[table] for table in days])
     one_by_one, types = train(samples, 1)
     everything = [value for table in days for value in stored(table)]
@@ -185,7 +183,7 @@ def test_any_grouping_into_splits_trains_the_same_values_as_they_were_stored(
 
 @settings(max_examples=40, deadline=None)
 @given(days())
-def test_any_order_of_files_gives_one_schema_or_one_refusal(folder: Path, days: list[pa.Table]) -> None:
+def test_columns_in_any_file_order_give_one_schema_or_refusal(folder: Path, days: list[pa.Table]) -> None:
     found = set()
     for order in permutations(days[:3]):
         values, types = train(lay_out(folder, [list(order)]), 1)

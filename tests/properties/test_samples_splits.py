@@ -85,9 +85,7 @@ TABLE = Samples(path="t/{start:%Y-%m-%dT%H}", length_seconds=3600, start=START)
 
 
 @given(hours, limits, waits)
-def test_splits_tile_time_and_holes_are_the_only_gaps(
-    table: list[int | None], limits: SplitLimits, wait: float
-) -> None:
+def test_splits_tile_time_and_holes_are_only_gaps(table: list[int | None], limits: SplitLimits, wait: float) -> None:
     samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(wait, "skip"))
     splits, ended = chain(samples, limits, Imagined(table))
     trained, cursor = [], START
@@ -111,7 +109,7 @@ def test_splits_tile_time_and_holes_are_the_only_gaps(
 
 
 @given(hours, hours, limits, st.none() | st.integers(1, 10))
-def test_what_was_stepped_over_is_trained_once_it_has_come(
+def test_holes_are_trained_once_when_arrived(
     before: list[int | None], after: list[int | None], limits: SplitLimits, bound: int | None
 ) -> None:
     """However much is missing, too old or comes late: partitions and holes tile time, and repairs leave in the holes
@@ -151,7 +149,7 @@ def test_limits_are_kept_unless_one_partition_alone_is_too_much(table: list[int 
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), limits, st.data())
-def test_what_comes_later_moves_no_boundary(table: list[int], limits: SplitLimits, data: st.DataObject) -> None:
+def test_late_arrivals_move_no_boundary(table: list[int], limits: SplitLimits, data: st.DataObject) -> None:
     """A table that is complete gives the splits that it gave while it was still growing, but for the last."""
     grown = data.draw(st.integers(1, len(table)))
     before, after = (chain(TABLE, limits, Imagined(list(part)))[0] for part in (table[:grown], table))
@@ -159,7 +157,7 @@ def test_what_comes_later_moves_no_boundary(table: list[int], limits: SplitLimit
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
-def test_a_split_survives_the_handoff(table: list[int]) -> None:
+def test_split_survives_handoff(table: list[int]) -> None:
     (split,), _ = chain(TABLE, SplitLimits(), Imagined(list(table)))
     assert split_from_xcom(split_to_xcom(split, spill_url="memory://splits")) == split
 
@@ -224,7 +222,7 @@ def test_steps_add_up_however_they_are_taken(samples: Samples, there: int, on: i
     moments,
     st.integers(1, 2000),
 )
-def test_a_name_means_one_partition(pattern: tuple[str, int, int], start: datetime, number: int) -> None:
+def test_name_means_one_partition(pattern: tuple[str, int, int], start: datetime, number: int) -> None:
     path, seconds, months = pattern
     start = start.replace(hour=0, minute=0, second=0, microsecond=0)
     start = start.replace(day=1) if months else start - timedelta(days=start.weekday())

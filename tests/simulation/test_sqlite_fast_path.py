@@ -11,7 +11,7 @@ from tests.simulation.run import simulate
 pytestmark = pytest.mark.slow
 
 
-def test_every_history_is_the_same_over_sqlalchemys_own_connection() -> None:
+def test_history_over_sqlalchemys_connection_is_the_same() -> None:
     database = SimulatedDatabase()
     engine = create_engine("sqlite://", creator=lambda: database.raw, poolclass=StaticPool)
     fast = [simulate(seed, database=database) for seed in range(20)]

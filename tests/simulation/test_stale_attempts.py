@@ -42,7 +42,7 @@ def world() -> Iterator[World]:
         world.kill_everything()
 
 
-def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for_its_own(world: World) -> None:
+def test_commit_of_cleared_run_cannot_claim_training_of_successor(world: World) -> None:
     go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
     [zombie] = [process for process in world.running if process.work.workload.task_id == "commit"]
     for _ in range(3):  # it claims itself, and reads the head and the split
@@ -72,7 +72,7 @@ def test_a_commit_of_a_cleared_run_cannot_take_the_training_of_its_successor_for
     assert all(isinstance(answer, Refused) for answer in answers)
 
 
-def test_a_commit_is_not_told_of_another_split_than_was_trained(world: World) -> None:
+def test_commit_is_not_told_of_another_split_than_was_trained(world: World) -> None:
     go_on_until(world, lambda: any(process.work.workload.task_id == "commit" for process in world.running))
     [waiting] = [process for process in world.running if process.work.workload.task_id == "commit"]
     # a person lets the split be chosen again, and nothing else

@@ -28,13 +28,13 @@ def test_check_text_what_every_database_holds_is_taken(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a" * 251, "loss ", " loss", "a\x00b", "a\nb", "\ud800", "\t", 7, None, b"x"])
-def test_check_text_what_some_database_does_not_hold_is_refused_by_name(key: Any) -> None:
+def test_check_text_not_storable_is_refused_by_name(key: Any) -> None:
     with pytest.raises(InputError, match=r"^key: "):
         check_text(key, "key")
 
 
 @pytest.mark.parametrize("depth", [MOST_NESTING, 300, 5_000, 200_000])
-def test_check_nesting_too_deep_is_refused_without_a_stack(depth: int) -> None:
+def test_check_nesting_too_deep_is_refused_without_stack(depth: int) -> None:
     value = nested(depth)
     try:
         with pytest.raises(InputError, match="nested more than"):

@@ -39,7 +39,7 @@ class Remote(FaultyStore):
         return self.inner.read(path)
 
 
-def test_as_many_at_a_time_as_the_store_takes_and_in_order(tmp_path: Path) -> None:
+def test_concurrent_map_runs_as_many_as_store_takes_in_order(tmp_path: Path) -> None:
     store = Remote(tmp_path)
     for number in range(12):
         store.replace(f"{number}", b"%d" % number)
@@ -49,12 +49,12 @@ def test_as_many_at_a_time_as_the_store_takes_and_in_order(tmp_path: Path) -> No
     assert store.most == 4
 
 
-def test_one_after_the_other_where_a_call_costs_nothing(tmp_path: Path) -> None:
+def test_concurrent_map_without_latency_runs_one_by_one(tmp_path: Path) -> None:
     threads = concurrent_map(LocalStore(tmp_path).requests_at_once, lambda _: threading.current_thread(), range(8))
     assert set(threads) == {threading.current_thread()}
 
 
-def test_an_error_comes_where_it_happened_and_ends_it(tmp_path: Path) -> None:
+def test_error_comes_where_it_happened_and_ends_it(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def ask(number: int) -> int:
@@ -72,7 +72,7 @@ def test_an_error_comes_where_it_happened_and_ends_it(tmp_path: Path) -> None:
     assert len(asked) <= 2 + AHEAD * store.requests_at_once
 
 
-def test_every_checkpoint_gets_its_own_problems(tmp_path: Path) -> None:
+def test_concurrent_map_keeps_problems_by_checkpoint(tmp_path: Path) -> None:
     files = {"a": b"1", "b": b"2"}
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch", ChainKey("flights"))
     made = [writer.commit(files=files).artifacts for _ in range(4)]

@@ -70,7 +70,7 @@ class TestMonotonicDeadlines:
         deadlines.begin(1, 10.0)
         assert deadlines.seconds_left == 1.0
 
-    def test_stop_and_begin_again_counts_from_the_second_time(self) -> None:
+    def test_stop_and_begin_again_counts_from_second_time(self) -> None:
         clock = ManualClock(SINCE)
         deadlines: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
         deadlines.begin(1, 10.0)

@@ -26,14 +26,14 @@ for number in range(1000):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_draws_the_same_fates(kind: str) -> None:
+def test_failpoint_same_seed_draws_same_fates(kind: str) -> None:
     draws = [[planned_kill(seed, kind, number) for number in range(50)] for seed in (1, 1, 2)]  # type: ignore[arg-type]
     assert draws[0] == draws[1] != draws[2]
     assert any(draws[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_chaos_comes_to_an_end(kind: str) -> None:
+def test_chaos_comes_to_end(kind: str) -> None:
     assert not any(planned_kill(seed, kind, 200 + number) for seed in range(20) for number in range(50))  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def test_attempts_are_also_asked_to_stop_and_engines_never() -> None:
     assert signals("engine") == {signal.SIGKILL}
 
 
-def test_a_process_dies_after_the_step_that_was_drawn_for_it(tmp_path: Path) -> None:
+def test_process_dies_after_step_that_was_drawn_for_it(tmp_path: Path) -> None:
     failpoint = Failpoints(11, tmp_path)
     for ordinal in range(2):
         drawn = planned_kill(11, "engine", ordinal)
@@ -63,7 +63,7 @@ def test_a_process_dies_after_the_step_that_was_drawn_for_it(tmp_path: Path) -> 
         assert kill == ("engine", ordinal, f"step {drawn.steps - 1}", "SIGKILL")
 
 
-def test_without_the_variable_nothing_dies_and_nothing_is_written(tmp_path: Path) -> None:
+def test_failpoint_without_variable_does_nothing(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name != VARIABLE}
     command = [sys.executable, "-c", PROCESS, "engine"]
     lived = subprocess.run(command, env=kept, cwd=tmp_path, capture_output=True, text=True)

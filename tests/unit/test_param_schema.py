@@ -98,7 +98,7 @@ def test_bad_values_are_named(schema, value, message):
 
 
 @pytest.mark.parametrize(("schema", "message"), MALFORMED)
-def test_no_keyword_is_ignored(schema, message):
+def test_schema_keyword_is_never_ignored(schema, message):
     with pytest.raises(InputError, match=message):
         check_schema(schema, "p")
 
@@ -109,18 +109,18 @@ def test_conf_overrides_defaults_and_brings_its_own():
     assert resolve(schemas, None) == {"n": 1, "m": [1]}
 
 
-def test_a_default_is_checked_like_any_other_value():
+def test_default_is_checked_like_any_other_value():
     with pytest.raises(ParamValidationError, match="param 'n': None is not of type string"):
         resolve({"n": {"type": "string", "default": None}}, {})
 
 
-def test_a_param_without_default_must_be_given():
+def test_param_without_default_must_be_given():
     with pytest.raises(ParamValidationError, match="'n' has no default"):
         resolve({"n": {}}, {"m": 1})
     assert resolve({"n": {}}, {"n": None}) == {"n": None}
 
 
-def test_changing_a_resolved_default_changes_no_other_run():
+def test_changing_resolved_default_changes_no_other_run():
     schemas = {"m": {"default": {"a": [1]}}}
     resolve(schemas, {})["m"]["a"].append(2)
     assert resolve(schemas, {}) == {"m": {"a": [1]}}

@@ -35,11 +35,11 @@ _PLURAL_BEHIND_A_NUMBER = re.compile(
         (2, "free slot", "2 free slots"),
     ],
 )
-def test_a_number_of_things(number: int, noun: str, said: str) -> None:
+def test_number_of_things(number: int, noun: str, said: str) -> None:
     assert counted(number, noun) == said
 
 
-def test_the_verb_agrees() -> None:
+def test_pluralize_verb_agrees() -> None:
     assert [agreeing(number, "is", "are") for number in (0, 1, 2)] == ["are", "is", "are"]
 
 
@@ -55,12 +55,12 @@ def _written_by_hand(source: str) -> Iterator[int]:
                     yield node.lineno
 
 
-def test_the_search_finds_a_plural_written_by_hand() -> None:
+def test_search_finds_plural_written_by_hand() -> None:
     assert list(_written_by_hand('f"{len(found)} partitions are there"')) == [1]
     assert not list(_written_by_hand("f\"{counted(3, 'partition')} are there\""))
 
 
-def test_no_message_writes_a_plural_of_its_own() -> None:
+def test_pluralize_is_used_by_every_message() -> None:
     files = [path for path in _ROOT.rglob("*.py") if "testing" not in path.parts]
     assert len(files) > 100
     found = [f"{path.relative_to(_ROOT)}:{line}" for path in files for line in _written_by_hand(path.read_text())]

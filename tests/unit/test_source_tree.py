@@ -23,7 +23,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
     assert source_tree.circles(source_tree.imports(type_checking=False)) == []
 
 
-def test_types_go_in_circles_only_in_the_language_of_dags() -> None:
+def test_types_go_in_circles_only_in_language_of_dags() -> None:
     found = source_tree.circles(source_tree.imports(type_checking=True))
 
     assert [group for group in found if not all(name.startswith(_LANGUAGE) for name in group)] == []
@@ -37,11 +37,11 @@ def test_types_go_in_circles_only_in_the_language_of_dags() -> None:
         ({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}}, [["d", "e"], ["a", "b", "c"]]),
     ],
 )
-def test_circles_of_a_graph_are_all_found(graph: dict[str, set[str]], expected: list[list[str]]) -> None:
+def test_circles_of_graph_are_all_found(graph: dict[str, set[str]], expected: list[list[str]]) -> None:
     assert source_tree.circles(graph) == expected
 
 
-def test_an_import_in_a_function_counts_and_one_for_type_checkers_does_not() -> None:
+def test_import_in_function_counts_and_one_for_type_checkers_does_not() -> None:
     graph = source_tree.imports(type_checking=False)
 
     assert "trainflow.cli.main" in graph["trainflow.cli.entry"]  # in a function

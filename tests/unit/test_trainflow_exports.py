@@ -33,7 +33,7 @@ def test_import_loads_nothing_heavy():
         "import trainflow.authoring.context, trainflow.authoring.templates, trainflow.authoring.decorators",
     ],
 )
-def test_writing_a_dag_loads_nothing_heavy(code):
+def test_writing_dag_loads_nothing_heavy(code):
     assert not loaded(code) & {*HEAVY, "asyncio"}
 
 
@@ -43,7 +43,7 @@ def names_for_type_checkers():
     return {alias.name: node.module for node in block.body for alias in node.names}
 
 
-def test_what_is_declared_is_what_exists():
+def test_trainflow_exports_match_declarations():
     declared = names_for_type_checkers()
     assert trainflow.__all__ == sorted(trainflow.__all__)
     assert set(trainflow.__all__) == set(declared)
@@ -53,12 +53,12 @@ def test_what_is_declared_is_what_exists():
     assert set(trainflow.__all__) <= set(dir(trainflow))
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_unknown_name_is_attribute_error():
     with pytest.raises(AttributeError, match="'trainflow' has no attribute 'Dag'"):
         _ = trainflow.Dag
 
 
-def test_a_decorated_pipeline_needs_one_import():
+def test_decorated_pipeline_needs_one_import():
     from trainflow import DAG, task
 
     @task

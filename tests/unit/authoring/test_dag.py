@@ -31,7 +31,7 @@ def edges(dag):
     return {(before, task) for task, all_before in dag.graph().upstream.items() for before in all_before}
 
 
-def test_operators_belong_to_the_innermost_open_dag():
+def test_operators_belong_to_innermost_open_dag():
     with DAG("outer") as outer:
         first = Step(task_id="a")
         with DAG("inner") as inner:
@@ -59,7 +59,7 @@ def test_operators_belong_to_the_innermost_open_dag():
         ({"max_active_run": 1}, "Did you mean 'max_active_runs'"),
     ],
 )
-def test_dag_refuses(options, message):
+def test_dag_with_bad_argument_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         DAG("d", **options)
 
@@ -87,7 +87,7 @@ def test_operator_refuses_and_leaves_nothing_behind(options, message):
         assert dag.tasks == []
 
 
-def test_an_unknown_keyword_is_also_a_type_error():
+def test_unknown_keyword_is_also_type_error():
     with pytest.raises(TypeError) as caught:
         Step(task_id="t", intervall=3)
     assert isinstance(caught.value, UnexpectedArgument)
@@ -102,7 +102,7 @@ def test_durations_are_timedeltas_or_seconds():
     assert task.retry_exponential_backoff == 2.0
 
 
-def test_default_args_reach_every_constructor_and_the_nearest_wins():
+def test_default_args_reach_every_constructor_and_nearest_wins():
     with DAG("d", default_args={"retries": 3, "interval": 7, "value": "v", "pool": "p"}) as dag:
         plain = Step(task_id="plain")
         positional = Step("mine", task_id="positional", interval=9)
@@ -113,14 +113,14 @@ def test_default_args_reach_every_constructor_and_the_nearest_wins():
     dag.validate()
 
 
-def test_a_default_arg_that_no_task_takes_is_refused():
+def test_default_arg_that_no_task_takes_is_refused():
     with DAG("d", default_args={"intervall": 7}) as dag:
         Step(task_id="t")
     with pytest.raises(UnexpectedArgument, match=r"default_args.*'intervall'.*Did you mean 'interval'"):
         dag.validate()
 
 
-def test_a_constructor_that_forgets_super_is_told():
+def test_constructor_that_forgets_super_is_told():
     class Forgetful(BaseOperator):
         def __init__(self, **kwargs):
             pass
@@ -129,7 +129,7 @@ def test_a_constructor_that_forgets_super_is_told():
         Forgetful(task_id="t")
 
 
-def test_a_task_id_names_one_task():
+def test_task_id_names_one_task():
     with DAG("d"):
         Step(task_id="same")
         with pytest.raises(DagDefinitionError, match="'same' cannot name a second one") as caught:
@@ -138,7 +138,7 @@ def test_a_task_id_names_one_task():
 
 
 @pytest.mark.parametrize("task_id", ["", "with space", "a/b", "x" * 251, "ü"])
-def test_a_task_id_is_a_name(task_id):
+def test_task_id_is_name(task_id):
     with pytest.raises(InputError, match="cannot name a task"):
         Step(task_id=task_id)
 
@@ -173,14 +173,14 @@ def test_chain_joins_lists_pairwise_only_when_equally_long():
 
 
 @pytest.mark.parametrize("other", ["a", 3, None, {"a": 1}, len])
-def test_an_edge_needs_a_task(other):
+def test_edge_needs_task(other):
     with DAG("d"):
         a = Step(task_id="a")
         with pytest.raises(InputError, match="nothing can wait for it"):
             a >> other
 
 
-def test_no_edge_leaves_the_dag():
+def test_edge_to_another_dag_is_refused():
     with DAG("one"):
         a = Step(task_id="a")
     with DAG("two") as two:
@@ -193,7 +193,7 @@ def test_no_edge_leaves_the_dag():
 
 
 @pytest.mark.parametrize("wire", ["written", "held"])
-def test_a_cycle_names_its_tasks(wire):
+def test_cycle_names_its_tasks(wire):
     with DAG("d") as dag:
         a, b, c, _ = (Step(task_id=name) for name in "abcx")
         a >> b >> c
@@ -206,7 +206,7 @@ def test_a_cycle_names_its_tasks(wire):
     assert caught.value.task_ids == ("a", "b", "c")
 
 
-def test_a_task_cannot_wait_for_itself():
+def test_task_cannot_wait_for_itself():
     with DAG("d") as dag:
         a = Step(task_id="a")
         a.value = a.output
@@ -214,13 +214,13 @@ def test_a_task_cannot_wait_for_itself():
         dag.validate()
 
 
-def test_a_dag_without_tasks_is_refused():
+def test_dag_without_tasks_is_refused():
     with pytest.raises(DagDefinitionError, match="has no tasks"):
         DAG("d").validate()
 
 
 class TestOutputs:
-    def test_an_output_anywhere_in_a_template_field_is_an_edge(self):
+    def test_output_anywhere_in_template_field_is_edge(self):
         with DAG("d") as dag:
             source = [Step(task_id=f"s{i}") for i in range(5)]
             sink = Step(
@@ -232,14 +232,14 @@ class TestOutputs:
         assert sink.upstream_task_ids == {"s4"}
         dag.validate()
 
-    def test_outside_of_template_fields_it_is_refused(self):
+    def test_output_outside_template_fields_is_refused(self):
         with DAG("d") as dag:
             a = Step(task_id="a")
             Step(task_id="b", interval=[a.output])
         with pytest.raises(DagDefinitionError, match=r"'b': interval holds.*add 'interval' to template_fields of Step"):
             dag.validate()
 
-    def test_a_template_field_must_exist(self):
+    def test_template_field_must_exist(self):
         class Odd(BaseOperator):
             template_fields = ("nothing",)
 
@@ -248,7 +248,7 @@ class TestOutputs:
         with pytest.raises(DagDefinitionError, match="template_fields of Odd names 'nothing'"):
             dag.validate()
 
-    def test_it_is_not_a_value(self):
+    def test_output_used_as_value_is_refused(self):
         output = Step(task_id="a").output
         with pytest.raises(TypeError, match="cannot be iterated"):
             list(output)
@@ -263,7 +263,7 @@ class TestOutputs:
             a.output >> [b.output, c]
         assert edges(dag) == {("a", "b"), ("a", "c")}
 
-    def test_a_reference_written_by_hand_must_be_there(self):
+    def test_reference_written_by_hand_must_be_there(self):
         with DAG("d") as dag:
             Step("{{ ti.xcom_pull(task_ids='gone', key='return_value') }}", task_id="a")
         with pytest.raises(DagDefinitionError, match="'gone', which is not in DAG"):
@@ -271,20 +271,20 @@ class TestOutputs:
 
 
 class TestTeardown:
-    def test_it_waits_for_everything_and_follows_its_setups(self):
+    def test_teardown_waits_for_all_and_follows_its_setups(self):
         with DAG("d") as dag:
             make, work, drop = (Step(task_id=name) for name in ("make", "work", "drop"))
             make >> work >> drop.as_teardown(setups=make)
         assert (make.is_setup, drop.is_teardown, drop.trigger_rule) == (True, True, TriggerRule.ALL_DONE_SETUP_SUCCESS)
         assert edges(dag) == {("make", "work"), ("work", "drop"), ("make", "drop")}
 
-    def test_its_trigger_rule_is_given(self):
+    def test_teardown_with_own_trigger_rule_is_refused(self):
         task = Step(task_id="t", trigger_rule="all_done")
         with pytest.raises(InputError, match="not all_done"):
             task.as_teardown()
 
 
-def test_a_loader_sees_every_dag_however_it_is_written():
+def test_loader_sees_every_dag_however_it_is_written():
     with collecting_dags() as made:
         with DAG("one"):
             pass
@@ -308,7 +308,7 @@ def test_a_loader_sees_every_dag_however_it_is_written():
         ),
     ],
 )
-def test_keyword_of_airflow_that_is_not_here_is_refused_with_why(make: Callable[[], Any], says: str) -> None:
+def test_airflow_keyword_not_supported_is_refused_with_reason(make: Callable[[], Any], says: str) -> None:
     with DAG("d"), pytest.raises(UnexpectedArgument) as caught:
         make()
     assert says in str(caught.value)

@@ -23,7 +23,7 @@ def train(rows, *, seed=0, ti=None, params=None, **others):
     return rows, seed, ti, params, sorted(others)
 
 
-def test_calling_makes_a_task_and_passing_the_output_an_edge():
+def test_calling_makes_task_and_passing_output_edge():
     with DAG("d") as made:
         first = load()
         second = train(first, seed=load.override(task_id="other", retries=7)("x"))
@@ -33,7 +33,7 @@ def test_calling_makes_a_task_and_passing_the_output_an_edge():
     assert made.get_task("load").retries == 0
 
 
-def test_the_second_call_gets_another_id():
+def test_second_call_gets_another_id():
     with DAG("d") as made:
         load()
         load()
@@ -42,7 +42,7 @@ def test_the_second_call_gets_another_id():
     assert made.task_ids == ["load", "load__1", "mine", "mine__1"]
 
 
-def test_a_wrong_call_is_told_when_the_dag_is_written():
+def test_task_called_wrongly_is_told_when_dag_is_written():
     with DAG("d"):
         with pytest.raises(InputError, match=r"task 'load': load\(day.*unexpected keyword argument 'dey'"):
             load(dey=1)
@@ -61,14 +61,14 @@ def test_async_functions_are_refused():
         wait()
 
 
-def test_outside_of_a_dag_only_the_plain_function_works():
+def test_task_outside_dag_only_plain_function_works():
     with pytest.raises(InputError, match="outside of a DAG"):
         load()
     assert load.function("x") == "x"
     assert load.__name__ == "load"
 
 
-def test_the_context_arrives_by_name():
+def test_context_arrives_by_name():
     context: Any = {"ti": "TI", "params": {"p": 1}, "ds": "2013-01-01", "run_id": "r"}
     with DAG("d"):
         operator = train(5).operator
@@ -77,7 +77,7 @@ def test_the_context_arrives_by_name():
     assert chosen.execute(context)[2] == "mine"
 
 
-def test_a_required_parameter_may_be_a_context_key_and_an_absent_key_keeps_its_default():
+def test_task_required_parameter_may_be_context_key():
     @task
     def dated(ds, logical_date="none"):
         return ds, logical_date
@@ -92,7 +92,7 @@ def test_a_required_parameter_may_be_a_context_key_and_an_absent_key_keeps_its_d
     [(dict, True), (dict[str, int], True), ("dict[str, int]", True), ("typing.Mapping[str, int]", True),
      (list, False), ("list[dict]", False), (None, False), ("str", False)],
 )  # fmt: skip
-def test_a_dict_annotation_means_multiple_outputs(annotation, expected):
+def test_dict_annotation_means_multiple_outputs(annotation, expected):
     def function():
         return {}
 
@@ -102,7 +102,7 @@ def test_a_dict_annotation_means_multiple_outputs(annotation, expected):
         assert task(multiple_outputs=False)(function)().operator.multiple_outputs is False
 
 
-def test_dag_makes_a_dag_from_a_function():
+def test_dag_makes_dag_from_function():
     @dag(tags=["t"], max_active_runs=1)
     def pipeline(day="monday"):
         """What it is for."""
@@ -123,7 +123,7 @@ def test_dag_makes_a_dag_from_a_function():
     assert (plain().dag_id, other().dag_id) == ("plain", "named")
 
 
-def test_task_group_from_a_function():
+def test_task_group_from_function():
     @task_group
     def both(value):
         load(value)
@@ -169,7 +169,7 @@ def test_options_are_keywords():
         task("name")
 
 
-def test_context_names_are_those_of_the_agreement():
+def test_context_names_are_those_of_agreement():
     assert {"dag", "dag_run", "run_id", "ti", "task_instance", "task", "params", "logical_date", "ds", "ts"} <= set(
         Context.__annotations__
     )

@@ -12,7 +12,7 @@ from trainflow.authoring.param import Param
 from trainflow.errors import InputError, ParamValidationError
 
 
-def test_task_params_override_those_of_the_dag_and_conf_overrides_both():
+def test_task_params_override_those_of_dag_and_conf_overrides_both():
     with DAG("d", params={"n": Param(1, type="integer", minimum=1), "s": "text"}) as dag:
         task = BaseOperator(task_id="t", params={"n": Param(5, type="integer", minimum=5)})
         other = BaseOperator(task_id="o")
@@ -25,12 +25,12 @@ def test_task_params_override_those_of_the_dag_and_conf_overrides_both():
 
 @pytest.mark.parametrize("make", [lambda: Param(1, typo=1), lambda: Param(datetime(2013, 1, 1, tzinfo=UTC)),
                                   lambda: Param(float("nan")), lambda: Param(1, enum=[{1}])])  # fmt: skip
-def test_a_param_that_cannot_be_is_refused_where_it_is_written(make):
+def test_param_that_cannot_be_is_refused_where_it_is_written(make):
     with pytest.raises(InputError):
         make()
 
 
-def test_a_param_alone():
+def test_param_standing_alone_is_resolved():
     assert Param(3, description="how many", type="integer").resolve() == 3
     assert Param(type="integer").resolve(4) == 4
     with pytest.raises(ParamValidationError, match="no default"):

@@ -41,27 +41,27 @@ def context(first_started_at=START, reschedule_count=0, late=0):
     return {"ti": ti}
 
 
-def test_it_looks_until_it_is_there():
+def test_sensor_looks_until_found():
     sensor = Sensor([False, False, PokeReturnValue(True, {"x": 1})], task_id="s", poke_interval=10)
     assert sensor.execute(context()) == {"x": 1}
     assert sensor.looks == [0, 10, 20]
     assert Sensor([True], task_id="s").execute(context()) is None
 
 
-def test_the_last_look_is_at_the_timeout():
+def test_sensor_looks_last_at_timeout():
     sensor = Sensor([], task_id="s", poke_interval=10, timeout=timedelta(seconds=25))
     with pytest.raises(SensorTimeout, match="'s': not there after 0:00:25"):
         sensor.execute(context())
     assert sensor.looks == [0, 10, 20, 25]
 
 
-def test_something_that_came_at_the_last_moment_counts():
+def test_sensor_counts_what_came_at_last_moment():
     sensor = Sensor([False, True], task_id="s", poke_interval=10, timeout=5)
     sensor.execute(context())
     assert sensor.looks == [0, 5]
 
 
-def test_the_timeout_counts_from_the_first_start():
+def test_timeout_counts_from_first_start():
     sensor = Sensor([], task_id="s", poke_interval=10, timeout=25)
     with pytest.raises(SensorTimeout):
         sensor.execute(context(late=20))
@@ -76,7 +76,7 @@ def test_intervals_double_up_to_max_wait():
     assert sensor.interval(10**6) == timedelta(seconds=5)
 
 
-def test_reschedule_gives_the_slot_back():
+def test_reschedule_gives_slot_back():
     options = {"task_id": "s", "mode": "reschedule", "poke_interval": 1, "exponential_backoff": True}
     with pytest.raises(RescheduleException) as caught:
         Sensor([], **options).execute(context(reschedule_count=3, late=100))
@@ -90,12 +90,12 @@ def test_soft_fail_skips_instead_of_failing(end):
         sensor.execute(context())
 
 
-def test_other_errors_stay_what_they_are():
+def test_sensor_other_errors_are_raised_unchanged():
     with pytest.raises(KeyError):
         Sensor([KeyError("x")], task_id="s", soft_fail=True).execute(context())
 
 
-def test_a_deferred_sensor_times_out_as_a_sensor():
+def test_deferred_sensor_times_out_as_sensor():
     kwargs = {"error": TRIGGER_TIMEOUT}
     with pytest.raises(SensorTimeout):
         Sensor([], task_id="s").resume_execution(FAIL_METHOD, kwargs, context())
@@ -106,7 +106,7 @@ def test_a_deferred_sensor_times_out_as_a_sensor():
 @pytest.mark.parametrize(
     "options", [{"mode": "peek"}, {"poke_interval": 0}, {"timeout": -1}, {"max_wait": 3}, {"poke_intervall": 3}]
 )
-def test_refuses(options):
+def test_sensor_with_bad_argument_is_refused(options):
     with pytest.raises(InputError):
         Sensor([], task_id="s", **options)
 

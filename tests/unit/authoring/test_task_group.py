@@ -32,7 +32,7 @@ def test_ids_are_prefixed_and_defaults_handed_down():
     assert list(dag.task_group_dict) == ["g", "g.h", "g.i"]
 
 
-def test_a_group_means_what_it_holds_in_the_end():
+def test_group_means_what_it_holds_in_end():
     with DAG("d") as dag:
         start, end = Step(task_id="start"), Step(task_id="end")
         with TaskGroup("g") as group:
@@ -63,7 +63,7 @@ def test_groups_of_groups():
     }
 
 
-def test_nobody_outside_waits_for_a_teardown_in_a_group():
+def test_teardown_in_group_holds_up_nothing_outside():
     with DAG("d") as dag:
         after = Step(task_id="after")
         with TaskGroup("g") as group:
@@ -73,7 +73,7 @@ def test_nobody_outside_waits_for_a_teardown_in_a_group():
     assert {before for before, task in edges(dag) if task == "after"} == {"g.work"}
 
 
-def test_a_group_cannot_wait_for_its_own_member():
+def test_group_cannot_wait_for_its_own_member():
     with DAG("d") as dag, TaskGroup("g") as group:
         a = Step(task_id="a")
         a >> group
@@ -81,7 +81,7 @@ def test_a_group_cannot_wait_for_its_own_member():
         dag.graph()
 
 
-def test_an_empty_group_would_lose_the_order_silently():
+def test_empty_group_would_lose_order_silently():
     with DAG("d") as dag:
         a, b = Step(task_id="a"), Step(task_id="b")
         with TaskGroup("g") as group:
@@ -91,7 +91,7 @@ def test_an_empty_group_would_lose_the_order_silently():
         dag.graph()
 
 
-def test_a_group_needs_a_dag_and_a_name_of_its_own():
+def test_group_needs_dag_and_name_of_its_own():
     with pytest.raises(InputError, match="outside of a DAG"):
         TaskGroup("g")
     with DAG("d") as dag:

@@ -71,13 +71,13 @@ Point = namedtuple("Point", "x y")
         (None, None),
     ],
 )
-def test_renders(value, expected):
+def test_template_renders_to_expected_value_and_type(value, expected):
     result = rendered(value, conf={"a": 1})
     assert result == expected
     assert type(result) is type(expected)
 
 
-def test_outputs_are_pulled_and_what_came_from_another_task_is_not_rendered():
+def test_template_outputs_are_pulled_and_not_rendered_again():
     with DAG("d"):
         source = Field(1, task_id="source")
         task = Field([source.output, {"k": source.output["rows"]}, f"got {source.output['rows']}"], task_id="t")
@@ -86,7 +86,7 @@ def test_outputs_are_pulled_and_what_came_from_another_task_is_not_rendered():
     assert task.value == ["{{ ds }}", {"k": 7}, "got 7"]
 
 
-def test_a_task_that_returned_nothing_gave_none_but_a_key_must_be_there():
+def test_template_of_missing_return_is_none_but_missing_key_fails():
     with DAG("d"):
         source = Field(1, task_id="source")
         task = Field(source.output, task_id="t")
@@ -110,31 +110,31 @@ def test_a_task_that_returned_nothing_gave_none_but_a_key_must_be_there():
     ],
 )
 @pytest.mark.parametrize("native", [False, True])
-def test_an_error_names_task_field_and_expression(value, problem, native):
+def test_error_names_task_field_and_expression(value, problem, native):
     with pytest.raises(TemplateError, match=f"task 't', field 'value': .*{problem}") as caught:
         rendered(value, dag_options={"render_template_as_native_obj": native})
     assert (caught.value.task_id, caught.value.field) == ("t", "value")
 
 
-def test_a_date_is_absent_from_a_run_without_one():
+def test_date_is_absent_from_run_without_one():
     with pytest.raises(TemplateError, match="'ds' is undefined"):
         rendered("{{ ds }}", logical_date=None)
     assert rendered("{{ task_instance_key_str }}", logical_date=None) == "d__t__r1"
 
 
-def test_native_objects():
+def test_template_rendered_natively_keeps_types():
     options = {"render_template_as_native_obj": True}
     assert rendered("{{ params }}", dag_options=options) == {"n": 3}
     assert rendered("{{ params.n }}", dag_options=options) == 3
     assert rendered("n={{ params.n }}", dag_options=options) == "n=3"
 
 
-def test_macros_and_filters_of_the_dag():
+def test_macros_and_filters_of_dag():
     options = {"user_defined_macros": {"twice": lambda n: 2 * n}, "user_defined_filters": {"loud": str.upper}}
     assert rendered("{{ twice(params.n) }} {{ run_id | loud }}", dag_options=options) == "6 R1"
 
 
-def test_a_file_beside_the_dag_file_is_read(tmp_path):
+def test_file_beside_dag_file_is_read(tmp_path):
     (tmp_path / "query.sql").write_text("select {{ params.n }} {% include 'part.sql' %}\n")
     (tmp_path / "part.sql").write_text("from {{ run_id }}")
     with DAG("d") as dag:
@@ -144,7 +144,7 @@ def test_a_file_beside_the_dag_file_is_read(tmp_path):
     assert task.value == ["select 3 from r1\n", "r1.sqlx"]
 
 
-def test_a_field_without_expression_never_loads_jinja():
+def test_field_without_expression_never_loads_jinja():
     code = """
 import sys
 from trainflow.authoring.dag import DAG
@@ -191,7 +191,7 @@ def compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_warm_up_with_constants_in_fields_calls_nothing_of_the_users(tmp_path, native, compiled, monkeypatch):
+def test_warm_up_with_constants_in_fields_calls_nothing_of_users(tmp_path, native, compiled, monkeypatch):
     """A filter or a test over a constant would be called by an optimizing compiler: in the process that all attempts
     are forked from."""
     called = []
@@ -233,7 +233,7 @@ def test_warm_up_with_arithmetic_without_end_reckons_nothing(tmp_path, native, e
 @pytest.mark.parametrize(
     "text", ["{{ ds }}" + "a" * 2_000, "{% autoescape ds %}{{ ds }}{% endautoescape %}", "{%- set x = ds -%}{{ x }}"]
 )
-def test_warm_up_with_a_text_that_is_long_or_has_statements_leaves_it_to_the_attempt(tmp_path, text, compiled):
+def test_warm_up_with_text_that_is_long_or_has_statements_leaves_it_to_attempt(tmp_path, text, compiled):
     with DAG("d"):
         task = Field(text, task_id="t")
     task.warm_up(tmp_path)
@@ -258,7 +258,7 @@ def test_rendering_after_warm_up_compiles_nothing_again(tmp_path, compiled):
     assert len(compiled) == len(set(compiled)) == 3
 
 
-def test_each_dag_renders_in_its_own_way():
+def test_template_rendering_is_each_dags_own():
     for word in ("one", "two"):
         with DAG("d", user_defined_macros={"word": word}, user_defined_filters={"f": lambda _, word=word: word}):
             task = Field("{{ word }} {{ ds | f }}", task_id="t")
@@ -266,7 +266,7 @@ def test_each_dag_renders_in_its_own_way():
         assert task.value == f"{word} {word}"
 
 
-def test_the_current_context_is_there_only_while_a_task_runs():
+def test_current_context_is_there_only_while_task_runs():
     with pytest.raises(RuntimeError, match="only while a task runs"):
         get_current_context()
     with current_context({"run_id": "r"}):

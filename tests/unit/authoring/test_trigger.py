@@ -55,7 +55,7 @@ def importable(monkeypatch):
     monkeypatch.setitem(sys.modules, HERE, sys.modules.get(HERE) or __import__("types").SimpleNamespace(**globals()))
 
 
-def test_a_trigger_comes_back_from_what_describes_it():
+def test_trigger_comes_back_from_what_describes_it():
     class_path, kwargs = describe_trigger(Wait(5))
     again = make_trigger(class_path, kwargs)
     assert isinstance(again, Wait)
@@ -75,13 +75,13 @@ def test_a_trigger_comes_back_from_what_describes_it():
         (Broken(("X", {})), "no class path"),
     ],
 )
-def test_what_could_not_come_back_is_refused_when_it_is_described(trigger, message):
+def test_describe_trigger_that_could_not_come_back_is_refused(trigger, message):
     with pytest.raises(InputError, match=message):
         describe_trigger(trigger)
 
 
 @pytest.mark.parametrize("path", ["os.system", "os.path", "trainflow.authoring.operator.BaseOperator", "json.dumps"])
-def test_only_triggers_are_made(path):
+def test_make_trigger_of_other_class_is_refused(path):
     with pytest.raises(InputError, match="no BaseTrigger"):
         trigger_class(path)
 
@@ -91,7 +91,7 @@ def test_arguments_that_do_not_fit():
         make_trigger(f"{HERE}.Wait", {"minutes": 1})
 
 
-def test_a_trigger_uses_the_services_of_its_loop():
+def test_trigger_uses_services_of_its_loop():
     class Services:
         async def ask_dag_run(self, dag_id, run_id):
             return f"{dag_id}/{run_id}"
@@ -130,12 +130,12 @@ def test_defer_and_resume():
         ({"trigger": Wait(1), "method_name": "done", "timeout": -1}, "defer timeout"),
     ],
 )
-def test_a_wrong_deferral_shows_at_once(options, message):
+def test_deferral_with_mistake_fails_at_once(options, message):
     with pytest.raises(InputError, match=message):
         Waiter(task_id="t").defer(**options)
 
 
-def test_a_wait_that_ended_without_event():
+def test_wait_that_ended_without_event():
     task = Waiter(task_id="t")
     with pytest.raises(TriggerTimeout):
         task.resume_execution(FAIL_METHOD, {"error": TRIGGER_TIMEOUT}, {})

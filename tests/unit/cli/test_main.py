@@ -57,7 +57,7 @@ def test_damaged_database_is_one_sentence(damaged, cli, arguments) -> None:
         (OSError(errno.EACCES, os.strerror(errno.EACCES), "/data/x"), "/data/x: Permission denied"),
     ],
 )
-def test_what_ran_out_is_one_sentence(folder, capsys, monkeypatch, error, says) -> None:
+def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, error, says) -> None:
     def fails(*_, **__):
         raise error
 

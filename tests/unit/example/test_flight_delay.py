@@ -126,7 +126,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_it_learns_something_about_days_it_has_not_seen(bench: Bench) -> None:
+def test_flight_delay_beats_chance_on_unseen_days(bench: Bench) -> None:
     first, second = split_of(bench.project, 4), split_of(bench.project, 2, START + timedelta(days=4))
     trained = bench.train(first, "a")
     scores = bench.evaluate(second, bench.folder / "a")
@@ -138,7 +138,7 @@ def test_it_learns_something_about_days_it_has_not_seen(bench: Bench) -> None:
     assert bench.reported[-1] == first.rows
 
 
-def test_a_model_for_one_airport_learns_from_its_flights_only(bench: Bench) -> None:
+def test_model_for_one_airport_learns_from_its_flights_only(bench: Bench) -> None:
     split = split_of(bench.project, 2)
     origins = [origin for batch in split.batches(columns=["origin"]) for origin in batch["origin"].to_pylist()]
     everywhere = bench.train(split, "all")
@@ -152,7 +152,7 @@ def test_a_model_for_one_airport_learns_from_its_flights_only(bench: Bench) -> N
     assert sum(counts.values()) == everywhere["trained_rows"]
 
 
-def test_a_checkpoint_is_one_file_without_pickle(bench: Bench) -> None:
+def test_checkpoint_is_one_file_without_pickle(bench: Bench) -> None:
     bench.train(split_of(bench.project, 1), "a")
     assert [file.name for file in (bench.folder / "a").iterdir()] == ["model.npz"]
     assert {name: array.dtype.hasobject for name, array in weights(bench.folder / "a").items()} == {
@@ -162,7 +162,7 @@ def test_a_checkpoint_is_one_file_without_pickle(bench: Bench) -> None:
     }
 
 
-def test_the_same_split_and_parent_give_the_same_weights(bench: Bench) -> None:
+def test_flight_delay_same_split_and_parent_give_same_weights(bench: Bench) -> None:
     bench.train(split_of(bench.project, 1), "parent")
     for name in ("a", "b"):
         bench.train(split_of(bench.project, 2, START + timedelta(days=1)), name, bench.folder / "parent")
@@ -170,7 +170,7 @@ def test_the_same_split_and_parent_give_the_same_weights(bench: Bench) -> None:
     assert not same(weights(bench.folder / "a"), weights(bench.folder / "parent"))
 
 
-def test_a_model_that_was_saved_and_loaded_goes_on_as_if_it_never_was(bench: Bench) -> None:
+def test_flight_delay_saved_and_loaded_model_continues_identically(bench: Bench) -> None:
     one, two = split_of(bench.project, 1), split_of(bench.project, 1, START + timedelta(days=1))
     params = flight_delay.DEFAULTS
     kept = flight_delay.new_model(params)
@@ -185,7 +185,7 @@ def test_a_model_that_was_saved_and_loaded_goes_on_as_if_it_never_was(bench: Ben
     assert found["t"] == kept.t_ > 1500
 
 
-def test_killed_inside_a_split_the_next_try_goes_on_there_and_ends_with_the_same_weights(bench: Bench) -> None:
+def test_flight_delay_killed_inside_split_resumes_to_same_weights(bench: Bench) -> None:
     bench.params = {"batch_rows": 200}
     split = split_of(bench.project, 2)
     whole = bench.train(split, "whole")
@@ -209,7 +209,7 @@ def test_killed_inside_a_split_the_next_try_goes_on_there_and_ends_with_the_same
     assert resumed == whole
 
 
-def test_another_number_of_weights_is_refused(bench: Bench) -> None:
+def test_flight_delay_other_number_of_weights_is_refused(bench: Bench) -> None:
     split = split_of(bench.project, 1)
     bench.train(split, "a")
     bench.params = {"bits": 10}
@@ -226,12 +226,12 @@ def day(project: Path) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
-def test_nothing_that_is_known_only_after_departure_is_read() -> None:
+def test_flight_delay_reads_nothing_known_only_after_departure() -> None:
     later = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"}
     assert not later & set(flight_delay.COLUMNS)
 
 
-def test_the_label_does_not_reach_the_features(day: pa.RecordBatch) -> None:
+def test_label_does_not_reach_features(day: pa.RecordBatch) -> None:
     arrived = day.filter(day["arr_delay"].is_valid())
     known, late = flight_delay.examples(arrived, 14)
     turned = arrived.set_column(
@@ -248,7 +248,7 @@ def test_flights_that_never_arrived_are_left_out(day: pa.RecordBatch) -> None:
     assert late.mean() == np.mean([delay > 15 for delay in day["arr_delay"].to_pylist() if delay is not None])
 
 
-def test_a_day_on_which_nothing_arrived_changes_nothing(day: pa.RecordBatch) -> None:
+def test_day_on_which_nothing_arrived_changes_nothing(day: pa.RecordBatch) -> None:
     model = flight_delay.new_model(flight_delay.DEFAULTS)
     cancelled = day.filter(day["arr_delay"].is_null())
     so_far = flight_delay.learn(model, cancelled, flight_delay.DEFAULTS, {"rows": 5, "trained": 5, "loss": 1.0})
@@ -257,7 +257,7 @@ def test_a_day_on_which_nothing_arrived_changes_nothing(day: pa.RecordBatch) -> 
     assert flight_delay.scores(np.array([]), np.array([])) == {"rows": 0.0}
 
 
-def test_a_value_has_the_same_hash_in_every_process_and_version() -> None:
+def test_value_has_same_hash_in_every_process_and_version() -> None:
     batch = pa.record_batch(
         {
             **{name: pa.array([value]) for name, value in (("carrier", "UA"), ("origin", "EWR"), ("dest", "IAH"))},
@@ -276,7 +276,7 @@ def test_a_value_has_the_same_hash_in_every_process_and_version() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
-def test_auc_is_the_share_of_pairs_ranked_right(pairs: list[tuple[int, bool]]) -> None:
+def test_auc_is_share_of_pairs_ranked_right(pairs: list[tuple[int, bool]]) -> None:
     found = np.array([score / 5 for score, _ in pairs])
     expected = np.array([int(late) for _, late in pairs])
     late, in_time = found[expected == 1], found[expected == 0]
@@ -284,7 +284,7 @@ def test_auc_is_the_share_of_pairs_ranked_right(pairs: list[tuple[int, bool]]) -
     assert flight_delay.auc(found, expected) == pytest.approx(np.mean(comparisons) if comparisons else 0.5)
 
 
-def test_a_sure_and_wrong_answer_costs_much_and_never_infinitely_much() -> None:
+def test_sure_and_wrong_answer_costs_much_and_never_infinitely_much() -> None:
     model = flight_delay.new_model(flight_delay.DEFAULTS | {"bits": 1})
     model.coef_[:] = 1e9
     features = flight_delay.csr_matrix(np.array([[1.0, 0.0]]))

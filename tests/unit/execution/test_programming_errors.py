@@ -44,14 +44,14 @@ def exec_in_this_file(code: str, names: dict[str, Any]) -> None:
         ("'a' + 1", 'TypeError: can only concatenate str (not "int") to str'),
     ],
 )  # fmt: skip
-def test_explain_mistake_names_the_line_and_what_was_meant(code: str, said: str) -> None:
+def test_explain_mistake_names_line_and_what_was_meant(code: str, said: str) -> None:
     error = caused(code)
     assert is_programming_error(error)
     # newer Pythons say themselves what may have been meant
     assert explain_error(error, HERE).replace(". Did you", "; did you") == f"{said} ({Path(__file__).name}:1)"
 
 
-def test_explain_error_from_outside_the_project_has_no_line(tmp_path: Path) -> None:
+def test_explain_error_from_outside_project_has_no_line(tmp_path: Path) -> None:
     assert explain_error(caused("fit()"), tmp_path).startswith(
         "TypeError: fit() missing 1 required positional argument"
     )
@@ -79,5 +79,5 @@ def template_error(cause: Exception | None) -> TemplateError:
         (TrainflowError("x"), False),
     ],
 )
-def test_is_programming_error(error: Exception, expected: bool) -> None:
+def test_programming_error_is_recognised(error: Exception, expected: bool) -> None:
     assert is_programming_error(error) is expected

@@ -231,6 +231,6 @@ say("reported")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_told_to_stop(case: str) -> None:
+def test_stop_signal_is_raised_as_case_says(case: str) -> None:
     script, expected = CASES[case]
     assert said(script) == expected

@@ -11,7 +11,7 @@ def died_at(blame: CrashHistory, path: str | None, times: int) -> CrashHistory:
     return blame
 
 
-def test_a_file_is_distrusted_when_workers_died_at_it_again_and_again() -> None:
+def test_crash_policy_file_killing_workers_repeatedly_is_distrusted() -> None:
     blame = died_at(CrashHistory(), "a.py", DISTRUSTED_DEATHS - 1)
     assert not blame.distrusts("a.py")
     blame.died(at="a.py")
@@ -20,7 +20,7 @@ def test_a_file_is_distrusted_when_workers_died_at_it_again_and_again() -> None:
     assert not died_at(blame, "a.py", HOPELESS_DEATHS).hopeless
 
 
-def test_a_file_that_was_got_through_or_changed_is_trusted_again() -> None:
+def test_file_that_was_got_through_or_changed_is_trusted_again() -> None:
     blame = died_at(CrashHistory(), "a.py", DISTRUSTED_DEATHS)
     blame.launched("b.py")
     assert blame.distrusts("a.py")
@@ -30,7 +30,7 @@ def test_a_file_that_was_got_through_or_changed_is_trusted_again() -> None:
     assert not blame.distrusts("a.py")
 
 
-def test_workers_that_die_with_nothing_to_do_are_hopeless_until_one_launches_something() -> None:
+def test_crash_policy_idle_deaths_are_hopeless_until_launch() -> None:
     blame = died_at(CrashHistory(), None, HOPELESS_DEATHS)
     assert not blame.hopeless
     blame.died(at=None)

@@ -28,7 +28,7 @@ class Kernel:
             self.memory.look()
 
 
-def test_explain_a_kill_that_was_just_counted() -> None:
+def test_explain_kill_that_was_just_counted() -> None:
     kernel = Kernel()
     before = kernel.memory.look()
     kernel.passes(LONG * 4)
@@ -36,7 +36,7 @@ def test_explain_a_kill_that_was_just_counted() -> None:
     assert kernel.memory.explain(before)
 
 
-def test_explain_a_kill_that_was_counted_before_the_end_was_seen() -> None:
+def test_explain_kill_that_was_counted_before_end_was_seen() -> None:
     kernel = Kernel()
     before = kernel.memory.look()
     kernel.passes(LONG * 4)
@@ -45,7 +45,7 @@ def test_explain_a_kill_that_was_counted_before_the_end_was_seen() -> None:
     assert kernel.memory.explain(before)
 
 
-def test_explain_nothing_by_a_kill_from_before_it_began() -> None:
+def test_explain_nothing_by_kill_from_before_it_began() -> None:
     kernel = Kernel()
     kernel.kills += 1
     before = kernel.memory.look()
@@ -53,7 +53,7 @@ def test_explain_nothing_by_a_kill_from_before_it_began() -> None:
     assert not kernel.memory.explain(before)
 
 
-def test_explain_nothing_by_a_kill_that_nobody_had_seen_when_it_began() -> None:
+def test_explain_nothing_by_kill_that_nobody_had_seen_when_it_began() -> None:
     """The count rose while nothing ran and nobody looked."""
     kernel = Kernel()
     kernel.clock.advance(LONG * 10)
@@ -61,7 +61,7 @@ def test_explain_nothing_by_a_kill_that_nobody_had_seen_when_it_began() -> None:
     assert not kernel.memory.explain(kernel.memory.look())
 
 
-def test_explain_nothing_by_a_kill_of_another_process_long_ago() -> None:
+def test_explain_nothing_by_kill_of_another_process_long_ago() -> None:
     kernel = Kernel()
     before = kernel.memory.look()
     kernel.kills += 1

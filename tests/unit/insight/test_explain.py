@@ -383,17 +383,17 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
 
 
 @pytest.mark.parametrize(("now", "standing", "kind", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_one_sentence(now: Situation, standing: Standing | None, kind: Kind, sentence: str) -> None:
+def test_explain_returns_one_sentence(now: Situation, standing: Standing | None, kind: Kind, sentence: str) -> None:
     answer = explain(now, standing, NOW)
 
     assert (answer.kind, answer.sentence) == (kind, sentence)
 
 
-def test_every_kind_has_a_case() -> None:
+def test_explain_covers_every_kind() -> None:
     assert {case[3] for case in CASES} == set(Kind)
 
 
-def test_a_long_problem_stays_one_short_line() -> None:
+def test_long_problem_stays_one_short_line() -> None:
     answer = explain(situation(import_problem="line\n" * 1000), None, NOW)
 
     assert "\n" not in answer.sentence

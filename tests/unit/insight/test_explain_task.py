@@ -114,5 +114,5 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
         ({"state": T.FAILED, "problem": "x"}, None),
     ],
 )
-def test_sentences(given: dict[str, Any], sentence: str | None) -> None:
+def test_explain_task_returns_sentence(given: dict[str, Any], sentence: str | None) -> None:
     assert why(**given) == sentence

@@ -30,13 +30,13 @@ def chain(init: InitFrom | None, stage: str = "fine") -> ChainDocument:
     return ChainDocument("flights", stage, "b", "", samples=DAYS, init_from=init)
 
 
-def test_a_chain_without_a_base_goes_on_at_its_head(own: ChainWriter) -> None:
+def test_chain_without_base_goes_on_at_its_head(own: ChainWriter) -> None:
     assert outlook(chain(None), own.ledger) == Outlook(None, begun=True)
     own.commit(days=2)
     assert outlook(chain(None), own.ledger) == Outlook(day(2), begun=True)
 
 
-def test_it_may_go_as_far_as_its_base_has_come(base: ChainWriter, own: ChainWriter) -> None:
+def test_next_run_goes_as_far_as_its_base(base: ChainWriter, own: ChainWriter) -> None:
     init = InitFrom(BASE, "same_watermark")
     assert outlook(chain(init), own.ledger).waits == "waits for stage base, which has no checkpoint yet"
     for _ in range(3):
@@ -48,9 +48,7 @@ def test_it_may_go_as_far_as_its_base_has_come(base: ChainWriter, own: ChainWrit
     assert ahead.pinned_run == "r"
 
 
-def test_another_branch_of_a_stage_begins_where_it_was_forked_off(
-    base: ChainWriter, own: ChainWriter, tmp_path: Path
-) -> None:
+def test_next_run_of_branch_begins_at_its_fork(base: ChainWriter, own: ChainWriter, tmp_path: Path) -> None:
     base.commit(days=2)
     branch = ChainWriter(base.store, tmp_path / "branch", ChainKey("flights", "base", "b"))
     fork = InitFrom(BASE, once=True)
@@ -61,6 +59,6 @@ def test_another_branch_of_a_stage_begins_where_it_was_forked_off(
     assert outlook(chain(fork, "base"), branch.ledger) == Outlook(day(3), begun=True)
 
 
-def test_a_circle_begins_with_nothing(own: ChainWriter) -> None:
+def test_circle_begins_with_nothing(own: ChainWriter) -> None:
     init = InitFrom(BASE, "same_watermark", feedback=True)
     assert outlook(chain(init), own.ledger) == Outlook(None)

@@ -37,7 +37,7 @@ def test_neighbours_of_one_state_and_reason_are_one_range() -> None:
         ("2013-01-01 05:30", day(0) + timedelta(hours=5, minutes=30)),
     ],
 )
-def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
+def test_moment_without_zone_is_utc(text: str, moment: datetime) -> None:
     found = moment_of(text, "partition")
 
     assert found == moment
@@ -45,12 +45,12 @@ def test_a_moment_without_a_zone_is_utc(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "2013-13-01", "01.02.2013"])
-def test_no_moment(text: str) -> None:
+def test_partitions_bad_moment_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no date or time"):
         moment_of(text, "partition")
 
 
-def test_a_partition_is_named_by_its_start() -> None:
+def test_partition_is_named_by_its_start() -> None:
     assert partition_at(HOURS, "2013-01-01T05:00") == day(0) + timedelta(hours=5)
     with pytest.raises(InputError, match="inside of 2013-01-01T05:00Z"):
         partition_at(HOURS, "2013-01-01T05:30")
@@ -61,7 +61,7 @@ def test_a_partition_is_named_by_its_start() -> None:
 @pytest.mark.parametrize(
     ("most", "found"), [(100, (3, False, 4)), (4, (3, False, 4)), (3, (2, True, 4)), (1, (1, True, 4))]
 )
-def test_so_many_beyond_the_head_are_counted(tmp_path: Path, most: int, found: tuple[int, bool, int]) -> None:
+def test_so_many_beyond_head_are_counted(tmp_path: Path, most: int, found: tuple[int, bool, int]) -> None:
     """Days 1, 2, 4 are ready, 3 is being written; day 0 is trained."""
     samples = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(5))
     for number in range(5):

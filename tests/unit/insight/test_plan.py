@@ -51,7 +51,7 @@ class Table:
         return True
 
 
-def test_the_runs_tile_what_is_left() -> None:
+def test_runs_tile_what_is_left() -> None:
     table, pace = Table({*range(10)}), Pace(None, 2.0)
     made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(day(2)), table, most=100, pace=pace)
 
@@ -64,7 +64,7 @@ def test_the_runs_tile_what_is_left() -> None:
     assert made.estimated_seconds == 16.0
 
 
-def test_holes_are_part_of_the_run_that_steps_over_them() -> None:
+def test_holes_are_part_of_run_that_steps_over_them() -> None:
     made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), Table({0, 3, 4}), most=100, pace=Pace())
 
     assert [(run.start, run.end, len(run.holes)) for run in made.runs] == [(day(0), day(5), 1)]
@@ -80,7 +80,7 @@ def test_holes_are_part_of_the_run_that_steps_over_them() -> None:
         (Table({0, 1, 2, 3}, bad=frozenset({3})), 5, "stopped", 1),
     ],
 )
-def test_what_comes_after_the_last_run(table: Table, most: int, outcome: str, runs: int) -> None:
+def test_plan_begins_after_last_run(table: Table, most: int, outcome: str, runs: int) -> None:
     made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), table, most=most, pace=Pace())
 
     assert (made.outcome, len(made.runs)) == (outcome, runs)
@@ -88,7 +88,7 @@ def test_what_comes_after_the_last_run(table: Table, most: int, outcome: str, ru
     assert made.estimated_seconds is None or runs == 0
 
 
-def test_a_table_that_is_being_written_is_waited_for() -> None:
+def test_table_that_is_being_written_is_waited_for() -> None:
     class Writing(Table):
         def state(self, start: datetime) -> PartitionState:
             return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS")
@@ -99,7 +99,7 @@ def test_a_table_that_is_being_written_is_waited_for() -> None:
     assert "_SUCCESS" in made.reason
 
 
-def test_a_split_ends_where_the_base_has_come_to_and_waits_there() -> None:
+def test_split_ends_where_base_has_come_to_and_waits_there() -> None:
     ahead = Outlook(day(1), bounds=(day(3), day(4), day(8)))
     made = plan(SAMPLES, SplitLimits(partitions=3), ahead, Table({*range(10)}), most=100, pace=Pace())
 
@@ -110,7 +110,7 @@ def test_a_split_ends_where_the_base_has_come_to_and_waits_there() -> None:
     )
 
 
-def test_a_stage_that_has_nothing_to_start_from_waits() -> None:
+def test_stage_that_has_nothing_to_start_from_waits() -> None:
     made = plan(SAMPLES, None, Outlook(None, waits="waits for stage base"), Table({0}), most=5, pace=Pace())
 
     assert (made.outcome, made.runs, made.reason) == ("waiting", [], "waits for stage base")

@@ -26,10 +26,10 @@ def end(at: float, seconds: float, partitions: int = 10) -> RunEnd:
         ([end(5, 1, 0)], 0, 5, None),
     ],
 )
-def test_eta_seconds(ends: list[RunEnd], trained: int, now: float, expected: float | None) -> None:
+def test_eta_seconds_leave_out_warm_up(ends: list[RunEnd], trained: int, now: float, expected: float | None) -> None:
     assert eta_seconds(ends, trained, 100, T0 + timedelta(seconds=now)) == expected
 
 
-def test_eta_seconds_without_an_end_of_the_table_is_unknown() -> None:
+def test_eta_seconds_without_end_of_table_is_unknown() -> None:
     assert eta_seconds([end(1, 1)], 10, None, T0) is None
     assert eta_seconds([end(1, 1)], None, 100, T0) is None

@@ -25,7 +25,7 @@ def writer(tmp_path: Path) -> ChainWriter:
     return writer
 
 
-def test_each_partition_names_the_checkpoint_that_was_trained_on_it(writer: ChainWriter) -> None:
+def test_trained_partition_names_its_checkpoint(writer: ChainWriter) -> None:
     line = line_of(writer.ledger.entries())
 
     assert {start: found.sequence for start, found in trained_by(line).items()} == {
@@ -37,7 +37,7 @@ def test_each_partition_names_the_checkpoint_that_was_trained_on_it(writer: Chai
     assert [(hole.start, hole.end) for hole in holes_of(line)] == [(day(2), day(3))]
 
 
-def test_what_was_rewound_is_not_trained(writer: ChainWriter) -> None:
+def test_trained_rewound_partition_is_not_listed(writer: ChainWriter) -> None:
     first, _, head = line_of(writer.ledger.entries())
     rewind(writer.ledger, first.id, expected_head=head.id, by=BY, now=day(9))
 
@@ -47,14 +47,14 @@ def test_what_was_rewound_is_not_trained(writer: ChainWriter) -> None:
     assert holes_of(line) == []
 
 
-def test_rewound_to_the_beginning(writer: ChainWriter) -> None:
+def test_rewound_to_beginning(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint()
     rewind(writer.ledger, None, expected_head=head.id, by=BY, now=day(9))
 
     assert line_of(writer.ledger.entries()) == []
 
 
-def test_what_was_pruned_was_trained(writer: ChainWriter) -> None:
+def test_trained_pruned_checkpoint_is_listed(writer: ChainWriter) -> None:
     prune(writer.ledger, [KeepLatest(1)], by=BY, now=day(9))
 
     assert len(trained_by(line_of(writer.ledger.entries()))) == 4

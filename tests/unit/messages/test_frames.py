@@ -17,7 +17,7 @@ from trainflow.messages.frames import MAX_FRAME_BYTES, FrameReader, pack
 
 
 @given(payloads=st.lists(st.binary(max_size=40), max_size=8), cuts=st.lists(st.integers(1, 9), max_size=200))
-def test_any_cut_gives_the_same_messages(payloads: list[bytes], cuts: list[int]) -> None:
+def test_frames_any_cut_gives_same_messages(payloads: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(map(pack, payloads))
     reader, found, position = FrameReader(), [], 0
     for cut in cuts:
@@ -27,19 +27,19 @@ def test_any_cut_gives_the_same_messages(payloads: list[bytes], cuts: list[int])
     assert found == payloads
 
 
-def test_a_length_that_cannot_be_is_refused_at_once() -> None:
+def test_length_that_cannot_be_is_refused_at_once() -> None:
     with pytest.raises(ProtocolError, match="not ours or is torn"):
         list(FrameReader().feed(struct.pack("!I", MAX_FRAME_BYTES + 1)))
 
 
-def test_what_came_before_nonsense_is_delivered() -> None:
+def test_frames_before_nonsense_are_delivered() -> None:
     messages = FrameReader().feed(pack(b"good") + b"GET / HTTP/1.1")
     assert next(messages) == b"good"
     with pytest.raises(ProtocolError):
         next(messages)
 
 
-def test_too_large_a_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 10)
     assert pack(b"x" * 10)
     with pytest.raises(ProtocolError, match="11 bytes"):
@@ -64,7 +64,7 @@ def test_send_and_receive(pair: tuple[socket.socket, socket.socket]) -> None:
     assert frames.receive(right) == b""
 
 
-def test_receive_tells_an_end_from_a_tear(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_receive_tells_end_from_tear(pair: tuple[socket.socket, socket.socket]) -> None:
     left, right = pair
     frames.send(left, b"last")
     left.shutdown(socket.SHUT_WR)
@@ -73,7 +73,7 @@ def test_receive_tells_an_end_from_a_tear(pair: tuple[socket.socket, socket.sock
 
 
 @pytest.mark.parametrize("sent", [b"\0\0", pack(b"hello")[:-1]])
-def test_receive_refuses_a_torn_frame(pair: tuple[socket.socket, socket.socket], sent: bytes) -> None:
+def test_receive_refuses_torn_frame(pair: tuple[socket.socket, socket.socket], sent: bytes) -> None:
     left, right = pair
     left.sendall(sent)
     left.shutdown(socket.SHUT_WR)
@@ -81,7 +81,7 @@ def test_receive_refuses_a_torn_frame(pair: tuple[socket.socket, socket.socket],
         frames.receive(right)
 
 
-def test_receive_refuses_a_length_that_cannot_be(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_receive_refuses_length_that_cannot_be(pair: tuple[socket.socket, socket.socket]) -> None:
     left, right = pair
     left.sendall(b"\xff\xff\xff\xff")
     with pytest.raises(ProtocolError, match="claims"):

@@ -128,22 +128,22 @@ OTHERS: list[tuple[Any, Any]] = [
     [*((Request, m) for m in REQUESTS), *((Reply, m) for m in REPLIES), *OTHERS],
     ids=lambda value: type(value).__name__ if isinstance(value, msgspec.Struct) else "",
 )
-def test_round_trip(kind: Any, message: Any) -> None:
+def test_message_round_trip_is_equal(kind: Any, message: Any) -> None:
     assert msgspec.json.decode(msgspec.json.encode(message), type=kind) == message
 
 
-def test_every_request_and_reply_is_tried() -> None:
+def test_messages_every_request_and_reply_is_tried() -> None:
     for union, examples in ((Request, REQUESTS), (Reply, REPLIES)):
         assert {type(example) for example in examples} == set(union.__args__)
 
 
-def test_an_xcom_is_not_encoded_again() -> None:
+def test_xcom_is_not_encoded_again() -> None:
     """The worker encodes once; whoever passes it on copies bytes."""
     sent = msgspec.json.encode(Outcome(KEY, OutcomeState.SUCCESS, [XComItem("k", RAW)]))
     assert bytes(RAW) in sent
 
 
-def test_a_number_that_json_does_not_have_arrives_as_none() -> None:
+def test_number_that_json_does_not_have_arrives_as_none() -> None:
     sent = msgspec.json.encode(Progress(KEY, 1.0, metrics={"loss": float("nan"), "max": float("inf")}))
     received = msgspec.json.decode(sent, type=Request)
     assert isinstance(received, Progress)
@@ -161,12 +161,12 @@ def test_a_number_that_json_does_not_have_arrives_as_none() -> None:
         b'{"type":"start","key":{"attempt_id":5},"pid":1,"process_started":0,"hostname":"h"}',
     ],
 )
-def test_what_is_no_message_is_refused(data: bytes) -> None:
+def test_message_of_unknown_shape_is_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(data, type=Request)
 
 
-def test_fields_that_a_later_version_adds_are_passed_over() -> None:
+def test_fields_that_later_version_adds_are_passed_over() -> None:
     """An attempt may outlive the engine that started it, and report to a newer one; or the other way round."""
     data = msgspec.json.encode({**msgspec.to_builtins(REQUESTS[0]), "new": 1})
     assert msgspec.json.decode(data, type=Request) == REQUESTS[0]

@@ -61,7 +61,7 @@ def test_failures_use_up_tries(standing: RetryCounts, retryable: bool, expected:
         (RetryCounts(1, 5, 2, True), RetryDecision(T.SCHEDULED, 0, 0)),
     ],
 )
-def test_losses_have_a_budget_of_their_own(standing: RetryCounts, expected: RetryDecision) -> None:
+def test_losses_have_budget_of_their_own(standing: RetryCounts, expected: RetryDecision) -> None:
     assert after_loss(standing, limit=3) == expected
 
 
@@ -81,14 +81,12 @@ def test_preemption_uses_up_nothing(standing: RetryCounts, expected: RetryDecisi
     ("saved", "credited", "expected"),
     [(None, None, False), (0, None, False), (1, None, True), (1, 1, False), (2, 1, True), (1, 2, False)],
 )
-def test_only_what_is_further_than_ever_is_progress(saved: int | None, credited: int | None, expected: bool) -> None:
+def test_progress_counts_only_beyond_furthest(saved: int | None, credited: int | None, expected: bool) -> None:
     assert has_advanced(saved, credited) is expected
 
 
 @given(st.integers(0, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=40))
-def test_what_dies_at_the_same_row_fails_and_what_advances_goes_on(
-    retries: int, attempts: list[tuple[bool, int]]
-) -> None:
+def test_retry_at_same_row_fails_and_beyond_goes_on(retries: int, attempts: list[tuple[bool, int]]) -> None:
     """Each attempt saves so many rows more (or none) and dies: it is the attempts in a row without any that count."""
     standing, saved, credited, idle = RetryCounts(0, retries, 0), 0, 0, 0
     for failed, more in attempts:
@@ -108,12 +106,12 @@ def test_what_dies_at_the_same_row_fails_and_what_advances_goes_on(
 
 
 @pytest.mark.parametrize("failures", [1, 2, 9])
-def test_without_a_multiplier_the_delay_is_always_the_same(failures: int) -> None:
+def test_delay_without_multiplier_is_constant(failures: int) -> None:
     assert retry_delay(RETRY, failures, "x") == timedelta(seconds=10)
 
 
 @pytest.mark.parametrize(("failures", "base"), [(1, 10), (2, 20), (3, 40), (4, 80), (7, 640)])
-def test_backoff_is_within_once_and_twice_the_power(failures: int, base: float) -> None:
+def test_backoff_is_within_once_and_twice_power(failures: int, base: float) -> None:
     retry = RetryDocument(retries=9, delay_seconds=10.0, multiplier=2.0)
     delays = {retry_delay(retry, failures, f"d#t#run{number}") for number in range(50)}
     assert all(timedelta(seconds=base) <= delay < timedelta(seconds=2 * base) for delay in delays)
@@ -121,7 +119,7 @@ def test_backoff_is_within_once_and_twice_the_power(failures: int, base: float) 
     assert len(delays) == 50
 
 
-def test_jitter_is_a_function_of_the_task_instance() -> None:
+def test_jitter_is_function_of_task_instance() -> None:
     """The digest is pinned: every process of every version must wait alike."""
     retry = RetryDocument(retries=9, delay_seconds=10.0, multiplier=2.0)
     assert retry_delay(retry, 1, "d#t#r") == retry_delay(retry, 1, "d#t#r")
@@ -139,7 +137,7 @@ def test_jitter_is_a_function_of_the_task_instance() -> None:
         (RetryDocument(delay_seconds=0), 5, timedelta()),
     ],
 )
-def test_no_delay_is_longer_than_allowed(retry: RetryDocument, failures: int, expected: timedelta) -> None:
+def test_delay_is_at_most_the_longest_allowed(retry: RetryDocument, failures: int, expected: timedelta) -> None:
     assert retry_delay(retry, failures, "x") == expected
 
 
@@ -149,7 +147,7 @@ def test_no_delay_is_longer_than_allowed(retry: RetryDocument, failures: int, ex
     longest=st.none() | st.floats(0, 1e6),
     failures=st.integers(1, 10_000),
 )
-def test_every_delay_is_a_delay(delay: float, multiplier: float, longest: float | None, failures: int) -> None:
+def test_delay_is_never_negative(delay: float, multiplier: float, longest: float | None, failures: int) -> None:
     retry = RetryDocument(delay_seconds=delay, multiplier=multiplier, max_delay_seconds=longest)
     limit = LONGEST_DELAY if longest is None else min(LONGEST_DELAY, timedelta(seconds=longest))
     assert timedelta() <= retry_delay(retry, failures, "x") <= limit
@@ -176,7 +174,7 @@ def test_every_delay_is_a_delay(delay: float, multiplier: float, longest: float 
         (ProcessExit(reason="the node went away"), True, "the node went away"),
     ],
 )
-def test_an_end_without_a_word_is_never_a_success(exit: ProcessExit, lost: bool, says: str) -> None:
+def test_end_without_word_is_never_success(exit: ProcessExit, lost: bool, says: str) -> None:
     judgement = judge_exit(exit)
     assert judgement.lost is lost
     assert says in judgement.message

@@ -67,7 +67,7 @@ TABLE: list[tuple[Exception, set[str]]] = [
 
 
 @pytest.mark.parametrize(("error", "means"), TABLE, ids=[f"{type(e).__name__}-{n}" for n, (e, _) in enumerate(TABLE)])
-def test_failure_means(error: Exception, means: set[str]) -> None:
+def test_failure_of_driver_has_its_meaning(error: Exception, means: set[str]) -> None:
     rules = {CONFLICT: is_conflict, OUTAGE: is_outage, DAMAGE: is_damage, REFUSAL: is_refusal}
     assert {name for name, rule in rules.items() if rule(error)} == means
 

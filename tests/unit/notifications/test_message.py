@@ -20,7 +20,7 @@ NOTICE = Notice(
 AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
-def test_the_whole_message() -> None:
+def test_message_holds_all_fields() -> None:
     message = payload(NOTICE, at=AT, project="here")
 
     assert message == {
@@ -46,7 +46,7 @@ def test_times_are_utc() -> None:
     assert payload(NOTICE, at=east, project="here")["at"] == "2026-01-02T03:04:05Z"
 
 
-def test_the_same_fact_has_the_same_id_and_another_has_another() -> None:
+def test_message_id_is_that_of_its_fact() -> None:
     def changed(**what: object) -> str:
         return notice_id(msgspec.structs.replace(NOTICE, **what), "here")
 

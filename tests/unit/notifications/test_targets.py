@@ -13,7 +13,7 @@ from trainflow.testing.webhook import SECRET, webhook
 MESSAGE = {"event": "stopped", "sentence": "Grüße"}
 
 
-def test_a_webhook_gets_a_post_with_a_json_body() -> None:
+def test_webhook_gets_post_with_json_body() -> None:
     with webhook() as receiver:
         Webhook(receiver.url).tell(MESSAGE)
 
@@ -22,7 +22,7 @@ def test_a_webhook_gets_a_post_with_a_json_body() -> None:
 
 
 @pytest.mark.parametrize("code", [400, 404, 429, 500, 503])
-def test_a_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None:
+def test_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None:
     with webhook() as receiver:
         receiver.refuse = [code]
         with pytest.raises(NotificationRefused, match=f"the webhook at 127.0.0.1 answered {code}"):
@@ -43,7 +43,7 @@ def test_a_webhook_that_answers_something_else_has_not_taken_it(code: int) -> No
         f"http://[::1/{SECRET}",
     ],
 )
-def test_what_goes_wrong_is_one_line_and_never_the_url(url: str) -> None:
+def test_target_failure_is_one_line_without_url(url: str) -> None:
     with pytest.raises(NotificationRefused) as caught:
         Webhook(url, timeout_seconds=2).tell(MESSAGE)
 
@@ -52,7 +52,7 @@ def test_what_goes_wrong_is_one_line_and_never_the_url(url: str) -> None:
     assert str(caught.value).startswith("the webhook at ")
 
 
-def test_a_command_reads_it_from_its_standard_input_in_the_project(tmp_path: Path) -> None:
+def test_command_reads_it_from_its_standard_input_in_project(tmp_path: Path) -> None:
     program = "import pathlib, sys; pathlib.Path('told.json').write_text(sys.stdin.read())"
 
     Command([sys.executable, "-c", program], tmp_path).tell(MESSAGE)
@@ -68,7 +68,7 @@ def test_a_command_reads_it_from_its_standard_input_in_the_project(tmp_path: Pat
         (["/no/such/program", "secret-argument"], r"the command program cannot be started: No such file"),
     ],
 )
-def test_a_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str) -> None:
+def test_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str) -> None:
     with pytest.raises(NotificationRefused, match=told) as caught:
         Command(argv, tmp_path).tell(MESSAGE)
 
@@ -76,11 +76,11 @@ def test_a_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: st
     assert "secret-argument" not in str(caught.value)
 
 
-def test_a_command_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_command_that_hangs_is_ended(tmp_path: Path) -> None:
     with pytest.raises(NotificationRefused, match=r"did not end within 0\.2 s"):
         Command([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
 
 
-def test_who_is_told_is_a_matter_of_settings(tmp_path: Path) -> None:
+def test_targets_follow_settings(tmp_path: Path) -> None:
     assert targets(None, [], tmp_path) == []
     assert [each.name for each in targets("http://x/", ["true"], tmp_path)] == ["webhook", "command"]

@@ -41,13 +41,13 @@ def test_writes_utc_lines_without_secrets_of_arguments_or_tracebacks(tmp_path: P
     assert "not written" not in text
 
 
-def test_the_time_is_utc() -> None:
+def test_time_is_utc() -> None:
     record = logging.LogRecord("a", logging.INFO, __file__, 1, "m", None, None)
     record.created, record.msecs = 1356998400.25, 250.0
     assert UtcFormatter().format(record).startswith("2013-01-01T00:00:00.250Z INFO    a[")
 
 
-def test_configuring_again_replaces_the_handler_and_nobody_elses(tmp_path: Path) -> None:
+def test_configure_twice_replaces_own_handler_only(tmp_path: Path) -> None:
     root = logging.getLogger()
     before = root.handlers[:]
     configure_logging("INFO")
@@ -57,7 +57,7 @@ def test_configuring_again_replaces_the_handler_and_nobody_elses(tmp_path: Path)
     assert root.level == logging.WARNING
 
 
-def test_warnings_go_to_the_log(tmp_path: Path) -> None:
+def test_warnings_go_to_log(tmp_path: Path) -> None:
     configure_logging("INFO", tmp_path / "a.log")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -65,12 +65,12 @@ def test_warnings_go_to_the_log(tmp_path: Path) -> None:
     assert "something old" in (tmp_path / "a.log").read_text()
 
 
-def test_an_unknown_level_is_refused() -> None:
+def test_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="Unknown level"):
         configure_logging("LOUD")
 
 
-def test_a_log_that_cannot_be_written_is_told_once_and_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_unwritable_is_told_once_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A full disk: a traceback for every line that is lost would bury what matters."""
     handler = configure_logging("INFO", Path("/dev/full"))
     try:
@@ -85,7 +85,7 @@ def test_a_log_that_cannot_be_written_is_told_once_and_in_one_line(capsys: pytes
             handler.close()
 
 
-def test_format_text_without_an_encoding_is_written_all_the_same(tmp_path: Path) -> None:
+def test_format_text_without_encoding_is_written_all_same(tmp_path: Path) -> None:
     file = tmp_path / "engine.log"
     configure_logging("INFO", file)
     logging.getLogger("trainflow.test").error("no such file: %s", "\udcff\ud800")

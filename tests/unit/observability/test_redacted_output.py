@@ -33,9 +33,7 @@ def test_print_secret_in_several_pieces_is_masked(output: RedactedOutput, file: 
     assert file.read_text() == "loss 0.5\npassword=*** and ***\n"
 
 
-def test_write_ended_line_is_in_the_file_at_once_and_a_begun_one_after_flush(
-    output: RedactedOutput, file: Path
-) -> None:
+def test_write_ended_line_is_at_once_and_begun_one_after_flush(output: RedactedOutput, file: Path) -> None:
     output.write("one\ntwo")
     assert file.read_text() == "one\n"
     output.flush()
@@ -44,7 +42,7 @@ def test_write_ended_line_is_in_the_file_at_once_and_a_begun_one_after_flush(
     assert file.read_bytes() == b"one\ntwo\r50 %\r"
 
 
-def test_write_private_key_printed_line_by_line_is_masked_to_its_end(output: RedactedOutput, file: Path) -> None:
+def test_write_private_key_by_lines_is_masked_to_end(output: RedactedOutput, file: Path) -> None:
     for line in ("begin", "-----BEGIN PRIVATE " + "KEY-----", "MIIEvQ", "AAECAw==", "-----END PRIVATE KEY-----", "end"):
         print(line, file=output)
     assert "MIIEvQ" not in file.read_text()
@@ -53,18 +51,18 @@ def test_write_private_key_printed_line_by_line_is_masked_to_its_end(output: Red
     assert file.read_text().splitlines()[-1] == "end"
 
 
-def test_write_begun_key_without_end_does_not_swallow_the_log(output: RedactedOutput, file: Path) -> None:
+def test_write_unended_key_does_not_swallow_log(output: RedactedOutput, file: Path) -> None:
     print("-----BEGIN PRIVATE " + "KEY-----", file=output)
     for number in range(4000):
         print(f"line {number}", file=output)
     assert "line 3999" in file.read_text()
 
 
-def test_write_text_that_has_no_encoding_never_raises(output: RedactedOutput, file: Path) -> None:
+def test_write_unencodable_text_never_raises(output: RedactedOutput, file: Path) -> None:
     print("\udcff", file=output)
     assert file.read_text() == "\\udcff\n"
 
 
-def test_write_line_without_end_is_written_when_it_is_long(output: RedactedOutput, file: Path) -> None:
+def test_write_unended_line_is_written_when_long(output: RedactedOutput, file: Path) -> None:
     output.write("x" * 100_000)
     assert file.stat().st_size == 100_000

@@ -62,7 +62,7 @@ def test_these_keys_are_parameters(key: str) -> None:
     assert not is_secret_key(key)
 
 
-def test_redacts_by_key_at_any_depth_and_keeps_the_rest() -> None:
+def test_redacts_by_key_at_any_depth_and_keeps_rest() -> None:
     params = {
         "lr": 0.1,
         "tokenizer": "bpe",
@@ -99,7 +99,7 @@ def test_redacts_inside_text(text: str, redacted: str) -> None:
 
 
 @pytest.mark.parametrize("secret", SHAPES.values(), ids=SHAPES)
-def test_redact_text_token_of_a_known_shape_is_masked_wherever_it_stands(secret: str) -> None:
+def test_redact_text_known_token_is_masked_anywhere(secret: str) -> None:
     for text in (secret, f"refused: {secret}", f"('{secret}', 3)", f"before\n{secret}\nafter"):
         assert redact_text(text) == text.replace(secret, MASK)
     assert redact({"note": secret}) == {"note": MASK}
@@ -118,7 +118,7 @@ def test_redact_text_token_of_a_known_shape_is_masked_wherever_it_stands(secret:
         "npm_",
     ],
 )
-def test_redact_text_word_that_only_begins_like_a_token_stays(text: str) -> None:
+def test_redact_text_word_that_only_begins_like_token_stays(text: str) -> None:
     assert redact_text(text) == text
 
 
@@ -127,7 +127,7 @@ def test_redact_text_values_to_hide_are_masked_longest_first() -> None:
     assert list(texts_of({"a": "x1", "b": {"c": ["y2", 3]}, "url": "s3://bucket"})) == ["x1", "y2"]
 
 
-def test_redact_flag_and_missing_value_of_a_secret_key_stay() -> None:
+def test_redact_flag_and_missing_value_of_secret_key_stay() -> None:
     assert redact({"use_password": True, "token": None, "password": 1234}) == {
         "use_password": True,
         "token": None,
@@ -151,7 +151,7 @@ def test_secret_paths_name_each_place() -> None:
         ),
     )
 )
-def test_may_hold_secrets_false_means_that_redact_changes_nothing(value: object) -> None:
+def test_may_hold_secrets_false_means_redact_is_identity(value: object) -> None:
     encoded = msgspec.json.encode(value)
     if not may_hold_secrets(encoded):
         assert redact(value) == value
@@ -159,13 +159,13 @@ def test_may_hold_secrets_false_means_that_redact_changes_nothing(value: object)
 
 
 @given(st.text(min_size=1).map(lambda text: "q7#" + text))
-def test_no_password_of_a_url_survives(password: str) -> None:
+def test_redact_url_loses_its_password(password: str) -> None:
     quoted = quote(password, safe="")
     assert quoted not in redact_text(f"could not connect to postgresql://user:{quoted}@host/db: refused")
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip  # noqa: E501
-def test_never_raises_and_is_idempotent(value: object) -> None:
+def test_redact_never_raises_and_is_idempotent(value: object) -> None:
     once = redact(value)
     assert repr(redact(once)) == repr(once)
 
@@ -174,13 +174,13 @@ def test_never_raises_and_is_idempotent(value: object) -> None:
     "piece",
     ["A", "a:", "de:ad:", "9", "a-", "x://", "x://a:", "a=b@://", "'", "eyJ", "-----BEGIN ", "hf_a"],
 )
-def test_a_text_of_megabytes_takes_no_time_in_the_square_of_its_length(piece: str) -> None:
+def test_redact_megabytes_takes_linear_time(piece: str) -> None:
     # were it so, this would take hours: an exception with an encoded image in it would hang the attempt that failed
     text = piece * 50_000
     assert redact_text(f"{text} password=geheim") == f"{text} password=***"
 
 
-def test_what_an_exception_says_is_cut_to_what_can_be_kept_and_shown() -> None:
+def test_error_text_long_is_cut_to_limit() -> None:
     told = presentable("begin " + "A" * 1_000_000 + " end", 100)
     assert len(told) < 200
     assert told.startswith("begin AAA")

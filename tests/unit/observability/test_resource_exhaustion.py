@@ -31,7 +31,7 @@ def caused(by: BaseException) -> BaseException:
         (caused(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))), "the disk is full"),
     ],
 )
-def test_exhausted_says_what_to_do_and_the_exit_code_says_the_same(error: BaseException, says: str) -> None:
+def test_exhausted_says_what_to_do_and_exit_code_says_same(error: BaseException, says: str) -> None:
     assert says in (exhausted_resource(error) or "")
     code = exit_code_of(error, BROKEN)
     assert code != BROKEN

@@ -14,7 +14,7 @@ def test_rotate_small_or_missing_log_is_left_alone(tmp_path: Path) -> None:
     assert [each.name for each in parts(path)] == ["a.log"]
 
 
-def test_rotate_open_log_goes_on_from_its_beginning_and_older_parts_move_up(tmp_path: Path) -> None:
+def test_rotate_open_log_restarts_and_older_parts_move_up(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for letter in (b"a", b"b", b"c", b"d"):

@@ -86,7 +86,7 @@ def adopting(lab: Any) -> Adopting:
     return Adopting(lab)
 
 
-def test_a_chain_begins_with_the_newest_and_trains_on_from_its_watermark(lab: Any, adopting: Adopting) -> None:
+def test_chain_begins_with_newest_and_trains_on_from_its_watermark(lab: Any, adopting: Adopting) -> None:
     adopting.old("20130102", 1)
     folder = adopting.old("20130103", 1, 2)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
@@ -107,7 +107,7 @@ def test_a_chain_begins_with_the_newest_and_trains_on_from_its_watermark(lab: An
     assert (report.ok, report.start, report.gaps, report.notices) == (True, "adopted from old/20130103", [], [])
 
 
-def test_what_comes_later_is_not_adopted(lab: Any, adopting: Adopting) -> None:
+def test_import_leaves_later_folders_alone(lab: Any, adopting: Adopting) -> None:
     adopting.old("20130103", 1)
     adopting.run("run-1", "checkpoint", "checkpoint")
     adopting.old("20130104", 1)
@@ -117,7 +117,7 @@ def test_what_comes_later_is_not_adopted(lab: Any, adopting: Adopting) -> None:
     assert lab.xcoms["run-1", "checkpoint", "return_value"]["id"] is None
 
 
-def test_of_two_engines_that_adopt_at_once_one_wins_and_both_go_on(
+def test_import_by_two_engines_one_wins_and_both_go_on(
     lab: Any, adopting: Adopting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adopting.old("20130103", 1)
@@ -138,7 +138,7 @@ def test_of_two_engines_that_adopt_at_once_one_wins_and_both_go_on(
     assert lab.xcoms["run-1", "checkpoint", "return_value"]["watermark"].startswith("2013-01-04")
 
 
-def test_nothing_to_adopt_is_no_reason_to_begin_from_nothing(lab: Any, adopting: Adopting) -> None:
+def test_import_of_nothing_does_not_start_from_nothing(lab: Any, adopting: Adopting) -> None:
     with pytest.raises(CheckpointNotFound, match="no checkpoint in old/"):
         adopting.run("run-1", "checkpoint")
     assert list(adopting.ledger.entries()) == []
@@ -146,7 +146,7 @@ def test_nothing_to_adopt_is_no_reason_to_begin_from_nothing(lab: Any, adopting:
     adopting.run("run-1")
 
 
-def test_what_was_changed_since_is_not_trained_on(lab: Any, adopting: Adopting) -> None:
+def test_import_changed_since_is_not_trained_on(lab: Any, adopting: Adopting) -> None:
     folder = adopting.old("20130103", 1)
     adopting.run("run-1", "checkpoint", "samples")
     (folder / "model.json").write_text("[7]")
@@ -160,7 +160,7 @@ def test_what_was_changed_since_is_not_trained_on(lab: Any, adopting: Adopting) 
     assert adopting.audit().problems == ["the folder old/20130103, which the chain adopted, has gone"]
 
 
-def test_the_folder_may_go_once_it_was_trained_on(lab: Any, adopting: Adopting) -> None:
+def test_folder_may_go_once_it_was_trained_on(lab: Any, adopting: Adopting) -> None:
     folder = adopting.old("20130103", 1)
     adopting.run("run-1")
     folder.rename(lab.root / "archive")
@@ -169,7 +169,7 @@ def test_the_folder_may_go_once_it_was_trained_on(lab: Any, adopting: Adopting) 
     assert (report.ok, report.notices) == (True, ["the folder old/20130103, which the chain adopted, has gone"])
 
 
-def test_a_rewind_to_the_very_beginning_begins_with_it_again(lab: Any, adopting: Adopting) -> None:
+def test_rewind_to_very_beginning_begins_with_it_again(lab: Any, adopting: Adopting) -> None:
     adopting.old("20130103", 1)
     adopting.run("run-1")
     head = adopting.ledger.checkpoint()
@@ -181,6 +181,6 @@ def test_a_rewind_to_the_very_beginning_begins_with_it_again(lab: Any, adopting:
     assert adopting.audit().ok
 
 
-def test_adopting_and_starting_from_another_stage_exclude_each_other() -> None:
+def test_adopt_and_init_from_exclude_each_other() -> None:
     with pytest.raises(InputError, match="give 'adopt' or 'init_from'"), DAG("model"):
         CheckpointOperator(adopt=OLD, init_from="other/main/main")

@@ -69,7 +69,7 @@ def run(lab: Any, build: Build, run_id: str) -> Any:
     return [lab.run(build, task, run_id=run_id) for task in BEFORE][-1]
 
 
-def test_a_function_gets_the_checkpoint_of_its_run_whatever_came_since(lab: Any, chain: Any) -> None:
+def test_function_gets_checkpoint_of_its_run_whatever_came_since(lab: Any, chain: Any) -> None:
     build = chain(function=export)
     made = run(lab, build, "r1")
     run(lab, build, "r2")
@@ -81,7 +81,7 @@ def test_a_function_gets_the_checkpoint_of_its_run_whatever_came_since(lab: Any,
     assert (ctx.params, ctx.run_id, ctx.checkpoint.metrics) == ({"to": "there"}, "r1", {"auc": 0.5})
 
 
-def test_a_command_finds_it_in_its_variables(lab: Any, chain: Any) -> None:
+def test_command_finds_it_in_its_variables(lab: Any, chain: Any) -> None:
     program = (
         "import json, os, pathlib; e = os.environ; model = pathlib.Path(e['TRAINFLOW_CHECKPOINT'], 'model')\n"
         "told = {n[21:]: v for n, v in e.items() if n.startswith('TRAINFLOW_CHECKPOINT_')}\n"
@@ -108,7 +108,7 @@ def test_a_command_finds_it_in_its_variables(lab: Any, chain: Any) -> None:
         (["/no/such"], "cannot be started"),
     ],
 )
-def test_a_command_that_fails(lab: Any, chain: Any, command: list[str], told: str) -> None:
+def test_command_that_fails(lab: Any, chain: Any, command: list[str], told: str) -> None:
     build = chain(command=command)
     run(lab, build, "r1")
 
@@ -116,7 +116,7 @@ def test_a_command_that_fails(lab: Any, chain: Any, command: list[str], told: st
         lab.run(build, "tail", run_id="r1")
 
 
-def test_nothing_was_committed(lab: Any, chain: Any) -> None:
+def test_after_commit_without_commit_is_skipped(lab: Any, chain: Any) -> None:
     build = chain({"gates": [Gate("auc >= 0.6", "skip")]}, function=export)
     run(lab, build, "r1")
 
@@ -137,12 +137,12 @@ def test_retention_waits_for_it(lab: Any, chain: Any) -> None:
 @pytest.mark.parametrize(
     "wrong", [{}, {"function": export, "command": ["true"]}, {"command": "true"}, {"function": "nowhere"}]
 )
-def test_a_function_or_a_command(chain: Any, wrong: dict[str, Any]) -> None:
+def test_function_or_command(chain: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         chain(**wrong)()
 
 
-def test_something_else_is_handed_over(lab: Any, chain: Any) -> None:
+def test_after_commit_with_other_input_is_refused(lab: Any, chain: Any) -> None:
     build = chain(function=export)
     run(lab, build, "r1")
     task = build().get_task("tail")

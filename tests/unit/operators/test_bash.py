@@ -33,21 +33,21 @@ def bash(dag: Any, **options: Any) -> Any:
         ("true", None),
     ],
 )
-def test_last_line_is_the_result(lab: Any, dag: Any, command: str, result: str | None) -> None:
+def test_bash_last_line_is_result(lab: Any, dag: Any, command: str, result: str | None) -> None:
     assert lab.run(bash(dag, bash_command=command), "b") == result
 
 
-def test_command_is_a_template(lab: Any, dag: Any) -> None:
+def test_command_is_template(lab: Any, dag: Any) -> None:
     assert lab.run(bash(dag, bash_command="echo {{ run_id }}"), "b", run_id="run-9") == "run-9"
 
 
-def test_exit_code_fails_with_the_end_of_the_output(lab: Any, dag: Any) -> None:
+def test_exit_code_fails_with_end_of_output(lab: Any, dag: Any) -> None:
     with pytest.raises(TaskError, match=r"(?s)exit code 3; the end of its output:\n  some\n  trouble") as caught:
         lab.run(bash(dag, bash_command="echo some; echo trouble; exit 3"), "b")
     assert not isinstance(caught.value, FailException)
 
 
-def test_killed_by_a_signal_is_said(lab: Any, dag: Any) -> None:
+def test_bash_killed_by_signal_names_it(lab: Any, dag: Any) -> None:
     with pytest.raises(TaskError, match="killed by signal 9 and no output"):
         lab.run(bash(dag, bash_command="kill -9 $$"), "b")
 
@@ -59,7 +59,7 @@ def test_skip_on_exit_code(lab: Any, dag: Any, codes: Any, skipped: bool) -> Non
     assert isinstance(caught.value, SkipException) is skipped
 
 
-def test_environment(lab: Any, dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bash_environment_is_passed(lab: Any, dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_OUTSIDE", "yes")
     show = 'echo "$FROM_OUTSIDE|$GIVEN|$TRAINFLOW_CTX_RUN_ID"'
     assert lab.run(bash(dag, bash_command=show), "b") == "yes||run-1"
@@ -67,7 +67,7 @@ def test_environment(lab: Any, dag: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert lab.run(bash(dag, bash_command=show, env={"GIVEN": "g"}, append_env=True), "b") == "yes|g|run-1"
 
 
-def test_values_of_the_environment_are_in_no_message(lab: Any, dag: Any) -> None:
+def test_values_of_environment_are_in_no_message(lab: Any, dag: Any) -> None:
     with pytest.raises(TaskError) as caught:
         lab.run(bash(dag, bash_command="exit 1", env={"TOKEN": "s3cret-value"}), "b")
     assert "s3cret" not in str(caught.value)
@@ -79,7 +79,7 @@ def test_values_of_the_environment_are_in_no_message(lab: Any, dag: Any) -> None
     assert "123456" not in str(refused.value)
 
 
-def test_folder(lab: Any, dag: Any) -> None:
+def test_bash_cwd_is_used(lab: Any, dag: Any) -> None:
     assert lab.run(bash(dag, bash_command="pwd", cwd="configs"), "b") == str(lab.root / "configs")
     with pytest.raises(FailException, match="it is not a folder"):
         lab.run(bash(dag, bash_command="pwd", cwd="nowhere"), "b")
@@ -87,7 +87,7 @@ def test_folder(lab: Any, dag: Any) -> None:
     assert not os.path.exists(temporary)
 
 
-def test_encoding(lab: Any, dag: Any) -> None:
+def test_bash_encoding_is_used(lab: Any, dag: Any) -> None:
     command = "printf '\\344\\n'"
     assert lab.run(bash(dag, bash_command=command, output_encoding="latin-1"), "b") == "ä"
     assert lab.run(bash(dag, bash_command=command), "b") == "\\xe4"
@@ -97,7 +97,7 @@ def group(command: str, lines: list[str], **options: Any) -> ProcessGroup:
     return ProcessGroup(["bash", "-c", command], cwd="/", env=dict(os.environ), on_line=lines.append, **options)
 
 
-def test_signal_that_raises_ends_the_whole_group(until_gone: Any) -> None:
+def test_signal_that_raises_ends_whole_group(until_gone: Any) -> None:
     lines: list[str] = []
     processes = group("sleep 100 & echo $!; echo $$; wait", lines, grace_seconds=500)
 
@@ -116,7 +116,7 @@ def test_signal_that_raises_ends_the_whole_group(until_gone: Any) -> None:
     assert all(until_gone(int(pid)) for pid in lines)
 
 
-def test_group_that_ignores_sigterm_is_killed_after_the_grace(until_gone: Any) -> None:
+def test_group_that_ignores_sigterm_is_killed_after_grace(until_gone: Any) -> None:
     lines: list[str] = []
     processes = group("trap '' TERM; echo $$; while :; do sleep 0.05; done", lines, grace_seconds=0.1)
 
@@ -138,7 +138,7 @@ def test_sigterm_comes_first() -> None:
     processes.stop()
 
 
-def test_what_is_left_behind_does_not_hold_the_task_up(until_gone: Any) -> None:
+def test_bash_children_left_behind_do_not_delay_end(until_gone: Any) -> None:
     lines: list[str] = []
     assert group("sleep 100 & echo $!", lines).run() == 0
     assert until_gone(int(lines[0]))
@@ -179,7 +179,7 @@ def test_program_ends_when_its_owner_is_killed(until_gone: Any, tmp_path: Path) 
     assert (tmp_path / "saved").read_text() == "saved\n"
 
 
-def test_lifeline_that_is_released_leaves_the_group_alone(until_gone: Any) -> None:
+def test_lifeline_that_is_released_leaves_group_alone(until_gone: Any) -> None:
     sleeper = subprocess.Popen(["sleep", "100"], process_group=0)
     try:
         line = Lifeline(sleeper.pid)

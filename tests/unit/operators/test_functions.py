@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_function_is_found_with_the_root_appended_last(root: Path) -> None:
+def test_function_is_found_with_root_appended_last(root: Path) -> None:
     function = functions.resolve("project_ops.flights:train", root)
     assert function(None) == 1
     assert sys.path[-1] == str(root)
@@ -64,11 +64,11 @@ def test_message_says_which_part_is_wrong(root: Path, reference: str, says: str)
         functions.resolve_for_good(reference, root)
 
 
-def test_what_a_module_raises_is_raised_as_it_is(root: Path) -> None:
+def test_function_module_that_raises_is_raised_unchanged(root: Path) -> None:
     with pytest.raises(RuntimeError, match="at import"):
         functions.resolve_for_good("project_ops.raises:train", root)
 
 
-def test_reference_of_a_callable_names_it() -> None:
+def test_reference_of_callable_names_it() -> None:
     assert functions.reference_of(functions.resolve) == "trainflow.operators.functions:resolve"
     assert functions.reference_of("a.b:c") == "a.b:c"

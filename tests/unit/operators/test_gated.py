@@ -75,7 +75,7 @@ def pushed(lab: Any, key: str) -> Any:
     return lab.ti.xcom_pull(lab.ti.task_id, key=key)
 
 
-def test_a_stop_fails_for_good_and_leaves_word(lab: Any, chain: Any) -> None:
+def test_stop_fails_for_good_and_leaves_word(lab: Any, chain: Any) -> None:
     build = chain([8, 5, 9], gates=["auc >= 0.6"])
     run(lab, build, "r1")
     with pytest.raises(FailException, match=r"auc >= 0\.6: it is 0\.5.*'trainflow resume'"):
@@ -91,7 +91,7 @@ def test_a_stop_fails_for_good_and_leaves_word(lab: Any, chain: Any) -> None:
     assert told["facts"]["metrics"] == {"auc": 0.5}
 
 
-def test_a_run_of_a_stopped_chain_fails_at_once_and_says_the_same(lab: Any, chain: Any) -> None:
+def test_run_of_stopped_chain_fails_at_once_and_says_same(lab: Any, chain: Any) -> None:
     build = chain([5], gates=["auc >= 0.6"])
     with pytest.raises(FailException):
         run(lab, build, "r1")
@@ -106,7 +106,7 @@ def test_a_run_of_a_stopped_chain_fails_at_once_and_says_the_same(lab: Any, chai
     assert len(SEEDS) == trained
 
 
-def test_what_was_accepted_is_found_by_the_commit_that_is_run_again(lab: Any, chain: Any) -> None:
+def test_gate_accepted_split_is_found_by_repeated_commit(lab: Any, chain: Any) -> None:
     build = chain([5, 9], gates=["auc >= 0.6"])
     with pytest.raises(FailException):
         run(lab, build, "r1")
@@ -119,7 +119,7 @@ def test_what_was_accepted_is_found_by_the_commit_that_is_run_again(lab: Any, ch
     assert run(lab, build, "r2")["sequence"] == 3
 
 
-def test_a_skip_is_a_success_and_becomes_a_hole(lab: Any, chain: Any) -> None:
+def test_skip_is_success_and_becomes_hole(lab: Any, chain: Any) -> None:
     build = chain([8, 5, 4, 9], gates=[Gate("auc >= 0.6", "skip")])
     run(lab, build, "r1")
     for run_id in ("r2", "r3"):
@@ -140,7 +140,7 @@ def test_a_skip_is_a_success_and_becomes_a_hole(lab: Any, chain: Any) -> None:
         run(lab, build, "r5")
 
 
-def test_caught_up_after_a_skip_is_where_the_skip_ends(lab: Any, chain: Any) -> None:
+def test_caught_up_after_skip_is_where_skip_ends(lab: Any, chain: Any) -> None:
     build = chain([8, 5], gates=[Gate("auc >= 0.6", "skip")])
     for run_id in ("r1", "r2"):
         run(lab, build, run_id)
@@ -149,7 +149,7 @@ def test_caught_up_after_a_skip_is_where_the_skip_ends(lab: Any, chain: Any) -> 
         run(lab, build, "r3")
 
 
-def test_the_very_first_split_may_be_skipped(lab: Any, chain: Any) -> None:
+def test_very_first_split_may_be_skipped(lab: Any, chain: Any) -> None:
     build = chain([5, 9], gates=[Gate("auc >= 0.6", "skip")])
     run(lab, build, "r1")
 
@@ -159,7 +159,7 @@ def test_the_very_first_split_may_be_skipped(lab: Any, chain: Any) -> None:
     assert hole.hole.start.day == 1
 
 
-def test_a_rewind_trains_forward_again_with_other_seeds(lab: Any, chain: Any) -> None:
+def test_rewind_trains_forward_again_with_other_seeds(lab: Any, chain: Any) -> None:
     build = chain([8, 8, 5], gates=[Gate("auc >= 0.6", "rewind 2")])
     for run_id in ("r1", "r2", "r3"):
         last = run(lab, build, run_id)
@@ -174,12 +174,12 @@ def test_a_rewind_trains_forward_again_with_other_seeds(lab: Any, chain: Any) ->
     assert [ledger(lab).state().generation, ledger(lab).state().head.watermark.day] == [1, 3]
 
 
-def test_the_seed_of_the_first_generation_is_what_it_always_was() -> None:
+def test_seed_of_first_generation_is_what_it_always_was() -> None:
     assert seed_of("model/main/main", "sha256:1") == seed_of("model/main/main", "sha256:1", 0) == 733494045
     assert len({seed_of("model/main/main", "sha256:1", generation) for generation in range(5)}) == 5
 
 
-def test_a_promotion_is_told_and_handed_over(lab: Any, chain: Any) -> None:
+def test_promotion_is_told_and_handed_over(lab: Any, chain: Any) -> None:
     build = chain([6, 9, 8], promote=Promote("champion", ("auc >= 0.7", "auc > previous")))
     assert run(lab, build, "r1")["promoted"] == []
     assert lab.ti.notices == []
@@ -195,7 +195,7 @@ def test_a_promotion_is_told_and_handed_over(lab: Any, chain: Any) -> None:
     assert ledger(lab).state().promoted == {"champion": made["id"]}
 
 
-def test_a_promotion_that_a_killed_commit_left_out_is_made_up_for_by_the_next_run(
+def test_gate_promotion_missed_by_killed_commit_is_made_by_next_run(
     lab: Any, chain: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database is deleted between the entry and the promotion: the run never commits again."""
@@ -211,6 +211,6 @@ def test_a_promotion_that_a_killed_commit_left_out_is_made_up_for_by_the_next_ru
     assert (first.sequence, first.checkpoint_id) == (2, made["id"])
 
 
-def test_gates_are_a_list(lab: Any, chain: Any) -> None:
+def test_gates_are_list(lab: Any, chain: Any) -> None:
     with pytest.raises(InputError, match="not one string"):
         chain([8], gates="auc >= 0.6")()

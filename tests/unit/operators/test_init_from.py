@@ -30,7 +30,7 @@ COMMITTED = {"pipeline": "p", "stage": "s", "branch": "b", "id": "1", "sequence"
         ),
     ],
 )
-def test_what_a_pipeline_says(written: Any, meant: InitFrom) -> None:
+def test_init_from_of_pipeline_is_parsed(written: Any, meant: InitFrom) -> None:
     assert parse_init_from(written, OWN) == meant
 
 
@@ -49,7 +49,7 @@ def test_what_a_pipeline_says(written: Any, meant: InitFrom) -> None:
         (["model"], "names no checkpoint"),
     ],
 )
-def test_what_cannot_be_meant(written: Any, says: str) -> None:
+def test_init_from_contradiction_is_refused(written: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         parse_init_from(written, OWN)
 
@@ -63,5 +63,5 @@ def test_what_cannot_be_meant(written: Any, says: str) -> None:
         ({"pipeline": "p", "stage": "s", "id": None, "sequence": 0}, Pin(ChainKey("p", "s"), None)),
     ],
 )
-def test_what_a_runs_conf_names(written: Any, meant: Pin) -> None:
+def test_init_from_of_conf_is_parsed(written: Any, meant: Pin) -> None:
     assert parse_pin(written) == meant

@@ -66,7 +66,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_a_point_is_written_when_it_is_time(bench: Bench) -> None:
+def test_point_is_written_when_it_is_time(bench: Bench) -> None:
     assert [bench.save(row) for row in (1, 2)] == [False, False]
     bench.clock.advance(MINUTE)
     assert bench.save(3)
@@ -91,19 +91,19 @@ def test_saving_that_takes_long_is_done_less_often(bench: Bench) -> None:
     assert bench.save(3)
 
 
-def test_what_is_saved_already_is_not_written_again(bench: Bench) -> None:
+def test_save_same_position_is_not_written_again(bench: Bench) -> None:
     assert [bench.save(5, every=0), bench.save(5, every=0)] == [True, True]
     assert bench.shelf.rows == [5]
     assert bench.save(5, every=0, loss=0.5)
     assert bench.shelf.rows == [5, 5]
 
 
-def test_before_the_first_row_there_is_nothing_to_save(bench: Bench) -> None:
+def test_save_before_first_row_is_nothing(bench: Bench) -> None:
     assert not bench.save(0, every=0)
     assert bench.shelf.rows == []
 
 
-def test_told_to_stop_it_saves_and_is_preempted(bench: Bench) -> None:
+def test_save_when_told_to_stop_is_written_and_preempts(bench: Bench) -> None:
     assert not bench.save(1)
     bench.stop.requested = True
     assert bench.points.stopping
@@ -112,7 +112,7 @@ def test_told_to_stop_it_saves_and_is_preempted(bench: Bench) -> None:
     assert bench.shelf.rows == [2]
 
 
-def test_told_to_stop_it_does_not_write_what_is_saved_already(bench: Bench) -> None:
+def test_save_when_told_to_stop_is_not_written_twice(bench: Bench) -> None:
     bench.save(1, every=0)
     bench.stop.requested = True
     with pytest.raises(TaskPreempted, match="saved"):
@@ -120,7 +120,7 @@ def test_told_to_stop_it_does_not_write_what_is_saved_already(bench: Bench) -> N
     assert bench.shelf.rows == [1]
 
 
-def test_only_a_trainer_that_saves_is_not_interrupted(bench: Bench) -> None:
+def test_save_free_trainer_is_interrupted_and_saving_one_is_not(bench: Bench) -> None:
     assert bench.points.saved is None
     assert bench.stop.held == 0
     bench.save(1)
@@ -133,7 +133,7 @@ def test_asking_whether_to_stop_is_enough(bench: Bench) -> None:
     assert bench.stop.held == 1
 
 
-def test_a_store_that_fails_does_not_end_the_training(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_store_that_fails_does_not_end_training(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.shelf.error = StoreFailure("the store is full", location="here")
     assert not bench.save(1, every=0)
     assert "training goes on: the store is full" in caplog.text
@@ -146,13 +146,13 @@ def test_a_store_that_fails_does_not_end_the_training(bench: Bench, caplog: pyte
         bench.save(4)
 
 
-def test_what_the_trainer_raises_while_it_writes_is_raised(bench: Bench) -> None:
+def test_save_error_of_trainer_is_raised(bench: Bench) -> None:
     bench.shelf.error = ValueError("bad weights")
     with pytest.raises(ValueError, match="bad weights"):
         bench.save(1, every=0)
 
 
-def test_what_was_saved_is_looked_up_once_and_only_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_save_earlier_is_looked_up_once_when_asked(tmp_path: Path) -> None:
     bench = Bench(Saved({"row": 7}, tmp_path, {"loss": 1.0}))
     assert bench.shelf.looked == 0
     assert bench.points.saved is bench.points.saved
@@ -162,23 +162,23 @@ def test_what_was_saved_is_looked_up_once_and_only_when_it_is_asked_for(tmp_path
 
 
 @pytest.mark.parametrize("position", [{}, {"row": -1}, {"row": "3"}, {"row": True}, {"row": 1.5}, 5, None])
-def test_what_is_no_position_is_refused(bench: Bench, position: Any) -> None:
+def test_save_position_of_wrong_type_is_refused(bench: Bench, position: Any) -> None:
     for points in (bench.points, NoSaves()):
         with pytest.raises(InputError, match="'row' counts the rows"):
             points.save(position, lambda folder: None, None, 60.0)
 
 
-def test_what_has_no_form_in_json_is_refused_at_the_first_point(bench: Bench) -> None:
+def test_save_value_without_json_form_is_refused_at_first_point(bench: Bench) -> None:
     for points in (bench.points, NoSaves()):
         with pytest.raises(TaskError, match="no form in JSON"):
             points.save({"row": 1}, lambda folder: None, {"x": object()}, 60.0)
 
 
-def test_outside_of_a_pipeline_nothing_is_saved() -> None:
+def test_save_outside_pipeline_does_nothing() -> None:
     points = NoSaves()
     assert (points.saved, points.stopping) == (None, False)
     assert not points.save({"row": 1}, lambda folder: pytest.fail("written"), {"x": 1}, 0)
 
 
-def test_rows_of_a_position_of_batches() -> None:
+def test_rows_of_position_of_batches() -> None:
     assert rows_of({"split": "sha256:…", "seed": 1, "row": 12}) == 12

@@ -124,7 +124,7 @@ def rewinds(chain: Chain) -> list[Rewind]:
 # -- published again ---------------------------------------------------------------------------------------------------
 
 
-def test_what_did_not_change_is_nothing_to_talk_about(lab: Any, chain: Chain) -> None:
+def test_late_data_unchanged_is_silent(lab: Any, chain: Chain) -> None:
     for day in range(3):
         lab.write_day(day)
     chain.run(3)
@@ -133,9 +133,7 @@ def test_what_did_not_change_is_nothing_to_talk_about(lab: Any, chain: Chain) ->
     assert lab.ti.notices == []
 
 
-def test_an_alert_names_the_partition_and_changes_nothing(
-    lab: Any, chain: Chain, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_alert_names_partition_and_changes_nothing(lab: Any, chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
     for day in range(4):
         lab.write_day(day)
     chain.run(3)
@@ -169,7 +167,7 @@ def test_ignored_is_not_looked_at(lab: Any, chain: Chain) -> None:
 
 
 @pytest.mark.parametrize(("window", "noticed"), [(None, True), (4, True), (3, False)])
-def test_only_the_window_is_compared(lab: Any, chain: Chain, window: float | None, noticed: bool) -> None:
+def test_late_data_outside_window_is_not_compared(lab: Any, chain: Chain, window: float | None, noticed: bool) -> None:
     chain.policy("alert", window)
     for day in range(5):
         lab.write_day(day)
@@ -180,7 +178,7 @@ def test_only_the_window_is_compared(lab: Any, chain: Chain, window: float | Non
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_a_replay_rewinds_to_before_the_partition_and_trains_forward_again(lab: Any, chain: Chain, late: bool) -> None:
+def test_replay_rewinds_to_before_partition_and_trains_forward_again(lab: Any, chain: Chain, late: bool) -> None:
     chain.policy("replay")
     for day in range(4):
         lab.write_day(day)
@@ -205,7 +203,7 @@ def test_a_replay_rewinds_to_before_the_partition_and_trains_forward_again(lab: 
     assert chain.kinds().count("Rewind") == 1
 
 
-def test_the_first_partition_is_replayed_from_nothing(lab: Any, chain: Chain) -> None:
+def test_late_data_first_partition_is_replayed_from_nothing(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(2):
         lab.write_day(day)
@@ -216,7 +214,7 @@ def test_the_first_partition_is_replayed_from_nothing(lab: Any, chain: Chain) ->
     assert len(chain.model()) == 22
 
 
-def test_a_kill_after_the_rewind_leaves_nothing_to_do_twice(lab: Any, chain: Chain) -> None:
+def test_kill_after_rewind_leaves_nothing_to_do_twice(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(3):
         lab.write_day(day)
@@ -231,7 +229,7 @@ def test_a_kill_after_the_rewind_leaves_nothing_to_do_twice(lab: Any, chain: Cha
     assert chain.days() == [0, 1, 2]
 
 
-def test_a_run_that_trained_on_the_old_line_is_fenced_off(lab: Any, chain: Chain) -> None:
+def test_run_that_trained_on_old_line_is_fenced_off(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(3):
         lab.write_day(day)
@@ -248,9 +246,7 @@ def test_a_run_that_trained_on_the_old_line_is_fenced_off(lab: Any, chain: Chain
     assert chain.kinds() == ["Checkpoint", "Checkpoint", "Rewind"]
 
 
-def test_a_partition_that_changes_while_it_is_replayed_is_replayed_for_its_next_content_and_not_for_ever(
-    lab: Any, chain: Chain
-) -> None:
+def test_late_data_changed_during_replay_is_replayed_once_more(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(2):
         lab.write_day(day)
@@ -267,7 +263,7 @@ def test_a_partition_that_changes_while_it_is_replayed_is_replayed_for_its_next_
     assert len(rewinds(chain)) == 4
 
 
-def test_a_content_is_replayed_once(lab: Any, chain: Chain) -> None:
+def test_content_is_replayed_once(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     folder = lab.write_day(0)
     chain.run()
@@ -289,7 +285,7 @@ def test_a_content_is_replayed_once(lab: Any, chain: Chain) -> None:
     assert "had this content before" in lab.ti.notes[-1]
 
 
-def test_a_replay_is_refused_when_the_checkpoint_before_it_is_gone(lab: Any, chain: Chain) -> None:
+def test_replay_is_refused_when_checkpoint_before_it_is_gone(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     chain.retention = KeepLatest(2)
     for day in range(5):
@@ -304,7 +300,7 @@ def test_a_replay_is_refused_when_the_checkpoint_before_it_is_gone(lab: Any, cha
     assert "were pruned" in lab.ti.notes[-1]
 
 
-def test_a_replay_leaves_a_branch_that_was_forked_from_what_it_undoes(lab: Any, chain: Chain) -> None:
+def test_replay_leaves_branch_that_was_forked_from_what_it_undoes(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(3):
         lab.write_day(day)
@@ -320,7 +316,7 @@ def test_a_replay_leaves_a_branch_that_was_forked_from_what_it_undoes(lab: Any, 
     assert told.endswith("rewound to before it; training goes forward again")
 
 
-def test_a_partition_that_is_being_written_again_is_not_compared_yet(lab: Any, chain: Chain) -> None:
+def test_partition_that_is_being_written_again_is_not_compared_yet(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in range(2):
         lab.write_day(day)
@@ -337,7 +333,7 @@ def test_a_partition_that_is_being_written_again_is_not_compared_yet(lab: Any, c
 # -- repair ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_hole_that_arrived_is_trained_on_top_of_the_head(lab: Any, chain: Chain) -> None:
+def test_hole_that_arrived_is_trained_on_top_of_head(lab: Any, chain: Chain) -> None:
     for day in (0, 3, 4):
         lab.write_day(day)
     chain.run(3)
@@ -361,7 +357,7 @@ def test_a_hole_that_arrived_is_trained_on_top_of_the_head(lab: Any, chain: Chai
     assert chain.days()[-1] == 5
 
 
-def test_a_repair_that_is_killed_and_tried_again_fills_the_hole_once(lab: Any, chain: Chain) -> None:
+def test_repair_that_is_killed_and_tried_again_fills_hole_once(lab: Any, chain: Chain) -> None:
     for day in (0, 2):
         lab.write_day(day)
     chain.run(2)
@@ -373,7 +369,7 @@ def test_a_repair_that_is_killed_and_tried_again_fills_the_hole_once(lab: Any, c
     assert chain.report().partitions == 3
 
 
-def test_what_was_skipped_on_purpose_is_repaired_only_when_asked(lab: Any, chain: Chain) -> None:
+def test_late_data_skip_by_hand_is_repaired_only_when_asked(lab: Any, chain: Chain) -> None:
     lab.write_day(0)
     chain.run()
     state = chain.ledger.state()
@@ -407,7 +403,7 @@ def test_what_was_skipped_on_purpose_is_repaired_only_when_asked(lab: Any, chain
     assert chain.report().holes == []
 
 
-def test_a_repair_is_bounded_like_any_run(lab: Any, chain: Chain) -> None:
+def test_repair_is_bounded_like_any_run(lab: Any, chain: Chain) -> None:
     chain.limits = SplitLimits(partitions=2)
     for day in (0, 4):
         lab.write_day(day)
@@ -419,7 +415,7 @@ def test_a_repair_is_bounded_like_any_run(lab: Any, chain: Chain) -> None:
     assert splits == [2, 1]
 
 
-def test_replay_of_what_was_repaired_opens_the_hole_again(lab: Any, chain: Chain) -> None:
+def test_replay_of_what_was_repaired_opens_hole_again(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     for day in (0, 2):
         lab.write_day(day)
@@ -437,7 +433,7 @@ def test_replay_of_what_was_repaired_opens_the_hole_again(lab: Any, chain: Chain
 # -- target ------------------------------------------------------------------------------------------------------------
 
 
-def test_splits_grow_until_a_run_takes_as_long_as_it_should(
+def test_splits_grow_until_run_takes_as_long_as_it_should(
     lab: Any, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain.limits = SplitLimits(target_seconds=3600)
@@ -468,7 +464,7 @@ def test_splits_grow_until_a_run_takes_as_long_as_it_should(
 # -- lag ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_ready_beyond_the_split_is_said(lab: Any, chain: Chain) -> None:
+def test_late_data_ready_beyond_split_is_said(lab: Any, chain: Chain) -> None:
     for day in range(6):
         lab.write_day(day)
     chain.runs += 1
@@ -479,7 +475,7 @@ def test_what_is_ready_beyond_the_split_is_said(lab: Any, chain: Chain) -> None:
 
 
 @pytest.mark.parametrize(("hours", "told"), [(26, True), (20, False)])
-def test_somebody_is_told_that_a_chain_never_catches_up(
+def test_late_data_never_catching_up_is_notified(
     lab: Any, chain: Chain, monkeypatch: pytest.MonkeyPatch, hours: int, told: bool
 ) -> None:
     lab.clock.advance(lab.samples.start + 40 * DAY - lab.clock.now())
@@ -501,7 +497,7 @@ def test_somebody_is_told_that_a_chain_never_catches_up(
         assert "one takes 26.0 h and another one arrives every 24.0 h" in lab.ti.notices[0].sentence
 
 
-def test_the_same_head_gives_the_same_bound_whatever_came_after_it(lab: Any, chain: Chain) -> None:
+def test_late_data_bound_depends_on_head_only(lab: Any, chain: Chain) -> None:
     chain.limits = SplitLimits(target_seconds=1e-9)
     for day in range(6):
         lab.write_day(day)

@@ -46,12 +46,12 @@ def test_numbers_become_floats(returned: Any, expected: dict[str, float]) -> Non
         ({"": 0.5}, "a metric named ''"),
     ],
 )
-def test_anything_else_is_refused_by_name(returned: Any, says: str) -> None:
+def test_metrics_of_other_type_are_refused_by_name(returned: Any, says: str) -> None:
     with pytest.raises(TaskError, match=says):
         checked_metrics(returned, "the training function m:f")
 
 
-def test_what_is_not_finite_survives_json() -> None:
+def test_metrics_not_finite_survive_json() -> None:
     metrics = {"loss": math.nan, "top": math.inf, "bottom": -math.inf, "auc": 0.5}
     found = metrics_from_xcom(json.loads(json.dumps(metrics_to_xcom(metrics), allow_nan=False)))
     assert math.isnan(found.pop("loss"))
@@ -59,7 +59,7 @@ def test_what_is_not_finite_survives_json() -> None:
     assert metrics_from_xcom(None) == {}
 
 
-def test_seed_is_a_pure_function_of_chain_and_split() -> None:
+def test_seed_is_pure_function_of_chain_and_split() -> None:
     # a value that changes here would train every unfinished split in another order
     assert seed_of("model/main/main", "sha256:00") == 1045451972
     seeds = {seed_of(chain, split) for chain in ("a/b/c", "a/b/d") for split in ("sha256:00", "sha256:01")}

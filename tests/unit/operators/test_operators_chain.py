@@ -89,7 +89,7 @@ def model_of(lab: Any, checkpoint: Any) -> list[int]:
     return ids
 
 
-def test_chain_trains_every_row_once_in_order_of_the_partitions(lab: Any, pipeline: Any) -> None:
+def test_chain_trains_every_row_once_in_order_of_partitions(lab: Any, pipeline: Any) -> None:
     for day in range(5):
         lab.write_day(day)
     build = pipeline()
@@ -111,7 +111,7 @@ def test_chain_trains_every_row_once_in_order_of_the_partitions(lab: Any, pipeli
     assert second.by.run_id == "run-1"
 
 
-def test_first_run_has_no_parent_to_evaluate_and_skips_nothing(lab: Any, pipeline: Any) -> None:
+def test_chain_first_run_has_no_parent_and_skips_nothing(lab: Any, pipeline: Any) -> None:
     lab.write_day(0)
     build = pipeline()
     lab.run(build, "checkpoint")
@@ -122,7 +122,7 @@ def test_first_run_has_no_parent_to_evaluate_and_skips_nothing(lab: Any, pipelin
     assert ledger_of(lab).checkpoint().evaluation == {}
 
 
-def test_caught_up_ends_skipped_with_a_note_and_an_xcom(lab: Any, pipeline: Any) -> None:
+def test_caught_up_ends_skipped_with_note_and_xcom(lab: Any, pipeline: Any) -> None:
     lab.write_day(0)
     build = pipeline()
     run_all(lab, build, "run-0")
@@ -134,7 +134,7 @@ def test_caught_up_ends_skipped_with_a_note_and_an_xcom(lab: Any, pipeline: Any)
     assert ("run-1", "samples", "return_value") not in lab.xcoms
 
 
-def test_every_task_may_run_twice(lab: Any, pipeline: Any) -> None:
+def test_chain_every_task_is_repeatable(lab: Any, pipeline: Any) -> None:
     for day in range(4):
         lab.write_day(day)
     build = pipeline()
@@ -149,7 +149,7 @@ def test_every_task_may_run_twice(lab: Any, pipeline: Any) -> None:
     assert len(model_of(lab, ledger_of(lab).checkpoint())) == 40
 
 
-def test_commit_again_gives_the_same_checkpoint(lab: Any, pipeline: Any) -> None:
+def test_commit_again_gives_same_checkpoint(lab: Any, pipeline: Any) -> None:
     lab.write_day(0)
     build = pipeline()
     for task_id in TASKS[:4]:
@@ -162,7 +162,7 @@ def test_commit_again_gives_the_same_checkpoint(lab: Any, pipeline: Any) -> None
     assert first["watermark"] == "2013-01-02T00:00:00+00:00"
 
 
-def test_another_run_on_the_same_head_loses(lab: Any, pipeline: Any) -> None:
+def test_chain_second_run_on_same_head_loses(lab: Any, pipeline: Any) -> None:
     lab.write_day(0)
     build = pipeline()
     for task_id in TASKS[:4]:
@@ -174,7 +174,7 @@ def test_another_run_on_the_same_head_loses(lab: Any, pipeline: Any) -> None:
     assert ledger_of(lab).checkpoint() == head
 
 
-def test_retention_prunes_after_the_commit(lab: Any, pipeline: Any) -> None:
+def test_retention_prunes_after_commit(lab: Any, pipeline: Any) -> None:
     for day in range(6):
         lab.write_day(day)
     build = pipeline(commit={"retention": KeepLatest(1)})
@@ -186,9 +186,7 @@ def test_retention_prunes_after_the_commit(lab: Any, pipeline: Any) -> None:
     assert kept == [state.head.id]
 
 
-def test_retention_that_fails_does_not_fail_the_commit(
-    lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_that_fails_does_not_fail_commit(lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for day in range(4):
         lab.write_day(day)
     build = pipeline(commit={"retention": [KeepLatest(1)]})
@@ -205,7 +203,7 @@ def test_retention_that_fails_does_not_fail_the_commit(
     assert ledger_of(lab).checkpoint().by.run_id == "run-1"
 
 
-def test_next_is_a_pure_function_of_the_run(lab: Any, pipeline: Any) -> None:
+def test_next_is_pure_function_of_run(lab: Any, pipeline: Any) -> None:
     build = pipeline()
     ids = []
     for _ in range(2):
@@ -219,7 +217,7 @@ def test_next_is_a_pure_function_of_the_run(lab: Any, pipeline: Any) -> None:
     assert lab.xcoms["run-7", "next", "trigger_run_id"] == ids[0]
 
 
-def test_document_of_the_chain(pipeline: Any, lab: Any) -> None:
+def test_document_of_chain(pipeline: Any, lab: Any) -> None:
     from trainflow.serialization.from_dag import to_document
 
     document = to_document(pipeline()())
@@ -232,7 +230,7 @@ def test_document_of_the_chain(pipeline: Any, lab: Any) -> None:
     assert document == to_document(pipeline()())
 
 
-def test_watermark_is_in_the_head(lab: Any, pipeline: Any) -> None:
+def test_watermark_is_in_head(lab: Any, pipeline: Any) -> None:
     lab.write_day(0)
     lab.write_day(1)
     build = pipeline()
@@ -256,12 +254,12 @@ def test_store_that_cannot_fence_is_refused_before_anything_is_trained(
         lab.run(pipeline(), "checkpoint")
 
 
-def test_kind_of_store_that_cannot_fence_is_refused_when_the_pipeline_is_read() -> None:
+def test_chain_on_store_that_cannot_fence_is_refused_on_reading() -> None:
     with DAG("d"), pytest.raises(InputError, match="ftp:// cannot create a file only if it is absent"):
         CheckpointOperator(store="ftp://models.example/store")
 
 
-def test_what_was_trained_on_another_split_is_not_committed(lab: Any, pipeline: Any) -> None:
+def test_chain_refuses_commit_of_other_split(lab: Any, pipeline: Any) -> None:
     """A person lets the split be chosen again, and not the training."""
     build = pipeline()
     lab.write_day(0)

@@ -15,7 +15,7 @@ import trainflow.operators as operators
 HEAVY = {"pyarrow", "fsspec", "mlflow", "jinja2", "pandas", "numpy", "pydantic", "sqlalchemy", "asyncio"}
 
 
-def test_what_is_declared_is_what_exists() -> None:
+def test_operators_exports_match_declarations() -> None:
     tree = ast.parse(Path(str(operators.__file__)).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     declared = {
@@ -30,7 +30,7 @@ def test_what_is_declared_is_what_exists() -> None:
         _ = operators.TrainOperater  # type: ignore[attr-defined]
 
 
-def test_all_operators_load_nothing_heavy() -> None:
+def test_operators_import_loads_nothing_heavy() -> None:
     script = """
 import sys
 import trainflow.operators

@@ -52,7 +52,7 @@ def run(lab: Any, build: Callable[[], DAG]) -> Any:
     return lab.run(build, "commit")
 
 
-def test_the_head_records_the_grid_and_another_one_is_refused(lab: Any, build: Callable[[], DAG]) -> None:
+def test_head_records_grid_and_another_one_is_refused(lab: Any, build: Callable[[], DAG]) -> None:
     for number in range(4):
         lab.write_day(number)
     run(lab, build)
@@ -71,7 +71,7 @@ def test_the_head_records_the_grid_and_another_one_is_refused(lab: Any, build: C
     assert ledger.state().head_sequence == 2
 
 
-def test_a_run_that_was_under_way_does_not_commit_to_the_new_grid(lab: Any, build: Callable[[], DAG]) -> None:
+def test_regrid_run_under_way_cannot_commit_to_new_grid(lab: Any, build: Callable[[], DAG]) -> None:
     for number in range(4):
         lab.write_day(number)
     run(lab, build)

@@ -62,7 +62,7 @@ def _main_chain(lab: Any) -> None:
         run_all(lab, chain(lab), f"main-{number}")
 
 
-def test_next_stage_begins_with_its_first_samples_and_the_other_stages_model(lab: Any) -> None:
+def test_next_stage_begins_with_first_samples_and_others_model(lab: Any) -> None:
     build = chain(lab, stage="tuned", init_from="model")
     for number in range(2):
         run_all(lab, build, f"tuned-{number}")
@@ -73,7 +73,7 @@ def test_next_stage_begins_with_its_first_samples_and_the_other_stages_model(lab
     assert head(lab, "tuned").watermark == lab.samples.start + timedelta(days=2)
 
 
-def test_branch_goes_on_at_the_watermark_of_its_checkpoint(lab: Any) -> None:
+def test_branch_goes_on_at_watermark_of_its_checkpoint(lab: Any) -> None:
     first = Ledger(open_store("checkpoints", root=lab.root), ChainKey("model")).line()[0]
     run_all(lab, chain(lab, branch="b", init_from=f"model/main/main@{first.id}"), "b-0")
     branch = head(lab, branch="b")
@@ -81,7 +81,7 @@ def test_branch_goes_on_at_the_watermark_of_its_checkpoint(lab: Any) -> None:
     assert model(lab, branch) == "mb"
 
 
-def test_conf_may_say_it_with_what_a_commit_handed_over(lab: Any) -> None:
+def test_conf_may_say_it_with_what_commit_handed_over(lab: Any) -> None:
     committed = run_all(lab, chain(lab), "main-2")
     run_all(lab, chain(lab, stage="tuned"), "tuned-0", conf={"init_from": committed})
     assert model(lab, head(lab, "tuned")) == "mmmtuned"
@@ -89,7 +89,7 @@ def test_conf_may_say_it_with_what_a_commit_handed_over(lab: Any) -> None:
     assert lab.ti.notes == ["none yet, starts from checkpoint 3 of model/main/main"]
 
 
-def test_chain_that_has_a_head_goes_on_from_it(lab: Any) -> None:
+def test_chain_that_has_head_goes_on_from_it(lab: Any) -> None:
     before = head(lab)
     found = lab.run(chain(lab, init_from="other/main/main"), "checkpoint")
     assert (found["id"], found["bases"]) == (before.id, [])
@@ -105,6 +105,6 @@ def test_chain_that_has_a_head_goes_on_from_it(lab: Any) -> None:
         (["model"], FailException, "names no checkpoint"),
     ],
 )
-def test_what_cannot_be_started_from(lab: Any, start: Any, error: type[Exception], says: str) -> None:
+def test_init_from_impossible_is_refused(lab: Any, start: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         lab.run(chain(lab, stage="tuned", init_from=start), "checkpoint")

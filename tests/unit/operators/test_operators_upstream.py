@@ -86,7 +86,7 @@ def _days(lab: Any) -> None:
         lab.write_day(day)
 
 
-def test_each_run_starts_from_the_checkpoint_that_has_seen_its_split(lab: Any) -> None:
+def test_upstream_run_starts_from_checkpoint_that_saw_its_split(lab: Any) -> None:
     base(lab, 2)
     build = chain(lab, "fine", BASE)
     run_all(lab, build, "fine-0")
@@ -101,7 +101,7 @@ def test_each_run_starts_from_the_checkpoint_that_has_seen_its_split(lab: Any) -
     assert second.parent_id == first.id  # type: ignore[union-attr]
 
 
-def test_a_split_is_not_limited_by_what_is_told_but_by_where_that_has_come_to(lab: Any) -> None:
+def test_upstream_split_is_limited_by_its_watermark_not_by_conf(lab: Any) -> None:
     base(lab, 3)
     run_all(lab, chain(lab, "fine", BASE, partitions=9), "fine-0")
     assert model(lab, "fine") == "b1 f1 "
@@ -111,7 +111,7 @@ def test_a_split_is_not_limited_by_what_is_told_but_by_where_that_has_come_to(la
 
 
 @pytest.mark.parametrize(("told", "more"), [(0, False), (1, True), (2, True), (None, True)])
-def test_it_triggers_itself_up_to_what_it_was_told(lab: Any, told: int | None, more: bool) -> None:
+def test_upstream_stage_triggers_itself_up_to_its_target(lab: Any, told: int | None, more: bool) -> None:
     committed = base(lab, 3)
     conf = {} if told is None else {"init_from": committed[told]}
     run_all(lab, chain(lab, "fine", BASE), "fine-0", conf=conf)
@@ -121,13 +121,13 @@ def test_it_triggers_itself_up_to_what_it_was_told(lab: Any, told: int | None, m
     assert pin["id"] == committed[2 if told is None else told]["id"]
 
 
-def test_what_tells_a_run_where_to_begin_is_no_parameter(lab: Any) -> None:
+def test_upstream_conf_is_no_parameter(lab: Any) -> None:
     [committed] = base(lab, 1)
     run_all(lab, chain(lab, "fine", BASE), "fine-0", conf={"init_from": committed, "name": "x"})
     assert ledger(lab, "fine").checkpoint().params == {"name": "x"}
 
 
-def test_a_base_that_has_nothing_more_ends_the_run(lab: Any) -> None:
+def test_base_that_has_nothing_more_ends_run(lab: Any) -> None:
     base(lab, 1)
     build = chain(lab, "fine", BASE)
     run_all(lab, build, "fine-0")
@@ -138,7 +138,7 @@ def test_a_base_that_has_nothing_more_ends_the_run(lab: Any) -> None:
     assert lab.xcoms["fine-1", "samples", "trained"] is None
 
 
-def test_a_stage_in_mode_latest_waits_for_samples_and_never_for_its_base(lab: Any) -> None:
+def test_upstream_stage_in_mode_latest_waits_for_samples_only(lab: Any) -> None:
     base(lab, 6)
     build = chain(lab, "fine", BASE, mode="latest", partitions=9)
     for number in range(6):
@@ -155,7 +155,7 @@ def test_a_stage_in_mode_latest_waits_for_samples_and_never_for_its_base(lab: An
         lab.run(other, "samples", run_id="other-0")
 
 
-def test_what_was_told_before_a_rewind_is_what_is_left_before_it(lab: Any) -> None:
+def test_upstream_conf_from_before_rewind_falls_back_before_it(lab: Any) -> None:
     committed = base(lab, 3)
     chain_of_base = ledger(lab, "base")
     head = chain_of_base.checkpoint()
@@ -164,13 +164,13 @@ def test_what_was_told_before_a_rewind_is_what_is_left_before_it(lab: Any) -> No
     assert [each["id"] for each in head["bases"]] == [committed[0]["id"]]
 
 
-def test_a_conf_that_names_another_chain_is_refused(lab: Any) -> None:
+def test_conf_that_names_another_chain_is_refused(lab: Any) -> None:
     [committed] = base(lab, 1)
     with pytest.raises(FailException, match="a checkpoint of model/base/main, and this stage starts from model/x"):
         lab.run(chain(lab, "fine", {"stage": "x"}), "checkpoint", conf={"init_from": committed})
 
 
-def test_a_chain_of_another_pipeline_has_to_be_there(lab: Any) -> None:
+def test_chain_of_another_pipeline_has_to_be_there(lab: Any) -> None:
     with pytest.raises(CheckpointNotFound, match="other/base/main in checkpoints has no checkpoint yet: train it"):
         lab.run(chain(lab, "fine", {"pipeline": "other", "stage": "base"}), "checkpoint")
     # and it knows from now on who follows
@@ -178,14 +178,14 @@ def test_a_chain_of_another_pipeline_has_to_be_there(lab: Any) -> None:
     assert followers_in(store, there) == [Follower(ChainKey("model", "fine"), "same_watermark")]
 
 
-def test_a_stage_of_the_same_pipeline_and_one_certain_checkpoint_are_nobody_to_wait_for(lab: Any) -> None:
+def test_upstream_of_same_pipeline_or_pinned_is_not_waited_for(lab: Any) -> None:
     [committed] = base(lab, 1)
     lab.run(chain(lab, "fine", BASE), "checkpoint")
     lab.run(chain(lab, "other", f"model/base/main@{committed['id']}"), "checkpoint")
     assert followers_in(ledger(lab, "base").store, ChainKey("model", "base")) == []
 
 
-def test_a_stage_that_starts_once_begins_once(lab: Any) -> None:
+def test_stage_that_starts_once_begins_once(lab: Any) -> None:
     committed = base(lab, 2)
     build = chain(lab, "fine", {"stage": "base", "once": True})
     run_all(lab, build, "fine-0", conf={"init_from": committed[0]})
@@ -199,7 +199,7 @@ def test_a_stage_that_starts_once_begins_once(lab: Any) -> None:
     assert model(lab, "fine") == "b1 f1 f2 "
 
 
-def test_a_base_that_has_not_seen_the_split_judges_it(lab: Any) -> None:
+def test_base_that_has_not_seen_split_judges_it(lab: Any) -> None:
     base(lab, 2)
     later = lab.samples.__class__(
         path=lab.samples.path, length_seconds=86400, start=lab.samples.start + timedelta(days=2)
@@ -209,7 +209,7 @@ def test_a_base_that_has_not_seen_the_split_judges_it(lab: Any) -> None:
     assert SEEN == ["judged by model/base/main", "trains from model/base/main"]
 
 
-def test_in_a_circle_a_day_starts_from_the_day_before_of_the_other_stage(lab: Any) -> None:
+def test_upstream_in_circle_day_starts_from_others_day_before(lab: Any) -> None:
     day = chain(lab, "day", {"stage": "fine", "feedback": True})
     fine = chain(lab, "fine", {"stage": "day"})
     run_all(lab, day, "day-0")
@@ -221,7 +221,7 @@ def test_in_a_circle_a_day_starts_from_the_day_before_of_the_other_stage(lab: An
     assert model(lab, "day") == "d1 f1 d2 f2 d3 "
 
 
-def test_the_newest_takes_over_from_what_was_told_before(lab: Any) -> None:
+def test_newest_takes_over_from_what_was_told_before(lab: Any) -> None:
     committed = base(lab, 2)
     build = chain(lab, "fine", {"stage": "base", "at": "latest"}, partitions=2)
     lab.run(build, "checkpoint", run_id="fine-0", conf={"init_from": committed[0]})
@@ -248,7 +248,7 @@ def rewinds(lab: Any, stage: str) -> list[tuple[str, str | None]]:
     return [(entry.cause, entry.to_checkpoint_id) for entry in entries if isinstance(entry, Rewind)]
 
 
-def test_a_stage_goes_back_to_before_what_came_from_what_its_base_undid(lab: Any) -> None:
+def test_upstream_rewind_takes_stage_back_before_undone(lab: Any) -> None:
     base(lab, 3)
     build = chain(lab, "fine", BASE)
     for number in range(3):
@@ -270,7 +270,7 @@ def test_a_stage_goes_back_to_before_what_came_from_what_its_base_undid(lab: Any
     assert len(rewinds(lab, "fine")) == 1
 
 
-def test_a_stage_that_had_not_come_so_far_stays_where_it_is(lab: Any) -> None:
+def test_upstream_rewind_beyond_stage_leaves_it(lab: Any) -> None:
     committed = base(lab, 3)
     build = chain(lab, "fine", BASE)
     run_all(lab, build, "fine-0", conf={"init_from": committed[2]})
@@ -281,7 +281,7 @@ def test_a_stage_that_had_not_come_so_far_stays_where_it_is(lab: Any) -> None:
     assert head["seen"]["rewinds"] == 1
 
 
-def test_what_was_training_all_the_while_is_undone_by_the_run_after_it(lab: Any) -> None:
+def test_upstream_rewind_during_training_is_undone_by_next_run(lab: Any) -> None:
     base(lab, 2)
     build = chain(lab, "fine", BASE, partitions=9)
     run_all(lab, build, "fine-0")
@@ -295,7 +295,7 @@ def test_what_was_training_all_the_while_is_undone_by_the_run_after_it(lab: Any)
     assert model(lab, "fine") == "b1 b2 f2 "
 
 
-def test_nobody_goes_on_from_a_base_that_has_to_go_back_itself(lab: Any) -> None:
+def test_upstream_rewind_pending_blocks_its_stages(lab: Any) -> None:
     base(lab, 3)
     middle, last = chain(lab, "middle", BASE), chain(lab, "last", {"stage": "middle"})
     for number in range(3):
@@ -310,7 +310,7 @@ def test_nobody_goes_on_from_a_base_that_has_to_go_back_itself(lab: Any) -> None
     assert head["waits"].startswith("waits for stage middle, which has no checkpoint beyond")
 
 
-def test_what_began_once_begins_again_when_the_base_has_caught_up(lab: Any) -> None:
+def test_upstream_once_begins_again_after_base_caught_up(lab: Any) -> None:
     committed = base(lab, 2)
     build = chain(lab, "fine", {"stage": "base", "once": True})
     run_all(lab, build, "fine-0", conf={"init_from": committed[1]})
@@ -330,7 +330,7 @@ def test_what_began_once_begins_again_when_the_base_has_caught_up(lab: Any) -> N
     assert model(lab, "fine") == "b1 b2 b3 f1 "
 
 
-def test_what_started_from_one_named_checkpoint_stands_on_its_own(lab: Any) -> None:
+def test_upstream_pinned_checkpoint_is_independent_of_rewinds(lab: Any) -> None:
     committed = base(lab, 2)
     build = chain(lab, "fine", f"model/base@{committed[1]['id']}")
     run_all(lab, build, "fine-0")
@@ -339,7 +339,7 @@ def test_what_started_from_one_named_checkpoint_stands_on_its_own(lab: Any) -> N
     assert rewinds(lab, "fine") == []
 
 
-def test_where_the_checkpoint_before_was_pruned_it_stays_and_says_so(lab: Any) -> None:
+def test_upstream_rewind_to_pruned_checkpoint_stays_and_says_so(lab: Any) -> None:
     base(lab, 3)
     build = chain(lab, "fine", BASE)
     for number in range(3):
@@ -353,7 +353,7 @@ def test_where_the_checkpoint_before_was_pruned_it_stays_and_says_so(lab: Any) -
     )
 
 
-def test_what_a_stage_needs_once_it_has_gone_back_is_kept(lab: Any) -> None:
+def test_upstream_rewound_stage_keeps_what_it_needs(lab: Any) -> None:
     base(lab, 3)
     build = chain(lab, "fine", BASE)
     for number in range(3):
@@ -376,7 +376,7 @@ def test_what_a_stage_needs_once_it_has_gone_back_is_kept(lab: Any) -> None:
     assert prunes() == 2
 
 
-def test_a_start_has_a_stage_go_back_that_has_nothing_to_start_from_yet(lab: Any) -> None:
+def test_upstream_start_takes_stage_back_without_start(lab: Any) -> None:
     base(lab, 2)
     build = chain(lab, "fine", BASE)
     for number in range(2):

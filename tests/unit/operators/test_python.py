@@ -23,11 +23,11 @@ def test_arguments_are_rendered_and_context_comes_by_name(lab: Any, dag: Any) ->
     assert lab.run(build, "p") == ["run-1", "4", "p", 3]
 
 
-def test_keywords_get_the_whole_context(lab: Any, dag: Any) -> None:
+def test_keywords_get_whole_context(lab: Any, dag: Any) -> None:
     assert lab.run(python(dag, lambda **context: context["run_id"]), "p") == "run-1"
 
 
-def test_templates_dict(lab: Any, dag: Any) -> None:
+def test_python_templates_dict_is_rendered(lab: Any, dag: Any) -> None:
     build = python(dag, lambda templates_dict: templates_dict["x"], templates_dict={"x": "{{ run_id }}"})
     assert lab.run(build, "p") == "run-1"
 
@@ -53,12 +53,10 @@ def test_function_by_name(lab: Any, dag: Any) -> None:
         (3, {}, "cannot be called"),
     ],
 )
-def test_what_cannot_be_called_is_refused_when_the_dag_is_made(
-    dag: Any, function: Any, options: Any, says: str
-) -> None:
+def test_python_not_callable_is_refused_when_dag_is_made(dag: Any, function: Any, options: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         python(dag, function, **options)()
 
 
-def test_empty(lab: Any, dag: Any) -> None:
+def test_empty_operator_succeeds(lab: Any, dag: Any) -> None:
     assert lab.run(dag(lambda: EmptyOperator(task_id="e")), "e") is None

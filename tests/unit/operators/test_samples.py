@@ -62,7 +62,7 @@ def test_split_is_handed_over_inline(lab: Any, checker: Any) -> None:
     assert lab.ti.notes == ["2 partitions, 2013-01-02T00:00Z to 2013-01-04T00:00Z, 20 rows"]
 
 
-def test_large_split_goes_by_reference_into_the_store_of_the_chain(
+def test_large_split_goes_by_reference_into_store_of_chain(
     lab: Any, checker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainflow.samples.handoff.INLINE_BYTES", 10)
@@ -76,13 +76,13 @@ def test_large_split_goes_by_reference_into_the_store_of_the_chain(
 
 
 @pytest.mark.parametrize("mode", ["backfill", "latest"])
-def test_table_that_has_ended_ends_the_chain_in_both_modes(lab: Any, checker: Any, mode: str) -> None:
+def test_table_that_has_ended_ends_chain_in_both_modes(lab: Any, checker: Any, mode: str) -> None:
     with pytest.raises(SkipException, match="caught up at 2013-02-01T00:00Z"):
         lab.run(checker(31, mode=mode), "samples")
     assert lab.xcoms["run-1", "samples", "caught_up"] is True
 
 
-def test_latest_defers_until_the_next_partition_and_decides_anew(lab: Any, checker: Any) -> None:
+def test_latest_defers_until_next_partition_and_decides_anew(lab: Any, checker: Any) -> None:
     lab.write_day(0)
     build = checker(1, mode="latest", poke_interval=0.5, timeout=3600)
     deferred = lab.deferral(build, "samples")
@@ -100,28 +100,28 @@ def test_latest_defers_until_the_next_partition_and_decides_anew(lab: Any, check
     assert value["rows"] == 10
 
 
-def test_a_backfill_of_nothing_at_all_fails_and_says_what_is_there(lab: Any, checker: Any) -> None:
+def test_samples_backfill_of_nothing_fails_and_says_what_is_there(lab: Any, checker: Any) -> None:
     (lab.root / "data" / "day=20130101").mkdir(parents=True)
     with pytest.raises(FailException, match=r"data holds day=20130101, and nothing there is called as.*mode: latest"):
         lab.run(checker(), "samples")
     assert "data holds day=20130101" in lab.ti.notes[-1]
 
 
-def test_latest_waits_for_the_first_partition_and_says_what_is_there(lab: Any, checker: Any) -> None:
+def test_latest_waits_for_first_partition_and_says_what_is_there(lab: Any, checker: Any) -> None:
     (lab.root / "data" / "day=20130101").mkdir(parents=True)
     lab.deferral(checker(mode="latest"), "samples")
     assert lab.ti.notes[-1].startswith("caught up, waits: nothing is there yet for")
     assert "data holds day=20130101" in lab.ti.notes[-1]
 
 
-def test_a_table_that_its_log_describes_fails_the_task_for_good(lab: Any, checker: Any) -> None:
+def test_table_that_its_log_describes_fails_task_for_good(lab: Any, checker: Any) -> None:
     lab.write_day(0)
     (lab.root / "data" / "_delta_log").mkdir()
     with pytest.raises(FailException, match="a Delta table: data has _delta_log"):
         lab.run(checker(), "samples")
 
 
-def test_a_file_that_is_damaged_is_waited_for_then_refused(lab: Any, checker: Any) -> None:
+def test_file_that_is_damaged_is_waited_for_then_refused(lab: Any, checker: Any) -> None:
     folder = lab.write_day(0)
     [file] = folder.glob("*.parquet")
     file.write_bytes(file.read_bytes()[:-20])
@@ -137,7 +137,7 @@ def test_a_file_that_is_damaged_is_waited_for_then_refused(lab: Any, checker: An
     assert stopped(lab) == ("check", "check 2013-01-01T00:00:00+00:00")
 
 
-def test_backfill_waits_for_a_partition_that_is_being_written(lab: Any, checker: Any) -> None:
+def test_backfill_waits_for_partition_that_is_being_written(lab: Any, checker: Any) -> None:
     still_writing(lab, 0)
     deferred = lab.deferral(checker(), "samples")
     assert lab.ti.notes[-1].startswith("waits: the partition 2013-01-01T00:00Z is not ready: it has no _SUCCESS")
@@ -170,7 +170,7 @@ def stopped(lab: Any) -> tuple[str, str]:
     return told["cause"], told["key"]
 
 
-def test_check_that_refuses_fails_the_task(lab: Any, checker: Any) -> None:
+def test_check_that_refuses_fails_task(lab: Any, checker: Any) -> None:
     lab.write_day(0, rows=3)
     build = checker(samples=msgspec.structs.replace(lab.samples, checks=Checks(min_rows=5)))
     with pytest.raises(SampleCheckFailed, match="2013-01-01"):
@@ -188,7 +188,7 @@ def test_trigger_travels_without_options(lab: Any, checker: Any) -> None:
     assert describe_trigger(make_trigger(path, json.loads(json.dumps(kwargs)))) == (path, kwargs)
 
 
-def test_samples_with_options_of_their_own_are_looked_at_by_the_task(lab: Any, checker: Any) -> None:
+def test_samples_with_own_options_are_looked_at_by_task(lab: Any, checker: Any) -> None:
     samples = msgspec.structs.replace(lab.samples, storage_options={"secret": "hunter22"})
     with pytest.raises(RescheduleException) as caught:
         lab.run(checker(1, samples=samples, mode="latest"), "samples")
@@ -207,12 +207,12 @@ def test_path_with_credentials_is_refused(lab: Any, checker: Any) -> None:
     ("options", "says"),
     [({"mode": "newest"}, "one of backfill, latest"), ({"samples": {"path": "x"}}, "not Samples")],
 )
-def test_wrong_arguments_are_refused_when_the_dag_is_made(checker: Any, options: Any, says: str) -> None:
+def test_samples_wrong_arguments_are_refused_when_dag_is_made(checker: Any, options: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         checker(**options)()
 
 
-def test_wrong_head_is_refused(lab: Any, dag: Any) -> None:
+def test_samples_wrong_head_is_refused(lab: Any, dag: Any) -> None:
     build = dag(lambda: DataCheckerOperator(checkpoint={"id": 3}, samples=lab.samples, limits=SplitLimits()))
     with pytest.raises(FailException, match="not what a CheckpointOperator hands over"):
         lab.run(build, "samples")

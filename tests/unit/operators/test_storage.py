@@ -36,7 +36,7 @@ def test_operators_own_options_win_key_by_key() -> None:
     assert sample_options({"d": 2}, settings) == {"c": 1, "d": 2}
 
 
-def test_options_may_come_from_the_environment(lab: Any) -> None:
+def test_options_may_come_from_environment(lab: Any) -> None:
     environ = {"TRAINFLOW__SAMPLES__STORAGE_OPTIONS": '{"key": "k"}'}
     settings = load_settings(lab.project, environ)
     assert with_options(lab.samples, settings).storage_options == {"key": "k"}
@@ -53,7 +53,7 @@ def train(ctx: TrainContext) -> None:
     (ctx.output / "model").write_text("m")
 
 
-def test_secrets_reach_the_storage_and_nothing_else(
+def test_secrets_reach_storage_and_nothing_else(
     lab: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")

@@ -68,7 +68,7 @@ def test_tracking_that_is_off_asks_nothing(ti: Any, monkeypatch: pytest.MonkeyPa
     assert tracking_variables(ti) == {}
 
 
-def test_only_code_that_imported_mlflow_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_without_mlflow_import_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "mlflow", raising=False)
     assert not uses_mlflow()
     monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))

@@ -76,7 +76,7 @@ def committed(lab: Any, store: str = "checkpoints") -> Any:
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
-def test_a_secret_reaches_the_function_and_no_record(lab: Any, training: Any) -> None:
+def test_secret_reaches_function_and_no_record(lab: Any, training: Any) -> None:
     seen: list[str] = []
 
     def train(ctx: Any) -> None:
@@ -112,7 +112,7 @@ def test_context_tells_everything(lab: Any, training: Any) -> None:
     assert seen["seed"] == first
 
 
-def test_function_by_name_finds_the_module_of_the_project(lab: Any, training: Any) -> None:
+def test_function_by_name_finds_module_of_project(lab: Any, training: Any) -> None:
     module = lab.root / "lab_training.py"
     module.write_text("def train(ctx):\n    (ctx.output / 'm').write_text('x')\n")
     path = list(sys.path)
@@ -126,15 +126,13 @@ def test_function_by_name_finds_the_module_of_the_project(lab: Any, training: An
         sys.modules.pop("lab_training", None)
 
 
-def test_nothing_written_is_an_error_that_is_tried_again(lab: Any, training: Any) -> None:
+def test_train_without_output_fails_and_is_retried(lab: Any, training: Any) -> None:
     with pytest.raises(ArtifactsRefused, match="wrote nothing") as caught:
         lab.run(training(lambda ctx: {"auc": 1.0}), "train")
     assert not isinstance(caught.value, FailException)
 
 
-def test_what_can_never_be_committed_is_found_at_the_next_save_and_not_tried_again(
-    lab: Any, training: Any, tmp_path: Path
-) -> None:
+def test_train_uncommittable_output_is_found_at_next_save(lab: Any, training: Any, tmp_path: Path) -> None:
     saves: list[int] = []
 
     def train(ctx: TrainContext) -> dict[str, float]:
@@ -153,7 +151,7 @@ def test_what_can_never_be_committed_is_found_at_the_next_save_and_not_tried_aga
     assert (Path(kept) / "model").read_text() == "model"
 
 
-def test_what_can_never_be_committed_is_not_tried_again_when_all_is_trained(lab: Any, training: Any) -> None:
+def test_train_uncommittable_output_at_end_is_not_retried(lab: Any, training: Any) -> None:
     def train(ctx: TrainContext) -> dict[str, float]:
         write(ctx)
         os.mkfifo(ctx.output / "pipe")
@@ -163,7 +161,7 @@ def test_what_can_never_be_committed_is_not_tried_again_when_all_is_trained(lab:
         lab.run(training(train), "train")
 
 
-def test_a_program_that_writes_what_can_never_be_committed_is_ended_at_its_next_save(lab: Any, training: Any) -> None:
+def test_train_program_with_uncommittable_output_is_ended_at_next_save(lab: Any, training: Any) -> None:
     script = (
         'ln -s /etc "$TRAINFLOW_OUTPUT/etc"; mkdir "$TRAINFLOW_SAVES/.1"; '
         'echo \'{"position": {"row": 1}, "state": {}}\' > "$TRAINFLOW_SAVES/.1/save.json"; '
@@ -173,7 +171,7 @@ def test_a_program_that_writes_what_can_never_be_committed_is_ended_at_its_next_
         lab.run(training(command=["bash", "-c", script]), "train")
 
 
-def test_returning_something_else_is_an_error(lab: Any, training: Any) -> None:
+def test_returning_something_else_is_error(lab: Any, training: Any) -> None:
     def train(ctx: TrainContext) -> Any:
         write(ctx)
         return 0.5
@@ -182,7 +180,7 @@ def test_returning_something_else_is_an_error(lab: Any, training: Any) -> None:
         lab.run(training(train), "train")
 
 
-def test_nan_reaches_the_gate_and_the_ledger(lab: Any, training: Any) -> None:
+def test_nan_reaches_gate_and_ledger(lab: Any, training: Any) -> None:
     def train(ctx: TrainContext) -> dict[str, float]:
         write(ctx)
         return {"loss": math.nan, "auc": 0.5}
@@ -210,7 +208,7 @@ def test_artifacts_that_change_after_training_are_not_committed(lab: Any, traini
         lab.run(build, "commit")
 
 
-def test_each_try_writes_into_a_folder_of_its_own(lab: Any, training: Any) -> None:
+def test_train_each_try_has_own_folder(lab: Any, training: Any) -> None:
     def dies(ctx: TrainContext) -> None:
         (ctx.output / "half").write_text("…")
         raise TaskTerminated("killed")
@@ -222,7 +220,7 @@ def test_each_try_writes_into_a_folder_of_its_own(lab: Any, training: Any) -> No
     assert [file["path"] for file in trained["artifacts"]["files"]] == ["model"]
 
 
-def test_try_after_a_kill_goes_on_inside_the_split_and_a_cleared_task_does_not(lab: Any, training: Any) -> None:
+def test_train_after_kill_resumes_and_after_clear_does_not(lab: Any, training: Any) -> None:
     found: list[Any] = []
 
     def train(ctx: TrainContext) -> None:
@@ -260,7 +258,7 @@ def partials(lab: Any) -> list[Path]:
     return list((lab.root / "checkpoints" / "model" / "main" / "main" / "partials").glob("*"))
 
 
-def test_commit_clears_what_was_saved_on_the_way(lab: Any, training: Any) -> None:
+def test_commit_clears_what_was_saved_on_way(lab: Any, training: Any) -> None:
     build = training(saving)
     lab.run(build, "train")
     assert len(partials(lab)) == 1
@@ -270,7 +268,7 @@ def test_commit_clears_what_was_saved_on_the_way(lab: Any, training: Any) -> Non
     lab.run(build, "commit")
 
 
-def test_what_a_killed_commit_left_is_cleared_by_the_next_one(lab: Any, training: Any) -> None:
+def test_train_remains_of_killed_commit_are_cleared_by_next(lab: Any, training: Any) -> None:
     build = training(saving)
     lab.run(build, "train")
     left = partials(lab)[0]
@@ -290,7 +288,7 @@ def test_what_a_killed_commit_left_is_cleared_by_the_next_one(lab: Any, training
     assert partials(lab) == []
 
 
-def test_what_a_gate_refuses_is_not_gone_on_from(lab: Any, training: Any) -> None:
+def test_train_refused_by_gate_is_not_resumed(lab: Any, training: Any) -> None:
     build = training(saving, commit={"gates": ["auc >= 2"]})
     lab.run(build, "train")
     with pytest.raises(FailException):
@@ -299,7 +297,7 @@ def test_what_a_gate_refuses_is_not_gone_on_from(lab: Any, training: Any) -> Non
 
 
 @pytest.mark.parametrize("params", [{"depth": 3}, {"depth": 4}])
-def test_with_other_params_the_split_is_begun_anew(lab: Any, training: Any, params: dict[str, Any]) -> None:
+def test_train_with_other_params_begins_split_anew(lab: Any, training: Any, params: dict[str, Any]) -> None:
     found: list[bool] = []
 
     def train(ctx: TrainContext) -> dict[str, float]:
@@ -311,14 +309,14 @@ def test_with_other_params_the_split_is_begun_anew(lab: Any, training: Any, para
     assert found == [False, params == {"depth": 3}]
 
 
-def test_who_never_saves_leaves_nothing_and_is_interrupted_at_once(lab: Any, training: Any) -> None:
+def test_train_without_saves_is_interrupted_at_once(lab: Any, training: Any) -> None:
     trained = lab.run(training(write), "train")
     assert not trained["saves"]
     assert partials(lab) == []
     assert "hold" not in lab.ti.held_stop
 
 
-def test_told_to_stop_it_ends_at_the_next_save_point(lab: Any, training: Any) -> None:
+def test_train_told_to_stop_ends_at_next_save(lab: Any, training: Any) -> None:
     def train(ctx: TrainContext) -> None:
         lab.ti.terminated = True
         ctx.save({"row": 3}, lambda folder: (folder / "w").write_text("weights"))
@@ -338,13 +336,13 @@ def test_told_to_stop_it_ends_at_the_next_save_point(lab: Any, training: Any) ->
         ({"command": "python train.py"}, "a list of program and arguments"),
     ],
 )
-def test_wrong_arguments_are_refused_when_the_dag_is_made(options: Any, says: str) -> None:
+def test_train_wrong_arguments_are_refused_when_dag_is_made(options: Any, says: str) -> None:
     with pytest.raises(InputError, match=says), DAG("model"):
         TrainOperator(checkpoint={}, split={}, **options)
 
 
 @pytest.mark.parametrize(("field", "says"), [("split", "DataCheckerOperator"), ("checkpoint", "CheckpointOperator")])
-def test_what_no_operator_handed_over_is_refused(lab: Any, training: Any, field: str, says: str) -> None:
+def test_train_input_of_no_operator_is_refused(lab: Any, training: Any, field: str, says: str) -> None:
     build = training(write)
     lab.xcoms.pop(("run-1", "samples" if field == "split" else "checkpoint", "return_value"))
     with pytest.raises(FailException, match=says):
@@ -404,7 +402,7 @@ with open(os.environ["TRAINFLOW_METRICS"], "w") as file:
 """
 
 
-def test_python_program_gets_the_same_context(lab: Any, training: Any) -> None:
+def test_python_program_gets_same_context(lab: Any, training: Any) -> None:
     for _ in range(2):
         build = training(command=program(PYTHON_TRAINER), params={"depth": 3})
         trained = lab.run(build, "train")
@@ -438,7 +436,7 @@ def test_shell_program_needs_no_library(lab: Any, training: Any, caplog: pytest.
     assert (lab.root / "checkpoints" / trained["artifacts"]["path"] / "model").read_text() == "parent=[]\n"
 
 
-def test_task_file_holds_the_whole_task_and_no_options(lab: Any, training: Any) -> None:
+def test_task_file_holds_whole_task_and_no_options(lab: Any, training: Any) -> None:
     build = training(command=["bash", "-c", 'cp "$TRAINFLOW_TASK" "$TRAINFLOW_OUTPUT/task.json"'])
     trained = lab.run(build, "train")
     task = json.loads((lab.root / "checkpoints" / trained["artifacts"]["path"] / "task.json").read_text())
@@ -469,9 +467,7 @@ def test_program_that_does_not_exist(lab: Any, training: Any) -> None:
         lab.run(training(command=["/no/such/trainer"]), "train")
 
 
-def test_told_to_stop_ends_the_program_and_all_it_started(
-    lab: Any, training: Any, tmp_path: Path, until_gone: Any
-) -> None:
+def test_train_told_to_stop_ends_program_and_children(lab: Any, training: Any, tmp_path: Path, until_gone: Any) -> None:
     script = "sleep 100 & echo $! > {0}; trap 'echo saved >> {0}; exit 0' TERM; kill -USR1 {1}; wait".format(
         tmp_path / "seen", os.getpid()
     )
@@ -510,7 +506,7 @@ def told_to_stop_by_signal(lab: Any) -> Any:
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_told_to_stop_a_program_may_save_and_is_preempted_however_it_ends(
+def test_train_told_to_stop_program_may_save_and_is_preempted(
     lab: Any, training: Any, tmp_path: Path, code: int
 ) -> None:
     (tmp_path / "save").write_text(SAVING_PROGRAM)
@@ -540,7 +536,7 @@ def test_told_to_stop_a_program_may_save_and_is_preempted_however_it_ends(
     assert lab.ti.saved_rows == []  # no further than before
 
 
-def test_saves_of_a_program_are_kept_when_it_fails_afterwards(
+def test_saves_of_program_are_kept_when_it_fails_afterwards(
     lab: Any, training: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "save").write_text(SAVING_PROGRAM)
@@ -556,7 +552,7 @@ def test_saves_of_a_program_are_kept_when_it_fails_afterwards(
     assert lab.ti.saved_rows == []
 
 
-def test_python_program_that_is_told_to_stop_saves_at_its_next_point(lab: Any, training: Any) -> None:
+def test_train_told_to_stop_python_program_saves_at_next_point(lab: Any, training: Any) -> None:
     script = f"""
 import os, signal
 from trainflow.operators import training_task

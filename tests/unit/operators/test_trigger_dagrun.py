@@ -22,7 +22,7 @@ def trigger(dag: Any, **options: Any) -> Any:
     return dag(lambda: TriggerDagRunOperator(task_id="t", **options))
 
 
-def test_fire_and_forget_goes_out_with_the_outcome(lab: Any, dag: Any) -> None:
+def test_fire_and_forget_goes_out_with_outcome(lab: Any, dag: Any) -> None:
     for deferrable in (False, True):
         lab.run(trigger(dag, deferrable=deferrable, conf={"a": "{{ run_id }}"}, note="n {{ run_id }}"), "t")
         [(run, now)] = lab.ti.triggered
@@ -35,14 +35,14 @@ def test_fire_and_forget_goes_out_with_the_outcome(lab: Any, dag: Any) -> None:
 
 
 @pytest.mark.parametrize("when", [False, None, "", {}, "False", "{{ run_id == 'another' }}"])
-def test_nothing_is_triggered_when_it_says_no(lab: Any, dag: Any, when: Any) -> None:
+def test_trigger_condition_false_triggers_nothing(lab: Any, dag: Any, when: Any) -> None:
     with pytest.raises(SkipException, match="no run of other is due"):
         lab.run(trigger(dag, when=when), "t")
     assert lab.ti.triggered == []
 
 
 @pytest.mark.parametrize("when", [True, {"id": "x"}, "{{ run_id }}"])
-def test_it_is_triggered_when_it_says_so(lab: Any, dag: Any, when: Any) -> None:
+def test_trigger_condition_true_triggers(lab: Any, dag: Any, when: Any) -> None:
     lab.run(trigger(dag, when=when), "t")
     assert len(lab.ti.triggered) == 1
 
@@ -57,7 +57,7 @@ def test_it_is_triggered_when_it_says_so(lab: Any, dag: Any, when: Any) -> None:
         ("{{ '2026-01-01T00:00:00Z' }}", datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_dates(lab: Any, dag: Any, given: Any, expected: Any) -> None:
+def test_trigger_dates_are_parsed(lab: Any, dag: Any, given: Any, expected: Any) -> None:
     lab.run(trigger(dag, logical_date=given, run_after=given, trigger_run_id="mine"), "t")
     [(run, _)] = lab.ti.triggered
     assert (run.logical_date, run.run_after, run.run_id) == (expected, expected, "mine")
@@ -72,17 +72,17 @@ def test_dates(lab: Any, dag: Any, given: Any, expected: Any) -> None:
         ({"conf": [1]}, "it must be a dict"),
     ],
 )
-def test_what_cannot_be_triggered_fails_for_good(lab: Any, dag: Any, options: Any, says: str) -> None:
+def test_trigger_of_impossible_dag_fails_for_good(lab: Any, dag: Any, options: Any, says: str) -> None:
     with pytest.raises(FailException, match=says):
         lab.run(trigger(dag, **options), "t")
 
 
-def test_unknown_states_are_refused_when_the_dag_is_made(dag: Any) -> None:
+def test_unknown_states_are_refused_when_dag_is_made(dag: Any) -> None:
     with pytest.raises(InputError, match="the states of a run are"):
         trigger(dag, allowed_states=["done"])()
 
 
-def test_wait_holds_the_slot_until_the_run_is_over(lab: Any, dag: Any) -> None:
+def test_wait_holds_slot_until_run_is_over(lab: Any, dag: Any) -> None:
     build = trigger(dag, wait_for_completion=True, poke_interval=timedelta(seconds=7))
     ti = lab.attempt(build().get_task("t"))
     states = iter(["running", "running", "success"])
@@ -93,7 +93,7 @@ def test_wait_holds_the_slot_until_the_run_is_over(lab: Any, dag: Any) -> None:
     assert lab.clock.now() - before == timedelta(seconds=21)
 
 
-def test_deferred_wait_is_on_the_run_id(lab: Any, dag: Any) -> None:
+def test_deferred_wait_is_on_run_id(lab: Any, dag: Any) -> None:
     build = trigger(dag, wait_for_completion=True, deferrable=True, failed_states=["failed"], poke_interval=3)
     deferred = lab.deferral(build, "t")
     assert lab.ti.notes == [f"waits for run {OURS} of other"]
@@ -108,7 +108,7 @@ def test_deferred_wait_is_on_the_run_id(lab: Any, dag: Any) -> None:
         lab.run(build, "t", event={OURS: None})
 
 
-def test_killed_while_waiting_and_tried_again_waits_for_the_same_run(lab: Any, dag: Any) -> None:
+def test_trigger_killed_while_waiting_waits_for_same_run(lab: Any, dag: Any) -> None:
     build = trigger(dag, wait_for_completion=True, deferrable=True)
     lab.deferral(build, "t")
     lab.runs.states["other", OURS] = "running"
@@ -117,7 +117,7 @@ def test_killed_while_waiting_and_tried_again_waits_for_the_same_run(lab: Any, d
     assert lab.runs.resets == []
 
 
-def test_try_after_a_failed_run_clears_it_and_waits_again(lab: Any, dag: Any) -> None:
+def test_try_after_failed_run_clears_it_and_waits_again(lab: Any, dag: Any) -> None:
     build = trigger(dag, wait_for_completion=True, deferrable=True)
     lab.deferral(build, "t")
     lab.runs.states["other", OURS] = "failed"
@@ -128,7 +128,7 @@ def test_try_after_a_failed_run_clears_it_and_waits_again(lab: Any, dag: Any) ->
     assert lab.runs.states["other", OURS] == "queued"
 
 
-def test_a_reset_comes_before_the_wait_which_is_on_the_same_run_id(lab: Any, dag: Any) -> None:
+def test_reset_comes_before_wait_which_is_on_same_run_id(lab: Any, dag: Any) -> None:
     """A second parent resets the run that the first one triggered: what it waits for is the run from then on."""
     lab.runs.states["other", "fixed"] = "success"
     lab.runs.parents["other", "fixed"] = ("somebody", "else", "x")
@@ -139,7 +139,7 @@ def test_a_reset_comes_before_the_wait_which_is_on_the_same_run_id(lab: Any, dag
     assert lab.runs.states["other", "fixed"] == "queued"
 
 
-def test_run_of_somebody_else_is_an_error_or_a_skip(lab: Any, dag: Any) -> None:
+def test_trigger_of_foreign_run_is_error_or_skip(lab: Any, dag: Any) -> None:
     lab.runs.states["other", "taken"] = "success"
     lab.runs.parents["other", "taken"] = ("somebody", "else", "x")
     with pytest.raises(DagRunAlreadyExists):
@@ -148,7 +148,7 @@ def test_run_of_somebody_else_is_an_error_or_a_skip(lab: Any, dag: Any) -> None:
         lab.run(trigger(dag, trigger_run_id="taken", skip_when_already_exists=True), "t")
 
 
-def test_paused_dag_is_asked_about_while_the_task_can_still_fail(lab: Any, dag: Any) -> None:
+def test_paused_dag_is_asked_about_while_task_can_still_fail(lab: Any, dag: Any) -> None:
     lab.run(trigger(dag, fail_when_dag_is_paused=True), "t")
     [(run, now)] = lab.ti.triggered
     assert (run.fail_when_dag_is_paused, now) == (True, True)
@@ -174,5 +174,5 @@ def test_flags_may_be_templates(lab: Any, dag: Any, given: str, waits: bool) -> 
         assert lab.ti.triggered[0][1] is False
 
 
-def test_document_is_the_same_each_time(dag: Any) -> None:
+def test_document_is_same_each_time(dag: Any) -> None:
     assert to_document(trigger(dag)()) == to_document(trigger(dag)())

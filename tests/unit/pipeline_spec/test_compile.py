@@ -88,7 +88,7 @@ def edges(document: DagDocument) -> dict[str, list[str]]:
     return {task.task_id: task.upstream for task in document.tasks}
 
 
-def test_a_minimal_pipeline_is_five_tasks_in_a_line(tmp_path: Path) -> None:
+def test_minimal_pipeline_is_five_tasks_in_line(tmp_path: Path) -> None:
     dag = compiled(tmp_path, MINIMAL)
     assert [task.task_id for task in dag.topological_sort()] == ["checkpoint", "samples", "train", "commit", "next"]
     assert (dag.dag_id, dag.max_active_runs) == ("tiny", 1)
@@ -100,7 +100,7 @@ def test_a_minimal_pipeline_is_five_tasks_in_a_line(tmp_path: Path) -> None:
     assert (samples.mode, samples.limits, samples.samples.ready) == ("backfill", SplitLimits(), Ready())
 
 
-def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
+def test_compile_every_key_reaches_its_operator(tmp_path: Path) -> None:
     dag = compiled(tmp_path, FULL)
     tasks: dict[str, Any] = {task.task_id: task for task in dag.tasks}
     assert list(edges(to_document(dag))) == ["prepare", "checkpoint", "samples", "evaluate", "train", "commit", "next"]
@@ -155,7 +155,7 @@ def test_every_key_reaches_its_operator(tmp_path: Path) -> None:
     )
 
 
-def test_retries_are_the_sections_or_else_the_pipelines(tmp_path: Path) -> None:
+def test_retries_are_sections_or_else_pipelines(tmp_path: Path) -> None:
     tasks = {task.task_id: task for task in compiled(tmp_path, FULL).tasks}
     assert {name: task.retries for name, task in tasks.items()} == {
         "checkpoint": 4,
@@ -171,7 +171,7 @@ def test_retries_are_the_sections_or_else_the_pipelines(tmp_path: Path) -> None:
     assert (tasks["train"].pool, tasks["train"].execution_timeout) == ("gpus", timedelta(hours=2))
 
 
-def test_secrets_of_the_store_are_not_in_the_document(tmp_path: Path) -> None:
+def test_secrets_of_store_are_not_in_document(tmp_path: Path) -> None:
     assert b"hush" not in encode(to_document(compiled(tmp_path, FULL)))
 
 
@@ -184,7 +184,7 @@ def test_secrets_of_the_store_are_not_in_the_document(tmp_path: Path) -> None:
         ("fine", "try", "tiny.fine.try"),
     ],
 )
-def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: str, branch: str, dag_id: str) -> None:
+def test_compile_each_chain_has_own_dag(tmp_path: Path, stage: str, branch: str, dag_id: str) -> None:
     dag = compiled(tmp_path, MINIMAL, stage=stage, branch=branch)
     following: Any = dag.get_task("next")
     assert (dag.dag_id, following.trigger_dag_id) == (dag_id, dag_id)
@@ -211,12 +211,12 @@ def test_each_chain_of_a_pipeline_has_a_dag_of_its_own(tmp_path: Path, stage: st
         ("promote: [{alias: x, wen: []}]\n", r"4:22: unknown key 'wen' in section 'promote\[0\]'; did you mean 'when'"),
     ],
 )
-def test_a_gate_that_cannot_be_read_is_told_at_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_gate_that_cannot_be_read_is_told_at_its_place(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(PipelineFileError, match=rf"^p\.yaml:{told}"):
         compiled(tmp_path, MINIMAL + text)
 
 
-def test_tasks_after_the_commit(tmp_path: Path) -> None:
+def test_tasks_after_commit(tmp_path: Path) -> None:
     dag = compiled(
         tmp_path,
         MINIMAL + 'after_commit:\n  - {name: export, function: "json:loads", retries: 5}\n'
@@ -232,7 +232,7 @@ def test_tasks_after_the_commit(tmp_path: Path) -> None:
         compiled(tmp_path, MINIMAL + "after_commit: [{name: x}]\n")
 
 
-def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
+def test_compile_one_promotion_needs_no_list(tmp_path: Path) -> None:
     dag = compiled(tmp_path, MINIMAL + "promote: {alias: champion, when: auc >= 0.65}\n")
 
     commit: Any = dag.get_task("commit")
@@ -250,12 +250,12 @@ def test_one_promotion_needs_no_list(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_adopted_is_told(tmp_path: Path, line: str, said: str) -> None:
+def test_compile_impossible_import_is_refused(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(PipelineFileError, match=said):
         compiled(tmp_path, f"{MINIMAL}{line}\n")
 
 
-def test_a_pipeline_outside_a_project_finds_its_functions_beside_it(tmp_path: Path) -> None:
+def test_pipeline_outside_project_finds_its_functions_beside_it(tmp_path: Path) -> None:
     (tmp_path / "training_of_test.py").write_text("def train(ctx): ...\n")
     text = MINIMAL.replace("json:loads", "training_of_test:train")
     assert compiled(tmp_path, text).has_task("train")
@@ -263,7 +263,7 @@ def test_a_pipeline_outside_a_project_finds_its_functions_beside_it(tmp_path: Pa
         compiled(tmp_path, text.replace(":train", ":trian"))
 
 
-def test_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
+def test_compile_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(FULL)
     code = (
@@ -288,7 +288,7 @@ def test_one_file_is_one_version_in_every_process(tmp_path: Path) -> None:
     assert len(documents) == 1
 
 
-def test_a_parameter_is_part_of_the_version_and_so_is_its_file(tmp_path: Path) -> None:
+def test_parameter_is_part_of_version_and_so_is_its_file(tmp_path: Path) -> None:
     path, project = tmp_path / "p.yaml", project_at(tmp_path)
     path.write_text(MINIMAL + "config: params.yaml\n")
     contents = []
@@ -299,7 +299,7 @@ def test_a_parameter_is_part_of_the_version_and_so_is_its_file(tmp_path: Path) -
     assert load_pipeline_file(path, {}, project).files == (tmp_path / "params.yaml",)
 
 
-def test_a_changed_parameter_makes_a_loaded_pipeline_stale(tmp_path: Path) -> None:
+def test_changed_parameter_makes_loaded_pipeline_stale(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(MINIMAL + "config: params.yaml\n")
     (tmp_path / "params.yaml").write_text("x: 1\n")
     loaded = dag_files.DagFiles(project_at(tmp_path))
@@ -318,7 +318,7 @@ def document(name: str) -> DagDocument:
     return to_document(dag, loaded.content)
 
 
-def test_the_yaml_and_the_python_example_are_the_same_dag() -> None:
+def test_yaml_and_python_example_are_same_dag() -> None:
     yaml, python = document("flight_delay.yaml"), document("flight_delay_dag.py")
     assert edges(yaml) == edges(python)
     assert [task.retry for task in yaml.tasks] == [task.retry for task in python.tasks]
@@ -330,7 +330,7 @@ def test_the_yaml_and_the_python_example_are_the_same_dag() -> None:
     assert yaml.dag_id != python.dag_id
 
 
-def test_the_example_with_stages_has_a_base_and_a_fine_tune_for_each_airport() -> None:
+def test_compile_example_with_stages_has_base_and_fine_tunes() -> None:
     loaded = dag_files.load(DagSource("pipelines/flight_delay_stages.yaml"), project_at(ROOT))
     documents = {dag_id: to_document(dag) for dag_id, dag in loaded.dags.items()}
     base = documents.pop("flight_delay_stages.base")
@@ -342,7 +342,7 @@ def test_the_example_with_stages_has_a_base_and_a_fine_tune_for_each_airport() -
         assert document.params["origin"]["default"] == document.chain.stage.upper()
 
 
-def test_the_latest_example_never_ends() -> None:
+def test_latest_example_never_ends() -> None:
     chain = document("flight_delay_latest.yaml").chain
     assert chain is not None
     assert chain.mode == "latest"
@@ -350,7 +350,7 @@ def test_the_latest_example_never_ends() -> None:
     assert chain.samples.end is None
 
 
-def test_warming_up_imports_what_the_functions_of_a_pipeline_need(tmp_path: Path) -> None:
+def test_warming_up_imports_what_functions_of_pipeline_need(tmp_path: Path) -> None:
     """A YAML pipeline names its functions: unless the warm process imports them, every attempt does."""
     (tmp_path / "warm_training_of_test.py").write_text("def train(ctx): ...\n")
     (tmp_path / "warm_bringing_of_test.py").write_text("def bring(ti): ...\n")

@@ -51,7 +51,7 @@ def problems_of(load: Load, *args: Any, **overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
+def test_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
     spec = load()
     stage = spec.stages["main"]
     assert (spec.pipeline, spec.branch, list(spec.stages), stage.mode) == ("tiny", "main", ["main"], "backfill")
@@ -60,7 +60,7 @@ def test_a_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
     assert spec.stages["main"].train.command == ["python", "train.py"]
 
 
-def test_short_forms_mean_the_long_ones(load: Load) -> None:
+def test_short_forms_mean_long_ones(load: Load) -> None:
     spec = load(
         MINIMAL.replace("  length", "  checks: {columns: [a, b], ranges: {a: [0, null]}}\n  length")
         + "store: s3://bucket/x\nsplit: {bytes: 2GiB}\n"
@@ -73,7 +73,7 @@ def test_short_forms_mean_the_long_ones(load: Load) -> None:
     assert spec.stages["main"].split.bytes == 2 * 2**30
 
 
-def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
+def test_load_all_problems_are_told_with_places(load: Load) -> None:
     told = problems_of(
         load,
         "pipelin: x\n"
@@ -121,7 +121,7 @@ def test_every_problem_is_told_at_once_each_with_its_place(load: Load) -> None:
         ("samplse: {}", "9:1: unknown key 'samplse' in the pipeline file; did you mean 'samples'?"),
     ],
 )
-def test_one_wrong_line(load: Load, line: str, told: str) -> None:
+def test_load_wrong_line_is_named(load: Load, line: str, told: str) -> None:
     (problem,) = problems_of(load, MINIMAL + "tags: []\n" + line + "\n")
     assert problem.startswith(f"pipelines/tiny.yaml:{told}")
 
@@ -151,7 +151,7 @@ def test_one_wrong_line(load: Load, line: str, told: str) -> None:
         ("length: 1d", "length: 1d\n  checks: {columns: [a, 3]}", "samples.checks.columns: expected a section"),
     ],
 )
-def test_one_wrong_section(load: Load, old: str, new: str, told: str) -> None:
+def test_load_wrong_section_is_named(load: Load, old: str, new: str, told: str) -> None:
     (problem,) = problems_of(load, MINIMAL.replace(old, new))
     assert told in problem
     assert problem.startswith("pipelines/tiny.yaml:")
@@ -168,13 +168,13 @@ def test_one_wrong_section(load: Load, old: str, new: str, told: str) -> None:
         ("data/{start:%F}/", "1mo", "2013-01-31", "5:10: samples.start 2013-01-31T00:00Z is day 31 of a month"),
     ],
 )
-def test_a_grid_that_cannot_be_is_told_at_its_line(load: Load, path: str, length: str, start: str, told: str) -> None:
+def test_grid_that_cannot_be_is_told_at_its_line(load: Load, path: str, length: str, start: str, told: str) -> None:
     text = MINIMAL.replace("data/date={start:%Y-%m-%d}/", path).replace("1d", length).replace("2013-01-01", start)
     (problem,) = problems_of(load, text)
     assert problem.startswith(f"pipelines/tiny.yaml:{told}")
 
 
-def test_a_file_for_each_partition_has_no_glob_and_no_common_marker(load: Load) -> None:
+def test_load_file_per_partition_has_no_glob_or_common_marker(load: Load) -> None:
     text = MINIMAL.replace("data/date={start:%Y-%m-%d}/", "data/{start:%F}.parquet")
     assert load(text).stages["main"].samples.path == "data/{start:%F}.parquet"
     for more, told in (
@@ -186,12 +186,12 @@ def test_a_file_for_each_partition_has_no_glob_and_no_common_marker(load: Load) 
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
-def test_a_file_that_is_no_section_is_refused(load: Load, text: str) -> None:
+def test_file_that_is_no_section_is_refused(load: Load, text: str) -> None:
     (problem,) = problems_of(load, text)
     assert "pipelines/tiny.yaml:1:1: a pipeline file is a section of keys" in problem
 
 
-def test_a_file_that_cannot_be_read_says_so(project: Project) -> None:
+def test_file_that_cannot_be_read_says_so(project: Project) -> None:
     with pytest.raises(PipelineFileError, match=r"^pipelines/none\.yaml: cannot be read: No such file"):
         load_spec(project.root / "pipelines" / "none.yaml", {}, project)
     latin = project.root / "pipelines" / "latin.yaml"
@@ -219,7 +219,7 @@ def test_overrides_are_read_as_yaml_and_reach_any_depth(load: Load) -> None:
     assert (spec.tags, spec.stages["main"].retries) == (["a", "b"], 0)
 
 
-def test_an_override_with_nothing_is_null(load: Load) -> None:
+def test_override_with_nothing_is_null(load: Load) -> None:
     assert load(MINIMAL + "evaluate: {function: 'json:loads'}\n", evaluate="").stages["main"].evaluate is None
 
 
@@ -236,7 +236,7 @@ def test_an_override_with_nothing_is_null(load: Load) -> None:
         ({"mode": "never"}, "--set mode=never: mode: expected backfill or latest"),
     ],
 )
-def test_a_wrong_override_is_its_own_place(project: Project, overrides: dict[str, str], told: str) -> None:
+def test_load_wrong_override_is_its_own_place(project: Project, overrides: dict[str, str], told: str) -> None:
     path = project.root / "pipelines" / "tiny.yaml"
     path.write_text(MINIMAL)
     with pytest.raises(PipelineFileError) as caught:
@@ -248,20 +248,20 @@ def test_a_wrong_override_is_its_own_place(project: Project, overrides: dict[str
 # -- parameters ----------------------------------------------------------------------------------------------------
 
 
-def test_parameters_of_the_config_lie_underneath_those_of_the_pipeline(load: Load, project: Project) -> None:
+def test_parameters_of_config_lie_underneath_those_of_pipeline(load: Load, project: Project) -> None:
     (project.root / "configs" / "m.yaml").write_text("model: {alpha: 1, beta: 2}\nseeds: [1, 2]\nsince: 2013-01-01\n")
     spec = load(MINIMAL + "config: configs/m.yaml\nparams: {model: {beta: 3}, seeds: [9]}\n", params__model__gamma="4")
     expected = {"model": {"alpha": 1, "beta": 3, "gamma": 4}, "seeds": [9], "since": "2013-01-01"}
     assert spec.stages["main"].params == expected
 
 
-def test_an_override_chooses_the_config(load: Load, project: Project) -> None:
+def test_override_chooses_config(load: Load, project: Project) -> None:
     (project.root / "configs" / "a.yaml").write_text("x: 1\n")
     (project.root / "configs" / "b.yaml").write_text("x: 2\n")
     assert load(MINIMAL + "config: configs/a.yaml\n", config="configs/b.yaml").stages["main"].params == {"x": 2}
 
 
-def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Project) -> None:
+def test_problems_of_config_are_told_where_they_are(load: Load, project: Project) -> None:
     (project.root / "configs" / "m.yaml").write_text("x: 1\nx: 2\n")
     (project.root / "configs" / "list.yaml").write_text("- 1\n")
     assert problems_of(load, MINIMAL, config="configs/m.yaml") == [
@@ -274,7 +274,7 @@ def test_problems_of_a_config_are_told_where_they_are(load: Load, project: Proje
     assert absent.endswith("did you mean 'm.yaml'?")
 
 
-def test_an_empty_config_is_no_parameters(load: Load, project: Project) -> None:
+def test_empty_config_is_no_parameters(load: Load, project: Project) -> None:
     (project.root / "configs" / "empty.yaml").write_text("# nothing yet\n")
     assert load(MINIMAL, config="configs/empty.yaml").stages["main"].params == {}
 
@@ -282,14 +282,14 @@ def test_an_empty_config_is_no_parameters(load: Load, project: Project) -> None:
 # -- content and schema --------------------------------------------------------------------------------------------
 
 
-def test_the_content_depends_on_what_is_meant_not_on_how_it_is_written(load: Load) -> None:
+def test_load_content_depends_on_meaning_not_writing(load: Load) -> None:
     plain = content_of(load())
     assert content_of(load(MINIMAL.replace("length: 1d", "length: 24h  # a day") + "mode: backfill\n")) == plain
     assert content_of(load(params__x="1")) != plain
     assert plain.startswith("sha256:")
 
 
-def test_the_schema_describes_every_key_it_allows() -> None:
+def test_schema_describes_every_key_it_allows() -> None:
     schema = json_schema()
     json.dumps(schema)
     for section in [schema, *schema["$defs"].values()]:
@@ -300,7 +300,7 @@ def test_the_schema_describes_every_key_it_allows() -> None:
     assert schema["anyOf"] == [{"required": ["pipeline", "samples", "train"]}, {"required": ["pipeline", "stages"]}]
 
 
-def test_a_slip_in_the_name_of_a_parameter_is_told(load: Load, project: Project) -> None:
+def test_slip_in_name_of_parameter_is_told(load: Load, project: Project) -> None:
     text = MINIMAL + "params: {rate: 0.1, tree: {depth: 3}}\nconfig: configs/m.yaml\n"
     (project.root / "configs" / "m.yaml").write_text("rounds: 5\n")
     (problem,) = problems_of(load, text, params__rat="1")
@@ -319,7 +319,7 @@ def test_names_of_arrow_types_are_those_that_arrow_prints(load: Load, name: str)
     load(MINIMAL.replace("length: 1d", f"length: 1d\n  checks: {{columns: {{a: '{name}'}}}}"))
 
 
-def test_every_plain_arrow_type_prints_as_it_is_written() -> None:
+def test_arrow_type_prints_as_written() -> None:
     import pyarrow as pa
 
     from trainflow.pipeline_spec.arrow_types import _PLAIN

@@ -58,7 +58,7 @@ def dags(tmp_path: Path) -> Callable[[str], dict[str, DAG]]:
     return load
 
 
-def test_a_stage_takes_what_it_does_not_say_from_the_file(stages: Stages) -> None:
+def test_stage_takes_what_it_does_not_say_from_file(stages: Stages) -> None:
     spec = stages(
         "  base:\n"
         "  fine:\n"
@@ -77,7 +77,7 @@ def test_a_stage_takes_what_it_does_not_say_from_the_file(stages: Stages) -> Non
     assert fine.evaluate is None
 
 
-def test_parameters_of_a_stage_lie_on_those_of_the_file(stages: Stages, tmp_path: Path) -> None:
+def test_parameters_of_stage_lie_on_those_of_file(stages: Stages, tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text("a: 7\nx: 7\n")
     (tmp_path / "fine.yaml").write_text("x: 8\ny: 8\n")
     spec = stages("  base:\n  fine: {config: fine.yaml, params: {y: 9}}\n", SHARED + "config: all.yaml\n")
@@ -87,7 +87,7 @@ def test_parameters_of_a_stage_lie_on_those_of_the_file(stages: Stages, tmp_path
     assert {path.name for path in loaded.files} == {"all.yaml", "fine.yaml"}
 
 
-def test_a_start_may_override_one_stage(stages: Stages) -> None:
+def test_start_may_override_one_stage(stages: Stages) -> None:
     spec = stages("  base:\n  fine:\n", stages__fine__split__partitions="3", retries="1")
     assert [stage.split.partitions for stage in spec.stages.values()] == [None, 3]
     assert [stage.retries for stage in spec.stages.values()] == [1, 1]
@@ -97,7 +97,7 @@ def triggers(dag: DAG) -> dict[str, str]:
     return {task.task_id: task.trigger_dag_id for task in dag.tasks if hasattr(task, "trigger_dag_id")}
 
 
-def test_each_stage_is_a_dag_that_triggers_those_that_start_from_it(dags: Callable[[str], dict[str, DAG]]) -> None:
+def test_stages_dag_triggers_its_dependents(dags: Callable[[str], dict[str, DAG]]) -> None:
     found = dags(
         "  base:\n"
         "  fine: {init_from: {stage: base}}\n"
@@ -115,7 +115,7 @@ def test_each_stage_is_a_dag_that_triggers_those_that_start_from_it(dags: Callab
     assert edges["commit"] == ["checkpoint", "evaluate", "samples", "train"]
 
 
-def test_a_stage_is_told_from_which_checkpoint(dags: Callable[[str], dict[str, DAG]]) -> None:
+def test_stage_is_told_from_which_checkpoint(dags: Callable[[str], dict[str, DAG]]) -> None:
     found = dags("  base:\n  fine: {init_from: {stage: base}}\n  once: {init_from: {stage: base, once: true}}\n")
     base: Any = found["m.base"]
     told = base.get_task("next_fine").conf["init_from"]
@@ -143,7 +143,7 @@ CIRCLE = "  a: {init_from: {stage: d}}\n  b: {init_from: {stage: a}}\n  c: {init
         ("  d: {init_from: {stage: c, at: latest}}\n", [], {"b": "d", "c": "d", "d": None}),
     ],
 )
-def test_in_a_circle_what_a_stage_steps_over_is_told_to_who_goes_on(
+def test_stages_circle_passes_skipped_partitions_on(
     dags: Callable[[str], dict[str, DAG]], last: str, through: list[str], skipped: dict[str, str | None]
 ) -> None:
     found = dags(CIRCLE + last)
@@ -163,7 +163,7 @@ def document(dag: DAG) -> DagDocument:
     return to_document(dag)
 
 
-def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[str, DAG]]) -> None:
+def test_stages_init_from_is_in_document(dags: Callable[[str], dict[str, DAG]]) -> None:
     found = dags(
         "  day: {init_from: {stage: fine}}\n"
         "  fine: {init_from: {stage: day}}\n"
@@ -229,14 +229,14 @@ def test_what_a_stage_starts_from_is_in_its_document(dags: Callable[[str], dict[
         ),
     ],
 )
-def test_what_cannot_be(stages: Stages, text: str, told: str) -> None:
+def test_stages_contradiction_is_refused(stages: Stages, text: str, told: str) -> None:
     with pytest.raises(PipelineFileError) as caught:
         stages(text)
     first, *_ = str(caught.value).splitlines()
     assert first.startswith(f"p.yaml:{told}")
 
 
-def test_what_is_wrong_with_what_all_take_is_told_once_where_it_is_written(stages: Stages) -> None:
+def test_stages_problem_in_common_part_is_told_once(stages: Stages) -> None:
     with pytest.raises(PipelineFileError) as caught:
         stages("  a:\n  b:\n", SHARED.replace("length: 1d", "length: 1"))
     (told,) = str(caught.value).splitlines()
@@ -250,13 +250,13 @@ def test_what_is_wrong_with_what_all_take_is_told_once_where_it_is_written(stage
         ("init_from: a/b", "p.yaml:10:1: 'init_from' belongs to one stage: write it into that stage"),
     ],
 )
-def test_what_belongs_to_one_stage(stages: Stages, line: str, told: str) -> None:
+def test_stages_own_keys_belong_to_one_stage(stages: Stages, line: str, told: str) -> None:
     with pytest.raises(PipelineFileError) as caught:
         stages("  a:\n", f"{SHARED}{line}\n")
     assert str(caught.value).startswith(told)
 
 
-def test_a_stage_that_lacks_a_key_says_which(stages: Stages) -> None:
+def test_stage_that_lacks_key_says_which(stages: Stages) -> None:
     with pytest.raises(PipelineFileError, match=r"p\.yaml:3:3: section 'stages\.a' lacks the key 'samples'"):
         stages("  a: {train: {function: 'json:loads'}}\n", "pipeline: m\n")
 
@@ -340,7 +340,7 @@ stages:
 """
 
 
-def test_stages_written_in_python_are_the_same_dags(tmp_path: Path) -> None:
+def test_stages_written_in_python_are_same_dags(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(IN_YAML)
     (tmp_path / "p.py").write_text(IN_PYTHON)
     yaml, python = (dag_files.load(DagSource(f"p.{suffix}"), project_at(tmp_path)).dags for suffix in ("yaml", "py"))

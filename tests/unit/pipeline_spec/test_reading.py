@@ -15,13 +15,13 @@ def test_values_remember_where_they_and_their_keys_stand() -> None:
     assert document.place_of(("samples", "columns", 1)) == Place("p.yaml", 5, 7)
 
 
-def test_what_has_no_place_stands_at_the_nearest_section() -> None:
+def test_place_absent_is_that_of_nearest_section() -> None:
     document = read_document("samples:\n  path: here\n", "p.yaml")
     assert document.place_of(("samples", "ready", "marker"), key=True) == Place("p.yaml", 1, 1)
     assert document.place_of(("train",)) == Place("p.yaml", 1, 1)
 
 
-def test_dates_stay_the_text_they_are_written_as() -> None:
+def test_dates_stay_text_they_are_written_as() -> None:
     text = "a: 2013-01-01\nb: 2013-01-01 00:00:00\nc: 1d\nd: 3\ne: 0.5\nf: yes\ng:\n"
     assert read_document(text, "p").value == {
         "a": "2013-01-01",
@@ -34,13 +34,13 @@ def test_dates_stay_the_text_they_are_written_as() -> None:
     }
 
 
-def test_an_alias_is_its_own_copy() -> None:
+def test_alias_is_its_own_copy() -> None:
     value = read_document("a: &x {k: 1}\nb: *x\n", "p").value
     value["b"]["k"] = 2
     assert value["a"] == {"k": 1}
 
 
-def test_merged_keys_give_way_to_own_ones_and_stand_where_they_were_written() -> None:
+def test_merged_keys_yield_to_own_keys_and_keep_places() -> None:
     document = read_document("base: &x\n  retries: 1\n  timeout: 1h\ntask:\n  timeout: 2h\n  <<: *x\n", "p.yaml")
     assert document.value["task"] == {"retries": 1, "timeout": "2h"}
     assert document.place_of(("task", "timeout")).line == 5
@@ -68,13 +68,13 @@ def test_merged_keys_give_way_to_own_ones_and_stand_where_they_were_written() ->
         ("a: {<<: 3}\n", "p.yaml:1:9: '<<' merges sections only"),
     ],
 )
-def test_what_is_refused_names_its_line_and_column(text: str, told: str) -> None:
+def test_refusal_names_line_and_column(text: str, told: str) -> None:
     with pytest.raises(PipelineFileError) as caught:
         read_document(text, "p.yaml")
     assert str(caught.value).startswith(told)
 
 
-def test_all_problems_are_told_in_the_order_of_the_file() -> None:
+def test_problems_are_in_order_of_file() -> None:
     with pytest.raises(PipelineFileError) as caught:
         read_document("a: .inf\nb: 1\nb: 2\n2: x\n", "p.yaml")
     assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == [
@@ -85,14 +85,14 @@ def test_all_problems_are_told_in_the_order_of_the_file() -> None:
     assert (caught.value.line, caught.value.column) == (1, 4)
 
 
-def test_aliases_that_multiply_end_before_the_memory_does() -> None:
+def test_aliases_that_multiply_end_before_memory_does() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(PipelineFileError, match="aliases repeat too much"):
         read_document("\n".join(lines), "p.yaml")
 
 
-def test_an_empty_file_is_nothing() -> None:
+def test_empty_file_is_nothing() -> None:
     document = read_document("# only a comment\n", "p.yaml")
     assert document.value is None
     assert document.place_of(()) == Place("p.yaml", 1, 1)

@@ -43,16 +43,16 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "name", ["train", "later", "Model", "Model.fit", "sometimes", "other", "fallback", "down", "os"]
 )
-def test_what_a_module_defines_at_its_top_level_is_found_without_importing_it(project: Path, name: str) -> None:
+def test_reference_to_top_level_name_is_found_without_import(project: Path, name: str) -> None:
     check_reference(f"operators_of_test.model:{name}", project)
     assert "operators_of_test" not in sys.modules
 
 
-def test_a_star_import_may_define_anything(project: Path) -> None:
+def test_star_import_may_define_anything(project: Path) -> None:
     check_reference("operators_of_test.star:join", project)
 
 
-def test_what_is_installed_is_found(project: Path) -> None:
+def test_reference_to_installed_module_is_found(project: Path) -> None:
     check_reference("json.decoder:JSONDecoder", project)
 
 
@@ -73,7 +73,7 @@ def test_what_is_installed_is_found(project: Path) -> None:
         ("operators_of_test.model:", "names no function"),
     ],
 )
-def test_what_is_not_there_is_told_with_the_nearest_name(project: Path, reference: str, told: str) -> None:
+def test_reference_to_unknown_name_suggests_nearest(project: Path, reference: str, told: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_reference(reference, project)
     assert told in str(caught.value)

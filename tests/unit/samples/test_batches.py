@@ -39,7 +39,7 @@ def test_chronological_batches_of_one_size(split: Split, batch_size: int) -> Non
     assert all(isinstance(batch, pa.RecordBatch) for batch in found)
 
 
-def test_a_seed_shuffles_and_always_the_same_way(split: Split) -> None:
+def test_seed_shuffles_and_always_same_way(split: Split) -> None:
     one, again, other = (values(split.batches(batch_size=7, seed=seed)) for seed in (1, 1, 2))
     assert one == again
     assert sorted(one) == sorted(other) == CHRONOLOGICAL
@@ -48,7 +48,7 @@ def test_a_seed_shuffles_and_always_the_same_way(split: Split) -> None:
     assert one == values(split.batches(batch_size=4, seed=1))
 
 
-def test_each_epoch_has_an_order_of_its_own_and_the_first_that_of_one_alone(split: Split) -> None:
+def test_batches_each_epoch_has_own_order_first_as_alone(split: Split) -> None:
     batches = split.batches(batch_size=7, seed=1, epochs=3)
     assert batches.total_rows == 90
     found = values(batches)
@@ -58,7 +58,7 @@ def test_each_epoch_has_an_order_of_its_own_and_the_first_that_of_one_alone(spli
     assert first == values(split.batches(batch_size=7, seed=1))
 
 
-def test_a_position_says_how_many_epochs_are_behind(split: Split) -> None:
+def test_position_says_how_many_epochs_are_behind(split: Split) -> None:
     batches = split.batches(batch_size=15, epochs=3)
     seen = [(batches.epoch, batches.position["row"]) for _ in batches]
     assert seen == [(0, 15), (1, 30), (1, 45), (2, 60), (2, 75), (3, 90)]
@@ -67,7 +67,7 @@ def test_a_position_says_how_many_epochs_are_behind(split: Split) -> None:
         split.batches(position={**batches.position, "row": 45})
 
 
-def test_a_shuffled_order_is_pinned() -> None:
+def test_shuffled_order_is_pinned() -> None:
     """Positions were saved in it: when this fails, what changed makes every saved position mean something else."""
     from trainflow.samples.order import permutation
     from trainflow.samples.split_content import SampleFile, partition_of
@@ -84,12 +84,12 @@ PINNED = [6, 2, 5, 9, 11, 0, 1, 10, 4, 3, 7, 8]
 PINNED_SECOND = [2, 1, 5, 4, 8, 11, 6, 9, 0, 7, 3, 10]
 
 
-def test_no_epochs_are_refused(split: Split) -> None:
+def test_batches_without_epochs_are_refused(split: Split) -> None:
     with pytest.raises(InputError, match="epochs is 0; it must be at least 1"):
         split.batches(epochs=0)
 
 
-def test_a_position_is_json_and_resumes_exactly(split: Split) -> None:
+def test_position_is_json_and_resumes_exactly(split: Split) -> None:
     for seed in (None, 5):
         whole = values(split.batches(batch_size=4, seed=seed))
         reading = split.batches(batch_size=4, seed=seed)
@@ -99,14 +99,14 @@ def test_a_position_is_json_and_resumes_exactly(split: Split) -> None:
         assert head + values(split.batches(batch_size=7, seed=seed, position=position)) == whole
 
 
-def test_a_position_at_the_end_and_at_the_beginning(split: Split) -> None:
+def test_position_at_end_and_at_beginning(split: Split) -> None:
     reading = split.batches(batch_size=4)
     assert values(split.batches(position=reading.position)) == CHRONOLOGICAL
     values(reading)
     assert values(split.batches(position=reading.position)) == []
 
 
-def test_a_position_of_something_else_is_refused(split: Split, daily, now) -> None:
+def test_position_of_something_else_is_refused(split: Split, daily, now) -> None:
     position = split.batches(seed=1).position
     with pytest.raises(InputError, match="another seed: it says 1, this reading has 2"):
         split.batches(seed=2, position=position)
@@ -119,7 +119,7 @@ def test_a_position_of_something_else_is_refused(split: Split, daily, now) -> No
             split.batches(seed=1, position=broken)
 
 
-def test_a_rank_reads_only_what_it_needs(split: Split, daily) -> None:
+def test_rank_reads_only_what_it_needs(split: Split, daily) -> None:
     (daily.folder(1) / "a.parquet").unlink()
     (daily.folder(2) / "a.parquet").unlink()
     assert values(split.batches(batch_size=10, rank=0, world_size=3)) == CHRONOLOGICAL[:10]
@@ -131,7 +131,7 @@ def test_arguments_that_mean_nothing(split: Split, more: dict[str, int]) -> None
         split.batches(**more)
 
 
-def test_an_unknown_column(split: Split) -> None:
+def test_batches_unknown_column_is_refused(split: Split) -> None:
     with pytest.raises(InputError, match="no column 'X'"):
         next(split.batches(columns=["X"]))
 
@@ -140,7 +140,7 @@ def write(daily, number: int, table: pa.Table) -> None:
     pq.write_table(table, daily.folder(number) / "a.parquet")
 
 
-def test_columns_in_the_order_they_were_asked_for(daily, now) -> None:
+def test_columns_in_order_they_were_asked_for(daily, now) -> None:
     daily.write(0, 1)
     write(daily, 0, pa.table({"x": [1, 2], "y": ["a", "b"], "z": [0.5, 1.5]}))
     write(daily, 1, pa.table({"z": [2.5], "w": [0], "y": ["c"], "x": pa.array([3], pa.int32())}))
@@ -151,7 +151,7 @@ def test_columns_in_the_order_they_were_asked_for(daily, now) -> None:
     assert [batch.to_pydict() for batch in reading] == [{"y": ["a", "b", "c"], "x": [1, 2, 3]}]
 
 
-def test_a_file_that_changed_or_went_since_the_split_was_made(split: Split, daily) -> None:
+def test_file_that_changed_or_went_since_split_was_made(split: Split, daily) -> None:
     daily.write(1, rows=11)
     changed = r"date=2024-01-02/a\.parquet has changed since the split was made, from \w+ to \w+"
     with pytest.raises(SampleChanged, match=changed):
@@ -171,7 +171,7 @@ def test_files_that_are_no_parquet_are_refused(tmp_path: Path) -> None:
         Split(day.start, day.end, 86400, (day,)).batches()
 
 
-def test_what_reaches_the_files_is_never_serialized_or_shown(split: Split) -> None:
+def test_batches_storage_options_are_never_serialized_or_shown(split: Split) -> None:
     import msgspec
 
     bound = split.reached_by(storage_options={"key": "topsecret"})

@@ -51,7 +51,7 @@ def footer(rows: int = 10, nulls: int = 0, low: object = 0, high: object = 9) ->
         ),
     ],
 )
-def test_problems(checks: Checks, expected: tuple[str, ...]) -> None:
+def test_checks_problems_are_listed(checks: Checks, expected: tuple[str, ...]) -> None:
     footers = [("a.parquet", footer()), ("b.parquet", footer(nulls=3, low=3, high=7))]
     assert problems(checks, footers) == expected
 
@@ -75,7 +75,7 @@ def test_problems(checks: Checks, expected: tuple[str, ...]) -> None:
         ("a", pa.binary(1), b"a"),
     ],
 )
-def test_bound_is_a_key_of_what_the_column_holds(bound: float | str, kind: pa.DataType, key: object) -> None:
+def test_bound_is_key_of_what_column_holds(bound: float | str, kind: pa.DataType, key: object) -> None:
     assert bound_key(bound, kind) == key
 
 
@@ -121,7 +121,7 @@ def write(path: Path, table: pa.Table, **options: object) -> str:
     return str(path)
 
 
-def test_a_footer_answers_from_statistics(tmp_path: Path) -> None:
+def test_footer_answers_from_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3, 4, 5], "s": ["b", "a", None, None, None], "n": pa.nulls(5, pa.int64())})
     path = write(tmp_path / "a.parquet", table, row_group_size=2)
     ranges = {"x": (1, 5), "s": ("a", None), "absent": (0, 1)}
@@ -145,20 +145,20 @@ def test_statistics_are_enough(tmp_path: Path) -> None:
     )
 
 
-def test_data_is_read_where_a_footer_has_no_statistics(tmp_path: Path) -> None:
+def test_data_is_read_where_footer_has_no_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3], "l": pa.array([[1], None, [2]], pa.list_(pa.int64()))})
     path = write(tmp_path / "a.parquet", table, write_statistics=False)
     found = read_footer(LocalStorage(None), path, Checks(nulls={"l": 0}, ranges={"x": (0, 9)}))
     assert found.summaries == {"x": ColumnSummary(1, 1, 3), "l": ColumnSummary(1)}
 
 
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no footer")
     with pytest.raises(SampleUnreadable, match=r"a\.parquet cannot be read as Parquet: .*have it written again"):
         read_footer(LocalStorage(tmp_path), "a.parquet")
 
 
-def test_parquet_is_known_by_its_name_or_by_its_first_bytes(tmp_path: Path) -> None:
+def test_parquet_is_known_by_name_or_first_bytes(tmp_path: Path) -> None:
     contents = {"000000_0": b"PAR1..", "part-0": b"a,b,c", "empty": b"", "2024.01.02": b"PAR1"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)

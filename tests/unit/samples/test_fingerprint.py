@@ -41,7 +41,7 @@ def parquet(values: list[int], **options: object) -> bytes:
     return bytes(sink.getvalue())
 
 
-def test_read_content_small_file_every_byte_counts() -> None:
+def test_read_content_small_file_counts_every_byte() -> None:
     """The same footer, sizes and statistics, and two values that have changed places."""
     one, other = (parquet(values, compression="none", use_dictionary=False) for values in ([1, 2, 3, 9], [1, 3, 2, 9]))
     assert len(one) == len(other)
@@ -52,7 +52,7 @@ def test_read_content_small_file_every_byte_counts() -> None:
     assert read_content(io.BytesIO(one)).fingerprint == first.fingerprint
 
 
-def test_read_content_large_parquet_reads_its_end_alone() -> None:
+def test_read_content_large_parquet_reads_end_only() -> None:
     data = parquet(list(range(400_000)), compression="none", use_dictionary=False)
     assert len(data) > fingerprint.WHOLE_BYTES
     source = Counting(data)
@@ -68,7 +68,7 @@ def test_read_content_large_parquet_reads_its_end_alone() -> None:
 
 @pytest.mark.parametrize("change", ["rows in another order", "labels the other way round"])
 @pytest.mark.parametrize("options", [{}, {"compression": "none"}], ids=["default", "uncompressed"])
-def test_read_content_of_other_rows_under_the_same_footer_is_another(change: str, options: dict[str, str]) -> None:
+def test_read_content_other_rows_under_same_footer_differ(change: str, options: dict[str, str]) -> None:
     random = np.random.default_rng(0)
     rows = 200_000
     ids, labels = random.integers(0, 1 << 62, rows), random.integers(0, 2, rows)
@@ -87,7 +87,7 @@ def test_read_content_of_other_rows_under_the_same_footer_is_another(change: str
     assert read_content(first).fingerprint != read_content(second).fingerprint
 
 
-def test_read_content_footer_longer_than_the_tail_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_content_long_footer_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 10)
     monkeypatch.setattr(fingerprint, "_TAIL_BYTES", 16)
     data = parquet([1, 2, 3])
@@ -99,14 +99,14 @@ def test_read_content_footer_longer_than_the_tail_is_read_whole(monkeypatch: pyt
 @pytest.mark.parametrize(
     "end", [b"PAR1", b"\xff\xff\xff\xffPAR1", b""], ids=["no length", "a footer longer than the file", "no magic"]
 )
-def test_read_content_what_is_no_parquet_is_digested_whole(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+def test_read_content_other_format_is_digested_whole(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
     monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 10)
     one, other = b"a" * 99 + b"\xff" * 4 + end, b"b" + b"a" * 98 + b"\xff" * 4 + end
     assert read_content(io.BytesIO(one)).fingerprint != read_content(io.BytesIO(other)).fingerprint
 
 
 @pytest.mark.parametrize(("remote", "version", "same"), [(True, "etag", True), (True, "", False), (False, "e", False)])
-def test_read_content_large_remote_file_of_another_format_is_its_etag(
+def test_read_content_large_remote_file_is_its_etag(
     monkeypatch: pytest.MonkeyPatch, remote: bool, version: str, same: bool
 ) -> None:
     monkeypatch.setattr(fingerprint, "WHOLE_BYTES", 10)
@@ -134,7 +134,7 @@ def test_partition_fingerprint_names_order_and_content_count() -> None:
         ("", False),
     ],
 )
-def test_file_hint_is_what_a_later_change_would_change(version: str, trusted: bool) -> None:
+def test_file_hint_is_what_later_change_would_change(version: str, trusted: bool) -> None:
     assert file_hint(version, NOW) == (version if trusted else "")
 
 
@@ -144,7 +144,7 @@ def test_file_hint_becomes_one_with_time() -> None:
     assert file_hint(version, NOW + timedelta(seconds=2)) == version
 
 
-def test_partition_hint_one_file_without_a_hint_is_none() -> None:
+def test_partition_hint_one_file_without_hint_is_none() -> None:
     assert partition_hint([("a", 1, "x"), ("b", 1, "")]) == ""
     hints = [partition_hint(files) for files in ([("a", 1, "x")], [("a", 2, "x")], [("a", 1, "y")], [("b", 1, "x")])]
     assert len({*hints}) == 4

@@ -37,7 +37,7 @@ def test_range_that_just_holds_passes(writer: str, column: str) -> None:
 
 
 @pytest.mark.parametrize(("writer", "column"), [pair for pair in HELD if pair[1] != "nothing"])
-def test_range_that_just_does_not_hold_is_refused_on_each_side(writer: str, column: str) -> None:
+def test_range_just_exceeded_is_refused_on_each_side(writer: str, column: str) -> None:
     low, high = COLUMNS[column][3]
     (below,) = found(writer, ranges={column: (low, None)})
     (above,) = found(writer, ranges={column: (None, high)})
@@ -67,7 +67,7 @@ OTHER_TYPES = {
 
 
 @pytest.mark.parametrize(("writer", "column"), HELD)
-def test_type_goes_by_its_name_whoever_wrote_it(writer: str, column: str) -> None:
+def test_type_goes_by_name_from_any_writer(writer: str, column: str) -> None:
     other = OTHER_TYPES.get((writer, column))
     expected = () if other is None else (f"{writer}: column {column!r}: expected {COLUMNS[column][0]}, found {other}",)
     assert found(writer, columns={column: COLUMNS[column][0]}) == expected

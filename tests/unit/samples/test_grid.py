@@ -56,7 +56,7 @@ def grid(length: int | dict[str, int], path: str = "", start: datetime = START) 
         ("t/{start:%Y-%m-%d %I}", HOUR, "no hour"),
     ],
 )
-def test_a_length_that_names_cannot_tell_apart_is_refused(
+def test_length_that_names_cannot_tell_apart_is_refused(
     path: str, length: int | dict[str, int], problem: str | None
 ) -> None:
     found = length_problem(path_pattern(path), grid(length))
@@ -80,7 +80,7 @@ def test_a_length_that_names_cannot_tell_apart_is_refused(
         ("t/{start:%Y-%m-%d}", DAY, datetime(2024, 1, 31, tzinfo=UTC), None),
     ],
 )
-def test_a_start_that_has_no_name_of_its_own_is_refused(
+def test_start_that_has_no_name_of_its_own_is_refused(
     path: str, length: int | dict[str, int], start: datetime, problem: str | None
 ) -> None:
     found = start_problem(path_pattern(path), grid(length, path, start))
@@ -103,9 +103,7 @@ def test_a_start_that_has_no_name_of_its_own_is_refused(
         ("t/{start:%y}", YEAR, START),
     ],
 )
-def test_no_two_partitions_share_a_name_and_names_lead_back(
-    path: str, length: int | dict[str, int], start: datetime
-) -> None:
+def test_grid_names_are_unique_and_lead_back(path: str, length: int | dict[str, int], start: datetime) -> None:
     pattern, cut = path_pattern(path), grid(length, path, start)
     assert length_problem(pattern, cut) is None
     assert start_problem(pattern, cut) is None
@@ -148,7 +146,7 @@ FILE = "data/events-{start:%Y%m%d}.parquet"
         ("data/{start:%F}/", "part-*.parquet", Ready(marker="_SUCCESS"), None),
     ],
 )
-def test_what_does_not_go_with_a_file_is_refused(path: str, files: str, ready: Ready, problem: str | None) -> None:
+def test_grid_of_single_file_refuses_other_options(path: str, files: str, ready: Ready, problem: str | None) -> None:
     found = file_problem(path_pattern(path), files, ready)
     assert (found is None) == (problem is None), found
     assert problem is None or problem in str(found)
@@ -170,19 +168,19 @@ def test_what_does_not_go_with_a_file_is_refused(path: str, files: str, ready: R
         (grid(YEAR), grid(QUARTER, start=datetime(2023, 10, 1, tzinfo=UTC)), True),
     ],
 )
-def test_grids_nest_when_the_finer_one_has_every_boundary_of_the_other(outer: Grid, inner: Grid, fits: bool) -> None:
+def test_grids_nest_when_finer_one_has_every_boundary_of_other(outer: Grid, inner: Grid, fits: bool) -> None:
     assert nests(outer, inner) is fits
 
 
 @pytest.mark.parametrize(
     "length", [{}, {"length_seconds": 30}, {"length_seconds": 60, "length_months": 1}, {"length_months": -1}]
 )
-def test_a_table_has_one_length(length: dict[str, Any]) -> None:
+def test_table_has_one_length(length: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="need one length"):
         Samples(path="t/{start:%F}", start=START, **length)
 
 
-def test_a_table_that_does_not_fit_together_is_refused() -> None:
+def test_table_that_does_not_fit_together_is_refused() -> None:
     with pytest.raises(InputError, match="no hour"):
         check_table(Samples(path="t/{start:%F}", start=START, length_seconds=HOUR))
     with pytest.raises(InputError, match=r"samples\.start: naive datetime"):

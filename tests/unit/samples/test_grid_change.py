@@ -48,7 +48,7 @@ def new(**fields: Any) -> Grid:
         ),
     ],
 )
-def test_a_change_is_judged_by_what_would_be_trained(changed: Grid, verdict: set[str]) -> None:
+def test_change_is_judged_by_what_would_be_trained(changed: Grid, verdict: set[str]) -> None:
     found = grid_change(OLD, changed, EDGE, START)
     said = {name for name in ("elsewhere", "recut") if getattr(found, name)}
     said |= {"untrained"} if found.untrained is not None else set()
@@ -57,7 +57,7 @@ def test_a_change_is_judged_by_what_would_be_trained(changed: Grid, verdict: set
     assert found.refused == bool(verdict)
 
 
-def test_an_earlier_start_matters_only_to_a_chain_that_began_with_its_table() -> None:
+def test_grid_earlier_start_matters_only_to_chain_from_table_start() -> None:
     earlier = new(start=START - 2 * HOUR)
     assert grid_change(OLD, earlier, EDGE, START).untrained == Hole(
         START - 2 * HOUR, START, "before where the chain began: the samples start earlier now"
@@ -75,7 +75,7 @@ def test_an_earlier_start_matters_only_to_a_chain_that_began_with_its_table() ->
         (new(path="/m/{start:%FT%H}"), "their path was t/", "'trainflow regrid clicks' where it is the same table"),
     ],
 )
-def test_a_sentence_says_what_changed_and_the_ways_out(changed: Grid, says: str, way_out: str) -> None:
+def test_sentence_says_what_changed_and_ways_out(changed: Grid, says: str, way_out: str) -> None:
     said = sentence_about(grid_change(OLD, changed, EDGE, START), "clicks")
     assert says in said
     assert way_out in said

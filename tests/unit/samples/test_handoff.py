@@ -46,13 +46,13 @@ def test_large_splits_go_by_reference(tmp_path: Path, rows: int | None, where: s
     assert split_to_xcom(split, spill_url=where, root=tmp_path) == value
 
 
-def test_the_limit_is_on_the_whole_value(tmp_path: Path) -> None:
+def test_limit_is_on_whole_value(tmp_path: Path) -> None:
     inline = [len(json.dumps(split_to_xcom(split_of(days), spill_url=str(tmp_path)))) for days in range(1, 200)]
     assert max(inline) <= INLINE_BYTES * 1.2
     assert min(inline[100:]) < 1000
 
 
-def test_a_manifest_that_is_not_what_was_handed_over(tmp_path: Path) -> None:
+def test_manifest_that_is_not_what_was_handed_over(tmp_path: Path) -> None:
     value = split_to_xcom(split_of(1000), spill_url=str(tmp_path))
     other = split_to_xcom(split_of(999), spill_url=str(tmp_path))
     Path(value["uri"]).write_bytes(Path(other["uri"]).read_bytes())
@@ -60,7 +60,7 @@ def test_a_manifest_that_is_not_what_was_handed_over(tmp_path: Path) -> None:
         split_from_xcom(value)
 
 
-def test_a_manifest_that_is_damaged_or_gone(tmp_path: Path) -> None:
+def test_manifest_that_is_damaged_or_gone(tmp_path: Path) -> None:
     value = split_to_xcom(split_of(1000), spill_url=str(tmp_path))
     Path(value["uri"]).write_bytes(b"PAR1")
     with pytest.raises(SampleUnreadable, match=r"the manifest .* cannot be read"):
@@ -70,13 +70,13 @@ def test_a_manifest_that_is_damaged_or_gone(tmp_path: Path) -> None:
         split_from_xcom(value)
 
 
-def test_an_inline_split_that_was_changed(tmp_path: Path) -> None:
+def test_inline_split_that_was_changed(tmp_path: Path) -> None:
     value = split_to_xcom(split_of(2), spill_url=str(tmp_path))
     value["split"]["end"] = "2024-01-09T00:00:00Z"
     with pytest.raises(SampleUnreadable, match="the split in the XCom is not what was handed over"):
         split_from_xcom(value)
 
 
-def test_something_that_is_no_split() -> None:
+def test_handoff_of_no_split_is_refused() -> None:
     with pytest.raises(SampleUnreadable, match="this is no split"):
         split_from_xcom({"caught_up": True})

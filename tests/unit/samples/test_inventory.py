@@ -18,7 +18,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-def test_every_partition_with_its_state(daily, now) -> None:
+def test_inventory_lists_partitions_with_states(daily, now) -> None:
     daily.write(0, 1, 4, 5)
     daily.write(2, marker=None)
     holes = [Hole(START + 3 * DAY, START + 5 * DAY, "missing")]
@@ -31,7 +31,7 @@ def test_every_partition_with_its_state(daily, now) -> None:
     assert lines[3].reason == "missing"
 
 
-def test_an_empty_stretch_and_an_empty_table(daily, now) -> None:
+def test_empty_stretch_and_empty_table(daily, now) -> None:
     assert list_partitions(daily.samples, START, START, daily.root, now) == []
     assert last_existing(daily.samples, daily.root, now) is None
     assert [line.state for line in list_partitions(daily.samples, START, START + DAY, daily.root, now)] == ["missing"]
@@ -48,7 +48,7 @@ def test_an_empty_stretch_and_an_empty_table(daily, now) -> None:
     ],
 )
 @pytest.mark.parametrize("protocol", ["", "memory://"])
-def test_later_partitions_are_found_from_names_whatever_the_pattern(
+def test_later_partitions_are_found_from_names_whatever_pattern(
     path: str, protocol: str, tmp_path: Path, now: datetime, request: pytest.FixtureRequest
 ) -> None:
     base = f"{protocol}{abs(hash(request.node.name))}/" if protocol else ""
@@ -90,7 +90,7 @@ class Counting:
         return self.storage.open_parquet(path)
 
 
-def test_the_cost_grows_with_what_is_new(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_grows_with_what_is_new(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(30))
     pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
     monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: pluralize)
@@ -102,7 +102,7 @@ def test_the_cost_grows_with_what_is_new(daily, now, monkeypatch: pytest.MonkeyP
     assert pluralize.parents == ["data"]
 
 
-def test_on_remote_storage_the_next_folders_are_looked_at_together(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inventory_remote_folders_are_listed_together(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(10))
     pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
     pluralize.remote = True
@@ -112,7 +112,7 @@ def test_on_remote_storage_the_next_folders_are_looked_at_together(daily, now, m
     assert len(found.split.partitions) == len(set(pluralize.folders)) == len(pluralize.folders) == 7
 
 
-def test_data_in_hive_folders_below_a_partition(tmp_path: Path, now: datetime) -> None:
+def test_data_in_hive_folders_below_partition(tmp_path: Path, now: datetime) -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, files="**/*.parquet")
     for name in ("country=DE", "country=__HIVE_DEFAULT_PARTITION__", "_temporary/0"):
         (tmp_path / "t/2024-01-01" / name).mkdir(parents=True)
@@ -131,7 +131,7 @@ def write(path: Path) -> None:
     pq.write_table(pa.table({"x": [1, 2]}), path)
 
 
-def test_a_partition_may_be_a_file(tmp_path: Path, now: datetime) -> None:
+def test_partition_may_be_file(tmp_path: Path, now: datetime) -> None:
     samples = Samples(path="data/events-{start:%Y%m%d}.parquet", length_seconds=86400, start=START)
     for name in ("events-20240101.parquet", "events-20240103.parquet", "events-2024.parquet", "notes.txt"):
         write(tmp_path / "data" / name)
@@ -146,7 +146,7 @@ def test_a_partition_may_be_a_file(tmp_path: Path, now: datetime) -> None:
     ]  # fmt: skip
 
 
-def test_the_folder_of_files_is_listed_once(tmp_path: Path, now: datetime) -> None:
+def test_folder_of_files_is_listed_once(tmp_path: Path, now: datetime) -> None:
     samples = Samples(path="data/{start:%Y%m%d}.parquet", length_seconds=86400, start=START)
     for number in range(5):
         write(tmp_path / f"data/2024010{number + 1}.parquet")
@@ -162,7 +162,7 @@ def test_the_folder_of_files_is_listed_once(tmp_path: Path, now: datetime) -> No
     assert listed == ["data"]
 
 
-def test_a_file_has_a_marker_of_its_own(tmp_path: Path, now: datetime) -> None:
+def test_file_has_marker_of_its_own(tmp_path: Path, now: datetime) -> None:
     name = "events-{start:%Y%m%d}.parquet"
     samples = Samples(path=f"data/{name}", length_seconds=86400, start=START, ready=Ready(marker=f"{name}.done"))
     for day in ("01", "02"):
@@ -176,7 +176,7 @@ def test_a_file_has_a_marker_of_its_own(tmp_path: Path, now: datetime) -> None:
     assert "only events-20240103.parquet.done" in states[2].reason
 
 
-def test_a_file_may_lie_in_a_dated_folder(tmp_path: Path, now: datetime) -> None:
+def test_file_may_lie_in_dated_folder(tmp_path: Path, now: datetime) -> None:
     samples = Samples(
         path="data/{start:%Y-%m-%d}/part.parquet", length_seconds=86400, start=START, ready=Ready(marker="_SUCCESS")
     )
@@ -189,7 +189,7 @@ def test_a_file_may_lie_in_a_dated_folder(tmp_path: Path, now: datetime) -> None
     ]  # fmt: skip
 
 
-def test_numbers_without_zeros_are_in_the_order_of_time(tmp_path: Path, now: datetime) -> None:
+def test_numbers_without_zeros_are_in_order_of_time(tmp_path: Path, now: datetime) -> None:
     samples = Samples(
         path="data/year={start:%Y}/month={start:%-m}/day={start:%-d}/",
         length_seconds=86400,
@@ -207,7 +207,7 @@ def test_numbers_without_zeros_are_in_the_order_of_time(tmp_path: Path, now: dat
     assert inventory.is_ready(days[3])
 
 
-def test_months_are_listed_as_the_calendar_has_them(tmp_path: Path, now: datetime) -> None:
+def test_months_are_listed_as_calendar_has_them(tmp_path: Path, now: datetime) -> None:
     samples = Samples(path="data/{start:%Y-%m}/", length_months=1, start=START, ready=Ready(min_files=1))
     for name in ("2024-01", "2024-02", "2024-04"):
         write(tmp_path / "data" / name / "a.parquet")
@@ -220,7 +220,7 @@ def test_months_are_listed_as_the_calendar_has_them(tmp_path: Path, now: datetim
     ]
 
 
-def test_folders_between_the_partitions_are_none(tmp_path: Path, now: datetime) -> None:
+def test_folders_between_partitions_are_none(tmp_path: Path, now: datetime) -> None:
     samples = Samples(path="data/{start:%Y-%m-%dT%H}", length_seconds=7200, start=START, ready=Ready(min_files=1))
     for hour in range(4):
         write(tmp_path / f"data/2024-01-01T{hour:02}/a.parquet")

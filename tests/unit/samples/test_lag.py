@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
         (152, 3, 149),
     ],
 )
-def test_how_far_behind(daily, now, ready: int, watermark: int | None, expected: int) -> None:
+def test_lag_counts_partitions_behind(daily, now, ready: int, watermark: int | None, expected: int) -> None:
     asked: list[datetime] = []
 
     def is_ready(start: datetime) -> bool:
@@ -35,7 +35,7 @@ def test_how_far_behind(daily, now, ready: int, watermark: int | None, expected:
     assert len(asked) <= 9  # 152 partitions could be there
 
 
-def test_nothing_is_asked_for_after_the_end_of_the_table(daily, now) -> None:
+def test_lag_after_end_of_table_asks_nothing(daily, now) -> None:
     samples = msgspec.structs.replace(daily.samples, end=daily.start(10))
     assert lag_behind(samples, daily.start(4), lambda start: start < daily.start(10), now) == Lag(6, 6 * 86_400.0)
     assert lag_behind(samples, daily.start(10), lambda start: True, now) == Lag(0, 0.0)

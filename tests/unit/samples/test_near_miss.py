@@ -25,7 +25,7 @@ from trainflow.samples.pattern import path_pattern
         ("dt={start:%F}", [], None),
     ],
 )
-def test_a_near_miss_names_what_to_write(segment: str, names: list[str], fix: str | None) -> None:
+def test_near_miss_names_what_to_write(segment: str, names: list[str], fix: str | None) -> None:
     found = fix_for(path_pattern(f"t/{segment}/").segments[0], names)
     assert (found or "").startswith(fix or "")
     assert (found is None) == (fix is None)

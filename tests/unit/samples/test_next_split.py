@@ -117,14 +117,14 @@ SKIP = GapPolicy(0, "skip")
         ("..R.R", None, (1, 2, 4), "--P"),
     ],
 )
-def test_a_split_ends_at_the_first_bound_it_can(
+def test_split_ends_at_first_bound_it_can(
     days: str, watermark: int | None, bounds: tuple[int, ...], expected: str
 ) -> None:
     assert shape(ask(days, watermark, bounds=bounds, gaps=SKIP)) == expected
 
 
 @pytest.mark.parametrize(("watermark", "bounds"), [(2, (2,)), (3, (1, 2)), (0, (0,))])
-def test_nothing_is_taken_beyond_the_last_bound(watermark: int, bounds: tuple[int, ...]) -> None:
+def test_next_split_beyond_last_bound_takes_nothing(watermark: int, bounds: tuple[int, ...]) -> None:
     found = ask("RRRRR", watermark, bounds=bounds)
     assert isinstance(found, CaughtUp)
     assert (found.bounded, found.finished) == (True, False)
@@ -140,11 +140,11 @@ def test_nothing_is_taken_beyond_the_last_bound(watermark: int, bounds: tuple[in
         ("RRR.R", 1, "PPP"),
     ],
 )
-def test_a_partition_counts_when_a_later_one_is_ready_too(days: str, lag: int, expected: str) -> None:
+def test_partition_counts_when_later_one_is_ready_too(days: str, lag: int, expected: str) -> None:
     assert shape(ask(days, lag=lag)) == expected
 
 
-def test_a_partition_that_is_too_early_is_waited_for_where_the_later_one_comes() -> None:
+def test_next_split_too_early_partition_is_waited_for() -> None:
     nothing = ask("RRR", 1, lag=2)
     assert isinstance(nothing, CaughtUp)
     assert (nothing.wait_for, nothing.finished) == (START + 3 * DAY, False)
@@ -154,7 +154,7 @@ def test_a_partition_that_is_too_early_is_waited_for_where_the_later_one_comes()
     assert writing.partition_start == START + 3 * DAY
 
 
-def test_the_last_partitions_of_a_table_with_a_lag_never_count() -> None:
+def test_next_split_lag_leaves_last_partitions_out() -> None:
     assert shape(ask("RRRRR", end=5, lag=2)) == "PPP"
     done = ask("RRRRR", 3, end=5, lag=2)
     assert isinstance(done, CaughtUp)
@@ -184,7 +184,7 @@ def test_the_last_partitions_of_a_table_with_a_lag_never_count() -> None:
         ("R.R.R", {"partitions": 2, "gaps": SKIP}, "P-P"),
     ],
 )
-def test_how_far_a_split_reaches(days: str, limits: dict[str, object], expected: str) -> None:
+def test_next_split_limits_decide_its_end(days: str, limits: dict[str, object], expected: str) -> None:
     assert shape(ask(days, **limits)) == expected
 
 
@@ -202,52 +202,50 @@ def test_how_far_a_split_reaches(days: str, limits: dict[str, object], expected:
         ("RRRRRRR.", 1, 2, "----PP"),
     ],
 )
-def test_what_is_too_old_is_stepped_over(days: str, watermark: int | None, bound: float, expected: str) -> None:
+def test_next_split_steps_over_too_old(days: str, watermark: int | None, bound: float, expected: str) -> None:
     found = ask(days, watermark, catch_up=bound)
     assert shape(found) == expected
     assert isinstance(found, SplitFound)
     assert all("catch_up" in hole.reason for hole in found.split.holes)
 
 
-def test_what_is_too_old_does_not_depend_on_when_it_is_asked() -> None:
+def test_next_split_too_old_is_independent_of_now() -> None:
     assert ask("RRRRRRR", 1, catch_up=3) == ask("RRRRRRR", 1, NOW + 100 * DAY, catch_up=3)
 
 
 @pytest.mark.parametrize(("bounds", "expected"), [((3,), "-PP"), ((3, 5), "---PP"), ((1,), "P"), ((9,), "-----PP")])
-def test_what_is_too_old_for_a_run_that_is_bounded_is_counted_back_from_its_bound(
-    bounds: tuple[int, ...], expected: str
-) -> None:
+def test_next_split_too_old_counts_back_from_bound(bounds: tuple[int, ...], expected: str) -> None:
     assert shape(ask("RRRRRRR", catch_up=2, bounds=bounds)) == expected
 
 
-def test_what_is_too_old_is_counted_back_from_what_counts_where_there_is_a_lag() -> None:
+def test_next_split_too_old_counts_back_from_lagged_end() -> None:
     assert shape(ask("RRRRRRR", catch_up=1, lag=2)) == "----P"
 
 
-def test_a_full_split_does_not_look_further() -> None:
+def test_full_split_does_not_look_further() -> None:
     seen = Imagined("RRRRR")
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     decide(samples, None, SplitLimits(partitions=2), seen)
     assert seen.asked == [0, 1]
 
 
-def test_waiting_for_a_partition_that_is_being_written() -> None:
+def test_waiting_for_partition_that_is_being_written() -> None:
     found = ask("RRw", 2)
     assert found == Waiting(START + 2 * DAY, "the partition 2024-01-03T00:00Z is not ready: it has no _SUCCESS")
 
 
-def test_without_a_wait_in_the_policy_a_partition_that_is_being_written_is_waited_for() -> None:
+def test_next_split_unfinished_without_gap_wait_is_waited_for() -> None:
     found = ask("wR")
     assert isinstance(found, Waiting)
     assert found.reason.endswith(", while 2024-01-02T00:00Z is ready")
 
 
-def test_with_a_wait_it_is_a_gap_once_nothing_was_written_for_that_long() -> None:
+def test_next_split_unfinished_with_gap_wait_becomes_gap() -> None:
     with pytest.raises(SampleGap, match="not ready: it has no _SUCCESS, while 2024-01-02T00:00Z is ready"):
         ask("wR", gaps=GapPolicy(60, "fail"))
 
 
-def test_a_gap_is_waited_for_from_when_the_later_partition_became_ready() -> None:
+def test_gap_is_waited_for_from_when_later_partition_became_ready() -> None:
     policy = GapPolicy(2 * 3600, "skip")
     found = ask(".R", gaps=policy)
     assert isinstance(found, Waiting)
@@ -257,7 +255,7 @@ def test_a_gap_is_waited_for_from_when_the_later_partition_became_ready() -> Non
 
 
 @pytest.mark.parametrize(("days", "hours"), [("wR", 1), ("WR", 2), (".R", 1)])
-def test_a_partition_that_is_being_written_is_waited_for_after_its_own_last_write(days: str, hours: int) -> None:
+def test_next_split_unfinished_is_waited_for_after_its_last_write(days: str, hours: int) -> None:
     policy, end = GapPolicy(2 * 3600, "skip"), NOW + hours * HOUR
     found = ask(days, gaps=policy, now=end - timedelta(seconds=1))
     assert isinstance(found, Waiting)
@@ -265,20 +263,20 @@ def test_a_partition_that_is_being_written_is_waited_for_after_its_own_last_writ
     assert shape(ask(days, gaps=policy, now=end)) == "-P"
 
 
-def test_a_gap_fails_when_policy_says_so() -> None:
+def test_gap_fails_when_policy_says_so() -> None:
     with pytest.raises(SampleGap, match=r"2024-01-01T00:00Z is missing, while 2024-01-02T00:00Z is ready") as caught:
         ask(".R")
     assert caught.value.partition == START
 
 
-def test_a_missing_partition_before_one_that_is_being_written() -> None:
+def test_missing_partition_before_one_that_is_being_written() -> None:
     found = ask(".w", gaps=SKIP)
     assert isinstance(found, Waiting)
     assert found.partition_start == START
     assert "2024-01-02T00:00Z is there and not ready either" in found.reason
 
 
-def test_nothing_after_the_watermark() -> None:
+def test_next_split_nothing_after_watermark_is_none() -> None:
     found = ask("RR", 2)
     assert isinstance(found, CaughtUp)
     assert found.watermark == START + 2 * DAY
@@ -286,23 +284,23 @@ def test_nothing_after_the_watermark() -> None:
     assert "nothing after 2024-01-03T00:00Z" in found.reason
 
 
-def test_the_end_of_the_table() -> None:
+def test_end_of_table() -> None:
     found = ask("RRR", 2, end=2)
     assert isinstance(found, CaughtUp)
     assert found.finished
 
 
-def test_holes_at_the_end_of_the_table_are_no_split() -> None:
+def test_holes_at_end_of_table_are_no_split() -> None:
     assert isinstance(ask("RR..", 2, end=4, gaps=SKIP), CaughtUp)
 
 
-def test_a_bad_partition_stops_the_split_that_starts_with_it() -> None:
+def test_bad_partition_stops_split_that_starts_with_it() -> None:
     with pytest.raises(SampleCheckFailed):
         ask("RR!RR", 2)
 
 
 @pytest.mark.parametrize("mark", "%#")
-def test_a_file_that_cannot_be_read_is_being_written_until_nothing_has_changed_for_long_enough(mark: str) -> None:
+def test_next_split_unreadable_file_is_being_written_for_a_while(mark: str) -> None:
     written = NOW - HOUR
     found = ask(f"RR{mark}RR", 2, now=written + timedelta(seconds=599))
     assert isinstance(found, Waiting)
@@ -317,7 +315,7 @@ def test_a_file_that_cannot_be_read_is_being_written_until_nothing_has_changed_f
 
 
 @pytest.mark.parametrize("age", [timedelta(0), DAY])
-def test_what_comes_before_an_unfinished_file_is_trained_on(age: timedelta) -> None:
+def test_next_split_before_unfinished_file_is_trained(age: timedelta) -> None:
     assert shape(ask("RR%RR", now=NOW - HOUR + age)) == "PP"
 
 
@@ -332,13 +330,13 @@ def test_what_comes_before_an_unfinished_file_is_trained_on(age: timedelta) -> N
         (".e.R", {"partitions": 1, "gaps": SKIP}, "-P-P"),
     ],
 )
-def test_an_empty_partition_is_in_the_split_of_what_comes_after_it(
+def test_empty_partition_is_in_split_of_what_comes_after_it(
     days: str, limits: dict[str, object], expected: str
 ) -> None:
     assert shape(ask(days, **limits)) == expected
 
 
-def test_after_an_empty_partition_the_next_one_is_waited_for() -> None:
+def test_next_split_after_empty_partition_waits_for_next() -> None:
     found = ask("Re", 1)
     assert isinstance(found, CaughtUp)
     assert (found.wait_for, found.watermark) == (START + 2 * DAY, START + DAY)
@@ -350,7 +348,7 @@ def test_after_an_empty_partition_the_next_one_is_waited_for() -> None:
     assert finished.finished
 
 
-def test_an_empty_partition_before_a_bound_is_stepped_over_with_the_holes() -> None:
+def test_empty_partition_before_bound_is_stepped_over_with_holes() -> None:
     found = ask(".e.R", bounds=(3,), gaps=SKIP)
     assert isinstance(found, CaughtUp)
     assert [(hole.start, hole.end) for hole in found.holes] == [
@@ -359,7 +357,7 @@ def test_an_empty_partition_before_a_bound_is_stepped_over_with_the_holes() -> N
     assert "empty" in found.holes[1].reason
 
 
-def test_time_before_the_table_is_a_hole_so_that_splits_tile() -> None:
+def test_time_before_table_is_hole_so_that_splits_tile() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     found = decide(samples, START - timedelta(days=3.5), SplitLimits(), Imagined("R"))
     assert isinstance(found, SplitFound)
@@ -370,7 +368,7 @@ def test_time_before_the_table_is_a_hole_so_that_splits_tile() -> None:
 # -- on disk -------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_question_has_the_same_answer(daily, now) -> None:
+def test_next_split_same_question_has_same_answer(daily, now) -> None:
     daily.write(0, 1, 2)
     first = next_split(daily.samples, None, None, now, daily.root)
     again = next_split(daily.samples, None, None, now + 100 * DAY, daily.root)
@@ -383,7 +381,7 @@ def test_the_same_question_has_the_same_answer(daily, now) -> None:
     assert msgspec.json.decode(msgspec.json.encode(first), type=SplitFound) == first
 
 
-def test_content_that_changes_changes_the_fingerprint(daily, now) -> None:
+def test_content_that_changes_changes_fingerprint(daily, now) -> None:
     daily.write(0, 1, at=now - DAY)
     before = next_split(daily.samples, None, None, now, daily.root).split
     daily.write(1, rows=11, at=now - DAY)
@@ -393,7 +391,7 @@ def test_content_that_changes_changes_the_fingerprint(daily, now) -> None:
     assert same == [True, False]
 
 
-def test_a_listing_is_enough_to_know_a_partition_again(daily, now) -> None:
+def test_listing_is_enough_to_know_partition_again(daily, now) -> None:
     daily.write(0, 1, at=now - DAY)
     (trained, grown) = next_split(daily.samples, None, None, now, daily.root).split.partitions
     daily.write(1, rows=11, at=now - DAY)
@@ -404,7 +402,7 @@ def test_a_listing_is_enough_to_know_a_partition_again(daily, now) -> None:
     assert seen._footers == {}
 
 
-def test_the_newest_partition_is_the_last_one_that_is_ready(daily, now) -> None:
+def test_newest_partition_is_last_one_that_is_ready(daily, now) -> None:
     assert open_inventory(daily.samples, daily.root, now).newest() is None
     daily.write(0, 1, 4)
     daily.write(5, marker=None)
@@ -413,13 +411,13 @@ def test_the_newest_partition_is_the_last_one_that_is_ready(daily, now) -> None:
     assert open_inventory(before, daily.root, now).newest() == START + DAY
 
 
-def test_a_table_that_does_not_exist_yet(daily, now) -> None:
+def test_table_that_does_not_exist_yet(daily, now) -> None:
     found = next_split(daily.samples, None, None, now, daily.root)
     assert isinstance(found, CaughtUp)
     assert "does not exist" in found.reason
 
 
-def test_an_empty_folder_is_missing(daily, now) -> None:
+def test_empty_folder_is_missing(daily, now) -> None:
     daily.folder(0).mkdir(parents=True)
     assert isinstance(next_split(daily.samples, None, None, now, daily.root), CaughtUp)
 
@@ -445,7 +443,7 @@ PARTIAL = {
 
 
 @pytest.mark.parametrize("partial", PARTIAL.values(), ids=PARTIAL.keys())
-def test_every_way_a_partial_file_shows_is_waited_for_and_then_refused(daily, partial) -> None:
+def test_next_split_any_partial_file_is_waited_for_then_refused(daily, partial) -> None:
     daily.write(0)
     file = daily.folder(0) / "a.parquet"
     file.write_bytes(partial(file.read_bytes()))
@@ -458,7 +456,7 @@ def test_every_way_a_partial_file_shows_is_waited_for_and_then_refused(daily, pa
     assert refused.value.partition == START
 
 
-def test_a_partition_with_its_marker_alone_has_no_rows(daily) -> None:
+def test_partition_with_its_marker_alone_has_no_rows(daily) -> None:
     daily.write(0, 2)
     daily.folder(1).mkdir()
     (daily.folder(1) / "_SUCCESS").touch()

@@ -8,7 +8,7 @@ from trainflow.samples.spec import SplitLimits
 HOUR = 3600.0
 
 
-def test_the_pace_is_the_median_and_prefers_rows() -> None:
+def test_pace_is_median_and_prefers_rows() -> None:
     slow = Experience(seconds=1000.0, partitions=1, rows=10)
     usual = [Experience(seconds=2.0, partitions=1, rows=10) for _ in range(4)]
 
@@ -17,7 +17,7 @@ def test_the_pace_is_the_median_and_prefers_rows() -> None:
     assert pace_of([]) == Pace()
 
 
-def test_an_estimate_goes_by_rows_where_they_are_known() -> None:
+def test_estimate_goes_by_rows_where_they_are_known() -> None:
     assert Pace(0.2, 2.0).estimate(partitions=3, rows=100) == 20.0
     assert Pace(0.2, 2.0).estimate(partitions=3, rows=None) == 6.0
     assert Pace().estimate(partitions=3, rows=100) is None
@@ -41,10 +41,10 @@ def test_an_estimate_goes_by_rows_where_they_are_known() -> None:
         ([Experience(HOUR, 1, 1000)] * 4 + [Experience(90 * HOUR, 1, 1000)], SplitLimits(), SplitLimits(rows=500)),
     ],
 )  # fmt: skip
-def test_half_an_hour_as_rows(history: list[Experience], given: SplitLimits, expected: SplitLimits) -> None:
+def test_half_hour_as_rows(history: list[Experience], given: SplitLimits, expected: SplitLimits) -> None:
     target = SplitLimits(given.partitions, given.rows, given.bytes, target_seconds=HOUR / 2)
     assert limits_for_target(target, history) == expected
 
 
-def test_without_a_target_nothing_is_asked_of_history() -> None:
+def test_pace_without_target_reads_no_history() -> None:
     assert limits_for_target(SplitLimits(rows=7), []) == SplitLimits(rows=7)

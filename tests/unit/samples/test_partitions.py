@@ -33,7 +33,7 @@ def monthly(months: int = 1, start: datetime = START) -> Samples:
     return Samples(path="t/{start:%Y-%m-%d}", length_months=months, start=start)
 
 
-def test_a_partition_ends_where_the_next_one_starts() -> None:
+def test_partition_ends_where_next_one_starts() -> None:
     partitions = list(partitions_between(table(), START, START + 3 * HOUR))
     assert [(each.start, each.end) for each in partitions] == [
         (START + n * HOUR, START + (n + 1) * HOUR) for n in range(3)
@@ -69,15 +69,15 @@ def test_calendar_moments_are_found_in_their_partition() -> None:
         (monthly(24), "2y"), (monthly(18), "18mo"),
     ],
 )  # fmt: skip
-def test_a_length_is_written_as_in_a_file(cut: Samples, written: str) -> None:
+def test_length_is_written_as_in_file(cut: Samples, written: str) -> None:
     assert length_label(cut) == written
 
 
-def test_a_month_is_on_average_a_twelfth_of_a_year() -> None:
+def test_month_is_on_average_twelfth_of_year() -> None:
     assert mean_seconds(monthly(12)) == pytest.approx(365.2425 * 86400)
 
 
-def test_a_stretch_counts_the_partitions_it_touches() -> None:
+def test_stretch_counts_partitions_it_touches() -> None:
     assert distance(table(), START, START + 2.5 * HOUR) == 3
     assert distance(monthly(), START, START.replace(year=2025)) == 12
 
@@ -92,16 +92,16 @@ def test_a_stretch_counts_the_partitions_it_touches() -> None:
         (datetime(2024, 1, 1, 3, tzinfo=timezone(HOUR)), START + 2 * HOUR),
     ],
 )
-def test_the_first_start_that_is_not_before(moment: datetime, expected: datetime) -> None:
+def test_partitions_first_start_not_before_moment(moment: datetime, expected: datetime) -> None:
     assert at_or_after(table(), moment) == expected
 
 
-def test_the_partition_that_contains_a_moment() -> None:
+def test_partition_that_contains_moment() -> None:
     assert containing(table(), START + 1.5 * HOUR) == START + HOUR
     assert containing(table(), START - HOUR) is None
 
 
-def test_partitions_stop_at_the_table_end() -> None:
+def test_partitions_stop_at_table_end() -> None:
     samples = table(end=START + 2 * HOUR)
     starts = [partition.start for partition in partitions_between(samples, START - HOUR, START + 9 * HOUR)]
     assert starts == [START, START + HOUR]
@@ -115,22 +115,22 @@ def test_counting_agrees_with_walking(length: int) -> None:
     assert count_between(table(length), since, until) == walked > 0
 
 
-def test_an_empty_stretch_counts_zero() -> None:
+def test_empty_stretch_counts_zero() -> None:
     assert count_between(table(), START + 5 * HOUR, START) == 0
 
 
-def test_the_next_partition_after_a_watermark() -> None:
+def test_next_partition_after_watermark() -> None:
     assert after_watermark(table(), None) == START
     assert after_watermark(table(), START + 3 * HOUR) == START + 3 * HOUR
     assert after_watermark(table(), START - timedelta(minutes=17)) == START
 
 
-def test_a_watermark_inside_a_partition_is_refused() -> None:
+def test_watermark_inside_partition_is_refused() -> None:
     with pytest.raises(InputError, match=r"watermark 2024-01-01T05:30Z is inside the partition 2024-01-01T05:00Z"):
         after_watermark(table(), START + 5.5 * HOUR)
 
 
-def test_a_start_without_a_time_zone_is_refused() -> None:
+def test_start_without_time_zone_is_refused() -> None:
     with pytest.raises(InputError, match=r"samples\.start: naive datetime"):
         after_watermark(table(start=datetime(2024, 1, 1)), None)
 

@@ -29,7 +29,7 @@ MOMENT = datetime(2024, 2, 29, 17, 45, tzinfo=UTC)
         ("data/events-{start:%Y%m%d}.parquet", "data/events-20240229.parquet", "data", True),
     ],
 )
-def test_a_pattern_names_folders(path: str, folder: str, root: str, sortable: bool) -> None:
+def test_pattern_names_folders(path: str, folder: str, root: str, sortable: bool) -> None:
     pattern = path_pattern(path)
     assert (pattern.render(MOMENT), pattern.root, pattern.sortable) == (folder, root, sortable)
 
@@ -50,7 +50,7 @@ def test_a_pattern_names_folders(path: str, folder: str, root: str, sortable: bo
         ("t/[ab]/{start:%Y-%m-%d}", r"has '[' in it"),
     ],
 )
-def test_a_path_that_is_no_pattern_is_refused(path: str, problem: str) -> None:
+def test_path_that_is_no_pattern_is_refused(path: str, problem: str) -> None:
     with pytest.raises(InputError) as caught:
         path_pattern(path)
     assert problem in str(caught.value)
@@ -70,7 +70,7 @@ def test_a_path_that_is_no_pattern_is_refused(path: str, problem: str) -> None:
         ("data/{start:%F}/v1.2", False, "data/2024-02-29/v1.2"),
     ],
 )
-def test_a_path_names_a_file_when_it_ends_with_a_suffix(path: str, names_a_file: bool, folder: str) -> None:
+def test_path_names_file_when_it_ends_with_suffix(path: str, names_a_file: bool, folder: str) -> None:
     pattern = path_pattern(path)
     assert (pattern.names_a_file, pattern.folder(MOMENT)) == (names_a_file, folder)
 
@@ -82,7 +82,7 @@ def test_numbers_without_zeros_are_read_and_sorted_as_numbers() -> None:
     ]  # fmt: skip
 
 
-def test_a_marker_may_hold_the_start() -> None:
+def test_marker_may_hold_start() -> None:
     assert render_marker("_SUCCESS", MOMENT) == "_SUCCESS"
     assert render_marker("events-{start:%Y%m%d}.parquet.done", MOMENT) == "events-20240229.parquet.done"
     with pytest.raises(InputError, match=r"samples\.ready\.marker"):
@@ -92,7 +92,7 @@ def test_a_marker_may_hold_the_start() -> None:
 @pytest.mark.parametrize(
     "name", ["date=2024-02-30", "date=__HIVE_DEFAULT_PARTITION__", "date=2024-02-29.tmp", "_SUCCESS"]
 )
-def test_a_name_that_is_no_partition_means_nothing(name: str) -> None:
+def test_name_that_is_no_partition_means_nothing(name: str) -> None:
     assert path_pattern("t/date={start:%Y-%m-%d}/").earliest((name,)) is None
 
 
@@ -110,5 +110,5 @@ def test_a_name_that_is_no_partition_means_nothing(name: str) -> None:
         ("**", "k=1/a", True),
     ],
 )
-def test_globs(glob: str, name: str, matches: bool) -> None:
+def test_pattern_globs_match(glob: str, name: str, matches: bool) -> None:
     assert bool(glob_expression(glob).fullmatch(name)) is matches

@@ -44,13 +44,13 @@ def test_missing_then_being_written_then_ready(daily, now) -> None:
     assert probe(daily.samples, START, daily.root, now).ready
 
 
-def test_one_listing_of_one_folder(daily, now, asked: list[str]) -> None:
+def test_probe_lists_one_folder_once(daily, now, asked: list[str]) -> None:
     daily.write(*range(20))
     probe(daily.samples, START + 20 * DAY, daily.root, now)
     assert asked == ["data/date=2024-01-21"]
 
 
-def test_the_end_of_the_table_ends_the_wait(daily, now) -> None:
+def test_end_of_table_ends_wait(daily, now) -> None:
     samples = msgspec.structs.replace(daily.samples, end=START + DAY)
     assert probe(samples, START + DAY, daily.root, now).ready
 
@@ -63,9 +63,7 @@ def test_the_end_of_the_table_ends_the_wait(daily, now) -> None:
         (GapPolicy(3600, "skip"), 3599, False, "skip at"),
     ],
 )
-def test_a_gap_ends_the_wait_when_policy_says_so(
-    daily, now, gaps: GapPolicy, age: int, ready: bool, reason: str
-) -> None:
+def test_gap_ends_wait_when_policy_says_so(daily, now, gaps: GapPolicy, age: int, ready: bool, reason: str) -> None:
     daily.write(1, at=now - age * SECOND)
     samples = msgspec.structs.replace(daily.samples, gaps=gaps)
     assert not probe(samples, START, daily.root, now).ready
@@ -75,7 +73,7 @@ def test_a_gap_ends_the_wait_when_policy_says_so(
     assert found.check_again_at == (None if ready else now + SECOND)
 
 
-def test_nothing_later_goes_on_waiting(daily, now) -> None:
+def test_probe_without_later_ones_waits_on(daily, now) -> None:
     assert not probe(daily.samples, START, daily.root, now, look_later=True).ready
 
 
@@ -87,7 +85,7 @@ def test_watchers_of_one_partition_share_its_listing(daily, now, asked: list[str
     assert len(asked) == 1
 
 
-def test_watchers_of_many_partitions_share_the_listing_of_their_parent(daily, now, asked: list[str]) -> None:
+def test_watchers_of_many_partitions_share_listing_of_their_parent(daily, now, asked: list[str]) -> None:
     daily.write(900)
     shared = SharedListings(max_age_seconds=1)
     found = [probe(daily.samples, START + n * DAY, daily.root, now, listings=shared).ready for n in range(1000)]
@@ -96,7 +94,7 @@ def test_watchers_of_many_partitions_share_the_listing_of_their_parent(daily, no
     assert len(asked) == 8 + 1 + 1
 
 
-def test_a_listing_is_not_older_than_promised(daily, now) -> None:
+def test_listing_is_not_older_than_promised(daily, now) -> None:
     shared = SharedListings(max_age_seconds=1)
     assert not probe(daily.samples, START, daily.root, now, listings=shared).ready
     daily.write(0)

@@ -60,7 +60,7 @@ def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parqu
         (Ready(stable_seconds=60, min_files=3), (DATA, MORE), Presence.NOT_READY, "2 of at least 3 files"),
     ],
 )
-def test_every_condition_must_hold(
+def test_readiness_needs_every_condition(
     ready: Ready, files: tuple[StoredFile, ...], presence: Presence, reason: str
 ) -> None:
     found, said = state(ready, *files)
@@ -69,7 +69,7 @@ def test_every_condition_must_hold(
     assert bool(said) is (presence is not Presence.READY)
 
 
-def test_a_partition_that_is_too_young_says_when_to_look_again() -> None:
+def test_partition_that_is_too_young_says_when_to_look_again() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(stable_seconds=60))
     found = judge(samples, START, [MORE], NOW, lambda _: 0)
     assert found.check_again_at == NOW + timedelta(seconds=55)
@@ -81,7 +81,7 @@ def test_storage_without_times_cannot_say_that_files_are_stable() -> None:
     assert "does not say when" in said
 
 
-def test_it_became_ready_with_its_last_write() -> None:
+def test_readiness_time_is_that_of_last_write() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     found = judge(samples, START, [DATA, MARKER, MORE], NOW, lambda _: 0)
     assert found.changed == MORE.modified
@@ -94,7 +94,7 @@ def _no_footer(files: tuple[StoredFile, ...]) -> int:
 
 
 @pytest.mark.parametrize("marker", [None, "_SUCCESS"])
-def test_a_file_without_a_footer_is_being_written_whatever_the_marker_says(marker: str | None) -> None:
+def test_file_without_footer_is_being_written_whatever_marker_says(marker: str | None) -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker=marker, min_rows=1))
     found = judge(samples, START, [DATA, MARKER], NOW, _no_footer)
     assert found.presence is Presence.NOT_READY
@@ -102,7 +102,7 @@ def test_a_file_without_a_footer_is_being_written_whatever_the_marker_says(marke
     assert found.damaged is not None
 
 
-def test_storage_without_times_cannot_say_that_a_partition_stays_empty() -> None:
+def test_storage_without_times_cannot_say_that_partition_stays_empty() -> None:
     found, said = state(Ready(), StoredFile("_SUCCESS", 0, None, ""))
     assert found is Presence.NOT_READY
     assert "does not say since when" in said
@@ -119,11 +119,11 @@ def test_storage_without_times_cannot_say_that_a_partition_stays_empty() -> None
         ("_delta.parquet", "_*.parquet", True),
     ],
 )
-def test_what_is_data(name: str, glob: str, data: bool) -> None:
+def test_readiness_data_files_are_recognised(name: str, glob: str, data: bool) -> None:
     assert is_sample(name, glob) is data
 
 
-def test_folders_below_are_listed_only_when_a_glob_reaches_there() -> None:
+def test_folders_below_are_listed_only_when_glob_reaches_there() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     assert not needs_folders_below(samples)
     assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, files="**/*.parquet"))

@@ -31,7 +31,7 @@ def hole(table, first: int, end: int, reason: str = "missing") -> Hole:
         ([8, 9], {}, [8, 9]),  # neighbours, stepped over for two reasons
     ],
 )
-def test_the_first_stretch_that_has_arrived(daily, now, there, limits, expected) -> None:
+def test_repair_takes_first_arrived_stretch(daily, now, there, limits, expected) -> None:
     daily.write(*there)
     holes = [hole(daily, 8, 9), hole(daily, 2, 5), hole(daily, 9, 10, "not ready: it has no _SUCCESS")]
     seen = open_inventory(daily.samples, daily.root, now)
@@ -43,7 +43,7 @@ def test_the_first_stretch_that_has_arrived(daily, now, there, limits, expected)
         assert (found.start, found.end, found.holes) == (daily.start(expected[0]), daily.start(expected[-1] + 1), ())
 
 
-def test_what_a_check_refuses_stays_a_hole(daily, now) -> None:
+def test_repair_refused_by_check_stays_hole(daily, now) -> None:
     daily.write(2, 4, rows=1)
     daily.write(3, 5, rows=10)
     samples = msgspec.structs.replace(daily.samples, checks=Checks(min_rows=5))
@@ -52,7 +52,7 @@ def test_what_a_check_refuses_stays_a_hole(daily, now) -> None:
     assert (found.start, found.end) == (daily.start(3), daily.start(4))
 
 
-def test_a_partition_that_reaches_out_of_the_hole_is_left_alone(daily, now) -> None:
+def test_partition_that_reaches_out_of_hole_is_left_alone(daily, now) -> None:
     daily.write(2)
     half = Hole(daily.start(2), daily.start(2) + DAY / 2, "missing")
     assert list(arrived(daily.samples, [half], open_inventory(daily.samples, daily.root, now))) == []

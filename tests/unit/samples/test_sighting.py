@@ -64,7 +64,7 @@ HOURLY = "data/t/dt={start:%Y-%m-%d}/hour={start:%H}/"
         ),
     ],
 )
-def test_what_is_in_the_folder_is_said(
+def test_sighting_describes_folder(
     tmp_path: Path, now: datetime, there: list[str], path: str, more: dict[str, object], says: str
 ) -> None:
     for name in there:
@@ -83,7 +83,7 @@ def test_what_is_in_the_folder_is_said(
     assert answer.reason == f"nothing is there yet for {path}: {found}"
 
 
-def test_a_table_that_was_trained_on_and_is_gone_is_not_caught_up(daily, now) -> None:
+def test_sighting_trained_table_gone_is_not_caught_up(daily, now) -> None:
     found = next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)
     assert isinstance(found, CaughtUp)
     assert found.nothing
@@ -91,7 +91,7 @@ def test_a_table_that_was_trained_on_and_is_gone_is_not_caught_up(daily, now) ->
     assert "the folder data does not exist" in found.reason
 
 
-def test_a_chain_that_was_trained_is_caught_up(daily, now) -> None:
+def test_chain_that_was_trained_is_caught_up(daily, now) -> None:
     daily.write(0)
     found = next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)
     assert isinstance(found, CaughtUp)

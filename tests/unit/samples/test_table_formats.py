@@ -32,7 +32,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
     ],
 )
 @pytest.mark.parametrize("where", [".", "data", "data/date=2024-01-01"])
-def test_a_table_that_a_log_describes_is_refused(daily, now, log: str, name: str, where: str) -> None:
+def test_table_that_log_describes_is_refused(daily, now, log: str, name: str, where: str) -> None:
     daily.write(0)
     file = daily.root / where / log
     file.parent.mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_a_table_that_a_log_describes_is_refused(daily, now, log: str, name: str
 
 
 @pytest.mark.parametrize("folder", ["base_0000001", "delta_0000002_0000002_0000", "delete_delta_0000003_0000003"])
-def test_a_transactional_hive_table_is_refused(daily, now, folder: str) -> None:
+def test_transactional_hive_table_is_refused(daily, now, folder: str) -> None:
     daily.write(0)
     (daily.folder(0) / folder).mkdir()
     (daily.folder(0) / "a.parquet").rename(daily.folder(0) / folder / "a.parquet")
@@ -53,7 +53,7 @@ def test_a_transactional_hive_table_is_refused(daily, now, folder: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["metadata/readme.json", "snapshot/2024", "delta_log/0.json", "base_1/x"])
-def test_what_only_looks_alike_is_trained_on(daily, now, file: str) -> None:
+def test_table_format_lookalike_is_trained(daily, now, file: str) -> None:
     daily.write(0)
     for place in ("data", "data/date=2024-01-01"):
         (daily.root / place / file).parent.mkdir()
@@ -61,7 +61,7 @@ def test_what_only_looks_alike_is_trained_on(daily, now, file: str) -> None:
     assert isinstance(next_split(daily.samples, None, None, now, daily.root), SplitFound)
 
 
-def test_a_log_between_the_root_and_a_partition(tmp_path: Path) -> None:
+def test_log_between_root_and_partition(tmp_path: Path) -> None:
     (tmp_path / "data/2024/_delta_log").mkdir(parents=True)
     pattern = path_pattern("data/{start:%Y}/{start:%m-%d}/x")
     refuse_above(open_storage("data", {}, tmp_path), pattern)
@@ -69,14 +69,14 @@ def test_a_log_between_the_root_and_a_partition(tmp_path: Path) -> None:
         refuse_at(open_storage("data", {}, tmp_path), pattern, "data/2024/01-01/x/a.parquet")
 
 
-def test_the_root_of_a_pattern_without_one(tmp_path: Path) -> None:
+def test_root_of_pattern_without_one(tmp_path: Path) -> None:
     (tmp_path / "2024-01-01/_delta_log").mkdir(parents=True)
     pattern = path_pattern("{start:%Y-%m-%d}/")
     with pytest.raises(SamplesRefused, match="2024-01-01 has _delta_log"):
         refuse_at(open_storage("data", {}, tmp_path), pattern, "2024-01-01/a.parquet")
 
 
-def test_a_log_below_a_partition(daily, now) -> None:
+def test_log_below_partition(daily, now) -> None:
     daily.write(0)
     (daily.folder(0) / "eu/_delta_log").mkdir(parents=True)
     (daily.folder(0) / "a.parquet").rename(daily.folder(0) / "eu/a.parquet")
@@ -95,11 +95,11 @@ def test_a_log_below_a_partition(daily, now) -> None:
         ("s3://bucket", ["s3://bucket"]),
     ],
 )
-def test_what_is_above(root: str, above: list[str]) -> None:
+def test_table_format_above_folder_is_found(root: str, above: list[str]) -> None:
     assert list(_above(root)) == above
 
 
-def test_on_remote_storage_it_is_asked_when_a_chain_begins(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_format_remote_is_asked_when_chain_begins(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainflow.storage.sample_files import LocalStorage
 
     asked: list[str] = []
@@ -113,7 +113,7 @@ def test_on_remote_storage_it_is_asked_when_a_chain_begins(daily, now, monkeypat
     assert asked == []
 
 
-def test_a_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainflow.storage.sample_files import LocalStorage, unreadable
 
     def denied(self: LocalStorage, path: str) -> bool:
@@ -124,7 +124,7 @@ def test_a_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypa
     assert isinstance(next_split(daily.samples, None, None, now, daily.root), SplitFound)
 
 
-def test_a_table_above_a_url(now) -> None:
+def test_table_above_url(now) -> None:
     storage = open_storage("memory://lake", {}, None)
     storage.write("memory://lake/events/_delta_log/0.json", b"{}")
     samples = Samples(path="memory://lake/events/eu/{start:%F}/", length_seconds=86400, start=START)

@@ -24,7 +24,7 @@ def whole() -> bytes:
     return written.getvalue()
 
 
-def test_a_whole_file_ends_whole_and_every_cut_of_it_does_not(whole: bytes) -> None:
+def test_wholeness_of_cut_file_is_denied(whole: bytes) -> None:
     assert ends_whole(whole[-TAIL_BYTES:], len(whole))
     assert not any(ends_whole(whole[:size][-TAIL_BYTES:], size) for size in range(len(whole)))
 
@@ -39,12 +39,12 @@ def test_a_whole_file_ends_whole_and_every_cut_of_it_does_not(whole: bytes) -> N
         (b"\x10\x00\x00\x00PAR1", 8),
     ],
 )
-def test_a_footer_that_is_not_in_the_file_is_not_there_yet(tail: bytes, size: int) -> None:
+def test_footer_that_is_not_in_file_is_not_there_yet(tail: bytes, size: int) -> None:
     assert not ends_whole(tail, size)
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])
-def test_the_first_unfinished_file_is_named(where: str, whole: bytes, tmp_path) -> None:
+def test_wholeness_names_first_unfinished_file(where: str, whole: bytes, tmp_path) -> None:
     folder = str(tmp_path) if where == "local" else "memory://wholeness"
     storage = open_storage(folder, {}, None)
     for name, content in {"a.parquet": whole, "b.parquet": whole[:-1], "c.csv": b"x", "d.parquet": b""}.items():
@@ -74,9 +74,7 @@ GZIP = gzip.compress(b"one\n" * 1000)
         ("a.csv", b"1,2\n3", ()),
     ],
 )
-def test_what_is_cut_is_refused_and_what_is_whole_is_not(
-    name: str, whole: bytes, cuts: tuple[int, ...], tmp_path
-) -> None:
+def test_wholeness_refuses_cut_and_admits_whole(name: str, whole: bytes, cuts: tuple[int, ...], tmp_path) -> None:
     storage = open_storage(str(tmp_path), {}, None)
     path = f"{tmp_path}/{name}"
     storage.write(path, whole)
@@ -87,7 +85,7 @@ def test_what_is_cut_is_refused_and_what_is_whole_is_not(
             refuse_cut(storage, path, StoredFile(name, cut, None, ""), True)
 
 
-def test_a_cut_line_of_json_is_waited_for_then_refused(daily, now) -> None:
+def test_cut_line_of_json_is_waited_for_then_refused(daily, now) -> None:
     samples = msgspec.structs.replace(daily.samples, files="*.jsonl")
     daily.folder(0).mkdir(parents=True)
     (daily.folder(0) / "_SUCCESS").touch()

@@ -38,7 +38,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "forecasts"
 
 
-def test_what_is_laid_out_is_a_project(project: Path) -> None:
+def test_lay_out_makes_a_project(project: Path) -> None:
     written = sorted(path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file())
     assert written == FILES
     assert current_project(project / "pipelines").root == project.resolve()
@@ -47,17 +47,17 @@ def test_what_is_laid_out_is_a_project(project: Path) -> None:
     assert not [name for name in FILES if "{{name}}" in (project / name).read_text()]
 
 
-def test_the_files_are_named(tmp_path: Path) -> None:
+def test_files_are_named(tmp_path: Path) -> None:
     assert lay_out(tmp_path / "new", "new") == [tmp_path / "new" / name for name in FILES]
 
 
-def test_a_folder_that_holds_something_else_is_fine(tmp_path: Path) -> None:
+def test_folder_that_holds_something_else_is_fine(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     lay_out(tmp_path, "mine")
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_nothing_is_overwritten_and_nothing_is_half_written(tmp_path: Path) -> None:
+def test_lay_out_overwrites_nothing_and_leaves_no_half(tmp_path: Path) -> None:
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "example.yaml").write_text("mine")
     (tmp_path / "README.md").write_text("mine")
@@ -67,27 +67,27 @@ def test_nothing_is_overwritten_and_nothing_is_half_written(tmp_path: Path) -> N
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-def test_what_cannot_be_written_to_the_end_is_taken_back(tmp_path: Path) -> None:
+def test_lay_out_interrupted_is_taken_back(tmp_path: Path) -> None:
     (tmp_path / "pipelines").write_text("a file where a folder has to be")
     with pytest.raises(ProjectError, match="cannot lay out a project in"):
         lay_out(tmp_path, "mine")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["pipelines"]
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ProjectError, match="is a file"):
         lay_out(tmp_path / "file", "mine")
 
 
-def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+def test_name_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot name a project"):
         lay_out(tmp_path / "x", "../x")
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow
-def test_its_tests_pass(project: Path) -> None:
+def test_lay_out_tests_of_project_pass(project: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests"]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
@@ -120,7 +120,7 @@ def context(project: Path, dag: DAG, split: Split, attempt: str) -> dict[str, An
     }
 
 
-def test_its_pipeline_trains_on_every_day_and_gets_better(project: Path, example: Any) -> None:
+def test_lay_out_pipeline_trains_every_day_and_improves(project: Path, example: Any) -> None:
     dag = load_pipeline_file(project / "pipelines" / "example.yaml", {}, project_at(project)).dags[0]
     example.prepare(SimpleNamespace(project_root=project), dag.resolve_params())
     samples: Any = dag.get_task("samples")

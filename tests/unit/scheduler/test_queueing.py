@@ -62,13 +62,13 @@ class World:
         return sum(held.task_id == candidate.task_id for held in self.held)
 
 
-def test_all_in_their_order_when_nothing_limits() -> None:
+def test_choose_without_limits_takes_all_in_order() -> None:
     world = World()
     ids = [world.candidate(), world.candidate("b"), world.candidate("c", run=2)]
     assert world.choose() == (ids, {})
 
 
-def test_slots_of_the_executor() -> None:
+def test_slots_of_executor() -> None:
     world = World()
     first, second, third = (world.candidate(run=run) for run in (1, 2, 3))
     chosen, refused = world.choose(slots=2)
@@ -77,7 +77,7 @@ def test_slots_of_the_executor() -> None:
 
 
 class TestPools:
-    def test_a_full_pool_does_not_hold_back_others(self) -> None:
+    def test_full_pool_does_not_hold_back_others(self) -> None:
         world = World()
         world.pools["gpu"] = PoolSlots(1)
         first = world.candidate(pool="gpu")
@@ -88,7 +88,7 @@ class TestPools:
         assert refused == {second: "pool 'gpu' has 0 free slots, 1 is needed"}
         assert world.limits.full_pools() == ["gpu"]
 
-    def test_what_is_held_counts_with_its_slots(self) -> None:
+    def test_pool_held_slots_count(self) -> None:
         world = World()
         world.pools["gpu"] = PoolSlots(4)
         world.holds(run=9, pool="gpu", pool_slots=3)
@@ -98,7 +98,7 @@ class TestPools:
         assert chosen == [small]
         assert refused == {large: "pool 'gpu' has 1 free slot, 2 are needed"}
 
-    def test_no_limit(self) -> None:
+    def test_pool_without_limit_admits_all(self) -> None:
         world = World(max_active_tasks=1000)
         world.pools["wide"] = PoolSlots(-1)
         world.holds(run=9, pool="wide", pool_slots=500)
@@ -106,13 +106,13 @@ class TestPools:
         assert world.choose() == (ids, {})
         assert world.limits.full_pools() == []
 
-    def test_no_slots_at_all(self) -> None:
+    def test_pool_without_slots_admits_none(self) -> None:
         world = World()
         world.pools["closed"] = PoolSlots(0)
         number = world.candidate(pool="closed")
         assert world.choose() == ([], {number: "pool 'closed' has 0 free slots, 1 is needed"})
 
-    def test_deferred_ones_count_where_the_pool_says_so(self) -> None:
+    def test_deferred_ones_count_where_pool_says_so(self) -> None:
         world = World()
         world.pools["gpu"] = PoolSlots(2, used_by_deferred=1)
         first, second = world.candidate(pool="gpu"), world.candidate("b", pool="gpu")
@@ -120,14 +120,14 @@ class TestPools:
         assert chosen == [first]
         assert set(refused) == {second}
 
-    def test_a_pool_that_was_made_smaller_than_its_use(self) -> None:
+    def test_pool_that_was_made_smaller_than_its_use(self) -> None:
         world = World()
         world.pools["gpu"] = PoolSlots(1)
         world.holds(run=9, pool="gpu", pool_slots=3)
         number = world.candidate(pool="gpu")
         assert world.choose() == ([], {number: "pool 'gpu' has 0 free slots, 1 is needed"})
 
-    def test_a_pool_that_does_not_exist(self) -> None:
+    def test_pool_that_does_not_exist(self) -> None:
         world = World()
         number, other = world.candidate(pool="nowhere"), world.candidate("b")
         assert world.choose() == ([other], {number: "pool 'nowhere' does not exist"})

@@ -64,18 +64,18 @@ def test_followers_are_scheduled_together() -> None:
     assert after(DIAMOND, states) == ({"b": T.SCHEDULED, "c": T.SCHEDULED}, None)
 
 
-def test_failures_cascade_to_the_end_in_one_pass() -> None:
+def test_failures_cascade_to_end_in_one_pass() -> None:
     states = {"a": T.FAILED, "b": None, "c": None, "d": None}
     expected = dict.fromkeys("bcd", T.UPSTREAM_FAILED)
     assert after(DIAMOND, states) == (expected, DagRunState.FAILED)
 
 
-def test_skips_cascade_and_the_run_succeeds() -> None:
+def test_skips_cascade_and_run_succeeds() -> None:
     states = {"a": T.SKIPPED, "b": None, "c": None, "d": None}
     assert after(DIAMOND, states) == (dict.fromkeys("bcd", T.SKIPPED), DagRunState.SUCCESS)
 
 
-def test_a_join_may_go_on_over_skips() -> None:
+def test_join_may_go_on_over_skips() -> None:
     document = dag(task("a"), task("b", "a"), task("c", "a", "b", trigger_rule=TriggerRule.NONE_FAILED))
     states = {"a": T.SKIPPED, "b": None, "c": None}
     assert after(document, states) == ({"b": T.SKIPPED, "c": T.SCHEDULED}, None)
@@ -88,7 +88,7 @@ def test_goes_on_while_anything_is_under_way(state: TaskInstanceState) -> None:
     assert after(DIAMOND, states) == ({}, None)
 
 
-def test_leaves_decide() -> None:
+def test_run_state_follows_leaves() -> None:
     document = dag(task("a"), task("b", "a", trigger_rule=TriggerRule.ALL_DONE))
     assert decided(document, {"a": T.FAILED, "b": T.SUCCESS}).ends is DagRunState.SUCCESS
     assert decided(document, {"a": T.SUCCESS, "b": T.FAILED}).ends is DagRunState.FAILED
@@ -96,11 +96,11 @@ def test_leaves_decide() -> None:
     assert decided(document, {"a": T.SUCCESS, "b": T.SKIPPED}).ends is DagRunState.SUCCESS
 
 
-def test_a_run_without_tasks_is_a_success() -> None:
+def test_run_without_tasks_is_success() -> None:
     assert decided(dag(), {}).ends is DagRunState.SUCCESS
 
 
-def test_what_can_never_be_scheduled_is_a_deadlock() -> None:
+def test_run_never_schedulable_is_deadlocked() -> None:
     """No DAG that was read is a circle; a run must not stay for ever all the same."""
     decision = decided(dag(task("a", "b"), task("b", "a")), {"a": None, "b": None})
     assert decision.ends is DagRunState.FAILED
@@ -118,13 +118,13 @@ class TestSetupAndTeardown:
         states = {"up": T.SUCCESS, "work": T.FAILED, "down": None}
         assert after(self.document, states) == ({"down": T.SCHEDULED}, None)
 
-    def test_work_decides_not_the_teardown(self) -> None:
+    def test_work_decides_not_teardown(self) -> None:
         assert decided(self.document, {"up": T.SUCCESS, "work": T.FAILED, "down": T.SUCCESS}).ends is DagRunState.FAILED
         assert (
             decided(self.document, {"up": T.SUCCESS, "work": T.SUCCESS, "down": T.FAILED}).ends is DagRunState.SUCCESS
         )
 
-    def test_nothing_to_take_away_after_a_failed_setup(self) -> None:
+    def test_teardown_after_failed_setup_is_skipped(self) -> None:
         states = {"up": T.FAILED, "work": None, "down": None}
         expected = {"work": T.UPSTREAM_FAILED, "down": T.UPSTREAM_FAILED}
         assert after(self.document, states) == (expected, DagRunState.FAILED)
@@ -141,19 +141,19 @@ class TestFailFast:
     )
 
     @pytest.mark.parametrize("state", [None, T.SCHEDULED, T.UP_FOR_RETRY, T.UP_FOR_RESCHEDULE, T.DEFERRED])
-    def test_nothing_new_starts(self, state: TaskInstanceState | None) -> None:
+    def test_fail_fast_starts_nothing_new(self, state: TaskInstanceState | None) -> None:
         states = {"bad": T.FAILED, "after": None, "long": T.SUCCESS, "other": state, "down": T.RUNNING}
         assert after(self.document, states) == ({"after": T.SKIPPED, "other": T.SKIPPED}, None)
 
     @pytest.mark.parametrize("state", [T.QUEUED, T.RUNNING])
-    def test_what_runs_fails_with_it_and_says_why(self, state: TaskInstanceState) -> None:
+    def test_fail_fast_fails_running_tasks_with_reason(self, state: TaskInstanceState) -> None:
         states = {"bad": T.FAILED, "after": T.SKIPPED, "long": state, "other": T.SUCCESS, "down": None}
         (step,) = decided(self.document, states | {"down": T.RUNNING}).steps
         assert (step.leaving, step.to, step.ends_attempts) == (state, T.FAILED, True)
         assert step.problem == "fail_fast: another task of the run failed"
         assert after(self.document, states) == ({"long": T.FAILED, "down": T.SCHEDULED}, None)
 
-    def test_a_commit_comes_to_its_end(self) -> None:
+    def test_commit_comes_to_its_end(self) -> None:
         document = dag(task("bad"), task("commit", shielded=True), fail_fast=True)
         assert after(document, {"bad": T.FAILED, "commit": T.RUNNING}) == ({}, None)
         assert after(document, {"bad": T.FAILED, "commit": None}) == ({"commit": T.SKIPPED}, DagRunState.FAILED)
@@ -162,11 +162,11 @@ class TestFailFast:
         states = {"bad": T.FAILED, "after": T.SKIPPED, "long": T.SUCCESS, "other": T.SKIPPED, "down": None}
         assert after(self.document, states) == ({"down": T.SCHEDULED}, None)
 
-    def test_the_run_failed_although_its_leaves_were_skipped(self) -> None:
+    def test_run_failed_although_its_leaves_were_skipped(self) -> None:
         states = {"bad": T.FAILED, "after": T.SKIPPED, "long": T.SUCCESS, "other": T.SKIPPED, "down": T.SUCCESS}
         assert decided(self.document, states).ends is DagRunState.FAILED
 
-    def test_without_a_failure_it_changes_nothing(self) -> None:
+    def test_fail_fast_without_failure_changes_nothing(self) -> None:
         states = {"bad": T.UP_FOR_RETRY, "after": None, "long": T.RUNNING, "other": T.SCHEDULED, "down": None}
         assert after(self.document, states) == ({}, None)
 
@@ -185,10 +185,10 @@ class TestCommit:
             (T.UPSTREAM_FAILED, DagRunState.FAILED),
         ],
     )
-    def test_cleared_alone_it_decides_with_the_leaves(self, state: TaskInstanceState, ends: DagRunState) -> None:
+    def test_cleared_alone_it_decides_with_leaves(self, state: TaskInstanceState, ends: DagRunState) -> None:
         assert after(self.document, {"train": T.SUCCESS, "commit": state, "next": T.SUCCESS}) == ({}, ends)
 
-    def test_elsewhere_the_leaves_decide(self) -> None:
+    def test_elsewhere_leaves_decide(self) -> None:
         document = dag(task("middle"), task("leaf", "middle"))
         assert after(document, {"middle": T.FAILED, "leaf": T.SUCCESS}) == ({}, DagRunState.SUCCESS)
 
@@ -196,11 +196,11 @@ class TestCommit:
 class TestTimeout:
     document = dag(*DIAMOND.tasks, dagrun_timeout_seconds=60.0)
 
-    def test_not_before_its_time(self) -> None:
+    def test_timeout_before_its_time_does_nothing(self) -> None:
         states = {"a": T.RUNNING, "b": None, "c": None, "d": None}
         assert decided(self.document, states).ends is None
 
-    def test_what_has_ended_by_itself_did_not_take_too_long(self) -> None:
+    def test_timeout_after_own_end_does_nothing(self) -> None:
         decision = decided(self.document, dict.fromkeys("abcd", T.SUCCESS), timed_out=True)
         assert (decision.steps, decision.ends) == ((), DagRunState.SUCCESS)
 
@@ -217,7 +217,7 @@ class TestPast:
 
     document = dag(task("a", depends_on_past=True), task("b", "a"))
 
-    def test_the_first_run_has_no_past(self) -> None:
+    def test_past_of_first_run_is_empty(self) -> None:
         assert after(self.document, {"a": None, "b": None}, past=None) == ({"a": T.SCHEDULED}, None)
 
     @pytest.mark.parametrize("state", [T.SUCCESS, T.SKIPPED])
@@ -228,20 +228,20 @@ class TestPast:
     def test_holds_otherwise_and_is_no_deadlock(self, state: TaskInstanceState | None) -> None:
         assert after(self.document, {"a": None, "b": None}, past={"a": state}) == ({}, None)
 
-    def test_a_task_that_is_new_has_no_past(self) -> None:
+    def test_task_that_is_new_has_no_past(self) -> None:
         assert after(self.document, {"a": None, "b": None}, past={"b": T.FAILED}) == ({"a": T.SCHEDULED}, None)
 
-    def test_only_the_task_that_asks_for_it_is_held(self) -> None:
+    def test_past_holds_only_task_that_asks(self) -> None:
         states = {"a": T.SUCCESS, "b": None}
         assert after(self.document, states, past={"a": T.SUCCESS, "b": T.FAILED}) == ({"b": T.SCHEDULED}, None)
 
 
-def test_a_task_that_left_the_dag_is_removed() -> None:
+def test_task_that_left_dag_is_removed() -> None:
     states = {"a": T.SUCCESS, "gone": None}
     assert after(dag(task("a")), states) == ({"gone": T.REMOVED}, DagRunState.SUCCESS)
 
 
-def test_a_task_that_left_while_it_runs_is_waited_for() -> None:
+def test_task_that_left_while_it_runs_is_waited_for() -> None:
     assert after(dag(task("a")), {"a": T.SUCCESS, "gone": T.RUNNING}) == ({}, None)
 
 
@@ -272,13 +272,13 @@ DONE = {"train": T.SUCCESS, "commit": T.SUCCESS, "next": T.SUCCESS, "export": T.
         ({"export": T.FAILED, "publish": T.UPSTREAM_FAILED}, False),
     ],
 )
-def test_the_next_run_need_not_wait_for_what_comes_after_the_commit(
+def test_next_run_need_not_wait_for_what_comes_after_commit(
     changed: dict[str, TaskInstanceState | None], released: bool
 ) -> None:
     assert decided(TAILED, DONE | changed).released is released
 
 
-def test_a_run_without_such_tasks_is_never_released() -> None:
+def test_run_without_such_tasks_is_never_released() -> None:
     plain = dag(task("commit", role="commit"), task("export", "commit"))
 
     assert decided(plain, {"commit": T.SUCCESS, "export": T.RUNNING}).released is False
@@ -307,7 +307,7 @@ def test_a_run_without_such_tasks_is_never_released() -> None:
         ({"a": None, "b": None}, None, True, False),
     ],
 )
-def test_depends_on_past_run_yields_its_place_to_the_cleared_run_it_waits_for(
+def test_depends_on_past_run_yields_place_to_cleared_run(
     states: dict[str, Any], past: dict[str, Any] | None, no_place: bool, yields: bool
 ) -> None:
     document = dag(task("a", depends_on_past=True), task("b", "a", depends_on_past=True))
@@ -316,6 +316,6 @@ def test_depends_on_past_run_yields_its_place_to_the_cleared_run_it_waits_for(
     assert not (decision.yields and decision.ends)
 
 
-def test_depends_on_past_task_that_was_removed_from_the_previous_run_holds_up_nothing() -> None:
+def test_depends_on_past_task_removed_from_previous_run_is_free() -> None:
     document = dag(task("a", depends_on_past=True))
     assert after(document, {"a": None}, past={"a": T.REMOVED}) == ({"a": T.SCHEDULED}, None)

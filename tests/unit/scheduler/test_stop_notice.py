@@ -15,7 +15,7 @@ def run(number: int, **more: object) -> SimpleNamespace:
     return SimpleNamespace(**facts | more)
 
 
-def test_a_task_that_failed_for_good() -> None:
+def test_task_that_failed_for_good() -> None:
     failure = FirstFailure("train", "ValueError:\n  no such column", None)
 
     notice = stop_notice(CHAIN, run(7), failure, last_success=6, note=None)
@@ -26,7 +26,7 @@ def test_a_task_that_failed_for_good() -> None:
     assert notice.sentence == ("flights.base: the chain stopped in run 7: task 'train': ValueError: no such column")
 
 
-def test_starting_it_again_and_again_is_the_same_notice_until_a_run_succeeds() -> None:
+def test_stop_notice_repeated_is_same_until_success() -> None:
     failure = FirstFailure("train", "no", None)
     keys = [stop_notice(CHAIN, run(number), failure, last_success=3, note=None).key for number in (4, 5, 6)]
 
@@ -35,7 +35,7 @@ def test_starting_it_again_and_again_is_the_same_notice_until_a_run_succeeds() -
     assert stop_notice(CHAIN, run(5), FirstFailure("samples", "no", None), last_success=3, note=None).key != keys[0]
 
 
-def test_what_the_task_knows_of_it_goes_first() -> None:
+def test_stop_notice_prefers_what_task_knows() -> None:
     told = {"cause": "gate", "key": "gate:12", "sentence": "auc >= 0.6: it is 0.5", "facts": {"start": "2013-01-01"}}
 
     notice = stop_notice(CHAIN, run(7), FirstFailure("commit", "GateFailed: …", told), last_success=6, note=None)
@@ -45,14 +45,14 @@ def test_what_the_task_knows_of_it_goes_first() -> None:
     assert notice.facts == {"task_id": "commit", "start": "2013-01-01"}
 
 
-def test_a_run_that_no_task_failed_in() -> None:
+def test_run_that_no_task_failed_in() -> None:
     notice = stop_notice(CHAIN, run(7), None, last_success=6, note="dagrun_timeout: the run took longer than 5 s")
 
     assert notice.sentence.endswith("dagrun_timeout: the run took longer than 5 s")
     assert notice.cause is Cause.TASK
 
 
-def test_a_task_after_the_commit_stops_no_chain() -> None:
+def test_task_after_commit_stops_no_chain() -> None:
     failure = FirstFailure("export", "no space left", None)
     first, second = (
         stop_notice(CHAIN, run(number, released_at="then"), failure, last_success=3, note=None) for number in (7, 8)

@@ -170,12 +170,12 @@ def _upstream(letters: str) -> dict[str, TaskInstanceState | None]:
     return {f"t{number}": LETTERS[letter] for number, letter in enumerate(letters)}
 
 
-def test_the_table_has_every_rule() -> None:
+def test_table_has_every_rule() -> None:
     assert set(TABLE) == set(TriggerRule)
 
 
 @pytest.mark.parametrize(("rule", "letters", "expected"), ROWS, ids=[f"{rule}:{row}" for rule, row, _ in ROWS])
-def test_rule(rule: TriggerRule, letters: str, expected: Ruling) -> None:
+def test_trigger_rule_decides_as_table(rule: TriggerRule, letters: str, expected: Ruling) -> None:
     assert ruling(rule, _upstream(letters)) is expected
 
 
@@ -197,7 +197,7 @@ def test_rule(rule: TriggerRule, letters: str, expected: Ruling) -> None:
         ("fk", "u", UPSTREAM_FAILED),
     ],
 )
-def test_teardown_waits_for_all_and_needs_a_setup(setups: str, works: str, expected: Ruling) -> None:
+def test_teardown_waits_for_all_and_needs_setup(setups: str, works: str, expected: Ruling) -> None:
     upstream = {f"setup{number}": LETTERS[letter] for number, letter in enumerate(setups)}
     names = frozenset(upstream)
     upstream.update(_upstream(works))
@@ -205,12 +205,12 @@ def test_teardown_waits_for_all_and_needs_a_setup(setups: str, works: str, expec
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
-def test_without_upstream_every_rule_runs(rule: TriggerRule) -> None:
+def test_trigger_rule_without_upstream_runs(rule: TriggerRule) -> None:
     assert ruling(rule, {}) is SATISFIED
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
-def test_never_waits_once_all_are_done(rule: TriggerRule) -> None:
+def test_trigger_rule_with_all_done_never_waits(rule: TriggerRule) -> None:
     """Otherwise a run could never end."""
     for states in itertools.product(sorted(FINISHED), repeat=3):
         upstream = {str(number): state for number, state in enumerate(states)}
@@ -218,7 +218,7 @@ def test_never_waits_once_all_are_done(rule: TriggerRule) -> None:
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
-def test_what_was_decided_early_is_decided_alike_later(rule: TriggerRule) -> None:
+def test_trigger_rule_decided_early_stays_decided(rule: TriggerRule) -> None:
     """A verdict that another upstream task's end would turn round would have been a race. (Running early is final.)"""
     unfinished: list[TaskInstanceState | None] = [None, RUNNING]
     for first, second in itertools.product([*sorted(FINISHED), *unfinished], unfinished):

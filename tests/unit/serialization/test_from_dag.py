@@ -71,7 +71,7 @@ def full_dag():
     return dag
 
 
-def test_everything_arrives_and_survives_the_bytes():
+def test_document_holds_everything_and_survives_bytes():
     document = to_document(full_dag(), content="sha256:abc")
     assert decode(encode(document)) == document
     assert document.content == "sha256:abc"
@@ -100,7 +100,7 @@ def test_tasks_come_after_what_they_wait_for_then_by_id():
     assert [task.task_id for task in to_document(dag).tasks] == ["y", "x", "z", "a"]
 
 
-def test_an_invalid_dag_has_no_document():
+def test_invalid_dag_has_no_document():
     with DAG("d") as dag:
         a, b = Step(task_id="a"), Step(task_id="b")
         a >> b >> a
@@ -113,7 +113,7 @@ def test_an_invalid_dag_has_no_document():
     [("downstream", {"a": 6, "b": 5, "c": 3}), ("upstream", {"a": 1, "b": 3, "c": 6}),
      ("absolute", {"a": 1, "b": 2, "c": 3})],
 )  # fmt: skip
-def test_effective_weights(rule, expected):
+def test_document_has_effective_weights(rule, expected):
     with DAG("d", default_args={"weight_rule": rule}) as dag:
         a, b, c = (Step(task_id=name, priority_weight=weight) for name, weight in [("a", 1), ("b", 2), ("c", 3)])
         a >> b >> c
@@ -145,19 +145,19 @@ class TestChain:
         assert (chain.pipeline, chain.stage, chain.branch, chain.store, chain.mode) == ("p", "s", "b", "st", "latest")
         assert (chain.samples, chain.limits) == (SAMPLES, SplitLimits(partitions=3))
 
-    def test_without_a_pipeline_there_is_no_chain(self):
+    def test_chain_without_pipeline_is_none(self):
         assert self.document({"samples": SAMPLES}) is None
         assert self.document({}) is None
 
-    def test_what_is_left_out_has_its_default(self):
+    def test_chain_left_out_values_have_defaults(self):
         chain = self.document({"pipeline": "p", "store": None}, {"pipeline": "p"})
         assert (chain.stage, chain.branch, chain.store, chain.mode) == ("main", "main", "", "backfill")
 
-    def test_two_tasks_must_not_contradict_each_other(self):
+    def test_chain_with_contradicting_tasks_is_refused(self):
         with pytest.raises(DagDefinitionError, match="'t0' and 't1' name different chains"):
             self.document({"pipeline": "p"}, {"pipeline": "q"})
 
-    def test_a_fact_must_be_known(self):
+    def test_fact_must_be_known(self):
         with pytest.raises(DagDefinitionError, match="'pipelin'"):
             self.document({"pipelin": "p"})
 
@@ -189,7 +189,7 @@ with DAG("d", tags={"x", "y", "z"}, params={"b": {"z": 1, "a": 2}}) as dag:
 """
 
 
-def test_two_processes_at_two_paths_give_the_same_bytes(tmp_path):
+def test_document_from_two_processes_and_paths_is_same_bytes(tmp_path):
     versions = set()
     for seed, folder, module in [("1", "here", "pipe"), ("2", "there", "pipe_a8c3"), ("77", "there", "pipe")]:
         place = tmp_path / folder
@@ -209,7 +209,7 @@ def test_two_processes_at_two_paths_give_the_same_bytes(tmp_path):
     assert len(versions) == 1
 
 
-def test_a_long_chain_needs_neither_deep_recursion_nor_much_time():
+def test_long_chain_needs_neither_deep_recursion_nor_much_time():
     with DAG("d") as dag:
         tasks = [Step(task_id=f"t{number}") for number in range(3000)]
         for before, after in pairwise(tasks):
@@ -219,6 +219,6 @@ def test_a_long_chain_needs_neither_deep_recursion_nor_much_time():
     assert (last.task_id, last.priority_weight) == ("t2999", 1)
 
 
-def test_the_version_is_the_digest_of_the_bytes():
+def test_version_is_digest_of_bytes():
     data = encode(to_document(full_dag()))
     assert version_of(data) == f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -54,24 +54,24 @@ def function():
         ({"DB_PASSWORD": "x", "api_key": None, "tokens": 5}, {"DB_PASSWORD": "***", "api_key": None, "tokens": 5}),
     ],
 )
-def test_stable(value, expected):
+def test_stable_value_is_shown(value, expected):
     result = stable(value)
     assert result == expected
     canonical_json(result)
 
 
-def test_a_very_long_text_is_told_apart_by_its_digest():
+def test_very_long_text_is_told_apart_by_its_digest():
     one, other = stable("x" * 100_000), stable("x" * 100_000 + "y")
     assert len(one) < 10_000
     assert one != other
 
 
-def test_what_the_dag_file_holds_is_named_without_its_module():
+def test_stable_object_of_dag_file_has_no_module():
     assert stable(function, __file__) == "function"
     assert stable(function).endswith(":function")
     assert stable(lambda: 1, __file__).endswith("<lambda>")
 
 
-def test_an_output_is_written_as_the_expression_it_stands_for():
+def test_output_is_written_as_expression_it_stands_for():
     task = BaseOperator(task_id="t")
     assert stable([task.output["k"]]) == ["{{ ti.xcom_pull(task_ids='t', key='k') }}"]

@@ -20,17 +20,17 @@ def load(write_project: WriteProject, toml: str = "", **environ: str) -> Setting
     return load_settings(write_project({"configs/trainflow.toml": toml}), environ)
 
 
-def test_defaults(write_project: WriteProject) -> None:
+def test_settings_have_defaults(write_project: WriteProject) -> None:
     assert load(write_project) == Settings()
 
 
-def test_without_a_file(write_project: WriteProject) -> None:
+def test_settings_without_file_are_defaults(write_project: WriteProject) -> None:
     project = write_project({})
     project.settings_file.unlink()
     assert load_settings(project, {}) == Settings()
 
 
-def test_the_file_wins_over_defaults_and_variables_over_the_file(write_project: WriteProject) -> None:
+def test_file_wins_over_defaults_and_variables_over_file(write_project: WriteProject) -> None:
     settings = load(
         write_project,
         "[engine]\npoll_seconds = 2\n[executor]\nslots = 3\nisolation = 'spawn'\n",
@@ -52,7 +52,9 @@ def test_the_file_wins_over_defaults_and_variables_over_the_file(write_project: 
         ("TRAINFLOW__engine__lost_attempts", "3", "engine", "lost_attempts", 3),
     ],
 )
-def test_variables(write_project: WriteProject, name: str, raw: str, section: str, key: str, value: Any) -> None:
+def test_settings_variables_override_file(
+    write_project: WriteProject, name: str, raw: str, section: str, key: str, value: Any
+) -> None:
     settings = load_settings(write_project({}), {name: raw})
     assert getattr(getattr(settings, section), key) == value
 
@@ -71,7 +73,7 @@ def test_variables(write_project: WriteProject, name: str, raw: str, section: st
         ("[engine\n", r"not valid TOML.*line 1"),
     ],
 )
-def test_what_is_wrong_in_the_file(write_project: WriteProject, toml: str, says: str) -> None:
+def test_settings_mistake_in_file_is_named(write_project: WriteProject, toml: str, says: str) -> None:
     project = write_project({"configs/trainflow.toml": toml})
     with pytest.raises(SettingsError, match=says) as caught:
         load_settings(project, {})
@@ -81,7 +83,7 @@ def test_what_is_wrong_in_the_file(write_project: WriteProject, toml: str, says:
 @pytest.mark.parametrize(
     "name", ["TRAINFLOW__ENGINE__POL_SECONDS", "TRAINFLOW__ENGIN__POLL_SECONDS", "TRAINFLOW__ENGINE", "TRAINFLOW__"]
 )
-def test_a_variable_that_means_nothing_is_named(write_project: WriteProject, name: str) -> None:
+def test_variable_that_means_nothing_is_named(write_project: WriteProject, name: str) -> None:
     with pytest.raises(SettingsError, match=f"environment variable {name}: unknown"):
         load_settings(write_project({}), {name: "1"})
 
@@ -93,5 +95,5 @@ def test_values_are_never_shown(write_project: WriteProject) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_every_section_has_defaults_that_satisfy_its_own_rules() -> None:
+def test_settings_defaults_satisfy_own_rules() -> None:
     assert msgspec.convert(msgspec.to_builtins(Settings()), Settings) == Settings()

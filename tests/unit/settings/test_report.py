@@ -35,7 +35,7 @@ from trainflow.settings.report import problems
         ),
     ],
 )
-def test_the_setting_is_named_and_what_it_may_be(tmp_path: Path, text: str, said: str) -> None:
+def test_setting_is_named_and_what_it_may_be(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "trainflow.toml").write_text(text)
     project = project_at(tmp_path)
@@ -52,14 +52,14 @@ def test_tracking_uri_that_mlflow_knows_is_accepted(tmp_path: Path, uri: str) ->
     assert load_settings(project_at(tmp_path), {"TRAINFLOW__TRACKING__URI": uri}).tracking.uri == uri
 
 
-def test_tracking_uri_of_a_variable_names_the_variable(tmp_path: Path) -> None:
+def test_tracking_uri_of_variable_names_variable(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"^environment variable TRAINFLOW__TRACKING__URI: tracking\.uri: MLflow has"
     ):
         load_settings(project_at(tmp_path), {"TRAINFLOW__TRACKING__URI": "foo://x"})
 
 
-def test_the_variable_is_named_that_gives_the_value(tmp_path: Path) -> None:
+def test_variable_is_named_that_gives_value(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(project_at(tmp_path), {"TRAINFLOW__EXECUTOR__SLOTS": "many"})
     assert str(caught.value) == (

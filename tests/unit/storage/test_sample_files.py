@@ -22,7 +22,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Storage, str]
     return open_storage(url, {}, tmp_path), url
 
 
-def test_what_was_written_is_listed_and_read(place: tuple[Storage, str]) -> None:
+def test_sample_files_written_are_listed_and_read(place: tuple[Storage, str]) -> None:
     storage, folder = place
     storage.write(f"{folder}/b.txt", b"bb")
     storage.write(f"{folder}/a/x.txt", b"x")
@@ -37,7 +37,7 @@ def test_what_was_written_is_listed_and_read(place: tuple[Storage, str]) -> None
     assert storage.read(f"{folder}/b.txt") == b"bb"
 
 
-def test_what_is_not_there(place: tuple[Storage, str]) -> None:
+def test_sample_files_absent_are_refused(place: tuple[Storage, str]) -> None:
     storage, folder = place
     assert storage.files(f"{folder}/none", recursive=False) is None
     assert storage.files(f"{folder}/none", recursive=True) is None
@@ -54,7 +54,7 @@ def test_writing_again_replaces(place: tuple[Storage, str]) -> None:
     assert storage.names(folder) == ["a"]
 
 
-def test_a_copy_that_keeps_its_times_is_as_old_as_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_that_keeps_its_times_is_as_old_as_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainflow.storage.sample_files.written", written)
     (tmp_path / "from").mkdir()
     source, copy = tmp_path / "from" / "a.parquet", tmp_path / "a.parquet"
@@ -67,7 +67,7 @@ def test_a_copy_that_keeps_its_times_is_as_old_as_the_copy(tmp_path: Path, monke
     assert found.modified >= datetime.now(UTC) - timedelta(minutes=1)
 
 
-def test_a_link_to_nothing_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_link_to_nothing_is_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").symlink_to("gone")
     storage = LocalStorage(None)
     [found] = storage.files(str(tmp_path), recursive=False) or []
@@ -76,13 +76,13 @@ def test_a_link_to_nothing_is_a_file_that_cannot_be_read(tmp_path: Path) -> None
         storage.read(str(tmp_path / found.name))
 
 
-def test_relative_paths_belong_to_the_root(tmp_path: Path) -> None:
+def test_relative_paths_belong_to_root(tmp_path: Path) -> None:
     open_storage("a", {}, tmp_path).write("a/b", b"")
     assert (tmp_path / "a" / "b").exists()
     assert open_storage("file:///x", {}, tmp_path).names(f"file://{tmp_path}/a") == ["b"]
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> Any:
         raise PermissionError(13, "Permission denied", path)
 
@@ -91,7 +91,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         open_storage("data", {}, tmp_path).files("data", recursive=False)
 
 
-def test_an_unknown_protocol_and_a_missing_package() -> None:
+def test_unknown_protocol_and_missing_package() -> None:
     with pytest.raises(InputError, match="Protocol not known: nowhere"):
         open_storage("nowhere://x", {}, None)
     with pytest.raises(InputError, match="needs a package that is not installed"):
@@ -112,7 +112,7 @@ def test_secrets_are_taken_out(text: str, options: dict[str, Any], shown: str) -
     assert redact_text(text, texts_of(options)) == shown
 
 
-def test_no_secret_in_a_message_or_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_files_secrets_are_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("signature of topsecret rejected")
 
@@ -135,7 +135,7 @@ def test_no_secret_in_a_message_or_its_traceback(monkeypatch: pytest.MonkeyPatch
         (TimeoutError("timed out"), "can be retried"),
     ],
 )
-def test_every_refusal_says_what_to_do(error: Exception, remedy: str) -> None:
+def test_sample_files_refusal_says_what_to_do(error: Exception, remedy: str) -> None:
     assert remedy in str(unreadable("s3://b/t", error, {}))
 
 
@@ -159,7 +159,7 @@ class _Containers:
 
 
 @pytest.mark.parametrize("protocol", ["az", "abfs", "gs"])
-def test_a_missing_container_is_told_from_a_missing_folder(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_container_is_told_from_missing_folder(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for driver, missing in ((_Containers("c"), False), (_Containers("d"), True), (_Containers(denied=True), False)):
         monkeypatch.setattr("fsspec.core.url_to_fs", lambda url, driver=driver, **_: (driver, ""))
         storage = UrlStorage(f"{protocol}://c/table", {})

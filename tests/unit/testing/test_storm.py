@@ -46,7 +46,7 @@ def test_problems_of_model_that_misses_repeats_or_invents_rows() -> None:
     assert problems("stages", "once", trained((0, 0), (1, 0), (2, 0)), [1, 1, 1])
 
 
-def test_problems_of_day_of_two_editions_or_of_an_older_one() -> None:
+def test_problems_of_day_of_two_editions_or_of_older_one() -> None:
     model = trained((0, 0), (1, 0), (2, 0))
     other = values_of(1, 1)
     mixed = model.values.copy()

@@ -65,12 +65,12 @@ def desk_over(mirror: ScriptedMirror) -> tuple[DeliveryHandler, ManualClock]:
     return DeliveryHandler(lambda: mirror, clock), clock  # type: ignore[arg-type, return-value]
 
 
-def test_a_delivery_is_answered_with_mlflows_ids() -> None:
+def test_delivery_is_answered_with_mlflows_ids() -> None:
     handler, _ = desk_over(ScriptedMirror())
     assert handler.answer(Deliver(5, DELIVERY)) == Delivered(5, "r")
 
 
-def test_a_refusal_is_tried_once_more_without_remembered_ids() -> None:
+def test_refusal_is_tried_once_more_without_remembered_ids() -> None:
     mirror = ScriptedMirror(Refusal("RESOURCE_DOES_NOT_EXIST"))
     handler, _ = desk_over(mirror)
     assert isinstance(handler.answer(Deliver(1, DELIVERY)), Delivered)
@@ -78,13 +78,13 @@ def test_a_refusal_is_tried_once_more_without_remembered_ids() -> None:
 
 
 @pytest.mark.parametrize(("code", "retry"), [("INVALID_PARAMETER_VALUE", False), ("RESOURCE_ALREADY_EXISTS", True)])
-def test_a_refusal_that_stays_does_not_hold_up_others(code: str, retry: bool) -> None:
+def test_refusal_that_stays_does_not_hold_up_others(code: str, retry: bool) -> None:
     handler, _ = desk_over(ScriptedMirror(Refusal(code), Refusal(code)))
     assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, f"Refusal: {code}", retry=retry)
     assert isinstance(handler.answer(Deliver(2, DELIVERY)), Delivered)
 
 
-def test_what_waits_behind_an_unreachable_mlflow_is_refused_unasked_for_a_while() -> None:
+def test_deliverer_behind_unreachable_mlflow_refuses_for_a_while() -> None:
     mirror = ScriptedMirror(ConnectionError("no route"))
     handler, clock = desk_over(mirror)
     assert handler.answer(Deliver(1, DELIVERY)) == NotDelivered(1, "ConnectionError: no route")
@@ -94,7 +94,7 @@ def test_what_waits_behind_an_unreachable_mlflow_is_refused_unasked_for_a_while(
     assert isinstance(handler.answer(Deliver(3, DELIVERY)), Delivered)
 
 
-def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later() -> None:
+def test_deliverer_unopened_mlflow_is_opened_again_later() -> None:
     mirror, clock = ScriptedMirror(), ManualClock(AT)
     failures = [ImportError("no module named mlflow")]
 
@@ -112,7 +112,7 @@ def test_an_mlflow_that_cannot_be_opened_is_an_answer_and_is_opened_again_later(
 @pytest.mark.parametrize(
     "error", [Refusal("INVALID_PARAMETER_VALUE"), ValueError("no such scheme"), TypeError("x"), OSError("full")]
 )
-def test_desk_store_that_does_not_open_is_an_outage_whatever_its_error(error: Exception) -> None:
+def test_deliverer_store_not_opening_is_an_outage(error: Exception) -> None:
     mirror, clock = ScriptedMirror(), ManualClock(AT)
     failures = [error]
 
@@ -128,20 +128,20 @@ def test_desk_store_that_does_not_open_is_an_outage_whatever_its_error(error: Ex
     assert isinstance(handler.answer(Deliver(1, DELIVERY)), Delivered)
 
 
-def test_desk_answer_of_a_proxy_instead_of_json_is_an_outage() -> None:
+def test_deliverer_answer_of_proxy_instead_of_json_is_outage() -> None:
     handler, _ = desk_over(ScriptedMirror(json.JSONDecodeError("Expecting value", "<html>", 0)))
     answer = handler.answer(Deliver(1, DELIVERY))
     assert isinstance(answer, NotDelivered)
     assert answer.retry
 
 
-def test_a_reason_is_one_short_line_without_secrets() -> None:
+def test_reason_is_one_short_line_without_secrets() -> None:
     reason = describe(OSError("cannot reach http://me:geheim@host\nand more" + "x" * 1000))
     assert reason == "OSError: cannot reach http://me:***@host"
     assert describe(OSError()) == "OSError: no message"
 
 
-def test_a_deliverer_that_is_not_opened_first_refuses_the_stream() -> None:
+def test_deliverer_that_is_not_opened_first_refuses_stream() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send(ours, msgspec.json.encode(Deliver(1, DELIVERY)))
@@ -149,7 +149,7 @@ def test_a_deliverer_that_is_not_opened_first_refuses_the_stream() -> None:
             serve(theirs, ManualClock(AT))
 
 
-def test_a_deliverer_ends_when_its_input_closes() -> None:
+def test_deliverer_ends_when_its_input_closes() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         with ours:
@@ -158,7 +158,7 @@ def test_a_deliverer_ends_when_its_input_closes() -> None:
         assert theirs.recv(1) == b""
 
 
-def test_the_lock_is_held_while_delivering_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_held_while_delivering_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "mlflow" / "deliverer.lock"
     held = []
 

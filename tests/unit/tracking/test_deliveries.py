@@ -32,12 +32,12 @@ FINISHED = RunFinished(
 
 
 @pytest.mark.parametrize("delivery", [RunStarted(RUN), FINISHED])
-def test_a_payload_reads_back_as_what_it_was(delivery: Delivery) -> None:
+def test_payload_reads_back_as_what_it_was(delivery: Delivery) -> None:
     assert decode(encode(delivery)) == delivery
     assert encode(decode(encode(delivery))) == encode(delivery)
 
 
-def test_a_payload_of_another_shape_is_refused() -> None:
+def test_payload_of_another_shape_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         decode(b'{"type": "run_abducted"}')
 

@@ -54,7 +54,7 @@ FINISHED = RunFinished(
 )
 
 
-def test_a_chain_has_one_key_a_store_and_a_run_one_key_a_chain() -> None:
+def test_chain_has_one_key_store_and_run_one_key_chain() -> None:
     chains = [TrackedChain("p"), TrackedChain("p", "fine"), TrackedChain("p", branch="b"), TrackedChain("p", store="x")]
     runs = [msgspec.structs.replace(RUN, chain=chain) for chain in chains]
     assert len({chain_key(chain) for chain in chains} | {run_key(run) for run in runs}) == 8
@@ -71,7 +71,7 @@ def test_no_secret_is_in_anything_that_is_sent() -> None:
     assert mlflow_record.params(RUN) == {"lr": "0.1", "db.password": "***", "db.url": "mysql://a:***@b"}
 
 
-def test_the_filter_keys_are_on_parent_and_child() -> None:
+def test_filter_keys_are_on_parent_and_child() -> None:
     child, parent = mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN)
     shared = {f"trainflow.{name}" for name in ("pipeline", "stage", "branch", "store", "dag_id")}
     assert shared <= child.keys() & parent.keys()
@@ -80,7 +80,7 @@ def test_the_filter_keys_are_on_parent_and_child() -> None:
     assert child["trainflow.link.run"] == "http://me:***@x/run/1"
 
 
-def test_the_end_names_checkpoint_and_split_and_the_head() -> None:
+def test_end_names_checkpoint_and_split_and_head() -> None:
     tags = mlflow_record.finished_tags(FINISHED)
     assert tags["trainflow.sequence"] == "7"
     assert tags["trainflow.watermark"] == tags["trainflow.split_end"] == "2013-01-15T00:00:00Z"
@@ -89,7 +89,7 @@ def test_the_end_names_checkpoint_and_split_and_the_head() -> None:
     assert mlflow_record.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
 
 
-def test_a_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_the_curve() -> None:
+def test_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_curve() -> None:
     failed = msgspec.structs.replace(FINISHED, state="failed", checkpoint=None)
     assert mlflow_record.chain_points(failed) == []
     assert "trainflow.head_sequence" not in mlflow_record.head_tags(failed)
@@ -97,7 +97,7 @@ def test_a_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_the_curv
     assert mlflow_record.head_tags(failed)["trainflow.last_state"] == "failed"
 
 
-def test_the_curve_has_the_sequence_as_step_and_the_watermark_as_time() -> None:
+def test_curve_has_sequence_as_step_and_watermark_as_time() -> None:
     points = {point.name: point for point in mlflow_record.chain_points(FINISHED)}
     assert points["prequential/auc"] == ("prequential/auc", 0.7, 7, milliseconds(WATERMARK))
     assert math.isnan(points["prequential/odd"].value)
@@ -112,7 +112,7 @@ def test_points_do_not_depend_on_when_they_are_delivered() -> None:
     assert repr(mlflow_record.chain_points(later)) == repr(mlflow_record.chain_points(FINISHED))
 
 
-def test_every_metric_has_a_prefix_so_user_metrics_stay_alone() -> None:
+def test_every_metric_has_prefix_so_user_metrics_stay_alone() -> None:
     assert all("/" in point.name for point in mlflow_record.run_points(FINISHED))
 
 
@@ -158,7 +158,7 @@ def test_times_are_written_in_utc() -> None:
 
 
 @given(st.text(max_size=300))
-def test_a_safe_name_is_short_and_stays_as_it_is(name: str) -> None:
+def test_safe_name_is_short_and_stays_as_it_is(name: str) -> None:
     safe = safe_name(name)
     assert 0 < len(safe) <= 250
     assert safe_name(safe) == safe

@@ -14,7 +14,7 @@ from trainflow.tracking.ui import server_command, server_url, target, tracking_u
 POSTGRES = "postgresql://me:geheim@db/mlflow"
 
 
-def test_the_default_is_sqlite_in_the_home(tmp_path: Path) -> None:
+def test_default_is_sqlite_in_home(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert tracking_uri(TrackingSettings(), home) == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
     opened = target(TrackingSettings(), home)
@@ -22,12 +22,12 @@ def test_the_default_is_sqlite_in_the_home(tmp_path: Path) -> None:
     assert opened.lock_file == f"{tmp_path}/mlflow/deliverer.lock"
 
 
-def test_a_server_decides_where_artifacts_go(tmp_path: Path) -> None:
+def test_server_decides_where_artifacts_go(tmp_path: Path) -> None:
     opened = target(TrackingSettings(uri="http://mlflow:5000"), Home(tmp_path))
     assert (opened.tracking_uri, opened.artifact_root) == ("http://mlflow:5000", None)
 
 
-def test_the_servers_command_names_the_store_where_nobody_else_sees_it(tmp_path: Path) -> None:
+def test_ui_command_hides_store_url(tmp_path: Path) -> None:
     command = server_command(TrackingSettings(uri=POSTGRES), Home(tmp_path), host="127.0.0.1", port=5001)
     assert command.environment["MLFLOW_BACKEND_STORE_URI"] == POSTGRES
     assert command.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
@@ -36,7 +36,7 @@ def test_the_servers_command_names_the_store_where_nobody_else_sees_it(tmp_path:
     assert (tmp_path / "mlflow").is_dir()
 
 
-def test_a_server_is_not_served_again(tmp_path: Path) -> None:
+def test_server_is_not_served_again(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"open https://me:\*\*\*@mlflow in a browser"):
         server_command(TrackingSettings(uri="https://me:geheim@mlflow"), Home(tmp_path), host="h", port=1)
 
@@ -45,11 +45,11 @@ def test_a_server_is_not_served_again(tmp_path: Path) -> None:
     ("host", "url"),
     [("0.0.0.0", "http://127.0.0.1:5000"), ("::", "http://[::1]:5000"), ("box", "http://box:5000")],
 )
-def test_the_address_is_one_a_browser_can_open(host: str, url: str) -> None:
+def test_address_is_one_browser_can_open(host: str, url: str) -> None:
     assert server_url(host, 5000) == url
 
 
-def test_the_engines_side_does_not_import_mlflow() -> None:
+def test_engines_side_does_not_import_mlflow() -> None:
     names = ("deliverer", "delivery_client", "mlflow_record", "ui")
     modules = ", ".join(f"trainflow.tracking.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas', 'sqlalchemy')))"

@@ -47,5 +47,5 @@ _HINT = ": is MLflow running there, and is tracking.uri right?"
         ("Connection refused", None),
     ],
 )
-def test_one_sentence(said: str, sentence: str | None) -> None:
+def test_unreachable_reason_is_one_sentence(said: str, sentence: str | None) -> None:
     assert unreachable(said) == sentence

@@ -52,7 +52,7 @@ class Served:
         assert not self._thread.is_alive()
 
 
-def test_a_triggerer_that_leaves_without_listening_is_no_error() -> None:
+def test_triggerer_that_leaves_without_listening_is_no_error() -> None:
     served = Served()
     # it says that it is alive, and nobody reads that: closing now resets the connection
     assert served.ours.recv(1, socket.MSG_PEEK)
@@ -60,7 +60,7 @@ def test_a_triggerer_that_leaves_without_listening_is_no_error() -> None:
     assert served.raised == []
 
 
-def test_a_trigger_that_cannot_clean_up_has_fired_and_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_event_loop_trigger_failing_cleanup_has_fired_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     served = Served()
     send(served.ours, msgspec.json.encode(Watch(1, f"{Untidy.__module__}.{Untidy.__qualname__}", "{}")))
     with caplog.at_level(logging.ERROR):
@@ -147,9 +147,7 @@ def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
         ("", "{}", "class path"),
     ],
 )
-def test_a_trigger_that_cannot_be_run_fails_its_own_task_and_no_other(
-    trigger_class: str, kwargs: str, why: str
-) -> None:
+def test_event_loop_trigger_not_runnable_fails_its_task_only(trigger_class: str, kwargs: str, why: str) -> None:
     served = Served()
     for watch in (Watch(1, trigger_class, kwargs), Watch(2, path_of(Untidy), "{}")):
         send(served.ours, msgspec.json.encode(watch))

@@ -30,7 +30,7 @@ MAIN, TUNED, SECOND = ("p", "main", "main"), ("p", "main", "tuned"), ("p", "seco
         ([MAIN], "second", "forked", "p/second/forked"),
     ],
 )
-def test_which_chain_is_meant(
+def test_chain_named_is_found(
     tmp_path: Path, names: list[tuple[str, str, str]], stage: str | None, branch: str | None, chosen: str
 ) -> None:
     (tmp_path / "checkpoints/p/main/forked/ledger").mkdir(parents=True)
@@ -43,14 +43,14 @@ def test_which_chain_is_meant(
 @pytest.mark.parametrize(
     ("names", "stage", "branch"), [([], None, None), ([MAIN, TUNED], None, None), ([MAIN, TUNED], "third", None)]
 )
-def test_it_is_not_clear_which(
+def test_chain_ambiguous_is_refused(
     tmp_path: Path, names: list[tuple[str, str, str]], stage: str | None, branch: str | None
 ) -> None:
     with pytest.raises(InputError):
         file_of(project_at(tmp_path), *names).one_chain(stage, branch)
 
 
-def test_a_chain_that_only_a_run_can_name(tmp_path: Path) -> None:
+def test_chain_that_only_run_can_name(tmp_path: Path) -> None:
     chain = file_of(project_at(tmp_path), ("{{ params.name }}", "main", "main")).one_chain()
 
     with pytest.raises(InputError, match="only a run renders"):

@@ -39,7 +39,7 @@ def fresh(writer: ChainWriter) -> Ledger:
     return Ledger(writer.store, writer.chain)
 
 
-def test_filling_a_hole_is_a_commit_that_leaves_the_watermark_where_it_is(writer: ChainWriter) -> None:
+def test_filling_hole_is_commit_that_leaves_watermark_where_it_is(writer: ChainWriter) -> None:
     parent = writer.ledger.checkpoint()
     request = writer.request(parent=parent, fills=True, split=split_of(3))
 
@@ -55,7 +55,7 @@ def test_filling_a_hole_is_a_commit_that_leaves_the_watermark_where_it_is(writer
     assert fresh(writer).checkpoint(made.id) == made
 
 
-def test_a_fill_is_fenced_and_fills_nothing_but_holes(writer: ChainWriter) -> None:
+def test_fill_is_fenced_and_fills_nothing_but_holes(writer: ChainWriter) -> None:
     first, parent = writer.ledger.line()
     stale = writer.request(parent=writer.ledger.checkpoint(first.id), fills=True, split=split_of(3))
     with pytest.raises(ChainMoved):
@@ -66,14 +66,14 @@ def test_a_fill_is_fenced_and_fills_nothing_but_holes(writer: ChainWriter) -> No
     assert fresh(writer).checkpoint().id == parent.id
 
 
-def test_an_empty_chain_has_no_hole_to_fill(tmp_path: Path) -> None:
+def test_empty_chain_has_no_hole_to_fill(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
     with pytest.raises(CheckpointError, match="no hole to fill"):
         writer.commit(fills=True, split=split_of(3))
 
 
-def test_weights_may_come_from_another_chain_at_every_checkpoint_but_not_from_the_same(writer: ChainWriter) -> None:
+def test_init_from_another_chain_at_every_checkpoint_is_allowed(writer: ChainWriter) -> None:
     origin = CheckpointRef(ChainKey("flights", "base"), "b")
     made = writer.commit(origin=origin)
 
@@ -83,7 +83,7 @@ def test_weights_may_come_from_another_chain_at_every_checkpoint_but_not_from_th
         commit(writer.store, request, day(9))
 
 
-def test_a_skip_asked_for_again_is_written_once_and_only_on_the_head_it_was_decided_on(writer: ChainWriter) -> None:
+def test_skip_asked_twice_is_written_once_on_its_head_only(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint().id
 
     made = skip(writer.ledger, day(5), day(7), expected_head=head, by=ME, now=day(8), reason="bad")
@@ -97,7 +97,7 @@ def test_a_skip_asked_for_again_is_written_once_and_only_on_the_head_it_was_deci
         skip(fresh(writer), day(7), day(8), expected_head=None, by=ME, now=day(9), reason="bad")
 
 
-def test_an_empty_chain_may_begin_with_a_skip_and_a_rewind_takes_it_back(tmp_path: Path) -> None:
+def test_skip_on_empty_chain_is_allowed_and_taken_back_by_rewind(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     skip(writer.ledger, day(0), day(2), expected_head=None, by=ME, now=day(8), reason="old")
 
@@ -107,7 +107,7 @@ def test_an_empty_chain_may_begin_with_a_skip_and_a_rewind_takes_it_back(tmp_pat
     assert writer.commit().watermark == day(1)
 
 
-def test_a_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> None:
+def test_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> None:
     first, second = (each.id for each in writer.ledger.line())
 
     assert promote(writer.ledger, first, "champion", by=ME, now=day(6)) is not None
@@ -118,7 +118,7 @@ def test_a_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> Non
         promote(writer.ledger, "nobody", "champion", by=ME, now=day(6))
 
 
-def test_what_becomes_of_aliases_in_a_rewind(tmp_path: Path) -> None:
+def test_rewind_moves_aliases_back(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     made = [each.id for each in writer.commit_many(5)]
     for number, alias in [(0, "best"), (1, "best"), (1, "safe"), (4, "best"), (3, "only"), (3, "best")]:
@@ -137,7 +137,7 @@ def test_what_becomes_of_aliases_in_a_rewind(tmp_path: Path) -> None:
     assert (report.problems, report.promoted) == ([], {"best": made[1], "safe": made[1]})
 
 
-def test_an_alias_does_not_go_back_to_who_was_pruned(tmp_path: Path) -> None:
+def test_alias_does_not_go_back_to_who_was_pruned(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     made = [each.id for each in writer.commit_many(4)]
     for number in (0, 3):
@@ -147,7 +147,7 @@ def test_an_alias_does_not_go_back_to_who_was_pruned(tmp_path: Path) -> None:
     assert (fresh(writer).state().promoted, fresh(writer).state().demoted) == ({}, {"best": [made[3]]})
 
 
-def test_a_chain_begins_once(writer: ChainWriter, tmp_path: Path) -> None:
+def test_chain_begins_once(writer: ChainWriter, tmp_path: Path) -> None:
     origin = CheckpointRef(writer.chain, writer.ledger.checkpoint().id)
     branch = Ledger(writer.store, ChainKey("flights", "main", "deeper"))
 
@@ -165,7 +165,7 @@ def test_a_chain_begins_once(writer: ChainWriter, tmp_path: Path) -> None:
         adopt(old, "s3://other", day(5), FILES, by=ME, now=day(7))
 
 
-def test_a_fork_goes_on_at_its_watermark(writer: ChainWriter, tmp_path: Path) -> None:
+def test_fork_goes_on_at_its_watermark(writer: ChainWriter, tmp_path: Path) -> None:
     head = writer.ledger.checkpoint()
     branch = ChainWriter(writer.store, tmp_path / "other", ChainKey("flights", "main", "deeper"))
     branch.runs = 10
@@ -177,7 +177,7 @@ def test_a_fork_goes_on_at_its_watermark(writer: ChainWriter, tmp_path: Path) ->
     assert branch.commit(split=split_of(5), origin=CheckpointRef(writer.chain, head.id)).sequence == 2
 
 
-def test_a_rewind_says_who_asked_for_it(writer: ChainWriter) -> None:
+def test_rewind_says_who_asked_for_it(writer: ChainWriter) -> None:
     first, second = (each.id for each in writer.ledger.line())
 
     entry = rewind(writer.ledger, first, expected_head=second, by=ME, now=day(6), cause="gate", reason="auc fell")

@@ -92,7 +92,7 @@ FOLLOWS = each_from(BASE, d1=1, d2=2, d3=3)
         ),
     ],
 )
-def test_each_stage_goes_on_where_the_others_do(
+def test_branch_points_of_stages_fit_together(
     lines: list[Line], before: int | None, expected: list[str | None]
 ) -> None:
     keys = [ChainKey("model", each[0].id.rstrip("0123456789")) if each else FINE for each in lines]
@@ -100,7 +100,7 @@ def test_each_stage_goes_on_where_the_others_do(
     assert [place and place.id for place in found.values()] == expected
 
 
-def test_what_was_forked_by_hand_stays_where_it_is() -> None:
+def test_branch_points_forked_by_hand_are_kept() -> None:
     lines = {BASE: line(BASE, 1, 2, 3), FINE: line(FINE, 1, 2, 3, of=FOLLOWS)}
     found = fork_points(lines, None, {BASE: "base2"})
     assert [place and place.id for place in found.values()] == ["base2", "fine2"]
@@ -108,7 +108,7 @@ def test_what_was_forked_by_hand_stays_where_it_is() -> None:
     assert [place and place.id for place in fork_points(lines, None, {BASE: "another"}).values()] == [None, None]
 
 
-def test_the_line_of_a_ledger(tmp_path: Path) -> None:
+def test_line_of_ledger(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     base, fine = (ChainWriter(store, tmp_path / key.stage, key) for key in (BASE, FINE))
     of_base = base.commit_many(3)

@@ -40,7 +40,7 @@ def day(number: int) -> datetime:
         (PATH, ["20240103", "latest", "20249999", "20240104.tmp"], day(3)),
     ],
 )
-def test_the_newest_is_found_by_the_date_in_its_name(
+def test_newest_is_found_by_date_in_its_name(
     tmp_path: Path, path: str, folders: list[str], watermark: datetime
 ) -> None:
     for name in folders:
@@ -48,7 +48,7 @@ def test_the_newest_is_found_by_the_date_in_its_name(
     assert find(Adopt(path), tmp_path, NOW).watermark == watermark
 
 
-def test_one_that_is_not_ready_is_passed_over_and_one_that_is_named_is_not(tmp_path: Path) -> None:
+def test_import_passes_over_unready_folder_unless_named(tmp_path: Path) -> None:
     put(tmp_path, "20240103", "model.bin", "DONE")
     put(tmp_path, "20240104", "model.bin")
     marked = Ready(marker="DONE")
@@ -60,7 +60,7 @@ def test_one_that_is_not_ready_is_passed_over_and_one_that_is_named_is_not(tmp_p
         find(Adopt(PATH, watermark=day(9)), tmp_path, NOW)
 
 
-def test_nothing_to_adopt_says_why(tmp_path: Path) -> None:
+def test_import_of_nothing_says_why(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFound, match=r"no checkpoint in models/\{watermark:%Y%m%d\}/ is ready$"):
         find(Adopt(PATH), tmp_path, NOW)
     put(tmp_path, "20240104", "_hidden")
@@ -68,7 +68,7 @@ def test_nothing_to_adopt_says_why(tmp_path: Path) -> None:
         find(Adopt(PATH, files="*.bin"), tmp_path, NOW)
 
 
-def test_a_folder_that_is_named_by_the_last_day_trained(tmp_path: Path) -> None:
+def test_folder_that_is_named_by_last_day_trained(tmp_path: Path) -> None:
     put(tmp_path, "20240104", "model.bin")
     assert find(Adopt(PATH, offset_seconds=86_400), tmp_path, NOW).watermark == day(5)
     named = Adopt(PATH, watermark=day(5), offset_seconds=86_400)
@@ -84,14 +84,14 @@ def test_a_folder_that_is_named_by_the_last_day_trained(tmp_path: Path) -> None:
         ("s3://key:secret@bucket/{watermark:%Y%m%d}", "has credentials in it"),
     ],
 )
-def test_a_path_that_cannot_be(path: str, said: str) -> None:
+def test_path_that_cannot_be(path: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         Adopt(path)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("more", [{"files": "../*"}, {"ready": Ready(marker="../DONE")}])
-def test_a_glob_above_the_folder_is_refused(more: dict[str, Any]) -> None:
+def test_glob_above_folder_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"adopt\.(files|ready\.marker) '\.\./.*' names nothing in the"):
         Adopt(PATH, **more)
 
@@ -101,7 +101,7 @@ def adoption(root: Path) -> Adoption:
     return Adoption(sequence=1, previous="", at=NOW, by=Author(), uri="models/20240104", watermark=day(4), files=files)
 
 
-def test_every_file_is_described_whatever_its_name_begins_with(tmp_path: Path) -> None:
+def test_import_describes_files_of_any_name(tmp_path: Path) -> None:
     names = [".metadata", "__0_0.distcp", "__1_0.distcp", "_SUCCESS", "model.bin", "sub/.index", "sub/_opt/opt.bin"]
     put(tmp_path, "20240104", *names)
     assert adoption(tmp_path).files == [
@@ -114,25 +114,25 @@ def test_every_file_is_described_whatever_its_name_begins_with(tmp_path: Path) -
     ]  # fmt: skip
 
 
-def test_a_distributed_checkpoint_without_another_file_is_ready(tmp_path: Path) -> None:
+def test_distributed_checkpoint_without_another_file_is_ready(tmp_path: Path) -> None:
     put(tmp_path, "20240104", ".metadata", "__0_0.distcp")
     assert find(Adopt(PATH), tmp_path, NOW).watermark == day(4)
 
 
-def test_a_folder_without_a_file_that_is_meant_is_not_adopted(tmp_path: Path) -> None:
+def test_import_folder_without_named_file_is_passed_over(tmp_path: Path) -> None:
     put(tmp_path, "20240104", "_SUCCESS")
     with pytest.raises(CheckpointNotFound, match=r"no file that matches \*\.bin"):
         find(Adopt(PATH, files="*.bin", ready=Ready(marker="_SUCCESS", unfinished_seconds=0)), tmp_path, NOW)
 
 
-def test_a_shard_that_is_lost_later_is_missing(tmp_path: Path) -> None:
+def test_shard_that_is_lost_later_is_missing(tmp_path: Path) -> None:
     folder = put(tmp_path, "20240104", ".metadata", "__0_0.distcp")
     adopted = adoption(tmp_path)
     (folder / "__0_0.distcp").unlink()
     assert problems(adopted, {}, tmp_path) == ["models/20240104/__0_0.distcp is missing"]
 
 
-def test_a_copy_is_fetched_checked_and_used_again(tmp_path: Path) -> None:
+def test_copy_is_fetched_checked_and_used_again(tmp_path: Path) -> None:
     folder = put(tmp_path, "20240104", "model.bin", "sub/opt.bin")
     adopted = adoption(tmp_path)
     copy = fetch(adopted, {}, tmp_path, tmp_path / "scratch")
@@ -144,7 +144,7 @@ def test_a_copy_is_fetched_checked_and_used_again(tmp_path: Path) -> None:
     assert fetch(adopted, {}, tmp_path, tmp_path / "scratch") == copy
 
 
-def test_what_changed_since_is_no_parent(tmp_path: Path) -> None:
+def test_import_changed_since_is_no_parent(tmp_path: Path) -> None:
     folder = put(tmp_path, "20240104", "model.bin", "opt.bin")
     adopted = adoption(tmp_path)
     assert problems(adopted, {}, tmp_path) == []
@@ -162,7 +162,7 @@ def test_what_changed_since_is_no_parent(tmp_path: Path) -> None:
     assert problems(adopted, {}, tmp_path) is None
 
 
-def test_any_file_system_will_do(tmp_path: Path) -> None:
+def test_import_from_any_file_system_works(tmp_path: Path) -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")

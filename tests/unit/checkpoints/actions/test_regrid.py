@@ -61,19 +61,19 @@ def ok(writer: ChainWriter, grid: Grid) -> list[str]:
     return audit(Ledger(writer.store, writer.chain), of(grid), day(99), verify_files=False).problems
 
 
-def test_a_checkpoint_records_the_grid_it_was_trained_on(writer: ChainWriter) -> None:
+def test_checkpoint_records_grid_it_was_trained_on(writer: ChainWriter) -> None:
     writer.commit(grid=DAYS)
     assert Ledger(writer.store, writer.chain).state().grid == DAYS
 
 
-def test_a_chain_of_which_no_grid_is_recorded_is_left_alone(writer: ChainWriter) -> None:
+def test_chain_of_which_no_grid_is_recorded_is_left_alone(writer: ChainWriter) -> None:
     writer.commit()
     assert change_of(writer.ledger.state(), PAIRS) is None
     writer.commit(grid=DAYS)
     assert change_of(writer.ledger.state(), PAIRS) is not None
 
 
-def test_the_new_grid_holds_from_the_end_of_the_chain_on(writer: ChainWriter) -> None:
+def test_regrid_new_grid_holds_from_end_of_chain(writer: ChainWriter) -> None:
     writer.commit_many(4, grid=DAYS)
     with pytest.raises(InputError, match="'trainflow regrid flights'"):
         refuse_change(writer.ledger, PAIRS, "flights")
@@ -89,7 +89,7 @@ def test_the_new_grid_holds_from_the_end_of_the_chain_on(writer: ChainWriter) ->
     assert any("was 2d long and is 1d" in problem for problem in ok(writer, DAYS))
 
 
-def test_a_grid_whose_partitions_do_not_begin_where_the_chain_ends_is_refused(writer: ChainWriter) -> None:
+def test_regrid_with_partitions_across_chain_end_is_refused(writer: ChainWriter) -> None:
     writer.commit_many(3, grid=DAYS)
     with pytest.raises(InputError, match="where no partition of the new grid begins"):
         to(writer, PAIRS)
@@ -97,7 +97,7 @@ def test_a_grid_whose_partitions_do_not_begin_where_the_chain_ends_is_refused(wr
     assert to(writer, PAIRS) is not None
 
 
-def test_what_lies_before_the_beginning_becomes_a_hole_that_can_be_filled(writer: ChainWriter) -> None:
+def test_regrid_to_earlier_start_leaves_fillable_hole(writer: ChainWriter) -> None:
     writer.commit(split=split_of(3), grid=msgspec.structs.replace(DAYS, start=day(3)))
     problems = ok(writer, DAYS)
     assert any("nothing was trained on [2013-01-01" in problem for problem in problems)
@@ -112,7 +112,7 @@ def test_what_lies_before_the_beginning_becomes_a_hole_that_can_be_filled(writer
     assert ok(writer, DAYS) == []
 
 
-def test_a_rewind_to_before_it_takes_it_back(writer: ChainWriter) -> None:
+def test_rewind_to_before_it_takes_it_back(writer: ChainWriter) -> None:
     first = writer.commit(split=split_of(2), grid=msgspec.structs.replace(DAYS, start=day(2)))
     second = writer.commit(grid=msgspec.structs.replace(DAYS, start=day(2)))
     to(writer, DAYS)
@@ -125,7 +125,7 @@ def test_a_rewind_to_before_it_takes_it_back(writer: ChainWriter) -> None:
     assert ok(writer, DAYS) == []
 
 
-def test_a_rewind_to_the_beginning_lets_the_chain_begin_with_another_grid(writer: ChainWriter) -> None:
+def test_rewind_to_beginning_lets_chain_begin_with_another_grid(writer: ChainWriter) -> None:
     head = writer.commit(grid=DAYS)
     rewind(writer.ledger, None, expected_head=head.id, by=BY, now=day(99))
     assert change_of(writer.ledger.state(), PAIRS) is None
@@ -133,7 +133,7 @@ def test_a_rewind_to_the_beginning_lets_the_chain_begin_with_another_grid(writer
     assert ok(writer, PAIRS) == []
 
 
-def test_a_branch_may_have_another_grid_from_the_start(writer: ChainWriter, tmp_path: Path) -> None:
+def test_branch_may_have_another_grid_from_start(writer: ChainWriter, tmp_path: Path) -> None:
     head = writer.commit_many(2, grid=DAYS)[-1]
     branch = ChainWriter(writer.store, tmp_path / "b", ChainKey("flights", "main", "hot"))
     origin = CheckpointRef(writer.chain, head.id)
@@ -145,14 +145,14 @@ def test_a_branch_may_have_another_grid_from_the_start(writer: ChainWriter, tmp_
     assert ok(branch, earlier) == []
 
 
-def test_what_was_trained_on_the_old_grid_meanwhile_is_not_committed(writer: ChainWriter) -> None:
+def test_regrid_refuses_commit_trained_on_old_grid(writer: ChainWriter) -> None:
     head = writer.commit_many(2, grid=DAYS)[-1]
     to(writer, PAIRS)
     with pytest.raises(ChainMoved, match="goes on with another grid"):
         writer.commit(parent=head, grid=DAYS)
 
 
-def test_no_entry_changes_a_grid_unsaid(writer: ChainWriter) -> None:
+def test_regrid_grid_changes_only_by_its_entry(writer: ChainWriter) -> None:
     head = writer.commit_many(2, grid=DAYS)[-1]
     fields = {name: getattr(head, name) for name in ("artifacts", "by")}
 
@@ -177,7 +177,7 @@ def test_no_entry_changes_a_grid_unsaid(writer: ChainWriter) -> None:
         (lambda entry: msgspec.structs.replace(entry, grid=ODD_PAIRS), "no partition"),
     ],
 )
-def test_an_entry_that_breaks_a_rule_is_refused(
+def test_entry_that_breaks_rule_is_refused(
     writer: ChainWriter, change: Callable[[Regrid], Regrid], problem: str
 ) -> None:
     head = writer.commit(split=split_of(2, 2), grid=msgspec.structs.replace(DAYS, start=day(2)))
@@ -191,7 +191,7 @@ def test_an_entry_that_breaks_a_rule_is_refused(
         writer.ledger.append(made)
 
 
-def test_a_stopped_chain_is_decided_about_first(writer: ChainWriter) -> None:
+def test_stopped_chain_is_decided_about_first(writer: ChainWriter) -> None:
     writer.commit_many(2, grid=DAYS)
     with pytest.raises(ChainStopped):
         writer.commit(grid=DAYS, gates=(Gate("auc >= 0.5"),), metrics={"auc": 0.1})
@@ -199,7 +199,7 @@ def test_a_stopped_chain_is_decided_about_first(writer: ChainWriter) -> None:
         to(writer, PAIRS)
 
 
-def test_a_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> None:
+def test_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> None:
     writer.commit_many(3, grid=DAYS)
     moved = msgspec.structs.replace(DAYS, path="/new/{start:%Y-%m-%d}/")
     same = compare(writer.ledger, lambda starts: [fingerprint_of(each) for each in starts])
@@ -219,7 +219,7 @@ def test_a_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> 
     assert ok(writer, moved) == []
 
 
-def test_comparing_needs_no_more_than_the_newest(writer: ChainWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_needs_no_more_than_newest(writer: ChainWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainflow.checkpoints.actions.regrid.COMPARED", 2)
     writer.commit_many(5, grid=DAYS)
     asked: list[datetime] = []
@@ -227,13 +227,13 @@ def test_comparing_needs_no_more_than_the_newest(writer: ChainWriter, monkeypatc
     assert sorted(asked) == [day(3), day(4)]
 
 
-def test_a_head_that_moved_meanwhile_is_left_alone(writer: ChainWriter) -> None:
+def test_head_that_moved_meanwhile_is_left_alone(writer: ChainWriter) -> None:
     first, _ = writer.commit_many(2, grid=DAYS)
     with pytest.raises(ChainMoved):
         regrid(writer.ledger, PAIRS, expected_head=first.id, by=BY, now=day(99))
 
 
-def test_an_audit_finds_a_grid_that_was_changed_by_hand(writer: ChainWriter) -> None:
+def test_audit_finds_grid_that_was_changed_by_hand(writer: ChainWriter) -> None:
     """The audit's own reckoning, over a line whose checkpoints disagree."""
     from trainflow.checkpoints.audit.grids import regrid_problems
     from trainflow.checkpoints.audit.raw_ledger import read_raw
@@ -247,7 +247,7 @@ def test_an_audit_finds_a_grid_that_was_changed_by_hand(writer: ChainWriter) -> 
     assert "no entry says so" in regrid_problems([raw[0], forged], [])[0]  # type: ignore[list-item]
 
 
-def test_a_start_in_another_zone_is_the_same_start(writer: ChainWriter) -> None:
+def test_start_in_another_zone_is_same_start(writer: ChainWriter) -> None:
     writer.commit(grid=DAYS)
     shifted = datetime(2013, 1, 1, tzinfo=UTC).astimezone()
     assert change_of(writer.ledger.state(), msgspec.structs.replace(DAYS, start=shifted)) is None

@@ -64,7 +64,7 @@ def forge(writer: ChainWriter, sequence: int, change: Callable[[dict[str, Any]],
         previous = digest(path.read_bytes())
 
 
-def test_a_sound_chain_is_sound(writer: ChainWriter) -> None:
+def test_sound_chain_is_sound(writer: ChainWriter) -> None:
     report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
 
     assert report.ok
@@ -76,13 +76,13 @@ def test_a_sound_chain_is_sound(writer: ChainWriter) -> None:
     assert json.loads(msgspec.json.encode(report))["watermark"] == "2013-01-07T00:00:00Z"
 
 
-def test_a_chain_that_does_not_exist_yet_is_sound_and_empty(tmp_path: Path) -> None:
+def test_chain_that_does_not_exist_yet_is_sound_and_empty(tmp_path: Path) -> None:
     report = audit(ChainWriter(LocalStore(tmp_path), tmp_path).ledger, SAMPLES, NOW)
 
     assert (report.ok, report.partitions, report.head_sequence, report.watermark) == (True, 0, 0, None)
 
 
-def test_rewound_work_is_not_on_the_line_and_pruned_files_are_not_missed(writer: ChainWriter) -> None:
+def test_audit_rewound_work_is_off_line_and_pruned_files_are_not_missed(writer: ChainWriter) -> None:
     line = [summary.id for summary in writer.ledger.line()]
     rewind(writer.ledger, line[0], expected_head=line[2], by=Author(), now=day(5))
     writer.commit(days=4)
@@ -94,7 +94,7 @@ def test_rewound_work_is_not_on_the_line_and_pruned_files_are_not_missed(writer:
     assert (report.head_sequence, report.entries) == (5, 6)
 
 
-def test_an_edited_entry_is_reported(writer: ChainWriter) -> None:
+def test_edited_entry_is_reported(writer: ChainWriter) -> None:
     path = entry_path(writer, 2)
     path.write_bytes(path.read_bytes().replace(b'"rows":20', b'"rows":21'))
 
@@ -114,7 +114,7 @@ def test_an_edited_entry_is_reported(writer: ChainWriter) -> None:
         (b'"seal":"sha256:', b'"sealed":"sha256:', "has lost its seal"),
     ],
 )
-def test_the_newest_entry_cannot_be_edited_in_passing_either(
+def test_newest_entry_cannot_be_edited_in_passing_either(
     writer: ChainWriter, old: bytes, new: bytes, message: str
 ) -> None:
     path = entry_path(writer, 3)
@@ -128,7 +128,7 @@ def test_the_newest_entry_cannot_be_edited_in_passing_either(
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"kind":"checkpoint"}', b'{"kind":"promotion"}', b'{"kind":"demotion"}', b"\xff"]
 )
-def test_a_torn_entry_is_reported_and_the_rest_is_still_looked_at(writer: ChainWriter, content: bytes) -> None:
+def test_torn_entry_is_reported_and_rest_is_still_looked_at(writer: ChainWriter, content: bytes) -> None:
     entry_path(writer, 2).write_bytes(content)
 
     report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
@@ -139,7 +139,7 @@ def test_a_torn_entry_is_reported_and_the_rest_is_still_looked_at(writer: ChainW
 
 
 @pytest.mark.parametrize("sequence", [1, 2])
-def test_a_lost_entry_is_reported(writer: ChainWriter, sequence: int) -> None:
+def test_lost_entry_is_reported(writer: ChainWriter, sequence: int) -> None:
     entry_path(writer, sequence).unlink()
 
     report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
@@ -148,7 +148,7 @@ def test_a_lost_entry_is_reported(writer: ChainWriter, sequence: int) -> None:
     assert f"entry {sequence} is missing, entry {sequence + 1} is there" in report.problems[0]
 
 
-def test_a_forged_gap_is_found(writer: ChainWriter) -> None:
+def test_forged_gap_is_found(writer: ChainWriter) -> None:
     forge(writer, 2, lambda raw: raw["split"].pop("holes"))
 
     report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
@@ -158,7 +158,7 @@ def test_a_forged_gap_is_found(writer: ChainWriter) -> None:
     assert report.problems == ["nothing was trained on [2013-01-04T00:00Z, 2013-01-05T00:00Z) and no hole records why"]
 
 
-def test_a_forged_duplicate_is_found(writer: ChainWriter) -> None:
+def test_forged_duplicate_is_found(writer: ChainWriter) -> None:
     forge(writer, 3, lambda raw: raw["split"]["partitions"].insert(0, {
         "start": "2013-01-01T00:00:00Z", "end": "2013-01-02T00:00:00Z", "fingerprint": "x"
     }))  # fmt: skip
@@ -169,7 +169,7 @@ def test_a_forged_duplicate_is_found(writer: ChainWriter) -> None:
     assert not report.ok
 
 
-def test_a_forged_parent_is_found(writer: ChainWriter) -> None:
+def test_forged_parent_is_found(writer: ChainWriter) -> None:
     forge(writer, 3, lambda raw: raw.update(parent_id="nobody"))
 
     report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
@@ -178,7 +178,7 @@ def test_a_forged_parent_is_found(writer: ChainWriter) -> None:
     assert any("is a child of nobody" in problem for problem in report.problems)
 
 
-def test_samples_that_begin_before_the_chain_did_are_a_gap(writer: ChainWriter) -> None:
+def test_samples_that_begin_before_chain_did_are_gap(writer: ChainWriter) -> None:
     earlier = msgspec.structs.replace(SAMPLES, start=day(-3))
 
     report = audit(writer.ledger, earlier, NOW)
@@ -218,7 +218,7 @@ def test_partitions_published_again_are_notices(writer: ChainWriter) -> None:
     assert "2013-01-02T00:00Z was published again" in notice
 
 
-def test_every_kind_of_entry_is_audited(writer: ChainWriter) -> None:
+def test_audit_covers_every_kind_of_entry(writer: ChainWriter) -> None:
     """[0, 6) with day 3 a hole; promoted; days 6 and 7 skipped; day 3 filled; [6, 9) trained; then day 9 skipped."""
     head = writer.ledger.checkpoint()
     promote(writer.ledger, head.id, "champion", by=Author(), now=day(6))
@@ -259,7 +259,7 @@ def test_every_kind_of_entry_is_audited(writer: ChainWriter) -> None:
          "is a fork, which only the first entry can be"),
     ],
 )  # fmt: skip
-def test_what_is_forged_in_the_newer_kinds_is_found(
+def test_audit_forged_newer_kinds_are_found(
     writer: ChainWriter, sequence: int, change: dict[str, Any], message: str
 ) -> None:
     head = writer.ledger.checkpoint()
@@ -276,7 +276,7 @@ def test_what_is_forged_in_the_newer_kinds_is_found(
     assert any(message in problem for problem in report.problems), report.problems
 
 
-def test_a_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) -> None:
+def test_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) -> None:
     first = writer.ledger.line()[0].id
     prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(6))
     promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(6))
@@ -287,7 +287,7 @@ def test_a_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) ->
     assert any("is not on the line or has no files" in problem for problem in report.problems)
 
 
-def test_a_forked_chain_begins_where_it_was_forked(writer: ChainWriter, tmp_path: Path) -> None:
+def test_forked_chain_begins_where_it_was_forked(writer: ChainWriter, tmp_path: Path) -> None:
     head = writer.ledger.checkpoint()
     branch = ChainWriter(writer.store, tmp_path / "branch", ChainKey("flights", "main", "deeper"))
     origin = CheckpointRef(writer.chain, head.id)
@@ -305,7 +305,7 @@ def test_a_forked_chain_begins_where_it_was_forked(writer: ChainWriter, tmp_path
     assert audit(branch.ledger, SAMPLES, NOW).gaps == [Interval(day(5), day(6))]
 
 
-def test_an_adopted_chain_begins_where_it_was_adopted(tmp_path: Path) -> None:
+def test_imported_chain_begins_at_its_import(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     adopt(writer.ledger, "s3://old/20130111", day(10), [ArtifactFile("m", 1, "x")], by=Author(), now=day(6))
     writer.commit(split=split_of(10))
@@ -316,7 +316,7 @@ def test_an_adopted_chain_begins_where_it_was_adopted(tmp_path: Path) -> None:
     assert (report.start, report.watermark) == ("adopted from s3://old/20130111", day(11))
 
 
-def test_what_is_no_entry_is_a_notice(writer: ChainWriter) -> None:
+def test_audit_stray_file_is_a_notice(writer: ChainWriter) -> None:
     writer.store.create_exclusive(f"{writer.chain.ledger}/README", b"")
     writer.store.create_exclusive(f"{writer.chain.ledger}/12.json", b"")
 

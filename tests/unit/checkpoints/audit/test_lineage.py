@@ -62,7 +62,7 @@ def days(found: Diet) -> list[int]:
     return [(meal.start - day(0)).days for meal in found.meals]
 
 
-def test_a_diet_is_every_partition_in_the_order_of_training(chains: Chains) -> None:
+def test_lineage_is_every_partition_in_order_of_training(chains: Chains) -> None:
     chains["main"].commit(days=2)
     chains["main"].commit(days=3, skip=[1])
     last = chains["main"].commit(fills=True, split=split_of(3))
@@ -74,7 +74,7 @@ def test_a_diet_is_every_partition_in_the_order_of_training(chains: Chains) -> N
     assert (found.rows, found.meals[0].run_id, found.meals[-1].checkpoint_id) == (50, "run-1", last.id)
 
 
-def test_a_diet_ends_where_the_weights_do_and_not_where_the_chain_does(chains: Chains) -> None:
+def test_lineage_ends_with_weights_not_with_chain(chains: Chains) -> None:
     first = chains["main"].commit()
     second = chains["main"].commit()
     rewind(chains["main"].ledger, first.id, expected_head=second.id, by=ME, now=day(9))
@@ -86,7 +86,7 @@ def test_a_diet_ends_where_the_weights_do_and_not_where_the_chain_does(chains: C
     assert {meal.checkpoint_id for meal in chains.diet("main", third).meals} == {first.id, third.id}
 
 
-def test_weights_that_came_from_another_stage_ate_there(chains: Chains) -> None:
+def test_lineage_of_weights_from_another_stage_includes_it(chains: Chains) -> None:
     base = chains["base"].commit_many(3)
     chains["fine"].commit(origin=chains.ref("base", base[0]))
     second = chains["fine"].commit(origin=chains.ref("base", base[1]))
@@ -101,7 +101,7 @@ def test_weights_that_came_from_another_stage_ate_there(chains: Chains) -> None:
     ]
 
 
-def test_a_forked_branch_ate_what_its_origin_had(chains: Chains) -> None:
+def test_lineage_of_forked_branch_includes_its_origin(chains: Chains) -> None:
     made = chains["main"].commit_many(3)
     origin = chains.ref("main", made[1])
     fork(chains["main/deep"].ledger, origin, made[1].watermark, by=ME, now=day(9))
@@ -114,14 +114,14 @@ def test_a_forked_branch_ate_what_its_origin_had(chains: Chains) -> None:
     assert [meal.chain.branch for meal in found.meals] == ["main", "main", "deep", "deep", "deep"]
 
 
-def test_what_an_adopted_chain_began_with_is_named(chains: Chains) -> None:
+def test_lineage_of_imported_chain_names_its_origin(chains: Chains) -> None:
     adopt(chains["main"].ledger, "s3://old/1", day(5), [ArtifactFile("m", 1, "x")], by=ME, now=day(9))
     made = chains["main"].commit(split=split_of(5))
 
     assert (chains.diet("main", made).began_with, days(chains.diet("main", made))) == ("s3://old/1", [5])
 
 
-def test_a_checkpoint_that_no_ledger_knows_has_no_diet(chains: Chains) -> None:
+def test_lineage_of_unknown_checkpoint_is_refused(chains: Chains) -> None:
     chains["main"].commit()
     gone = CheckpointRef(ChainKey("flights", "gone"), "x")
     made = chains["main"].commit(origin=gone)
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_no_ledger_knows_has_no_diet(chains: Chains) -> None:
         chains.diet("main", made)
 
 
-def test_two_branches_side_by_side(chains: Chains) -> None:
+def test_compare_two_branches_side_by_side(chains: Chains) -> None:
     made = [chains["main"].commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
     origin = chains.ref("main", made[1])
     fork(chains["main/deep"].ledger, origin, made[1].watermark, by=ME, now=day(9))
@@ -152,7 +152,7 @@ def test_two_branches_side_by_side(chains: Chains) -> None:
     assert [meal.start for meal in found.only_b] == [day(4)]
 
 
-def test_scores_and_the_trainers_own_metrics_are_never_mixed(chains: Chains) -> None:
+def test_scores_and_trainers_own_metrics_are_never_mixed(chains: Chains) -> None:
     """The first checkpoint of a chain was not evaluated: there is nothing to say of it where others were."""
     one = [replace(each, metrics={"loss": 2.0}, evaluation={}) for each in chains["main"].commit_many(2)]
     scored = [one[0], replace(one[1], evaluation={"auc": 0.4})]
@@ -165,7 +165,7 @@ def test_scores_and_the_trainers_own_metrics_are_never_mixed(chains: Chains) -> 
     assert (found.measured, found.scores) == ("evaluation", [Score(day(2), {"auc": 0.4}, None)])
 
 
-def test_a_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
+def test_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
     one = chains["main"].commit()
     other = chains["main/deep"].commit(split=split_of(0))
     found = chains.diet("main/deep", other)
@@ -184,7 +184,7 @@ def as_dict(meal: object) -> dict[str, object]:
 # -- what a rewind takes with it -----------------------------------------------------------------------------------
 
 
-def test_a_rewind_that_nobody_depends_on_is_alone(chains: Chains) -> None:
+def test_cascading_rewind_without_dependents_is_alone(chains: Chains) -> None:
     made = chains["main"].commit_many(4)
 
     (only,) = undoings(chains["main"].ledger, made[1].id)
@@ -195,7 +195,7 @@ def test_a_rewind_that_nobody_depends_on_is_alone(chains: Chains) -> None:
     assert (all_.to_id, all_.to_sequence, all_.watermark, all_.undone) == (None, 0, None, 4)
 
 
-def test_later_stages_go_back_to_before_they_used_what_is_undone_and_forks_stay(chains: Chains) -> None:
+def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chains) -> None:
     base = chains["base"].commit_many(4)
     fine = [chains["fine"].commit(origin=chains.ref("base", each)) for each in base[:3]]
     last = [chains["last"].commit(origin=chains.ref("fine", fine[2]))]
@@ -214,7 +214,7 @@ def test_later_stages_go_back_to_before_they_used_what_is_undone_and_forks_stay(
     assert [each.chain.stage for each in undoings(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
 
 
-def test_rewind_of_a_base_whose_stage_was_pruned_names_checkpoint_and_way_out(chains: Chains) -> None:
+def test_cascading_rewind_with_pruned_stage_names_checkpoint_and_way_out(chains: Chains) -> None:
     base = chains["base"].commit_many(4)
     for each in base:
         chains["fine"].commit(origin=chains.ref("base", each))
@@ -229,7 +229,7 @@ def test_rewind_of_a_base_whose_stage_was_pruned_names_checkpoint_and_way_out(ch
     assert "rewind to where both have a checkpoint" in said
 
 
-def test_a_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path: Path) -> None:
+def test_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path: Path) -> None:
     made = chains["main"].commit_many(2)
     nights = ChainWriter(chains.store, tmp_path / "nights", ChainKey("nights"))
     nights.commit(origin=chains.ref("main", made[1]))
@@ -240,7 +240,7 @@ def test_a_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path:
     ]
 
 
-def test_a_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
+def test_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
     """a0 → b0 → a1 → b1 → a2: each from the one before."""
     a = [chains["a"].commit()]
     b = [chains["b"].commit(origin=chains.ref("a", a[0]))]
@@ -255,7 +255,7 @@ def test_a_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
     assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 1}
 
 
-def test_what_cannot_be_rewound_to_is_said(chains: Chains) -> None:
+def test_cascading_rewind_to_impossible_target_is_refused(chains: Chains) -> None:
     with pytest.raises(InputError, match="nothing to rewind"):
         undoings(chains["main"].ledger, None)
     made = chains["main"].commit_many(3)

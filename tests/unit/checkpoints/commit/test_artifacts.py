@@ -66,9 +66,7 @@ def test_files_arrive_with_size_and_digest(store: Store, tmp_path: Path) -> None
     assert seal(store, CHAIN, attempt_id(1), folder) == artifacts
 
 
-def test_fetch_from_a_local_store_copies_what_is_small_and_lends_what_is_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_from_local_store_copies_small_and_lends_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("store", root=tmp_path)
     writer = ChainWriter(store, tmp_path / "scratch")
     made = writer.commit()
@@ -89,9 +87,7 @@ def treat_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "SMALL_BYTES", 3)
 
 
-def test_large_files_are_read_once_as_long_as_nothing_touches_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_large_untouched_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_large(monkeypatch)
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     writer.commit_many(2)
@@ -119,7 +115,7 @@ def _noted(read: list[str], store: LocalStore, path: str) -> bytes:
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("which", ["head", "base"])
-def test_commit_after_the_trainer_damaged_what_it_trained_from_is_refused(
+def test_commit_after_trainer_damaged_what_it_trained_from_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str, large: bool
 ) -> None:
     """Root is stopped by no mode: what it wrote into a committed checkpoint is found before a child is committed."""
@@ -145,7 +141,7 @@ def test_commit_after_the_trainer_damaged_what_it_trained_from_is_refused(
     assert commit(writer.store, request, day(3)).sequence == 2
 
 
-def test_a_training_function_that_wrote_nothing_is_told_so(store: Store, tmp_path: Path) -> None:
+def test_training_function_that_wrote_nothing_is_told_so(store: Store, tmp_path: Path) -> None:
     folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
     (folder / "empty").mkdir()
 
@@ -156,7 +152,7 @@ def test_a_training_function_that_wrote_nothing_is_told_so(store: Store, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["link", "folder link"])
-def test_a_link_to_what_is_in_the_folder_becomes_that(store: Store, tmp_path: Path, kind: str) -> None:
+def test_link_to_what_is_in_folder_becomes_that(store: Store, tmp_path: Path, kind: str) -> None:
     folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
     write(folder)
     (folder / "odd").symlink_to("model.bin" if kind == "link" else folder / "nested")
@@ -170,7 +166,7 @@ def test_a_link_to_what_is_in_the_folder_becomes_that(store: Store, tmp_path: Pa
     assert verify(store, sealed) == []
 
 
-def test_a_pipe_is_refused(store: Store, tmp_path: Path) -> None:
+def test_pipe_is_refused(store: Store, tmp_path: Path) -> None:
     folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
     write(folder)
     os.mkfifo(folder / "odd")
@@ -181,7 +177,7 @@ def test_a_pipe_is_refused(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("change", ["same size", "grown", "new", "gone"])
-def test_what_is_written_while_it_is_taken_over_is_refused(
+def test_seal_file_written_meanwhile_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, moved: bool
 ) -> None:
     """A saver in the background that the training function did not wait for."""
@@ -214,9 +210,7 @@ def test_what_is_written_while_it_is_taken_over_is_refused(
     assert change == "gone" or (isinstance(refused.value, ArtifactsRefused) and not refused.value.for_good)
 
 
-def test_what_is_touched_while_it_is_taken_over_is_what_it_was(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seal_file_touched_meanwhile_is_same(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk in the network may say later when a file was written."""
     output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
     write(output)
@@ -230,7 +224,7 @@ def test_what_is_touched_while_it_is_taken_over_is_what_it_was(
     assert not verify(store, seal(store, CHAIN, attempt_id(1), output))
 
 
-def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store: Store, tmp_path: Path) -> None:
+def test_seal_hidden_or_temporary_names_are_ordinary_files(store: Store, tmp_path: Path) -> None:
     files = {".metadata": b"m", "__0_0.distcp": b"s", ".tmp-weights": b"w", "_x/.y": b"y", ".hidden/z": b"z"}
     made = ChainWriter(store, tmp_path / "scratch").commit(files=files)
     assert {file.path for file in made.artifacts.files} == files.keys()
@@ -242,7 +236,7 @@ def test_names_that_begin_with_a_dot_or_look_temporary_are_files_like_any(store:
     assert {name: (folder / name).read_bytes() for name in files} == files
 
 
-def test_fetching_gives_the_files_and_fetching_again_downloads_nothing(store: Store, tmp_path: Path) -> None:
+def test_fetching_gives_files_and_fetching_again_downloads_nothing(store: Store, tmp_path: Path) -> None:
     made = ChainWriter(store, tmp_path / "scratch").commit(files=FILES)
     pluralize = FaultyStore(store)
 
@@ -253,7 +247,7 @@ def test_fetching_gives_the_files_and_fetching_again_downloads_nothing(store: St
     assert pluralize.calls.count("get_file") in (0, len(FILES))
 
 
-def test_a_damaged_copy_is_fetched_anew(tmp_path: Path) -> None:
+def test_damaged_copy_is_fetched_anew(tmp_path: Path) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
     made = ChainWriter(store, tmp_path / "scratch").commit(files=FILES)
     folder = fetch(store, made, tmp_path / "into")
@@ -263,7 +257,7 @@ def test_a_damaged_copy_is_fetched_anew(tmp_path: Path) -> None:
     store.delete_folder("")
 
 
-def test_a_download_that_breaks_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
+def test_download_that_breaks_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     store = open_store(f"memory://{uuid.uuid4().hex}")
     made = ChainWriter(store, tmp_path / "scratch").commit(files=FILES)
 
@@ -290,7 +284,7 @@ def test_damage_is_found_and_named(store: Store, tmp_path: Path, damage: str) ->
     assert bool(verify_uploaded(store, made.artifacts)) is (damage != "other bytes" or store.local_path("") is not None)
 
 
-def test_commit_seals_the_files_and_a_prune_deletes_them(store: Store, tmp_path: Path) -> None:
+def test_commit_seals_files_and_prune_deletes_them(store: Store, tmp_path: Path) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     first, second = writer.commit_many(2, files=FILES)
     local = store.local_path(first.artifacts.path)
@@ -310,7 +304,7 @@ def test_commit_seals_the_files_and_a_prune_deletes_them(store: Store, tmp_path:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="takes on another user's rights")
-def test_prune_deletes_sealed_files_without_the_rights_of_root(tmp_path: Path) -> None:
+def test_prune_deletes_sealed_files_without_rights_of_root(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     for parent in list(tmp_path.parents)[:3]:
         parent.chmod(parent.stat().st_mode | 0o055)
@@ -357,7 +351,7 @@ else:
 
 @pytest.mark.parametrize("large", [False, True], ids=["copied", "moved"])
 @pytest.mark.parametrize("how", ["descriptor", "mapping", "path"])
-def test_what_a_trainer_left_running_cannot_change_what_was_committed(
+def test_seal_leaves_trainer_no_access_to_committed_files(
     tmp_path: Path, how: str, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also as root, whom modes do not stop: the child holds the file open while it is committed and writes then."""

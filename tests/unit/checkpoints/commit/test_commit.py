@@ -30,7 +30,7 @@ def fresh(writer: ChainWriter) -> Ledger:
     return Ledger(writer.store, writer.chain)
 
 
-def test_a_checkpoint_says_all_there_is_to_say(writer: ChainWriter) -> None:
+def test_checkpoint_says_all_there_is_to_say(writer: ChainWriter) -> None:
     first = writer.commit(days=2)
     second = writer.commit(days=3, skip=[1], metrics={"auc": 0.7}, evaluation={"auc": 0.6}, params={"depth": 3})
 
@@ -41,7 +41,7 @@ def test_a_checkpoint_says_all_there_is_to_say(writer: ChainWriter) -> None:
     assert fresh(writer).state().head == second
 
 
-def test_no_secret_gets_into_an_entry(writer: ChainWriter) -> None:
+def test_commit_puts_no_secret_into_entry(writer: ChainWriter) -> None:
     """Entries are for ever, and everybody who reads the store reads them."""
     params = {"depth": 3, "hf_token": "geheim", "source": {"password": "geheim"}, "db": "postgresql://me:geheim@db/x"}
     committed = writer.commit(params=params)
@@ -53,7 +53,7 @@ def test_no_secret_gets_into_an_entry(writer: ChainWriter) -> None:
     }
 
 
-def test_committing_again_returns_the_same_checkpoint(writer: ChainWriter) -> None:
+def test_committing_again_returns_same_checkpoint(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = writer.request(parent=parent)
     made = commit(writer.store, request, day(5))
@@ -66,7 +66,7 @@ def test_committing_again_returns_the_same_checkpoint(writer: ChainWriter) -> No
     assert fresh(writer).state().sequence == 3
 
 
-def test_the_same_run_may_commit_a_child_of_its_own_checkpoint(writer: ChainWriter) -> None:
+def test_commit_of_child_of_own_checkpoint_by_same_run_is_allowed(writer: ChainWriter) -> None:
     first = writer.commit(run_id="one")
 
     second = writer.commit(run_id="one")
@@ -75,7 +75,7 @@ def test_the_same_run_may_commit_a_child_of_its_own_checkpoint(writer: ChainWrit
 
 
 @pytest.mark.parametrize("parent", ["none", "older"])
-def test_only_a_child_of_the_head_is_committed(writer: ChainWriter, parent: str) -> None:
+def test_commit_of_other_than_child_of_head_is_refused(writer: ChainWriter, parent: str) -> None:
     made = writer.commit_many(2)
     request = writer.request(parent=None if parent == "none" else made[0])
 
@@ -89,7 +89,7 @@ def test_only_a_child_of_the_head_is_committed(writer: ChainWriter, parent: str)
     assert fresh(writer).state().head == made[1]
 
 
-def test_what_was_trained_before_a_rewind_is_out_of_date_though_its_parent_is_the_head_again(
+def test_commit_trained_before_rewind_is_out_of_date(
     writer: ChainWriter,
 ) -> None:
     parent = writer.commit()
@@ -104,7 +104,7 @@ def test_what_was_trained_before_a_rewind_is_out_of_date_though_its_parent_is_th
     assert writer.commit(generation=1).parent_id == parent.id
 
 
-def test_a_split_that_does_not_start_at_the_watermark_is_refused(writer: ChainWriter) -> None:
+def test_split_that_does_not_start_at_watermark_is_refused(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = msgspec.structs.replace(writer.request(parent=parent), split=split_of(3))
 
@@ -112,7 +112,7 @@ def test_a_split_that_does_not_start_at_the_watermark_is_refused(writer: ChainWr
         commit(writer.store, request, day(9))
 
 
-def test_a_split_that_does_not_tile_is_the_callers_mistake(writer: ChainWriter) -> None:
+def test_split_that_does_not_tile_is_callers_mistake(writer: ChainWriter) -> None:
     request = msgspec.structs.replace(writer.request(), split=msgspec.structs.replace(split_of(0, 2), end=day(5)))
 
     with pytest.raises(InputError, match="says it ends at"):
@@ -141,7 +141,7 @@ def test_artifacts_of_another_chain_are_refused(writer: ChainWriter) -> None:
         ("acu >= 0.6", {"auc": 0.7}, {}, False),
     ],
 )
-def test_gates(
+def test_commit_gates_decide_action(
     writer: ChainWriter, gate: str, metrics: dict[str, float], evaluation: dict[str, float] | None, passes: bool
 ) -> None:
     writer.commit()
@@ -157,7 +157,7 @@ def test_gates(
         assert fresh(writer).state().head == parent
 
 
-def test_nobody_could_score_the_first_split_beforehand(writer: ChainWriter) -> None:
+def test_commit_of_first_split_needs_no_score(writer: ChainWriter) -> None:
     gates = (Gate("auc >= 0.6"), Gate("loss is finite"))
 
     assert writer.commit(gates=gates, metrics={"loss": 1.0}, evaluated=True).sequence == 1
@@ -166,19 +166,19 @@ def test_nobody_could_score_the_first_split_beforehand(writer: ChainWriter) -> N
 
 
 @pytest.mark.parametrize("action", ["stop", "skip", "rewind 1"])
-def test_commit_with_a_gate_on_a_metric_that_nothing_reports_stops(writer: ChainWriter, action: str) -> None:
+def test_commit_with_gate_on_metric_that_nothing_reports_stops(writer: ChainWriter, action: str) -> None:
     """Also the first one, and whatever the gate would do: a typo must not pass, and must not skip every split."""
     with pytest.raises(ChainStopped, match="did you mean 'auc'"):
         writer.commit(gates=(Gate("acu >= 0.6", action),), metrics={"auc": 0.9})
     assert writer.ledger.state().head is None
 
 
-def test_a_first_checkpoint_still_has_to_pass_what_it_measured(writer: ChainWriter) -> None:
+def test_commit_of_first_checkpoint_checks_its_own_metrics(writer: ChainWriter) -> None:
     with pytest.raises(ChainStopped, match="it is nan"):
         writer.commit(gates=(Gate("loss is finite"),), metrics={"loss": math.nan})
 
 
-def test_a_metric_that_json_cannot_hold_is_kept_by_name(writer: ChainWriter) -> None:
+def test_metric_that_json_cannot_hold_is_kept_by_name(writer: ChainWriter) -> None:
     made = writer.commit(metrics={"loss": math.nan, "auc": 0.5}, evaluation={"gain": -math.inf})
 
     found = fresh(writer).checkpoint()
@@ -201,7 +201,7 @@ def test_artifacts_that_changed_since_training_are_not_committed(writer: ChainWr
     assert fresh(writer).state().head is None
 
 
-def test_what_was_rewound_is_not_committed_again(writer: ChainWriter) -> None:
+def test_commit_of_rewound_checkpoint_is_not_repeated(writer: ChainWriter) -> None:
     first = writer.commit()
     request = writer.request(parent=first)
     second = commit(writer.store, request, day(3))
@@ -214,7 +214,7 @@ def test_what_was_rewound_is_not_committed_again(writer: ChainWriter) -> None:
     assert (again.parent_id, again.split) == (first.id, second.split)
 
 
-def test_a_rewind_leaves_a_chain_alone_that_has_moved_on(writer: ChainWriter) -> None:
+def test_rewind_leaves_chain_alone_that_has_moved_on(writer: ChainWriter) -> None:
     made = writer.commit_many(3)
 
     with pytest.raises(ChainMoved, match="nothing was rewound"):
@@ -227,7 +227,7 @@ def test_a_rewind_leaves_a_chain_alone_that_has_moved_on(writer: ChainWriter) ->
     assert writer.commit().watermark == day(1)
 
 
-def test_a_stage_remembers_where_it_started(writer: ChainWriter, tmp_path: Path) -> None:
+def test_stage_remembers_where_it_started(writer: ChainWriter, tmp_path: Path) -> None:
     source = writer.commit_many(3)[-1]
     stage = ChainWriter(writer.store, tmp_path, ChainKey("flights", "fine"))
     stage.runs = 100
@@ -257,7 +257,7 @@ def test_stopping_after_any_step_and_committing_again_commits_once(writer: Chain
     assert (made == work.done) is (count >= NAMES.index("append") + 1)
 
 
-def test_a_commit_to_a_local_store_imports_nothing_heavy() -> None:
+def test_commit_to_local_store_imports_nothing_heavy() -> None:
     code = (
         "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.split_summary\n"
         "import trainflow.checkpoints.actions.prune\n"

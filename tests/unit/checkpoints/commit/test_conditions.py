@@ -35,7 +35,7 @@ from trainflow.errors import InputError
         ("auc  is  finite ", -math.inf, None, False),
     ],
 )
-def test_a_condition_is_met_or_not(text: str, value: float, previous: float | None, passes: bool) -> None:
+def test_condition_is_met_or_not(text: str, value: float, previous: float | None, passes: bool) -> None:
     before = {} if previous is None else {"auc": previous}
 
     failure = parse_condition(text).failure({"auc": value}, before)
@@ -63,14 +63,14 @@ def test_metrics_are_named_as_people_name_them(name: str) -> None:
         ("auc >= 0.98 * before", 8),
     ],
 )
-def test_a_bad_condition_says_where_and_shows_good_ones(text: str, column: int) -> None:
+def test_bad_condition_says_where_and_shows_good_ones(text: str, column: int) -> None:
     with pytest.raises(InputError, match=f"at column {column}, ") as caught:
         parse_condition(text)
 
     assert '"auc >= 0.6"' in str(caught.value)
 
 
-def test_a_missing_metric_fails_and_the_message_names_what_there_is() -> None:
+def test_missing_metric_fails_and_message_names_what_there_is() -> None:
     failure = parse_condition("acu >= 0.6").failure({"loss": 1.0, "auc": 0.7}, {})
 
     assert failure == "acu >= 0.6: there is no metric 'acu' (there are: auc, loss); did you mean 'auc'?"
@@ -83,5 +83,5 @@ def test_a_missing_metric_fails_and_the_message_names_what_there_is() -> None:
         ("auc >= 0.98 * previous", "auc >= 0.98 * previous: it is 0.5, the limit is 0.882 (previous: 0.9)"),
     ],
 )
-def test_a_failure_is_told_with_the_numbers(text: str, told: str) -> None:
+def test_failure_is_told_with_numbers(text: str, told: str) -> None:
     assert parse_condition(text).failure({"auc": 0.5}, {"auc": 0.9}) == told

@@ -85,7 +85,7 @@ def sound(writer: ChainWriter) -> None:
 # -- stop ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_stop_keeps_all_that_a_commit_needs(writer: ChainWriter) -> None:
+def test_stop_keeps_all_that_commit_needs(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = refused(writer, "stop", evaluation={"gain": math.nan}, params={"depth": 3}, seconds=5.0)
 
@@ -104,7 +104,7 @@ def test_a_stop_keeps_all_that_a_commit_needs(writer: ChainWriter) -> None:
 
 
 @pytest.mark.parametrize("count", PREFIXES)
-def test_a_stop_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: int) -> None:
+def test_stop_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: int) -> None:
     writer.commit()
     request = refused(writer, "stop")
     work = Commit(Ledger(writer.store, writer.chain), request, day(5))
@@ -126,7 +126,7 @@ def test_a_stop_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: 
     assert stop.at == (day(5) if with_stop else day(6))
 
 
-def test_nobody_commits_past_a_stop(writer: ChainWriter) -> None:
+def test_stop_refuses_further_commits(writer: ChainWriter) -> None:
     parent = writer.commit()
     other = writer.request(parent=parent)
     with pytest.raises(ChainStopped):
@@ -166,7 +166,7 @@ def test_accepting_commits_it_without_training_and_says_who(writer: ChainWriter)
 
 
 @pytest.mark.parametrize("damage", ["change", "delete"])
-def test_what_is_not_there_any_more_cannot_be_accepted(writer: ChainWriter, damage: str) -> None:
+def test_accept_of_damaged_or_missing_files_is_refused(writer: ChainWriter, damage: str) -> None:
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
@@ -180,7 +180,7 @@ def test_what_is_not_there_any_more_cannot_be_accepted(writer: ChainWriter, dama
     assert state_of(writer).stopped is not None
 
 
-def test_what_may_be_accepted_is_not_swept_away(writer: ChainWriter) -> None:
+def test_stop_keeps_acceptable_files_from_sweep(writer: ChainWriter) -> None:
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
@@ -193,7 +193,7 @@ def test_what_may_be_accepted_is_not_swept_away(writer: ChainWriter) -> None:
     assert [each.path for each in artifacts_of_the_dead(writer.ledger, later)] == [request.artifacts.path]
 
 
-def test_trying_again_trains_the_split_again(writer: ChainWriter) -> None:
+def test_trying_again_trains_split_again(writer: ChainWriter) -> None:
     parent = writer.commit()
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
@@ -207,7 +207,7 @@ def test_trying_again_trains_the_split_again(writer: ChainWriter) -> None:
     sound(writer)
 
 
-def test_a_decision_is_made_once_and_about_what_was_looked_at(writer: ChainWriter) -> None:
+def test_decision_is_made_once_and_about_what_was_looked_at(writer: ChainWriter) -> None:
     writer.commit_many(2)
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
@@ -228,7 +228,7 @@ def test_a_decision_is_made_once_and_about_what_was_looked_at(writer: ChainWrite
 
 
 @pytest.mark.parametrize("count", [0, 3, 9])
-def test_no_further_back_than_there_are_checkpoints(writer: ChainWriter, count: int) -> None:
+def test_manual_rewind_beyond_first_checkpoint_is_refused(writer: ChainWriter, count: int) -> None:
     writer.commit_many(2)
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
@@ -238,7 +238,7 @@ def test_no_further_back_than_there_are_checkpoints(writer: ChainWriter, count: 
         rewind_refused(writer.ledger, request.checkpoint_id, count, by=ME, now=day(6))
 
 
-def test_a_person_rewinds_a_stopped_chain(writer: ChainWriter) -> None:
+def test_person_rewinds_stopped_chain(writer: ChainWriter) -> None:
     made = writer.commit_many(3)
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
@@ -253,7 +253,7 @@ def test_a_person_rewinds_a_stopped_chain(writer: ChainWriter) -> None:
     sound(writer)
 
 
-def test_other_entries_may_come_while_a_chain_is_stopped(writer: ChainWriter) -> None:
+def test_stop_admits_other_entries(writer: ChainWriter) -> None:
     made = writer.commit_many(3)
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
@@ -272,7 +272,7 @@ def test_other_entries_may_come_while_a_chain_is_stopped(writer: ChainWriter) ->
 
 @pytest.mark.parametrize("count", PREFIXES)
 @pytest.mark.parametrize("earlier", [0, 2])
-def test_a_skip_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: int, earlier: int) -> None:
+def test_skip_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: int, earlier: int) -> None:
     writer.commit_many(earlier)
     request = refused(writer, "skip", days=2)
     work = Commit(Ledger(writer.store, writer.chain), request, day(5))
@@ -296,7 +296,7 @@ def test_a_skip_is_written_once_wherever_it_was_cut(writer: ChainWriter, count: 
 STEPS_BEFORE_APPEND = [name for name, _ in STEPS].index("append")
 
 
-def test_the_next_split_records_what_was_skipped(writer: ChainWriter) -> None:
+def test_next_split_records_what_was_skipped(writer: ChainWriter) -> None:
     writer.commit()
     for _ in range(2):
         state = state_of(writer)
@@ -314,7 +314,7 @@ def test_the_next_split_records_what_was_skipped(writer: ChainWriter) -> None:
     sound(writer)
 
 
-def test_a_split_that_was_skipped_meanwhile_is_not_committed(writer: ChainWriter) -> None:
+def test_split_that_was_skipped_meanwhile_is_not_committed(writer: ChainWriter) -> None:
     parent = writer.commit()
     slow = writer.request(parent=parent)
     commit(writer.store, refused(writer, "skip"), day(5))
@@ -328,7 +328,7 @@ def test_a_split_that_was_skipped_meanwhile_is_not_committed(writer: ChainWriter
 
 @pytest.mark.parametrize("count", PREFIXES)
 @pytest.mark.parametrize(("steps", "target"), [(1, 1), (2, 0), (3, None), (9, None)])
-def test_a_rewind_is_written_once_wherever_it_was_cut(
+def test_rewind_is_written_once_wherever_it_was_cut(
     writer: ChainWriter, count: int, steps: int, target: int | None
 ) -> None:
     made = writer.commit_many(3)
@@ -350,7 +350,7 @@ def test_a_rewind_is_written_once_wherever_it_was_cut(
 
 
 @pytest.mark.parametrize("by_person", [False, True])
-def test_a_rewind_of_a_gate_gives_an_alias_back(writer: ChainWriter, by_person: bool) -> None:
+def test_rewind_of_gate_gives_alias_back(writer: ChainWriter, by_person: bool) -> None:
     made = writer.commit_many(3)
     for each in (made[0], made[2]):
         promote(writer.ledger, each.id, "champion", by=ME, now=day(4))
@@ -371,7 +371,7 @@ def test_a_rewind_of_a_gate_gives_an_alias_back(writer: ChainWriter, by_person: 
     sound(writer)
 
 
-def test_a_second_refusal_at_the_same_split_stops(writer: ChainWriter) -> None:
+def test_second_refusal_at_same_split_stops(writer: ChainWriter) -> None:
     writer.commit_many(3)
     commit(writer.store, refused(writer, "rewind 2"), day(5))
     writer.commit_many(2)
@@ -383,7 +383,7 @@ def test_a_second_refusal_at_the_same_split_stops(writer: ChainWriter) -> None:
     sound(writer)
 
 
-def test_other_splits_may_still_cause_a_rewind(writer: ChainWriter) -> None:
+def test_gate_rewind_may_repeat_for_other_splits(writer: ChainWriter) -> None:
     writer.commit_many(3)
     commit(writer.store, refused(writer, "rewind 2"), day(5))
     writer.commit_many(4)
@@ -396,7 +396,7 @@ def test_other_splits_may_still_cause_a_rewind(writer: ChainWriter) -> None:
         commit(writer.store, refused(writer, "rewind 1"), day(7))
 
 
-def test_a_person_who_goes_back_further_gives_every_split_its_turn_again(writer: ChainWriter) -> None:
+def test_manual_rewind_further_back_gives_splits_new_turn(writer: ChainWriter) -> None:
     made = writer.commit_many(3)
     commit(writer.store, refused(writer, "rewind 1"), day(5))
     head = state_of(writer).head
@@ -407,7 +407,7 @@ def test_a_person_who_goes_back_further_gives_every_split_its_turn_again(writer:
     assert state_of(writer).retried == []
 
 
-def test_what_another_stage_went_on_from_is_not_rewound(writer: ChainWriter, tmp_path: Path) -> None:
+def test_gate_rewind_past_start_of_another_stage_stops(writer: ChainWriter, tmp_path: Path) -> None:
     made = writer.commit_many(3)
     stage = ChainWriter(writer.store, tmp_path, ChainKey("flights", "fine"))
     stage.runs = 100
@@ -426,7 +426,7 @@ def stopped_over(writer: ChainWriter) -> str:
     return stop.id
 
 
-def test_nor_by_a_person(writer: ChainWriter, tmp_path: Path) -> None:
+def test_manual_rewind_past_start_of_another_stage_is_refused(writer: ChainWriter, tmp_path: Path) -> None:
     made = writer.commit_many(3)
     stage = ChainWriter(writer.store, tmp_path, ChainKey("flights", "fine"))
     stage.runs = 100
@@ -438,7 +438,7 @@ def test_nor_by_a_person(writer: ChainWriter, tmp_path: Path) -> None:
         rewind_refused(writer.ledger, stopped_over(writer), 1, by=ME, now=day(6))
 
 
-def test_a_repair_that_is_refused_stops(writer: ChainWriter) -> None:
+def test_repair_that_is_refused_stops(writer: ChainWriter) -> None:
     writer.commit(days=3, skip=[1])
 
     for action in ("skip", "rewind 1"):
@@ -465,7 +465,9 @@ GOOD = Promote("champion", ("auc >= 0.65", "auc > previous"))
     ("metrics", "promoted"),
     [({"auc": 0.7}, True), ({"auc": 0.64}, False), ({"auc": 0.65}, False), ({}, False), ({"auc": math.nan}, False)],
 )
-def test_who_is_promoted(writer: ChainWriter, metrics: dict[str, float], promoted: bool) -> None:
+def test_promotion_goes_to_checkpoint_that_meets_condition(
+    writer: ChainWriter, metrics: dict[str, float], promoted: bool
+) -> None:
     writer.commit(metrics={"auc": 0.65})
 
     made = writer.commit(metrics=metrics, promotes=(GOOD,))
@@ -473,7 +475,7 @@ def test_who_is_promoted(writer: ChainWriter, metrics: dict[str, float], promote
     assert state_of(writer).promoted == ({"champion": made.id} if promoted else {})
 
 
-def test_an_honest_score_goes_first(writer: ChainWriter) -> None:
+def test_honest_score_goes_first(writer: ChainWriter) -> None:
     writer.commit()
     writer.commit(metrics={"auc": 0.99}, evaluation={"auc": 0.5}, promotes=(GOOD,))
 
@@ -481,7 +483,7 @@ def test_an_honest_score_goes_first(writer: ChainWriter) -> None:
 
 
 @pytest.mark.parametrize("count", PREFIXES)
-def test_a_promotion_is_made_up_for_wherever_it_was_cut(writer: ChainWriter, count: int) -> None:
+def test_promotion_is_made_up_for_wherever_it_was_cut(writer: ChainWriter, count: int) -> None:
     parent = writer.commit(metrics={"auc": 0.6})
     every = Promote("newest")
     request = writer.request(parent=parent, metrics={"auc": 0.7}, promotes=(GOOD, every))
@@ -498,7 +500,7 @@ def test_a_promotion_is_made_up_for_wherever_it_was_cut(writer: ChainWriter, cou
     sound(writer)
 
 
-def test_who_commits_again_much_later_promotes_nothing(writer: ChainWriter) -> None:
+def test_promotion_by_late_repeated_commit_is_not_made(writer: ChainWriter) -> None:
     parent = writer.commit(metrics={"auc": 0.6})
     request = writer.request(parent=parent, metrics={"auc": 0.7}, promotes=(GOOD,))
     commit(writer.store, request, day(5))
@@ -509,7 +511,7 @@ def test_who_commits_again_much_later_promotes_nothing(writer: ChainWriter) -> N
     assert state_of(writer).promoted == {"champion": champion.id}
 
 
-def test_the_parent_may_be_pruned_before_a_late_retry(writer: ChainWriter) -> None:
+def test_parent_may_be_pruned_before_late_retry(writer: ChainWriter) -> None:
     parent = writer.commit(metrics={"auc": 0.6})
     request = writer.request(parent=parent, metrics={"auc": 0.7}, promotes=(GOOD,))
     made = commit(writer.store, request, day(5))
@@ -519,7 +521,7 @@ def test_the_parent_may_be_pruned_before_a_late_retry(writer: ChainWriter) -> No
 
 
 @pytest.mark.parametrize("alias", ["", "latest", "Latest", "v3", "V12", "a.b", "a b", "../x"])
-def test_an_alias_that_mlflow_would_refuse(alias: str) -> None:
+def test_alias_that_mlflow_would_refuse(alias: str) -> None:
     with pytest.raises(InputError):
         Promote(alias)
 
@@ -527,7 +529,7 @@ def test_an_alias_that_mlflow_would_refuse(alias: str) -> None:
 # -- what a reader refuses -----------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_cannot_claim_to_have_been_accepted(writer: ChainWriter) -> None:
+def test_checkpoint_cannot_claim_to_have_been_accepted(writer: ChainWriter) -> None:
     request = refused(writer, "stop")
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
@@ -552,7 +554,7 @@ def test_a_checkpoint_cannot_claim_to_have_been_accepted(writer: ChainWriter) ->
 # -- what a person has decided ----------------------------------------------------------------------------------------
 
 
-def test_a_rewind_of_a_gate_ends_at_what_a_person_accepted(writer: ChainWriter) -> None:
+def test_rewind_of_gate_ends_at_what_person_accepted(writer: ChainWriter) -> None:
     writer.commit_many(2)
     with pytest.raises(ChainStopped):
         commit(writer.store, refused(writer, "stop"), day(5))
@@ -573,7 +575,7 @@ def test_a_rewind_of_a_gate_ends_at_what_a_person_accepted(writer: ChainWriter) 
 
 
 @pytest.mark.parametrize("commits", [0, 1, 2])
-def test_a_rewind_of_a_gate_keeps_what_a_person_skipped_skipped(writer: ChainWriter, commits: int) -> None:
+def test_rewind_of_gate_keeps_what_person_skipped_skipped(writer: ChainWriter, commits: int) -> None:
     writer.commit_many(2)
     with pytest.raises(ChainStopped):
         commit(writer.store, refused(writer, "stop"), day(5))
@@ -593,7 +595,7 @@ def test_a_rewind_of_a_gate_keeps_what_a_person_skipped_skipped(writer: ChainWri
     assert done.to_checkpoint_id == made[0].id
 
 
-def test_what_a_person_has_taken_back_binds_nobody(writer: ChainWriter) -> None:
+def test_gate_rewind_ignores_decisions_taken_back(writer: ChainWriter) -> None:
     first, _ = writer.commit_many(2)
     with pytest.raises(ChainStopped):
         commit(writer.store, refused(writer, "stop"), day(5))
@@ -609,7 +611,7 @@ def test_what_a_person_has_taken_back_binds_nobody(writer: ChainWriter) -> None:
     assert done.to_checkpoint_id == first.id
 
 
-def test_what_came_from_an_undone_checkpoint_is_not_accepted(writer: ChainWriter, tmp_path: Path) -> None:
+def test_accept_of_model_from_undone_upstream_is_refused(writer: ChainWriter, tmp_path: Path) -> None:
     base = ChainWriter(writer.store, tmp_path / "base", ChainKey("flights", "base"))
     first, second = base.commit_many(2)
     seen = BaseSeen(base.chain, 0)

@@ -55,41 +55,41 @@ def gates(*actions: str) -> list[Gate]:
         (["skip"], Past(places=(1, 2, 3), rewound=True), SkipSplit((AUC,))),
     ],
 )
-def test_what_a_gate_that_refuses_leads_to(actions: list[str], past: Past, verdict: Verdict) -> None:
+def test_gate_refusal_leads_to_its_action(actions: list[str], past: Past, verdict: Verdict) -> None:
     assert judge(gates(*actions), BAD, {}, past) == verdict
 
 
 @pytest.mark.parametrize("action", ["stop", "skip", "rewind 3"])
-def test_good_metrics_pass_whatever_the_consequence_would_be(action: str) -> None:
+def test_good_metrics_pass_whatever_consequence_would_be(action: str) -> None:
     assert judge(gates(action, action), GOOD, {}, FIVE) == Pass()
     assert judge([], {}, {}, FIVE) == Pass()
 
 
-def test_only_the_consequence_of_a_gate_that_refuses_counts() -> None:
+def test_gate_refusing_alone_decides_consequence() -> None:
     both = [Gate("auc >= 0.6", "stop"), Gate("loss < 1", "skip")]
 
     assert judge(both, {"auc": 0.9, "loss": 9.0}, {}, FIVE) == SkipSplit((LOSS,))
 
 
-def test_previous_is_the_parent() -> None:
+def test_previous_is_parent() -> None:
     gate = Gate("auc >= 0.98 * previous", "skip")
 
     assert judge([gate], {"auc": 0.7}, {"auc": 0.7}, FIVE) == Pass()
     assert isinstance(judge([gate], {"auc": 0.6}, {"auc": 0.7}, FIVE), SkipSplit)
 
 
-def test_a_condition_alone_stops() -> None:
+def test_condition_alone_stops() -> None:
     assert gate_of("auc >= 0.6") == Gate("auc >= 0.6", "stop")
     assert gate_of(Gate("auc >= 0.6", "skip")).otherwise == "skip"
 
 
 @pytest.mark.parametrize("action", ["", "halt", "rewind", "rewind 0", "rewind -1", "rewind two", "skip 1", "Stop"])
-def test_an_action_that_is_none_says_which_there_are(action: str) -> None:
+def test_action_that_is_none_says_which_there_are(action: str) -> None:
     with pytest.raises(InputError, match=r"write stop, skip, or rewind N"):
         Gate("auc >= 0.6", action)
 
 
-def test_a_gate_is_read_when_it_is_made() -> None:
+def test_gate_is_read_when_it_is_made() -> None:
     with pytest.raises(InputError, match=r"condition 'auc => 1': expected one of .* at column 5"):
         Gate("auc => 1")
 
@@ -110,7 +110,5 @@ TAKES_BACK = "it cannot be rewound: that would take back what a person has decid
         (1, 3, (1, 2, 4), Stop((AUC, TAKES_BACK))),
     ],
 )
-def test_what_a_person_has_decided_is_not_taken_back(
-    place: int, floor: int, places: tuple[int, ...], expected: Verdict
-) -> None:
+def test_gate_rewind_keeps_manual_decisions(place: int, floor: int, places: tuple[int, ...], expected: Verdict) -> None:
     assert held(RewindBy(place, (AUC,)), floor, places) == expected

@@ -57,7 +57,7 @@ def requested(key: str, name: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_commit_with_a_metric_that_nothing_has_stops_and_can_be_accepted(
+def test_commit_with_metric_that_nothing_has_stops_and_can_be_accepted(
     writer: ChainWriter, tmp_path: Path, key: str
 ) -> None:
     asked = requested(key, "acu", tmp_path)
@@ -77,7 +77,7 @@ def test_commit_with_a_metric_that_nothing_has_stops_and_can_be_accepted(
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(("named", "evaluated"), [("auc", False), ("loss", False), ("gain", True)])
-def test_commit_with_a_metric_that_something_has_passes(
+def test_commit_with_metric_that_something_has_passes(
     writer: ChainWriter, tmp_path: Path, key: str, named: str, evaluated: bool
 ) -> None:
     """What an evaluation will give is not known at the first commit; it is at the second."""
@@ -88,9 +88,7 @@ def test_commit_with_a_metric_that_something_has_passes(
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_second_commit_with_a_metric_that_no_evaluation_gave_stops(
-    writer: ChainWriter, tmp_path: Path, key: str
-) -> None:
+def test_second_commit_with_metric_that_no_evaluation_gave_stops(writer: ChainWriter, tmp_path: Path, key: str) -> None:
     asked = requested(key, "gian", tmp_path)
     writer.commit(metrics={"auc": 0.9}, evaluated=True, **asked)
     with pytest.raises(ChainStopped, match="did you mean 'gain'"):
@@ -98,14 +96,14 @@ def test_second_commit_with_a_metric_that_no_evaluation_gave_stops(
 
 
 @pytest.mark.parametrize("key", ["promote.when", "retention.keep_best.metric"])
-def test_commit_without_a_metric_that_the_chain_has_passes(writer: ChainWriter, tmp_path: Path, key: str) -> None:
+def test_commit_without_metric_that_chain_has_passes(writer: ChainWriter, tmp_path: Path, key: str) -> None:
     """A function that reports it now and then."""
     asked = requested(key, "auc", tmp_path)
     writer.commit(metrics={"auc": 0.9}, **asked)
     writer.commit(metrics={"loss": 0.9}, **asked)
 
 
-def test_stop_for_a_name_and_for_a_bad_metric_is_no_stop_for_names_alone(writer: ChainWriter) -> None:
+def test_stop_for_name_and_for_bad_metric_is_no_stop_for_names_alone(writer: ChainWriter) -> None:
     gates = (Gate("acu >= 0.1"), Gate("auc >= 0.5", "skip"))
     with pytest.raises(ChainStopped) as caught:
         writer.commit(metrics={"auc": 0.4}, gates=gates, named=named_metrics(gates, (), ()))
@@ -115,7 +113,7 @@ def test_stop_for_a_name_and_for_a_bad_metric_is_no_stop_for_names_alone(writer:
     assert not stop.misnamed
 
 
-def test_accepted_checkpoint_gets_its_alias_once_the_name_is_mended(writer: ChainWriter) -> None:
+def test_accepted_checkpoint_gets_its_alias_once_name_is_mended(writer: ChainWriter) -> None:
     wrong, right = Promote("champion", ("acu >= 0.1",)), Promote("champion", ("auc >= 0.1",))
     with pytest.raises(ChainStopped):
         writer.commit(metrics={"auc": 0.4}, promotes=(wrong,), named=named_metrics((), [wrong], ()))
@@ -125,7 +123,7 @@ def test_accepted_checkpoint_gets_its_alias_once_the_name_is_mended(writer: Chai
     assert promote_what_was_left_out(writer.ledger, [right], by=Author(), now=day(6)) == ["champion"]
 
 
-def test_commit_recognised_after_a_kill_asks_no_names(writer: ChainWriter) -> None:
+def test_commit_recognised_after_kill_asks_no_names(writer: ChainWriter) -> None:
     """A retry of a commit that was made before the name was written wrongly."""
     request = writer.request(metrics={"auc": 0.4})
     made = commit(writer.store, request, day(1))
@@ -133,7 +131,7 @@ def test_commit_recognised_after_a_kill_asks_no_names(writer: ChainWriter) -> No
     assert commit(writer.store, msgspec.structs.replace(request, named=best), day(2)) == made
 
 
-def test_table_has_every_key_of_a_pipeline_file_that_names_a_metric() -> None:
+def test_table_has_every_key_of_pipeline_file_that_names_metric() -> None:
     assert set(_naming(PipelineFile)) == {*KEYS} - {"gates"}
 
 

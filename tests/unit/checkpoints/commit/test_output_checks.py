@@ -55,7 +55,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "says"), ODD.values(), ids=ODD.keys())
-def test_what_can_never_be_committed_is_named(folder: Path, make: Callable[[Path], object], says: str) -> None:
+def test_output_never_committable_is_named(folder: Path, make: Callable[[Path], object], says: str) -> None:
     check_fit(folder)
     make(folder / "odd")
     with pytest.raises(ArtifactsRefused, match=says) as refused:
@@ -64,14 +64,14 @@ def test_what_can_never_be_committed_is_named(folder: Path, make: Callable[[Path
     refused.value.location.encode()
 
 
-def test_what_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_unreadable_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("model"))
     with pytest.raises(ArtifactsRefused, match="model may not be read"):
         check_fit(folder)
 
 
 @pytest.mark.parametrize("target", ["model", "./model", "step-1/w", "step-1"])
-def test_a_link_to_what_is_in_the_folder_gets_its_content(folder: Path, target: str) -> None:
+def test_link_to_what_is_in_folder_gets_its_content(folder: Path, target: str) -> None:
     (folder / "latest").symlink_to(target)
     check_fit(folder)
     resolve_links(folder)
@@ -92,5 +92,5 @@ def test_links_to_links_and_in_folders_that_are_linked(folder: Path) -> None:
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
-def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+def test_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     check_fit(tmp_path / "nothing")

@@ -75,7 +75,7 @@ def overwrite(store: Store, path: str, data: bytes) -> None:
     store.create_exclusive(path, data)
 
 
-def test_what_nobody_saved_costs_one_listing(attempt: Attempt) -> None:
+def test_saves_absent_cost_one_listing(attempt: Attempt) -> None:
     store = FaultyStore(MemoryStore())
     partials = attempt(1, into=store)
     assert partials.newest() is None
@@ -83,7 +83,7 @@ def test_what_nobody_saved_costs_one_listing(attempt: Attempt) -> None:
     assert not partials.any
 
 
-def test_the_newest_one_is_found_and_two_are_kept(store: Store, attempt: Attempt) -> None:
+def test_newest_one_is_found_and_two_are_kept(store: Store, attempt: Attempt) -> None:
     first = attempt(1)
     for row in (10, 20, 30):
         save(first, row)
@@ -98,7 +98,7 @@ def test_the_newest_one_is_found_and_two_are_kept(store: Store, attempt: Attempt
     assert found(attempt(3)) == (50, "weights 50")
 
 
-def test_a_training_of_something_else_finds_nothing(attempt: Attempt) -> None:
+def test_training_of_something_else_finds_nothing(attempt: Attempt) -> None:
     save(attempt(1), 10)
     other = attempt(2, training_name(attempt_id(90), "another split"))
     assert found(other) is None
@@ -106,7 +106,7 @@ def test_a_training_of_something_else_finds_nothing(attempt: Attempt) -> None:
     assert other.any
 
 
-def test_newest_after_a_zombie_is_the_save_that_is_furthest(store: Store, attempt: Attempt) -> None:
+def test_newest_after_zombie_is_save_that_is_furthest(store: Store, attempt: Attempt) -> None:
     zombie, successor = attempt(1), attempt(2)
     save(zombie, 10)
     save(successor, 20)
@@ -121,7 +121,7 @@ def test_newest_after_a_zombie_is_the_save_that_is_furthest(store: Store, attemp
     ]
 
 
-def test_newest_after_the_clock_was_set_back_is_the_save_that_is_furthest(store: Store, attempt: Attempt) -> None:
+def test_saves_newest_after_clock_set_back_is_furthest(store: Store, attempt: Attempt) -> None:
     first = attempt(5)
     save(first, 10)
     save(first, 20)
@@ -134,7 +134,7 @@ def test_newest_after_the_clock_was_set_back_is_the_save_that_is_furthest(store:
     assert names(store) == [f"{attempt_id(2)}-0000000{number}" for number in (2, 3)]
 
 
-def test_newest_of_two_epochs_is_the_one_whose_rows_are_more(attempt: Attempt) -> None:
+def test_newest_of_two_epochs_is_one_whose_rows_are_more(attempt: Attempt) -> None:
     """Rows count through all epochs, and have as many digits as they like."""
     partials = attempt(1)
     for row in (9, 99, 100, 1_000_000):
@@ -142,7 +142,7 @@ def test_newest_of_two_epochs_is_the_one_whose_rows_are_more(attempt: Attempt) -
         assert found(attempt(2)) == (row, f"weights {row}")
 
 
-def test_complete_after_a_clear_with_the_clock_set_back_keeps_its_own_saves(attempt: Attempt) -> None:
+def test_saves_after_clear_with_clock_set_back_are_own(attempt: Attempt) -> None:
     late = attempt(2, not_before=3)
     save(late, 10)
     save(late, 20)
@@ -161,7 +161,7 @@ def test_complete_after_damaged_saves_that_were_further_keeps_its_own(store: Sto
     assert found(attempt(301)) == (10, "weights 10")
 
 
-def test_what_was_not_completed_is_not_there(store: Store, attempt: Attempt) -> None:
+def test_saves_incomplete_are_absent(store: Store, attempt: Attempt) -> None:
     partials = attempt(1)
     save(partials, 10)
     (partials.begin() / "w").write_text("torn")
@@ -171,7 +171,7 @@ def test_what_was_not_completed_is_not_there(store: Store, attempt: Attempt) -> 
 
 
 @pytest.mark.parametrize("damage", ["file", "manifest", "torn manifest", "position", "missing"])
-def test_a_damaged_one_is_passed_over_for_the_one_before(store: Store, attempt: Attempt, damage: str) -> None:
+def test_damaged_one_is_passed_over_for_one_before(store: Store, attempt: Attempt, damage: str) -> None:
     partials = attempt(1)
     save(partials, 10)
     save(partials, 20)
@@ -191,14 +191,14 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(store: Store, attempt: 
     assert found(attempt(2)) == (10, "weights 10")
 
 
-def test_when_all_are_damaged_the_split_is_begun_anew(store: Store, attempt: Attempt) -> None:
+def test_saves_all_damaged_begin_split_anew(store: Store, attempt: Attempt) -> None:
     save(attempt(1), 10)
     overwrite(store, f"{CHAIN.partials}/{NAME}/{attempt_id(1)}-00000001/files/w", b"?")
     assert found(attempt(2)) is None
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_store_that_fails_leaves_no_half_and_the_next_save_succeeds(attempt: Attempt, when: When) -> None:
+def test_store_that_fails_leaves_no_half_and_next_save_succeeds(attempt: Attempt, when: When) -> None:
     inner = MemoryStore()
     for call in range(1, 12):
         failing = FaultyStore(inner, fail_at=call, when=when)
@@ -216,7 +216,7 @@ def test_a_store_that_fails_leaves_no_half_and_the_next_save_succeeds(attempt: A
         assert found(attempt(100, into=inner)) == (call * 10 + 1, f"weights {call * 10 + 1}")
 
 
-def test_what_a_person_cleared_is_gone(store: Store, attempt: Attempt) -> None:
+def test_saves_cleared_by_hand_are_gone(store: Store, attempt: Attempt) -> None:
     save(attempt(1), 10)
     cleared = attempt(3, not_before=2)
     assert found(cleared) is None
@@ -230,7 +230,7 @@ def test_what_a_person_cleared_is_gone(store: Store, attempt: Attempt) -> None:
     assert found(attempt(5)) == (5, "weights 5")
 
 
-def test_an_attempt_made_in_the_moment_of_the_clear_counts(store: Store, tmp_path: Path) -> None:
+def test_attempt_made_in_moment_of_clear_counts(store: Store, tmp_path: Path) -> None:
     """Attempt ids know milliseconds only."""
     cleared = day(2) + timedelta(microseconds=900)
     partials = Partials(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
@@ -239,7 +239,7 @@ def test_an_attempt_made_in_the_moment_of_the_clear_counts(store: Store, tmp_pat
     assert found(again) == (10, "weights 10")
 
 
-def test_a_commit_clears_what_does_not_start_from_the_new_head(store: Store, attempt: Attempt) -> None:
+def test_commit_clears_what_does_not_start_from_new_head(store: Store, attempt: Attempt) -> None:
     next_one = training_name(attempt_id(91), "next split")
     for name in (NAME, training_name(None, "first split"), next_one):
         save(attempt(1, name), 10)
@@ -251,7 +251,7 @@ def test_a_commit_clears_what_does_not_start_from_the_new_head(store: Store, att
     assert store.folders(CHAIN.partials) == ["of-somebody-else"]
 
 
-def test_a_sweep_finds_what_a_killed_commit_left(tmp_path: Path) -> None:
+def test_sweep_finds_what_killed_commit_left(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     old, current = training_name(None, "old"), training_name(attempt_id(91), "current")
     for name in (old, current):
@@ -269,7 +269,7 @@ def test_a_sweep_finds_what_a_killed_commit_left(tmp_path: Path) -> None:
     assert store.folders(CHAIN.partials) == sorted([current, "of-somebody-else"])
 
 
-def test_the_name_is_a_function_of_what_is_trained() -> None:
+def test_name_is_function_of_what_is_trained() -> None:
     assert training_name("p", "s", {"a": 1, "b": 2}) == training_name("p", "s", {"b": 2, "a": 1})
     different = [("p", "s"), ("q", "s"), (None, "s"), ("p", "t"), ("p", "s", 1)]
     assert len({training_name(*parts) for parts in different}) == len(different)

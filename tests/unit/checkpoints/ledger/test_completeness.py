@@ -145,9 +145,7 @@ def test_ledger_without_two_entries_is_refused(make: Make, first: int) -> None:
 
 @pytest.mark.parametrize("left", [(CHAIN.mark,), (CHAIN.snapshots,), (CHAIN.pages,)])
 @pytest.mark.parametrize("first", EVERYTHING)
-def test_ledger_without_its_tail_is_refused_as_long_as_anything_is_left_that_knows(
-    make: Make, first: int, left: tuple[str]
-) -> None:
+def test_ledger_without_tail_is_refused_while_any_trace_knows(make: Make, first: int, left: tuple[str]) -> None:
     """A snapshot is there up to entry 25, a page up to the entry that it ends with."""
     store = make(range(first, LAST + 1), set(BESIDE) - {*left})
     knows = {CHAIN.mark: LAST, CHAIN.snapshots: 25}.get(left[0])
@@ -162,7 +160,7 @@ def test_ledger_without_its_tail_is_refused_as_long_as_anything_is_left_that_kno
 
 
 @pytest.mark.parametrize("first", EVERYTHING)
-def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make, first: int) -> None:
+def test_ledger_without_tail_and_neighbours_is_never_swept(make: Make, first: int) -> None:
     """A backup of everything but the artifacts, put back: these are sealed, and in no entry. What an append cannot know
     an audit does, and a run before it begins."""
     store = make(range(first, LAST + 1), BESIDE)
@@ -171,14 +169,14 @@ def test_ledger_whose_tail_is_lost_with_all_beside_it_is_never_swept(make: Make,
     assert_refused(store, sweeps)
 
 
-def test_run_on_a_ledger_with_pages_reads_none_of_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_on_ledger_with_pages_reads_none_of_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make([])
     assert Ledger(store, CHAIN).state().pages
     monkeypatch.setattr(StoreShelf, "pages", lambda *_: pytest.fail("a page was read"))
     begins(store)
 
 
-def test_run_on_a_ledger_that_was_rewound_begins(make: Make) -> None:
+def test_run_on_ledger_that_was_rewound_begins(make: Make) -> None:
     """What a rewind left behind is sealed, younger than the head, and in an entry."""
     store = make([])
     rewound = Ledger(store, CHAIN)
@@ -251,7 +249,7 @@ def test_long_ledger_without_its_tail_is_refused(long: Without) -> None:
         assert_long_refused(long, range(first, LONG_LAST + 1))
 
 
-def test_ledger_whose_tail_is_lost_without_any_trace_is_like_one_that_never_had_it(make: Make) -> None:
+def test_ledger_without_tail_or_traces_is_like_a_shorter_one(make: Make) -> None:
     """The one loss that nothing shows: entries without artifacts of their own, together with what lies beside."""
     store = make([], BESIDE)
     promote(Ledger(store, CHAIN), Ledger(store, CHAIN).checkpoint().id, "other", by=Author(), now=NOW)
@@ -265,7 +263,7 @@ def test_ledger_whose_tail_is_lost_without_any_trace_is_like_one_that_never_had_
 
 
 @pytest.mark.parametrize("trace", ["save", "follower", "artifact"])
-def test_deletion_where_only_one_trace_of_the_tail_is_left_is_refused(make: Make, tmp_path: Path, trace: str) -> None:
+def test_deletion_with_one_trace_of_lost_tail_is_refused(make: Make, tmp_path: Path, trace: str) -> None:
     store = make([], BESIDE)
     head = Ledger(store, CHAIN).checkpoint()
     artifacts = {path: store.contents.pop(path) for path in list(store.contents) if head.artifacts.path in path}
@@ -285,7 +283,7 @@ def test_deletion_where_only_one_trace_of_the_tail_is_left_is_refused(make: Make
     assert_refused(store, sweeps, prunes)
 
 
-def test_commit_of_a_child_whose_parent_is_in_no_entry_is_refused(tmp_path: Path) -> None:
+def test_commit_whose_parent_is_in_no_entry_is_refused(tmp_path: Path) -> None:
     """The head that the run has read was lost while it trained."""
     writer = ChainWriter(MemoryStore(), tmp_path, CHAIN)
     *_, parent = writer.commit_many(3)
@@ -296,7 +294,7 @@ def test_commit_of_a_child_whose_parent_is_in_no_entry_is_refused(tmp_path: Path
         commit(writer.store, request, NOW)
 
 
-def test_append_of_a_ledger_that_had_read_more_is_refused(make: Make) -> None:
+def test_append_of_ledger_that_had_read_more_is_refused(make: Make) -> None:
     """The older copy is put back under a process that lives on."""
     store = make([])
     living = Ledger(store, CHAIN)
@@ -309,7 +307,7 @@ def test_append_of_a_ledger_that_had_read_more_is_refused(make: Make) -> None:
     assert store.contents == before
 
 
-def test_entry_of_another_copy_put_over_the_newest_is_refused(make: Make, tmp_path: Path) -> None:
+def test_entry_of_another_copy_put_over_newest_is_refused(make: Make, tmp_path: Path) -> None:
     """A copy that went on by itself has an entry of the same number that follows the one before as well."""
     other = make([LAST], BESIDE)
     appends(other)
@@ -357,7 +355,7 @@ def test_ledger_of_another_chain_copied_in_is_refused(make: Make) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"sequence":"x"}'])
-def test_mark_that_is_torn_is_none_and_is_renewed_by_the_next_append(make: Make, content: bytes) -> None:
+def test_mark_torn_is_none_and_renewed_by_next_append(make: Make, content: bytes) -> None:
     store = make([])
     store.contents[CHAIN.mark] = content
     assert read_mark(store, CHAIN) == Mark()
@@ -365,7 +363,7 @@ def test_mark_that_is_torn_is_none_and_is_renewed_by_the_next_append(make: Make,
     assert read_mark(store, CHAIN).sequence == LAST + 1
 
 
-def test_reading_with_a_mark_asks_for_one_entry_that_is_not_there(make: Make) -> None:
+def test_reading_with_mark_asks_for_one_missing_entry(make: Make) -> None:
     pluralize = FaultyStore(make([]))
     assert Ledger(pluralize, CHAIN).state().sequence == LAST
     absent = [path for path in pluralize.read_paths if path not in make([]).contents]
@@ -373,7 +371,7 @@ def test_reading_with_a_mark_asks_for_one_entry_that_is_not_there(make: Make) ->
 
 
 @pytest.mark.parametrize("entries", [1, LAST])
-def test_each_append_lists_the_ledger_once(make: Make, entries: int) -> None:
+def test_append_lists_ledger_once(make: Make, entries: int) -> None:
     store = FaultyStore(make(range(entries + 1, LAST + 1), BESIDE))
     listed: list[str] = []
     names = store.names
@@ -389,7 +387,7 @@ def test_each_append_lists_the_ledger_once(make: Make, entries: int) -> None:
     assert listed.count(CHAIN.ledger) == 12
 
 
-def test_creation_flushes_the_folder_after_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creation_flushes_folder_after_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it a power cut takes the name of an entry whose commit was told."""
     flushed: list[tuple[str, list[str]]] = []
 
@@ -409,7 +407,7 @@ def test_entries_named_shows_stretches() -> None:
     assert entries_named(range(1, 40, 2)).endswith("15 and 12 more stretches")
 
 
-def test_mark_names_the_newest_entry_and_its_digest(tmp_path: Path) -> None:
+def test_mark_names_newest_entry_and_its_digest(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path)
     made = writer.commit_many(2)
     assert isinstance(made[-1], Checkpoint)

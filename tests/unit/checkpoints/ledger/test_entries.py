@@ -41,14 +41,14 @@ REWIND = Rewind(sequence=5, previous="sha256:ab", at=day(5), by=Author(), to_che
 
 
 @pytest.mark.parametrize("entry", [CHECKPOINT, PRUNE, REWIND], ids=["checkpoint", "prune", "rewind"])
-def test_an_entry_survives_its_file(entry: LedgerEntry) -> None:
+def test_entry_survives_its_file(entry: LedgerEntry) -> None:
     found = decode_entry(encode_entry(entry), location="x")
 
     assert msgspec.structs.replace(found, seal="") == entry
     assert encode_entry(found) == encode_entry(entry)
 
 
-def test_an_entry_is_plain_json_that_says_what_it_is() -> None:
+def test_entry_is_plain_json_that_says_what_it_is() -> None:
     raw = json.loads(encode_entry(CHECKPOINT))
 
     assert raw["kind"] == "checkpoint"
@@ -56,27 +56,27 @@ def test_an_entry_is_plain_json_that_says_what_it_is() -> None:
     assert raw["split"]["partitions"][0]["start"] == "2013-01-02T00:00:00Z"
 
 
-def test_a_field_a_later_trainflow_added_is_no_obstacle() -> None:
+def test_field_later_trainflow_added_is_no_obstacle() -> None:
     raw = json.loads(encode_entry(REWIND)) | {"added_later": 1}
 
     assert msgspec.structs.replace(decode_entry(resealed(raw), location="x"), seal="") == REWIND
 
 
-def test_an_entry_written_before_there_were_seals_is_read() -> None:
+def test_entry_written_before_there_were_seals_is_read() -> None:
     raw = json.loads(encode_entry(REWIND))
     del raw["seal"]
 
     assert decode_entry(json.dumps(raw).encode(), location="x") == REWIND
 
 
-def test_a_name_that_looks_like_a_seal_is_no_seal() -> None:
+def test_name_that_looks_like_seal_is_no_seal() -> None:
     tricky = msgspec.structs.replace(CHECKPOINT, params={"seal": "", "x": '"seal":""'}, metrics={'"seal":"': 1.0})
 
     assert decode_entry(encode_entry(tricky), location="x").seal
 
 
 @pytest.mark.parametrize("change", [{"kind": "demotion"}, {"format": 2}, {"format": 2, "kind": "demotion"}])
-def test_an_entry_of_a_newer_trainflow_says_so(change: dict[str, object]) -> None:
+def test_entry_of_newer_trainflow_says_so(change: dict[str, object]) -> None:
     raw = json.loads(encode_entry(REWIND)) | change
 
     with pytest.raises(LedgerCorrupt, match="written by a newer trainflow"):
@@ -84,7 +84,7 @@ def test_an_entry_of_a_newer_trainflow_says_so(change: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize("length", [0, 1, 40, len(encode_entry(CHECKPOINT)) - 3])
-def test_a_torn_entry_says_where_and_what_to_do(length: int) -> None:
+def test_torn_entry_says_where_and_what_to_do(length: int) -> None:
     with pytest.raises(LedgerCorrupt, match="torn or was edited") as caught:
         decode_entry(encode_entry(CHECKPOINT)[:length], location="store/7.json")
 
@@ -93,7 +93,7 @@ def test_a_torn_entry_says_where_and_what_to_do(length: int) -> None:
 
 
 @pytest.mark.parametrize("change", [{"sequence": "x"}, {"at": "2013-01-01T00:00:00"}, {"kind": ""}, {"by": None}])
-def test_an_edited_entry_says_so(change: dict[str, object]) -> None:
+def test_edited_entry_says_so(change: dict[str, object]) -> None:
     raw = json.loads(encode_entry(REWIND)) | change
 
     with pytest.raises(LedgerCorrupt, match="edited"):
@@ -107,7 +107,7 @@ def test_names_that_cannot_be_folders_are_refused(name: str) -> None:
             ChainKey(**fields)
 
 
-def test_a_chain_knows_its_paths() -> None:
+def test_chain_knows_its_paths() -> None:
     chain = ChainKey("flights", "fine", "b1")
 
     assert chain.entry(12) == "flights/fine/b1/ledger/0000000012.json"

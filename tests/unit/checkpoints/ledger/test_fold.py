@@ -119,13 +119,13 @@ def book() -> Book:
     return book
 
 
-def test_an_empty_ledger_has_no_head() -> None:
+def test_empty_ledger_has_no_head() -> None:
     state = fold(ChainState(), [], Book().shelf)
 
     assert (state.head, state.sequence, state.head_sequence, state.watermark) == (None, 0, 0, None)
 
 
-def test_the_newest_checkpoint_is_the_head(book: Book) -> None:
+def test_newest_checkpoint_is_head(book: Book) -> None:
     state = book.state
 
     assert state.head is not None
@@ -134,7 +134,7 @@ def test_the_newest_checkpoint_is_the_head(book: Book) -> None:
     assert [(each.sequence, each.hole.start) for each in state.holes] == [(2, day(3))]
 
 
-def test_a_score_on_unseen_samples_belongs_to_the_parent(book: Book) -> None:
+def test_score_on_unseen_samples_belongs_to_parent(book: Book) -> None:
     assert [(each.metrics, each.scores) for each in book.line] == [
         ({"auc": 0.5}, {"auc": 0.4}),
         ({}, {"auc": 0.6}),
@@ -142,7 +142,7 @@ def test_a_score_on_unseen_samples_belongs_to_the_parent(book: Book) -> None:
     ]
 
 
-def test_a_prune_drops_the_line_of_a_checkpoint_and_not_the_head(book: Book) -> None:
+def test_prune_drops_line_of_checkpoint_and_not_head(book: Book) -> None:
     state = book.add(book.next(Prune, checkpoint_ids=["a"]))
 
     assert [each.id for each in state.recent] == ["b", "c"]
@@ -151,7 +151,7 @@ def test_a_prune_drops_the_line_of_a_checkpoint_and_not_the_head(book: Book) -> 
     assert book.line[-1].partitions == 5
 
 
-def test_a_rewind_makes_an_ancestor_the_head_and_forgets_later_holes(book: Book) -> None:
+def test_rewind_makes_ancestor_head_and_forgets_later_holes(book: Book) -> None:
     state = book.add(book.next(Rewind, to_checkpoint_id="a"))
 
     assert state.head is not None
@@ -164,13 +164,13 @@ def test_a_rewind_makes_an_ancestor_the_head_and_forgets_later_holes(book: Book)
     assert forward.watermark == day(5)
 
 
-def test_a_rewind_to_before_the_first_starts_again_anywhere(book: Book) -> None:
+def test_rewind_to_before_first_starts_again_anywhere(book: Book) -> None:
     assert book.add(book.next(Rewind, to_checkpoint_id=None)).head is None
 
     assert book.add(book.checkpoint("z", 30)).watermark == day(31)
 
 
-def test_folding_on_from_a_state_is_folding_it_all(book: Book) -> None:
+def test_folding_on_from_state_is_folding_it_all(book: Book) -> None:
     book.add(book.next(Prune, checkpoint_ids=["a"]))
     book.add(book.next(Rewind, to_checkpoint_id="b"))
     for cut in range(len(book.sealed) + 1):
@@ -179,7 +179,7 @@ def test_folding_on_from_a_state_is_folding_it_all(book: Book) -> None:
         assert fold(again, book.sealed[cut:], book.shelf) == book.state
 
 
-def test_the_checkpoint_a_chain_started_from_is_remembered() -> None:
+def test_checkpoint_chain_started_from_is_remembered() -> None:
     book = Book()
     feeding = [CheckpointRef(ChainKey("p", "one"), name) for name in "xy"]
 
@@ -230,7 +230,7 @@ def _bad_entries() -> list[tuple[str, Callable[[Book], LedgerEntry], str]]:
 @pytest.mark.parametrize(
     ("make", "message"), [case[1:] for case in _bad_entries()], ids=[case[0] for case in _bad_entries()]
 )
-def test_an_illegal_entry_is_refused_before_it_is_written_and_corrupt_when_read(
+def test_fold_illegal_entry_is_refused_on_write_and_corrupt_on_read(
     book: Book, make: Callable[[Book], LedgerEntry], message: str
 ) -> None:
     entry = make(book)
@@ -242,7 +242,7 @@ def test_an_illegal_entry_is_refused_before_it_is_written_and_corrupt_when_read(
     assert caught.value.location == f"ledger/{entry.sequence}"
 
 
-def test_what_a_rewind_left_behind_is_no_target_and_an_empty_chain_cannot_rewind(book: Book) -> None:
+def test_fold_rewound_checkpoint_is_no_target_and_empty_chain_cannot_rewind(book: Book) -> None:
     book.add(book.next(Rewind, to_checkpoint_id="a"))
     assert "not an ancestor" in (book.refusal(book.next(Rewind, to_checkpoint_id="b")) or "")
 
@@ -262,14 +262,14 @@ def test_what_a_rewind_left_behind_is_no_target_and_an_empty_chain_cannot_rewind
         ({"partitions": split_of(1, 1).partitions, "holes": split_of(2, 2, [2, 3]).holes, "end": day(4)}, "hole"),
     ],
 )
-def test_a_split_that_does_not_tile_its_time_is_refused(change: dict[str, Any], message: str) -> None:
+def test_split_that_does_not_tile_its_time_is_refused(change: dict[str, Any], message: str) -> None:
     good: SplitSummary = split_of(1, 4, skip=[2])
     assert split_problem(good) is None
 
     assert message in (split_problem(msgspec.structs.replace(good, **change)) or "")
 
 
-def test_a_filled_hole_is_no_hole_any_more_and_becomes_one_again_by_a_rewind(book: Book) -> None:
+def test_fold_filled_hole_reopens_by_rewind(book: Book) -> None:
     state = book.add(book.fill("f", 3))
 
     assert state.head is not None
@@ -283,7 +283,7 @@ def test_a_filled_hole_is_no_hole_any_more_and_becomes_one_again_by_a_rewind(boo
     assert book.refusal(book.fill("g", 3)) is None
 
 
-def test_a_long_hole_may_be_filled_in_pieces_and_forward_training_goes_on_from_the_fill(book: Book) -> None:
+def test_fold_long_hole_is_filled_in_pieces(book: Book) -> None:
     book.add(book.checkpoint("d", 6, 6, "c", skip=[7, 8, 9, 10]))
     state = book.add(book.fill("f", 8, 3, parent="d", skip=[9], watermark=day(12)))
 
@@ -296,14 +296,14 @@ def test_a_long_hole_may_be_filled_in_pieces_and_forward_training_goes_on_from_t
     assert book.add(book.checkpoint("e", 12, parent="f")).watermark == day(13)
 
 
-def test_nothing_can_be_filled_before_something_is_trained() -> None:
+def test_fold_fill_before_training_is_refused() -> None:
     book = Book()
     book.add(book.skip(0, parent=None))
 
     assert "has no checkpoint" in (book.refusal(book.fill("f", 0, parent="x")) or "")
 
 
-def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(book: Book) -> None:
+def test_fold_skip_moves_neither_head_nor_watermark(book: Book) -> None:
     book.add(book.skip(6))
     state = book.add(book.skip(7, 2))
 
@@ -324,7 +324,7 @@ def test_a_skip_moves_neither_head_nor_watermark_and_the_next_split_records_it(b
     assert [each.hole.start for each in state.holes] == [day(3), day(6), day(7), day(8)]
 
 
-def test_a_skip_before_the_first_checkpoint_says_where_the_chain_begins() -> None:
+def test_skip_before_first_checkpoint_says_where_chain_begins() -> None:
     book = Book()
     book.add(book.skip(5, 2, parent=None))
 
@@ -333,7 +333,7 @@ def test_a_skip_before_the_first_checkpoint_says_where_the_chain_begins() -> Non
 
 
 @pytest.mark.parametrize("target", ["c", "a", None], ids=["where the head is", "an ancestor", "the beginning"])
-def test_a_rewind_takes_skips_back(book: Book, target: str | None) -> None:
+def test_rewind_takes_skips_back(book: Book, target: str | None) -> None:
     book.add(book.skip(6))
     book.add(book.fill("f", 3))
     assert book.state.skips
@@ -343,7 +343,7 @@ def test_a_rewind_takes_skips_back(book: Book, target: str | None) -> None:
     assert (state.skips, state.generation) == ([], 1)
 
 
-def test_the_newest_promotion_of_a_name_counts_until_its_checkpoint_is_rewound(book: Book) -> None:
+def test_newest_promotion_of_name_counts_until_its_checkpoint_is_rewound(book: Book) -> None:
     for name, alias in [("a", "best"), ("c", "best"), ("b", "safe")]:
         state = book.add(book.next(Promotion, checkpoint_id=name, alias=alias))
 
@@ -358,7 +358,7 @@ def test_the_newest_promotion_of_a_name_counts_until_its_checkpoint_is_rewound(b
     assert book.refusal(book.next(Prune, checkpoint_ids=["c"])) is None
 
 
-def test_an_alias_goes_back_to_who_had_it_before(book: Book) -> None:
+def test_alias_goes_back_to_who_had_it_before(book: Book) -> None:
     for name in ("a", "c"):
         book.add(book.next(Promotion, checkpoint_id=name, alias="best"))
 
@@ -374,19 +374,19 @@ def test_an_alias_goes_back_to_who_had_it_before(book: Book) -> None:
 
 
 @pytest.mark.parametrize(("to", "again"), [("b", "c"), ("a", "b"), (None, "a"), ("b", "nobody")])
-def test_an_alias_cannot_go_back_to_who_is_left_behind(book: Book, to: str | None, again: str) -> None:
+def test_alias_cannot_go_back_to_who_is_left_behind(book: Book, to: str | None, again: str) -> None:
     problem = book.refusal(book.next(Rewind, to_checkpoint_id=to, promoted={"best": again}))
     assert f"gives 'best' back to {again}" in (problem or "")
 
 
-def test_rewinds_are_counted_so_that_training_again_is_told_from_training(book: Book) -> None:
+def test_fold_counts_rewinds(book: Book) -> None:
     assert book.state.generation == 0
     assert book.add(book.next(Rewind, to_checkpoint_id="a")).generation == 1
     book.add(book.checkpoint("d", 2, 1, "a"))
     assert book.add(book.next(Rewind, to_checkpoint_id=None)).generation == 2
 
 
-def test_a_fork_goes_on_at_its_origins_watermark_with_its_origins_weights() -> None:
+def test_fold_fork_goes_on_with_watermark_and_weights_of_origin() -> None:
     book = Book()
     state = book.add(book.next(Fork, origin=ORIGIN, watermark=day(6), overrides={"depth": "3"}))
 
@@ -410,7 +410,7 @@ def test_a_fork_goes_on_at_its_origins_watermark_with_its_origins_weights() -> N
     assert "its origin is None" in (book.refusal(book.checkpoint("c", 6)) or "")
 
 
-def test_an_adopted_chain_goes_on_at_the_watermark_it_was_adopted_at() -> None:
+def test_imported_chain_goes_on_at_its_watermark() -> None:
     book = Book()
     files = [ArtifactFile("model.bin", 1, "sha256:0")]
     assert "adopts no file" in (book.refusal(book.next(Adoption, uri="x", watermark=day(6), files=[])) or "")
@@ -421,7 +421,7 @@ def test_an_adopted_chain_goes_on_at_the_watermark_it_was_adopted_at() -> None:
     assert book.add(book.checkpoint("a", 6)).watermark == day(7)
 
 
-def test_of_a_long_chain_the_state_holds_the_newest_and_pages_the_rest() -> None:
+def test_fold_long_chain_keeps_newest_and_pages_rest() -> None:
     book = Book()
     long_line(book, 5 * PAGE)
     state = book.state
@@ -438,7 +438,7 @@ def test_of_a_long_chain_the_state_holds_the_newest_and_pages_the_rest() -> None
 
 
 @pytest.mark.parametrize("target", [None, "c2", f"c{PAGE + 7}", f"c{5 * PAGE - 3}"])
-def test_a_long_chain_may_be_rewound_however_far(target: str | None) -> None:
+def test_long_chain_may_be_rewound_however_far(target: str | None) -> None:
     book = Book()
     long_line(book, 5 * PAGE)
     book.add(book.next(Promotion, checkpoint_id="c1", alias="old"))
@@ -453,7 +453,7 @@ def test_a_long_chain_may_be_rewound_however_far(target: str | None) -> None:
     assert book.line[-1].number == left + 1
 
 
-def test_where_a_fold_began_makes_no_difference_to_what_is_in_pages() -> None:
+def test_fold_start_makes_no_difference_to_pages() -> None:
     book = Book()
     long_line(book, 3 * PAGE)
     book.add(book.next(Rewind, to_checkpoint_id="c10"))

@@ -36,7 +36,7 @@ def entry_file(writer: ChainWriter, sequence: int) -> Path:
     return path
 
 
-def test_a_chain_that_is_not_there_is_empty_and_reading_it_makes_nothing(writer: ChainWriter, tmp_path: Path) -> None:
+def test_ledger_absent_is_empty_and_reading_makes_nothing(writer: ChainWriter, tmp_path: Path) -> None:
     assert writer.ledger.state().head is None
     assert list(writer.ledger.entries()) == []
     assert not (tmp_path / "store").exists()
@@ -44,7 +44,7 @@ def test_a_chain_that_is_not_there_is_empty_and_reading_it_makes_nothing(writer:
         writer.ledger.checkpoint()
 
 
-def test_a_ledger_reads_on_where_it_stopped(writer: ChainWriter) -> None:
+def test_ledger_reads_on_where_it_stopped(writer: ChainWriter) -> None:
     reader = fresh(writer)
     for count in range(1, 41):
         head = writer.commit()
@@ -53,7 +53,7 @@ def test_a_ledger_reads_on_where_it_stopped(writer: ChainWriter) -> None:
     assert reader.state() == fresh(writer).state() == writer.ledger.state()
 
 
-def test_any_kept_checkpoint_can_be_read_in_full(writer: ChainWriter) -> None:
+def test_ledger_kept_checkpoint_is_read_in_full(writer: ChainWriter) -> None:
     made = writer.commit_many(5)
 
     assert [fresh(writer).checkpoint(each.id) for each in made] == made
@@ -63,7 +63,7 @@ def test_any_kept_checkpoint_can_be_read_in_full(writer: ChainWriter) -> None:
         fresh(writer).checkpoint("nobody")
 
 
-def test_snapshots_keep_reading_the_head_cheap(writer: ChainWriter) -> None:
+def test_snapshots_keep_reading_head_cheap(writer: ChainWriter) -> None:
     writer.commit_many(2 * snapshots.INTERVAL + 5)
     pluralize = FaultyStore(writer.store)
 
@@ -75,7 +75,7 @@ def test_snapshots_keep_reading_the_head_cheap(writer: ChainWriter) -> None:
 
 
 @pytest.mark.parametrize("damage", ["delete", "tear", "other bytes", "other format"])
-def test_a_snapshot_is_never_the_truth(writer: ChainWriter, damage: str) -> None:
+def test_snapshot_is_never_truth(writer: ChainWriter, damage: str) -> None:
     writer.commit_many(snapshots.INTERVAL + 3)
     expected = writer.ledger.state()
     for file in writer.store.files(writer.chain.snapshots):
@@ -91,7 +91,7 @@ def test_a_snapshot_is_never_the_truth(writer: ChainWriter, damage: str) -> None
     assert fresh(writer).state() == expected
 
 
-def test_a_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
+def test_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
     class NoSnapshots(LocalStore):
         def replace(self, path: str, data: bytes) -> None:
             raise StoreFailure("no", location=path)
@@ -104,7 +104,7 @@ def test_a_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
     assert writer.store.files(writer.chain.snapshots) == []
 
 
-def test_an_edited_entry_breaks_the_digest_chain(writer: ChainWriter) -> None:
+def test_edited_entry_breaks_digest_chain(writer: ChainWriter) -> None:
     writer.commit_many(3)
     file = entry_file(writer, 2)
     file.write_bytes(resealed(json.loads(file.read_bytes()) | {"at": "2013-01-01T00:00:00Z"}))
@@ -116,7 +116,7 @@ def test_an_edited_entry_breaks_the_digest_chain(writer: ChainWriter) -> None:
         list(fresh(writer).entries())
 
 
-def test_the_newest_entry_edited_in_passing_stops_everything_that_reads(writer: ChainWriter) -> None:
+def test_newest_entry_edited_in_passing_stops_everything_that_reads(writer: ChainWriter) -> None:
     writer.commit_many(3)
     file = entry_file(writer, 3)
     file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
@@ -136,7 +136,7 @@ def long_store() -> MemoryStore:
     return store
 
 
-def test_the_head_of_a_long_ledger_costs_a_few_reads(long_store: MemoryStore) -> None:
+def test_head_of_long_ledger_costs_few_reads(long_store: MemoryStore) -> None:
     pluralize = FaultyStore(long_store)
     ledger = Ledger(pluralize, LONG)
 
@@ -151,7 +151,7 @@ def test_the_head_of_a_long_ledger_costs_a_few_reads(long_store: MemoryStore) ->
     assert pluralize.calls == ["read_many"]
 
 
-def test_what_is_kept_of_a_long_ledger_is_read_in_pages(long_store: MemoryStore) -> None:
+def test_ledger_long_is_read_in_pages(long_store: MemoryStore) -> None:
     pluralize = FaultyStore(long_store)
     ledger = Ledger(pluralize, LONG)
 
@@ -164,7 +164,7 @@ def test_what_is_kept_of_a_long_ledger_is_read_in_pages(long_store: MemoryStore)
 
 
 @pytest.mark.parametrize("damage", ["gone", "torn", "other"])
-def test_a_page_is_never_the_truth(long_store: MemoryStore, damage: str) -> None:
+def test_page_is_never_truth(long_store: MemoryStore, damage: str) -> None:
     expected = Ledger(long_store, LONG).kept()
     store = MemoryStore()
     store.contents = dict(long_store.contents)
@@ -199,7 +199,7 @@ def test_pages_that_newer_ones_replace_are_dropped(long_store: MemoryStore) -> N
     assert pages == {f"{page.name}.json" for page in state.pages}
 
 
-def test_an_entry_edited_below_a_snapshot_is_found_when_it_is_read(writer: ChainWriter) -> None:
+def test_entry_edited_below_snapshot_is_found_when_it_is_read(writer: ChainWriter) -> None:
     made = writer.commit_many(snapshots.INTERVAL + 1)
     file = entry_file(writer, 2)
     file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
@@ -209,7 +209,7 @@ def test_an_entry_edited_below_a_snapshot_is_found_when_it_is_read(writer: Chain
         fresh(writer).checkpoint(made[1].id)
 
 
-def test_a_torn_entry_stops_everything_that_reads(writer: ChainWriter) -> None:
+def test_torn_entry_stops_everything_that_reads(writer: ChainWriter) -> None:
     writer.commit_many(2)
     file = entry_file(writer, 2)
     file.write_bytes(file.read_bytes()[:50])
@@ -218,7 +218,7 @@ def test_a_torn_entry_stops_everything_that_reads(writer: ChainWriter) -> None:
         fresh(writer).state()
 
 
-def test_a_lost_entry_is_not_taken_for_the_end(writer: ChainWriter) -> None:
+def test_lost_entry_is_not_taken_for_end(writer: ChainWriter) -> None:
     writer.commit_many(4)
     entry_file(writer, 2).unlink()
 
@@ -226,7 +226,7 @@ def test_a_lost_entry_is_not_taken_for_the_end(writer: ChainWriter) -> None:
         fresh(writer).state()
 
 
-def test_an_entry_that_appears_while_reading_is_no_hole(writer: ChainWriter) -> None:
+def test_entry_that_appears_while_reading_is_no_hole(writer: ChainWriter) -> None:
     writer.commit_many(2)
 
     class Torn(FaultyStore):
@@ -237,7 +237,7 @@ def test_an_entry_that_appears_while_reading_is_no_hole(writer: ChainWriter) -> 
     assert fresh(writer, Torn(writer.store)).state().sequence == 0
 
 
-def test_an_append_that_may_not_follow_is_refused_and_writes_nothing(writer: ChainWriter) -> None:
+def test_append_that_may_not_follow_is_refused_and_writes_nothing(writer: ChainWriter) -> None:
     writer.commit_many(2)
 
     with pytest.raises(CheckpointError, match="refused to write an entry: it prunes the head"):
@@ -254,7 +254,7 @@ def test_an_append_that_may_not_follow_is_refused_and_writes_nothing(writer: Cha
     assert fresh(writer).state().sequence == 2
 
 
-def test_an_entry_that_could_not_be_read_back_is_not_written(writer: ChainWriter) -> None:
+def test_entry_that_could_not_be_read_back_is_not_written(writer: ChainWriter) -> None:
     writer.commit_many(2)
 
     with pytest.raises(CheckpointError, match="refused to write"):
@@ -271,7 +271,7 @@ def test_an_entry_that_could_not_be_read_back_is_not_written(writer: ChainWriter
     assert fresh(writer).state().sequence == 2
 
 
-def test_a_lost_race_is_run_again_on_top_of_the_winner(writer: ChainWriter) -> None:
+def test_lost_race_is_run_again_on_top_of_winner(writer: ChainWriter) -> None:
     writer.commit_many(3)
     rival = fresh(writer)
     seen: list[int] = []
@@ -295,7 +295,7 @@ def test_a_lost_race_is_run_again_on_top_of_the_winner(writer: ChainWriter) -> N
     assert [type(each) for each in fresh(writer).entries()] == [Checkpoint] * 3 + [Rewind] * 2
 
 
-def test_a_store_that_says_an_entry_exists_and_never_shows_it_is_called_out(writer: ChainWriter) -> None:
+def test_ledger_entry_claimed_but_never_shown_is_an_error(writer: ChainWriter) -> None:
     class Lying(FaultyStore):
         def create_exclusive(self, path: str, data: bytes) -> None:
             raise FileExistsError
@@ -304,7 +304,7 @@ def test_a_store_that_says_an_entry_exists_and_never_shows_it_is_called_out(writ
         ChainWriter(Lying(writer.store), writer.scratch, writer.chain).commit()
 
 
-def test_an_entry_is_readable_by_people(writer: ChainWriter) -> None:
+def test_entry_is_readable_by_people(writer: ChainWriter) -> None:
     head = writer.commit(metrics={"auc": 0.5})
 
     raw = json.loads(entry_file(writer, 1).read_text())
@@ -312,7 +312,7 @@ def test_an_entry_is_readable_by_people(writer: ChainWriter) -> None:
     assert (raw["kind"], raw["id"], raw["metrics"]) == ("checkpoint", head.id, {"auc": 0.5})
 
 
-def test_append_secret_in_a_reason_that_a_person_gave_is_masked(tmp_path: Path) -> None:
+def test_append_secret_in_reason_that_person_gave_is_masked(tmp_path: Path) -> None:
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     first, second = writer.commit_many(2)
     reason = "read with postgresql://me:geheim@db and hf_token=geheim"

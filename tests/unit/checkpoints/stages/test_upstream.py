@@ -108,7 +108,7 @@ def offered(choice: Choice) -> list[str]:
         (chain(1, 2, 3, off=(2, 3)), None, None, ["c1"]),
     ],
 )
-def test_forwards(base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
+def test_upstream_forwards_limits_split(base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
     choice = choose(AHEAD, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
@@ -130,11 +130,11 @@ def test_forwards_there_is_nothing_yet(base: BaseChain, own: int | None, told: P
     assert says in choice.reason
 
 
-def test_the_base_has_to_reach_the_end_of_the_next_partition() -> None:
+def test_base_has_to_reach_end_of_next_partition() -> None:
     assert offered(choose(AHEAD, chain(1, 2, 3), day(0), day(2))) == ["c2", "c3"]
 
 
-def test_few_are_offered_and_the_last_one_is_among_them() -> None:
+def test_few_are_offered_and_last_one_is_among_them() -> None:
     choice = choose(AHEAD, chain(*range(1, 101)), None, None)
     assert len(offered(choice)) == MOST
     assert offered(choice)[-2:] == [f"c{MOST - 1}", "c100"]
@@ -160,7 +160,7 @@ def test_few_are_offered_and_the_last_one_is_among_them() -> None:
         (chain(3), 2, None, FromNothing),
     ],
 )
-def test_back(base: BaseChain, own: int | None, told: Pin | None, expected: type[Choice]) -> None:
+def test_upstream_back_is_found(base: BaseChain, own: int | None, told: Pin | None, expected: type[Choice]) -> None:
     assert isinstance(choose(BACK, base, at(own), None, told), expected)
 
 
@@ -174,9 +174,7 @@ def test_back(base: BaseChain, own: int | None, told: Pin | None, expected: type
         (chain(1, 2, 4, gone=(1,)), 3, None, "c2"),
     ],
 )
-def test_back_to_the_one_before_what_the_base_stepped_over(
-    base: BaseChain, own: int, told: Pin | None, expected: str
-) -> None:
+def test_back_to_one_before_what_base_stepped_over(base: BaseChain, own: int, told: Pin | None, expected: str) -> None:
     assert offered(choose(BACK, base, at(own), None, told)) == [expected]
 
 
@@ -184,14 +182,14 @@ def test_back_to_the_one_before_what_the_base_stepped_over(
     ("base", "own", "until"),
     [(chain(1, 2, 3), None, 3), (chain(1, skipped=3), 1, 3), (chain(skipped=3), 2, 3), (chain(), None, None)],
 )
-def test_back_goes_on_as_far_as_the_base_has_been(base: BaseChain, own: int | None, until: int | None) -> None:
+def test_back_goes_on_as_far_as_base_has_been(base: BaseChain, own: int | None, until: int | None) -> None:
     choice = choose(BACK, base, at(own), None)
     assert isinstance(choice, StartFrom | FromNothing)
     assert choice.again_before == (None if until is None else day(until) + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("own", "again"), [(3, False), (2, True)])
-def test_back_starts_at_the_own_watermark_and_goes_on_while_the_base_has_been_there(own: int, again: bool) -> None:
+def test_upstream_back_starts_at_own_watermark(own: int, again: bool) -> None:
     choice = choose(BACK, chain(1, 2, 3), day(own), None)
     assert offered(choice) == [f"c{own}"]
     assert isinstance(choice, StartFrom)
@@ -214,7 +212,9 @@ def test_back_starts_at_the_own_watermark_and_goes_on_while_the_base_has_been_th
         (InitFrom(BASE, once=True, checkpoint_id="c1"), chain(1, 2, 3), None, None, ["c1"]),
     ],
 )
-def test_the_newest(init: InitFrom, base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
+def test_upstream_newest_is_taken(
+    init: InitFrom, base: BaseChain, own: int | None, told: Pin | None, bases: list[str]
+) -> None:
     choice = choose(init, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
@@ -230,14 +230,14 @@ def test_the_newest(init: InitFrom, base: BaseChain, own: int | None, told: Pin 
         (LATEST, chain(1, 2, 3), pin(2), "checkpoint 3 of stage base is newer"),
     ],
 )
-def test_the_newest_is_not_there_or_another_runs(init: InitFrom, base: BaseChain, told: Pin | None, says: str) -> None:
+def test_newest_is_not_there_or_another_runs(init: InitFrom, base: BaseChain, told: Pin | None, says: str) -> None:
     choice = choose(init, base, None, None, told)
     assert isinstance(choice, Wait)
     assert says in choice.reason
 
 
 @pytest.mark.parametrize("told", [None, pin(3)])
-def test_a_promoted_one_that_is_not_the_newest_leaves_nothing_to_wait_for(told: Pin | None) -> None:
+def test_upstream_promoted_older_leaves_nothing_to_wait_for(told: Pin | None) -> None:
     base = chain(1, 2, 3, promoted=2)
     choice = choose(PROMOTED, base, None, None, told)
     assert isinstance(choice, StartFrom)
@@ -246,7 +246,7 @@ def test_a_promoted_one_that_is_not_the_newest_leaves_nothing_to_wait_for(told: 
     assert choose(PROMOTED, base, day(1), None, pin(3, choice.last.sequence)) == choice
 
 
-def test_a_circle_of_the_latest_begins_with_nothing_once() -> None:
+def test_circle_of_latest_begins_with_nothing_once() -> None:
     init = InitFrom(BASE, "latest", feedback=True)
     assert choose(init, chain(), None, None) == FromNothing()
     assert isinstance(choose(init, chain(), day(1), None), Wait)
@@ -255,7 +255,7 @@ def test_a_circle_of_the_latest_begins_with_nothing_once() -> None:
 
 @pytest.mark.parametrize("told", [pin(3), pin(3, 3)])
 @pytest.mark.parametrize("init", [AHEAD, LATEST, PROMOTED])
-def test_of_a_pin_that_a_rewind_took_off_the_line_what_is_left_before_it_counts(init: InitFrom, told: Pin) -> None:
+def test_upstream_pin_rewound_falls_back_before_it(init: InitFrom, told: Pin) -> None:
     assert offered(choose(init, chain(1, 2, 3, off=(3,), promoted=2), day(1), None, told)) == ["c2"]
     # of what was trained since, the run that it triggers takes care
     again = chain(1, 2, 3, 4, off=(3,), promoted=2)
@@ -263,7 +263,7 @@ def test_of_a_pin_that_a_rewind_took_off_the_line_what_is_left_before_it_counts(
     assert isinstance(choice, Wait) if init.at != "same_watermark" else offered(choice) == ["c2"]
 
 
-def test_once_waits_until_a_base_that_was_rewound_has_caught_up_again() -> None:
+def test_upstream_once_waits_for_rewound_base() -> None:
     choice = choose(ONCE, chain(1, 2, 3, off=(3,)), None, None, pin(3))
     assert isinstance(choice, Wait)
     assert choice.reason == "waits for stage base, which was rewound and has not caught up yet"
@@ -277,13 +277,13 @@ def test_once_waits_until_a_base_that_was_rewound_has_caught_up_again() -> None:
         (pin(9, 99), "never committed in this store"),
     ],
 )
-def test_a_pin_that_cannot_be_used_is_refused(init: InitFrom, told: Pin, says: str) -> None:
+def test_pin_that_cannot_be_used_is_refused(init: InitFrom, told: Pin, says: str) -> None:
     choice = choose(init, chain(1, 2, 3, off=(3,)), day(1), None, told)
     assert isinstance(choice, Refusal)
     assert says in choice.reason
 
 
-def test_a_checkpoint_that_a_pipeline_names_has_to_be_there() -> None:
+def test_checkpoint_that_pipeline_names_has_to_be_there() -> None:
     choice = choose(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
     assert isinstance(choice, Refusal)
     assert "not on its line" in choice.reason
@@ -304,7 +304,7 @@ def test_a_checkpoint_that_a_pipeline_names_has_to_be_there() -> None:
         (ONCE, forked_at(2), None, ["f"]),
     ],
 )
-def test_a_branch_of_the_base_begins_where_it_was_forked(
+def test_branch_of_base_begins_where_it_was_forked(
     init: InitFrom, base: BaseChain, own: int | None, bases: list[str]
 ) -> None:
     choice = choose(init, base, at(own), None)
@@ -316,11 +316,11 @@ def test_a_branch_of_the_base_begins_where_it_was_forked(
 @pytest.mark.parametrize(
     ("init", "base", "own"), [(AHEAD, forked_at(2), 2), (BACK, forked_at(2), 3), (PROMOTED, forked_at(2), 2)]
 )
-def test_a_branch_of_the_base_that_has_to_go_on_first(init: InitFrom, base: BaseChain, own: int) -> None:
+def test_branch_of_base_that_has_to_go_on_first(init: InitFrom, base: BaseChain, own: int) -> None:
     assert isinstance(choose(init, base, at(own), None), Wait)
 
 
-def test_a_run_may_be_told_to_start_where_the_base_was_forked() -> None:
+def test_run_may_be_told_to_start_where_base_was_forked() -> None:
     assert offered(choose(AHEAD, forked_at(2, 3), at(1), None, Pin(BASE, "f", 0))) == ["f"]
 
 
@@ -341,7 +341,7 @@ def test_a_run_may_be_told_to_start_where_the_base_was_forked() -> None:
         ((0, 0), (0, 0), None),
     ],
 )
-def test_who_begins_a_circle_waits_for_nothing_that_cannot_come(
+def test_upstream_first_of_circle_waits_for_nothing_impossible(
     tmp_path: Path, second: tuple[int, int], third: tuple[int, int], reaches: int | None
 ) -> None:
     store = LocalStore(tmp_path / "store")

@@ -45,7 +45,7 @@ def leave_behind(writer: ChainWriter, name: str, modified: datetime = LONG_AGO) 
     return folder
 
 
-def test_a_dead_attempts_files_are_found_and_only_then_deleted(writer: ChainWriter) -> None:
+def test_dead_attempts_files_are_found_and_only_then_deleted(writer: ChainWriter) -> None:
     folder = leave_behind(writer, attempt_id(10))
 
     (orphan,) = sweep(writer.ledger, NOW, dry_run=True)
@@ -59,7 +59,7 @@ def test_a_dead_attempts_files_are_found_and_only_then_deleted(writer: ChainWrit
 
 
 @pytest.mark.parametrize("reason", ["young file", "young attempt", "alive", "not parseable", "committed", "empty"])
-def test_what_may_still_be_needed_stays(writer: ChainWriter, reason: str) -> None:
+def test_garbage_keeps_what_may_be_needed(writer: ChainWriter, reason: str) -> None:
     living: set[str] = set()
     match reason:
         case "young file":
@@ -82,14 +82,14 @@ def test_what_may_still_be_needed_stays(writer: ChainWriter, reason: str) -> Non
     assert writer.store.folders(writer.chain.artifacts) == before
 
 
-def test_what_a_killed_prune_left_goes_without_grace(writer: ChainWriter) -> None:
+def test_garbage_of_killed_prune_goes_without_grace(writer: ChainWriter) -> None:
     (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
     leave_behind(writer, gone, modified=NOW)
 
     assert [orphan.path for orphan in sweep(writer.ledger, NOW, dry_run=True)] == [writer.chain.attempt(gone)]
 
 
-def test_files_that_a_writer_had_begun_go_after_the_grace(writer: ChainWriter) -> None:
+def test_files_that_writer_had_begun_go_after_grace(writer: ChainWriter) -> None:
     store = writer.store
     left = [
         f"{writer.chain.ledger}/.tmp-04.json-00112233445566ab",
@@ -110,7 +110,7 @@ def test_files_that_a_writer_had_begun_go_after_the_grace(writer: ChainWriter) -
     assert sweep(writer.ledger, NOW, grace=timedelta(0))[0].path == left[1]
 
 
-def test_saves_that_nobody_goes_on_from_go_after_the_grace(writer: ChainWriter) -> None:
+def test_garbage_unused_saves_go_after_grace(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint().id
     names = [training_name(parent, "x") for parent in (head, attempt_id(1))]
     for name in names:
@@ -128,7 +128,7 @@ def test_saves_that_nobody_goes_on_from_go_after_the_grace(writer: ChainWriter) 
     assert writer.store.folders(writer.chain.partials) == [names[0]]
 
 
-def test_an_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: ChainWriter) -> None:
+def test_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: ChainWriter) -> None:
     parent = writer.ledger.checkpoint()
     late = writer.request(parent=parent)
     for file in writer.store.files(late.artifacts.path):
@@ -151,7 +151,7 @@ def test_an_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: Chain
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fail_at", range(1, 16))
-def test_a_sweep_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fail_at: int, when: Any) -> None:
+def test_sweep_killed_anywhere_is_finished_by_next(writer: ChainWriter, fail_at: int, when: Any) -> None:
     (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
     leave_behind(writer, gone, modified=NOW)
     leave_behind(writer, attempt_id(10))
@@ -174,7 +174,7 @@ def test_a_sweep_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fa
     assert len(faulty.calls) <= 15, "raise the range: faults at the last calls are not tried"
 
 
-def test_a_ledger_that_cannot_be_read_stops_the_sweep(writer: ChainWriter) -> None:
+def test_ledger_that_cannot_be_read_stops_sweep(writer: ChainWriter) -> None:
     folder = leave_behind(writer, attempt_id(10))
     path = writer.store.local_path(writer.chain.entry(2))
     assert path is not None
@@ -186,7 +186,7 @@ def test_a_ledger_that_cannot_be_read_stops_the_sweep(writer: ChainWriter) -> No
     assert folder.exists()
 
 
-def test_an_attempt_id_tells_when_it_was_made() -> None:
+def test_attempt_id_tells_when_it_was_made() -> None:
     moment = datetime(2024, 2, 29, 12, 30, 15, 123000, UTC)
 
     assert attempt_time(new_attempt_id(moment)) == moment
@@ -202,7 +202,7 @@ def spill(writer: ChainWriter, name: str, modified: datetime) -> Path:
     return path
 
 
-def test_sweep_of_splits_in_files_takes_those_handed_over_before_the_head(writer: ChainWriter) -> None:
+def test_garbage_splits_handed_over_before_head_go(writer: ChainWriter) -> None:
     committed_at = writer.ledger.checkpoint().at
     spent, current, young = (f"split-{digit * 64}.parquet" for digit in "abc")
     path = spill(writer, spent, committed_at - timedelta(days=1))
@@ -219,7 +219,7 @@ def test_sweep_of_splits_in_files_takes_those_handed_over_before_the_head(writer
     assert sweep(writer.ledger, committed_at + timedelta(days=2)) == []
 
 
-def test_sweep_of_splits_after_a_rewind_keeps_those_handed_over_since_the_new_head(writer: ChainWriter) -> None:
+def test_garbage_splits_after_rewind_since_new_head_stay(writer: ChainWriter) -> None:
     first, second, third = writer.ledger.line()
     kept = spill(writer, f"split-{'a' * 64}.parquet", second.at + timedelta(hours=1))
     spill(writer, f"split-{'b' * 64}.parquet", first.at + timedelta(hours=1))

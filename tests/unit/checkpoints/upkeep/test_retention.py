@@ -81,19 +81,19 @@ AUC = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9, 5: 0.1}
         ([KeepWeekly(1)], "5"),
     ],
 )
-def test_policies_keep_the_union(policies: list[Policy], kept: str) -> None:
+def test_policies_keep_union(policies: list[Policy], kept: str) -> None:
     state = line(5, AUC)
 
     assert removable(state, state.recent, policies) == [each.id for each in state.recent if each.id[1:] not in kept]
 
 
-def test_the_best_is_judged_by_the_score_on_unseen_samples_where_there_is_one() -> None:
+def test_retention_best_is_judged_by_score_on_unseen_samples() -> None:
     state = line(3, metrics={1: 0.9, 2: 0.8, 3: 0.99}, scores={1: 0.5, 2: 0.6})
 
     assert removable(state, state.recent, [KeepBest("auc")]) == ["c1", "c3"]
 
 
-def test_what_is_pinned_stays() -> None:
+def test_retention_pinned_checkpoints_stay() -> None:
     assert removable(line(4), line(4).recent, [KeepLatest(1)], pinned={"c2"}) == ["c1", "c3"]
 
 
@@ -113,7 +113,7 @@ def attempts(writer: ChainWriter) -> list[str]:
     return writer.store.folders(writer.chain.artifacts)
 
 
-def test_pruning_deletes_files_and_keeps_the_record(writer: ChainWriter) -> None:
+def test_pruning_deletes_files_and_keeps_record(writer: ChainWriter) -> None:
     made = [each.id for each in writer.commit_many(5)]
 
     assert prune(writer.ledger, [KeepLatest(2)], by=ME, now=day(9), dry_run=True) == made[:3]
@@ -131,7 +131,7 @@ def test_pruning_deletes_files_and_keeps_the_record(writer: ChainWriter) -> None
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fail_at", range(1, 9))
-def test_a_prune_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fail_at: int, when: str) -> None:
+def test_prune_killed_anywhere_is_finished_by_next(writer: ChainWriter, fail_at: int, when: str) -> None:
     made = [each.id for each in writer.commit_many(4)]
     faulty = FaultyStore(writer.store, fail_at=fail_at, when=when)  # type: ignore[arg-type]
     try:
@@ -151,14 +151,14 @@ def test_a_prune_killed_anywhere_is_finished_by_the_next(writer: ChainWriter, fa
     assert Ledger(writer.store, writer.chain).state().head_sequence == 4
 
 
-def test_what_a_rewind_left_behind_goes_and_what_was_rewound_to_stays(writer: ChainWriter) -> None:
+def test_retention_rewound_checkpoints_go_and_target_stays(writer: ChainWriter) -> None:
     made = [each.id for each in writer.commit_many(4)]
     rewind(writer.ledger, made[1], expected_head=made[3], by=ME, now=day(9))
 
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0], made[2], made[3]]
 
 
-def test_what_another_stage_started_from_stays(writer: ChainWriter, tmp_path: Path) -> None:
+def test_retention_start_of_another_stage_stays(writer: ChainWriter, tmp_path: Path) -> None:
     made = writer.commit_many(4)
     stage = ChainWriter(writer.store, tmp_path, ChainKey("flights", "fine"))
     stage.runs = 100
@@ -185,11 +185,11 @@ def hourly(hours: int) -> list[CheckpointSummary]:
         (KeepWeekly(9), {"c50"}),
     ],
 )
-def test_one_a_day_is_the_last_of_the_day_that_was_trained(policy: Policy, kept: set[str]) -> None:
+def test_retention_one_a_day_keeps_last_trained_of_day(policy: Policy, kept: set[str]) -> None:
     assert policy.keep(hourly(50)) == kept
 
 
-def test_a_week_goes_from_monday_to_sunday() -> None:
+def test_week_goes_from_monday_to_sunday() -> None:
     # Sunday 2013-01-06 ends after 144 hours, the next one after 312
     assert KeepWeekly(9).keep(hourly(320)) == {"c144", "c312", "c320"}
     assert KeepWeekly(2).keep(hourly(320)) == {"c312", "c320"}
@@ -222,18 +222,18 @@ def line_with_head(count: int) -> ChainState:
         (Follower(ChainKey("f"), "promoted"), None, "12345"),
     ],
 )
-def test_what_a_following_stage_has_not_passed_is_needed(follower: Follower, head: int | None, needed: str) -> None:
+def test_retention_unpassed_by_next_stage_stays(follower: Follower, head: int | None, needed: str) -> None:
     assert still_needed(follower, after(head), line(5).recent) == {f"c{each}" for each in needed}
 
 
-def test_the_stage_that_begins_a_circle_needs_the_one_before_what_was_stepped_over() -> None:
+def test_retention_first_of_circle_needs_one_before_skips() -> None:
     kept = [each for each in line(5).recent if each.id != "c3"]
     for feedback, needed in ((True, {"c2", "c4", "c5"}), (False, {"c4", "c5"})):
         follower = Follower(ChainKey("f"), "same_watermark", feedback=feedback)
         assert still_needed(follower, after(3), kept) == needed
 
 
-def test_pruning_keeps_what_a_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
+def test_pruning_keeps_what_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
     made = [each.id for each in writer.commit_many(5)]
     fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))
     follower = Follower(fine.chain, "same_watermark")
@@ -244,7 +244,7 @@ def test_pruning_keeps_what_a_follower_has_not_passed(writer: ChainWriter, tmp_p
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == made[:2]
 
 
-def test_pruning_keeps_what_a_chain_of_another_pipeline_goes_on_from(writer: ChainWriter, tmp_path: Path) -> None:
+def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: ChainWriter, tmp_path: Path) -> None:
     made = [each.id for each in writer.commit_many(4)]
     nights = ChainWriter(writer.store, tmp_path / "nights", ChainKey("nights"))
     nights.commit(origin=CheckpointRef(writer.chain, made[0]))
@@ -270,7 +270,7 @@ def test_pruning_keeps_what_a_chain_of_another_pipeline_goes_on_from(writer: Cha
         (b"{}", [1]),
     ],
 )
-def test_pruning_keeps_what_a_stage_of_another_pipeline_has_not_passed(
+def test_pruning_keeps_what_stage_of_another_pipeline_has_not_passed(
     writer: ChainWriter, tmp_path: Path, said: Follower | bytes | None, gone: list[int]
 ) -> None:
     made = [each.id for each in writer.commit_many(6)]
@@ -307,7 +307,7 @@ def test_pruning_keeps_fork_points_and_promoted_checkpoints(writer: ChainWriter)
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[0].id]
 
 
-def test_the_newest_are_looked_at_first(writer: ChainWriter) -> None:
+def test_newest_are_looked_at_first(writer: ChainWriter) -> None:
     made = [each.id for each in writer.commit_many(3)]
 
     assert [each.id for each in writer.ledger.back()] == made[::-1]

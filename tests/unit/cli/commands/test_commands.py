@@ -19,23 +19,23 @@ from trainflow.settings.project import MARKER, project_at
 
 
 class TestSchema:
-    def test_to_stdout(self, cli):
+    def test_schema_without_path_is_printed(self, cli):
         schema = cli("schema").json
         assert schema["title"] == "trainflow pipeline"
         assert {"required": ["pipeline", "samples", "train"]} in schema["anyOf"]
 
-    def test_to_a_file(self, cli, tmp_path):
+    def test_schema_with_path_is_written(self, cli, tmp_path):
         file = tmp_path / "schema.json"
         assert cli("schema", "--output", str(file)).code == 0
         assert json.loads(file.read_text()) == cli("schema").json
 
-    def test_where_nothing_can_be_written(self, cli, tmp_path):
+    def test_schema_with_unwritable_path_is_refused(self, cli, tmp_path):
         said = cli("schema", "-o", str(tmp_path / "nowhere" / "schema.json"))
         assert (said.code, "cannot write" in said.err) == (2, True)
 
 
 class TestInit:
-    def test_lays_out_a_project(self, cli, tmp_path):
+    def test_lays_out_project(self, cli, tmp_path):
         said = cli("init", str(tmp_path / "new model"))
         assert said.code == 0
         assert "trainflow start pipelines/example.yaml" in said.out
@@ -78,7 +78,7 @@ class TestStop:
         said = cli("stop", "--wait", "0")
         assert (said.code, "still runs after 0 s" in said.err) == (1, True)
 
-    def test_of_another_user(self, folder, cli, monkeypatch):
+    def test_stop_of_another_users_engine_is_refused(self, folder, cli, monkeypatch):
         def refuse(pid: int, number: int) -> None:
             raise PermissionError
 
@@ -89,14 +89,14 @@ class TestStop:
 
 
 class TestMlflow:
-    def test_a_port_that_is_taken(self, folder, cli):
+    def test_port_that_is_taken(self, folder, cli):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             said = cli("mlflow", "--port", str(taken.getsockname()[1]))
         assert (said.code, "choose another --port" in said.err) == (2, True)
 
-    def test_where_there_is_a_server_already(self, folder, cli, monkeypatch):
+    def test_mlflow_with_server_running_names_it(self, folder, cli, monkeypatch):
         monkeypatch.setenv("TRAINFLOW__TRACKING__URI", "https://me:hush@mlflow.example")
         said = cli("mlflow")
         assert said.code == 2
@@ -112,14 +112,14 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
             yield " ".join((*path, name)), command
 
 
-def test_every_command_is_said_in_one_line_that_is_not_cut_off() -> None:
+def test_help_summary_of_each_command_fits_one_line() -> None:
     root = typer.main.get_command(main.app)
     lines = {name: command.get_short_help_str(58) for name, command in _commands(root)}
     assert len(lines) > 40
     assert {name: line for name, line in lines.items() if line.endswith("...") or not line} == {}
 
 
-def test_every_value_of_the_command_line_has_a_name() -> None:
+def test_help_names_every_value() -> None:
     """`<str>` says nothing about what is to be written there."""
     root = typer.main.get_command(main.app)
     nameless = [

@@ -19,19 +19,19 @@ def test_documented_keys_and_sources(folder, cli, monkeypatch):
     assert rows["executor.isolation"]["unit"] == "auto | fork | spawn"
 
 
-def test_every_setting_says_what_it_means(folder, cli):
+def test_config_explain_covers_every_setting(folder, cli):
     rows = cli("config", "list", "--json").json
     silent = [row["name"] for row in rows if not row["meaning"]]
     assert silent in ([], ["tracking.enabled", "logging.level"])
 
 
-def test_only_what_was_changed(folder, cli):
+def test_config_show_changed_only_lists_changes(folder, cli):
     (folder / MARKER).write_text("[executor]\nslots = 2\n")
     assert [row["name"] for row in cli("config", "list", "--changed", "--json").json] == ["executor.slots"]
     assert "every setting has its default" in cli("config", "list", "engine", "--changed").out
 
 
-def test_no_secrets(folder, cli, monkeypatch):
+def test_config_show_masks_secrets(folder, cli, monkeypatch):
     (folder / MARKER).write_text(
         '[checkpoints]\nstorage_options = {key = "hush"}\n[database]\nurl = "postgresql://me:hush@host/db"\n'
     )
@@ -42,7 +42,7 @@ def test_no_secrets(folder, cli, monkeypatch):
     assert cli("config", "get", "checkpoints.storage_options", "--json").json["value"] == {"key": "***"}
 
 
-def test_get(folder, cli, monkeypatch):
+def test_config_get_prints_value(folder, cli, monkeypatch):
     monkeypatch.setenv("TRAINFLOW__EXECUTOR__SLOTS", "7")
     assert cli("config", "get", "executor.slots").out == "7\n"
     said = cli("config", "get", "executor.slot")
@@ -51,10 +51,10 @@ def test_get(folder, cli, monkeypatch):
 
 
 class TestLint:
-    def test_fine(self, folder, cli):
+    def test_lint_of_good_settings_passes(self, folder, cli):
         assert cli("config", "lint", "--json").json == {"ok": True, "file": str(folder / MARKER), "problems": []}
 
-    def test_says_everything_at_once(self, folder, cli, monkeypatch):
+    def test_lint_tells_all_problems_at_once(self, folder, cli, monkeypatch):
         (folder / MARKER).write_text('[executor]\nslots = 0\nslotz = 1\n[engine]\npoll_seconds = "often"\n[nothing]\n')
         monkeypatch.setenv("TRAINFLOW__EXECUTOR__SLOTS", "many")
         monkeypatch.setenv("TRAINFLOW__TRACKING__URL", "x")
@@ -67,7 +67,7 @@ class TestLint:
             assert part in problem
 
     @pytest.mark.parametrize("text", ["slots = 3\n", "[executor\n"])
-    def test_a_file_that_is_none(self, folder, cli, text):
+    def test_file_that_is_none(self, folder, cli, text):
         (folder / MARKER).write_text(text)
         said = cli("config", "lint")
         assert said.code == 2

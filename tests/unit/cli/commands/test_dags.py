@@ -33,16 +33,16 @@ class TestList:
         assert (d["dag_id"], d["version"], d["tasks"], d["chain"], d["runs"]) == ("d", 1, 3, None, {"queued": 1})
         assert (t["chain"], t["tags"]) == ("t/main/main", ["ads"])
 
-    def test_another_content_is_another_version(self, plane, cli):
+    def test_list_other_content_is_other_version(self, plane, cli):
         plane.add_dag("d", empty_task("a"))
         (d,) = cli("dags", "list", "--json").json
         assert (d["version"], d["tasks"]) == (2, 1)
 
-    def test_nothing_read_yet(self, folder, cli):
+    def test_list_before_first_read_is_empty(self, folder, cli):
         said = cli("dags", "list")
         assert (said.code, "no DAG has been read yet" in said.out) == (0, True)
 
-    def test_says_where_it_is_gone(self, plane, cli):
+    def test_list_gone_file_is_marked(self, plane, cli):
         with plane.database.transaction() as connection:
             dag_queries.mark_missing(connection, "pipelines/d.py", [], plane.clock.now())
         assert "gone from its file" in cli("dags", "list").out
@@ -56,26 +56,26 @@ class TestShow:
         assert [task["upstream"] for task in facts["document"]["tasks"]] == [[], ["a"], ["b"]]
         assert facts["document"]["params"] == {"rows": {"type": "integer", "default": 1}}
 
-    def test_for_people(self, plane, cli):
+    def test_show_for_people_prints_text(self, plane, cli):
         out = cli("dags", "show", "d").out
         assert "└─ b  (EmptyOperator)" in out
         assert "rows = 1" in out
 
-    def test_what_its_author_wrote_about_it_and_how_long_a_task_may_take(self, plane, cli):
+    def test_show_docs_and_time_limits(self, plane, cli):
         task = empty_task("x", doc="    Reads them.\n    All of them.", execution_timeout_seconds=2700.0)
         plane.add_dag("t", task, doc="Counts flights.")
         out = cli("dags", "show", "t").out
         assert "\nCounts flights.\n\nx  (EmptyOperator, at most 45m00s)\n" in out
         assert "\nx\n  Reads them.\n  All of them.\n" in out
 
-    def test_no_secrets(self, plane, cli):
+    def test_show_masks_secrets(self, plane, cli):
         chain = ChainDocument("t", "main", "main", "s3://b", storage_options={"key": "hush"})
         plane.add_dag("t", empty_task("x"), chain=chain)
         said = cli("dags", "show", "t", "--json")
         assert said.json["document"]["chain"]["storage_options"] == "***"
         assert "hush" not in said.out
 
-    def test_a_file_that_no_engine_has_read(self, plane, folder, cli):
+    def test_file_that_no_engine_has_read(self, plane, folder, cli):
         (folder / "pipelines").mkdir()
         (folder / "pipelines" / "new.yaml").write_text("pipeline: new\n")
         said = cli("dags", "show", "new")
@@ -93,13 +93,13 @@ class TestShow:
         ({"a": [], "b": ["a"], "c": ["a"], "d": ["b"]}, ["a", "├─ b", "│  └─ d", "└─ c"]),
     ],
 )
-def test_tree(edges, lines):
+def test_tree_draws_edges(edges, lines):
     tasks = [{"task_id": name, "operator": "Op", "upstream": upstream} for name, upstream in edges.items()]
     shown = [line.replace("  (Op)", "").replace("(Op, ", "(") for line in tree(tasks)]
     assert shown == lines
 
 
-def test_tree_of_a_long_chain():
+def test_tree_of_long_chain():
     tasks = [{"task_id": f"t{n}", "operator": "Op", "upstream": [f"t{n - 1}"] if n else []} for n in range(1500)]
     assert len(tree(tasks)) == 1500
 
@@ -117,17 +117,17 @@ class TestPause:
         assert len(plane.tick()) == 1
         assert nudged == [plane.project.home.socket_path] * 3
 
-    def test_unknown(self, plane, cli, nudged):
+    def test_pause_of_unknown_dag_is_refused(self, plane, cli, nudged):
         assert cli("dags", "pause", "dd").code == 2
         assert nudged == []
 
 
 class TestErrors:
-    def test_none(self, plane, cli):
+    def test_errors_none_says_so(self, plane, cli):
         assert cli("dags", "errors").code == 0
         assert cli("dags", "errors", "--json").json == []
 
-    def test_some(self, plane, cli):
+    def test_errors_some_are_listed(self, plane, cli):
         problem = ParseProblem("pipelines/x.yaml:3:1: unknown key 'trian'", "Traceback …", line=3, column=1)
         with plane.database.transaction() as connection:
             dag_queries.store_problem(connection, "pipelines/x.yaml", problem, plane.clock.now())

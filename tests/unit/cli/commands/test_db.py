@@ -8,7 +8,7 @@ import pytest
 from trainflow.metadata.schema import HEAD
 
 
-def test_nothing_is_made_by_looking(folder, cli):
+def test_db_check_makes_nothing(folder, cli):
     facts = cli("db", "check", "--json").json
     database = folder / ".trainflow" / "trainflow.db"
     assert facts == {
@@ -46,7 +46,7 @@ def test_check_finds_damage(folder, cli):
     assert "Nothing about training is lost" in said.err
 
 
-def test_a_database_that_refuses_is_told_in_a_sentence(cli, monkeypatch, plane):
+def test_database_that_refuses_is_told_in_sentence(cli, monkeypatch, plane):
     """A full disk refuses the commit with which a database is made."""
     from sqlalchemy.exc import OperationalError
 
@@ -77,7 +77,7 @@ def test_check_finds_another_revision(plane, cli):
         ("no url", "Could not parse"),
     ],
 )
-def test_a_url_that_cannot_be_used(folder, cli, monkeypatch, url, problem):
+def test_url_that_cannot_be_used(folder, cli, monkeypatch, url, problem):
     monkeypatch.setenv("TRAINFLOW__DATABASE__URL", url)
     for arguments in (("db", "path"), ("runs", "list")):
         said = cli(*arguments)
@@ -95,7 +95,7 @@ class TestReset:
         assert [row["name"] for row in cli("pools", "list", "--json").json] == ["default_pool"]
 
     @pytest.mark.parametrize(("answer", "code", "left"), [(False, 1, 1), (True, 0, 0)])
-    def test_asks(self, plane, cli, monkeypatch, answer, code, left):
+    def test_reset_asks_first(self, plane, cli, monkeypatch, answer, code, left):
         import typer
 
         plane.add_run("d")
@@ -103,7 +103,7 @@ class TestReset:
         assert cli("db", "reset").code == code
         assert len(cli("runs", "list", "--json").json) == left
 
-    def test_not_while_an_engine_is_alive(self, plane, cli):
+    def test_reset_with_live_engine_is_refused(self, plane, cli):
         plane.add_run("d")
         lock = plane.project.home.engine_lock
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)

@@ -28,7 +28,7 @@ def test_documented_keys_and_what_is_in_use(plane, cli, nudged):
     assert nudged == [plane.project.home.socket_path]
 
 
-def test_what_is_not_given_stays(plane, cli):
+def test_pools_set_keeps_what_is_not_given(plane, cli):
     cli("pools", "set", "gpu", "4", "--description", "cards", "--include-deferred")
     cli("pools", "set", "gpu", "-1")
     gpu = pools(cli)["gpu"]
@@ -46,14 +46,14 @@ def test_what_is_not_given_stays(plane, cli):
         (("delete", "default_pool"), "cannot be deleted"),
     ],
 )
-def test_wrong_input(plane, cli, arguments, problem):
+def test_pools_wrong_input_is_refused(plane, cli, arguments, problem):
     said = cli("pools", *arguments)
     assert said.code == 2
     assert problem in said.err
     assert set(pools(cli)) == {"default_pool"}
 
 
-def test_deleting_a_pool_says_who_needs_it(plane, cli):
+def test_deleting_pool_says_who_needs_it(plane, cli):
     cli("pools", "set", "gpu", "0")
     plane.add_dag("g", empty_task("x", pool="gpu"))
     plane.add_run("g")

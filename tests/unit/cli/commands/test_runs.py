@@ -54,21 +54,21 @@ class TestList:
         assert set(rows[0]) == RUN_KEYS
         assert rows[0]["seconds"] is None
 
-    def test_one_dag_and_one_state(self, plane, cli):
+    def test_list_filters_by_dag_and_state(self, plane, cli):
         plane.add_dag("other", empty_task("x"))
         plane.add_run("d", "mine")
         plane.add_run("other", "theirs")
         assert [row["run_id"] for row in cli("runs", "list", "d", "--json").json] == ["mine"]
         assert cli("runs", "list", "--state", "failed", "--json").json == []
 
-    def test_table(self, plane, cli):
+    def test_list_for_people_is_a_table(self, plane, cli):
         plane.add_run("d", "first")
         said = cli("runs", "list")
         assert said.code == 0
         assert "first" in said.out
         assert "queued" in said.out
 
-    def test_nothing(self, plane, cli):
+    def test_list_without_runs_says_so(self, plane, cli):
         assert cli("runs", "list", "d").out == "no run of d yet\n"
 
     @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ class TestList:
             (("cancel", "d", "nothing"), "no run 'nothing'"),
         ],
     )
-    def test_wrong_names_are_wrong_input(self, plane, cli, arguments, hint):
+    def test_list_of_unknown_names_is_wrong_input(self, plane, cli, arguments, hint):
         plane.add_run("d", "first")
         said = cli("runs", *arguments)
         assert said.code == 2
@@ -90,7 +90,7 @@ class TestList:
 
 
 class TestShow:
-    def test_the_run_and_its_relatives(self, plane, cli):
+    def test_run_and_its_relatives(self, plane, cli):
         plane.add_run("d", "parent")
         (workload,) = plane.tick()
         plane.play(workload, triggered_runs=[TriggeredRun("d", "child")])
@@ -103,17 +103,17 @@ class TestShow:
         assert [task["task_id"] for task in parent["tasks"]] == ["a", "b", "c"]
 
     @pytest.mark.parametrize("name", ["scheduled-long-name", "1", "latest", "scheduled-l"])
-    def test_what_a_run_may_be_called(self, plane, cli, name):
+    def test_show_accepts_every_name_of_a_run(self, plane, cli, name):
         plane.add_run("d", "scheduled-long-name")
         assert cli("runs", "show", "d", name, "--json").json["run_id"] == "scheduled-long-name"
 
-    def test_a_beginning_that_two_runs_share(self, plane, cli):
+    def test_beginning_that_two_runs_share(self, plane, cli):
         plane.add_run("d", "day1")
         plane.add_run("d", "day2")
         said = cli("runs", "show", "d", "day")
         assert (said.code, "more than one run" in said.err) == (2, True)
 
-    def test_for_people(self, plane, cli):
+    def test_show_for_people_prints_text(self, plane, cli):
         plane.add_run("d", "first")
         plane.tick()
         said = cli("runs", "show", "d", "first")
@@ -122,7 +122,7 @@ class TestShow:
 
 
 class TestTrigger:
-    def test_queues_and_tells_the_engine(self, plane, cli, nudged):
+    def test_queues_and_tells_engine(self, plane, cli, nudged):
         said = cli("runs", "trigger", "d", "--run-id", "mine", "--conf", '{"rows": 5}', "--note", "try")
         assert said.code == 0
         assert "no engine is alive" in said.out
@@ -130,7 +130,7 @@ class TestTrigger:
         assert (row["run_id"], row["state"], row["conf"], row["note"]) == ("mine", "queued", {"rows": 5}, "try")
         assert nudged == [plane.project.home.socket_path]
 
-    def test_json(self, plane, cli):
+    def test_trigger_with_json_prints_run(self, plane, cli):
         facts = cli("runs", "trigger", "d", "--logical-date", "2024-01-31", "--json").json
         assert set(facts) == RUN_KEYS
         assert facts["run_id"].startswith("manual__")
@@ -146,26 +146,26 @@ class TestTrigger:
             (("--logical-date", "monday"), "write 2024-01-31"),
         ],
     )
-    def test_wrong_input_makes_no_run(self, plane, cli, nudged, arguments, problem):
+    def test_trigger_with_wrong_input_makes_no_run(self, plane, cli, nudged, arguments, problem):
         said = cli("runs", "trigger", "d", *arguments)
         assert said.code == 2
         assert problem in said.err
         assert cli("runs", "list", "--json").json == []
         assert nudged == []
 
-    def test_an_id_that_is_taken(self, plane, cli):
+    def test_id_that_is_taken(self, plane, cli):
         plane.add_run("d", "mine")
         said = cli("runs", "trigger", "d", "--run-id", "mine")
         assert (said.code, "has a run 'mine' already" in said.err) == (1, True)
 
-    def test_says_that_the_dag_is_paused(self, plane, cli):
+    def test_trigger_of_paused_dag_says_so(self, plane, cli):
         with plane.database.transaction() as connection:
             dag_queries.pause(connection, "d", True)
         assert "trainflow dags unpause d" in cli("runs", "trigger", "d").out
 
 
 class TestCancel:
-    def test_a_running_run(self, plane, cli, nudged):
+    def test_running_run(self, plane, cli, nudged):
         run = plane.add_run("d", "first")
         (workload,) = plane.tick()
         plane.claim(workload)
@@ -176,7 +176,7 @@ class TestCancel:
         assert plane.task(run, "a").problem == "wrong data"
         assert nudged == [plane.project.home.socket_path]
 
-    def test_the_report_of_what_ran_is_stale(self, plane, cli):
+    def test_report_of_what_ran_is_stale(self, plane, cli):
         run = plane.add_run("d", "first")
         (workload,) = plane.tick()
         plane.claim(workload)
@@ -186,13 +186,13 @@ class TestCancel:
         assert plane.states(run)["a"] == "failed"
         assert [row["run_id"] for row in cli("runs", "list", "--json").json] == ["first"]
 
-    def test_a_queued_run(self, plane, cli):
+    def test_queued_run(self, plane, cli):
         plane.add_run("d", "first")
         assert cli("runs", "cancel", "d", "first").code == 0
         assert plane.tick() == []
         assert cli("runs", "show", "d", "first", "--json").json["state"] == "failed"
 
-    def test_the_next_run_of_the_dag_starts(self, plane, cli):
+    def test_next_run_of_dag_starts(self, plane, cli):
         plane.add_run("d", "first")
         second = plane.add_run("d", "second")
         plane.tick()
@@ -202,7 +202,7 @@ class TestCancel:
         plane.tick()
         assert plane.run(second).state == "running"
 
-    def test_one_that_has_ended(self, plane, cli):
+    def test_cancel_of_ended_run_is_refused(self, plane, cli):
         run = plane.add_run("d", "first")
         play(plane)
         said = cli("runs", "cancel", "d", "first")
@@ -210,7 +210,7 @@ class TestCancel:
         assert "has ended (success): nothing was changed" in said.err
         assert plane.run(run).state == "success"
 
-    def test_the_history_says_so(self, plane, cli):
+    def test_history_says_so(self, plane, cli):
         plane.add_run("d", "first")
         (workload,) = plane.tick()
         plane.claim(workload)
@@ -221,7 +221,7 @@ class TestCancel:
 
 
 class TestClear:
-    def test_a_task_and_what_waits_for_it(self, plane, cli, nudged):
+    def test_task_and_what_waits_for_it(self, plane, cli, nudged):
         run = plane.add_run("d", "first")
         play(plane)
         (facts,) = cli("runs", "clear", "d", "first", "--task", "b", "--json").json
@@ -230,13 +230,13 @@ class TestClear:
         assert plane.run(run).started_at is None
         assert nudged == [plane.project.home.socket_path]
 
-    def test_only_that_task(self, plane, cli):
+    def test_clear_with_task_clears_that_task_only(self, plane, cli):
         run = plane.add_run("d", "first")
         play(plane)
         cli("runs", "clear", "d", "first", "--task", "b", "--only")
         assert plane.states(run) == {"a": "success", "b": None, "c": "success"}
 
-    def test_what_failed_and_what_waits_for_it(self, plane, cli):
+    def test_clear_failed_includes_what_waits_for_it(self, plane, cli):
         run = plane.add_run("d", "first")
         play(plane, {"b": OutcomeState.FAILED})
         assert plane.states(run) == {"a": "success", "b": "failed", "c": "upstream_failed"}
@@ -245,21 +245,21 @@ class TestClear:
         plane.scheduler.sweep()
         assert [workload.task_id for workload in plane.tick()] == ["b"]
 
-    def test_nothing_failed(self, plane, cli, nudged):
+    def test_clear_failed_without_failures_does_nothing(self, plane, cli, nudged):
         run = plane.add_run("d", "first")
         play(plane)
         said = cli("runs", "clear", "d", "first", "--failed")
         assert (said.code, "no task has failed" in said.err) == (2, True)
         assert plane.run(run).state == "success"
 
-    def test_an_unknown_task_clears_nothing_of_any_run(self, plane, cli):
+    def test_unknown_task_clears_nothing_of_any_run(self, plane, cli):
         runs = [plane.add_run("d", "first"), plane.add_run("d", "second")]
         play(plane)
         said = cli("runs", "clear", "d", "first", "second", "--task", "bb")
         assert (said.code, "did you mean 'b'" in said.err) == (2, True)
         assert [plane.run(run).state for run in runs] == ["success", "success"]
 
-    def test_cleared_runs_start_in_the_order_of_the_chain(self, plane, cli):
+    def test_cleared_runs_start_in_order_of_chain(self, plane, cli):
         for name in ("first", "second", "third"):
             plane.add_run("d", name)
         play(plane)
@@ -269,7 +269,7 @@ class TestClear:
         started = [workload.run_id for workload in play(plane) if workload.task_id == "a"]
         assert started == ["first", "second", "third", "fourth"]
 
-    def test_the_task_that_triggers_finds_the_run_it_has_triggered(self, plane, cli):
+    def test_task_that_triggers_finds_run_it_has_triggered(self, plane, cli):
         first = plane.add_run("d", "first")
         (a,) = plane.tick()
         plane.play(a, triggered_runs=[TriggeredRun("d", "successor")])
@@ -280,7 +280,7 @@ class TestClear:
         assert plane.states(first)["a"] == "success"
         assert [row["run_id"] for row in cli("runs", "list", "--json").json] == ["successor", "first"]
 
-    def test_what_runs_is_cleared_too_and_its_report_stale(self, plane, cli):
+    def test_clear_of_running_task_makes_its_report_stale(self, plane, cli):
         run = plane.add_run("d", "first")
         (workload,) = plane.tick()
         plane.claim(workload)
@@ -294,7 +294,7 @@ class TestClear:
         assert sorted(outcomes, key=str) == [None, "cleared"]
 
 
-def test_outside_of_a_project(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs_outside_project_is_wrong_input(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     said = cli("runs", "list")
     assert (said.code, "trainflow init DIR" in said.err) == (2, True)

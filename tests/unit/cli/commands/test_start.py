@@ -24,7 +24,7 @@ split: {{partitions: {days}}}
 """
 
 
-def test_start_with_an_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
     _say_what_goes_on(
         [
             Following("days", None, None, NOW, roots=frozenset(), outdated=3),
@@ -40,7 +40,7 @@ def test_start_with_an_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFix
     )
 
 
-def test_a_worker_with_a_changed_file_reads_it_as_it_is(tmp_path: Path) -> None:
+def test_worker_with_changed_file_reads_it_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/trainflow.toml").touch()
     project, path = Project(tmp_path, Home(tmp_path / ".trainflow")), tmp_path / "days.yaml"

@@ -63,7 +63,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("dag", ["alone", "pipelines/alone.py"])
-def test_runs_the_task_and_shows_what_came_of_it(project, cli, dag):
+def test_runs_task_and_shows_what_came_of_it(project, cli, dag):
     said = cli("tasks", "test", dag, "rows", "--conf", '{"rows": 4}')
     assert said.code == 0
     assert said.out.splitlines() == ["XCom extra: true", "XCom return_value: 8", "note: looked", "success"]
@@ -86,13 +86,13 @@ def test_xcoms_are_empty_unless_given(project, cli):
         ("wait", 0, "out", "would look again at"),
     ],
 )
-def test_how_it_may_end(project, cli, task, code, where, message):
+def test_task_test_exit_code_follows_outcome(project, cli, task, code, where, message):
     said = cli("tasks", "test", "alone", task)
     assert said.code == code
     assert message in getattr(said, where)
 
 
-def test_the_traceback_of_a_failure_leads_to_the_task(project, cli):
+def test_traceback_of_failure_leads_to_task(project, cli):
     err = cli("tasks", "test", "alone", "fail").err
     assert "pipelines/alone.py" in err
     assert "in fail" in err
@@ -117,18 +117,18 @@ def test_runs_that_it_would_trigger_are_only_printed(project, cli):
         (("alone", "rows", "--set", "rows=1"), "only its params can be set"),
     ],
 )
-def test_wrong_input(project, cli, arguments, problem):
+def test_task_test_wrong_input_is_refused(project, cli, arguments, problem):
     said = cli("tasks", "test", *arguments)
     assert said.code == 2
     assert problem in said.err
 
 
-def test_overrides(project, cli):
+def test_task_test_overrides_are_applied(project, cli):
     said = cli("tasks", "test", "pipelines/alone.py", "rows", "--set", "params.rows=30")
     assert "XCom return_value: 60\n" in said.out
 
 
-def test_a_broken_file_hides_no_other(project, cli):
+def test_broken_file_hides_no_other(project, cli):
     (project / "pipelines" / "aaa.py").write_text("import nothing_of_that_name\n")
     assert cli("tasks", "test", "alone", "skip").code == 0
     said = cli("tasks", "test", "nobody", "skip")

@@ -55,7 +55,7 @@ def retrying(plane):
 
 
 class TestList:
-    def test_in_the_order_of_the_dag_with_documented_keys(self, plane, cli):
+    def test_list_is_in_dag_order_with_documented_keys(self, plane, cli):
         plane.add_run("d", "first")
         plane.tick()
         rows = cli("tasks", "list", "d", "first", "--json").json
@@ -63,12 +63,12 @@ class TestList:
         assert all(set(row) == TASK_KEYS for row in rows)
         assert rows[1]["waiting"] == "waits for a (queued)"
 
-    def test_before_the_run_has_started(self, plane, cli):
+    def test_list_before_start_of_run_is_empty(self, plane, cli):
         plane.add_run("d", "first")
         assert cli("tasks", "list", "d", "first", "--json").json == []
         assert "the run has not started" in cli("tasks", "list", "d", "first").out
 
-    def test_table(self, plane, cli):
+    def test_list_for_people_is_a_table(self, plane, cli):
         plane.add_run("d", "first")
         plane.tick()
         said = cli("tasks", "list", "d", "latest")
@@ -97,7 +97,7 @@ class TestShow:
         assert facts["try_number"] == 2
         assert facts["waiting"].endswith("(try 2 of 2) after: no disk")
 
-    def test_both_attempts_oldest_first(self, plane, retrying, cli):
+    def test_show_attempts_oldest_first(self, plane, retrying, cli):
         plane.clock.advance(timedelta(seconds=120))
         (workload,) = plane.tick()
         value = XComItem("return_value", msgspec.Raw(b'{"rows": 5}'))
@@ -107,12 +107,12 @@ class TestShow:
         assert facts["xcoms"] == {"return_value": {"rows": 5}}
         assert facts["waiting"] is None
 
-    def test_for_people(self, plane, retrying, cli):
+    def test_show_for_people_prints_text(self, plane, retrying, cli):
         said = cli("tasks", "show", "r", "r1", "x")
         assert "x (EmptyOperator) of run r1 of r" in said.out
         assert "no disk" in said.out
 
-    def test_a_deferred_one_says_for_what(self, plane, cli):
+    def test_deferred_one_says_for_what(self, plane, cli):
         plane.add_run("d", "first")
         (workload,) = plane.tick()
         deferral = Deferral("operators.triggers.Partition", {}, "go_on")
@@ -123,7 +123,7 @@ class TestShow:
     @pytest.mark.parametrize(
         ("task", "hint"), [("aa", "did you mean 'a'"), ("zzz", "there is: a, b, c"), ("b", "has not started")]
     )
-    def test_wrong_names(self, plane, cli, task, hint):
+    def test_show_of_unknown_names_is_refused(self, plane, cli, task, hint):
         plane.add_run("d", "first")
         said = cli("tasks", "show", "d", "first", task)
         assert said.code == 2
@@ -146,29 +146,29 @@ class TestLogs:
     @pytest.mark.parametrize(
         ("options", "number"), [((), 2), (("--attempt", "1"), 1), (("--attempt", "-2"), 1), (("--follow",), 2)]
     )
-    def test_which_attempt(self, two_attempts, cli, options, number):
+    def test_logs_choose_attempt_by_number(self, two_attempts, cli, options, number):
         said = cli("tasks", "logs", "r", "r1", "x", *options)
         assert (said.code, said.out) == (0, f"attempt {number}: größer\n")
 
-    def test_by_its_id(self, two_attempts, cli):
+    def test_logs_choose_attempt_by_id(self, two_attempts, cli):
         assert cli("tasks", "logs", "r", "r1", "x", "--attempt", two_attempts[0]).out.startswith("attempt 1")
 
     @pytest.mark.parametrize("attempt", ["3", "0", "zz"])
-    def test_no_such_attempt(self, two_attempts, cli, attempt):
+    def test_logs_of_unknown_attempt_is_refused(self, two_attempts, cli, attempt):
         assert cli("tasks", "logs", "r", "r1", "x", "--attempt", attempt).code == 2
 
-    def test_before_the_first_attempt(self, plane, cli):
+    def test_logs_before_first_attempt_say_so(self, plane, cli):
         plane.add_run("d", "first")
         plane.tick()
         said = cli("tasks", "logs", "d", "first", "b")
         assert (said.code, "has had no attempt yet" in said.err) == (2, True)
 
-    def test_an_attempt_that_wrote_nothing(self, retrying, cli):
+    def test_attempt_that_wrote_nothing(self, retrying, cli):
         said = cli("tasks", "logs", "r", "r1", "x")
         assert (said.code, said.out) == (0, "")
         assert "nothing was printed or logged" in said.err
 
-    def test_follows_until_the_attempt_has_ended(self, plane, cli, monkeypatch):
+    def test_follows_until_attempt_has_ended(self, plane, cli, monkeypatch):
         from trainflow.cli.render import task_logs
 
         plane.add_run("d", "first")
@@ -187,7 +187,7 @@ class TestLogs:
 
 
 class TestClear:
-    def test_the_task_and_what_waits_for_it(self, plane, cli, nudged):
+    def test_task_and_what_waits_for_it(self, plane, cli, nudged):
         run = plane.add_run("d", "first")
         (workload,) = plane.tick()
         plane.play(workload)
@@ -196,7 +196,7 @@ class TestClear:
         assert plane.states(run) == {"a": None, "b": None, "c": None}
         assert len(nudged) == 1
 
-    def test_unknown(self, plane, cli, nudged):
+    def test_clear_of_unknown_task_is_refused(self, plane, cli, nudged):
         plane.add_run("d", "first")
         assert cli("tasks", "clear", "d", "first", "x").code == 2
         assert nudged == []

@@ -57,7 +57,7 @@ STAGES = [
 ]
 
 
-def test_run_line_task_that_failed_in_a_successful_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_line_task_that_failed_in_successful_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     ended = run("m", checkpoint={"sequence": 3}, failed_beside=("export",))
     assert run_line(ended, view("m")).endswith("· failed: export")
     summary(view("m", last_run=ended, failed_beside={"export": 2}), seconds=1.0, mirrored=None)
@@ -66,14 +66,14 @@ def test_run_line_task_that_failed_in_a_successful_run_is_named(capsys: pytest.C
     )
 
 
-def test_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_panel_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     for _ in range(2):
         lines.show(STAGES, NOW)
     assert capsys.readouterr().out == "m.other: waits for 2024-01-05\n"
 
 
-def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_have_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     Console(width=100).print(panel_of_stages(STAGES, NOW, 100))
@@ -85,7 +85,7 @@ def test_stages_have_a_bar_each_and_what_they_do(capsys: pytest.CaptureFixture[s
     assert ("0/4" in last, "not begun yet" in last) == (True, True)
 
 
-def test_the_summary_has_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_has_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
     summary_of_stages(STAGES, seconds=2.0, mirrored=None)
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["m", "COMMITTED", "PARTITIONS", "ROWS", "WATERMARK", "PREQUENTIAL"]
@@ -104,7 +104,7 @@ def test_dags_of_several_pipelines_are_told_by_their_whole_names(capsys: pytest.
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["one", "two.fine"]
 
 
-def test_a_line_says_what_was_stepped_over_and_what_changed_behind_the_chain() -> None:
+def test_panel_line_tells_holes_and_changes_behind_chain() -> None:
     made: dict[str, Any] = {"start": NOW, "end": NOW, "partitions": 2, "rows": 80, "checkpoint": {"sequence": 3}}
     assert run_line(run("m", **made), view("m")).split(" · ")[2:] == ["2 partitions, 80 rows", "1.0s"]
     line = run_line(run("m", **made, holes=1, late="partition x was published again"), view("m"))
@@ -112,7 +112,7 @@ def test_a_line_says_what_was_stepped_over_and_what_changed_behind_the_chain() -
     assert run_line(run("m", late="not replayed"), view("m")) == "m #1: caught up; not replayed"
 
 
-def test_a_run_that_ends_after_its_successor_is_not_the_last_one_unless_it_failed() -> None:
+def test_panel_run_ending_after_successor_is_last_only_if_failed() -> None:
     late, caught_up = run("m", number=4), run("m", number=5)
     assert last_of(None, late) == last_of(late, late) == late
     assert last_of(late, caught_up) == last_of(caught_up, late) == caught_up
@@ -120,7 +120,7 @@ def test_a_run_that_ends_after_its_successor_is_not_the_last_one_unless_it_faile
     assert (last_of(caught_up, failed), last_of(caught_up, other)) == (failed, other)
 
 
-def test_a_summary_says_nothing_of_partitions_that_nobody_could_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_panel_summary_without_counts_omits_partitions(capsys: pytest.CaptureFixture[str]) -> None:
     """A run that fails before it has read the ledger has not trained 0 partitions."""
     summary(view("flights", trained=None, total=365), seconds=1.0, mirrored=None)
     assert "partitions" not in capsys.readouterr().out
@@ -130,7 +130,7 @@ def test_a_summary_says_nothing_of_partitions_that_nobody_could_count(capsys: py
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 @pytest.mark.parametrize("views", [STAGES, STAGES[:1]], ids=["stages", "one chain"])
-def test_a_panel_keeps_within_the_terminal(views: list[View], columns: int) -> None:
+def test_panel_keeps_within_terminal(views: list[View], columns: int) -> None:
     from rich.console import Console
 
     long = "[/red] a note with [brackets] and\n" + "many words " * 30
@@ -151,7 +151,9 @@ def test_a_panel_keeps_within_the_terminal(views: list[View], columns: int) -> N
 @pytest.mark.parametrize(
     ("tty", "term", "drawn"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
 )
-def test_what_cannot_be_redrawn_gets_lines(monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, drawn: bool) -> None:
+def test_panel_without_redrawing_prints_lines(
+    monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, drawn: bool
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: tty)
     monkeypatch.setenv("TERM", term)
     shown = display()
@@ -159,7 +161,7 @@ def test_what_cannot_be_redrawn_gets_lines(monkeypatch: pytest.MonkeyPatch, tty:
     assert isinstance(shown, Panel) == drawn
 
 
-def test_each_of_several_runs_says_how_far_it_came() -> None:
+def test_panel_several_runs_show_progress_each() -> None:
     runs = [
         run("m", number=number, partitions=3, holes=holes, checkpoint={"sequence": number})
         for number, holes in ((1, 0), (2, 1), (3, 0))
@@ -168,7 +170,7 @@ def test_each_of_several_runs_says_how_far_it_came() -> None:
     assert [run_line(each, now).rpartition(" · ")[2] for each in runs] == ["3/12", "7/12", "10/12"]
 
 
-def test_who_joins_a_run_under_way_is_told_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_panel_joining_run_under_way_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     joined = view(
         "m", joined=True, trained=3, total=4, watermark=NOW, current_number=9, tasks=[task("train", "running")]
     )

@@ -116,7 +116,7 @@ def test_runs_are_waited_for_until_all_are_over(clock: ManualClock) -> None:
     assert clock.now() == MOMENT + timedelta(seconds=10)
 
 
-def test_run_that_is_deleted_ends_the_wait(clock: ManualClock) -> None:
+def test_run_that_is_deleted_ends_wait(clock: ManualClock) -> None:
     assert fire(DagStateTrigger("d", ["success"], ["r"]), Services({"r": ["running", None]})) == {"r": None}
 
 
@@ -128,7 +128,7 @@ def test_dag_state_trigger_travels(clock: ManualClock) -> None:
 # -- the shared poller -----------------------------------------------------------------------------------------------
 
 
-def test_those_who_wait_for_the_same_share_one_look(clock: ManualClock) -> None:
+def test_those_who_wait_for_same_share_one_look(clock: ManualClock) -> None:
     looks = []
 
     async def look() -> str | None:
@@ -160,7 +160,7 @@ def test_different_things_are_looked_at_separately(clock: ManualClock) -> None:
     assert run(main()) == ["a", "b"]
 
 
-def test_one_who_leaves_does_not_disturb_the_others(clock: ManualClock) -> None:
+def test_poller_waiter_that_leaves_disturbs_no_other(clock: ManualClock) -> None:
     answers: list[str | None] = []
 
     async def look() -> str | None:
@@ -180,7 +180,7 @@ def test_one_who_leaves_does_not_disturb_the_others(clock: ManualClock) -> None:
     assert run(main()) == "there"
 
 
-def test_nobody_left_ends_the_looking(clock: ManualClock) -> None:
+def test_poller_without_waiters_stops_looking(clock: ManualClock) -> None:
     async def main() -> int:
         poller = SharedPoller()
         looks = 0
@@ -204,7 +204,7 @@ def test_nobody_left_ends_the_looking(clock: ManualClock) -> None:
     assert run(main()) > 0
 
 
-def test_look_that_raises_reaches_all_and_the_next_one_begins_anew(clock: ManualClock) -> None:
+def test_look_that_raises_reaches_all_and_next_one_begins_anew(clock: ManualClock) -> None:
     async def main() -> None:
         poller = SharedPoller()
 
@@ -222,7 +222,7 @@ def test_look_that_raises_reaches_all_and_the_next_one_begins_anew(clock: Manual
     run(main())
 
 
-def test_each_event_loop_has_a_poller_of_its_own() -> None:
+def test_poller_is_one_per_event_loop() -> None:
     async def poller() -> SharedPoller:
         assert shared_poller() is shared_poller()
         return shared_poller()
@@ -262,7 +262,7 @@ def test_partition_is_waited_for_until_its_marker_is_there(lab: Any, clock: Manu
     assert fire(trigger) == "the partition 2013-01-01T00:00Z is ready"
 
 
-def test_a_file_that_is_still_being_written_is_waited_for_behind_its_marker(lab: Any, clock: ManualClock) -> None:
+def test_partition_file_being_written_behind_marker_is_waited_for(lab: Any, clock: ManualClock) -> None:
     folder = lab.write_day(0)
     [file] = folder.glob("*.parquet")
     whole = file.read_bytes()
@@ -278,7 +278,7 @@ def test_a_file_that_is_still_being_written_is_waited_for_behind_its_marker(lab:
     assert trigger.look() == "the partition 2013-01-01T00:00Z is ready"
 
 
-def test_the_task_looks_again_when_a_file_has_not_been_finished_for_long_enough(lab: Any, clock: ManualClock) -> None:
+def test_partition_file_unfinished_for_long_wakes_task(lab: Any, clock: ManualClock) -> None:
     lab.write_day(0)
     listing = open_inventory(lab.samples, lab.root, clock.now()).state(lab.samples.start).listing
     at = MOMENT + timedelta(minutes=10)
@@ -286,7 +286,7 @@ def test_the_task_looks_again_when_a_file_has_not_been_finished_for_long_enough(
     assert clock.now() == at
 
 
-def test_gap_policy_that_runs_out_ends_the_wait(lab: Any, clock: ManualClock) -> None:
+def test_gap_policy_that_runs_out_ends_wait(lab: Any, clock: ManualClock) -> None:
     for path in lab.write_day(1).iterdir():
         os.utime(path, (MOMENT.timestamp(),) * 2)
     samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=3600, then="skip"))
@@ -295,7 +295,7 @@ def test_gap_policy_that_runs_out_ends_the_wait(lab: Any, clock: ManualClock) ->
     assert timedelta(hours=1) <= clock.now() - MOMENT <= timedelta(hours=1, minutes=1, seconds=10)
 
 
-def test_gap_policy_is_asked_when_the_task_said(lab: Any, clock: ManualClock) -> None:
+def test_gap_policy_is_asked_when_task_said(lab: Any, clock: ManualClock) -> None:
     for path in lab.write_day(1).iterdir():
         os.utime(path, (MOMENT.timestamp(),) * 2)
     samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=10, then="skip"))
@@ -309,7 +309,7 @@ def write_old_day(lab: Any, number: int, age: timedelta) -> None:
         os.utime(path, ((MOMENT - age).timestamp(),) * 2)
 
 
-def test_later_partition_behind_a_gap_is_seen_at_the_next_poke(lab: Any, clock: ManualClock) -> None:
+def test_later_partition_behind_gap_is_seen_at_next_poke(lab: Any, clock: ManualClock) -> None:
     samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=0, then="skip"))
     trigger = trigger_for(lab, 0, clock, samples=samples, poke_interval=1)
     clock.advance(timedelta(seconds=1))
@@ -323,7 +323,7 @@ def test_later_partition_behind_a_gap_is_seen_at_the_next_poke(lab: Any, clock: 
     ("takes", "lookers", "pause"),
     [(0.0, 10_000, 1), (0.02, 1, 2), (0.02, 10, 20), (0.2, 1, 20), (0.2, 40, 60), (30, 1, 60)],
 )
-def test_later_partitions_are_looked_at_no_more_than_a_hundredth_of_the_time(
+def test_partition_later_ones_are_looked_at_rarely(
     lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, takes: float, lookers: int, pause: int
 ) -> None:
     looked: list[datetime] = []
@@ -351,7 +351,7 @@ def test_backfill_gives_up_after_its_time(lab: Any, clock: ManualClock) -> None:
     assert clock.now() == MOMENT + timedelta(minutes=10)
 
 
-def test_samples_out_of_reach_for_a_moment_do_not_end_the_wait(
+def test_samples_out_of_reach_for_moment_do_not_end_wait(
     lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.write_day(0)
@@ -378,14 +378,14 @@ def test_samples_out_of_reach_for_a_moment_do_not_end_the_wait(
     assert trigger.look() == "storage is away"
 
 
-def test_key_is_the_same_for_the_same_question(lab: Any, clock: ManualClock) -> None:
+def test_key_is_same_for_same_question(lab: Any, clock: ManualClock) -> None:
     one = trigger_for(lab, 0, clock, poke_interval=1)
     clock.advance(timedelta(seconds=3))
     assert one.key == trigger_for(lab, 0, clock, poke_interval=9).key
     assert one.key != trigger_for(lab, 1, clock).key
 
 
-def test_a_thousand_waits_cost_one_look(lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousand_waits_cost_one_look(lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     monkeypatch.setattr(
         PartitionTrigger, "look", lambda self: looks.append(1) or ("there" if len(looks) == 3 else None)

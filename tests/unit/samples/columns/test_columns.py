@@ -62,7 +62,7 @@ F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string
     ],
     ids=str,
 )
-def test_join_two_types_is_the_narrowest_that_holds_both(one: Any, other: Any, expected: Any) -> None:
+def test_join_two_types_is_narrowest_that_holds_both(one: Any, other: Any, expected: Any) -> None:
     assert join(one, other) == join(other, one) == expected
     assert join(expected, one) == join(expected, other) == expected
 
@@ -96,7 +96,7 @@ def test_join_types_of_different_kinds_is_refused(one: Any, other: Any) -> None:
             join(*pair)
 
 
-def test_join_structs_with_fill_has_the_fields_of_both() -> None:
+def test_join_structs_with_fill_has_fields_of_both() -> None:
     joined = join(pa.struct({"b": I64}), pa.struct({"b": I64, "a": TEXT}), fill=True)
     assert joined == pa.struct({"a": TEXT, "b": I64})
 
@@ -129,7 +129,7 @@ def array_of(values: list[Any], kind: Any) -> pa.Array:
     ],
     ids=str,
 )
-def test_cast_keeps_every_value_also_of_a_slice(values: list[Any], found: Any, wanted: Any) -> None:
+def test_cast_keeps_every_value_also_of_slice(values: list[Any], found: Any, wanted: Any) -> None:
     array, longer = array_of(values, found), array_of([*values, None], found)
     sliced = pa.chunked_array([longer.slice(1), array])
     for each in (array, sliced):
@@ -160,7 +160,7 @@ def test_cast_keeps_every_value_also_of_a_slice(values: list[Any], found: Any, w
     ],
     ids=str,
 )
-def test_cast_a_value_that_does_not_fit_is_refused_with_it(
+def test_cast_value_that_does_not_fit_is_refused_with_it(
     values: list[Any], found: Any, wanted: Any, value: str
 ) -> None:
     with pytest.raises(Misfit, match=value):
@@ -206,7 +206,7 @@ def by_text(row: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_split_of_files_with_other_types_gives_values_as_stored_in_any_order(daily, now, order: Any) -> None:
+def test_columns_of_other_types_give_stored_values_in_any_order(daily, now, order: Any) -> None:
     tables = (
         pa.table({"x": pa.array([1], I64), "s": pa.array([None], pa.null())}),
         pa.table({"x": pa.array([None], pa.null()), "s": pa.array(["a"], LARGE)}),
@@ -220,7 +220,7 @@ def test_split_of_files_with_other_types_gives_values_as_stored_in_any_order(dai
     assert sorted(rows(split), key=by_text) == sorted(stored, key=by_text)
 
 
-def test_batches_schema_is_known_without_opening_a_file(daily, now, tmp_path: Path) -> None:
+def test_batches_schema_is_known_without_opening_file(daily, now, tmp_path: Path) -> None:
     write(daily, 0, pa.table({"x": [1]}))
     write(daily, 1, pa.table({"x": [0.5]}))
     split = split_of(daily, now)
@@ -232,7 +232,7 @@ def test_batches_schema_is_known_without_opening_a_file(daily, now, tmp_path: Pa
         assert handed.batches(rank=rank, world_size=2, seed=rank).schema == pa.schema({"x": F64})
 
 
-def test_split_through_a_manifest_keeps_its_columns(daily, now, tmp_path: Path, monkeypatch) -> None:
+def test_split_through_manifest_keeps_its_columns(daily, now, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("trainflow.samples.handoff.INLINE_BYTES", 0)
     write(daily, 0, pa.table({"x": [1]}))
     split = split_of(daily, now)
@@ -255,9 +255,7 @@ def test_split_through_a_manifest_keeps_its_columns(daily, now, tmp_path: Path, 
         ),
     ],
 )
-def test_partition_whose_columns_do_not_go_together_ends_the_split_and_is_refused(
-    daily, now, first: Any, second: Any, said: str
-) -> None:
+def test_columns_not_joinable_end_split_and_are_refused(daily, now, first: Any, second: Any, said: str) -> None:
     write(daily, 0, pa.table(first))
     write(daily, 1, pa.table(second))
     split = split_of(daily, now)
@@ -273,7 +271,7 @@ def test_partition_whose_columns_do_not_go_together_ends_the_split_and_is_refuse
     assert "data/date=2024-01-02/a.parquet" in str(caught.value)
 
 
-def test_files_of_one_partition_that_do_not_go_together_are_refused_with_what_to_do(daily, now) -> None:
+def test_columns_not_joinable_in_one_partition_are_refused_with_advice(daily, now) -> None:
     write(daily, 0, pa.table({"x": [1]}), pa.table({"x": ["a"]}))
     with pytest.raises(SampleCheckFailed, match=r"b\.parquet: column 'x' is string, and int64 in .*a\.parquet") as one:
         split_of(daily, now)
@@ -285,7 +283,7 @@ def test_files_of_one_partition_that_do_not_go_together_are_refused_with_what_to
 
 
 @pytest.mark.parametrize("big_first", [True, False])
-def test_value_that_the_common_type_cannot_hold_is_refused_before_training(daily, now, big_first: bool) -> None:
+def test_value_that_common_type_cannot_hold_is_refused_before_training(daily, now, big_first: bool) -> None:
     tables = [pa.table({"x": [2**53 + 2]}), pa.table({"x": [0.5]})]
     write(daily, 0, *(tables if big_first else reversed(tables)))
     said = rf"{'a' if big_first else 'b'}\.parquet: column 'x' is int64, and double in .*: its value 9007199254740994"
@@ -293,7 +291,7 @@ def test_value_that_the_common_type_cannot_hold_is_refused_before_training(daily
         split_of(daily, now)
 
 
-def test_partition_whose_values_only_fit_alone_is_a_split_alone(daily, now) -> None:
+def test_partition_whose_values_only_fit_alone_is_split_alone(daily, now) -> None:
     write(daily, 0, pa.table({"x": [2**53 + 2]}))
     write(daily, 1, pa.table({"x": [0.5]}))
     first = split_of(daily, now)
@@ -303,7 +301,7 @@ def test_partition_whose_values_only_fit_alone_is_a_split_alone(daily, now) -> N
 
 
 @pytest.mark.parametrize("days", [1, 2])
-def test_fill_makes_null_of_what_a_file_lacks_with_any_days_a_split(daily, now, days: int) -> None:
+def test_columns_missing_are_null_with_any_days_a_split(daily, now, days: int) -> None:
     write(daily, 0, pa.table({"id": [1]}), pa.table({"id": [2], "device": ["ios"]}))
     write(daily, 1, pa.table({"id": [3], "s": [{"a": 1}]}), pa.table({"id": [4], "s": [{"b": 2}]}))
     found, columns, watermark = [], (), None
@@ -321,14 +319,14 @@ def test_fill_makes_null_of_what_a_file_lacks_with_any_days_a_split(daily, now, 
     ]
 
 
-def test_types_only_widen_along_a_chain(daily, now) -> None:
+def test_types_only_widen_along_chain(daily, now) -> None:
     write(daily, 0, pa.table({"x": [1]}))
     split = split_of(daily, now, columns=(("x", "double"),))
     assert split.columns == (("x", "double"),)
     assert rows(split) == [{"x": 1.0}]
 
 
-def test_reading_a_file_whose_types_changed_since_never_gives_another_value(daily, now) -> None:
+def test_columns_changed_since_never_give_other_values(daily, now) -> None:
     write(daily, 0, pa.table({"x": [0.5]}))
     split = split_of(daily, now)
     pq.write_table(pa.table({"x": [2**53 + 1]}), daily.folder(0) / "a.parquet")
@@ -336,7 +334,7 @@ def test_reading_a_file_whose_types_changed_since_never_gives_another_value(dail
         rows(split)
 
 
-def test_split_without_columns_is_read_with_those_of_all_its_files(tmp_path: Path) -> None:
+def test_columns_unspecified_are_those_of_all_files(tmp_path: Path) -> None:
     files = []
     for name, values in (("a", [1]), ("b", [0.5])):
         pq.write_table(pa.table({"x": values}), tmp_path / f"{name}.parquet")
@@ -353,7 +351,7 @@ def test_duplicate_column_is_refused(daily, now) -> None:
         split_of(daily, now)
 
 
-def test_int96_timestamps_are_what_was_written_whatever_the_year(daily, now) -> None:
+def test_int96_timestamps_are_what_was_written_whatever_year(daily, now) -> None:
     moments = pa.array([datetime(9999, 12, 31), datetime(1, 1, 1), None], pa.timestamp("us"))
     daily.write(0)
     path = daily.folder(0) / "a.parquet"
@@ -361,7 +359,7 @@ def test_int96_timestamps_are_what_was_written_whatever_the_year(daily, now) -> 
     assert [row["x"] for row in rows(split_of(daily, now))] == moments.to_pylist()
 
 
-def test_flipped_byte_of_a_page_with_a_checksum_is_an_error(daily, now) -> None:
+def test_flipped_byte_of_page_with_checksum_is_error(daily, now) -> None:
     daily.write(0)
     path = daily.folder(0) / "a.parquet"
     table = pa.table({"x": list(range(5000))})
@@ -374,7 +372,7 @@ def test_flipped_byte_of_a_page_with_a_checksum_is_an_error(daily, now) -> None:
         rows(split)
 
 
-def test_values_are_read_only_where_statistics_do_not_prove_that_they_fit(daily, now) -> None:
+def test_columns_values_are_read_only_without_proving_statistics(daily, now) -> None:
     options = {"compression": "none", "use_dictionary": False}
     for number, values in enumerate(([1, 2**53], [0.5])):
         daily.write(number)
@@ -386,7 +384,7 @@ def test_values_are_read_only_where_statistics_do_not_prove_that_they_fit(daily,
     assert split_of(daily, now).columns == (("x", "double"),)
 
 
-def test_parquet_without_a_suffix_is_read(daily, now) -> None:
+def test_parquet_without_suffix_is_read(daily, now) -> None:
     daily.write(0)
     folder = daily.folder(0)
     (folder / "a.parquet").rename(folder / "000000_0")
@@ -397,7 +395,7 @@ def test_parquet_without_a_suffix_is_read(daily, now) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_int96_with_nanoseconds_is_refused_with_the_value(daily, now, nested: bool) -> None:
+def test_int96_with_nanoseconds_is_refused_with_value(daily, now, nested: bool) -> None:
     values, kind = [1_700_000_000_123_456_000, None, 1_700_000_000_123_456_789], pa.timestamp("ns")
     column = pa.array([[value] for value in values], pa.list_(kind)) if nested else pa.array(values, kind)
     daily.write(0)
@@ -416,7 +414,7 @@ def in_folders(daily: Any, tables: dict[str, pa.Table], **checks: Any) -> Any:
     return replace(daily.samples, files="**/*.parquet", checks=Checks(**checks) if checks else None)
 
 
-def test_columns_in_the_names_of_folders_are_text_in_every_file(daily, now, tmp_path: Path, monkeypatch) -> None:
+def test_columns_in_names_of_folders_are_text_in_every_file(daily, now, tmp_path: Path, monkeypatch) -> None:
     table = pa.table({"x": [1, 2]})
     tables = {
         "region=eu/hour=00": table,
@@ -434,7 +432,7 @@ def test_columns_in_the_names_of_folders_are_text_in_every_file(daily, now, tmp_
     assert sorted(row["hour"] for batch in only for row in batch.to_pylist()) == ["00", "00", "07", "07", "x", "x"]
 
 
-def test_column_in_the_names_of_folders_has_the_declared_type_or_is_refused(daily, now) -> None:
+def test_columns_in_folder_names_have_declared_type_or_are_refused(daily, now) -> None:
     table = pa.table({"x": [1]})
     samples = in_folders(daily, {"hour=007": table, "hour=12": table}, columns={"hour": "int32"})
     split = next_split(samples, None, None, now, daily.root).split.reached_by(root=daily.root)
