@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -32,6 +33,26 @@ sys.dont_write_bytecode = False
 # whoever starts this in the background of a script has it ignore Ctrl-C, and so all that it starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: where temporary files lie by default: on a disk
+DISK = tempfile.gettempdir()
+#: all that a run of all tests leaves in its folders at a time, several times over
+_ENOUGH_BYTES = 4 * 2**30
+
+
+def _in_memory() -> Path | None:
+    """A folder in memory that is large enough, and where programs may be run; None where there is none."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    status = os.statvfs(folder)
+    enough = status.f_bavail * status.f_frsize >= _ENOUGH_BYTES and not status.f_flag & os.ST_NOEXEC
+    return folder if enough else None
+
+
+# no test outlives the machine: what it writes need not reach a disk. TMPDIR=/tmp pytest: on a disk all the same
+if "TMPDIR" not in os.environ and (_memory := _in_memory()) is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_memory)
 
 # the same examples each time, and how long one takes says only how busy the machine is; to look for others:
 # --hypothesis-profile=default
@@ -130,6 +151,13 @@ def _unit_tests_do_not_sleep(request: pytest.FixtureRequest, monkeypatch: pytest
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """As `tmp_path`, on a disk: where inodes are used again, and times are as coarse as the disk keeps them."""
+    with tempfile.TemporaryDirectory(dir=DISK, prefix="trainflow-test-") as name:
+        yield Path(name)
 
 
 WriteProject = Callable[[dict[str, str]], Project]

@@ -125,10 +125,10 @@ def store_of(kind: str, folder: Path) -> Store:
 def calls_needed(kind: str, folder: Path) -> int:
     """Of the undisturbed work."""
     inner = store_of(kind, folder / "rehearsal/store")
-    pluralize = FaultyStore(inner)
-    Work(pluralize, folder / "rehearsal").do()
+    counted = FaultyStore(inner)
+    Work(counted, folder / "rehearsal").do()
     assert_done(inner)
-    return len(pluralize.calls)
+    return len(counted.calls)
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ def rows(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def root(tmp_path: Path, rows: int) -> Path:
+def root(disk_path: Path, rows: int) -> Path:
     for day in range(DAYS):
-        write(path_of(tmp_path, day), rows, 0)
-    return tmp_path
+        write(path_of(disk_path, day), rows, 0)
+    return disk_path
 
 
 def path_of(root: Path, day: int) -> Path:

@@ -238,13 +238,13 @@ def test_seal_hidden_or_temporary_names_are_ordinary_files(store: Store, tmp_pat
 
 def test_fetching_gives_files_and_fetching_again_downloads_nothing(store: Store, tmp_path: Path) -> None:
     made = ChainWriter(store, tmp_path / "scratch").commit(files=FILES)
-    pluralize = FaultyStore(store)
+    counted = FaultyStore(store)
 
     for _ in range(2):
-        folder = fetch(pluralize, made, tmp_path / "into")
+        folder = fetch(counted, made, tmp_path / "into")
         assert {name: (folder / name).read_bytes() for name in FILES} == FILES
 
-    assert pluralize.calls.count("get_file") in (0, len(FILES))
+    assert counted.calls.count("get_file") in (0, len(FILES))
 
 
 def test_damaged_copy_is_fetched_anew(tmp_path: Path) -> None:

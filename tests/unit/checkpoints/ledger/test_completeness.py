@@ -364,9 +364,9 @@ def test_mark_torn_is_none_and_renewed_by_next_append(make: Make, content: bytes
 
 
 def test_reading_with_mark_asks_for_one_missing_entry(make: Make) -> None:
-    pluralize = FaultyStore(make([]))
-    assert Ledger(pluralize, CHAIN).state().sequence == LAST
-    absent = [path for path in pluralize.read_paths if path not in make([]).contents]
+    counted = FaultyStore(make([]))
+    assert Ledger(counted, CHAIN).state().sequence == LAST
+    absent = [path for path in counted.read_paths if path not in make([]).contents]
     assert absent == [CHAIN.entry(LAST + 1)]
 
 

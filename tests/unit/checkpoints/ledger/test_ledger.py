@@ -65,12 +65,12 @@ def test_ledger_kept_checkpoint_is_read_in_full(writer: ChainWriter) -> None:
 
 def test_snapshots_keep_reading_head_cheap(writer: ChainWriter) -> None:
     writer.commit_many(2 * snapshots.INTERVAL + 5)
-    pluralize = FaultyStore(writer.store)
+    counted = FaultyStore(writer.store)
 
-    state = fresh(writer, pluralize).state()
+    state = fresh(writer, counted).state()
 
     assert state.sequence == 2 * snapshots.INTERVAL + 5
-    assert len(pluralize.calls) <= 5
+    assert len(counted.calls) <= 5
     assert len(writer.store.files(writer.chain.snapshots)) == 2
 
 
@@ -137,28 +137,28 @@ def long_store() -> MemoryStore:
 
 
 def test_head_of_long_ledger_costs_few_reads(long_store: MemoryStore) -> None:
-    pluralize = FaultyStore(long_store)
-    ledger = Ledger(pluralize, LONG)
+    counted = FaultyStore(long_store)
+    ledger = Ledger(counted, LONG)
 
     assert ledger.state().head_sequence == 3_000
-    assert len(pluralize.calls) <= 5
-    assert len(pluralize.read_paths) <= 2 + 16 + 64
+    assert len(counted.calls) <= 5
+    assert len(counted.read_paths) <= 2 + 16 + 64
     size = max(len(data) for path, data in long_store.contents.items() if path.startswith(LONG.snapshots))
     assert size < 400 * 2 * PAGE
 
-    pluralize.calls.clear()
+    counted.calls.clear()
     ledger.state()
-    assert pluralize.calls == ["read_many"]
+    assert counted.calls == ["read_many"]
 
 
 def test_ledger_long_is_read_in_pages(long_store: MemoryStore) -> None:
-    pluralize = FaultyStore(long_store)
-    ledger = Ledger(pluralize, LONG)
+    counted = FaultyStore(long_store)
+    ledger = Ledger(counted, LONG)
 
     line = ledger.line()
 
     assert [each.sequence for each in line] == list(range(1, 3_001))
-    assert len(pluralize.calls) <= 7
+    assert len(counted.calls) <= 7
     assert ledger.checkpoint(line[0].id).sequence == 1
     assert ledger.find("nobody") is None
 
