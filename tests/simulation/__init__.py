@@ -21,5 +21,6 @@ product says of itself where the rows or the files could be looked at.
 
 Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `process` (with
 `worker`, `fiber`, `training`), `trigger_loop`, `people`, what befalls them `faults`, their surroundings `surroundings`,
-`database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check`.
+`database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check` (with `committed`,
+`base_check`, `model_check`).
 """

@@ -1,53 +1,20 @@
-"""Look at one chain's ledger with eyes of its own: the bytes of the entries, and what is inside of the models.
-
-A simulated model remembers every row it was ever trained on. What the ledger says must be what the models know.
-"""
+"""Look at one chain's ledger with eyes of its own: the bytes of the entries, and what they make of the chain."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from tests.simulation.expected import BaseRule, Expected
+from tests.simulation.base_check import BaseCheck
+from tests.simulation.committed import Entry, Kept, Line, digest, numbers_in, time_of
+from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
-from tests.simulation.table import START, SampleTable, fingerprint_of, rows_of, tiles
-from tests.simulation.training import MODEL
+from tests.simulation.model_check import ModelCheck
+from tests.simulation.table import START, SampleTable, tiles
 from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
-
-Entry = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Line:
-    """What a checkpoint and its ancestors were trained on, by partition number."""
-
-    trained: frozenset[int] = frozenset()
-    holes: frozenset[int] = frozenset()
-    #: exclusive end; None: nothing was trained, and nobody said where to begin
-    watermark: datetime | None = None
-
-
-@dataclass
-class Kept:
-    """A committed checkpoint."""
-
-    entry: Entry
-    line: Line
-    rows: list[str]
-    pruned: bool = False
-    promoted: bool = False
-    #: a rewind took it off the line
-    undone: bool = False
-
-    @property
-    def origin(self) -> str | None:
-        """The checkpoint of another chain whose weights it went on from."""
-        return _origin(self.entry)
 
 
 class ChainCheck:
@@ -67,6 +34,8 @@ class ChainCheck:
         self._table = table
         #: the checkpoints of all chains
         self._everybody = everybody
+        self._base = BaseCheck(everybody, expected)
+        self._models = ModelCheck(store, table, everybody)
         self._previous = ""
         self.sequence = 0
         self.head: str | None = None
@@ -118,7 +87,7 @@ class ChainCheck:
         """Partition → the fingerprint of what the line was trained on."""
         line = [self.kept[name].entry for name in (self.head, *self.ancestors()) if name is not None]
         trained = [each for entry in line for each in entry["split"]["partitions"]]
-        return {tiles(_time(each["start"]), _time(each["end"]))[0]: each["fingerprint"] for each in trained}
+        return {tiles(time_of(each["start"]), time_of(each["end"]))[0]: each["fingerprint"] for each in trained}
 
     def follow(self) -> list[str]:
         """Check the entries that are new. Returns the ids of checkpoints that are."""
@@ -126,7 +95,7 @@ class ChainCheck:
         if self.lost:
             self._check_that_nothing_is_done()
             return new
-        if self.sequence and _digest(self._store.contents.get(self.key.entry(self.sequence), b"")) != self._previous:
+        if self.sequence and digest(self._store.contents.get(self.key.entry(self.sequence), b"")) != self._previous:
             raise Violation("fenced", f"entry {self.sequence} of {self.key} was written over")
         while (data := self._store.contents.get(self.key.entry(self.sequence + 1))) is not None:
             entry = json.loads(data)
@@ -134,7 +103,7 @@ class ChainCheck:
                 raise Violation("fenced", f"entry {entry['sequence']} of {self.key} does not follow the one before it")
             _KINDS[entry["kind"]](self, entry)
             self.concluded.add(entry["by"].get("run_id", ""))
-            self._previous = _digest(data)
+            self._previous = digest(data)
             self.sequence += 1
             if entry.get("id") in self.kept:
                 new.append(entry["id"])
@@ -166,7 +135,7 @@ class ChainCheck:
         """Every committed file is as it was committed, unless it was pruned."""
         for kept in self.kept.values():
             if not kept.pruned:
-                self._check_files(kept.entry)
+                self._models.check_files(kept.entry)
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -174,17 +143,17 @@ class ChainCheck:
         self._check_parent(entry)
         split, before = entry["split"], self.line
         trained, holes = self._check_tiles(entry)
-        if _time(split["start"]) not in self._edges(before.watermark):
+        if time_of(split["start"]) not in self._edges(before.watermark):
             ends = before.watermark
             raise Violation("exactly once", f"{entry['id']} starts at {split['start']}, the chain ends at {ends}")
-        if _time(entry["watermark"]) != _time(split["end"]):
+        if time_of(entry["watermark"]) != time_of(split["end"]):
             raise Violation("exactly once", f"{entry['id']} says it ends at {entry['watermark']}, not {split['end']}")
         if unrecorded := set(self._skipped) - holes:
             raise Violation("skips are holes", f"{entry['id']} does not record {sorted(unrecorded)}, which was skipped")
         if unreasonable := (holes & self._expected.no_holes) - self._table.vanished:
             raise Violation("holes have a reason", f"{entry['id']} steps over {sorted(unreasonable)}")
-        self._check_base(entry)
-        line = Line(before.trained | trained, before.holes | holes, _time(entry["watermark"]))
+        self._base.check(self.key, entry, self.watermark)
+        line = Line(before.trained | trained, before.holes | holes, time_of(entry["watermark"]))
         self._commit(entry, trained, line)
         self._skipped = []
 
@@ -192,7 +161,7 @@ class ChainCheck:
         self._check_parent(entry)
         before = self.line
         trained, holes = self._check_tiles(entry)
-        if before.watermark != _time(entry["watermark"]):
+        if before.watermark != time_of(entry["watermark"]):
             raise Violation("repair", f"{entry['id']} fills a hole and moves the watermark to {entry['watermark']}")
         if stray := (trained | holes) - before.holes:
             raise Violation("repair", f"{entry['id']} fills {sorted(stray)}, which are no holes")
@@ -204,17 +173,17 @@ class ChainCheck:
         if unknown := trained - self._table.seen:
             raise Violation("exactly once", f"{entry['id']} was trained on {sorted(unknown)}, which never were there")
         self._check_gates(entry)
-        self._check_files(entry)
-        self.kept[entry["id"]] = Kept(entry, line, self._check_model(entry))
+        self._models.check_files(entry)
+        self.kept[entry["id"]] = Kept(entry, line, self._models.check_model(entry))
         self.head, self._regridded = entry["id"], frozenset()
         self.runs.add(entry["by"]["run_id"])
 
     def _skip(self, entry: Entry) -> None:
         self._check_head(entry, entry.get("parent_id"))
         self._check_decided(entry)
-        if _time(entry["start"]) not in self._edges(self.edge):
+        if time_of(entry["start"]) not in self._edges(self.edge):
             raise Violation("skips are holes", f"a skip starts at {entry['start']}, the chain ends at {self.edge}")
-        self._skipped += sorted(tiles(_time(entry["start"]), _time(entry["end"])))
+        self._skipped += sorted(tiles(time_of(entry["start"]), time_of(entry["end"])))
 
     def _prune(self, entry: Entry) -> None:
         for name in entry["checkpoint_ids"]:
@@ -235,9 +204,9 @@ class ChainCheck:
     def _regrid(self, entry: Entry) -> None:
         """What was trained stays; what the table has before it becomes holes."""
         self._check_head(entry, entry["parent_id"])
-        if _time(entry["watermark"]) != self.edge:
+        if time_of(entry["watermark"]) != self.edge:
             raise Violation("exactly once", f"{self.key} is regridded at {entry['watermark']}, it ends at {self.edge}")
-        earlier = frozenset(_numbers(entry.get("holes", [])))
+        earlier = frozenset(numbers_in(entry.get("holes", [])))
         if known := earlier & (self.line.trained | self.line.holes):
             raise Violation("exactly once", f"{self.key} is regridded, and {sorted(known)} was trained or is a hole")
         self._regridded = self._regridded | earlier
@@ -257,46 +226,6 @@ class ChainCheck:
         if least is not None and entry["metrics"]["quality"] < least and not accepted:
             raise Violation("gates", f"{entry['id']} is committed with quality {entry['metrics']['quality']}")
         self.stopped = None
-
-    def _check_base(self, entry: Entry) -> None:
-        """The weights come from where the pipeline says."""
-        origin, rule = _origin(entry), self._expected.base
-        base = self._everybody.get(origin) if origin is not None else None
-        start, end = _time(entry["split"]["start"]), _time(entry["split"]["end"])
-        match rule:
-            case None:
-                right = origin is None
-            case BaseRule.FIRST_ONLY:
-                right = (origin is None) == (entry["parent_id"] is not None)
-            case BaseRule.AT_BEGINNING:
-                right = self._is_last_before(start, base)
-            case BaseRule.REACHES_END:
-                right = base is not None and base.line.watermark is not None and base.line.watermark >= end
-                before = self._one_watermark_before(base) if base is not None else None
-                right = right and (before is None or before.line.watermark is None or before.line.watermark < end)
-            case BaseRule.PROMOTED:
-                right = base is not None and base.promoted
-            case BaseRule.ANY:
-                right = base is not None
-        if not right:
-            raise Violation("the base is the right one", f"{entry['id']} of {self.key}: {origin} is not '{rule}'")
-
-    def _one_watermark_before(self, kept: Kept) -> Kept | None:
-        """The checkpoint that it went on from; what has only filled a hole stands where the one before it stood."""
-        before: Kept | None = kept
-        while before is not None and before.line.watermark == kept.line.watermark:
-            before = self._everybody.get(before.entry["parent_id"] or "")
-        return before
-
-    def _is_last_before(self, start: datetime, base: Kept | None) -> bool:
-        """Whether the base's chain went on from `base` (None: from nothing) to beyond `start`, or did not go on."""
-        if base is not None and (base.line.watermark is None or base.line.watermark > start):
-            return False
-        parent = base.entry["id"] if base is not None else None
-        everybody = [each for each in self._everybody.values() if not each.undone]
-        others = [each for each in everybody if each.entry["artifacts"]["path"].startswith(self._expected.follows)]
-        after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
-        return self.watermark is None or all(moment is not None and moment > start for moment in after)
 
     def _check_decided(self, entry: Entry) -> None:
         refused = (entry.get("refused") or {}).get("checkpoint_id")
@@ -333,7 +262,7 @@ class ChainCheck:
     def _begin(self, entry: Entry) -> None:
         if entry["sequence"] != 1:
             raise Violation("fenced", f"{self.key} begins a second time")
-        self._beginning = Line(watermark=_time(entry["watermark"]))
+        self._beginning = Line(watermark=time_of(entry["watermark"]))
 
     # -- what is looked at -----------------------------------------------------------------------------------------
 
@@ -347,44 +276,15 @@ class ChainCheck:
             what = entry.get("id", entry["kind"])
             raise Violation("fenced", f"{what} of {self.key} is a child of {parent}, the head is {self.head}")
 
-    def _check_files(self, entry: Entry) -> None:
-        for file in entry["artifacts"]["files"]:
-            data = self._store.contents.get(f"{entry['artifacts']['path']}/{file['path']}")
-            if data is None or _digest(data) != file["sha256"]:
-                what = "gone" if data is None else "different"
-                raise Violation("atomic", f"{file['path']} of {entry['id']} is {what}")
-
     def _check_tiles(self, entry: Entry) -> tuple[frozenset[int], frozenset[int]]:
         """Partitions and holes cover the split, each once. Returns their numbers."""
         split = entry["split"]
-        edge = _time(split["start"])
-        trained, holes = _numbers(split["partitions"]), _numbers(split.get("holes", []))
-        if sorted([*trained, *holes]) != list(tiles(edge, _time(split["end"]))):
+        edge = time_of(split["start"])
+        trained, holes = numbers_in(split["partitions"]), numbers_in(split.get("holes", []))
+        if sorted([*trained, *holes]) != list(tiles(edge, time_of(split["end"]))):
             what = f"{split['start']} to {split['end']} is not {sorted(trained)} and {sorted(holes)}"
             raise Violation("exactly once", f"{entry['id']}: {what}")
         return frozenset(trained), frozenset(holes)
-
-    def _check_model(self, entry: Entry) -> list[str]:
-        """The model knows what it began with, and the rows of its split, each once. Returns what it knows."""
-        base = _origin(entry) or entry["parent_id"]
-        if base is not None and base not in self._everybody:
-            raise Violation("exactly once", f"{entry['id']} went on from {base}, which nobody has committed")
-        before = self._everybody[base].rows if base is not None else []
-        rows = [row for each in entry["split"]["partitions"] for row in self._rows(each)]
-        found: list[str] = json.loads(self._store.contents[f"{entry['artifacts']['path']}/{MODEL}"])
-        expected = [*before, *rows]
-        if found != expected:
-            raise Violation("exactly once", f"the model {entry['id']} knows {found}, the ledger says {expected}")
-        return found
-
-    def _rows(self, trained: Entry) -> list[str]:
-        """The rows of a partition as the ledger names it."""
-        number, start = _numbers([trained])[0], _time(trained["start"])
-        times = self._table.written[number][1] if number in self._table.written else 0
-        for edition in range(1, times + 1):
-            if fingerprint_of(edition) == trained["fingerprint"]:
-                return rows_of(start, edition)
-        raise Violation("exactly once", f"partition {number} never was what the ledger calls {trained['fingerprint']}")
 
 
 _KINDS = {
@@ -400,21 +300,3 @@ _KINDS = {
     "fork": ChainCheck._begin,
     "adoption": ChainCheck._begin,
 }
-
-
-def _origin(entry: Entry) -> str | None:
-    origin = entry.get("origin")
-    return None if origin is None else str(origin["checkpoint_id"])
-
-
-def _numbers(stretches: list[dict[str, str]]) -> list[int]:
-    """The numbers of the partitions in them."""
-    return [number for each in stretches for number in tiles(_time(each["start"]), _time(each["end"]))]
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.simulation.chain_check import ChainCheck, Kept
+from tests.simulation.chain_check import ChainCheck
+from tests.simulation.committed import Kept
 from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.table import SampleTable

@@ -1,0 +1,59 @@
+"""Look whether the weights of a checkpoint come from the chain, and from where on it, that the pipeline says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from tests.simulation.committed import Entry, Kept, origin, time_of
+from tests.simulation.expected import BaseRule, Expected
+from tests.simulation.violation import Violation
+from trainflow.checkpoints.chain import ChainKey
+
+
+class BaseCheck:
+    """Knows the checkpoints of all chains."""
+
+    def __init__(self, everybody: Mapping[str, Kept], expected: Expected) -> None:
+        self._everybody = everybody
+        self._expected = expected
+
+    def check(self, chain: ChainKey, entry: Entry, watermark: datetime | None) -> None:
+        """The weights come from where the pipeline says."""
+        came_from, rule = origin(entry), self._expected.base
+        base = self._everybody.get(came_from) if came_from is not None else None
+        start, end = time_of(entry["split"]["start"]), time_of(entry["split"]["end"])
+        match rule:
+            case None:
+                right = came_from is None
+            case BaseRule.FIRST_ONLY:
+                right = (came_from is None) == (entry["parent_id"] is not None)
+            case BaseRule.AT_BEGINNING:
+                right = self._is_last_before(start, base, watermark)
+            case BaseRule.REACHES_END:
+                right = base is not None and base.line.watermark is not None and base.line.watermark >= end
+                before = self._one_watermark_before(base) if base is not None else None
+                right = right and (before is None or before.line.watermark is None or before.line.watermark < end)
+            case BaseRule.PROMOTED:
+                right = base is not None and base.promoted
+            case BaseRule.ANY:
+                right = base is not None
+        if not right:
+            raise Violation("the base is the right one", f"{entry['id']} of {chain}: {came_from} is not '{rule}'")
+
+    def _one_watermark_before(self, kept: Kept) -> Kept | None:
+        """The checkpoint that it went on from; what has only filled a hole stands where the one before it stood."""
+        before: Kept | None = kept
+        while before is not None and before.line.watermark == kept.line.watermark:
+            before = self._everybody.get(before.entry["parent_id"] or "")
+        return before
+
+    def _is_last_before(self, start: datetime, base: Kept | None, watermark: datetime | None) -> bool:
+        """Whether the base's chain went on from `base` (None: from nothing) to beyond `start`, or did not go on."""
+        if base is not None and (base.line.watermark is None or base.line.watermark > start):
+            return False
+        parent = base.entry["id"] if base is not None else None
+        everybody = [each for each in self._everybody.values() if not each.undone]
+        others = [each for each in everybody if each.entry["artifacts"]["path"].startswith(self._expected.follows)]
+        after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
+        return watermark is None or all(moment is not None and moment > start for moment in after)
