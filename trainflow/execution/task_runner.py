@@ -143,9 +143,14 @@ def _claim(workload: ExecuteTask) -> Start:
 
 
 def _log_to(path: str) -> None:
-    """What the task prints and logs goes to the attempt's log."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """What the task prints and logs goes to the attempt's log. One that cannot be made (a full disk, one that became
+    read-only) is told, and is no reason not to train."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        log.error("the log %s cannot be written: %s; what this attempt prints is lost", path, error.strerror)
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

@@ -2,14 +2,18 @@
 
 Masks whole lines, so that `print("password=", value)` is seen in one piece. What a library writes to the descriptors
 itself (`sys.stdout.buffer`, native code, a subprocess) is not seen here.
+
+A log on a full disk ends no training: what finds no room is dropped, and the log says so where it goes on.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 import threading
+from typing import Any
 
 from trainflow.observability.redaction import MASK, redact_text
 
@@ -20,11 +24,35 @@ _LONGEST_KEY = 1 << 14
 _KEY_BEGINS, _KEY_ENDS = "PRIVATE KEY-----", "-----END "
 
 
+#: errors of a disk that has no room
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class _DroppingFile(io.FileIO):
+    """A file descriptor that is never full: what finds no room is dropped."""
+
+    _dropped = 0
+
+    def write(self, data: Any, /) -> int:
+        size = memoryview(data).nbytes
+        try:
+            if self._dropped:
+                said = f"\n[{self._dropped} bytes of this log are missing: there was no room on its disk]\n"
+                os.write(self.fileno(), said.encode())
+                self._dropped = 0
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._dropped += size
+            return size
+
+
 class RedactedOutput(io.TextIOWrapper):
     """A text stream over a file descriptor that masks secrets in each line and writes it at once."""
 
     def __init__(self, descriptor: int) -> None:
-        raw = io.FileIO(descriptor, "w", closefd=False)
+        raw = _DroppingFile(descriptor, "w", closefd=False)
         super().__init__(io.BufferedWriter(raw), "utf-8", errors="backslashreplace", line_buffering=True)
         self._lock = threading.RLock()
         self._held = ""

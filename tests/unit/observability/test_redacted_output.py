@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,3 +67,39 @@ def test_write_unencodable_text_never_raises(output: RedactedOutput, file: Path)
 def test_write_unended_line_is_written_when_long(output: RedactedOutput, file: Path) -> None:
     output.write("x" * 100_000)
     assert file.stat().st_size == 100_000
+
+
+def test_write_to_a_full_disk_is_dropped_and_raises_nothing() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    stream = RedactedOutput(descriptor)
+    print("x" * 100_000, file=stream, flush=True)
+    stream.write("no end of a line")
+    stream.close()
+    os.close(descriptor)
+
+
+def test_write_after_a_full_disk_says_what_is_missing(output: RedactedOutput, file: Path) -> None:
+    kept = os.dup(output.fileno())
+    full = os.open("/dev/full", os.O_WRONLY)
+    print("before", file=output)
+    os.dup2(full, output.fileno())
+    print("lost", file=output)
+    print("lost too", file=output)
+    os.dup2(kept, output.fileno())
+    print("after", file=output)
+    print("later", file=output)
+    for descriptor in (kept, full):
+        os.close(descriptor)
+    missing = "[14 bytes of this log are missing: there was no room on its disk]"
+    assert file.read_text() == f"before\n\n{missing}\nafter\nlater\n"
+
+
+def test_write_to_a_pipe_without_a_reader_raises() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = RedactedOutput(writer)
+    with pytest.raises(BrokenPipeError):
+        print("x", file=stream)
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+    os.close(writer)
