@@ -66,6 +66,15 @@ class TrainflowError(Exception):
     """Base of every error trainflow raises on purpose."""
 
 
+def describe(error: BaseException) -> str:
+    """What an exception says, in one text: the name of its class and its message. Errors of this package say all there
+    is to say in their messages, and are told without the name."""
+    name, message = type(error).__name__, str(error)
+    if type(error).__module__.partition(".")[0] == "trainflow" and message:
+        return message
+    return f"{name}: {message}" if message else name
+
+
 # -- input ---------------------------------------------------------------------------------------------------------
 
 

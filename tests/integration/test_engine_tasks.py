@@ -24,7 +24,7 @@ from trainflow.authoring.sensor import BaseSensorOperator
 from trainflow.authoring.operator import BaseOperator
 from trainflow.operators import EmptyOperator, PythonOperator
 from trainflow.operators.triggers.time import DateTimeTrigger, TimeDeltaTrigger
-from trainflow.errors import FailException, SkipException
+from trainflow.errors import FailException, SampleCheckFailed, SampleGap, SkipException
 
 HERE = Path(__file__).parent.parent
 SOON = timedelta(milliseconds=20)
@@ -65,10 +65,16 @@ with DAG("gives_up"):
     a >> EmptyOperator(task_id="after")
 
 with DAG("final"):
-    def final():
+    def final(error):
         count("final")
-        raise FailException("no use")
-    PythonOperator(task_id="final", python_callable=final, retries=5, retry_delay=SOON)
+        raise error
+    BAD = {"partition": datetime(2024, 1, 1, tzinfo=timezone.utc)}
+    for name, error in {
+        "told": FailException("no use"),
+        "check": SampleCheckFailed("no rows", problems=("no rows",), **BAD),
+        "gap": SampleGap("no partition", **BAD),
+    }.items():
+        PythonOperator(task_id=name, python_callable=final, op_args=[error], retries=5, retry_delay=SOON)
 
 with DAG("too_long"):
     def endless():
@@ -283,8 +289,10 @@ def test_task_that_always_fails_uses_its_retries(engine: Embedded) -> None:
 
 def test_task_fail_exception_is_final(engine: Embedded) -> None:
     run = engine.execute("final")
-    assert engine.states(run) == {"final": "failed"}
-    assert (engine.project.root / "final").read_text() == "x"
+    assert engine.states(run) == {"told": "failed", "check": "failed", "gap": "failed"}
+    assert (engine.project.root / "final").read_text() == "xxx"
+    problems = {name: task.problem for name, task in engine.tasks(run).items()}
+    assert problems == {"told": "no use", "check": "no rows", "gap": "no partition"}
 
 
 def test_task_beyond_execution_timeout_fails(engine: Embedded) -> None:
@@ -374,7 +382,7 @@ def test_execution_timeout_counts_wait_and_ends_it(engine: Embedded) -> None:
     run = engine.trigger("waits_too_long")
     assert engine.finish(run) == "failed"
     problem = engine.tasks(run)["waits"].problem
-    assert problem == "TaskTimeout: execution_timeout: the task took longer than 0.3 s, its waits included"
+    assert problem == "execution_timeout: the task took longer than 0.3 s, its waits included"
     assert (engine.project.root / "told").read_text() == "x"
 
 

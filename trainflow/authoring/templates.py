@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trainflow.authoring.xcom_arg import XComArg
-from trainflow.errors import TemplateError
+from trainflow.errors import TemplateError, describe
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -75,7 +75,7 @@ class Renderer:
         except jinja2.TemplateError as error:
             raise self._error(field, _failing_line(error, text), str(error.message)) from error
         except Exception as error:
-            raise self._error(field, _failing_line(error, text), f"{type(error).__name__}: {error}") from error
+            raise self._error(field, _failing_line(error, text), describe(error)) from error
 
     def _variables(self) -> dict[str, Any]:
         macros = self._task.dag.user_defined_macros if self._task.has_dag() else {}

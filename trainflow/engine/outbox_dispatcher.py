@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.transaction_failures import is_own_fault
@@ -152,7 +153,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
                 if not is_own_fault(error):
                     raise
                 log.error("%s: row %d cannot be understood", self.name, row.id, exc_info=error)
-                self._unreadable.append((row.id, f"it cannot be understood: {type(error).__name__}: {error}"))
+                self._unreadable.append((row.id, f"it cannot be understood: {describe(error)}"))
         return jobs
 
     def _hand_over(self, jobs: list[Job], now: datetime) -> None:
@@ -186,7 +187,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
         except Exception as error:
             # a thread that ends here would never answer, and nothing would be delivered any more
             log.error("%s: a delivery failed", self.name, exc_info=error)
-            return self._broken(job, f"{type(error).__name__}: {error}")
+            return self._broken(job, describe(error))
 
     def _next_job(self) -> Job | None:
         while True:

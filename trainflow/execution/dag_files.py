@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainflow.authoring.dag import DAG, collecting_dags
-from trainflow.errors import InputError, PipelineFileError
+from trainflow.errors import InputError, PipelineFileError, describe
 from trainflow.messages.workload import DagSource
 from trainflow.settings.project import Project
 
@@ -72,7 +72,7 @@ def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
         if isinstance(error, KeyboardInterrupt):
             raise
         line, hint = _line_in(path, error), _where_to_find(path, error)
-        raise PipelineFileError(f"{type(error).__name__}: {error}{hint}", path=str(path), line=line) from error
+        raise PipelineFileError(f"{describe(error)}{hint}", path=str(path), line=line) from error
     dags = {dag.dag_id: dag for dag in made}
     if len(dags) < len(made):
         twice = sorted({dag.dag_id for dag in made if sum(other.dag_id == dag.dag_id for other in made) > 1})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from trainflow.errors import InputError, PipelineFileError
+from trainflow.errors import InputError, PipelineFileError, describe
 from trainflow.execution import dag_files
 from trainflow.messages.workload import ParsedDag, ParseFile, ParseProblem, ParseResult
 from trainflow.observability.redaction import presentable
@@ -45,7 +45,7 @@ def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], Non
     except Exception as error:
         path = str(project.absolute(request.source.path))
         ran_out = exhausted_resource(error)
-        said = f"{path}: {type(error).__name__}: {error}"
+        said = f"{path}: {describe(error)}"
         return _problem(f"{said}: {ran_out}" if ran_out else said, error, path)
     on_loaded(loaded)
     read = [*loaded.files, *dag_files.project_modules(project)]

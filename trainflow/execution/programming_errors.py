@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
-from trainflow.errors import TemplateError
+from trainflow.errors import TemplateError, describe
 
 _MISTAKES = (NameError, AttributeError, TypeError)
 _UNEXPECTED = re.compile(r"(?P<function>[\w.<>]+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
@@ -30,7 +30,7 @@ def is_programming_error(error: BaseException) -> bool:
 
 def explain_error(error: BaseException, root: Path) -> str:
     """Say what `error` is, what was probably meant, and the line of the project at `root` it was raised from."""
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = describe(error)
     frame, line = _place(error, root)
     if frame is None:
         return said

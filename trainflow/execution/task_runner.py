@@ -24,7 +24,10 @@ from trainflow.errors import (
     LedgerCorrupt,
     RescheduleException,
     RestartException,
+    SampleCheckFailed,
+    SampleGap,
     SkipException,
+    describe,
 )
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.descendants import end_descendants
@@ -53,7 +56,7 @@ FAILED_EXIT_CODE = 1
 #: of what an exception says, this much is kept beside the task; the log has all of it
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 #: what no further try could get over: a ledger that was edited stays so until a person restores it
-_FOR_GOOD = (FailException, LedgerCorrupt)
+_FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap)
 
 
 def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
@@ -249,7 +252,7 @@ class _Attempt:
             message = explain_error(error, self._ti.project_root)
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
             return self._failed(error, message, retryable=again)
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        message = describe(error)
         if (ran_out := exhausted_resource(error)) is not None:
             message = f"{message}: {ran_out}"
         return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
 from trainflow.clock import Clock
-from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError
+from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError, describe
 from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.requests import (
@@ -324,7 +324,7 @@ def _in_words(error: Exception) -> str:
     """What the database, or what writes for it, says; without the statement that a person did not write."""
     if isinstance(error, StatementError) and error.orig is not None:
         error = error.orig if isinstance(error.orig, Exception) else error
-    return f"{type(error).__name__}: {error}"
+    return describe(error)
 
 
 def _not_running(key: AttemptKey) -> LostTransition:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trainflow.errors import describe
 from trainflow.metadata import run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
@@ -76,7 +77,7 @@ class Isolation:
         return []
 
     def _set_aside(self, connection: Connection, dag_run_id: int, error: Exception, now: datetime) -> list[str]:
-        why = presentable(f"{type(error).__name__}: {error}", _CHARACTERS)
+        why = presentable(describe(error), _CHARACTERS)
         note = f"set aside, because the scheduler cannot deal with it: {why}"
         log.error("run %d is %s", dag_run_id, note, exc_info=error)
         try:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, make_trigger
+from trainflow.errors import describe
 from trainflow.execution.dag_files import add_to_path
 from trainflow.messages.frames import FrameReader, pack
 from trainflow.messages.triggerer import (
@@ -190,7 +191,7 @@ def _is_cancelled() -> bool:
 
 
 def _crash(trigger_id: int, error: BaseException) -> Crashed:
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = describe(error)
     trace = "".join(traceback.format_exception(error))
     return Crashed(trigger_id, presentable(message, _MESSAGE_CHARACTERS), presentable(trace, _TRACEBACK_CHARACTERS))
 

@@ -13,7 +13,7 @@ import typer
 
 from trainflow.cli.arguments import json_object, moment
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException
+from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, describe
 from trainflow.pluralize import counted
 from trainflow.task_signals import TaskDeferred, TaskTimeout
 from trainflow.workspace.names import check_tasks, file_named, is_file
@@ -235,7 +235,7 @@ def _execute(task: BaseOperator, ti: RuntimeTaskInstance, context: Context) -> i
         if isinstance(error, TimeoutError | TaskTimeout):
             _quietly(task.on_kill)
         typer.echo(redact_text("".join(traceback.format_exception(error))), err=True)
-        message = f"failed: {type(error).__name__}: {error}"
+        message = f"failed: {describe(error)}"
         return _ended(ti, message, code=EXIT_FAILED)
     return _ended(ti, "success")
 

@@ -1,0 +1,26 @@
+"""What is told of an exception."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainflow.errors import FailException, TrainflowError, describe
+
+
+class OwnError(TrainflowError):
+    """A user's error below ours."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FailException("no use"), "no use"),
+        (FailException(), "FailException"),
+        (OwnError("no use"), "OwnError: no use"),
+        (ValueError("nan"), "ValueError: nan"),
+        (ValueError(), "ValueError"),
+        (KeyError("a"), "KeyError: 'a'"),
+    ],
+)
+def test_describe_names_the_class_of_errors_that_are_not_ours(error: BaseException, said: str) -> None:
+    assert describe(error) == said
