@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.samples.grid import check_table
-from trainflow.samples.handoff import split_from_xcom, split_to_xcom
 from trainflow.samples.next_split import SplitFound, Waiting, decide
 from trainflow.samples.partitions import (
     at_or_after,
@@ -27,6 +26,7 @@ from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.testing.chains import NoColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -157,7 +157,7 @@ def test_late_arrivals_move_no_boundary(table: list[int], limits: SplitLimits, d
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
-def test_split_survives_handoff(table: list[int]) -> None:
+def test_split_survives_its_xcom(table: list[int]) -> None:
     (split,), _ = chain(TABLE, SplitLimits(), Imagined(list(table)))
     assert split_from_xcom(split_to_xcom(split, spill_url="memory://splits")) == split
 

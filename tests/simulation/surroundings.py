@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tests.simulation.fiber import current
 from trainflow.operators.triggers import partition
-from trainflow.samples import batches, handoff, inventory, probe  # noqa: F401 - who opens samples
+from trainflow.samples import batches, inventory, probe, split_xcom  # noqa: F401 - who opens samples
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 from trainflow.storage import sample_files

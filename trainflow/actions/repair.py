@@ -21,7 +21,7 @@ from trainflow.insight.progress_feed import Following
 from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
-from trainflow.operators.split_context import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
+from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.samples.next_split import Seen
 from trainflow.samples.pace import Pace
 from trainflow.samples.repair import next_repair, without_stretch

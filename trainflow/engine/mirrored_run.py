@@ -12,7 +12,7 @@ from trainflow.identifiers import canonical_json, digest
 from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.promotion import XCOM_MOVED
-from trainflow.operators.split_context import LAG_PARTITIONS, LAG_SECONDS, params_of
+from trainflow.operators.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
@@ -116,6 +116,8 @@ def _chain(chain: ChainDocument) -> TrackedChain:
 def _split(value: Any, chain: ChainDocument) -> TrackedSplit | None:
     if not isinstance(value, dict):
         return None
+    from trainflow.samples.split_xcom import LAG_PARTITIONS, LAG_SECONDS
+
     return TrackedSplit(
         start=datetime.fromisoformat(value["start"]),
         end=datetime.fromisoformat(value["end"]),

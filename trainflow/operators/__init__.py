@@ -18,7 +18,7 @@ Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`,
 `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage`, `functions`, `metrics`,
 `init_from` and `weights` (what a stage starts from), `parent`, `seed`, `intermediate_saves`, `saves_folder`, `command`,
 `process_group`, `parent_death_watch`, `tracking`, `skips`, `late_data`, `going_back`, `lag_alert`, `adopting`,
-`split_context`, `sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
+`run_conf`, `sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
 
 Names are loaded when they are first asked for.
 """

@@ -33,7 +33,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.commit.split_summary",
     "trainflow.samples.batches",
     "trainflow.samples.columns.unify",
-    "trainflow.samples.handoff",
+    "trainflow.samples.split_xcom",
     "trainflow.samples.next_split",
 )
 
@@ -95,7 +95,7 @@ class SplitOperator(ChainOperator):
 
     def load_split(self, ti: TaskInstance) -> Split:
         """The split that was handed over, ready to be read. Raises FailException when none was."""
-        from trainflow.samples.handoff import split_from_xcom
+        from trainflow.samples.split_xcom import split_from_xcom
 
         if not isinstance(self.split, dict):
             raise FailException(

@@ -22,7 +22,7 @@ from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
 from trainflow.operators.late_data import look_back
 from trainflow.operators.promotion import promotion_notice, tell_moved
-from trainflow.operators.split_context import CONF_INIT_FROM
+from trainflow.operators.run_conf import CONF_INIT_FROM
 from trainflow.operators.storage import open_chain_store, store_url
 from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of

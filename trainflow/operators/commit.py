@@ -18,8 +18,8 @@ from trainflow.operators.gated import tell_given_up, tell_stop
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.operators.promotion import promotion_notice, tell_moved
-from trainflow.operators.split_context import grid_of_split, is_repair, seconds_since_handover
 from trainflow.samples.partitions import label
+from trainflow.samples.split_xcom import grid_of_xcom, is_repair, seconds_since
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ class CommitCheckpointOperator(SplitOperator):
             base=head.seen,
             generation=head.generation,
             fills=is_repair(self.split),
-            seconds=seconds_since_handover(self.split, ti.clock.now()),
-            grid=grid_of_split(self.split),
+            seconds=seconds_since(self.split, ti.clock.now()),
+            grid=grid_of_xcom(self.split),
         )
 
     def _named_metrics(self, ti: TaskInstance) -> tuple[NamedMetric, ...]:

@@ -10,8 +10,8 @@ from trainflow.operators import functions
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import fetch_judged
+from trainflow.operators.run_conf import params_of
 from trainflow.operators.seed import seed_of
-from trainflow.operators.split_context import params_of
 from trainflow.operators.tracking import enter_tracking_run, uses_mlflow
 from trainflow.operators.training import EvaluateContext, EvaluateFunction
 

@@ -27,9 +27,9 @@ from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.head import Head
 from trainflow.operators.lag_alert import lag_after
+from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.operators.sample_stops import tell_bad_samples
 from trainflow.operators.skips import after_skips
-from trainflow.operators.split_context import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST, handover
 from trainflow.operators.storage import with_options, without_options
 from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
@@ -127,7 +127,7 @@ class DataCheckerOperator(ChainOperator):
         return {"samples": without_options(self.samples), "limits": self.limits, "mode": self.mode}
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Returns the split (see `trainflow.samples.handoff`)."""
+        """Returns the split (see `trainflow.samples.split_xcom`)."""
         from trainflow.samples.next_split import SplitFound, Waiting, next_split
 
         ti = context["ti"]
@@ -237,7 +237,7 @@ class DataCheckerOperator(ChainOperator):
         return experiences(ledger, ledger.state(), head.id) if head.id is not None else []
 
     def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
-        from trainflow.samples.handoff import split_to_xcom
+        from trainflow.samples.split_xcom import split_to_xcom, with_context
 
         store = self.open_store(head, ti)
         spill = store.uri(head.chain.splits)
@@ -246,7 +246,7 @@ class DataCheckerOperator(ChainOperator):
         beyond = head.watermark if repair and head.watermark is not None else split.end
         reachable = with_options(self.samples, ti.settings)
         lag = lag_after(beyond, reachable, head.chain, lambda: self._history(ti, head), ti)
-        return handover(xcom, ti.clock.now(), lag, repair=repair, grid=grid_of(self.samples))
+        return with_context(xcom, ti.clock.now(), lag, repair=repair, grid=grid_of(self.samples))
 
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.edge)}: {reason}" if head.edge else f"caught up: {reason}"

@@ -18,8 +18,8 @@ from trainflow.operators.head import Head
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves, TaskStop
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
 from trainflow.operators.parent import attempt_scratch, fetch_parent
+from trainflow.operators.run_conf import params_of
 from trainflow.operators.seed import seed_of
-from trainflow.operators.split_context import params_of
 from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.operators.training import ParentCheckpoint, TrainContext, TrainFunction
 

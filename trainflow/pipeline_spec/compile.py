@@ -20,8 +20,8 @@ from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.python import PythonOperator
+from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
-from trainflow.operators.split_context import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.adopt_section import adopt_of

@@ -20,6 +20,6 @@ reads what lies before the watermark in proportion to its number, when it change
 Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `readiness`, `checks`
 (rules) · `storage`, `parquet_file`, `footers`, `columns`, `wholeness`, `table_formats`, `sighting`, `near_miss`,
 `inventory` (what is there) · `split_content`, `split`, `building`, `next_split` (the decision) · `repair` (holes that
-have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches`, `reading` (rows) · `handoff` (between tasks)
-· `probe` (for triggers).
+have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches`, `reading` (rows) · `split_xcom` (between
+tasks) · `probe` (for triggers).
 """

@@ -1,4 +1,5 @@
-"""A split on its way from one task to another: small ones inline, large ones as a Parquet manifest by reference.
+"""A split on its way from the samples task to those after it: small ones inline, large ones as a Parquet manifest by
+reference. Beside it is said when that was, what is ready beyond it, and whether it repairs a hole.
 
 The manifest's name is a digest of all that it says (`Split.digest` leaves out where files are), so writing it twice
 writes the same, and a reader proves that it got what was handed over.
@@ -7,22 +8,33 @@ writes the same, and a reader proves that it got what was handed over.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
 from trainflow.observability.redaction import redact_text, texts_of
+from trainflow.samples.grid import Grid
 from trainflow.samples.partitions import end_of
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import SampleFile, partition_of
 from trainflow.storage.sample_files import open_storage
 
+if TYPE_CHECKING:
+    from trainflow.samples.lag import Lag
+
 #: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB
 INLINE_BYTES = 48 * 1024
+#: what is ready beyond the split, for the mirror
+LAG_PARTITIONS = "lag_partitions"
+LAG_SECONDS = "lag_seconds"
+_AT = "handed_over_at"
+_GRID = "grid"
+_REPAIR = "repair"
 _FORMAT = "trainflow.split/1"
 _HEADER = b"trainflow.split"
 _OF_PARTITION = ("partition_start", "partition_fingerprint", "partition_hint")
@@ -76,6 +88,35 @@ def split_from_xcom(
             "clear the task that made the split"
         )
     return split
+
+
+def with_context(
+    xcom: Mapping[str, Any], now: datetime, lag: Lag | None, *, repair: bool, grid: Grid
+) -> dict[str, Any]:
+    """The XCom of a split and what the samples task says beside it. `lag`: what is ready beyond it; `grid`: its
+    table's."""
+    behind = {} if lag is None else {LAG_PARTITIONS: lag.partitions, LAG_SECONDS: lag.seconds}
+    known = {_AT: now.isoformat(), _GRID: msgspec.to_builtins(grid)}
+    return {**xcom, **known, **behind, **({_REPAIR: True} if repair else {})}
+
+
+def grid_of_xcom(xcom: Mapping[str, Any]) -> Grid | None:
+    """The grid of the table that the split is of."""
+    return msgspec.convert(xcom[_GRID], Grid) if _GRID in xcom else None
+
+
+def is_repair(xcom: Mapping[str, Any]) -> bool:
+    """Whether the split fills a hole."""
+    return bool(xcom.get(_REPAIR))
+
+
+def seconds_since(xcom: Mapping[str, Any], now: datetime) -> float | None:
+    """Seconds since the samples task ended; None where nothing notes when that was, or a clock went back."""
+    try:
+        seconds = (now - datetime.fromisoformat(xcom[_AT])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if seconds >= 0 else None
 
 
 def _document(split: Split) -> str:

@@ -7,9 +7,19 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import SampleUnreadable
-from trainflow.samples.handoff import INLINE_BYTES, split_from_xcom, split_to_xcom
+from trainflow.samples.grid import Grid
+from trainflow.samples.lag import Lag
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Hole, SampleFile, partition_of
+from trainflow.samples.split_xcom import (
+    INLINE_BYTES,
+    grid_of_xcom,
+    is_repair,
+    seconds_since,
+    split_from_xcom,
+    split_to_xcom,
+    with_context,
+)
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -80,3 +90,23 @@ def test_inline_split_that_was_changed(tmp_path: Path) -> None:
 def test_handoff_of_no_split_is_refused() -> None:
     with pytest.raises(SampleUnreadable, match="this is no split"):
         split_from_xcom({"caught_up": True})
+
+
+def test_context_of_a_split_xcom_reads_back_beside_the_split() -> None:
+    grid = Grid("t/{start:%Y%m%d}/", START, 86400)
+    lag = Lag(2, 172800.0)
+    value = json.loads(
+        json.dumps(with_context(split_to_xcom(split_of(3), spill_url="s"), START, lag, repair=True, grid=grid))
+    )
+
+    assert split_from_xcom(value) == split_of(3)
+    assert (value["lag_partitions"], value["lag_seconds"]) == (2, 172800.0)
+    assert (grid_of_xcom(value), is_repair(value), seconds_since(value, START + DAY)) == (grid, True, 86400.0)
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"handed_over_at": None}, {"handed_over_at": "soon"}, {"handed_over_at": (START + DAY).isoformat()}]
+)
+def test_seconds_since_an_unknown_time_or_a_later_one_is_none(value: dict[str, object]) -> None:
+    assert seconds_since(value, START) is None
+    assert (grid_of_xcom(value), is_repair(value)) == (None, False)
