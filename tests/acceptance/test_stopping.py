@@ -66,7 +66,8 @@ def test_stop_once_ends_in_good_order_and_next_start_goes_on(tiny: LiveProject, 
     ended = running.wait()
 
     assert ended.code == 130, ended.output
-    assert "the next start goes on from here" in ended.output
+    said = ("stopped in good order", f"{NAME}: nothing is committed yet", f"go on from there: trainflow start {FILE}")
+    assert ended.output.splitlines()[-3:] == list(said), ended.output
     assert not attempt.alive
     tiny.wait_until_quiet()
     assert tiny.committed(NAME) == 0

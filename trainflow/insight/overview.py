@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainflow.messages.parsed_file import ChainAccess
     from trainflow.metadata.database import Database
     from trainflow.metadata.outbox_queries import Undelivered
+    from trainflow.serialization.document import ChainDocument
 
 
 class Look(NamedTuple):
@@ -106,24 +107,42 @@ def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSta
 
 
 def standing_of(situation: Situation, found: Look, now: datetime) -> Standing | None:
-    """Where the DAG's chain stands; None for a DAG without one.
-
-    The database keeps no secrets, so the chain is reached with the project's settings. Where these do not do, options
-    that stand in a YAML file are used.
-    """
-    from trainflow.messages.parsed_file import ChainAccess
-
+    """Where the DAG's chain stands; None for a DAG without one."""
     if situation.chain is None:
         return None
-    chain = Chain(situation.dag_id, situation.chain, ChainAccess(), found.project, found.settings)
-    reached = _standing(chain, now)
+    return _reached(situation.dag_id, situation.chain, situation.path, found.project, found.settings, now)
+
+
+def head_of(
+    dag_id: str, chain: ChainDocument, stored: str, project: Project, settings: Settings, now: datetime
+) -> Standing:
+    """The head of a chain of the pipeline file `stored`; its samples are not looked at."""
+    return _reached(dag_id, chain, stored, project, settings, now, head_only=True)
+
+
+def _reached(
+    dag_id: str,
+    document: ChainDocument,
+    stored: str,
+    project: Project,
+    settings: Settings,
+    now: datetime,
+    *,
+    head_only: bool = False,
+) -> Standing:
+    """The database keeps no secrets, so the chain is reached with the settings of the project. Where these do not do,
+    options that stand in a YAML file are used."""
+    from trainflow.messages.parsed_file import ChainAccess
+
+    chain = Chain(dag_id, document, ChainAccess(), project, settings)
+    reached = _standing(chain, now, head_only=head_only)
     if reached.problem is None:
         return reached
-    access = _access(situation, found.project)
-    return reached if access is None else _standing(chain._replace(access=access), now)
+    access = _access(dag_id, stored, project)
+    return reached if access is None else _standing(chain._replace(access=access), now, head_only=head_only)
 
 
-def _standing(chain: Chain, now: datetime) -> Standing:
+def _standing(chain: Chain, now: datetime, *, head_only: bool) -> Standing:
     from trainflow.errors import TrainflowError
     from trainflow.insight.chain_status import Standing, standing, with_base
 
@@ -131,15 +150,17 @@ def _standing(chain: Chain, now: datetime) -> Standing:
         ledger = chain.ledger()
     except TrainflowError as error:
         return Standing(problem=str(error))
+    if head_only:
+        return standing(ledger, None, chain.project.root, now)
     return with_base(standing(ledger, chain.samples, chain.project.root, now), chain.document, ledger)
 
 
-def _access(situation: Situation, project: Project) -> ChainAccess | None:
+def _access(dag_id: str, stored: str, project: Project) -> ChainAccess | None:
     """The options in the pipeline's file, as they stand there; None where it has none, or only its code knows."""
     from trainflow.workspace.unread_files import named_in
 
     try:
-        found = [each.access for each in named_in(project.absolute(situation.path)) if each.dag_id == situation.dag_id]
+        found = [each.access for each in named_in(project.absolute(stored)) if each.dag_id == dag_id]
     except PipelineFileError:
         return None
     access = found[0] if found else None

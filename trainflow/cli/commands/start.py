@@ -136,7 +136,7 @@ def _as_engine(
             ahead = start_early_parse(prestarted, project, path, overrides)
         with importing():
             from trainflow.actions.start import begin as begin_training
-            from trainflow.cli.live.session import Session
+            from trainflow.cli.live.session import Session, say_where_chains_stand
             from trainflow.engine.engine import Engine
             from trainflow.engine.stop_signals import stopping_on_signals
             from trainflow.observability.logs import configure_logging
@@ -151,7 +151,10 @@ def _as_engine(
         _say_what_goes_on(followings, project.relative(path))
         engine.reactor.wake()
         _say_ready(ready)
-        return Session(engine, followings, plain=plain).run()
+        code = Session(engine, followings, plain=plain).run()
+    if code == EXIT_INTERRUPTED:
+        say_where_chains_stand(followings, project.relative(path), project, settings, overrides)
+    return code
 
 
 def _read(engine: Engine, path: Path, overrides: dict[str, str], ahead: EarlyParse | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from trainflow.cli.live.display import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.mirror_dispatcher import MirrorDispatcher
+    from trainflow.insight.chain_status import Standing
     from trainflow.insight.progress import View
     from trainflow.insight.progress_feed import Following
     from trainflow.metadata.outbox_queries import Undelivered
+    from trainflow.settings.model import Settings
+    from trainflow.settings.project import Project
 
 _FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
@@ -55,7 +59,7 @@ class Session:
                 self._close_display()
             seconds = self._engine.clock.monotonic() - began
             if self._engine.stop_requested and not self._over:
-                typer.echo("stopping: attempts under way are told to stop, the next start goes on from here")
+                typer.echo("stopping: attempts under way are told to stop; a commit comes to its end")
                 return EXIT_INTERRUPTED
             left = self._drain()
             if self._engine.stop_requested or not self._somebody_came():
@@ -112,6 +116,33 @@ class Session:
                 f"handing {counted(left, 'delivery')} to MLflow … (Ctrl-C: leave them to the next start)", err=True
             )
             mirror.drain(seconds - _SILENT_SECONDS, stopped)
+
+
+def say_where_chains_stand(
+    followings: Iterable[Following], stored: str, project: Project, settings: Settings, overrides: dict[str, str]
+) -> None:
+    """After the engine was told to stop, and has: what is committed, and what goes on from there."""
+    from trainflow.clock import SystemClock
+    from trainflow.insight.overview import head_of
+
+    typer.echo("stopped in good order")
+    for each in followings:
+        if each.chain is not None:
+            reached = head_of(each.dag_id, each.chain, stored, project, settings, SystemClock().now())
+            typer.echo(f"{each.dag_id}: {_head_in_words(reached)}")
+    given = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
+    typer.echo(f"go on from there: {shlex.join(['trainflow', 'start', stored, *given])}")
+
+
+def _head_in_words(reached: Standing) -> str:
+    from trainflow.cli.live.lines import day
+
+    if reached.problem is not None:
+        return f"its ledger cannot be read now: {reached.problem}"
+    if not reached.head_sequence:
+        return "nothing is committed yet"
+    trained = f", trained up to {day(reached.watermark)}" if reached.watermark else ""
+    return f"the head is checkpoint {reached.head_sequence}{trained}"
 
 
 def _look_again_in(views: Iterable[View]) -> float:
