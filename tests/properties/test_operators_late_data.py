@@ -44,7 +44,7 @@ BY = Author(run_id="run")
 
 
 class Table:
-    """Hourly; per partition the version of its content."""
+    """Hourly; per partition how often it was written."""
 
     now = START + timedelta(days=100)
 
@@ -63,7 +63,8 @@ class Table:
 
     def content(self, start: datetime) -> SplitPartition:
         number = (start - START) // HOUR
-        file = SampleFile(f"t/{number}/a.parquet", 10, 1, f"{number} {self.versions[number]}")
+        # two contents that take turns: what was there before comes again
+        file = SampleFile(f"t/{number}/a.parquet", 10, 1, f"{number} {self.versions[number] % 2}")
         return partition_of(start, start + HOUR, (file,))
 
     def fingerprint(self, start: datetime, _known: object = None) -> str | None:
@@ -223,3 +224,22 @@ def test_chain_tiles_time_and_ends_with_everything_that_is_there(history: list[t
     assert trained == set(world.table.versions)
     line = [each for entry in line_back(world.ledger, world.ledger.state()) for each in entry.split.partitions]
     assert all(each.fingerprint == world.table.fingerprint(each.start) for each in line)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), max_size=12))
+def test_content_that_was_there_before_is_trained_again(history: list[tuple[int, int]]) -> None:
+    """Two contents take turns, in one of three partitions, sometimes between the rewind and the training."""
+    world = World()
+    world.table.versions = dict.fromkeys(range(3), 0)
+    world.train(3)
+    for number, while_replayed in history:
+        world.table.versions[number] += 1
+        assert world.replay()
+        world.table.versions[number] += while_replayed
+        world.train(3)
+        line = [each for entry in line_back(world.ledger, world.ledger.state()) for each in entry.split.partitions]
+        assert {each.start: each.fingerprint for each in line} == {
+            each.start: world.table.fingerprint(each.start) for each in line
+        }
+    world.check()

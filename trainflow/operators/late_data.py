@@ -132,8 +132,14 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     from trainflow.checkpoints.actions.cascading_rewind import undoings
     from trainflow.checkpoints.ledger.ledger import Ledger
 
-    plan = [each.chain for each in undoings(ledger, decision.to) if each.chain != ledger.chain]
-    heads = {key: Ledger(ledger.store, key).state().head for key in plan}
+    plan = [each for each in undoings(ledger, decision.to) if each.chain != ledger.chain]
+    for each in plan:
+        if each.pruned_up_to is not None:
+            raise InputError(
+                f"{each.chain} would go back with it, and its checkpoint that ends at {label(each.pruned_up_to)} was "
+                "pruned: rewind both by hand, 'trainflow checkpoints rewind --cascade'"
+            )
+    heads = {each.chain: Ledger(ledger.store, each.chain).state().head for each in plan}
     return [key for key, head in heads.items() if head is not None and head.base is not None]
 
 

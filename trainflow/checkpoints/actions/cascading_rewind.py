@@ -11,13 +11,13 @@ from datetime import datetime
 
 import msgspec
 
+from trainflow.checkpoints.actions.rewind import nearest_kept
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_back
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents_registry import registered
 from trainflow.errors import InputError
-from trainflow.samples.partitions import label
 
 #: a checkpoint that stages of a pipeline's branch were forked from
 _ForkPoint = tuple[str, str, CheckpointRef]
@@ -36,6 +36,8 @@ class Undoing(msgspec.Struct, frozen=True):
     watermark: datetime | None
     #: checkpoints that leave the line
     undone: int
+    #: the end of what was asked for, where its files were pruned: it goes back further
+    pruned_up_to: datetime | None
     #: alias that one of them has → who has it again (None: nobody)
     aliases: dict[str, str | None]
 
@@ -43,7 +45,9 @@ class Undoing(msgspec.Struct, frozen=True):
 def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
     """The rewind of a chain and all that follows from it, in the order to do it: who depends on another goes first.
 
-    Raises InputError where the target is no kept ancestor of the head; LedgerCorrupt, StoreFailure.
+    Where the files of a checkpoint to go back to were pruned, it goes back to the nearest one that is kept before it;
+    to before the first where none is. Raises InputError where the target is no ancestor of the head; LedgerCorrupt,
+    StoreFailure.
     """
     lines = {ledger.chain: list(line_back(ledger, ledger.state()))}
     found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
@@ -98,33 +102,27 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
     state = ledger.state()
     if state.head is None:
         raise InputError(f"chain {ledger.chain} in {ledger.store.url} has no checkpoint: there is nothing to rewind")
-    summary = ledger.find(target) if target else None
-    if target and (summary is None or not summary.on_line):
-        why = "its files were pruned" if summary is None else "a rewind left it behind"
+    asked = next((entry for entry in line if entry.id == target), None)
+    if target and asked is None:
         raise InputError(
-            f"chain {ledger.chain} cannot be rewound to checkpoint {_number(line, target)}: {why}; 'trainflow "
-            f"checkpoints list {ledger.chain.pipeline}' shows what can be rewound to. A stage that stands on another "
-            "goes back with it: rewind to where both have a checkpoint, or the stage alone further back first"
+            f"chain {ledger.chain} cannot be rewound to checkpoint {target}: a rewind left it behind, or it was never "
+            f"there; 'trainflow checkpoints list {ledger.chain.pipeline}' shows what can be rewound to"
         )
-    sequence = summary.sequence if summary else 0
+    summary = nearest_kept(ledger, line, target)
+    sequence, to_id = (summary.sequence, summary.id) if summary else (0, None)
     going = {entry.id for entry in line if entry.sequence > sequence}
-    back = ledger.aliases_after_rewind(state, target)
+    back = ledger.aliases_after_rewind(state, to_id)
     return Undoing(
         chain=ledger.chain,
         head_id=state.head.id,
         head_sequence=state.head.sequence,
-        to_id=target,
+        to_id=to_id,
         to_sequence=sequence,
         watermark=summary.watermark if summary else state.start.watermark if state.start else None,
         undone=len(going),
+        pruned_up_to=asked.watermark if asked and asked.id != to_id else None,
         aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
     )
-
-
-def _number(line: list[Checkpoint], target: str) -> str:
-    """What `checkpoints list` calls it, with where it ends; the id where it is not on the line."""
-    found = next((entry for entry in line if entry.id == target), None)
-    return target if found is None else f"{found.sequence} ({label(found.watermark)})"
 
 
 def _standing_on(ledger: Ledger) -> list[ChainKey]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import dropwhile
 
 from trainflow.checkpoints.actions.head_fence import raise_if_moved
-from trainflow.checkpoints.ledger.entries import Author, Replayed, Rewind
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Replayed, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
@@ -42,6 +43,14 @@ def rewind(
         )
 
     return ledger.append(make)
+
+
+def nearest_kept(ledger: Ledger, line: Iterable[Checkpoint], target: str | None) -> CheckpointSummary | None:
+    """The checkpoint that a person's rewind to `target` goes back to: itself, or where its files were pruned the newest
+    of its ancestors that is kept. None: to before the first. `line`: from the head back to the root."""
+    kept = {each.id: each for each in ledger.line()} if target else {}
+    ancestors = dropwhile(lambda entry: entry.id != target, line) if target else iter(())
+    return next((kept[entry.id] for entry in ancestors if entry.id in kept), None)
 
 
 def left_behind(ledger: Ledger, target: CheckpointSummary | None) -> set[str]:

@@ -104,19 +104,15 @@ def replay_of(
     """What to rewind to so that `found` is trained again.
 
     `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
-    rewinds so far. Each content is replayed once: a partition that changes while it is being replayed is replayed for
-    its next content, and not for ever.
+    rewinds so far. A content that was there before counts like a new one: what was trained is another. A partition
+    that changes each time is replayed `MOST_REPLAYS` times a day, and no more.
     """
     before = [(each, entry.at) for entry in earlier if entry.cause == "replay" for each in entry.replayed]
-    known = {(ensure_utc(each.start), each.found) for each, _ in before}
-    news = [each for each in found if (each.start, each.found) not in known]
-    if not news:
-        return Refused(f"{_named(found)} had this content before and was replayed for it then")
-    for each in news:
+    for each in found:
         times = sum(ensure_utc(past.start) == each.start and now - at < _REPLAYS_WITHIN for past, at in before)
         if times >= MOST_REPLAYS:
             return Refused(f"{_named([each])} was replayed {times} times within a day: it is written again and again")
-    first = min(news, key=lambda each: each.sequence)
+    first = min(found, key=lambda each: each.sequence)
     target = parent_of(first.checkpoint_id)
     base = next((each for each in kept if each.id == target), None)
     if target is not None and base is None:
@@ -124,7 +120,7 @@ def replay_of(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"
         )
-    return Replay(target, news)
+    return Replay(target, list(found))
 
 
 def replayed(found: Iterable[Republication]) -> list[Replayed]:

@@ -18,12 +18,8 @@ from trainflow.workspace.pipelines import Chain, PipelineFile, open_pipeline
 from trainflow.workspace.under_way import active_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from trainflow.checkpoints.actions.cascading_rewind import Undoing
-    from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.ledger.state import CheckpointSummary
 
 BEGINNING = "beginning"
 
@@ -58,8 +54,9 @@ def rewind(
     An alias whose checkpoint is undone goes back to the checkpoint that was promoted to it before, if that stays and
     has its files; in MLflow, too.
 
-    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, aliases (alias: id of who
-    has it again, or null)}], dry_run}.
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, pruned_up_to (the end of
+    what was asked for, where its files were pruned and it goes back further; else null), aliases (alias: id of the
+    checkpoint that has it again, or null)}], dry_run}.
     """
     from trainflow.checkpoints.actions.cascading_rewind import undoings
 
@@ -79,9 +76,8 @@ def rewind(
     if as_json:
         print_json({"rewound": [_undone(each) for each in plan], "dry_run": dry_run})
         return 0
-    if plan and before is not None:
-        _say_what_was_pruned(ledger, plan[-1], before)
     for each in plan:
+        _say_what_was_pruned(each)
         target = f"checkpoint {each.to_sequence}" if each.to_id else "before the first checkpoint"
         trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
         would = "would be rewound" if dry_run else "is rewound"
@@ -96,6 +92,7 @@ def rewind(
 
 def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
     """The id of the checkpoint to rewind to; None: to before the first. Raises InputError."""
+    from trainflow.checkpoints.ledger.ancestors import line_back
     from trainflow.workspace.names import checkpoint_named
 
     if (to is None) == (before is None):
@@ -103,35 +100,23 @@ def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
     if to is not None:
         return None if to == BEGINNING else checkpoint_named(ledger, to).id
     limit = moment(before or "")
-    return next((each.id for each in ledger.back() if each.on_line and _ends_by(each, limit)), None)
+    return next((each.id for each in line_back(ledger, ledger.state()) if each.watermark <= limit), None)
 
 
-def _say_what_was_pruned(ledger: Ledger, plan: Undoing, before: str) -> None:
+def _say_what_was_pruned(each: Undoing) -> None:
     """Say it where a rewind goes further back than was asked for, since the files of nearer checkpoints are gone."""
-    limit = moment(before)
-    reached = [each.watermark for each in _line(ledger, plan.head_id) if each.watermark <= limit]
-    if plan.to_id is None and reached:
-        typer.echo(f"the checkpoints up to {before} were pruned, none of them can be gone on from: it begins anew")
-    elif plan.watermark is not None and max(reached, default=plan.watermark) > plan.watermark:
+    if each.pruned_up_to is None:
+        return
+    upto = text(each.pruned_up_to)
+    if each.to_id is None:
         typer.echo(
-            f"the checkpoints from {text(plan.watermark)} up to {before} were pruned: it goes back to the nearest one "
-            "that is kept before them"
+            f"{each.chain}: the checkpoints up to {upto} were pruned, none of them can be gone on from: it begins anew"
         )
-
-
-def _line(ledger: Ledger, head_id: str) -> Iterator[Checkpoint]:
-    """The head and its ancestors of this chain, newest first, those without files too."""
-    from trainflow.checkpoints.ledger.entries import Checkpoint
-
-    by_id = {entry.id: entry for entry in ledger.entries() if isinstance(entry, Checkpoint)}
-    found = by_id.get(head_id)
-    while found is not None:
-        yield found
-        found = by_id.get(found.parent_id or "")
-
-
-def _ends_by(summary: CheckpointSummary, limit: datetime) -> bool:
-    return summary.watermark <= limit
+        return
+    typer.echo(
+        f"{each.chain}: the checkpoints from {text(each.watermark)} up to {upto} were pruned: it goes back to the "
+        "nearest one that is kept before them"
+    )
 
 
 def moment(written: str) -> datetime:
@@ -181,5 +166,6 @@ def _undone(each: Undoing) -> dict[str, Any]:
         "to_id": each.to_id,
         "watermark": each.watermark,
         "undone": each.undone,
+        "pruned_up_to": each.pruned_up_to,
         "aliases": each.aliases,
     }
