@@ -5,7 +5,8 @@ by comparing a moment that was written with the time of the day alone:
 
 - leases of engines, schedulers and triggerers: a counter that does not rise while the observer's own monotonic clock
   runs (`metadata.leases`),
-- retries and reschedules: `is_due`: due, or the clock was set back behind the moment at which it was written,
+- retries and reschedules: due, or the clock was set back behind the moment at which it was written
+  (`metadata.task_queries.due`),
 - deliveries that are tried again: `is_pending`: no further away than the longest delay there is,
 - queued runs: `run_after` has come, or had come when the run was queued (`metadata.queued_run_queries`),
 - time-outs of deferrals, runs (`dagrun_timeout`) and sensors, TimeDeltaTrigger: `seconds_left` when first seen, from
@@ -33,12 +34,6 @@ from trainflow.clock import Clock
 TOLERANCE = timedelta(minutes=1)
 
 K = TypeVar("K", bound=Hashable)
-
-
-def is_due(due: datetime, since: datetime, now: datetime) -> bool:
-    """Whether `due`, which was written at `since`, has come. After the clock was set back it has: whoever waited for
-    `due` to come again would wait for longer than anybody asked for."""
-    return now >= due or now < since - TOLERANCE
 
 
 def is_pending(due: datetime, longest: timedelta, now: datetime) -> bool:

@@ -27,7 +27,6 @@ from trainflow.checkpoints.commit.saves import Partials, training_name
 from trainflow.clock import ManualClock
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training import TrainContext
-from trainflow.samples.binding import described
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.storage.local import LocalStore
@@ -35,6 +34,7 @@ from trainflow.storage.sample_files import LocalStorage
 from trainflow.storage.store import Store
 from trainflow.task_signals import TaskPreempted
 from trainflow.testing.chains import attempt_id
+from trainflow.testing.sample_files import described_file
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -69,7 +69,7 @@ def split() -> Iterator[Split]:
                 for rows in shape:
                     writer.write_table(pa.table({"id": list(range(first, first + rows))}, schema))
                     first += rows
-            file = described(LocalStorage(None), str(path))
+            file = described_file(LocalStorage(None), str(path))
             partitions.append(partition_of(START + number * DAY, START + (number + 1) * DAY, (file,)))
         yield Split(START, START + len(SHAPES) * DAY, 86400, tuple(partitions))
 

@@ -7,28 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.deadlines import TOLERANCE, MonotonicDeadlines, is_due, is_pending, seconds_left
+from trainflow.deadlines import TOLERANCE, MonotonicDeadlines, is_pending, seconds_left
 
 SINCE = datetime(2026, 1, 2, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    ("now", "come"),
-    [
-        (timedelta(), False),
-        (HOUR - MINUTE, False),
-        (HOUR, True),
-        (DAY, True),
-        # another host's clock, or one that was corrected by a little
-        (-TOLERANCE, False),
-        # set back: whoever waited for it to come by again would wait for a day
-        (-2 * TOLERANCE, True),
-        (-DAY, True),
-    ],
-)
-def test_has_come(now: timedelta, come: bool) -> None:
-    assert is_due(SINCE + HOUR, SINCE, SINCE + now) is come
 
 
 @pytest.mark.parametrize(

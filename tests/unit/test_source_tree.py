@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests import source_tree
@@ -27,6 +30,36 @@ def test_types_go_in_circles_only_in_language_of_dags() -> None:
     found = source_tree.circles(source_tree.imports(type_checking=True))
 
     assert [group for group in found if not all(name.startswith(_LANGUAGE) for name in group)] == []
+
+
+def _unused(*arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "vulture", "--config", "pyproject.toml", *arguments]
+    result = subprocess.run(command, cwd=source_tree.ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode in (0, 3), result.stderr
+    return result.stdout.splitlines()
+
+
+def test_package_has_no_dead_code() -> None:
+    """What only tests use is dead; what users and frameworks call is named in `tests/vulture_names.py`."""
+    paths = ("trainflow", "operators", "pipelines", "tests/vulture_names.py")
+
+    assert _unused(*paths, "--exclude", "*/migrations/versions/*,*/trainflow/testing/*") == []
+
+
+def test_test_kit_has_no_dead_code() -> None:
+    found = _unused("trainflow", "tests")
+
+    assert [line for line in found if line.startswith("trainflow/")] == []
+
+
+def test_names_that_vulture_is_told_of_exist() -> None:
+    """A name stays in the list no longer than in the source."""
+    text = "\n".join(module.path.read_text() for module in source_tree.modules().values())
+    text += "".join(path.read_text() for path in (source_tree.ROOT / "operators").glob("*.py"))
+    lines = (source_tree.ROOT / "tests" / "vulture_names.py").read_text().splitlines()
+    names = [line.removeprefix("_.") for line in lines if line.startswith("_.")]
+
+    assert [name for name in names if name not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         end=_moment(split.get("end")),
         metrics=_numbers(_object(results.get("evaluate"))),
         checkpoint=checkpoint or None,
-        caught_up=any(key == "caught_up" and value for (_, key), value in xcoms.items()),
         stopped=_stopped(xcoms) if failed else None,
         holes=split.get("holes", 0),
         again=None if failed else row.note,

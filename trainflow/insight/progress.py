@@ -46,7 +46,6 @@ class RunLine(msgspec.Struct, frozen=True):
     failed_task: str | None = None
     #: tasks that failed although the run ended well: nothing that decides about it came after them
     failed_beside: tuple[str, ...] = ()
-    caught_up: bool = False
     #: why it stopped the chain knowingly; a gate, say
     stopped: str | None = None
     #: partitions that its split stepped over

@@ -146,21 +146,6 @@ def content_now(storage: Storage, path: str, version: str = "") -> Content:
         raise
 
 
-def described(storage: Storage, path: str, version: str = "", hint: str = "") -> SampleFile:
-    """A file as a split names it. Raises what the storage and Arrow raise."""
-    from trainflow.samples.footers import is_parquet
-    from trainflow.samples.split_content import SampleFile
-
-    if not is_parquet(storage, path):
-        content = content_now(storage, path, version)
-        return SampleFile(path, content.size_bytes, None, content.fingerprint, hint=hint)
-    opened = open_file(storage, path)
-    metadata = opened.parquet.metadata
-    groups = tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
-    opened.close()
-    return SampleFile(path, opened.content.size_bytes, sum(groups), opened.content.fingerprint, groups, hint=hint)
-
-
 def _parts(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder, name

@@ -13,7 +13,6 @@ import pytest
 from msgspec.structs import replace
 
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.binding import described
 from trainflow.samples.columns.cast import Misfit, cast
 from trainflow.samples.columns.join import NoJoin, join
 from trainflow.samples.columns.types import columns_of, schema_of
@@ -23,6 +22,7 @@ from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.storage.sample_files import LocalStorage
+from trainflow.testing.sample_files import described_file
 
 I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
 F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string()
@@ -338,7 +338,7 @@ def test_columns_unspecified_are_those_of_all_files(tmp_path: Path) -> None:
     files = []
     for name, values in (("a", [1]), ("b", [0.5])):
         pq.write_table(pa.table({"x": values}), tmp_path / f"{name}.parquet")
-        files.append(described(LocalStorage(tmp_path), f"{name}.parquet"))
+        files.append(described_file(LocalStorage(tmp_path), f"{name}.parquet"))
     day = partition_of(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), tuple(files))
     batches = Split(day.start, day.end, 86400, (day,)).reached_by(root=tmp_path).batches()
     assert batches.schema == pa.schema({"x": F64})

@@ -1,0 +1,65 @@
+"""Names that nothing in the package refers to, and who does: `vulture` reads this file as if it used them."""
+
+# ruff: noqa: B018, F821
+
+# Python
+_.__getattr__
+_.__dir__
+_.__init_subclass__
+
+# logging.Formatter
+_.converter
+_.default_time_format
+_.default_msec_format
+
+# http.server
+_.do_POST
+_.log_message
+
+# SQLAlchemy, the SQLite driver
+_.impl
+_.cache_ok
+_.process_bind_param
+_.process_result_value
+_.isolation_level
+
+# Pydantic
+_.model_config
+
+# scikit-learn
+_.classes_
+_.n_features_in_
+
+# what templates and functions of users read in a context
+_.dag_run
+_.task_instance_key_str
+_.ds_nodash
+_.ts
+_.ts_nodash
+_.ts_nodash_with_tz
+_.ds_add
+_.ds_format
+
+# what pipelines of users call on DAGs, operators and decorated functions
+_.task_group_dict
+_.topological_sort
+_.override
+_.upstream_task_ids
+_.downstream_task_ids
+_.TimeDeltaTrigger
+
+# called by name: the method that a deferral goes on with
+_.execute_complete
+
+# read by name: a class's own attribute
+_._accepted
+
+# keys of documents that are shown or judged as JSON
+_.execution_timeout_seconds
+_.doc
+
+# the public test kit: a clock that is set by hand, where the mirror put something, who asked for a run
+_.ManualClock
+_.advance
+_.chain_run_id
+_.TEST
