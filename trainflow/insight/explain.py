@@ -324,7 +324,8 @@ def _never_started(situation: Situation, standing: Standing | None) -> Answer:
     if standing is not None and standing.waits:
         return Answer(Kind.NEVER_STARTED, f"no run of it is in this home: it {standing.waits}")
     if standing is not None and standing.watermark is not None:
-        where = f", its chain stands at checkpoint {standing.head_sequence} ({label(standing.watermark)})"
+        at = f"stands at checkpoint {standing.head_sequence}" if standing.head_sequence else "has trained nothing yet"
+        where = f", its chain {at} ({label(standing.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
     alive = "" if situation.engine.alive else " and no engine is alive"
     return Answer(Kind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")

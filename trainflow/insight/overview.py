@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainflow.errors import InputError, PipelineFileError, ProjectError
+from trainflow.identifiers import chain_dag_id
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_of
-from trainflow.workspace.pipelines import Chain, locate, project_files
+from trainflow.workspace.pipelines import Chain, locate, open_pipeline, project_files
 from trainflow.workspace.workspace import existing_database, find_project
 
 if TYPE_CHECKING:
@@ -103,6 +104,37 @@ def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSta
         Situation(dag_id=each.dag_id, path=stored, known=False, engine=engine, chain=each.chain)
         for each in found
         if dag_id in (None, each.dag_id)
+    ]
+
+
+def of_chains(found: Look, pipeline: str | None, stage: str | None, branch: str | None) -> list[Situation]:
+    """The DAGs of this stage and branch (None: of all). A branch that this home knows nothing of is looked for in the
+    store. Raises InputError that says what there is."""
+    if stage is None and branch is None:
+        return found.situations
+    chosen = [
+        each
+        for each in found.situations
+        if each.chain is not None and stage in (None, each.chain.stage) and branch in (None, each.chain.branch)
+    ]
+    if chosen:
+        return chosen
+    if pipeline is None:
+        raise InputError("no pipeline of this project has that stage and branch: name the pipeline")
+    from trainflow.insight.snapshot import Situation
+
+    file = open_pipeline(pipeline)
+    stored, engine = found.project.relative(file.path), found.engine
+    return [
+        Situation(
+            dag_id=chain_dag_id(key.pipeline, key.stage, key.branch),
+            path=stored,
+            known=False,
+            engine=engine,
+            chain=chain.document,
+        )
+        for chain in file.chosen(stage, branch)
+        for key in (chain.key,)
     ]
 
 

@@ -157,26 +157,31 @@ def _show(one: Side, other: Side, found: Comparison) -> None:
             which = f"no checkpoint of its own yet: {which} of {side.forked_from}, from which it was forked"
         upto = text(side.checkpoint.watermark)
         typer.echo(f"{name}  {side.chain}  {which}, trained up to {upto}, {counted(len(side.diet.meals), 'partition')}")
-    names = sorted({name for score in found.scores for name in {**(score.a or {}), **(score.b or {})}})
-    rows = [
-        {
-            "watermark": score.watermark,
-            **{f"a {name}": (score.a or {}).get(name) for name in names},
-            **{f"b {name}": (score.b or {}).get(name) for name in names},
-        }
-        for score in found.scores
-    ]
-    scored = found.measured == "evaluation"
-    columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
-    for name in names:
-        columns |= {f"a {name}": f"A {name}", f"b {name}": f"B {name}"}
-    if names:
-        typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
-        print_rows(rows, columns, as_json=False, empty="")
+    _show_scores(found)
     typer.echo(f"{counted(found.common, 'partition')} in common, {len(found.changed)} with another content")
     _show_meals("only A", found.only_a)
     _show_meals("only B", found.only_b)
     _show_meals("another content", [each.a for each in found.changed])
+
+
+def _show_scores(found: Comparison) -> None:
+    """A table of the scores; a side that has none has no columns, and it is said."""
+    scored = found.measured == "evaluation"
+    rows = [{"watermark": score.watermark, **_named("a", score.a), **_named("b", score.b)} for score in found.scores]
+    sides = [(side, values or {}) for score in found.scores for side, values in (("a", score.a), ("b", score.b))]
+    names = sorted({(name, side) for side, values in sides for name in values})
+    columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
+    columns |= {f"{side} {name}": f"{side.upper()} {name}" for name, side in names}
+    if names:
+        typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
+        print_rows(rows, columns, as_json=False, empty="")
+    for side in ("a", "b"):
+        if not any(side == each for _, each in names):
+            typer.echo(f"{side.upper()} has no {'scores' if scored else 'metrics'} of its own yet to compare")
+
+
+def _named(side: str, scores: dict[str, float] | None) -> dict[str, float]:
+    return {f"{side} {name}": value for name, value in (scores or {}).items()}
 
 
 def _show_meals(what: str, meals: list[Meal]) -> None:

@@ -47,8 +47,8 @@ def resume(
 
     Without an option the split is trained again: after a change of the code, the parameters, the samples or the gates.
     The decision, who made it and why are in the ledger. A chain that is stopped by its samples (a gap with
-    gaps: {then: fail}, a partition that a check refuses) goes on with --skip, or once they are mended. One that is not
-    stopped is just started.
+    gaps: {then: fail}, a partition that a check refuses) goes on with --skip. Where nothing is stopped, nothing is
+    done: 'trainflow start' trains, also once samples are mended.
 
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
@@ -60,9 +60,9 @@ def resume(
         raise InputError("--accept, --skip and --rewind are three decisions: take one of them")
     file = open_pipeline(pipeline, parse_overrides(overrides))
     stopped = _stopped(file, stage, branch)
-    if stopped is None and (accept or skip or rewind is not None or no_start):
-        asked = "--skip" if skip else "--accept" if accept else "--rewind" if rewind is not None else "--no-start"
-        leave_out(file, stage, branch, asked=asked, reason=reason)
+    if stopped is None:
+        asked = "--skip" if skip else "--accept" if accept else "--rewind" if rewind is not None else ""
+        leave_out(file, stage, branch, asked=asked or ("--no-start" if no_start else ""), reason=reason)
     if stopped is not None:
         decision = _decide(stopped, accept=accept, skip=skip, rewind=rewind, reason=reason)
         typer.echo(f"{stopped.chain.key}: {decision.sentence}")

@@ -24,10 +24,13 @@ class _Stopped(NamedTuple):
 
 def leave_out(file: PipelineFile, stage: str | None, branch: str | None, *, asked: str, reason: str) -> None:
     """Step over what stops the one chain that is stopped. `asked`: --skip, or what else was asked for, and then it is
-    refused with what to do instead. Raises InputError."""
+    refused with what to do instead; empty: nothing, then the next run looks at the samples again. Raises InputError,
+    also where no chain is stopped."""
     from trainflow.samples.partitions import label
 
     stopped = _one(file, stage, branch)
+    if not asked:
+        return
     if asked != "--skip":
         raise InputError(_instead(stopped, asked))
     entry = _step_over(stopped, reason)
@@ -51,8 +54,9 @@ def _one(file: PipelineFile, stage: str | None, branch: str | None) -> _Stopped:
             "or --branch"
         )
     raise InputError(
-        f"no chain of {file.name} is stopped by a gate or by its samples, so there is nothing to decide about. A run "
-        f"that failed of something else is tried again by 'trainflow start'; 'trainflow why {file.name}' says of what"
+        f"no chain of {file.name} is stopped by a gate or by its samples, so there is nothing to decide about, and "
+        f"nothing was started. 'trainflow start' trains what is ready, and tries a run again that failed of something "
+        f"else; 'trainflow why {file.name}' says of what"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from trainflow.cli.arguments import STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json
 
 
@@ -16,6 +17,8 @@ def why(
     pipeline: str | None = typer.Argument(
         None, metavar="[PIPELINE]", help="A pipeline file, its name, or the id of a DAG. Default: all."
     ),
+    stage: str | None = STAGE,
+    branch: str | None = typer.Option(None, "--branch", metavar="NAME", help="Only this branch; default: all."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Say in one sentence why nothing is training, or what is.
@@ -26,12 +29,12 @@ def why(
     """
     from trainflow.clock import SystemClock
     from trainflow.insight.explain import explain
-    from trainflow.insight.overview import look, standing_of
+    from trainflow.insight.overview import look, of_chains, standing_of
 
     now = SystemClock().now()
     found = look(pipeline, now)
     answers = []
-    for situation in found.situations:
+    for situation in of_chains(found, pipeline, stage, branch):
         answer = explain(situation, standing_of(situation, found, now), now)
         answers.append(
             {
