@@ -115,7 +115,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _files_are_as_old_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test dates its samples with `os.utime`, and no process can set what the product goes by."""
-    monkeypatch.setattr("trainflow.storage.sample_files.written", lambda status: status.st_mtime_ns / 1e9)
+    monkeypatch.setattr("trainflow.storage.local.written", lambda status: status.st_mtime_ns / 1e9)
 
 
 @pytest.fixture(autouse=True)

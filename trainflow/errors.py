@@ -18,6 +18,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── SampleUnreadable            a listing or a footer cannot be read
     │   │   ├── SampleDamaged           a file is there and is not whole: it is still being written, or damaged
     │   │   ├── SampleBucketMissing     the bucket or container that the samples are in does not exist
+    │   │   ├── SampleFileMissing       (FileNotFoundError) a file is not there
     │   │   └── SampleChanged           a file is no longer what the split names
     │   ├── SampleCheckFailed           a partition is there and is not good
     │   └── SampleGap                   a partition is missing and policy says fail
@@ -165,6 +166,10 @@ class SampleDamaged(SampleUnreadable):
 
 class SampleBucketMissing(SampleUnreadable):
     """The bucket or container that samples are in does not exist: no wait and no further try makes it."""
+
+
+class SampleFileMissing(SampleUnreadable, FileNotFoundError):
+    """A file of samples is not there."""
 
 
 class ChangedFile(NamedTuple):

@@ -45,7 +45,7 @@ def long_ledger(entries: int) -> None:
         store, chain = LocalStore(Path(folder) / "store"), ChainKey("long")
         with patch.object(completeness, "raise_unless_whole"):
             append_many(Ledger(Quick(store.root), chain), entries)
-        size = sum(file.size for file in store.files(chain.ledger))
+        size = sum(file.size_bytes for file in store.files(chain.ledger))
         print(f"\n{entries:,} entries, {size / 1e6:,.0f} MB, nothing pruned")
         report("head, new reader", [milliseconds(lambda: Ledger(store, chain).state()) for _ in range(20)])
         reader = Ledger(store, chain)

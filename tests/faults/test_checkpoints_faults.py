@@ -17,8 +17,9 @@ from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
+from trainflow.storage.errors import failure
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import Store, failure
+from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
@@ -80,7 +81,9 @@ def test_full_disk_is_named_and_chain_goes_on_when_there_is_room(tmp_path: Path)
     request = writer.request(parent=parent)
     full = FullAtTheEntry(store)
 
-    with pytest.raises(StoreFailure, match=r"cannot create .*No space left.*the store is full: free space") as caught:
+    with pytest.raises(
+        StoreFailure, match=r"cannot be created: .*No space left.*the store is full: free space"
+    ) as caught:
         commit(full, request, day(3))
 
     assert caught.value.location == store.uri(writer.chain.entry(2))

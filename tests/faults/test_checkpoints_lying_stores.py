@@ -266,7 +266,7 @@ def throttled(error: Callable[[], Exception]) -> Iterator[tuple[ObjectStore, Thr
     memory, base = fsspec.core.url_to_fs(f"memory://{uuid.uuid4().hex}")
     filesystem, waits = Throttled(memory, error), list[float]()
     try:
-        yield ObjectStore(filesystem, base, url="memory://x", in_memory=True, sleep=waits.append), filesystem, waits
+        yield ObjectStore(filesystem, base, url="memory://x", sleep=waits.append), filesystem, waits
     finally:
         with suppress(FileNotFoundError):
             memory.rm(base, recursive=True)
@@ -320,7 +320,7 @@ def test_throttled_in_middle_of_file_goes_on_there(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("trainflow.storage.object_store.CHUNK_BYTES", 4)
     with throttled(slow_down) as (store, _, waits):
         store.replace("a/b", b"0123456789")
-        inner = store._open
+        inner = store._open_unbuffered
 
         class Refusing:
             """Every other read is refused."""
@@ -340,7 +340,7 @@ def test_throttled_in_middle_of_file_goes_on_there(monkeypatch: pytest.MonkeyPat
                     raise slow_down()
                 return bytes(self._file.read(count))
 
-        monkeypatch.setattr(store, "_open", lambda path: Refusing(inner(path)))
+        monkeypatch.setattr(store, "_open_unbuffered", lambda path: Refusing(inner(path)))
         assert list(store.chunks("a/b")) == [b"0123", b"4567", b"89"]
         assert len(waits) == 4
 

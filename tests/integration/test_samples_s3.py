@@ -16,7 +16,7 @@ from trainflow.samples.next_split import CaughtUp, SplitFound, next_split
 from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
-from trainflow.storage.sample_files import UrlStorage
+from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2099, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ def options() -> Iterator[dict[str, object]]:
 def samples(options: dict[str, object], request: pytest.FixtureRequest) -> Samples:
     """A table in a bucket of its own."""
     bucket = request.node.name.replace("_", "-").lower()[:60]
-    UrlStorage(f"s3://{bucket}/", options)._fs.call_s3("create_bucket", Bucket=bucket)
+    open_storage(f"s3://{bucket}/", options, None)._filesystem.call_s3("create_bucket", Bucket=bucket)
     path = f"s3://{bucket}/t/date={{start:%Y-%m-%d}}/hour={{start:%H}}/"
     return Samples(path=path, length_seconds=3600, start=START, gaps=GapPolicy(0, "skip"), storage_options=options)
 
@@ -51,12 +51,12 @@ def samples(options: dict[str, object], request: pytest.FixtureRequest) -> Sampl
 def write(samples: Samples, *numbers: int, marker: bool = True) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": list(range(10))}), sink)
-    storage = UrlStorage(samples.path, samples.storage_options)
+    storage = open_storage(samples.path, samples.storage_options, None)
     for number in numbers:
         folder = samples.path.format(start=START + number * HOUR)
-        storage.write(f"{folder}a.parquet", sink.getvalue())
+        storage.replace(f"{folder}a.parquet", sink.getvalue())
         if marker:
-            storage.write(f"{folder}_SUCCESS", b"")
+            storage.replace(f"{folder}_SUCCESS", b"")
 
 
 def test_splits_of_bucket_that_grows(samples: Samples) -> None:
@@ -97,5 +97,5 @@ def test_manifest_in_bucket(samples: Samples, monkeypatch: pytest.MonkeyPatch) -
 
 def test_bucket_that_does_not_exist_is_mistake(options: dict[str, object]) -> None:
     samples = Samples(path="s3://no-such-bucket/{start:%F}", length_seconds=86400, start=START, storage_options=options)
-    with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; check the name"):
+    with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; make it, or check"):
         next_split(samples, None, None, NOW, None)

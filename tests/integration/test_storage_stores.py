@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
+from trainflow.storage.exclusive_create import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
@@ -70,7 +71,7 @@ def test_store_that_overwrites_is_found_out_by_probe(tmp_path: Path) -> None:
     store = Overwriting(tmp_path)
 
     with pytest.raises(StoreNotExclusive, match="created the same file twice"):
-        store.probe()
+        probe(store)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +83,7 @@ def test_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "link", no_links)
 
     with pytest.raises(StoreNotExclusive, match="no hard links"):
-        LocalStore(tmp_path).probe()
+        probe(LocalStore(tmp_path))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -110,15 +111,15 @@ def test_store_below_file_is_store_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StoreFailure, match="a part of the path is a file"):
-        open_store("file/checkpoints", root=tmp_path).probe()
+        probe(open_store("file/checkpoints", root=tmp_path))
 
 
 def test_credentials_never_reach_message(s3: LocalS3) -> None:
     options = {**s3.storage_options, "secret": "hunter2"}
     store = open_store("s3://bucket-that-is-not-there/x", storage_options=options)
 
-    with pytest.raises(StoreFailure, match="check that the store exists") as caught:
-        store.probe()
+    with pytest.raises(StoreFailure, match="does not exist") as caught:
+        probe(store)
 
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(store.url)
@@ -127,7 +128,7 @@ def test_credentials_never_reach_message(s3: LocalS3) -> None:
 def test_store_bucket_missing_is_named_before_any_write(s3: LocalS3) -> None:
     store = open_store("s3://bucket-that-is-not-there/x", storage_options=s3.storage_options)
     with pytest.raises(StoreMissing, match=r"container\) 'bucket-that-is-not-there' does not exist"):
-        store.probe()
+        probe(store)
 
 
 def test_crash_before_link_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

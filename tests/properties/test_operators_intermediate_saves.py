@@ -30,8 +30,8 @@ from trainflow.operators.training import TrainContext
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.storage.local import LocalStore
-from trainflow.storage.sample_files import LocalStorage
 from trainflow.storage.store import Store
+from trainflow.storage.urls import open_storage
 from trainflow.task_signals import TaskPreempted
 from trainflow.testing.chains import attempt_id
 from trainflow.testing.sample_files import described_file
@@ -69,7 +69,7 @@ def split() -> Iterator[Split]:
                 for rows in shape:
                     writer.write_table(pa.table({"id": list(range(first, first + rows))}, schema))
                     first += rows
-            file = described_file(LocalStorage(None), str(path))
+            file = described_file(open_storage(".", {}, None), str(path))
             partitions.append(partition_of(START + number * DAY, START + (number + 1) * DAY, (file,)))
         yield Split(START, START + len(SHAPES) * DAY, 86400, tuple(partitions))
 

@@ -19,7 +19,7 @@ from trainflow.samples.batches import overlaps
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import SampleFile, partition_of
-from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.urls import open_storage
 from trainflow.testing.sample_files import described_file
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ def sample_file(folder: Path, number: int, shape: tuple[int, ...]) -> SampleFile
         for rows in shape:
             writer.write_table(pa.table({"x": list(range(first, first + rows))}, schema))
             first += rows
-    return described_file(LocalStorage(None), str(path))
+    return described_file(open_storage(".", {}, None), str(path))
 
 
 def split_of(folder: Path, shapes: list[tuple[int, ...]]) -> Split:

@@ -20,10 +20,8 @@ from trainflow.operators.triggers import partition
 from trainflow.samples import batches, inventory, probe, split_xcom  # noqa: F401 - who opens samples
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
-from trainflow.storage import sample_files
-from trainflow.storage import urls as stores
-from trainflow.storage.sample_files import Storage
-from trainflow.storage.store import Store
+from trainflow.storage import urls
+from trainflow.storage.store import Storage, Store
 
 
 class Reached(Protocol):
@@ -59,8 +57,8 @@ def reached_by_processes(world: Reached) -> Iterator[None]:
     """Behind every URL is what the world has."""
     listings = probe.SharedListings(max_age_seconds=0)
     simulated: dict[Callable[..., Any], Callable[..., Any]] = {
-        stores.open_store: lambda _url, **_options: world.store_of(current()),
-        sample_files.open_storage: lambda _path, _options, _root: world.table,
+        urls.open_store: lambda _url, **_options: world.store_of(current()),
+        urls.open_storage: lambda _path, _options, _root: world.table,
         partition._listings: lambda: listings,
     }
     everywhere = [

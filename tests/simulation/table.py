@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any
+from typing import IO
 
 from tests.simulation.fiber import current
 from trainflow.clock import Clock
-from trainflow.errors import SampleUnreadable
+from trainflow.errors import SampleFileMissing, SampleUnreadable
 from trainflow.samples.fingerprint import partition_fingerprint, read_content
-from trainflow.storage.sample_files import Status, StoredFile
+from trainflow.storage.store import Storage, StoredFile
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)
@@ -21,11 +21,10 @@ _FOLDER = "%Y-%m-%dT%H"
 _FILES = ("_SUCCESS", "part.bin")
 
 
-class SampleTable:
+class SampleTable(Storage):
     """A table of `size` partitions: the storage that the product lists."""
 
-    #: `trainflow.storage.sample_files.Storage`: a request costs nothing
-    remote = False
+    url = TABLE
 
     def __init__(self, clock: Clock, size: int) -> None:
         self._clock = clock
@@ -78,52 +77,41 @@ class SampleTable:
 
     # -- what the product sees -------------------------------------------------------------------------------------
 
-    def files(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
-        """See `Storage.files`."""
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        """See `Storage.listing`."""
         self._refuse(folder)
         return self._folders.get(folder.strip("/").removeprefix(f"{TABLE}/"))
 
     def names(self, folder: str) -> list[str] | None:
-        """See `Storage.names`."""
+        """See `Storage.names`: there is nothing but partitions."""
+        if folder.strip("/") != TABLE:
+            return None
         self._refuse(folder)
         return list(self._folders)
-
-    def has(self, path: str) -> bool:
-        """See `Storage.has`: there is nothing but partitions."""
-        return False
 
     def _refuse(self, folder: str) -> None:
         if self.unreadable and current() is not None:
             self.unreadable -= 1
             raise SampleUnreadable(f"{folder} cannot be read: made to fail")
 
-    def open_parquet(self, path: str) -> Any:
-        """See `Storage.open_parquet`: there is no Parquet file."""
-        raise AssertionError(path)
-
-    def status(self, path: str) -> Status | None:
-        """See `Storage.status`."""
-        raise AssertionError(path)
-
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
         raise AssertionError(path)
 
-    def tail(self, path: str, count: int, size_bytes: int) -> bytes:
-        """See `Storage.tail`."""
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """See `Storage.read_range`."""
         with self.open(path) as file:
-            return file.read()[:size_bytes][-count:]
+            return file.read()[start:end]
 
     def open(self, path: str) -> IO[bytes]:
         """See `Storage.open`."""
         folder = path.strip("/").removeprefix(f"{TABLE}/").partition("/")[0]
         if folder not in self._folders:
-            missing = FileNotFoundError(path)
-            raise SampleUnreadable(f"{path} cannot be read: it is not there") from missing
+            raise SampleFileMissing(f"{path} cannot be read: it is not there")
         return io.BytesIO(_content(self._editions[folder]))
 
-    def write(self, path: str, data: bytes) -> None:
-        """See `Storage.write`."""
+    def replace(self, path: str, data: bytes) -> None:
+        """See `Storage.replace`."""
         raise AssertionError(path)
 
 

@@ -10,7 +10,7 @@ from tests.simulation.fiber import current
 from tests.simulation.table import ROWS, edition_in, rows_of
 from trainflow.operators.training import EvaluateContext, TrainContext
 from trainflow.samples.split_content import SplitPartition
-from trainflow.storage import sample_files
+from trainflow.storage import urls
 
 MODEL = "model.json"
 #: quality of what was trained on bad partitions, and of anything else
@@ -43,7 +43,7 @@ def train(ctx: TrainContext) -> dict[str, float]:
 def _read(ctx: TrainContext, partition: SplitPartition) -> list[str]:
     """The rows of a partition as it is now: read by the function itself, which looks at nothing else."""
     path = partition.files[0].path
-    table = sample_files.open_storage(path, ctx.split.reading.storage_options, ctx.split.reading.root)
+    table = urls.open_storage(path, ctx.split.reading.storage_options, ctx.split.reading.root)
     with table.open(path) as file:
         return rows_of(partition.start, edition_in(file.read()))
 

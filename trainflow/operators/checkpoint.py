@@ -28,7 +28,7 @@ from trainflow.operators.weights import begun_with, forked, from_base
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.urls import check_kind
+from trainflow.storage.exclusive_create import check_kind, probe
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -137,7 +137,7 @@ class CheckpointOperator(BaseOperator):
         ledger = Ledger(store, chain)
         raise_if_short(ledger)
         if ledger.state().sequence == 0:
-            store.probe()
+            probe(store)
             if self.adopt is not None:
                 begin_adopted(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:

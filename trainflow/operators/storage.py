@@ -17,8 +17,9 @@ import msgspec
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.model import Settings
+from trainflow.storage.drivers import protocol_of
 from trainflow.storage.store import Store
-from trainflow.storage.urls import open_store, protocol_of
+from trainflow.storage.urls import open_store
 
 if TYPE_CHECKING:
     from trainflow.samples.spec import Samples

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from trainflow.errors import StoreNotExclusive
 from trainflow.pipeline_spec.section import Section
-from trainflow.storage.urls import check_kind, protocol_of
+from trainflow.storage.drivers import protocol_of
+from trainflow.storage.exclusive_create import check_kind
 
 
 class StoreSection(Section):

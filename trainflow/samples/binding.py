@@ -13,17 +13,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trainflow.concurrent_map import concurrent_map
-from trainflow.errors import ChangedFile, SampleChanged, SampleUnreadable
+from trainflow.errors import ChangedFile, SampleChanged
 from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.fingerprint import Content, read_content
 from trainflow.samples.parquet_file import OpenFile, open_file
-from trainflow.storage.sample_files import Storage, StoredFile, open_storage
+from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.urls import open_storage
 
 if TYPE_CHECKING:
     from trainflow.samples.split_content import SampleFile, SplitContent
 
-_REQUESTS_AT_ONCE = 16
 #: so many files are named
 _NAMED = 3
 
@@ -75,8 +75,8 @@ def changes(split: SplitContent) -> tuple[ChangedFile, ...]:
         return ()
     storage = open_storage(files[0].path, split.reading.storage_options, split.reading.root)
     folders = [(folder, list(inside)) for folder, inside in groupby(files, key=lambda file: _parts(file.path)[0])]
-    requests = _REQUESTS_AT_ONCE if storage.remote else 1
-    listed = concurrent_map(requests, lambda each: storage.files(each[0], recursive=False), folders)
+    requests = storage.requests_at_once
+    listed = concurrent_map(requests, lambda each: storage.listing(each[0], recursive=False), folders)
     suspects: list[tuple[SampleFile, StoredFile | None]] = []
     for (_, inside), stored in zip(folders, listed, strict=True):
         suspects += _suspects(inside, stored or [])
@@ -111,7 +111,7 @@ def _short(fingerprint: str) -> str:
 
 def _suspects(files: Iterable[SampleFile], stored: Iterable[StoredFile]) -> list[tuple[SampleFile, StoredFile | None]]:
     """Those that the listing does not say to be what they were."""
-    now = {each.name: each for each in stored}
+    now = {each.path: each for each in stored}
     found = []
     for file in files:
         there = now.get(_parts(file.path)[1])
@@ -136,14 +136,9 @@ def _fingerprint_now(storage: Storage, path: str, version: str = "") -> str:
 
 
 def content_now(storage: Storage, path: str, version: str = "") -> Content:
-    """What a file holds now. Raises SampleUnreadable, which FileNotFoundError may be the cause of."""
-    try:
-        with storage.open(path) as source:
-            return read_content(source, version, remote=storage.remote)._replace(tail=None)
-    except SampleUnreadable as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise error.__cause__ from None
-        raise
+    """What a file holds now. Raises SampleUnreadable, of a file that is not there SampleFileMissing."""
+    with storage.open(path) as source:
+        return read_content(source, version, remote=storage.remote)._replace(tail=None)
 
 
 def _parts(path: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 from trainflow.identifiers import canonical_json, digest
-from trainflow.storage.sample_files import TIMES
+from trainflow.storage.store import TIMES
 
 #: up to this size a file is digested as a whole
 WHOLE_BYTES = 1 << 20

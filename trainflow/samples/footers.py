@@ -15,7 +15,7 @@ from trainflow.samples.fingerprint import Content
 from trainflow.samples.parquet_file import finer_than_read, opened
 from trainflow.samples.path_columns import PathColumns, declared_type, disagreement, value_as
 from trainflow.samples.spec import Checks
-from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Storage
 
 _UNREAD = Content(0, "")
 _SUFFIXES = (".parquet", ".parq", ".pq")
@@ -56,8 +56,7 @@ def is_parquet(storage: Storage, path: str) -> bool:
         return True
     if _OTHERS.fullmatch(path.lower()):
         return False
-    # of a file of so many bytes, these were the last
-    return storage.tail(path, len(_MAGIC), len(_MAGIC)) == _MAGIC
+    return storage.read_range(path, 0, len(_MAGIC)) == _MAGIC
 
 
 def read_footer(storage: Storage, path: str, checks: Checks | None = None, columns: PathColumns = ()) -> Footer:

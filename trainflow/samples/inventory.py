@@ -38,11 +38,11 @@ from trainflow.samples.readiness import PartitionState, Presence, judge, needs_f
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.wholeness import is_recent, refuse_cut
-from trainflow.storage.sample_files import Storage, StoredFile, open_storage, unreadable
+from trainflow.storage.errors import SampleFailures
+from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.urls import open_storage
 
 _LARGEST_WINDOW = 64
-#: of a remote storage
-_REQUESTS_AT_ONCE = 16
 #: how many of the last partitions are looked at to find one that is ready
 _LOOK_BACK = 64
 
@@ -138,23 +138,23 @@ class Inventory:
         checks = self.samples.checks
         footers = self._read_footers(folder, files)
         if checks is not None:
-            unknown = [file.name for file in files if file.name not in footers]
+            unknown = [file.path for file in files if file.path not in footers]
             if unknown:
                 raise InputError(f"checks need Parquet files; {folder}/{unknown[0]} is none")
             found = (*problems_of(footers), *problems(checks, list(footers.items())))
             if found:
                 raise check_failed(start, folder, found, _CHANGE_CHECKS)
-        others = [file for file in files if file.name not in footers]
+        others = [file for file in files if file.path not in footers]
         self._ask(partial(self._refuse_cut, folder), others)
         contents = {name: footer.content for name, footer in footers.items()} | self._read_contents(folder, others)
-        described = [self._sample_file(folder, file, contents[file.name], footers.get(file.name)) for file in files]
-        fingerprint = partition_fingerprint((file.name, contents[file.name].fingerprint) for file in files)
+        described = [self._sample_file(folder, file, contents[file.path], footers.get(file.path)) for file in files]
+        fingerprint = partition_fingerprint((file.path, contents[file.path].fingerprint) for file in files)
         end = end_of(self.samples, start)
         return partition_of(start, end, tuple(described), fingerprint=fingerprint, hint=self._hint(files))
 
     def _refuse_cut(self, folder: str, file: StoredFile) -> None:
         recent = is_recent(file, self.now, self.samples.ready.unfinished_seconds)
-        refuse_cut(self.storage, _join(folder, file.name), file, recent)
+        refuse_cut(self.storage, _join(folder, file.path), file, recent)
 
     def unified(self, chain: Columns) -> PartitionColumns:
         """Where the columns of partitions come together; of those whose `content` was asked for."""
@@ -213,10 +213,10 @@ class Inventory:
         return found or None
 
     def _ask(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
-        return list(concurrent_map(_REQUESTS_AT_ONCE if self.storage.remote else 1, function, items))
+        return list(concurrent_map(self.storage.requests_at_once, function, items))
 
     def _files(self, folder: str) -> list[StoredFile] | None:
-        return self.storage.files(folder, recursive=needs_folders_below(self.samples))
+        return self.storage.listing(folder, recursive=needs_folders_below(self.samples))
 
     def _rows(self, start: datetime, files: tuple[StoredFile, ...]) -> int:
         folder = self.pattern.folder(start)
@@ -227,7 +227,7 @@ class Inventory:
 
     def _read_footers(self, folder: str, files: tuple[StoredFile, ...]) -> dict[str, Footer]:
         """Name → footer of the Parquet files, in their order."""
-        names = [file.name for file in files]
+        names = [file.path for file in files]
         unread = [name for name in names if _join(folder, name) not in self._footers]
         read = self._ask(partial(self._read_footer, folder), unread)
         self._footers.update({_join(folder, name): footer for name, footer in zip(unread, read, strict=True)})
@@ -245,19 +245,19 @@ class Inventory:
         """Name → content, in their order."""
 
         def look(file: StoredFile) -> Content:
-            return content_now(self.storage, _join(folder, file.name), file.version)
+            return content_now(self.storage, _join(folder, file.path), file.version)
 
         try:
-            return {file.name: found for file, found in zip(files, self._ask(look, list(files)), strict=True)}
+            return {file.path: found for file, found in zip(files, self._ask(look, list(files)), strict=True)}
         except FileNotFoundError as error:
-            raise unreadable(folder, error, self.samples.storage_options) from error
+            raise SampleFailures(self.samples.storage_options).failure("read", folder, error) from error
 
     def _hint(self, files: Sequence[StoredFile]) -> str:
-        return partition_hint((file.name, file.size_bytes, file_hint(file.version, self.now)) for file in files)
+        return partition_hint((file.path, file.size_bytes, file_hint(file.version, self.now)) for file in files)
 
     def _sample_file(self, folder: str, file: StoredFile, content: Content, footer: Footer | None) -> SampleFile:
         return SampleFile(
-            path=_join(folder, file.name),
+            path=_join(folder, file.path),
             size_bytes=content.size_bytes,
             rows=None if footer is None else footer.rows,
             fingerprint=content.fingerprint,
@@ -388,7 +388,7 @@ def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Seque
 
 
 def _by_name(stored: list[StoredFile] | None) -> dict[str | None, StoredFile] | None:
-    return None if stored is None else {file.name: file for file in stored}
+    return None if stored is None else {file.path: file for file in stored}
 
 
 def _join(folder: str, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.fingerprint import Content, read_content
-from trainflow.storage.sample_files import Status, Storage
+from trainflow.storage.store import Status, Storage
 
 INT96_UNIT = "us"
 
@@ -44,7 +44,7 @@ def open_file(storage: Storage, path: str) -> OpenFile:
 
     source = None
     try:
-        source, status = storage.open_parquet(path), storage.status(path)
+        source, status = _source(storage, path), storage.status(path)
         content = read_content(source)
         metadata = None if content.tail is None else pq.read_metadata(pa.BufferReader(content.tail))
         if content.whole:  # nothing of it can change any more
@@ -53,7 +53,8 @@ def open_file(storage: Storage, path: str) -> OpenFile:
         parquet = pq.ParquetFile(
             source, metadata=metadata, coerce_int96_timestamp_unit=INT96_UNIT, page_checksum_verification=True
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, SampleUnreadable):
+        close_source(source)
         raise
     except Exception as error:
         close_source(source)
@@ -70,6 +71,8 @@ def opened(storage: Storage, path: str) -> Iterator[OpenFile]:
     try:
         file = open_file(storage, path)
         yield file
+    except SampleUnreadable:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise unreadable_file(path, error) from error
     finally:
@@ -87,7 +90,7 @@ def finer_than_read(file: OpenFile, storage: Storage, path: str) -> tuple[str, .
         return ()
     import pyarrow.parquet as pq
 
-    source = storage.open_parquet(path)
+    source = _source(storage, path)
     found: dict[str, str] = {}
     try:
         with pq.ParquetFile(source) as finer:
@@ -121,8 +124,18 @@ def _first_dropped(micros: Any, nanos: Any) -> str | None:
     return None
 
 
+def _source(storage: Storage, path: str) -> Any:
+    """An open file that `pyarrow.parquet.ParquetFile` takes: Arrow reads a local one without Python."""
+    local = storage.local_path(path)
+    if local is None:
+        return storage.open(path)
+    from pyarrow import OSFile
+
+    return OSFile(str(local))
+
+
 def close_source(source: Any) -> None:
-    """What `Storage.open_parquet` gave, if it came to that."""
+    """What was opened, if it came to that."""
     if hasattr(source, "close"):
         source.close()
 

@@ -11,7 +11,7 @@ from trainflow.samples.footers import Footer, check_values
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Columns
-from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Storage
 
 if TYPE_CHECKING:
     from trainflow.samples.columns.unify import UnifiedColumns

@@ -25,7 +25,8 @@ from trainflow.samples.readiness import PartitionState, Presence, needs_folders_
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
 from trainflow.samples.wholeness import first_unfinished
-from trainflow.storage.sample_files import Storage, StoredFile, open_storage
+from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.urls import open_storage
 
 #: so many missing folders below one parent, and the parent is listed instead
 _FOLDERS_A_PARENT = 8
@@ -145,7 +146,7 @@ class _SharedTable:
             if parent in self._parents and name not in self._parents[parent]:
                 found = None
             else:
-                found = self.storage.files(folder, recursive=recursive)
+                found = self.storage.listing(folder, recursive=recursive)
             self._folders[folder, recursive] = found
             if found is None:
                 self._missing[parent] = self._missing.get(parent, 0) + 1

@@ -17,7 +17,7 @@ from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples
-from trainflow.storage.sample_files import StoredFile
+from trainflow.storage.store import StoredFile
 
 DEFAULT_MARKER = "_SUCCESS"
 #: said where the file asks for no marker
@@ -54,7 +54,7 @@ class PartitionState:
     @property
     def listing(self) -> str:
         """Of what a listing shows of the sample files: another one means that something was written."""
-        return digest(canonical_json([[file.name, file.size_bytes, file.version] for file in self.files]))
+        return digest(canonical_json([[file.path, file.size_bytes, file.version] for file in self.files]))
 
 
 def judge(
@@ -72,9 +72,9 @@ def judge(
     """
     if not stored:
         return PartitionState(start, Presence.MISSING, "nothing is there")
-    files = tuple(file for file in stored if (counts or is_sample)(file.name, samples.files))
+    files = tuple(file for file in stored if (counts or is_sample)(file.path, samples.files))
     marker = _marker_name(samples.ready)
-    markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.name)]
+    markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.path)]
     moments = [file.modified for file in (*files, *markers) if file.modified is not None]
     changed = max(moments, default=None)
     again = damaged = None
@@ -96,7 +96,7 @@ def judge(
 def _other(stored: list[StoredFile], marker: str) -> str | None:
     """A file that no glob of the samples asks for, and that has no place in an empty partition: data by another name,
     or what a writer that has not ended keeps in a folder of its own."""
-    names = (file.name for file in stored if not glob_expression(marker).fullmatch(file.name))
+    names = (file.path for file in stored if not glob_expression(marker).fullmatch(file.path))
     return next((name for name in names if is_sample(name, "**") or "/" in name), None)
 
 

@@ -17,7 +17,8 @@ from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
 from trainflow.samples.split_content import SampleFile, SplitContent
-from trainflow.storage.sample_files import Storage, open_storage
+from trainflow.storage.store import Storage
+from trainflow.storage.urls import open_storage
 
 _THREADS = 2
 _WINDOWS_AHEAD = 32

@@ -12,7 +12,7 @@ from trainflow.samples.near_miss import fix_for
 from trainflow.samples.partitions import is_boundary, label, limit, origin
 from trainflow.samples.pattern import PathPattern
 from trainflow.samples.spec import Samples
-from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Storage
 
 #: so many names of a folder are told
 _SHOWN = 5

@@ -22,7 +22,7 @@ from trainflow.samples.grid import Grid
 from trainflow.samples.partitions import end_of
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import SampleFile, partition_of
-from trainflow.storage.sample_files import open_storage
+from trainflow.storage.urls import open_storage
 
 if TYPE_CHECKING:
     from trainflow.samples.lag import Lag
@@ -58,7 +58,7 @@ def split_to_xcom(
     if len(canonical_json(inline)) <= INLINE_BYTES:
         return inline
     uri = f"{spill_url.rstrip('/')}/split-{value['document'].removeprefix('sha256:')}.parquet"
-    open_storage(uri, storage_options or {}, root).write(uri, _to_parquet(split))
+    open_storage(uri, storage_options or {}, root).replace(uri, _to_parquet(split))
     return {**value, "uri": uri}
 
 

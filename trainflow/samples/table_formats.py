@@ -14,11 +14,10 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import SamplesRefused, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.pattern import PathPattern
-from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Storage
 
 #: so many folders above the partitions are looked at, the table's root the first of them
 _LEVELS_ABOVE = 4
-_REQUESTS_AT_ONCE = 16
 
 
 class _Format(NamedTuple):
@@ -70,7 +69,7 @@ def _above(root: str) -> Iterator[str]:
 
 def _refuse(storage: Storage, folders: list[str]) -> None:
     asked = [(folder, each) for folder in folders for each in _FORMATS]
-    found = concurrent_map(_REQUESTS_AT_ONCE if storage.remote else 1, lambda item: _is_one(storage, *item), asked)
+    found = concurrent_map(storage.requests_at_once, lambda item: _is_one(storage, *item), asked)
     for (folder, each), is_one in zip(asked, found, strict=True):
         if is_one:
             raise _refused(each.name, folder, each.log)
@@ -79,9 +78,8 @@ def _refuse(storage: Storage, folders: list[str]) -> None:
 def _is_one(storage: Storage, folder: str, each: _Format) -> bool:
     log = f"{folder.rstrip('/')}/{each.log}"
     try:
-        if not storage.has(log):
-            return False
-        return each.proof is None or any(each.proof.fullmatch(name) for name in storage.names(log) or ())
+        names = storage.names(log)
+        return names is not None and (each.proof is None or any(each.proof.fullmatch(name) for name in names))
     except SampleUnreadable:  # who may read the partitions need not be allowed to look above them
         return False
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from trainflow.errors import SampleDamaged
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.footers import is_parquet
-from trainflow.storage.sample_files import Storage, StoredFile
+from trainflow.storage.store import Storage, StoredFile
 
 #: `PAR1`, or `PARE` where the footer is encrypted
 _MAGICS = (b"PAR1", b"PARE")
@@ -42,21 +42,19 @@ def ends_whole(tail: bytes, size_bytes: int) -> bool:
 def first_unfinished(storage: Storage, folder: str, files: Sequence[StoredFile]) -> str | None:
     """The name of the first file that is not completely written as far as its end shows. Raises SampleUnreadable."""
     for file in files:
-        path = f"{folder}/{file.name}"
-        if is_parquet(storage, path) and not ends_whole(
-            storage.tail(path, TAIL_BYTES, file.size_bytes), file.size_bytes
-        ):
-            return file.name
+        path = f"{folder}/{file.path}"
+        if is_parquet(storage, path) and not ends_whole(_tail(storage, path, TAIL_BYTES, file), file.size_bytes):
+            return file.path
     return None
 
 
 def refuse_cut(storage: Storage, path: str, file: StoredFile, recent: bool) -> None:
     """Raise SampleDamaged for a file other than Parquet whose end shows that it is cut. `recent`: read a compressed one
     to its end, which nothing else proves. Raises SampleUnreadable."""
-    tells = file.size_bytes and file.name.lower().endswith(_TELLING)
-    end = storage.tail(path, min(END_BYTES, file.size_bytes), file.size_bytes) if tells else b""
-    problem = end_problem(file.name, end, file.size_bytes)
-    if problem is None and recent and file.name.lower().endswith(".gz"):
+    tells = file.size_bytes and file.path.lower().endswith(_TELLING)
+    end = _tail(storage, path, END_BYTES, file) if tells else b""
+    problem = end_problem(file.path, end, file.size_bytes)
+    if problem is None and recent and file.path.lower().endswith(".gz"):
         problem = _gzip_problem(storage, path)
     if problem is not None:
         shown = f"{redact_text(path)} {problem}"
@@ -65,6 +63,11 @@ def refuse_cut(storage: Storage, path: str, file: StoredFile, recent: bool) -> N
             "written after the data), or leave the partition out: 'trainflow resume PIPELINE --skip'",
             problem=shown,
         )
+
+
+def _tail(storage: Storage, path: str, count: int, file: StoredFile) -> bytes:
+    """The last `count` bytes of a file that was listed with its size; fewer when it is shorter now."""
+    return storage.read_range(path, max(0, file.size_bytes - count), file.size_bytes)
 
 
 def is_recent(file: StoredFile, now: datetime, seconds: float) -> bool:

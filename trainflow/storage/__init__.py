@@ -1,6 +1,21 @@
-"""Where samples and checkpoints are: local disks and object stores.
+"""Files of samples and of checkpoints, on local disks and in object stores: the only package that opens any.
 
-Reading order: `store` (the contract), `urls` (which store a URL means, and which kinds cannot fence), `local`,
-`object_store`, `sample_files`, `throttling` (a store that asks for fewer requests is waited for, a bounded time). A new
-kind of store implements `store.Store` and passes `trainflow.testing.store_contract`.
+Reading order: `store` (the contract: `Storage` is what can be listed and read, `Store` is one that also creates
+exclusively), `local`, `object_store`, `exclusive_create` (which kinds of store can fence, and the probe), `urls`
+(a URL and its options become a store; `drivers` loads what fsspec needs), `throttling` (a store that asks for fewer
+requests is waited for, a bounded time), `errors` (what a driver raises becomes one of our exceptions, by `reasons`,
+with every secret masked).
+
+Invariants:
+
+- What fsspec takes as a URL and as options is what a user writes; nothing a user wrote is overridden.
+- An error of a driver never leaves the package: it is raised as the exception of who opened the store, checkpoints
+  (`StoreFailure`) or samples (`SampleUnreadable`), names the place and what to do, and holds no secret.
+- No listing comes from a cache: another process may have written.
+- A file that is created exclusively is there whole or not at all, and stays when the power is cut.
+- A local path never loads fsspec.
+
+A new kind of store that fsspec knows needs a line in `drivers.EXTRAS`, and, where it creates in one conditional
+request, one in `exclusive_create.EXCLUSIVE_PROTOCOLS`. Any other implements `store.Store`, is opened in `urls`, and
+passes `trainflow.testing.store_contract`.
 """

@@ -1,4 +1,4 @@
-"""A store on a local (or locally mounted) disk.
+"""Files on a local (or locally mounted) disk.
 
 `open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that nobody may
 replace. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces.
@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-from trainflow.errors import StoreFailure, StoreNotExclusive
-from trainflow.storage.store import Store, StoredFile, failure
+from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
+from trainflow.storage.errors import CheckpointFailures, Failures
+from trainflow.storage.store import TIMES, Status, Store, StoredFile
 
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
@@ -26,69 +28,103 @@ TEMPORARY_PREFIX = ".tmp-"
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.+-[0-9a-f]{{16}}", re.DOTALL)
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+#: what is walked: names below the folder, with what the system says of them
+_Found = list[tuple[str, "os.DirEntry[str]"]]
 
 
 class LocalStore(Store):
     """Files below a folder. The folder is made by the first write."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, failures: Failures | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         self.url = str(self.root)
+        self._failures = failures or CheckpointFailures()
+
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        found: _Found = []
+        try:
+            _walk(self._path(folder), "", found, recursive=recursive, of_ledger=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._failures.raise_for("list", self.uri(folder), error)
+        files = (_listed(name, entry) for name, entry in found if not _is_temporary(entry.name))
+        return sorted((file for file in files if file is not None), key=lambda file: file.path)
+
+    def names(self, folder: str) -> list[str] | None:
+        try:
+            found = os.listdir(self._path(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._failures.raise_for("list", self.uri(folder), error)
+        return [name for name in found if not _is_temporary(name)]
 
     def read(self, path: str) -> bytes:
         target = self._at(path)
-        with _failures("read", target):
+        with self._failing("read", target):
             return target.read_bytes()
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        target = self._at(path)
+        with self._failing("read", target), target.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def open(self, path: str) -> IO[bytes]:
+        target = self._at(path)
+        with self._failing("read", target):
+            return target.open("rb")
+
+    def status(self, path: str) -> Status | None:
+        try:
+            found = os.stat(self._path(path))
+        except OSError:
+            return None
+        return Status((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def local_path(self, path: str) -> Path | None:
+        return self._at(path)
+
+    def uri(self, path: str) -> str:
+        return self._path(path) if path else self.url
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         root = os.fsencode(self.root)
-        with _failures("read", self.root):
+        with self._failing("read", self.root):
             return [_content(b"%b/%b" % (root, path.encode())) for path in paths]
 
     def chunks(self, path: str) -> Iterator[bytes]:
         target = self._at(path)
-        with _failures("read", target), target.open("rb") as file:
+        with self._failing("read", target), target.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
     def files(self, folder: str) -> list[StoredFile]:
-        target = self._at(folder)
-        with _failures("list", target):
-            return sorted(self._files(target), key=lambda file: file.path)
-
-    def _files(self, folder: Path, *, temporary: bool = False) -> Iterator[StoredFile]:
-        try:
-            with os.scandir(folder) as found:
-                entries = list(found)
-        except FileNotFoundError:
-            return
-        below = "" if folder == self.root else f"{folder.relative_to(self.root).as_posix()}/"
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._files(Path(entry.path), temporary=temporary)
-            elif (_TEMPORARY.fullmatch(entry.name) is not None) == temporary:
-                with suppress(FileNotFoundError):
-                    status = entry.stat()
-                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                    yield StoredFile(f"{below}{entry.name}", status.st_size, modified)
-
-    def names(self, folder: str) -> list[str]:
-        target = self._at(folder)
-        with _failures("list", target):
-            try:
-                found = os.listdir(target)
-            except FileNotFoundError:
-                return []
-        return [name for name in found if not name.startswith(TEMPORARY_PREFIX)]
+        return self._files(folder, temporary=False)
 
     def temporary(self, folder: str) -> list[StoredFile]:
-        target = self._at(folder)
-        with _failures("list", target):
-            return sorted(self._files(target, temporary=True), key=lambda file: file.path)
+        return self._files(folder, temporary=True)
+
+    def _files(self, folder: str, *, temporary: bool) -> list[StoredFile]:
+        """As old as they say: what was sealed, or restored from a backup, is as old as its content."""
+        target, found = self._at(folder), _Found()
+        with self._failing("list", target), suppress(FileNotFoundError):
+            prefix = "" if target == self.root else f"{target.relative_to(self.root).as_posix()}/"
+            _walk(str(target), prefix, found, recursive=True, of_ledger=True)
+        files = []
+        with self._failing("list", target):
+            for name, entry in found:
+                if _is_temporary(entry.name) == temporary:
+                    with suppress(FileNotFoundError):
+                        status = entry.stat()
+                        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                        files.append(StoredFile(name, status.st_size, modified))
+        return sorted(files, key=lambda file: file.path)
 
     def folders(self, folder: str) -> list[str]:
         target = self._at(folder)
-        with _failures("list", target):
+        with self._failing("list", target):
             try:
                 with os.scandir(target) as entries:
                     return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -100,7 +136,7 @@ class LocalStore(Store):
 
     def create_exclusive(self, path: str, data: bytes) -> None:
         target = self._at(path)
-        with _failures("create", target):
+        with self._failing("create", target):
             make_folder(target.parent)
             temporary = _write_temporary(target, data, durable=True)
             try:
@@ -111,52 +147,97 @@ class LocalStore(Store):
 
     def replace(self, path: str, data: bytes) -> None:
         target = self._at(path)
-        with _failures("write", target):
+        with self._failing("write", target):
             make_folder(target.parent)
             _write_temporary(target, data, durable=False).replace(target)
 
     def put_file(self, source: Path, path: str) -> None:
         target = self._at(path)
-        with _failures("write", target):
+        with self._failing("write", target):
             make_folder(target.parent)
             shutil.copyfile(source, target)
             fsync_file(target)
             fsync_folder(target.parent)
 
     def get_file(self, path: str, target: Path) -> None:
-        with _failures("read", self._at(path)):
+        with self._failing("read", self._at(path)):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._at(path), target)
 
     def delete(self, path: str) -> None:
         target = self._at(path)
-        with _failures("delete", target):
+        with self._failing("delete", target):
             target.unlink(missing_ok=True)
 
     def delete_folder(self, folder: str) -> None:
         target = self._at(folder)
-        with _failures("delete", target), suppress(FileNotFoundError):
+        with self._failing("delete", target), suppress(FileNotFoundError):
             _set_writable(target, writable=True, files=False)
             shutil.rmtree(target)
 
     def seal(self, folder: str) -> None:
         target = self._at(folder)
-        with _failures("seal", target), suppress(FileNotFoundError, PermissionError):
+        with self._failing("seal", target), suppress(FileNotFoundError, PermissionError):
             _set_writable(target, writable=False, files=True)
 
     def delete_sealed(self, folder: str) -> None:
         self.delete_folder(folder)
 
     def is_sealed(self, folder: str) -> bool:
-        with suppress(FileNotFoundError), _failures("read", self._at(folder)):
+        with suppress(FileNotFoundError), self._failing("read", self._at(folder)):
             return not self._at(folder).stat().st_mode & _WRITABLE
         return False
 
-    def local_path(self, path: str) -> Path | None:
-        return self._at(path)
-
     def _at(self, path: str) -> Path:
-        return self.root / path
+        return Path(self._path(path))
+
+    def _path(self, path: str) -> str:
+        """The absolute path; of a location, what it names."""
+        return os.path.join(self.url, path.removeprefix("file://").removeprefix("local://"))
+
+    @contextmanager
+    def _failing(self, doing: str, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (FileExistsError, StoreFailure, SampleUnreadable):
+            raise
+        except OSError as error:
+            self._failures.raise_for(doing, str(path), error)
+
+
+def _walk(folder: str, prefix: str, found: _Found, *, recursive: bool, of_ledger: bool) -> None:
+    """Collect the files in a folder. Samples may be below links, and a folder of them that goes away meanwhile is told
+    by FileNotFoundError; links of a ledger's folder are not followed, and what others delete of it is gone."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=not of_ledger):
+                found.append((prefix + entry.name, entry))
+            elif recursive:
+                with suppress(*((FileNotFoundError,) if of_ledger else ())):
+                    _walk(entry.path, f"{prefix}{entry.name}/", found, recursive=True, of_ledger=of_ledger)
+
+
+def _listed(name: str, entry: os.DirEntry[str]) -> StoredFile | None:
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        if os.path.islink(entry.path):  # it leads nowhere: a reader is told so
+            return StoredFile(name, 0, None, "a link to nothing")
+        return None  # or a temporary file that its writer renamed in between
+    # a copy may keep the time of the last write; it cannot keep that of the last change
+    version = f"{TIMES}{status.st_mtime_ns}:{status.st_ctime_ns}"
+    return StoredFile(name, status.st_size, datetime.fromtimestamp(written(status), UTC), version)
+
+
+def written(status: os.stat_result) -> float:
+    """When a file came to be as it is here, in seconds since 1970. Its modification time alone is what it claims: a
+    copy (`cp -p`, `rsync -t`) keeps it, and is under way nevertheless. The time of the last change of the inode is set
+    by the system alone, so nothing has to be remembered to know how long a file has been as it is."""
+    return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) and _TEMPORARY.fullmatch(name) is not None
 
 
 def _content(path: bytes) -> bytes | None:
@@ -248,15 +329,3 @@ def _link(temporary: Path, target: Path) -> None:
                 "exclusively and whole; keep checkpoints on another disk or in an object store"
             ) from None
         raise
-
-
-@contextmanager
-def _failures(doing: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (FileExistsError, StoreFailure):
-        raise
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and doing == "read":
-            raise
-        raise failure(doing, str(path), error) from error

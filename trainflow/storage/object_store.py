@@ -1,28 +1,35 @@
-"""A store behind fsspec: S3, GCS, Azure, and memory for tests.
+"""Files behind fsspec: S3, GCS, Azure, and any other that fsspec knows; memory for tests.
 
 Creation is one conditional request (`If-None-Match: *`, generation match). Listings are never taken from fsspec's
-cache: another process may have written.
+cache: another process may have written. A store that asks for fewer requests is waited for.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
-from trainflow.errors import StoreFailure, StoreMissing
-from trainflow.storage.sample_files import bucket_of
-from trainflow.storage.store import Store, StoredFile, failure
+import msgspec
+
+from trainflow.errors import SampleUnreadable, StoreFailure
+from trainflow.storage.drivers import driver_of, protocol_of
+from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
+from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoredFile
 from trainflow.storage.throttling import is_throttled, persist
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
-REQUESTS_AT_ONCE = 16
+#: what file systems call the time of the last write, and the mark of a content
+_MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
+#: protocols whose drivers raise the same for a missing bucket as for a missing folder
+_SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
 #: fsspec's memory file system looks first and writes then, and its readers share one cursor
 _MEMORY_LOCK = threading.RLock()
 
@@ -36,20 +43,92 @@ class ObjectStore(Store):
         base: str,
         *,
         url: str,
-        in_memory: bool,
+        failures: Failures | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._filesystem = filesystem
         self._base = base.rstrip("/")
-        self._in_memory = in_memory
-        self._lock: AbstractContextManager[Any] = _MEMORY_LOCK if in_memory else nullcontext()
+        self._failures = failures or CheckpointFailures()
         self._sleep = sleep
+        driver = driver_of(url)
         self.url = url
-        self.requests_at_once = 1 if in_memory else REQUESTS_AT_ONCE
+        self.remote = driver != "memory"
+        self.requests_at_once = REQUESTS_AT_ONCE if self.remote else 1
+        self._lock: AbstractContextManager[Any] = nullcontext() if self.remote else _MEMORY_LOCK
         self._whole = _in_one_request(filesystem)
+        #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
+        self._bucket_in_doubt = driver in _SILENT_ABOUT_BUCKETS
+
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        base = self._at(folder)
+        look = self._find if recursive else self._list
+        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: look(base)))
+        if listed is None:
+            return None
+        of_files = (info for info in listed if info["type"] == "file" and info["name"].rstrip("/") != base)
+        found = [_stored_file(info, base) for info in of_files]
+        # an object store has no folders: one without an object does not exist
+        return sorted(found, key=lambda file: file.path) if found or not recursive else None
+
+    def files(self, folder: str) -> list[StoredFile]:
+        found = self.listing(folder, recursive=True) or []
+        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
+
+    def names(self, folder: str) -> list[str] | None:
+        base = self._at(folder)
+        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._list(base)))
+        if listed is None:
+            return None
+        paths = [str(info["name"]).rstrip("/") for info in listed]
+        return [path.rsplit("/", 1)[-1] for path in paths if path != base]
+
+    def _find(self, base: str) -> Iterable[dict[str, Any]]:
+        self._filesystem.invalidate_cache()
+        found: dict[str, Any] = self._filesystem.find(f"{base}/", detail=True)
+        return found.values()
+
+    def _list(self, base: str) -> Iterable[dict[str, Any]]:
+        self._filesystem.invalidate_cache()
+        return list(self._filesystem.ls(base, detail=True))
+
+    def _unless_missing(self, folder: str, look: Callable[[], T]) -> T | None:
+        """None where a folder is not there yet, which is normal; a bucket that is not there is a mistake."""
+        try:
+            return look()
+        except FileNotFoundError as error:
+            if is_missing_bucket(error) or (self._bucket_in_doubt and not self._has_bucket(folder)):
+                raise self._without_bucket(folder) from self._failures.shown(error)
+            self._bucket_in_doubt = False
+            return None
+
+    def _without_bucket(self, path: str) -> BaseException:
+        return self._failures.bucket_missing(self.uri(path), self._bucket(path))
+
+    def _has_no_bucket_to(self, doing: str, path: str, error: Exception) -> bool:
+        """Whether what is not there when something is written is the bucket."""
+        return doing in ("create", "write") and isinstance(error, FileNotFoundError) and not self._has_bucket(path)
+
+    def _has_bucket(self, path: str) -> bool:
+        try:
+            return bool(self._filesystem.exists(self._bucket(path)))
+        except Exception:  # credentials that may read the files need not be allowed to ask that
+            return True
+
+    def _bucket(self, path: str) -> str:
+        """The bucket or container that a path is in."""
+        return self._at(path).strip("/").split("/", 1)[0]
 
     def read(self, path: str) -> bytes:
         return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path), **self._whole)))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        if start >= end:  # no store has a range of nothing
+            return b""
+        return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path), start=start, end=end)))
+
+    def open(self, path: str) -> IO[bytes]:
+        opened: IO[bytes] = self._ask("read", path, lambda: self._filesystem.open(self._at(path), "rb"))
+        return opened
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         found: dict[str, bytes | None] = {}
@@ -72,47 +151,19 @@ class ObjectStore(Store):
             raise refused
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        with self._failures("read", path), self._ask("read", path, lambda: self._open(path)) as file:
+        with self._failing("read", path), self._ask("read", path, lambda: self._open_unbuffered(path)) as file:
             # a refused read leaves the place in the file where it was
             while chunk := self._ask("read", path, lambda: file.read(CHUNK_BYTES)):
                 yield bytes(chunk)
 
-    def _open(self, path: str) -> Any:
+    def _open_unbuffered(self, path: str) -> Any:
         return self._filesystem.open(self._at(path), "rb", cache_type="none")
 
-    def files(self, folder: str) -> list[StoredFile]:
-        found = self._ask("list", folder, lambda: self._find(folder))
-        files = [info for info in found.values() if info["type"] == "file"]
-        return sorted((self._stored(info) for info in files), key=lambda file: file.path)
-
-    def names(self, folder: str) -> list[str]:
-        found = self._ask("list", folder, lambda: self._find(folder))
-        start = len(self._at(folder)) + 1
-        return [name for path in found if "/" not in (name := path[start:])]
-
-    def _find(self, folder: str) -> dict[str, Any]:
-        self._filesystem.invalidate_cache()
-        try:
-            found: dict[str, Any] = self._filesystem.find(self._at(folder) + "/", detail=True)
-        except FileNotFoundError:
-            return {}
-        return found
-
-    def _stored(self, info: dict[str, Any]) -> StoredFile:
-        path = str(info["name"])[len(self._base) + 1 :]
-        modified = info.get("LastModified") or info.get("last_modified") or info.get("updated") or info.get("created")
-        return StoredFile(path, int(info["size"]), _moment(modified))
-
     def folders(self, folder: str) -> list[str]:
-        found = self._ask("list", folder, lambda: self._list(folder))
-        return sorted(str(info["name"]).rstrip("/").rsplit("/", 1)[-1] for info in found if info["type"] == "directory")
-
-    def _list(self, folder: str) -> list[dict[str, Any]]:
-        self._filesystem.invalidate_cache()
-        try:
-            return list(self._filesystem.ls(self._at(folder), detail=True))
-        except FileNotFoundError:
-            return []
+        base = self._at(folder)
+        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._list(base)))
+        below = (str(info["name"]) for info in listed or () if info["type"] == "directory")
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in below)
 
     def exists(self, path: str) -> bool:
         return self._ask("read", path, lambda: self._is_file(path))
@@ -128,7 +179,7 @@ class ObjectStore(Store):
         self._ask("write", path, lambda: self._filesystem.pipe_file(self._at(path), data))
 
     def put_file(self, source: Path, path: str) -> None:
-        self._ask("write", path, lambda: self._filesystem.put_file(str(source), self._at(path)))
+        self._ask("upload", path, lambda: self._filesystem.put_file(str(source), self._at(path)))
 
     def get_file(self, path: str, target: Path) -> None:
         self._ask("read", path, lambda: self._get_file(path, target))
@@ -146,39 +197,48 @@ class ObjectStore(Store):
         with suppress(FileNotFoundError):
             self._ask("delete", folder, lambda: self._filesystem.rm(self._at(folder), recursive=True))
 
-    def probe(self) -> None:
-        bucket = bucket_of(self._base)
-        try:
-            exists = self._in_memory or self._filesystem.exists(bucket)
-        except Exception:  # credentials that may write need not be allowed to ask that
-            exists = True
-        if not exists:
-            raise StoreMissing(
-                f"the checkpoint store {self.url} cannot be used: its bucket (or container) {bucket!r} does not exist; "
-                "make it, or check that the store exists under this name at the account or endpoint of its options",
-                location=self.url,
-            )
-        super().probe()
+    def uri(self, path: str) -> str:
+        return self._failures.masked(path) if _is_location(path) else super().uri(path)
 
     def _at(self, path: str) -> str:
+        if _is_location(path):
+            return str(self._filesystem._strip_protocol(path)).rstrip("/")
         return f"{self._base}/{path}" if path else self._base
 
     def _ask(self, doing: str, path: str, call: Callable[[], T]) -> T:
-        with self._failures(doing, path), self._lock:
+        with self._failing(doing, path), self._lock:
             return persist(call, self._sleep)
 
     @contextmanager
-    def _failures(self, doing: str, path: str) -> Iterator[None]:
+    def _failing(self, doing: str, path: str) -> Iterator[None]:
         # drivers raise what they like (botocore's errors are no OSError), so everything else counts as a failure
         try:
             yield
-        except (FileExistsError, StoreFailure):
+        except (FileExistsError, StoreFailure, SampleUnreadable):
             raise
         except Exception as error:
-            # nothing to be found is an answer when reading or deleting; when writing the bucket is not there
-            if isinstance(error, FileNotFoundError | KeyError) and doing in ("read", "delete"):
+            # nothing to be found is an answer when deleting; when writing the bucket is not there
+            if is_missing_bucket(error) or self._has_no_bucket_to(doing, path, error):
+                raise self._without_bucket(path) from self._failures.shown(error)
+            if doing == "delete" and isinstance(error, FileNotFoundError | KeyError):
                 raise
-            raise failure(doing, self.uri(path), error) from error
+            self._failures.raise_for(doing, self.uri(path), error)
+
+
+def _is_location(path: str) -> bool:
+    """Whether a path has a protocol: it is the location of a file then, and not relative to the root."""
+    return protocol_of(path) != "file"
+
+
+def _stored_file(info: dict[str, Any], base: str) -> StoredFile:
+    modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
+    tag = next((info[key] for key in _TAGS if info.get(key)), None)
+    version = str(tag).strip('"') if tag else "" if modified is None else f"{TIMES}{_nanoseconds(modified)}"
+    return StoredFile(str(info["name"])[len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def _in_one_request(filesystem: Any) -> dict[str, Any]:
@@ -189,7 +249,7 @@ def _in_one_request(filesystem: Any) -> dict[str, Any]:
 
 
 def _content(found: Any) -> bytes | None:
-    if isinstance(found, FileNotFoundError):
+    if isinstance(found, FileNotFoundError) and not is_missing_bucket(found):
         return None
     if isinstance(found, BaseException):
         raise found
@@ -197,10 +257,13 @@ def _content(found: Any) -> bytes | None:
 
 
 def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return None

@@ -1,45 +1,109 @@
-"""A place for checkpoints: files under one root, some of them created exclusively.
+"""The contract of a storage: files that can be listed, read and written whole, and of a store, which can also create a
+file only if it is absent.
 
-Paths are relative to the store, with `/`. Exclusive creation (put-if-absent, all of the content or none of it) is what
-the ledger's fence stands on; everything else could be any blob store.
+A path is relative to the root, with `/`, or the full location of a file on the same storage.
+Exclusive creation (put-if-absent, all of the content or none of it) is what the ledger's fence stands on; samples need
+none of it.
 """
 
 from __future__ import annotations
 
-import os
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import msgspec
 
-from trainflow.errors import StoreFailure, StoreNotExclusive
-from trainflow.observability.redaction import redact_text
+from trainflow.errors import StoreFailure
 
+#: the version of a file whose storage has no mark of its content: nanoseconds since the epoch, one or several
+TIMES = "time:"
 #: the note of a store that knows no modes: a file beside the folder, whose name no attempt has
 SEAL = ".committed"
+#: how many calls are made at a time where each costs a round trip
+REQUESTS_AT_ONCE = 16
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """One file of a store. `modified` is aware UTC; None when the store does not say."""
+    """A file, as a listing shows it."""
 
+    #: relative to the folder that was listed (`Storage.listing`) or to the store (`Store.files`), with slashes
     path: str
-    size: int
+    size_bytes: int
+    #: when its content was written here, aware UTC; None when the storage does not say
     modified: datetime | None = None
+    #: the storage's own mark of this content, an etag; else `TIMES` with the times of the last changes
+    version: str = ""
 
 
-class Store(ABC):
-    """Files under one root. Every method raises StoreFailure when the store refuses or cannot be reached."""
+class Status(NamedTuple):
+    """A file as its system knows it: which one it is, its size, and its times in nanoseconds."""
 
-    #: where the store is, for people; without credentials
+    file: tuple[int, int]
+    size_bytes: int
+    modified: int
+    changed: int
+
+
+class Storage(ABC):
+    """Files below one root. Every method raises the failure of who opened it (see `errors.Failures`) when the storage
+    refuses or cannot be reached."""
+
+    #: where the root is, for people; without credentials
     url: str
+    #: a request costs a round trip
+    remote: bool = False
     #: how many calls may be made at a time, from as many threads; more than one where each costs a round trip
     requests_at_once: int = 1
 
     @abstractmethod
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        """The files in a folder (and in those below it), sorted by path; None when there is no such folder."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str] | None:
+        """The names in a folder, in any order; None when there is no such folder."""
+
+    @abstractmethod
     def read(self, path: str) -> bytes:
         """The content of a file. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end` (exclusive); fewer when the file is shorter. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def open(self, path: str) -> IO[bytes]:
+        """A file to be read piece by piece; what replaces it later is another one. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file, over what was there; readers see the old or the new content. Need not be durable."""
+
+    def status(self, path: str) -> Status | None:
+        """Of a file that can be written over in place: changes with each write, and costs next to nothing. None: it is
+        gone, or the storage has no such files."""
+        return None
+
+    def local_path(self, path: str) -> Path | None:
+        """Where the file or folder is on this machine; None when the storage is elsewhere."""
+        return None
+
+    def uri(self, path: str) -> str:
+        """The full address of a path, for people and for MLflow; without credentials."""
+        return f"{self.url}/{path}" if path else self.url
+
+
+def below(folder: str, file: StoredFile) -> StoredFile:
+    """A file by its path in a folder."""
+    return msgspec.structs.replace(file, path=file.path.removeprefix(f"{folder}/")) if folder else file
+
+
+class Store(Storage):
+    """A storage that can create exclusively, and what else a ledger needs."""
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         """The contents in the order asked for, None for a file that is not there. Not one moment: a file created
@@ -60,10 +124,19 @@ class Store(ABC):
     def files(self, folder: str) -> list[StoredFile]:
         """Every file below a folder, sorted by path; empty when there is no such folder."""
 
-    def names(self, folder: str) -> list[str]:
-        """Names of the files directly in a folder, in any order; empty when there is no such folder."""
-        found = (file.path.removeprefix(f"{folder}/") for file in self.files(folder))
-        return [name for name in found if "/" not in name]
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        found = [below(folder, file) for file in self.files(folder)]
+        return [file for file in found if recursive or "/" not in file.path] if found else None
+
+    def names(self, folder: str) -> list[str] | None:
+        found = self.listing(folder, recursive=True)
+        return None if found is None else list(dict.fromkeys(file.path.partition("/")[0] for file in found))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        return self.read(path)[start:end]
+
+    def open(self, path: str) -> IO[bytes]:
+        return io.BytesIO(self.read(path))
 
     @abstractmethod
     def folders(self, folder: str) -> list[str]:
@@ -92,10 +165,6 @@ class Store(ABC):
                 raise
             return there == data
         return True
-
-    @abstractmethod
-    def replace(self, path: str, data: bytes) -> None:
-        """Write a file, over what was there; readers see the old or the new content. Need not be durable."""
 
     @abstractmethod
     def put_file(self, source: Path, path: str) -> None:
@@ -130,67 +199,3 @@ class Store(ABC):
     def temporary(self, folder: str) -> list[StoredFile]:
         """Files below a folder that a writer has begun and not finished; no other method shows them."""
         return []
-
-    def local_path(self, path: str) -> Path | None:
-        """Where the file or folder is on this machine; None when the store is elsewhere."""
-        return None
-
-    def uri(self, path: str) -> str:
-        """The full address of a path, for people and for MLflow; without credentials."""
-        return f"{self.url}/{path}" if path else self.url
-
-    def probe(self) -> None:
-        """Try exclusive creation for real and clean up.
-
-        Raises StoreNotExclusive when the second creation of a name succeeds, StoreFailure when nothing can be written.
-        """
-        path = f".trainflow-probe-{os.urandom(8).hex()}"
-        if not self.created(path, b"first"):
-            raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=self.url, how="changed a file that was there"))
-        try:
-            self._create_again(path)
-            if self.read(path) != b"first":
-                raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=self.url, how="changed a file that was there"))
-        finally:
-            self.delete(path)
-
-    def _create_again(self, path: str) -> None:
-        try:
-            self.create_exclusive(path, b"second")
-        except FileExistsError:
-            return
-        raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=self.url, how="created the same file twice"))
-
-
-_NOT_EXCLUSIVE = (
-    "{url} cannot fence: asked to create a file only if it is absent, it {how}, so two runs could commit the same "
-    "place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or Azure Blob Storage"
-)
-
-
-def failure(doing: str, location: str, error: BaseException) -> StoreFailure:
-    """What went wrong, where, and what to do about it."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return StoreFailure(f"cannot {doing} {location}: {redact_text(reason)}; {_advice(error)}", location=location)
-
-
-def _advice(error: BaseException) -> str:
-    import errno
-
-    from trainflow.storage.throttling import is_throttled
-
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return "the store is full: free space (trainflow prunes with a retention policy) and try again"
-    if number == errno.EROFS:
-        return "the store is mounted read-only: remount it or name another store"
-    if isinstance(error, PermissionError):
-        return "give this user (or these credentials) the right to read, create and delete there"
-    if is_throttled(error):
-        return (
-            "the store asks for fewer requests, and went on asking: try again later, and let fewer chains use it at "
-            "the same time"
-        )
-    if isinstance(error, NotADirectoryError):
-        return "a part of the path is a file: move it away or name another store"
-    return "check that the store exists and can be reached from here, then try again"

@@ -1,66 +1,51 @@
-"""Which store a URL means, and whether stores of its kind can fence."""
+"""A URL, or a path, and options become a storage: the one place where any is opened."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainflow.errors import InputError, StoreNotExclusive
-from trainflow.observability.redaction import redact_text
-
-if TYPE_CHECKING:
-    from trainflow.storage.object_store import ObjectStore
-    from trainflow.storage.store import Store
-
-#: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
-#: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
-EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-_PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
+from trainflow.errors import TrainflowError
+from trainflow.storage.drivers import LOCAL_PROTOCOLS, open_filesystem, protocol_of
+from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
+from trainflow.storage.exclusive_create import check_kind
+from trainflow.storage.local import LocalStore
+from trainflow.storage.store import Storage, Store
 
 
-def open_store(url: str, *, storage_options: dict[str, Any] | None = None, root: Path | None = None) -> Store:
-    """The store at an fsspec URL or a path (relative to `root`, the project). Touches nothing yet.
+def open_store(url: str, *, storage_options: Mapping[str, Any] | None = None, root: Path | None = None) -> Store:
+    """The store of checkpoints at an fsspec URL or a path (relative to `root`, the project). Touches nothing yet.
 
     Raises StoreNotExclusive for a kind of store known not to create exclusively, InputError when its driver is absent.
     """
-    from trainflow.storage.local import LocalStore
-
-    protocol = protocol_of(url)
-    if protocol in ("file", "local"):
+    if protocol_of(url) in LOCAL_PROTOCOLS:
         path = Path(re.sub(r"^(file|local):(//)?", "", url))
         return LocalStore(path if root is None else root / path)
     check_kind(url)
-    return _open_object_store(url, protocol, storage_options or {})
+    return _behind_fsspec(url, storage_options or {}, CheckpointFailures(storage_options))
 
 
-def check_kind(url: str) -> None:
-    """Raise StoreNotExclusive for a kind of store that is known not to create exclusively. Touches nothing."""
-    protocol = protocol_of(url)
-    if protocol in ("file", "local") or protocol in EXCLUSIVE_PROTOCOLS:
-        return
-    raise StoreNotExclusive(
-        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
-        f"keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
-    )
+def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | None) -> Storage:
+    """The storage that the samples at `path` (a URL, an absolute path, or relative to `root`) are on, and everything
+    else there. Its paths are those that the samples have.
+
+    Raises InputError for a protocol that fsspec does not know, SampleUnreadable when the storage refuses.
+    """
+    failures = SampleFailures(storage_options)
+    if "://" not in path or path.startswith(("file://", "local://")):
+        return LocalStore(root or Path.cwd(), failures)
+    return _behind_fsspec(path, storage_options, failures)
 
 
-def protocol_of(url: str) -> str:
-    """`s3` of `s3://…`; `file` for a plain path."""
-    match = _PROTOCOL.match(url)
-    return match[1].lower() if match else "file"
-
-
-def _open_object_store(url: str, protocol: str, storage_options: dict[str, Any]) -> ObjectStore:
+def _behind_fsspec(url: str, options: Mapping[str, Any], failures: Failures) -> Store:
     from trainflow.storage.object_store import ObjectStore
 
     try:
-        import fsspec
-
-        filesystem, base = fsspec.core.url_to_fs(url, **storage_options)
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        hint = f": pip install 'trainflow[{extra}]'" if extra else ""
-        raise InputError(f"{redact_text(url)}: the driver of {protocol}:// is not installed{hint} ({error})") from None
-    return ObjectStore(filesystem, base, url=redact_text(url).rstrip("/"), in_memory=protocol == "memory")
+        filesystem, base = open_filesystem(url, options)
+    except TrainflowError:
+        raise
+    except Exception as error:  # whatever the library of a store raises: it has no base in common
+        raise failures.failure("reach", url, error) from failures.shown(error)
+    return ObjectStore(filesystem, base, url=failures.masked(url).rstrip("/"), failures=failures)

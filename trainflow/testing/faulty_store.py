@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 from trainflow.errors import StoreFailure
 from trainflow.storage.store import Store, StoredFile
@@ -82,8 +82,17 @@ class FaultyStore(Store):
     def delete_folder(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder))
 
-    def names(self, folder: str) -> list[str]:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        return self._pass("listing", folder, lambda: self.inner.listing(folder, recursive=recursive))
+
+    def names(self, folder: str) -> list[str] | None:
         return self._pass("names", folder, lambda: self.inner.names(folder))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        return self._pass("read_range", path, lambda: self.inner.read_range(path, start, end))
+
+    def open(self, path: str) -> IO[bytes]:
+        return self._pass("open", path, lambda: self.inner.open(path))
 
     def seal(self, folder: str) -> None:
         self._pass("seal", folder, lambda: self.inner.seal(folder))
@@ -143,8 +152,13 @@ class LateListings(FaultyStore):
     def files(self, folder: str) -> list[StoredFile]:
         return [file for file in super().files(folder) if file.path not in self._young]
 
-    def names(self, folder: str) -> list[str]:
-        return [name for name in super().names(folder) if f"{folder}/{name}" not in self._young]
+    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+        found = super().listing(folder, recursive=recursive)
+        return found and [file for file in found if f"{folder}/{file.path}" not in self._young]
+
+    def names(self, folder: str) -> list[str] | None:
+        found = super().names(folder)
+        return found and [name for name in found if f"{folder}/{name}" not in self._young]
 
     def folders(self, folder: str) -> list[str]:
         prefix = f"{folder}/" if folder else ""

@@ -6,7 +6,7 @@ from trainflow.samples.binding import content_now
 from trainflow.samples.footers import is_parquet
 from trainflow.samples.parquet_file import open_file
 from trainflow.samples.split_content import SampleFile
-from trainflow.storage.sample_files import Storage
+from trainflow.storage.store import Storage
 
 
 def described_file(storage: Storage, path: str, version: str = "", hint: str = "") -> SampleFile:

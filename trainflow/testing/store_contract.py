@@ -13,6 +13,7 @@ from threading import Barrier
 
 import pytest
 
+from trainflow.storage.exclusive_create import probe
 from trainflow.storage.store import Store
 
 _RACERS = 8
@@ -22,7 +23,7 @@ class StoreContract:
     """The contract of `trainflow.storage.store.Store`."""
 
     def test_probe_accepts_it_and_leaves_nothing_behind(self, store: Store) -> None:
-        store.probe()
+        probe(store)
 
         assert store.files("") == []
 
@@ -104,7 +105,7 @@ class StoreContract:
 
         found = store.files("x")
 
-        assert [(file.path, file.size) for file in found] == [("x/1", 3), ("x/2", 3), ("x/deep/er/1", 11)]
+        assert [(file.path, file.size_bytes) for file in found] == [("x/1", 3), ("x/2", 3), ("x/deep/er/1", 11)]
         assert all(file.modified is None or file.modified.tzinfo is not None for file in found)
         assert store.files("nowhere") == []
 

@@ -14,7 +14,7 @@ from trainflow.samples.columns.bounds import bound_key
 from trainflow.samples.columns.types import is_called
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.spec import Checks
-from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.urls import open_storage
 
 
 def footer(rows: int = 10, nulls: int = 0, low: object = 0, high: object = 9) -> Footer:
@@ -125,7 +125,7 @@ def test_footer_answers_from_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3, 4, 5], "s": ["b", "a", None, None, None], "n": pa.nulls(5, pa.int64())})
     path = write(tmp_path / "a.parquet", table, row_group_size=2)
     ranges = {"x": (1, 5), "s": ("a", None), "absent": (0, 1)}
-    found = read_footer(LocalStorage(None), path, Checks(nulls={"x": 0, "n": 0}, ranges=ranges))
+    found = read_footer(open_storage(".", {}, None), path, Checks(nulls={"x": 0, "n": 0}, ranges=ranges))
     assert found.row_groups == (2, 2, 1)
     assert found.schema == pa.schema({"x": pa.int64(), "s": pa.string(), "n": pa.int64()})
     assert found.summaries == {
@@ -140,28 +140,27 @@ def test_statistics_are_enough(tmp_path: Path) -> None:
     data = bytearray(Path(path).read_bytes())
     data[200:4000] = b"\xff" * 3800  # the data pages, of which nothing may be read
     Path(path).write_bytes(data)
-    assert read_footer(LocalStorage(None), path, Checks(ranges={"x": (0, None)})).summaries["x"] == ColumnSummary(
-        0, 0, 4999
-    )
+    footer = read_footer(open_storage(".", {}, None), path, Checks(ranges={"x": (0, None)}))
+    assert footer.summaries["x"] == ColumnSummary(0, 0, 4999)
 
 
 def test_data_is_read_where_footer_has_no_statistics(tmp_path: Path) -> None:
     table = pa.table({"x": [1, None, 3], "l": pa.array([[1], None, [2]], pa.list_(pa.int64()))})
     path = write(tmp_path / "a.parquet", table, write_statistics=False)
-    found = read_footer(LocalStorage(None), path, Checks(nulls={"l": 0}, ranges={"x": (0, 9)}))
+    found = read_footer(open_storage(".", {}, None), path, Checks(nulls={"l": 0}, ranges={"x": (0, 9)}))
     assert found.summaries == {"x": ColumnSummary(1, 1, 3), "l": ColumnSummary(1)}
 
 
 def test_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no footer")
     with pytest.raises(SampleUnreadable, match=r"a\.parquet cannot be read as Parquet: .*have it written again"):
-        read_footer(LocalStorage(tmp_path), "a.parquet")
+        read_footer(open_storage(".", {}, tmp_path), "a.parquet")
 
 
 def test_parquet_is_known_by_name_or_first_bytes(tmp_path: Path) -> None:
     contents = {"000000_0": b"PAR1..", "part-0": b"a,b,c", "empty": b"", "2024.01.02": b"PAR1"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    storage = LocalStorage(tmp_path)
+    storage = open_storage(".", {}, tmp_path)
     names = ("a.parquet", "p.snappy.PARQUET", "a.pq", "000000_0", "2024.01.02", "a.csv", "part-0", "empty")
     assert [is_parquet(storage, name) for name in names] == [True] * 5 + [False] * 3

@@ -11,7 +11,7 @@ from tests.unit.samples.written.make import COLUMNS, FOLDER, WRITERS
 from trainflow.samples.checks import problems
 from trainflow.samples.footers import read_footer
 from trainflow.samples.spec import Checks
-from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.urls import open_storage
 
 HELD = [
     (writer, column)
@@ -23,7 +23,7 @@ HELD = [
 
 def found(writer: str, **more: Any) -> tuple[str, ...]:
     checks = Checks(**more)
-    footer = read_footer(LocalStorage(FOLDER), f"{writer}.parquet", checks)
+    footer = read_footer(open_storage(".", {}, FOLDER), f"{writer}.parquet", checks)
     return problems(checks, [(writer, footer)])
 
 

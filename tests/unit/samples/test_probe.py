@@ -8,7 +8,7 @@ import pytest
 
 from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy
-from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.local import LocalStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -18,7 +18,7 @@ DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every listing that is made."""
     made: list[str] = []
-    files, names = LocalStorage.files, LocalStorage.names
+    files, names = LocalStore.listing, LocalStore.names
 
     def count_files(self, folder, *, recursive):
         made.append(folder)
@@ -28,8 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(folder)
         return names(self, folder)
 
-    monkeypatch.setattr(LocalStorage, "files", count_files)
-    monkeypatch.setattr(LocalStorage, "names", count_names)
+    monkeypatch.setattr(LocalStore, "listing", count_files)
+    monkeypatch.setattr(LocalStore, "names", count_names)
     return made
 
 

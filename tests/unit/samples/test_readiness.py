@@ -7,7 +7,7 @@ import pytest
 from trainflow.errors import SampleDamaged
 from trainflow.samples.readiness import Presence, is_sample, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
-from trainflow.storage.sample_files import StoredFile
+from trainflow.storage.store import StoredFile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=2)
@@ -85,11 +85,11 @@ def test_readiness_time_is_that_of_last_write() -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
     found = judge(samples, START, [DATA, MARKER, MORE], NOW, lambda _: 0)
     assert found.changed == MORE.modified
-    assert [file.name for file in found.files] == ["a.parquet", "b.parquet"]
+    assert [file.path for file in found.files] == ["a.parquet", "b.parquet"]
 
 
 def _no_footer(files: tuple[StoredFile, ...]) -> int:
-    problem = f"{files[0].name} cannot be read as Parquet"
+    problem = f"{files[0].path} cannot be read as Parquet"
     raise SampleDamaged(problem, problem=problem)
 
 

@@ -11,7 +11,7 @@ from trainflow.samples.next_split import CaughtUp, next_split
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.sighting import sighting
 from trainflow.samples.spec import Samples
-from trainflow.storage.sample_files import open_storage
+from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAILY = "data/t/dt={start:%Y-%m-%d}/"

@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.errors import SamplesRefused
+from trainflow.errors import SamplesRefused, SampleUnreadable
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Samples
 from trainflow.samples.table_formats import _above, refuse_above, refuse_at
-from trainflow.storage.sample_files import open_storage
+from trainflow.storage.local import LocalStore
+from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -100,11 +101,17 @@ def test_table_format_above_folder_is_found(root: str, above: list[str]) -> None
 
 
 def test_table_format_remote_is_asked_when_chain_begins(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainflow.storage.sample_files import LocalStorage
 
     asked: list[str] = []
-    monkeypatch.setattr(LocalStorage, "remote", True)
-    monkeypatch.setattr(LocalStorage, "has", lambda self, path: bool(asked.append(path)))
+    names = LocalStore.names
+
+    def note(self: LocalStore, folder: str) -> list[str] | None:
+        if folder.endswith("_delta_log"):
+            asked.append(folder)
+        return names(self, folder)
+
+    monkeypatch.setattr(LocalStore, "remote", True)
+    monkeypatch.setattr(LocalStore, "names", note)
     daily.write(0, 1)
     next_split(daily.samples, None, None, now, daily.root)
     assert asked
@@ -114,19 +121,22 @@ def test_table_format_remote_is_asked_when_chain_begins(daily, now, monkeypatch:
 
 
 def test_folder_above_that_may_not_be_read_is_no_obstacle(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainflow.storage.sample_files import LocalStorage, unreadable
 
-    def denied(self: LocalStorage, path: str) -> bool:
-        raise unreadable(path, PermissionError("denied"), {})
+    names = LocalStore.names
 
-    monkeypatch.setattr(LocalStorage, "has", denied)
+    def denied(self: LocalStore, folder: str) -> list[str] | None:
+        if folder == "data":
+            return names(self, folder)
+        raise SampleUnreadable(f"{folder}: denied")
+
+    monkeypatch.setattr(LocalStore, "names", denied)
     daily.write(0)
     assert isinstance(next_split(daily.samples, None, None, now, daily.root), SplitFound)
 
 
 def test_table_above_url(now) -> None:
     storage = open_storage("memory://lake", {}, None)
-    storage.write("memory://lake/events/_delta_log/0.json", b"{}")
+    storage.replace("memory://lake/events/_delta_log/0.json", b"{}")
     samples = Samples(path="memory://lake/events/eu/{start:%F}/", length_seconds=86400, start=START)
     with pytest.raises(SamplesRefused, match="memory://lake/events has _delta_log"):
         next_split(msgspec.structs.replace(samples), None, None, now, None)

@@ -14,7 +14,8 @@ import pytest
 from trainflow.errors import SampleDamaged
 from trainflow.samples.next_split import SplitFound, Waiting, next_split
 from trainflow.samples.wholeness import TAIL_BYTES, ends_whole, first_unfinished, refuse_cut
-from trainflow.storage.sample_files import StoredFile, open_storage
+from trainflow.storage.store import StoredFile
+from trainflow.storage.urls import open_storage
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def test_wholeness_names_first_unfinished_file(where: str, whole: bytes, tmp_pat
     folder = str(tmp_path) if where == "local" else "memory://wholeness"
     storage = open_storage(folder, {}, None)
     for name, content in {"a.parquet": whole, "b.parquet": whole[:-1], "c.csv": b"x", "d.parquet": b""}.items():
-        storage.write(f"{folder}/{name}", content)
-    files = storage.files(folder, recursive=False) or []
+        storage.replace(f"{folder}/{name}", content)
+    files = storage.listing(folder, recursive=False) or []
     assert first_unfinished(storage, folder, files) == "b.parquet"
     assert first_unfinished(storage, folder, [files[0], files[2]]) is None
     assert first_unfinished(storage, folder, [files[3]]) == "d.parquet"
@@ -77,10 +78,10 @@ GZIP = gzip.compress(b"one\n" * 1000)
 def test_wholeness_refuses_cut_and_admits_whole(name: str, whole: bytes, cuts: tuple[int, ...], tmp_path) -> None:
     storage = open_storage(str(tmp_path), {}, None)
     path = f"{tmp_path}/{name}"
-    storage.write(path, whole)
+    storage.replace(path, whole)
     refuse_cut(storage, path, StoredFile(name, len(whole), None, ""), True)
     for cut in cuts:
-        storage.write(path, whole[:cut])
+        storage.replace(path, whole[:cut])
         with pytest.raises(SampleDamaged, match=name.replace(".", r"\.")):
             refuse_cut(storage, path, StoredFile(name, cut, None, ""), True)
 

@@ -27,7 +27,8 @@ from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
 from trainflow.samples.readiness import Presence, judge
 from trainflow.samples.spec import Samples
-from trainflow.storage.sample_files import Storage, open_storage
+from trainflow.storage.store import Storage
+from trainflow.storage.urls import open_storage
 
 _CHUNK_BYTES = 8 << 20
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -68,14 +69,14 @@ def is_meant(name: str, glob: str) -> bool:
 def left_out(adopt: Adopt, folder: str, root: Path | None) -> list[str]:
     """The names in a folder that the glob leaves out. Raises SampleUnreadable."""
     storage = open_storage(adopt.path, adopt.storage_options, root)
-    found = storage.files(folder, recursive=True) or ()
-    return [file.name for file in found if not is_meant(file.name, adopt.files)]
+    found = storage.listing(folder, recursive=True) or ()
+    return [file.path for file in found if not is_meant(file.path, adopt.files)]
 
 
 def describe(adopt: Adopt, folder: str, root: Path | None) -> list[ArtifactFile]:
     """The files of a folder with their digests: reads all of them. Raises SampleUnreadable."""
     storage = open_storage(adopt.path, adopt.storage_options, root)
-    names = [file.name for file in storage.files(folder, recursive=True) or () if is_meant(file.name, adopt.files)]
+    names = [file.path for file in storage.listing(folder, recursive=True) or () if is_meant(file.path, adopt.files)]
     described = []
     for name in names:
         with storage.open(f"{folder}/{name}") as file:
@@ -86,7 +87,7 @@ def describe(adopt: Adopt, folder: str, root: Path | None) -> list[ArtifactFile]
 def problems(adoption: Adoption, storage_options: dict[str, Any], root: Path | None) -> list[str] | None:
     """What is wrong with the adopted files now, a sentence each; None: the folder has gone. Raises SampleUnreadable."""
     storage = open_storage(adoption.uri, storage_options, root)
-    there = {file.name for file in storage.files(adoption.uri, recursive=True) or ()}
+    there = {file.path for file in storage.listing(adoption.uri, recursive=True) or ()}
     if not there:
         return None
     found = []
@@ -133,7 +134,7 @@ def fetch(adoption: Adoption, storage_options: dict[str, Any], root: Path | None
 
 def _problem(adopt: Adopt, storage: Storage, folder: str, named: datetime, now: datetime) -> str:
     table = Samples(path=adopt.path, length_seconds=60, start=_EPOCH, files=adopt.files, ready=adopt.ready)
-    state = judge(table, named, storage.files(folder, recursive=True), now, lambda files: 0, is_meant)
+    state = judge(table, named, storage.listing(folder, recursive=True), now, lambda files: 0, is_meant)
     if state.presence is Presence.READY and not state.files:
         return f"it has no file that matches {adopt.files}"
     return "" if state.presence is Presence.READY else state.reason

@@ -23,8 +23,9 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.pluralize import counted
+from trainflow.storage.errors import failure
 from trainflow.storage.local import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
-from trainflow.storage.store import Store, failure
+from trainflow.storage.store import Store
 
 
 def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path) -> Path:
@@ -160,7 +161,7 @@ def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
     """As `verify`, but by size only where the store is elsewhere: uploads are checked, a read is a download."""
     if store.local_path(artifacts.path) is not None:
         return _verify_unless_remembered(store, artifacts)
-    sizes = {file.path: file.size for file in store.files(artifacts.path)}
+    sizes = {file.path: file.size_bytes for file in store.files(artifacts.path)}
     problems: list[str] = []
     for file in artifacts.files:
         path = f"{artifacts.path}/{file.path}"

@@ -33,8 +33,9 @@ from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.identifiers import attempt_time, canonical_json, digest
+from trainflow.storage.errors import failure
 from trainflow.storage.local import make_folder
-from trainflow.storage.store import Store, failure
+from trainflow.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,7 @@ def sweep_partials(
         files = store.files(f"{chain.partials}/{name}")
         times = [file.modified for file in files if file.modified is not None]
         if times and max(times) <= now - grace:
-            size = sum(file.size for file in files)
+            size = sum(file.size_bytes for file in files)
             found.append(OldPartials(f"{chain.partials}/{name}", len(files), size, max(times)))
     if not dry_run:
         for old in found:

@@ -68,9 +68,9 @@ def mark_witness(store: Store, chain: ChainKey, mark: Mark) -> Witness:
 def witnesses(store: Store, chain: ChainKey) -> list[Witness]:
     """What lies beside the ledger and knows of its entries. Three requests. Raises StoreFailure."""
     found = [mark_witness(store, chain, read_mark(store, chain))]
-    for name in store.names(chain.snapshots):
+    for name in store.names(chain.snapshots) or ():
         found += _named(store, f"{chain.snapshots}/{name}", name.removesuffix(".json"))
-    for name in store.names(chain.pages):
+    for name in store.names(chain.pages) or ():
         # {first}-{last}-{digest}.json
         found += _named(store, f"{chain.pages}/{name}", name.split("-")[1] if name.count("-") == 2 else "")
     return found
@@ -106,7 +106,8 @@ def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterab
 
 
 def _listed(store: Store, chain: ChainKey) -> set[int]:
-    names = (name.removesuffix(".json") for name in store.names(chain.ledger) if name.endswith(".json"))
+    listed = store.names(chain.ledger) or ()
+    names = (name.removesuffix(".json") for name in listed if name.endswith(".json"))
     return {int(name) for name in names if name.isdecimal() and len(name) == 10}
 
 

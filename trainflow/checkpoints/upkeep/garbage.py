@@ -71,7 +71,7 @@ def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> lis
 
 def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
     return [
-        Leftover("temporary", file.path, 1, file.size, file.modified)
+        Leftover("temporary", file.path, 1, file.size_bytes, file.modified)
         for file in ledger.store.temporary(ledger.chain.prefix)
         if file.modified is not None and file.modified <= before
     ]
@@ -79,7 +79,7 @@ def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
 
 def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Leftover]:
     return [
-        Leftover("split", file.path, 1, file.size, file.modified)
+        Leftover("split", file.path, 1, file.size_bytes, file.modified)
         for file in spent_splits(ledger.store, ledger.chain, ledger.state(), now, grace=grace)
         if file.modified is not None
     ]

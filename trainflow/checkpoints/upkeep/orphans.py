@@ -72,4 +72,4 @@ def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[s
 def _orphan(ledger: Ledger, path: str, made: datetime, *, pruned: bool) -> Orphan:
     files: list[StoredFile] = ledger.store.files(path)
     times = [file.modified for file in files if file.modified is not None]
-    return Orphan(path, len(files), sum(file.size for file in files), max([made, *times]), pruned)
+    return Orphan(path, len(files), sum(file.size_bytes for file in files), max([made, *times]), pruned)

@@ -59,7 +59,7 @@ def test_files_arrive_with_size_and_digest(store: Store, tmp_path: Path) -> None
     assert artifacts.path == f"flights/main/main/artifacts/{attempt_id(1)}"
     assert {file.path: file.size for file in artifacts.files} == {n: len(c) for n, c in FILES.items()}
     assert artifacts.size == 1007
-    assert {f.path: f.size for f in store.files(artifacts.path)} == {
+    assert {f.path: f.size_bytes for f in store.files(artifacts.path)} == {
         f"{artifacts.path}/{name}": len(content) for name, content in FILES.items()
     }
     assert verify(store, artifacts) == verify_uploaded(store, artifacts) == []
@@ -205,7 +205,9 @@ def test_seal_file_written_meanwhile_is_refused(
         return found
 
     monkeypatch.setattr(artifacts_module, "_describe", write_meanwhile)
-    with pytest.raises((ArtifactsRefused, StoreFailure), match=r"was written while|cannot (read|write)") as refused:
+    with pytest.raises(
+        (ArtifactsRefused, StoreFailure), match=r"was written while|cannot be (read|written)"
+    ) as refused:
         seal(store, CHAIN, attempt_id(1), output)
     assert change == "gone" or (isinstance(refused.value, ArtifactsRefused) and not refused.value.for_good)
 

@@ -21,7 +21,7 @@ from trainflow.samples.spec import Checks, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
-from trainflow.storage.sample_files import LocalStorage
+from trainflow.storage.urls import open_storage
 from trainflow.testing.sample_files import described_file
 
 I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
@@ -338,7 +338,7 @@ def test_columns_unspecified_are_those_of_all_files(tmp_path: Path) -> None:
     files = []
     for name, values in (("a", [1]), ("b", [0.5])):
         pq.write_table(pa.table({"x": values}), tmp_path / f"{name}.parquet")
-        files.append(described_file(LocalStorage(tmp_path), f"{name}.parquet"))
+        files.append(described_file(open_storage(".", {}, tmp_path), f"{name}.parquet"))
     day = partition_of(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), tuple(files))
     batches = Split(day.start, day.end, 86400, (day,)).reached_by(root=tmp_path).batches()
     assert batches.schema == pa.schema({"x": F64})

@@ -1,0 +1,46 @@
+"""The fsspec file system of a URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from trainflow.errors import InputError
+from trainflow.observability.redaction import redact_text, texts_of
+
+#: the extra of this package that brings the driver of a protocol
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+LOCAL_PROTOCOLS = frozenset({"file", "local"})
+_PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
+
+
+def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system, and the path of the URL on it. Raises InputError for a protocol that fsspec does not know, or
+    whose driver is not installed, and what the driver raises."""
+    protocol = driver_of(url)
+    # a listing from a cache would hide what another process has written
+    extra: dict[str, Any] = {} if protocol == "memory" else {"use_listings_cache": False}
+    try:
+        from fsspec.core import url_to_fs
+
+        filesystem, base = url_to_fs(url, **{**extra, **options})
+    except ImportError as error:
+        name = EXTRAS.get(protocol)
+        remedy = f"pip install 'trainflow[{name}]'" if name else "install the package it names"
+        raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}") from None
+    except ValueError as error:
+        said = redact_text(str(error), texts_of(options))
+        raise InputError(f"{redact_text(url, texts_of(options))}: {said}") from None
+    return filesystem, str(base)
+
+
+def driver_of(url: str) -> str:
+    """The protocol whose driver reaches the files: `s3` of `simplecache::s3://…`."""
+    return url.split("://", 1)[0].split("::")[-1].lower()
+
+
+def protocol_of(url: str) -> str:
+    """`s3` of `s3://…`; `file` for a plain path."""
+    match = _PROTOCOL.match(url)
+    return match[1].lower() if match else "file"
