@@ -8,7 +8,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── PipelineFileError           a pipeline file cannot be read (path, line, column)
     │   ├── SettingsError               configs/trainflow.toml or a TRAINFLOW__… variable
     │   ├── ParamValidationError        params or conf against their schema
-    │   ├── UnexpectedArgument          (TypeError) a keyword that a DAG or an operator does not have
+    │   ├── UnexpectedArgument          (TypeError) an argument that a DAG or an operator does not have, or needs
     │   ├── DagDefinitionError          a DAG that cannot be: a cycle, a task id used twice, an edge to elsewhere
     │   ├── DagNotFound                 (LookupError)
     │   ├── DagRunNotFound              (LookupError)
@@ -107,7 +107,7 @@ class ParamValidationError(InputError, ValueError):
 
 
 class UnexpectedArgument(InputError, TypeError):
-    """A keyword that a DAG or an operator does not have. Attributes: owner, argument."""
+    """An argument that a DAG or an operator does not have, or that it needs. Attributes: owner, argument."""
 
     def __init__(self, message: str, *, owner: str, argument: str) -> None:
         super().__init__(message)

@@ -18,7 +18,7 @@ _ATTEMPT_ID_LENGTH = 26
 
 def check_name(name: str, what: str) -> str:
     """`name` if it can name a `what` (letters, digits, `_ - .`, at most 250); raises InputError otherwise."""
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot name a {what}: use letters, digits, '_', '-' and '.', "
             "start with a letter, a digit or '_', at most 250 characters"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -89,6 +89,51 @@ def whole_number(value: Any, what: str, *, at_least: int | None = None, at_most:
     if at_most is not None and value > at_most:
         raise InputError(f"{what}: {clip(value)} is more than {at_most:,}")
     return value
+
+
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """`value` as a dict, empty for None. Raises InputError when it is none, or has keys that are no strings."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{what}: {clip(value)} is no dict; give {{name: value}}")
+    for name in value:
+        if not isinstance(name, str):
+            raise InputError(f"{what}: {clip(name)} is no name; give strings")
+    return dict(value)
+
+
+def yes_or_no(value: Any, what: str) -> bool:
+    """`value` if it is a bool; raises InputError otherwise: text like "no" would count as True."""
+    if not isinstance(value, bool):
+        raise InputError(f"{what}: {clip(value)} is neither True nor False")
+    return value
+
+
+def optional_text(value: Any, what: str) -> str | None:
+    """`value` if it is a string or None; raises InputError otherwise."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{what}: {clip(value)} is no string")
+    return value
+
+
+def texts(value: Any, what: str) -> list[str]:
+    """`value`, several strings, as a list. Raises InputError for one string, and for anything else."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InputError(f"{what}={clip(value)} is no list; give a list of strings")
+    several = list(value)
+    for each in several:
+        if not isinstance(each, str):
+            raise InputError(f"{what}: {clip(each)} is no string; give a list of strings")
+    return several
+
+
+def no_mapping(name: str) -> str:
+    """What to write instead of Airflow's dynamic task mapping."""
+    return (
+        f"{name}: there is no dynamic task mapping (partial, expand): make the tasks in a loop, "
+        "`for number in range(4): …`, or let one task handle the list"
+    )
 
 
 def one_of(value: str, kind: type[_E], what: str) -> _E:

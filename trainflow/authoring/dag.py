@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from trainflow.authoring import arguments
+from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.graph import Graph
 from trainflow.authoring.param import resolve_params, schemas_of
 from trainflow.authoring.scope import enter, leave
@@ -26,7 +27,7 @@ _AUTHORING = os.path.dirname(__file__) + os.sep
 _made: ContextVar[list[DAG] | None] = ContextVar("trainflow_made_dags", default=None)
 
 
-class DAG:
+class DAG(metaclass=CheckedCall):
     """`with DAG("flight_delay"):`: operators made inside belong to it.
 
     Pipelines trigger themselves (`TriggerDagRunOperator`), so `schedule` is None and nothing else.
@@ -63,23 +64,22 @@ class DAG:
                 f"{owner}: schedule={schedule!r}: only None is supported, because pipelines trigger themselves; "
                 "end the DAG with a TriggerDagRunOperator"
             )
-        self.description = description
-        self.param_schemas = schemas_of(params or {})
+        self.description = arguments.optional_text(description, f"{owner}: description")
+        self.param_schemas = schemas_of(arguments.mapping(params, f"{owner}: params"))
         self.max_active_runs = arguments.whole_number(max_active_runs, f"{owner}: max_active_runs", at_least=1)
         self.max_active_tasks = arguments.whole_number(max_active_tasks, f"{owner}: max_active_tasks", at_least=1)
         self.dagrun_timeout = arguments.optional_duration(dagrun_timeout, f"{owner}: dagrun_timeout")
-        self.fail_fast = fail_fast
-        if isinstance(tags, str):
-            raise InputError(f"{owner}: tags={tags!r} is a string; give a list of strings")
-        self.tags = sorted(set(tags))
-        self.doc_md = doc_md
-        self.is_paused_upon_creation = is_paused_upon_creation
-        self.user_defined_macros = dict(user_defined_macros or {})
-        self.user_defined_filters = dict(user_defined_filters or {})
-        self.render_template_as_native_obj = render_template_as_native_obj
+        self.fail_fast = arguments.yes_or_no(fail_fast, f"{owner}: fail_fast")
+        self.tags = sorted(set(arguments.texts(tags, f"{owner}: tags")))
+        self.doc_md = arguments.optional_text(doc_md, f"{owner}: doc_md")
+        self.is_paused_upon_creation = arguments.yes_or_no(is_paused_upon_creation, f"{owner}: is_paused_upon_creation")
+        self.user_defined_macros = arguments.mapping(user_defined_macros, f"{owner}: user_defined_macros")
+        self.user_defined_filters = arguments.mapping(user_defined_filters, f"{owner}: user_defined_filters")
+        native = arguments.yes_or_no(render_template_as_native_obj, f"{owner}: render_template_as_native_obj")
+        self.render_template_as_native_obj = native
         #: the file the DAG is written in; template files are looked up beside it. Never part of the document
         self.fileloc = _calling_file()
-        self.root_group = TaskGroup.root(self, default_args)
+        self.root_group = TaskGroup.root(self, arguments.mapping(default_args, f"{owner}: default_args"))
         self._tasks: dict[str, BaseOperator] = {}
         self._groups: dict[str, TaskGroup] = {}
         self._edges: list[tuple[BaseOperator | TaskGroup, BaseOperator | TaskGroup]] = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import update_wrapper, wraps
-from typing import TYPE_CHECKING, Any, ClassVar, get_origin, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_origin, overload
 
+from trainflow.authoring.arguments import no_mapping
+from trainflow.authoring.checked_call import refuse_call
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.operator_type import group_of
@@ -14,6 +16,7 @@ from trainflow.authoring.python_call import call_with_context, check_call
 from trainflow.authoring.scope import current_group
 from trainflow.authoring.task_group import TaskGroup
 from trainflow.authoring.xcom_arg import XComArg
+from trainflow.bounds import clip
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +63,12 @@ class TaskFunction:
         self.options: dict[str, Any] = {**(inner.options if inner else {}), **options}
         self.role: str | None = role or (inner.role if inner else None)
         update_wrapper(self, self.function)
+
+    def partial(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises InputError: there is no dynamic task mapping."""
+        raise InputError(no_mapping(f"@task {self.function.__name__}"))
+
+    expand = expand_kwargs = partial
 
     def override(self, **options: Any) -> TaskFunction:
         """The same function with other options (`task_id=`, `retries=`, …)."""
@@ -135,6 +144,8 @@ def dag(
     if callable(function):
         return _dag_factory(function, function.__name__, {})
     name = function or dag_id
+    if name is not None and not isinstance(name, str):
+        raise InputError(f"@dag({clip(name)}): give the DAG's id, a string")
 
     def decorate(decorated: Callable[..., Any]) -> Callable[..., DAG]:
         return _dag_factory(decorated, name or decorated.__name__, options)
@@ -147,7 +158,10 @@ def _dag_factory(function: Callable[..., Any], dag_id: str, options: Mapping[str
 
     @wraps(function)
     def factory(*args: Any, **kwargs: Any) -> DAG:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            refuse_call(f"@dag {function.__name__}", function, args, kwargs, error)
         bound.apply_defaults()
         made = DAG(dag_id, **{"doc_md": inspect.cleandoc(function.__doc__) if function.__doc__ else None, **options})
         made.fileloc = function.__code__.co_filename

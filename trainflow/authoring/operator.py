@@ -95,7 +95,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.retry_delay = arguments.duration(retry_delay, f"{owner}: retry_delay")
         self.retry_exponential_backoff = _multiplier(retry_exponential_backoff, owner)
         self.max_retry_delay = arguments.optional_duration(max_retry_delay, f"{owner}: max_retry_delay")
-        self.depends_on_past = depends_on_past
+        self.depends_on_past = arguments.yes_or_no(depends_on_past, f"{owner}: depends_on_past")
         # sums of weights are kept within 32 bits, so any weight will do
         self.priority_weight = arguments.whole_number(priority_weight, f"{owner}: priority_weight", at_most=None)
         self.weight_rule = arguments.one_of(weight_rule, WeightRule, f"{owner}: weight_rule")
@@ -106,10 +106,10 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.trigger_rule = arguments.one_of(trigger_rule, TriggerRule, f"{owner}: trigger_rule")
         self.max_active_tis_per_dag = _limit(max_active_tis_per_dag, f"{owner}: max_active_tis_per_dag")
         self.max_active_tis_per_dagrun = _limit(max_active_tis_per_dagrun, f"{owner}: max_active_tis_per_dagrun")
-        self.do_xcom_push = do_xcom_push
-        self.multiple_outputs = multiple_outputs
-        self.param_schemas = schemas_of(params or {})
-        self.doc_md = doc_md
+        self.do_xcom_push = arguments.yes_or_no(do_xcom_push, f"{owner}: do_xcom_push")
+        self.multiple_outputs = arguments.yes_or_no(multiple_outputs, f"{owner}: multiple_outputs")
+        self.param_schemas = schemas_of(arguments.mapping(params, f"{owner}: params"))
+        self.doc_md = arguments.optional_text(doc_md, f"{owner}: doc_md")
         self.is_setup = False
         self.is_teardown = False
 

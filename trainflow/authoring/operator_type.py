@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABCMeta
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from trainflow.authoring import arguments
+from trainflow.authoring.argument_types import check_types
+from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.scope import current_group
+from trainflow.bounds import clip
 from trainflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.task_group import TaskGroup
 
 
-class OperatorType(ABCMeta):
+class OperatorType(CheckedCall):
     """The type of every operator class.
 
     It stands before the constructor because `default_args` must also reach parameters that only a subclass has, and
@@ -24,16 +28,26 @@ class OperatorType(ABCMeta):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         group = group_of(kwargs)
         defaults = dict(group.all_default_args()) if group is not None else {}
-        defaults.update(kwargs.get("default_args") or {})
+        defaults.update(arguments.mapping(kwargs.get("default_args"), f"{cls.__name__}: default_args"))
         if defaults:
             accepted = cls.accepted_arguments()
             given = set(_positional_names(cls)[: len(args)]) | kwargs.keys()
             kwargs.update({k: v for k, v in defaults.items() if k in accepted and k not in given})
+        own = {name: value for name, value in kwargs.items() if name not in _checked_by_base()}
+        check_types(cls, own, getattr(cls, "template_fields", ()))
         operator = super().__call__(*args, **kwargs)
         if "task_id" not in vars(operator):
             raise InputError(f"{cls.__name__}.__init__ must call super().__init__(**kwargs)")
         operator._register()
         return operator
+
+    def partial(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises InputError: there is no dynamic task mapping."""
+        raise InputError(arguments.no_mapping(cls.__name__))
+
+    def expand(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises InputError: there is no dynamic task mapping."""
+        raise InputError(arguments.no_mapping(cls.__name__))
 
     def accepted_arguments(cls) -> frozenset[str]:
         """Names of every keyword that the constructors of the class and of its bases take."""
@@ -42,6 +56,14 @@ class OperatorType(ABCMeta):
             cached = frozenset(name for base in cls.__mro__ for name in _own_parameters(base))
             cls._accepted = cached
         return cached
+
+
+@cache
+def _checked_by_base() -> frozenset[str]:
+    """What BaseOperator looks at itself, in words of its own."""
+    from trainflow.authoring.operator import BaseOperator
+
+    return BaseOperator.accepted_arguments()
 
 
 def _own_parameters(base: type) -> list[str]:
@@ -64,6 +86,10 @@ def group_of(kwargs: dict[str, Any]) -> TaskGroup | None:
     """Where an operator with these keyword arguments belongs: `task_group`, `dag`, or what is being written."""
     given: TaskGroup | None = kwargs.get("task_group")
     dag: DAG | None = kwargs.get("dag")
+    if dag is not None and not hasattr(dag, "root_group"):
+        raise InputError(f"dag={clip(dag)} is no DAG; leave it out inside of `with DAG(...)`")
+    if given is not None and not hasattr(given, "all_default_args"):
+        raise InputError(f"{clip(given)} is no TaskGroup; leave it out inside of `with TaskGroup(...)`")
     if given is not None:
         return given
     current = current_group()

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from trainflow.authoring import arguments
+from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.notset import NOTSET
 from trainflow.errors import InputError
 from trainflow.identifiers import canonical_json
@@ -14,7 +16,7 @@ from trainflow.param_schema import Schema, check_json, check_schema, resolve
 __all__ = ["Param", "resolve_params", "schemas_of"]
 
 
-class Param:
+class Param(metaclass=CheckedCall):
     """`Param(10, type="integer", minimum=1)`. Without a default, every run must give it in its conf.
 
     The keywords are those of `trainflow.param_schema`; any other is refused here. The default is checked against the
@@ -23,6 +25,7 @@ class Param:
 
     def __init__(self, default: Any = NOTSET, description: str | None = None, **schema: Any) -> None:
         """Raises InputError for a schema that is malformed and a default that is not JSON."""
+        arguments.optional_text(description, "Param: description")
         check_schema(schema, "Param")
         if default is not NOTSET:
             check_json(default, "default of Param")

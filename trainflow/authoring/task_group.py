@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Never, Self
 
 from trainflow.authoring import arguments
+from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.linkable import Linkable
 from trainflow.authoring.operator_type import group_of
 from trainflow.authoring.scope import enter, leave
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _ARGUMENTS = ("group_id", "prefix_group_id", "default_args", "parent_group", "dag")
 
 
-class TaskGroup(Linkable):
+class TaskGroup(Linkable, metaclass=CheckedCall):
     """`with TaskGroup("load"):`: tasks made inside are called `load.<task_id>` (unless `prefix_group_id=False`).
 
     `group >> task` lets the task wait for those of the group that nobody in the group waits for; `task >> group` lets
@@ -44,8 +45,9 @@ class TaskGroup(Linkable):
         if parent is None:
             raise InputError(f"task group {group_id!r} is outside of a DAG: create it inside `with DAG(...)`")
         self._attach(parent.dag, parent, check_name(parent.child_id(group_id), "task group"))
-        self.prefix_group_id = prefix_group_id
-        self.default_args = dict(default_args or {})
+        owner = f"task group {self.group_id!r}"
+        self.prefix_group_id = arguments.yes_or_no(prefix_group_id, f"{owner}: prefix_group_id")
+        self.default_args = arguments.mapping(default_args, f"{owner}: default_args")
         parent.dag.add_group(self)
         parent.children.append(self)
 

@@ -11,7 +11,7 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.commit.gates import Gate, gate_of
-from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, InputError
+from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException
 from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.gated import tell_given_up, tell_stop
@@ -92,8 +92,6 @@ class CommitCheckpointOperator(SplitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
-        if isinstance(gates, str):
-            raise InputError(f"task {self.task_id!r}: gates is a list of conditions, not one string")
         self.trained = trained
         self.evaluated = evaluated
         #: once rendered, a task that had nothing to score is like none

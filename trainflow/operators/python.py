@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from trainflow.authoring import arguments
 from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import call_with_context, check_call
@@ -36,7 +37,7 @@ class PythonOperator(BaseOperator):
         super().__init__(**kwargs)
         self.python_callable = python_callable
         self.op_args = tuple(op_args or ())
-        self.op_kwargs = dict(op_kwargs or {})
+        self.op_kwargs = arguments.mapping(op_kwargs, f"task {self.task_id!r}: op_kwargs")
         self.templates_dict = templates_dict
         if isinstance(python_callable, str):
             functions.split_reference(python_callable)

@@ -105,8 +105,6 @@ class DataCheckerOperator(ChainOperator):
         super().__init__(task_id=task_id, checkpoint=checkpoint, storage_options=storage_options, **kwargs)
         if mode not in MODES:
             raise InputError(f"task {self.task_id!r}: mode={mode!r}; it is one of {', '.join(MODES)}")
-        if not isinstance(samples, Samples):
-            raise InputError(f"task {self.task_id!r}: samples is a {type(samples).__name__}, not Samples(...)")
         if redact_text(samples.path) != samples.path:
             raise InputError(
                 f"task {self.task_id!r}: samples.path {redact_text(samples.path)} has credentials in it, and paths are "

@@ -205,7 +205,7 @@ def test_path_with_credentials_is_refused(lab: Any, checker: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"mode": "newest"}, "one of backfill, latest"), ({"samples": {"path": "x"}}, "not Samples")],
+    [({"mode": "newest"}, "one of backfill, latest"), ({"samples": {"path": "x"}}, "not a Samples")],
 )
 def test_samples_wrong_arguments_are_refused_when_dag_is_made(checker: Any, options: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):

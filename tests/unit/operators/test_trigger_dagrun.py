@@ -69,12 +69,16 @@ def test_trigger_dates_are_parsed(lab: Any, dag: Any, given: Any, expected: Any)
         ({"logical_date": "2026-01-01"}, "naive"),
         ({"run_after": "soon"}, "run_after='soon'"),
         ({"conf": {"x": object()}}, "conf has no form in JSON"),
-        ({"conf": [1]}, "it must be a dict"),
     ],
 )
 def test_trigger_of_impossible_dag_fails_for_good(lab: Any, dag: Any, options: Any, says: str) -> None:
     with pytest.raises(FailException, match=says):
         lab.run(trigger(dag, **options), "t")
+
+
+def test_conf_that_is_no_dict_is_refused_when_dag_is_made(dag: Any) -> None:
+    with pytest.raises(InputError, match=r"conf: .* is not a dict"):
+        trigger(dag, conf=[1])()
 
 
 def test_unknown_states_are_refused_when_dag_is_made(dag: Any) -> None:

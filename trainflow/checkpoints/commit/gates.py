@@ -48,7 +48,9 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 def gate_of(given: str | Gate) -> Gate:
-    """A gate; a condition alone stops."""
+    """A gate; a condition alone stops. Raises InputError for anything else."""
+    if not isinstance(given, str | Gate):
+        raise InputError(f"{given!r} is no gate; give a condition such as 'auc >= 0.6', or a Gate")
     return given if isinstance(given, Gate) else Gate(given)
 
 
