@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from trainflow.samples.building import Building, Unifying
 from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Presence
-from trainflow.samples.sighting import sighting
+from trainflow.samples.sighting import sighting, unmarked
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, Hole, SplitPartition
@@ -109,9 +110,27 @@ def next_split(
         what = sighting(samples, seen.storage, seen.pattern)
         yet = "yet" if watermark is None else "any more"
         return msgspec.structs.replace(found, nothing=True, reason=f"nothing is there {yet} for {samples.path}: {what}")
+    if watermark is None and isinstance(found, Waiting):
+        return _never_marked(samples, found, seen)
     if look and isinstance(found, SplitFound):
         refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
     return found
+
+
+def _never_marked(samples: Samples, found: Waiting, seen: Inventory) -> Waiting | CaughtUp:
+    """Before anything was trained: say where no partition that is over has its marker, and that there is nothing where
+    it is too late for that (as long as a partition lasts, and ready.unfinished)."""
+    before = shift(samples, after_watermark(samples, None), -1)
+    starts = [each for each in islice(seen.later(before), _LOOK_AHEAD) if end_of(samples, each) <= seen.now]
+    states = seen.states(starts)
+    reason = unmarked(samples, states, seen.storage, seen.pattern)
+    if reason is None:
+        return found
+    lasts = max((end_of(samples, each) - each).total_seconds() for each in starts)
+    late = seen.now - timedelta(seconds=max(lasts, samples.ready.unfinished_seconds))
+    if all(each.changed is not None and each.changed <= late for each in states):
+        return CaughtUp(None, reason, nothing=True)
+    return msgspec.structs.replace(found, reason=f"{found.reason}; {reason}")
 
 
 def _has_gone(found: CaughtUp, seen: Inventory) -> bool:

@@ -50,6 +50,8 @@ class PartitionState:
     files: tuple[StoredFile, ...] = ()
     #: what is wrong with a file whose rows were asked for
     damaged: SampleDamaged | None = None
+    #: name (or glob) of the marker that it lacks
+    missing_marker: str | None = None
 
     @property
     def listing(self) -> str:
@@ -90,7 +92,8 @@ def judge(
         if not reason:
             reason, damaged = _too_few_rows(samples.ready, files, count_rows)
     presence = Presence.NOT_READY if reason else Presence.READY
-    return PartitionState(start, presence, reason, changed, again, files, damaged)
+    missing = marker if marker is not None and not markers else None
+    return PartitionState(start, presence, reason, changed, again, files, damaged, missing)
 
 
 def _other(stored: list[StoredFile], marker: str) -> str | None:

@@ -6,11 +6,15 @@ nothing is there. So the folders are looked at as they are, one listing a level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainflow.errors import SampleUnreadable
 from trainflow.observability.redaction import redact_text
+from trainflow.pluralize import counted
 from trainflow.samples.near_miss import fix_for
 from trainflow.samples.partitions import is_boundary, label, limit, origin
 from trainflow.samples.pattern import PathPattern
+from trainflow.samples.readiness import PartitionState
 from trainflow.samples.spec import Samples
 from trainflow.storage.store import Storage
 
@@ -36,6 +40,20 @@ def sighting(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
         if depth + 1 < len(pattern.segments):
             names = storage.names(folder) or []
     return _of_newest(samples, storage, pattern, taken, folder)
+
+
+def unmarked(samples: Samples, states: Sequence[PartitionState], storage: Storage, pattern: PathPattern) -> str | None:
+    """A clause for people where none of these partitions has its marker although all have files; None: it is not so.
+    Raises SampleUnreadable."""
+    missing = [each.missing_marker for each in states if each.files]
+    if not missing or len(missing) < len(states) or None in missing:
+        return None
+    folder = pattern.folder(states[0].start)
+    return (
+        f"no marker was found in {len(states)} of {counted(len(states), 'partition')}: none has {missing[0]}, and "
+        f"{_holds(folder, storage.names(folder) or [])}. Write the marker's name into samples.ready.marker; where none "
+        "is written, samples.ready: {stable: 10m}"
+    )
 
 
 def _of_newest(samples: Samples, storage: Storage, pattern: PathPattern, names: tuple[str, ...], folder: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from trainflow.samples.next_split import CaughtUp, next_split
+from trainflow.samples.next_split import CaughtUp, Waiting, next_split
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.sighting import sighting
-from trainflow.samples.spec import Samples
+from trainflow.samples.spec import Ready, Samples
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -96,3 +97,41 @@ def test_chain_that_was_trained_is_caught_up(daily, now) -> None:
     found = next_split(daily.samples, START + timedelta(days=1), None, now, daily.root)
     assert isinstance(found, CaughtUp)
     assert not found.nothing
+
+
+@pytest.mark.parametrize("marker", [None, "_DONE"])
+def test_next_split_where_no_partition_has_its_marker_says_it_and_gives_up_once_they_are_old(daily, marker) -> None:
+    """The marker that is asked for by default, and one that the file names."""
+    daily.write(0, 1, 2, marker="_FINISHED")
+    samples = msgspec.structs.replace(daily.samples, ready=Ready(marker=marker))
+    written = datetime.now(UTC)
+    told = (
+        f"no marker was found in 3 of 3 partitions: none has {marker or '_SUCCESS'}, and data/date=2024-01-01 holds "
+        "_FINISHED, a.parquet. Write the marker's name into samples.ready.marker; where none is written, "
+        "samples.ready: {stable: 10m}"
+    )
+
+    soon = next_split(samples, None, None, written + timedelta(hours=20), daily.root)
+    late = next_split(samples, None, None, written + timedelta(hours=25), daily.root)
+
+    assert isinstance(soon, Waiting)
+    assert told in soon.reason
+    assert isinstance(late, CaughtUp)
+    assert (late.nothing, late.reason) == (True, told)
+
+
+@pytest.mark.parametrize("case", ["one is marked", "one is empty", "trained before", "not over"])
+def test_next_split_that_may_still_get_its_marker_waits(daily, case) -> None:
+    daily.write(0, 1, 2, marker=None)
+    now = datetime.now(UTC) + timedelta(days=9)
+    watermark = daily.start(0) if case == "trained before" else None
+    match case:
+        case "one is marked":
+            daily.write(2)
+        case "one is empty":
+            (daily.folder(1) / "a.parquet").unlink()
+        case "not over":
+            now = daily.start(0) + timedelta(hours=23)
+    answer = next_split(daily.samples, watermark, None, now, daily.root)
+    assert isinstance(answer, Waiting)
+    assert "no marker was found" not in answer.reason
