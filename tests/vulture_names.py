@@ -32,6 +32,7 @@ _.n_features_in_
 
 # what templates and functions of users read in a context
 _.dag_run
+_.task_instance
 _.task_instance_key_str
 _.ds_nodash
 _.ts
@@ -63,3 +64,9 @@ _.ManualClock
 _.advance
 _.chain_run_id
 _.TEST
+
+# fields of answers that only JSON shows
+_.from_id
+_.gap_list
+_.duplicate_list
+_.catches_up_in_seconds

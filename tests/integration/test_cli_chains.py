@@ -32,6 +32,7 @@ from trainflow.testing.chains import ChainWriter, resealed
 from trainflow.testing.command_line import CommandLine
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.workspace.branches import overrides_of_branch
+from trainflow.workspace.workspace import open_workspace
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -648,6 +649,6 @@ def test_branch_that_file_trains_needs_no_fork(days: Days) -> None:
     path = days.root / "pipelines/days.yaml"
     path.write_text(YAML + "branch: hot\n")
 
-    assert overrides_of_branch(path, "hot", {}) == {"branch": "hot"}
+    assert overrides_of_branch(open_workspace(path), path, "hot", {}) == {"branch": "hot"}
     with pytest.raises(InputError, match="has no branch 'cold' yet"):
-        overrides_of_branch(path, "cold", {})
+        overrides_of_branch(open_workspace(path), path, "cold", {})

@@ -17,13 +17,12 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.checkpoints.stages.dependents_registry import follow
 from trainflow.metadata import outbox_queries
-from trainflow.settings.load import load_settings
-from trainflow.settings.project import Project, project_at
+from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, split_of
 from trainflow.testing.command_line import CommandLine
 from trainflow.workspace.branches import overrides_of_branch
-from trainflow.workspace.workspace import existing_database
+from trainflow.workspace.workspace import open_workspace
 
 YAML = """
 pipeline: flights
@@ -57,6 +56,11 @@ def history(inside: Callable[..., History]) -> History:
 
 
 # -- prune and sweep -----------------------------------------------------------------------------------------------
+
+
+def of_branch(history: History, branch: str, given: dict[str, str]) -> dict[str, str]:
+    path = history.root / "pipelines/flights.yaml"
+    return overrides_of_branch(open_workspace(path), path, branch, given)
 
 
 def test_prune_keeps_one_week_of_what_was_trained(history: History) -> None:
@@ -130,7 +134,7 @@ def test_sweep_leaves_young_alone_and_what_it_does_not_know(history: History) ->
 
 def test_sweep_spares_what_run_that_has_not_ended_made(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leave_behind(history, ChainKey("flights"), 50)
-    monkeypatch.setattr("trainflow.cli.commands.prune.living_attempts", lambda *_: {attempt_id(50)})
+    monkeypatch.setattr("trainflow.actions.chains.sweep.living_attempts", lambda *_: {attempt_id(50)})
 
     assert history.json("checkpoints", "sweep", "flights")["swept"] == []
     assert folder.exists()
@@ -153,6 +157,7 @@ def test_rewind_to_number(history: History) -> None:
                 "to_id": made[1].id,
                 "watermark": "2013-01-03T00:00:00Z",
                 "undone": 2,
+                "pruned_up_to": None,
                 "aliases": {},
             }
         ],
@@ -188,10 +193,8 @@ def test_rewind_says_what_becomes_of_aliases_and_queues_it_for_mlflow(history: H
         "'newest' names no checkpoint any more",
     ]
     assert history.ledger.state().promoted == {"champion": made[0].id}
-    with existing_database(project_at(history.root), load_settings(project_at(history.root))) as database:
-        assert database is not None
-        with database.reading() as connection:
-            rows = outbox_queries.pending(connection, datetime.now(UTC))
+    with open_workspace() as workspace, workspace.database.reading() as connection:
+        rows = outbox_queries.pending(connection, datetime.now(UTC))
     moved = [row.payload["moved"] for row in rows if row.kind == "demoted"]
     assert [(each["alias"], each["lost"], (each.get("now") or {}).get("sequence")) for each in moved] == [
         ("champion", [made[2].id], 1),
@@ -250,11 +253,11 @@ def test_rewind_waits_for_runs_that_have_not_ended(history: History, monkeypatch
     history.main.commit_many(2)
     asked: list[str] = []
 
-    def active(_project: object, _settings: object, dag_id: str) -> list[str]:
+    def active(_workspace: object, dag_id: str) -> list[str]:
         asked.append(dag_id)
         return ["manual__1"]
 
-    monkeypatch.setattr("trainflow.cli.commands.rewind.active_runs", active)
+    monkeypatch.setattr("trainflow.actions.chains.rewind.active_runs", active)
 
     code, out = history.run("checkpoints", "rewind", "flights", "--to", "1")
 
@@ -284,7 +287,7 @@ def test_fork_records_origin_and_changed_params(history: History) -> None:
     assert history.json(*command) == said
     code, out = history.run("checkpoints", "fork", "flights", "--from", "1", "--branch", "deep")
     assert (code, "has begun already" in out) == (1, True)
-    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "deep", {"split.partitions": "5"}) == {
+    assert of_branch(history, "deep", {"split.partitions": "5"}) == {
         "split.partitions": "5",
         "branch": "deep",
     }
@@ -464,7 +467,7 @@ def test_fork_at_date_forks_every_stage(history: History, stages: Stages) -> Non
         ("flights/late/hot", None),
     ]
     # the stage without a ledger is meant to have none
-    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {
+    assert of_branch(history, "hot", {}) == {
         "split.partitions": "2",
         "branch": "hot",
     }
@@ -490,7 +493,7 @@ def test_fork_that_was_cut_short_is_completed_as_it_began(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("trainflow.failpoint.hit", die)
+        patch.setattr("trainflow.actions.chains.fork.hit", die)
         history.run("checkpoints", "fork", "flights", "--branch", "hot")
     assert [history.store.folders(f"flights/{stage}") for stage in ("base", "fine")] == [["hot", "main"], ["main"]]
     code, said = history.run("start", "flights", "--branch", "hot")
@@ -506,7 +509,7 @@ def test_fork_that_was_cut_short_is_completed_as_it_began(
     found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
 
     assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [3, 2, None]
-    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
+    assert of_branch(history, "hot", {}) == {"branch": "hot"}
 
 
 def test_rest_of_branch_that_was_begun_by_hand(history: History, stages: Stages) -> None:
@@ -518,7 +521,7 @@ def test_rest_of_branch_that_was_begun_by_hand(history: History, stages: Stages)
     found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
 
     assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [1, 1, None]
-    assert overrides_of_branch(history.root / "pipelines/flights.yaml", "hot", {}) == {"branch": "hot"}
+    assert of_branch(history, "hot", {}) == {"branch": "hot"}
 
 
 def test_rewind_of_origin_leaves_forked_branch_of_stages_alone(history: History, stages: Stages) -> None:

@@ -19,7 +19,7 @@ from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import new_attempt_id
-from trainflow.insight.chain_status import standing
+from trainflow.insight.chains.chain_status import standing
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Ready, Samples, SplitLimits

@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 
+from trainflow.actions.dags import read_into_database
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.clock import SystemClock
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import START, ChainWriter
 from trainflow.testing.command_line import CommandLine
-from trainflow.workspace.names import read_into_database
-from trainflow.workspace.workspace import opened
+from trainflow.workspace.workspace import open_workspace
 
 YAML = """
 pipeline: p
@@ -132,8 +133,8 @@ def test_branch_is_trained_when_every_stage_was_forked(stages: Stages) -> None:
 
 
 def test_status_and_why_say_what_stage_waits_for(stages: Stages) -> None:
-    with opened() as here:
-        read_into_database(here, "pipelines/p.yaml")
+    with open_workspace() as workspace:
+        read_into_database(workspace, stages.root / "pipelines/p.yaml", SystemClock().now())
     base, fine = stages.json("status", "p")["pipelines"]
     assert (base["stage"], base["waits"], base["lag"]) == ("base", None, 2)
     assert (fine["stage"], fine["waits"], fine["lag"]) == ("fine", None, 5)

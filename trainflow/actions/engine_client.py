@@ -15,8 +15,8 @@ from trainflow.engine import lease
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.executors.execution_socket import nudge
-from trainflow.insight.progress import View
-from trainflow.insight.progress_feed import Following
+from trainflow.insight.progress.feed import Following
+from trainflow.insight.progress.view import View
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress_feed import Following
+from trainflow.insight.progress.feed import Following
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
@@ -26,7 +26,7 @@ from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 
 if TYPE_CHECKING:
-    from trainflow.insight.next_run import Outlook
+    from trainflow.insight.chains.next_run import Outlook
 
 #: how a chain of the file stands with its base; None: it cannot be known from here
 Look = Callable[[ChainDocument], "Outlook | None"]
@@ -145,7 +145,7 @@ def looking(documents: list[DagDocument], project: Project, settings: Settings) 
 def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook | None:
     """None where the settings do not do to reach the store: then the run itself finds out."""
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.insight.next_run import outlook
+    from trainflow.insight.chains.next_run import outlook
     from trainflow.operators.storage import open_chain_store, store_url
 
     try:

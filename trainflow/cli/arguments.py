@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trainflow.errors import InputError
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
 
 PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
@@ -64,3 +67,25 @@ def moment(text: str | None, option: str) -> Any:
     except ValueError:
         raise InputError(f"{option} {text}: write 2024-01-31 or 2024-01-31T06:00:00Z") from None
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def moment_before(written: str | None) -> datetime | None:
+    """What `--before` says; None: it was not given. Raises InputError."""
+    from trainflow.pipeline_spec.quantities import parse_moment
+
+    if written is None:
+        return None
+    try:
+        return parse_moment(written)
+    except ValueError as error:
+        raise InputError(f"--before {written}: {error}") from None
+
+
+def duration_of(written: str, option: str) -> timedelta:
+    """A duration as people type it, e.g. 12h. Raises InputError."""
+    from trainflow.pipeline_spec.quantities import parse_duration
+
+    try:
+        return parse_duration(written)
+    except ValueError as error:
+        raise InputError(f"{option} {written}: {error}") from None

@@ -1,4 +1,4 @@
-"""Who a command writes into a ledger."""
+"""Who types a command: what a ledger records of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Author
 
 
-def person(dag_id: str = "") -> Author:
-    """Somebody on this machine: no run, no attempt."""
+def person() -> Author:
+    """The user of this process, on this machine; no run, no attempt."""
     import getpass
     import socket
 
@@ -20,4 +20,4 @@ def person(dag_id: str = "") -> Author:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container with a user id that has no name
         user = "unknown"
-    return Author(dag_id=dag_id, hostname=host, person=f"{user}@{host}")
+    return Author(hostname=host, person=f"{user}@{host}")

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from trainflow.insight.chain_status import Standing
+from trainflow.insight.chains.chain_status import Standing
 from trainflow.insight.snapshot import RunState, Situation, TaskState
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label

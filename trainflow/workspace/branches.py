@@ -11,17 +11,18 @@ from trainflow.workspace.pipelines import PipelineFile, read_pipeline
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Fork
+    from trainflow.workspace.workspace import Workspace
 
 
-def overrides_of_branch(path: Path, branch: str, given: dict[str, str]) -> dict[str, str]:
+def overrides_of_branch(workspace: Workspace, path: Path, branch: str, given: dict[str, str]) -> dict[str, str]:
     """What a file is to be read with to train a branch: its fork's overrides, then `given`. Raises InputError."""
     from trainflow.checkpoints.ledger.entries import Fork
 
-    file = read_pipeline(path, {**given, "branch": branch})
+    file = read_pipeline(workspace, path, {**given, "branch": branch})
     chains = [chain for chain in file.some_chains() if chain.key.branch == branch]
     states = [chain.ledger().state() for chain in chains]
     if not any(state.sequence for state in states):
-        if any(chain.document.branch == branch for chain in read_pipeline(path, given).chains):
+        if any(chain.document.branch == branch for chain in read_pipeline(workspace, path, given).chains):
             return {**given, "branch": branch}  # the one that the file itself trains needs no fork
         raise InputError(
             f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
@@ -53,5 +54,5 @@ def dags_of(file: PipelineFile, key: ChainKey) -> list[str]:
     found = [chain.dag_id for chain in file.chains if chain.key == key]
     if found or all(chain.key.pipeline != key.pipeline for chain in file.chains):
         return found
-    branch = read_pipeline(file.path, {"branch": key.branch})
+    branch = read_pipeline(file.workspace, file.path, {"branch": key.branch})
     return [chain.dag_id for chain in branch.chains if chain.key == key]

@@ -1,9 +1,8 @@
-"""What a person calls a DAG, a run, a task on the command line, and which one that is."""
+"""What a person calls a DAG, a run, a task, a checkpoint, and which one that is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,12 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.settings.project import Project
-    from trainflow.workspace.workspace import Opened
+    from trainflow.workspace.workspace import Workspace
 
+#: what a person calls the newest checkpoint of the line
 HEAD = "head"
 SUFFIXES = (".yaml", ".yml", ".py")
 
@@ -29,16 +29,16 @@ def is_file(name: str) -> bool:
 
 def file_named(name: str) -> Path:
     """The pipeline file. Raises InputError when there is none."""
-    from trainflow.workspace.workspace import pipeline_path
+    from trainflow.workspace.locate import pipeline_path
 
     return pipeline_path(name)
 
 
-def opened_for(dag: str | None) -> AbstractContextManager[Opened]:
+def workspace_for(dag: str | None) -> Workspace:
     """The project of a DAG argument: that of the file where it is one, otherwise the one this folder is in."""
-    from trainflow.workspace.workspace import opened
+    from trainflow.workspace.workspace import open_workspace
 
-    return opened(file_named(dag) if dag is not None and is_file(dag) else None)
+    return open_workspace(file_named(dag) if dag is not None and is_file(dag) else None)
 
 
 def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
@@ -91,35 +91,20 @@ def _stored(project: Project, name: str) -> str | None:
     return None
 
 
-def read_into_database(here: Opened, name: str) -> None:
-    """Read a pipeline file in a child process and keep what it defines, with the overrides that are in force for it.
-
-    Raises InputError with what is wrong in the file.
-    """
-    from trainflow.messages.workload import DagSource
-    from trainflow.metadata import dag_queries
-    from trainflow.workspace.file_reading import parse
-
-    path = file_named(name)
-    stored = here.project.relative(path)
-    with here.database.reading() as connection:
-        overrides = dag_queries.overrides_of(connection, stored)
-    result = parse(here.project, here.settings, path, overrides)
-    source, now = DagSource(stored, overrides), here.clock.now()
-    problem = here.database.write(
-        lambda connection: dag_queries.store_result(
-            connection, source, result, now, is_there=lambda other: (here.project.root / other).exists()
-        )
-    )
-    if problem is not None:
-        raise InputError(problem.message)
-
-
 def run_named(connection: Connection, project: Project, dag: str, run: str) -> Row[Any]:
     """The row of the run. Raises DagNotFound, DagRunNotFound with near matches."""
     from trainflow.metadata import run_queries
 
     return run_queries.named(connection, dag_named(connection, project, dag).dag_id, run)
+
+
+def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
+    """Raise InputError, with near matches, for the first task that is not tworkspace."""
+    from trainflow.near_names import did_you_mean
+
+    for name in names:
+        if name not in known:
+            raise InputError(f"{where} has no task '{name}'{did_you_mean(name, known)}")
 
 
 def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
@@ -139,10 +124,16 @@ def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
     return ledger.checkpoint(summary.id)
 
 
-def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
-    """Raise InputError, with near matches, for the first task that is not there."""
-    from trainflow.near_names import did_you_mean
+def checkpoint_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> Checkpoint:
+    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises InputError."""
+    from trainflow.checkpoints.ledger.entries import Checkpoint as Kind
 
-    for name in names:
-        if name not in known:
-            raise InputError(f"{where} has no task '{name}'{did_you_mean(name, known)}")
+    if which == HEAD:
+        return ledger.checkpoint()
+    for entry in entries:
+        if isinstance(entry, Kind) and (entry.id == which or (which.isdecimal() and entry.sequence == int(which))):
+            return entry
+    raise InputError(
+        f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger' "
+        "shows all that it had"
+    )

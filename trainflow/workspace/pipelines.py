@@ -6,23 +6,24 @@ only where a name is no file: which file defines the DAG of that id?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainflow.errors import InputError
-from trainflow.workspace.workspace import find_project, pipeline_path
+from trainflow.workspace.locate import locate
+from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.ledger.entries import Author
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
     from trainflow.samples.spec import Samples
     from trainflow.serialization.document import ChainDocument, DagDocument
-    from trainflow.settings.model import Settings
-    from trainflow.settings.project import Project
 
 
 class Chain(NamedTuple):
@@ -31,8 +32,18 @@ class Chain(NamedTuple):
     dag_id: str
     document: ChainDocument
     access: ChainAccess
-    project: Project
-    settings: Settings
+    workspace: Workspace
+
+    @property
+    def root(self) -> Path:
+        """The root of its project."""
+        return self.workspace.project.root
+
+    def by(self, who: Author) -> Author:
+        """What a ledger records of who acts on the chain: the person or program, and the DAG that it is about."""
+        import msgspec
+
+        return msgspec.structs.replace(who, dag_id=self.dag_id)
 
     @property
     def key(self) -> ChainKey:
@@ -51,8 +62,9 @@ class Chain(NamedTuple):
         from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.operators.storage import open_chain_store, store_url
 
-        url = store_url(self.document.store or None, self.settings)
-        store = open_chain_store(url, given=self.access.store_options, settings=self.settings, root=self.project.root)
+        settings = self.workspace.settings
+        url = store_url(self.document.store or None, settings)
+        store = open_chain_store(url, given=self.access.store_options, settings=settings, root=self.root)
         return Ledger(store, key or self.key)
 
     def is_stored(self) -> bool:
@@ -70,7 +82,7 @@ class Chain(NamedTuple):
 
         if self.document.samples is None:
             return None
-        options = sample_options(self.access.sample_options, self.settings)
+        options = sample_options(self.access.sample_options, self.workspace.settings)
         return msgspec.structs.replace(self.document.samples, storage_options=options)
 
     @property
@@ -82,7 +94,7 @@ class Chain(NamedTuple):
 
         if self.document.adopt is None:
             return None
-        options = foreign_options(self.document.adopt.path, self.access.adopt_options, self.settings)
+        options = foreign_options(self.document.adopt.path, self.access.adopt_options, self.workspace.settings)
         adopt: Adopt = msgspec.structs.replace(self.document.adopt, storage_options=options)
         return adopt
 
@@ -97,15 +109,14 @@ class PipelineFile(NamedTuple):
     """A pipeline file as it is now."""
 
     path: Path
-    project: Project
-    settings: Settings
+    workspace: Workspace
     documents: list[DagDocument]
     chains: list[Chain]
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return self.project.relative(self.path)
+        return self.workspace.project.relative(self.path)
 
     def some_chains(self) -> list[Chain]:
         """Its chains. Raises InputError when it trains none."""
@@ -157,110 +168,40 @@ class PipelineFile(NamedTuple):
         return f"{self.name} has no branch '{branch}'{of}{did_you_mean(branch or '', known)}"
 
 
-def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})) -> PipelineFile:
-    """The pipeline that `name` means, its file read anew. Raises InputError."""
+@contextmanager
+def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[PipelineFile]:
+    """The pipeline that `name` means, its file read anew, and its workspace. Raises InputError."""
     path, dag_id = locate(name)
-    file = read_pipeline(path, dict(overrides))
-    if dag_id is None:
-        return file
-    return file._replace(
-        documents=[document for document in file.documents if document.dag_id == dag_id],
-        chains=[chain for chain in file.chains if chain.dag_id == dag_id],
-    )
+    with open_workspace(path) as workspace:
+        file = read_pipeline(workspace, path, overrides)
+        if dag_id is not None:
+            file = file._replace(
+                documents=[document for document in file.documents if document.dag_id == dag_id],
+                chains=[chain for chain in file.chains if chain.dag_id == dag_id],
+            )
+        yield file
 
 
-def read_pipeline(path: Path, overrides: dict[str, str]) -> PipelineFile:
+def read_pipeline(workspace: Workspace, path: Path, overrides: Mapping[str, str]) -> PipelineFile:
     """Read a file. Raises InputError."""
-    from trainflow.settings.load import load_settings
-    from trainflow.settings.project import project_of
     from trainflow.workspace.file_reading import read_file
 
-    project = project_of(path)
-    settings = load_settings(project)
-    return describe(read_file(project, settings, path, overrides), path, project, settings)
+    parsed = read_file(workspace.project, workspace.settings, path, dict(overrides))
+    return describe(parsed, path, workspace)
 
 
-def describe(parsed: ParsedFile, path: Path, project: Project, settings: Settings) -> PipelineFile:
+def describe(parsed: ParsedFile, path: Path, workspace: Workspace) -> PipelineFile:
     """The DAGs and chains of what was read."""
     from trainflow.messages.parsed_file import ChainAccess
     from trainflow.serialization.document import decode
 
     documents = [decode(bytes(dag.document)) for dag in parsed.result.dags]
     chains = [
-        Chain(each.dag_id, each.chain, parsed.access.get(each.dag_id, ChainAccess()), project, settings)
+        Chain(each.dag_id, each.chain, parsed.access.get(each.dag_id, ChainAccess()), workspace)
         for each in documents
         if each.chain is not None
     ]
-    return PipelineFile(path, project, settings, documents, chains)
-
-
-def locate(name: str, *, read: bool = True) -> tuple[Path, str | None]:
-    """The file that `name` means and, where `name` is the id of a DAG, that id. Raises InputError.
-
-    `read`: a file that mentions the id may be read to see whether it defines it; otherwise its names decide.
-    """
-    try:
-        return pipeline_path(name), None
-    except InputError as unknown:
-        path = _file_of_dag(name, read=read)
-        if path is None:
-            raise unknown from None
-        return path, name
-
-
-def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
-    """Find the file that defines a DAG: as the database remembers, or else the first of those that mention it or (to be
-    read) may make up its id."""
-    from trainflow.errors import ProjectError
-    from trainflow.settings.load import load_settings
-
-    try:
-        project = find_project()
-    except ProjectError:
-        return None
-    settings = load_settings(project)
-    remembered = _remembered(dag_id, project, settings)
-    if remembered is not None:
-        return remembered
-    files = project_files(project, settings)
-    mentioning = [path for path in files if dag_id.partition(".")[0] in path.read_text(errors="replace")]
-    others = [path for path in files if read and path.suffix == ".py" and path not in mentioning]
-    return next((path for path in [*mentioning, *others] if _defines(path, dag_id, read=read)), None)
-
-
-def _defines(path: Path, dag_id: str, *, read: bool) -> bool:
-    from trainflow.workspace.unread_files import named_in
-
-    try:
-        if not read or path.suffix != ".py":
-            return any(each.dag_id == dag_id for each in named_in(path))
-        return any(document.dag_id == dag_id for document in read_pipeline(path, {}).documents)
-    except InputError:
-        return False
-
-
-def _remembered(dag_id: str, project: Project, settings: Settings) -> Path | None:
-    from trainflow.errors import DagNotFound
-    from trainflow.workspace.workspace import existing_database
-
-    with existing_database(project, settings) as database:
-        if database is None:
-            return None
-        from trainflow.metadata import dag_queries
-
-        with database.reading() as connection:
-            try:
-                path = project.absolute(dag_queries.get(connection, dag_id).path)
-            except DagNotFound:
-                return None
-    return path if path.is_file() else None
-
-
-def project_files(project: Project, settings: Settings) -> list[Path]:
-    """The pipeline files of a project."""
-    from trainflow.dag_processor.files import pipeline_files
-
-    return pipeline_files(project.root / settings.dag_processor.folder)
+    return PipelineFile(path, workspace, documents, chains)
 
 
 def _once(chains: list[Chain]) -> list[Chain]:

@@ -5,31 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainflow.settings.model import Settings
-    from trainflow.settings.project import Project
+    from trainflow.workspace.workspace import Workspace
 
 
-def active_runs(project: Project, settings: Settings, dag_id: str) -> list[str]:
+def active_runs(workspace: Workspace, dag_id: str) -> list[str]:
     """Ids of the runs of a DAG that have not ended; none where there is no database."""
-    from trainflow.workspace.workspace import existing_database
+    database = workspace.existing_database
+    if database is None:
+        return []
+    from trainflow.metadata import run_queries
 
-    with existing_database(project, settings) as database:
-        if database is None:
-            return []
-        from trainflow.metadata import run_queries
-
-        with database.reading() as connection:
-            return [row.run_id for row in run_queries.unfinished_of(connection, dag_id)]
+    with database.reading() as connection:
+        return [row.run_id for row in run_queries.unfinished_of(connection, dag_id)]
 
 
-def living_attempts(project: Project, settings: Settings) -> set[str]:
+def living_attempts(workspace: Workspace) -> set[str]:
     """Attempts whose artifacts may still be committed: all of runs that have not ended."""
-    from trainflow.workspace.workspace import existing_database
+    database = workspace.existing_database
+    if database is None:
+        return set()
+    from trainflow.metadata import attempt_queries
 
-    with existing_database(project, settings) as database:
-        if database is None:
-            return set()
-        from trainflow.metadata import attempt_queries
-
-        with database.reading() as connection:
-            return attempt_queries.of_unfinished_runs(connection)
+    with database.reading() as connection:
+        return attempt_queries.of_unfinished_runs(connection)

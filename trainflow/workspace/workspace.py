@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from trainflow.clock import SystemClock
-from trainflow.errors import InputError
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from trainflow.metadata.database import Database
@@ -16,48 +14,86 @@ if TYPE_CHECKING:
     from trainflow.settings.project import Project
 
 
-class Opened(NamedTuple):
-    """A project, its settings, its database (the schema is there and current)."""
+class Workspace:
+    """A project and its settings. Its metadata database is opened when it is first asked for, and kept open until the
+    workspace is closed, which its `with` block does."""
 
-    project: Project
-    settings: Settings
-    database: Database
-    clock: SystemClock
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.project = project
+        self.settings = settings
+        self._database: Database | None = None
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Read the settings of a project. Raises SettingsError."""
+        from trainflow.settings.load import load_settings
+
+        return cls(project, load_settings(project))
+
+    @property
+    def database(self) -> Database:
+        """The metadata database, its schema current; made where there is none yet."""
+        if self._database is None:
+            self.project.home.create()
+            self._database = self._open()
+        return self._database
+
+    @property
+    def existing_database(self) -> Database | None:
+        """The metadata database, its schema current; None where there is none yet."""
+        if self._database is None:
+            if self.settings.database.url is None and not self.project.home.database.is_file():
+                return None
+            self._database = self._open()
+        return self._database
+
+    def _open(self) -> Database:
+        from trainflow.metadata.database import Database
+        from trainflow.metadata.schema import ensure_schema
+
+        database = Database.of(self.project.home, self.settings)
+        try:
+            ensure_schema(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def untouched_database(self) -> Iterator[Database]:
+        """The metadata database as it is: nothing is created or migrated."""
+        from trainflow.metadata.database import Database
+
+        database = Database.of(self.project.home, self.settings)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def wake_engine(self) -> None:
+        """Tell the engine of this home, if one is alive, that there is something new in the database."""
+        from trainflow.executors.execution_socket import nudge
+
+        nudge(self.project.home.socket_path)
+
+    def close(self) -> None:
+        """Close what was opened. It is opened again when it is asked for again."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-@contextmanager
-def opened(pipeline: Path | None = None) -> Iterator[Opened]:
+def open_workspace(pipeline: Path | None = None) -> Workspace:
     """The project of a pipeline file, or the one this folder is in. Raises ProjectError, SettingsError."""
-    from trainflow.metadata.database import Database
-    from trainflow.metadata.schema import ensure_schema
-    from trainflow.settings.load import load_settings
-
-    project = find_project(pipeline)
-    settings = load_settings(project)
-    project.home.create()
-    database = Database.of(project.home, settings)
-    try:
-        ensure_schema(database)
-        yield Opened(project, settings, database, SystemClock())
-    finally:
-        database.close()
-
-
-@contextmanager
-def existing_database(project: Project, settings: Settings) -> Iterator[Database | None]:
-    """The database of a project, its schema current; None where there is none yet."""
-    if settings.database.url is None and not project.home.database.is_file():
-        yield None
-        return
-    from trainflow.metadata.database import Database
-    from trainflow.metadata.schema import ensure_schema
-
-    database = Database.of(project.home, settings)
-    try:
-        ensure_schema(database)
-        yield database
-    finally:
-        database.close()
+    return Workspace.of(find_project(pipeline))
 
 
 def find_project(pipeline: Path | None = None) -> Project:
@@ -70,30 +106,3 @@ def find_project(pipeline: Path | None = None) -> Project:
     if find_root(here) is None and (here / ".trainflow").is_dir():
         return project_at(here)
     return current_project(here)
-
-
-def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py")) -> Path:
-    """A pipeline as given on the command line: a path, or the name of a file in the project's pipelines folder.
-
-    Raises InputError that names what there is.
-    """
-    from trainflow.settings.project import find_root
-
-    path = Path(name)
-    if path.is_file():
-        return path.resolve()
-    root = find_root(Path.cwd())
-    folder = (root or Path.cwd()) / "pipelines"
-    for suffix in suffixes:
-        if (folder / f"{name}{suffix}").is_file():
-            return (folder / f"{name}{suffix}").resolve()
-    from trainflow.near_names import did_you_mean
-
-    known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder, suffixes))
-    raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")
-
-
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir() or not folder.is_relative_to(Path.cwd()):
-        return []
-    return [path for path in folder.iterdir() if path.suffix in suffixes and path.name[0] not in "._"]

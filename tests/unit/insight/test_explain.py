@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.insight.chain_status import Standing
+from trainflow.insight.chains.chain_status import Standing
 from trainflow.insight.explain import Kind, explain
 from trainflow.insight.snapshot import EngineState, RunState, Situation, TaskState
 from trainflow.serialization.document import ChainDocument

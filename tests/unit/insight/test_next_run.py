@@ -6,7 +6,7 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.stages.init_from import InitFrom
-from trainflow.insight.next_run import Outlook, outlook
+from trainflow.insight.chains.next_run import Outlook, outlook
 from trainflow.samples.spec import Samples
 from trainflow.serialization.document import ChainDocument
 from trainflow.storage.local import LocalStore

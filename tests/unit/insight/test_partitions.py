@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import InputError
-from trainflow.insight.chain_status import Beyond, ready_beyond
-from trainflow.insight.partitions import PartitionLine, moment_of, partition_at, ranges
+from trainflow.insight.chains.chain_status import Beyond, ready_beyond
+from trainflow.insight.chains.partitions import PartitionLine, moment_of, partition_at, ranges
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import day

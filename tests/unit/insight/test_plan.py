@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.errors import SampleCheckFailed
-from trainflow.insight.next_run import Outlook
-from trainflow.insight.plan import plan
+from trainflow.insight.chains.next_run import Outlook
+from trainflow.insight.chains.plan import plan
 from trainflow.samples.pace import Pace
 from trainflow.samples.readiness import PartitionState, Presence
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits

@@ -16,7 +16,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
-from trainflow.insight.audit import audit_chain
+from trainflow.insight.chains.audit import audit_chain
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,

@@ -21,8 +21,8 @@ from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, HoleFill
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import SkipException
-from trainflow.insight.audit import audit_chain
-from trainflow.insight.chain_status import standing
+from trainflow.insight.chains.audit import audit_chain
+from trainflow.insight.chains.chain_status import standing
 from trainflow.messages.notice import Event
 from trainflow.operators import (
     CheckpointOperator,

@@ -17,7 +17,7 @@ from trainflow.checkpoints.stages.dependents import Follower
 from trainflow.checkpoints.stages.dependents_registry import followers_in
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException
-from trainflow.insight.next_run import outlook
+from trainflow.insight.chains.next_run import outlook
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,

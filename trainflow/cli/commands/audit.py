@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.output import JSON_OPTION, print_json
+from trainflow.cli.render.output import JSON_OPTION, only_one, print_json
 from trainflow.pluralize import counted
-from trainflow.workspace.pipelines import Chain, open_pipeline
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.audit.audit import AuditReport
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.insight.chains.audit import ChainAudit
 
 _SHOWN = 20
 
@@ -55,92 +54,24 @@ def audit(
     JSON with --diet: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
-    file = open_pipeline(pipeline, parse_overrides(overrides))
-    if diet is not None:
-        from trainflow.cli.commands.lineage import show_diet
-
-        return show_diet(file.one_chain(stage, branch), diet, json=as_json)
-    ledgers = _ledgers(file.chosen(stage, branch), every=every)
-    found = [_audited(chain, ledger, files=files, samples=samples) for chain, ledger in ledgers]
-    ok = all(report.ok for _, report in found)
-    if as_json:
-        names = {each["pipeline"] for each, _ in found}
-        top = found[0][0] if len(found) == 1 else {"pipeline": names.pop() if len(names) == 1 else file.name}
-        print_json({**top, "ok": ok, "chains": [each for each, _ in found]})
-    else:
-        for _, report in found:
-            _show(report)
-    return 0 if ok else EXIT_FAILED
-
-
-def _audited(chain: Chain, ledger: Ledger, *, files: bool, samples: bool) -> tuple[dict[str, Any], AuditReport]:
-    """The report on a ledger in the store of a chain, and its facts. Samples are known of the chain's own ledger."""
     from trainflow.clock import SystemClock
-    from trainflow.insight.audit import audit_chain
+    from trainflow.insight.chains.audit import audit_pipeline
 
-    report = audit_chain(
-        ledger,
-        chain.samples if ledger.chain == chain.key else None,
-        chain.project.root,
-        SystemClock().now(),
-        verify_files=files,
-        look_at_samples=samples,
-        foreign_options=chain.adopt.storage_options if chain.adopt else None,
-    )
-    return facts(ledger.chain, report), report
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        if diet is not None:
+            from trainflow.cli.commands.lineage import show_diet
 
-
-def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Ledger]]:
-    """Each chain once, however many DAGs of the file train it."""
-    from trainflow.checkpoints.actions.prune import chains_of
-
-    found: dict[tuple[str, str], tuple[Chain, Ledger]] = {}
-    for chain in chains:
-        ledger = chain.ledger()
-        found.setdefault((ledger.store.url, str(ledger.chain)), (chain, ledger))
-    if every:
-        for chain, ledger in list(found.values()):
-            for key in chains_of(ledger.store, ledger.chain.pipeline):
-                found.setdefault((ledger.store.url, str(key)), (chain, chain.ledger(key)))
-    return list(found.values())
+            return show_diet(file.one_chain(stage, branch), diet, json=as_json)
+        now = SystemClock().now()
+        found = audit_pipeline(file, stage, branch, now, every=every, verify_files=files, look_at_samples=samples)
+    if as_json:
+        print_json(only_one(found, found.chains))
+    for report in [] if as_json else found.chains:
+        _show(report)
+    return 0 if found.ok else EXIT_FAILED
 
 
-def facts(chain: Any, report: AuditReport) -> dict[str, Any]:
-    """A report under the keys that the command documents."""
-    return {
-        "pipeline": chain.pipeline,
-        "stage": chain.stage,
-        "branch": chain.branch,
-        "store": report.store,
-        "partitions": report.partitions,
-        "gaps": len(report.gaps),
-        "duplicates": len(report.duplicates),
-        "holes": len(report.holes),
-        "gap_list": report.gaps,
-        "duplicate_list": report.duplicates,
-        "hole_list": report.holes,
-        "left_out": report.left_out,
-        "arrived": report.arrived,
-        "filled": report.filled,
-        "skips": report.skips,
-        "promoted": report.promoted,
-        "rewinds": report.rewinds,
-        "start": report.start,
-        "entries": report.entries,
-        "checkpoints": report.checkpoints,
-        "head_id": report.head_id,
-        "head_sequence": report.head_sequence,
-        "watermark": report.watermark,
-        "ledger_ok": report.ledger_ok,
-        "artifacts_ok": report.artifacts_ok,
-        "republished": report.republished,
-        "problems": report.problems,
-        "notices": report.notices,
-        "ok": report.ok,
-    }
-
-
-def _show(report: AuditReport) -> None:
+def _show(report: ChainAudit) -> None:
     from trainflow.checkpoints.audit.timeline import uncovered
     from trainflow.samples.partitions import label
 
@@ -152,11 +83,11 @@ def _show(report: AuditReport) -> None:
         typer.echo(f"  began       {report.start}")
     for alias, name in sorted(report.promoted.items()):
         typer.echo(f"  promoted    {name} is {alias}")
-    typer.echo(f"  gaps        {len(report.gaps)}")
-    typer.echo(f"  duplicates  {len(report.duplicates)}")
+    typer.echo(f"  gaps        {report.gaps}")
+    typer.echo(f"  duplicates  {report.duplicates}")
     filled = f", {counted(report.filled, 'partition')} filled since" if report.filled else ""
-    typer.echo(f"  holes       {len(report.holes)}{filled}")
-    for hole in report.holes[:_SHOWN]:
+    typer.echo(f"  holes       {report.holes}{filled}")
+    for hole in report.hole_list[:_SHOWN]:
         left_out = uncovered(hole, report.left_out) != [hole]
         why = f"left out on purpose: {hole.reason}" if left_out else hole.reason
         typer.echo(f"              {hole} {why}".rstrip())

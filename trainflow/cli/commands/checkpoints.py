@@ -13,13 +13,13 @@ from trainflow.cli.render.chain_columns import columns_of, said_of
 from trainflow.cli.render.ledger_entries import sentence
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.pluralize import counted
-from trainflow.workspace.names import HEAD, checkpoint_named
+from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
-    from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.insight.chains.checkpoints import CheckpointLine, Verification
 
 WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
@@ -50,10 +50,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group)
 
 
-def _ledgers(pipeline: str, stage: str | None, branch: str | None) -> list[Ledger]:
-    return [chain.ledger() for chain in open_pipeline(pipeline).chosen(stage, branch)]
-
-
 # -- list ----------------------------------------------------------------------------------------------------------
 
 
@@ -68,52 +64,33 @@ def list_checkpoints(
     size, at, run_id, metrics (what the trainer returned), scores (of samples it had not seen), on_line (false: left
     behind by a rewind), head, aliases}].
     """
-    ledgers = _ledgers(pipeline, stage, branch)
-    found = [(ledger.chain, each, ledger.state()) for ledger in ledgers for each in ledger.kept()]
+    from trainflow.insight.chains.checkpoints import checkpoints_of
+
+    with open_pipeline(pipeline) as file:
+        chains = file.chosen(stage, branch)
+        found = checkpoints_of(chains)
     if as_json:
-        print_json([{**key.names, **_line(summary, state)} for key, summary, state in found])
+        print_json(found)
         return 0
-    scored = any(summary.scores for _, summary, _ in found)
-    rows = [
-        {**key.names, **_line(summary, state), **_shown(summary, state, scored=scored)} for key, summary, state in found
-    ]
-    columns = {**columns_of([ledger.chain for ledger in ledgers]), **_COLUMNS}
-    print_rows(rows, columns, as_json=False, empty="no checkpoint yet")
+    scored = any(each.scores for each in found)
+    columns = {**columns_of([chain.key for chain in chains]), **_COLUMNS}
+    print_rows([_row(each, scored=scored) for each in found], columns, as_json=False, empty="no checkpoint yet")
     return 0
 
 
-def _shown(summary: CheckpointSummary, state: ChainState, *, scored: bool) -> dict[str, str]:
+def _row(line: CheckpointLine, *, scored: bool) -> dict[str, Any]:
     """Scores and the trainer's own metrics are never mixed: one that was not scored yet has none."""
+    import msgspec
+
     from trainflow.samples.partitions import label
 
+    where = ["head"] if line.head else [] if line.on_line else ["rewound"]
     return {
-        "place": _place(summary, state),
-        "trained": label(summary.watermark),
-        "shown": _metrics(summary.scores if scored else summary.metrics),
+        **msgspec.structs.asdict(line),
+        "place": ", ".join([*where, *line.aliases]),
+        "trained": label(line.watermark),
+        "shown": _metrics(line.scores if scored else line.metrics),
     }
-
-
-def _line(summary: CheckpointSummary, state: ChainState) -> dict[str, Any]:
-    names = ("sequence", "id", "parent_id", "watermark", "partitions", "size", "at", "run_id", "metrics", "scores")
-    return {
-        **{name: getattr(summary, name) for name in names},
-        "on_line": summary.on_line,
-        "head": _is_head(summary, state),
-        "aliases": _aliases(summary, state),
-    }
-
-
-def _place(summary: CheckpointSummary, state: ChainState) -> str:
-    where = ["head"] if _is_head(summary, state) else [] if summary.on_line else ["rewound"]
-    return ", ".join([*where, *_aliases(summary, state)])
-
-
-def _aliases(summary: CheckpointSummary, state: ChainState) -> list[str]:
-    return sorted(alias for alias, checkpoint_id in state.promoted.items() if checkpoint_id == summary.id)
-
-
-def _is_head(summary: CheckpointSummary, state: ChainState) -> bool:
-    return state.head is not None and state.head.id == summary.id
 
 
 def _metrics(metrics: dict[str, float]) -> str:
@@ -142,16 +119,18 @@ def show(
     """
     import msgspec
 
-    found = open_pipeline(pipeline).one_chain(stage, branch).ledger()
-    checkpoint = checkpoint_named(found, which)
+    from trainflow.insight.chains.checkpoints import checkpoint_detail
+
+    with open_pipeline(pipeline) as file:
+        found = checkpoint_detail(file.one_chain(stage, branch), which)
     if as_json:
-        print_json({**msgspec.to_builtins(checkpoint), "uri": found.store.uri(checkpoint.artifacts.path)})
+        print_json({**msgspec.to_builtins(found.checkpoint), "uri": found.uri})
     else:
-        _show(checkpoint, found)
+        _show(found.checkpoint, found.uri)
     return 0
 
 
-def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
+def _show(checkpoint: Checkpoint, uri: str) -> None:
     from trainflow.samples.partitions import label
 
     split = checkpoint.split
@@ -168,7 +147,7 @@ def _show(checkpoint: Checkpoint, ledger: Ledger) -> None:
         "params": ", ".join(f"{name}={value}" for name, value in checkpoint.params.items()),
         "committed": f"{text(checkpoint.at)}",
         "by": " ".join(filter(None, (checkpoint.by.dag_id, checkpoint.by.run_id, checkpoint.by.hostname))),
-        "files": ledger.store.uri(checkpoint.artifacts.path),
+        "files": uri,
     }
     for name, value in facts.items():
         if value:
@@ -199,57 +178,30 @@ def verify(
 
     JSON: {ok, checkpoints: [{pipeline, stage, branch, sequence, id, ok, files, bytes, problems}]}.
     """
-    file = open_pipeline(pipeline)
-    several = every or which == HEAD
-    chains = file.chosen(stage, branch) if several else [file.one_chain(stage, branch)]
-    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.insight.chains import checkpoints
 
-    ledgers = [chain.ledger() for chain in chains]
-    results = [each for ledger in ledgers for each in _verified(ledger, _to_verify(ledger, which, every=every))]
-    ok = all(result["ok"] for result in results)
+    with open_pipeline(pipeline) as file:
+        several = every or which == HEAD
+        chains = file.chosen(stage, branch) if several else [file.one_chain(stage, branch)]
+        found = checkpoints.verify(chains, which, every=every)
     if as_json:
-        print_json({"ok": ok, "checkpoints": results})
-        return 0 if ok else EXIT_FAILED
-    keys = [ledger.chain for ledger in ledgers]
-    for result in results:
-        named = said_of(ChainKey(result["pipeline"], result["stage"], result["branch"]), keys)
-        outcome = "intact" if result["ok"] else "BROKEN"
+        print_json(found)
+    else:
+        _show_verified(found, [chain.key for chain in chains])
+    return 0 if found.ok else EXIT_FAILED
+
+
+def _show_verified(found: Verification, keys: list[ChainKey]) -> None:
+    for each in found.checkpoints:
+        outcome = "intact" if each.ok else "BROKEN"
         typer.echo(
-            f"{named}checkpoint {result['sequence']}  {outcome}  {counted(result['files'], 'file')}, "
-            f"{counted(result['bytes'], 'byte')}"
+            f"{said_of(each.chain, keys)}checkpoint {each.sequence}  {outcome}  {counted(each.files, 'file')}, "
+            f"{counted(each.bytes, 'byte')}"
         )
-        for problem in result["problems"]:
+        for problem in each.problems:
             typer.secho(f"  {problem}", fg=typer.colors.RED)
-    if not results:
+    if not found.checkpoints:
         typer.echo("no checkpoint yet")
-    return 0 if ok else EXIT_FAILED
-
-
-def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
-    from trainflow.checkpoints.ledger.entries import Checkpoint as Kind
-
-    kept = {each.id for each in ledger.kept()}
-    if every:
-        return [entry for entry in ledger.entries() if isinstance(entry, Kind) and entry.id in kept]
-    return [checkpoint_named(ledger, which)] if kept else []
-
-
-def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[dict[str, Any]]:
-    from trainflow.checkpoints.commit.artifacts import verify_many
-
-    found = verify_many(ledger.store, [checkpoint.artifacts for checkpoint in checkpoints])
-    return [
-        {
-            **ledger.chain.names,
-            "sequence": checkpoint.sequence,
-            "id": checkpoint.id,
-            "ok": not problems,
-            "files": len(checkpoint.artifacts.files),
-            "bytes": checkpoint.artifacts.size,
-            "problems": problems,
-        }
-        for checkpoint, problems in zip(checkpoints, found, strict=True)
-    ]
 
 
 # -- ledger --------------------------------------------------------------------------------------------------------
@@ -264,42 +216,20 @@ def ledger(
 
     JSON: [{pipeline, stage, branch, sequence, location, entry (null when it cannot be read), problem}].
     """
-    import msgspec
+    from trainflow.insight.chains.checkpoints import ledger_lines
 
-    ledgers = _ledgers(pipeline, stage, branch)
-    keys, lines = [each.chain for each in ledgers], []
-    for found in ledgers:
-        named = said_of(found.chain, keys)
-        for sequence, location, entry, problem in _raw(found):
-            raw = msgspec.to_builtins(entry) if entry is not None else None
-            line = {"sequence": sequence, "location": location, "entry": raw, "problem": problem}
-            lines.append({**found.chain.names, **line})
-            if as_json:
-                continue
-            if entry is None:
-                typer.secho(f"{named}{sequence:>6}  {problem}", fg=typer.colors.RED)
-            else:
-                typer.echo(f"{named}{sequence:>6}  {text(entry.at)}  {sentence(entry)}")
+    with open_pipeline(pipeline) as file:
+        chains = file.chosen(stage, branch)
+        lines = ledger_lines(chains)
+    keys = [chain.key for chain in chains]
     if as_json:
         print_json(lines)
     elif not lines:
         typer.echo("no entry yet")
-    return EXIT_FAILED if any(line["problem"] for line in lines) else 0
-
-
-def _raw(ledger: Ledger) -> list[tuple[int, str, LedgerEntry | None, str | None]]:
-    """(number, location, entry, problem) of every entry there is: what the ledger itself would stop at is shown."""
-    from trainflow.checkpoints.ledger.entries import decode_entry
-    from trainflow.errors import LedgerCorrupt
-
-    found: list[tuple[int, str, LedgerEntry | None, str | None]] = []
-    for file in ledger.store.files(ledger.chain.ledger):
-        name = file.path.rpartition("/")[2].removesuffix(".json")
-        if not name.isdecimal():
-            continue
-        location = ledger.store.uri(file.path)
-        try:
-            found.append((int(name), location, decode_entry(ledger.store.read(file.path), location=location), None))
-        except LedgerCorrupt as error:
-            found.append((int(name), location, None, str(error)))
-    return found
+    for line in [] if as_json else lines:
+        named = said_of(line.chain, keys)
+        if line.entry is None:
+            typer.secho(f"{named}{line.sequence:>6}  {line.problem}", fg=typer.colors.RED)
+        else:
+            typer.echo(f"{named}{line.sequence:>6}  {text(line.entry.at)}  {sentence(line.entry)}")
+    return EXIT_FAILED if any(line.problem for line in lines) else 0

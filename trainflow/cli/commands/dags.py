@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.arguments import DAG_ARGUMENT
+from trainflow.cli.arguments import DAG_ARGUMENT, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
 from trainflow.cli.render.dag_tree import tree
-from trainflow.cli.render.output import JSON_OPTION, print_facts
+from trainflow.cli.render.output import JSON_OPTION, print_facts, print_json, print_rows, text
+from trainflow.errors import InputError
 from trainflow.pluralize import counted
-from trainflow.workspace.names import dag_named, is_file, opened_for
+from trainflow.workspace.names import file_named, is_file, workspace_for
+from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.serialization.document import DagDocument
+    from trainflow.insight.runs.dags import DagDetail, DagSummary
 
 dags = typer.Typer(help="DAGs: list, show, pause, test a file.", no_args_is_help=True)
 
@@ -43,19 +45,25 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
     JSON: [{dag_id, path, version, is_paused, missing_since, parsed_at, description, tags, max_active_runs, tasks,
     chain ("pipeline/stage/branch", or null), runs (state: count)}]. `missing_since`: no file defines it any more.
     """
-    from trainflow.cli.render.output import print_rows
-    from trainflow.metadata import dag_queries, run_queries
-    from trainflow.serialization.document import decode
-    from trainflow.workspace.workspace import opened
+    from trainflow.insight.runs import dags as insight
 
-    with opened() as here, here.database.reading() as connection:
-        counts = run_queries.counts(connection)
-        rows = [_row_facts(row, decode(row.document), counts) for row in dag_queries.everything(connection)]
-        broken = len(dag_queries.problems(connection))
-    empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
-    print_rows(rows if as_json else [_shown(row) for row in rows], _COLUMNS, as_json=as_json, empty=empty)
-    if broken:
-        typer.echo(f"{counted(broken, 'pipeline file')} cannot be read: see 'trainflow dags errors'", err=True)
+    with open_workspace() as workspace:
+        found = insight.list_dags(workspace)
+    if as_json:
+        print_json(found.dags)
+    else:
+        empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
+        print_rows([_row(each) for each in found.dags], _COLUMNS, as_json=False, empty=empty)
+    if found.broken:
+        typer.echo(f"{counted(found.broken, 'pipeline file')} cannot be read: see 'trainflow dags errors'", err=True)
+
+
+def _row(dag: DagSummary) -> dict[str, Any]:
+    import msgspec
+
+    state = "gone from its file" if dag.missing_since else "paused" if dag.is_paused else ""
+    runs = ", ".join(f"{count} {state}" for state, count in sorted(dag.runs.items()))
+    return msgspec.structs.asdict(dag) | {"state": state, "runs": runs}
 
 
 @dags.command("show")
@@ -72,13 +80,16 @@ def show_dag(
     scheduler knows: {tasks: [{task_id, operator, upstream, trigger_rule, …}], params, chain, …}. What only the database
     knows is null for a file.
     """
-    from trainflow.cli.render.output import print_json
+    from trainflow.insight.runs.dags import dag_detail
 
-    facts = _of_file(dag, overrides) if is_file(dag) else [_of_database(dag)]
+    if is_file(dag):
+        found = _of_file(dag, overrides)
+    else:
+        with open_workspace() as workspace:
+            found = [dag_detail(workspace, dag)]
     if as_json:
-        print_json(facts[0] if len(facts) == 1 else facts)
-        return
-    for one in facts:
+        print_json(found[0] if len(found) == 1 else found)
+    for one in [] if as_json else found:
         _print_dag(one)
 
 
@@ -88,13 +99,22 @@ def pause(dag: str = DAG_ARGUMENT) -> None:
 
     What runs at this moment goes on to its end.
     """
-    _set_paused(dag, True)
+    _set_paused(dag, paused=True)
 
 
 @dags.command("unpause")
 def unpause(dag: str = DAG_ARGUMENT) -> None:
     """Let runs and tasks of a DAG start again."""
-    _set_paused(dag, False)
+    _set_paused(dag, paused=False)
+
+
+def _set_paused(dag: str, *, paused: bool) -> None:
+    from trainflow.actions import dags as actions
+
+    with workspace_for(dag) as workspace:
+        done = actions.set_paused(workspace, dag, paused=paused)
+    state = "paused" if paused else "not paused"
+    typer.echo(f"{done.dag_id} is {state} now" if done.changed else f"{done.dag_id} was {state} already")
 
 
 @dags.command("errors")
@@ -108,22 +128,19 @@ def errors(
 
     JSON: [{path, line, column, message, traceback, at}].
     """
-    from trainflow.cli.render.output import print_json, text
-    from trainflow.metadata import dag_queries
-    from trainflow.workspace.workspace import opened
+    from trainflow.insight.runs.dags import import_problems
 
-    keys = ("path", "line", "column", "message", "traceback", "at")
-    with opened() as here, here.database.reading() as connection:
-        rows = [{key: getattr(row, key) for key in keys} for row in dag_queries.problems(connection)]
+    with open_workspace() as workspace:
+        found = import_problems(workspace)
     if as_json:
-        print_json(rows)
-    elif not rows:
+        print_json(found)
+    elif not found:
         typer.echo("every pipeline file that was read is fine")
-    for row in [] if as_json else rows:
-        typer.echo(f"{row['message']}  (since {text(row['at'])})")
-        if with_traceback and row["traceback"]:
-            typer.echo(row["traceback"])
-    return EXIT_FAILED if rows else 0
+    for each in [] if as_json else found:
+        typer.echo(f"{each.message}  (since {text(each.at)})")
+        if with_traceback and each.traceback:
+            typer.echo(each.traceback)
+    return EXIT_FAILED if found else 0
 
 
 @dags.command("test")
@@ -140,141 +157,45 @@ def read_now(
 
     JSON: {path, problem, dags (documents as in `dags show`)}.
     """
-    from trainflow.cli.render.output import print_json
-    from trainflow.errors import InputError
-
     try:
-        facts = _of_file(file, overrides)
+        found = _of_file(file, overrides)
     except InputError as error:
         if not as_json:
             raise
         print_json({"path": file, "problem": str(error), "dags": []})
         return EXIT_WRONG_INPUT
     if as_json:
-        print_json({"path": facts[0]["path"], "problem": None, "dags": [one["document"] for one in facts]})
+        print_json({"path": found[0].path, "problem": None, "dags": [one.document for one in found]})
         return 0
-    for one in facts:
+    for one in found:
         _print_dag(one)
-    typer.echo(f"{facts[0]['path']} is fine")
+    typer.echo(f"{found[0].path} is fine")
     return 0
 
 
-# -- facts ---------------------------------------------------------------------------------------------------------
-
-
-def _row_facts(row: Any, document: DagDocument, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
-    chain = document.chain
-    return {
-        "dag_id": row.dag_id,
-        "path": row.path,
-        "version": row.version_number,
-        "is_paused": row.is_paused,
-        "missing_since": row.missing_since,
-        "parsed_at": row.parsed_at,
-        "description": document.description,
-        "tags": document.tags,
-        "max_active_runs": document.max_active_runs,
-        "tasks": len(document.tasks),
-        "chain": f"{chain.pipeline}/{chain.stage}/{chain.branch}" if chain else None,
-        "runs": counts.get(row.dag_id, {}),
-    }
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    state = "gone from its file" if row["missing_since"] else "paused" if row["is_paused"] else ""
-    runs = ", ".join(f"{count} {state}" for state, count in sorted(row["runs"].items()))
-    return row | {"state": state, "runs": runs}
-
-
-def _of_database(dag: str) -> dict[str, Any]:
-    from trainflow.metadata import dag_queries
-    from trainflow.metadata.dag_queries import Versions
-
-    with opened_for(dag) as here, here.database.reading() as connection:
-        row = dag_named(connection, here.project, dag)
-        version = dag_queries.version(connection, row.version_id)
-        document, _ = Versions().get(connection, row.version_id)
-    return {
-        "dag_id": row.dag_id,
-        "path": row.path,
-        "version": version.number,
-        "digest": version.digest,
-        "is_paused": row.is_paused,
-        "missing_since": row.missing_since,
-        "parsed_at": row.parsed_at,
-        "document": _document_facts(document),
-    }
-
-
-def _of_file(name: str, overrides: list[str]) -> list[dict[str, Any]]:
+def _of_file(name: str, overrides: list[str]) -> list[DagDetail]:
     """What a file defines now. Raises InputError."""
-    from trainflow.cli.arguments import parse_overrides
-    from trainflow.serialization.document import decode, version_of
-    from trainflow.settings.load import load_settings
-    from trainflow.settings.project import project_of
-    from trainflow.workspace.file_reading import parse
-    from trainflow.workspace.names import file_named
+    from trainflow.insight.runs.dags import dags_of_file
 
     path = file_named(name)
-    project = project_of(path)
-    result = parse(project, load_settings(project), path, parse_overrides(overrides))
-    unknown = {"version": None, "is_paused": None, "missing_since": None, "parsed_at": None}
-    return [
-        {
-            "dag_id": parsed.dag_id,
-            "path": project.relative(path),
-            **unknown,
-            "digest": version_of(bytes(parsed.document)),
-            "document": _document_facts(decode(bytes(parsed.document))),
-        }
-        for parsed in result.dags
-    ]
-
-
-def _document_facts(document: DagDocument) -> dict[str, Any]:
-    """The document in full, without secrets."""
-    import msgspec
-
-    from trainflow.observability.redaction import redact
-
-    facts = msgspec.to_builtins(document)
-    for task in facts["tasks"]:
-        task.setdefault("upstream", [])
-    facts.setdefault("params", {})
-    facts.setdefault("chain", None)
-    shown: dict[str, Any] = redact(facts)
-    return shown
-
-
-def _set_paused(dag: str, paused: bool) -> None:
-    from trainflow.executors.execution_socket import nudge
-    from trainflow.metadata import dag_queries
-
-    with opened_for(dag) as here:
-        with here.database.transaction() as connection:
-            row = dag_named(connection, here.project, dag)
-            dag_queries.pause(connection, row.dag_id, paused)
-        nudge(here.project.home.socket_path)
-    state = "paused" if paused else "not paused"
-    typer.echo(f"{row.dag_id} was {state} already" if row.is_paused == paused else f"{row.dag_id} is {state} now")
+    with open_workspace(path) as workspace:
+        return dags_of_file(workspace, path, parse_overrides(overrides))
 
 
 # -- for people ----------------------------------------------------------------------------------------------------
 
 
-def _print_dag(facts: dict[str, Any]) -> None:
-    from trainflow.cli.render.output import text
-
-    document = facts["document"]
+def _print_dag(dag: DagDetail) -> None:
+    document = dag.document
     chain = document["chain"]
     lines = {
-        "DAG": facts["dag_id"],
+        "DAG": dag.dag_id,
         "description": document.get("description") or "",
-        "file": facts["path"],
-        "version": f"{facts['version'] or 'as the file is now'} ({facts['digest'][:19]}…)",
-        "state": "paused" if facts["is_paused"] else "",
-        "missing": f"its file does not define it any more, since {text(facts['missing_since'])}"
-        if facts["missing_since"]
+        "file": dag.path,
+        "version": f"{dag.version or 'as the file is now'} ({dag.digest[:19]}…)",
+        "state": "paused" if dag.is_paused else "",
+        "missing": f"its file does not define it any more, since {text(dag.missing_since)}"
+        if dag.missing_since
         else "",
         "tags": ", ".join(document.get("tags", [])),
         "chain": f"{chain['pipeline']}/{chain.get('stage', 'main')}/{chain.get('branch', 'main')}" if chain else "",

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
-from trainflow.errors import InputError
 from trainflow.workspace.pipelines import open_pipeline
-
-if TYPE_CHECKING:
-    from trainflow.checkpoints.chain import ChainKey
 
 
 def register(group: typer.Typer) -> None:
@@ -38,36 +32,20 @@ def followers(
 
     JSON: {followers: [{chain, at, once, held (checkpoints of this chain that are kept for it)}]}.
     """
-    from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.dependents import still_needed
-    from trainflow.checkpoints.stages.dependents_registry import followers_in
-    from trainflow.checkpoints.stages.dependents_registry import forget as let_go
+    import msgspec
 
-    ledger = open_pipeline(pipeline).one_chain(stage, branch).ledger()
-    if forget is not None and not let_go(ledger.store, ledger.chain, _named(forget)):
-        raise InputError(f"{forget} does not follow {ledger.chain}: 'trainflow checkpoints followers' lists who does")
-    kept = ledger.kept()
-    rows = [
-        {
-            "chain": str(each.chain),
-            "at": each.at,
-            "once": each.once,
-            "held": len(still_needed(each, Ledger(ledger.store, each.chain).state(), kept)),
-        }
-        for each in followers_in(ledger.store, ledger.chain)
-    ]
+    from trainflow.actions.chains.prune import forget_dependent
+    from trainflow.insight.chains.dependents import dependents_of
+
+    with open_pipeline(pipeline) as file:
+        chain = file.one_chain(stage, branch)
+        if forget is not None:
+            forget_dependent(chain, forget)
+        found = dependents_of(chain)
     if as_json:
-        print_json({"followers": rows})
+        print_json(found)
         return 0
+    rows = [msgspec.structs.asdict(each) for each in found.followers]
     columns = {"chain": "CHAIN", "at": "STARTS FROM", "once": "ONCE", "held": "CHECKPOINTS KEPT FOR IT"}
     print_rows(rows, columns, as_json=False, empty="no stage of another pipeline follows")
     return 0
-
-
-def _named(written: str) -> ChainKey:
-    from trainflow.checkpoints.chain import ChainKey
-
-    try:
-        return ChainKey(*written.split("/"))
-    except TypeError:
-        raise InputError(f"--forget {written}: write PIPELINE/STAGE/BRANCH") from None

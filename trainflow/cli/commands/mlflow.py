@@ -13,7 +13,6 @@ from trainflow.cli.exit_codes import EXIT_FAILED
 if TYPE_CHECKING:
     import subprocess
 
-    from trainflow.settings.project import Project
 
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 10.0
@@ -47,7 +46,7 @@ def mlflow(
 
     project = find_project()
     if redeliver:
-        return _redeliver(project)
+        return _redeliver()
     command = server_command(load_settings(project).tracking, project.home, host=host, port=port)
     _check_free(host, port)
     project.home.create()
@@ -70,18 +69,14 @@ def mlflow(
         _end(process)
 
 
-def _redeliver(project: Project) -> int:
+def _redeliver() -> int:
+    from trainflow.actions.database import deliver_again
     from trainflow.clock import SystemClock
-    from trainflow.executors.execution_socket import nudge
-    from trainflow.metadata.outbox_queries import deliver_refused_again
     from trainflow.pluralize import counted
-    from trainflow.settings.load import load_settings
-    from trainflow.workspace.workspace import existing_database
+    from trainflow.workspace.workspace import open_workspace
 
-    now = SystemClock().now()
-    with existing_database(project, load_settings(project)) as database:
-        again = database.write(lambda connection: deliver_refused_again(connection, now)) if database else 0
-    nudge(project.home.socket_path)
+    with open_workspace() as workspace:
+        again = deliver_again(workspace, SystemClock().now())
     when = "the engine, or the next start, delivers" if again else "nothing was refused"
     typer.echo(f"{counted(again, 'delivery')} to make again: {when}")
     return 0

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
+from trainflow.cli.render.output import JSON_OPTION, duration, only_one, print_json, print_rows, text
 from trainflow.pluralize import agreeing, counted
-from trainflow.workspace.pipelines import Chain, open_pipeline
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.insight.plan import Plan
-    from trainflow.samples.inventory import Inventory
-    from trainflow.samples.pace import Pace
+    from trainflow.insight.chains.plan import ChainPlan
 
 _COLUMNS = {
     "number": "RUN",
@@ -32,8 +28,6 @@ _COLUMNS = {
 
 _WORDS = {"caught_up": "then caught up", "waiting": "then waits", "more": "there may be more", "stopped": "then fails"}
 _WAITS = "waits "
-#: of a chain that trains nothing until a person has decided
-_NO_PROSPECTS: dict[str, Any] = {"finish_at": None, "never_catches_up": False, "holes_arrived": 0}
 
 
 def register(app: typer.Typer) -> None:
@@ -65,81 +59,25 @@ def plan(
     stopped: what gates have against the checkpoint that they refused: the runs come after 'trainflow resume'.
     """
     from trainflow.clock import SystemClock
+    from trainflow.insight.chains.plan import plan_pipeline
 
-    now = SystemClock().now()
-    found = [
-        _of_chain(chain, runs, now)
-        for chain in open_pipeline(pipeline, parse_overrides(overrides)).chosen(stage, branch)
-    ]
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        found = plan_pipeline(file, stage, branch, SystemClock().now(), most=runs)
     if as_json:
-        each = [{**facts, **{name: getattr(made, name) for name in made.__struct_fields__}} for made, facts in found]
-        print_json({**(each[0] if len(each) == 1 else {}), "chains": each})
-    else:
-        for made, facts in found:
-            _show(made, facts)
-    return EXIT_FAILED if any(made.outcome == "stopped" for made, _ in found) else 0
+        print_json(only_one(found, found.chains))
+    for each in [] if as_json else found.chains:
+        _show(each)
+    return EXIT_FAILED if found.fails else 0
 
 
-def _of_chain(chain: Chain, runs: int, now: datetime) -> tuple[Plan, dict[str, Any]]:
-    from trainflow.checkpoints.actions.regrid import change_of
-    from trainflow.checkpoints.ledger.ancestors import experiences
-    from trainflow.insight.next_run import adopting, outlook
-    from trainflow.insight.plan import plan as make_plan
-    from trainflow.insight.plan import refused
-    from trainflow.samples.grid import grid_of
-    from trainflow.samples.inventory import open_inventory
-    from trainflow.samples.pace import limits_for_target, pace_of
-    from trainflow.samples.spec import SplitLimits
-
-    samples, ledger = chain.existing_samples(), chain.ledger()
-    change = change_of(ledger.state(), grid_of(samples))
-    if change is not None:
-        return refused(change, ledger.chain.pipeline), _names(ledger, ledger.state().watermark) | _NO_PROSPECTS
-    ahead = outlook(chain.document, ledger)
-    if not ledger.state().sequence and chain.adopt is not None:
-        ahead = adopting(ahead, chain.adopt, chain.project.root, now)
-    inventory = open_inventory(samples, chain.project.root, now)
-    history = experiences(ledger, ledger.state())
-    limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
-    made = make_plan(samples, limits, ahead, inventory, most=runs, pace=pace)
-    return made, _names(ledger, ahead.watermark) | _prospects(made, pace, ahead.watermark, ledger, inventory)
-
-
-def _names(ledger: Ledger, watermark: datetime | None) -> dict[str, Any]:
-    state = ledger.state()
-    return {
-        **ledger.chain.names,
-        "head_sequence": state.head_sequence,
-        "watermark": watermark,
-        "stopped": state.stopped.reasons if state.stopped else [],
-    }
-
-
-def _prospects(
-    made: Plan, pace: Pace, watermark: datetime | None, ledger: Ledger, inventory: Inventory
-) -> dict[str, Any]:
-    from trainflow.checkpoints.upkeep.repairs import open_holes
-    from trainflow.samples.lag import forecast, lag_behind
-    from trainflow.samples.repair import arrived
-
-    samples, seconds = inventory.samples, made.estimated_seconds
-    lag = lag_behind(samples, watermark, inventory.is_ready, inventory.now)
-    return {
-        "finish_at": None if seconds is None else inventory.now + timedelta(seconds=round(seconds)),
-        "never_catches_up": forecast(samples, lag.partitions, pace.seconds_a_partition, inventory.now).never,
-        "holes_arrived": sum(1 for _ in arrived(samples, open_holes(ledger.state()), inventory)),
-    }
-
-
-def _show(made: Plan, facts: dict[str, Any]) -> None:
+def _show(made: ChainPlan) -> None:
     from trainflow.samples.partitions import label
 
-    watermark = facts["watermark"]
-    chain = f"{facts['pipeline']}/{facts['stage']}/{facts['branch']}"
-    stands = f"checkpoint {facts['head_sequence']}" if facts["head_sequence"] else "no checkpoint yet"
-    typer.echo(f"{chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
-    if facts["stopped"]:
-        typer.secho(f"a gate stopped it: {'; '.join(facts['stopped'])}; after 'trainflow resume':", fg="yellow")
+    watermark = made.watermark
+    stands = f"checkpoint {made.head_sequence}" if made.head_sequence else "no checkpoint yet"
+    typer.echo(f"{made.chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
+    if made.stopped:
+        typer.secho(f"a gate stopped it: {'; '.join(made.stopped)}; after 'trainflow resume':", fg="yellow")
     rows = [
         {
             "number": run.number,
@@ -158,13 +96,13 @@ def _show(made: Plan, facts: dict[str, Any]) -> None:
         rows_ = f", {counted(made.rows, 'row')}" if made.rows is not None else ""
         about = ""
         if made.estimated_seconds is not None:
-            about = f", about {duration(made.estimated_seconds)}: done at {text(facts['finish_at'])}"
+            about = f", about {duration(made.estimated_seconds)}: done at {text(made.finish_at)}"
         amount = f"{counted(made.partitions, 'partition')}{rows_}, {counted(made.bytes, 'byte')}"
         typer.echo(f"{counted(len(made.runs), 'run')}, {amount}{about}")
     typer.echo(f"{_WORDS[made.outcome]}: {made.reason.removeprefix(_WAITS)}")
-    if facts["never_catches_up"]:
+    if made.never_catches_up:
         typer.secho("at this rate it never catches up: samples arrive faster than they are trained on", fg="yellow")
-    if facts["holes_arrived"]:
-        count = facts["holes_arrived"]
+    if made.holes_arrived:
+        count = made.holes_arrived
         have = f"{counted(count, 'partition')} of the chain's holes {agreeing(count, 'has', 'have')} arrived"
         typer.echo(f"{have}: 'trainflow repair' trains {agreeing(count, 'it', 'them')}")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.person import person
 from trainflow.cli.render.output import JSON_OPTION, print_json
-from trainflow.errors import InputError
-from trainflow.workspace.pipelines import Chain, open_pipeline
-from trainflow.workspace.under_way import active_runs
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.actions.regrid import Regridding
-    from trainflow.checkpoints.ledger.entries import Regrid
+    from trainflow.actions.chains.regrid import RegridDone, RegridPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -50,76 +47,31 @@ def regrid(
     partitions have the same content there, have another, are not there), hole ({start, end, reason} or null), sequence
     (of the entry; null: none was written)}.
     """
-    chain = open_pipeline(pipeline, parse_overrides(overrides)).one_chain(stage, branch)
-    found = _look(chain)
-    written = None
-    if found is not None and not dry_run:
-        refuse_while_running(chain)
-        written = record(chain, found, reason)
+    from trainflow.actions.chains import regrid as action
+    from trainflow.clock import SystemClock
+
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        now = SystemClock().now()
+        plan = action.plan_regrid(file.one_chain(stage, branch), now=now)
+        if dry_run:
+            done = plan.outcome(None, dry_run=True)
+        else:
+            done = action.regrid(plan, who=person(), now=now, reason=reason)
     if as_json:
-        print_json(_facts(chain, found, written, dry_run=dry_run))
+        print_json(done)
     else:
-        typer.echo(_said(chain, found, written))
+        typer.echo(_said(plan, done))
     return 0
 
 
-def record(chain: Chain, found: Regridding, reason: str) -> Regrid | None:
-    """Write the entry. Raises InputError where it would not be exact."""
-    from trainflow.actions.regrid import go_on
-    from trainflow.clock import SystemClock
-
-    return go_on(chain.ledger(), found, by=person(chain.dag_id), now=SystemClock().now(), reason=reason)
-
-
-def refuse_while_running(chain: Chain) -> None:
-    """Raise InputError while a run of the chain has not ended."""
-    runs = active_runs(chain.project, chain.settings, chain.dag_id)
-    if runs:
-        raise InputError(
-            f"run {runs[0]} of {chain.dag_id} has not ended, and keeps the samples that it began with. Nothing was "
-            f"recorded; wait for it, or end it with 'trainflow runs cancel {chain.dag_id} {runs[0]}'"
-        )
-
-
-def _look(chain: Chain) -> Regridding | None:
-    from trainflow.actions.regrid import regridding
-    from trainflow.clock import SystemClock
-
-    return regridding(chain.ledger(), chain.existing_samples(), chain.project.root, SystemClock().now())
-
-
-def _facts(chain: Chain, found: Regridding | None, written: Regrid | None, *, dry_run: bool) -> dict[str, Any]:
-    change, compared = (found.change, found.compared) if found else (None, None)
-    key = chain.key
-    return {
-        "pipeline": key.pipeline,
-        "stage": key.stage,
-        "branch": key.branch,
-        "dry_run": dry_run,
-        "old": _grid(change.old) if change else None,
-        "new": _grid(change.new) if change else None,
-        "at": change.edge if change else None,
-        "same": compared.same if compared else None,
-        "other": len(compared.other) if compared else None,
-        "gone": compared.gone if compared else None,
-        "hole": change.untrained if change else None,
-        "sequence": written.sequence if written else None,
-    }
-
-
-def _grid(grid: Any) -> dict[str, Any]:
-    from trainflow.samples.partitions import length_label
-
-    return {"path": grid.path, "start": grid.start, "length": length_label(grid)}
-
-
-def _said(chain: Chain, found: Regridding | None, written: Regrid | None) -> str:
+def _said(plan: RegridPlan, done: RegridDone) -> str:
     from trainflow.samples.partitions import label
 
+    chain, found = plan
     if found is None:
         return f"{chain.key}: the samples are those that it was trained on, or differ in nothing that matters"
     change, compared = found.change, found.compared
-    verb = "goes on" if written is not None else "would go on"
+    verb = "goes on" if done.sequence is not None else "would go on"
     said = f"{chain.key} {verb} at {label(change.edge)} with {change.new}; until then it was {change.old}"
     if compared is not None:
         said += (

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
-from trainflow.cli.commands.promote import have_moved_aliases_delivered
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, moment_before
 from trainflow.cli.person import person
 from trainflow.cli.render.output import JSON_OPTION, print_json, text
-from trainflow.errors import InputError
 from trainflow.pluralize import counted
-from trainflow.workspace.branches import dags_of
-from trainflow.workspace.pipelines import Chain, PipelineFile, open_pipeline
-from trainflow.workspace.under_way import active_runs
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.actions.cascading_rewind import Undoing
-    from trainflow.checkpoints.ledger.ledger import Ledger
-
-BEGINNING = "beginning"
+    from trainflow.actions.chains.rewind import RewoundChain
 
 
 def register(group: typer.Typer) -> None:
@@ -58,52 +50,37 @@ def rewind(
     what was asked for, where its files were pruned and it goes back further; else null), aliases (alias: id of the
     checkpoint that has it again, or null)}], dry_run}.
     """
-    from trainflow.checkpoints.actions.cascading_rewind import undoings
+    from trainflow.actions.chains import rewind as action
+    from trainflow.clock import SystemClock
 
-    file = open_pipeline(pipeline)
-    chain = file.one_chain(stage, branch)
-    ledger = chain.ledger()
-    plan = undoings(ledger, _target(ledger, to, before))
-    if len(plan) > 1 and not cascade:
-        others = ", ".join(f"{each.chain} (checkpoint {each.head_sequence})" for each in plan[:-1])
-        raise InputError(
-            f"{others} went on from checkpoints of {ledger.chain} that would be undone; nothing was rewound. "
-            "--cascade rewinds them as well, --cascade --dry-run shows how far"
-        )
-    if not dry_run:
-        _check_that_nothing_runs(file, plan)
-        _rewind(chain, plan, reason)
+    with open_pipeline(pipeline) as file:
+        chain = file.one_chain(stage, branch)
+        plan = action.plan_rewind(chain, to=to, before=moment_before(before), cascade=cascade)
+        if dry_run:
+            done = plan.outcome(dry_run=True)
+        else:
+            done = action.rewind(file, chain, plan, who=person(), now=SystemClock().now(), reason=reason)
     if as_json:
-        print_json({"rewound": [_undone(each) for each in plan], "dry_run": dry_run})
-        return 0
-    for each in plan:
-        _say_what_was_pruned(each)
-        target = f"checkpoint {each.to_sequence}" if each.to_id else "before the first checkpoint"
-        trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
-        would = "would be rewound" if dry_run else "is rewound"
-        typer.echo(
-            f"{each.chain} {would} from checkpoint {each.head_sequence} to {target}{trained}: "
-            f"{counted(each.undone, 'checkpoint')} undone"
-        )
-        for alias, again in each.aliases.items():
-            typer.echo(f"{alias!r} {'goes back to checkpoint ' + again if again else 'names no checkpoint any more'}")
+        print_json(done)
+    for each in [] if as_json else done.rewound:
+        _show(each, dry_run=dry_run)
     return 0
 
 
-def _target(ledger: Ledger, to: str | None, before: str | None) -> str | None:
-    """The id of the checkpoint to rewind to; None: to before the first. Raises InputError."""
-    from trainflow.checkpoints.ledger.ancestors import line_back
-    from trainflow.workspace.names import checkpoint_named
+def _show(each: RewoundChain, *, dry_run: bool) -> None:
+    _say_what_was_pruned(each)
+    target = f"checkpoint {each.to}" if each.to_id else "before the first checkpoint"
+    trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
+    would = "would be rewound" if dry_run else "is rewound"
+    typer.echo(
+        f"{each.chain} {would} from checkpoint {each.from_} to {target}{trained}: "
+        f"{counted(each.undone, 'checkpoint')} undone"
+    )
+    for alias, again in each.aliases.items():
+        typer.echo(f"{alias!r} {'goes back to checkpoint ' + again if again else 'names no checkpoint any more'}")
 
-    if (to is None) == (before is None):
-        raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
-    if to is not None:
-        return None if to == BEGINNING else checkpoint_named(ledger, to).id
-    limit = moment(before or "")
-    return next((each.id for each in line_back(ledger, ledger.state()) if each.watermark <= limit), None)
 
-
-def _say_what_was_pruned(each: Undoing) -> None:
+def _say_what_was_pruned(each: RewoundChain) -> None:
     """Say it where a rewind goes further back than was asked for, since the files of nearer checkpoints are gone."""
     if each.pruned_up_to is None:
         return
@@ -117,55 +94,3 @@ def _say_what_was_pruned(each: Undoing) -> None:
         f"{each.chain}: the checkpoints from {text(each.watermark)} up to {upto} were pruned: it goes back to the "
         "nearest one that is kept before them"
     )
-
-
-def moment(written: str) -> datetime:
-    """What `--before` says. Raises InputError."""
-    from trainflow.pipeline_spec.quantities import parse_moment
-
-    try:
-        return parse_moment(written)
-    except ValueError as error:
-        raise InputError(f"--before {written}: {error}") from None
-
-
-def _check_that_nothing_runs(file: PipelineFile, plan: list[Undoing]) -> None:
-    for dag_id in sorted({dag_id for each in plan for dag_id in dags_of(file, each.chain)}):
-        runs = active_runs(file.project, file.settings, dag_id)
-        if runs:
-            raise InputError(
-                f"run {runs[0]} of {dag_id} has not ended: what it trains would not fit the chain any more. Nothing "
-                f"was rewound; end it with 'trainflow runs cancel {dag_id} {runs[0]}', or wait for it"
-            )
-
-
-def _rewind(chain: Chain, plan: list[Undoing], reason: str) -> None:
-    """One ledger after the other, who depends on another first: cut short, the command may be given again."""
-    from trainflow.checkpoints.actions.rewind import rewind as move_back
-    from trainflow.clock import SystemClock
-
-    for each in plan:
-        ledger = chain.ledger(each.chain)
-        move_back(
-            ledger,
-            each.to_id,
-            expected_head=each.head_id,
-            by=person(chain.dag_id),
-            now=SystemClock().now(),
-            reason=reason,
-        )
-        have_moved_aliases_delivered(chain, ledger)
-
-
-def _undone(each: Undoing) -> dict[str, Any]:
-    return {
-        "chain": str(each.chain),
-        "from": each.head_sequence,
-        "from_id": each.head_id,
-        "to": each.to_sequence,
-        "to_id": each.to_id,
-        "watermark": each.watermark,
-        "undone": each.undone,
-        "pruned_up_to": each.pruned_up_to,
-        "aliases": each.aliases,
-    }

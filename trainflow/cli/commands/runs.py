@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, json_object, moment
-from trainflow.cli.render.output import JSON_OPTION
-from trainflow.cli.render.runs import RUN_COLUMNS, print_run, relatives, run_facts, shown_runs
-from trainflow.workspace.names import (
-    check_tasks,
-    dag_named,
-    dags_named,
-    is_file,
-    opened_for,
-    read_into_database,
-    run_named,
-)
+from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
+from trainflow.cli.render.runs import RUN_COLUMNS, print_run, run_row
+from trainflow.workspace.names import workspace_for
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
-
-    from trainflow.workspace.workspace import Opened
+    from trainflow.actions.runs import ClearedRun
 
 runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
 
@@ -47,15 +37,17 @@ def list_runs(
     started_at, ended_at, seconds, note, clear_number, mlflow_run_id}]. Times are UTC; `seconds` from start to end (or
     until now).
     """
-    from trainflow.cli.render.output import print_rows
-    from trainflow.metadata import run_queries
+    from trainflow.clock import SystemClock
+    from trainflow.insight.runs import runs as insight
 
-    wanted = _state(state)
-    with opened_for(dag) as here, here.database.reading() as connection:
-        dag_ids = [row.dag_id for row in dags_named(connection, here.project, dag)] if dag is not None else None
-        rows = [run_facts(row, here) for row in run_queries.listing(connection, dag_ids, limit, wanted)]
-    empty = "no run" + (f" of {', '.join(dag_ids)}" if dag_ids else "") + (f" is {state}" if state else " yet")
-    print_rows(rows if as_json else shown_runs(rows), RUN_COLUMNS, as_json=as_json, empty=empty)
+    with workspace_for(dag) as workspace:
+        found = insight.list_runs(workspace, dag, SystemClock().now(), state=state, limit=limit)
+    if as_json:
+        print_json(found.runs)
+        return
+    of = f" of {', '.join(found.dag_ids)}" if found.dag_ids else ""
+    empty = f"no run{of}{f' is {state}' if state else ' yet'}"
+    print_rows([run_row(each) for each in found.runs], RUN_COLUMNS, as_json=False, empty=empty)
 
 
 @runs.command("show")
@@ -65,17 +57,15 @@ def show_run(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = J
     JSON: the keys of `runs list`, and {version, path, overrides, parent: {dag_id, run_id, task_id} or null,
     children: [{dag_id, run_id, state}], tasks (as `tasks list`)}.
     """
-    from trainflow.cli.render.output import print_json
-    from trainflow.cli.render.tasks import task_listing
+    from trainflow.clock import SystemClock
+    from trainflow.insight.runs import runs as insight
 
-    with opened_for(dag) as here, here.database.reading() as connection:
-        row = run_named(connection, here.project, dag, run)
-        facts = run_facts(row, here) | relatives(connection, row)
-        facts["tasks"] = task_listing(connection, row, here)
+    with workspace_for(dag) as workspace:
+        found = insight.run_detail(workspace, dag, run, SystemClock().now())
     if as_json:
-        print_json(facts)
+        print_json(found)
     else:
-        print_run(facts)
+        print_run(found)
 
 
 @runs.command("trigger")
@@ -99,22 +89,22 @@ def trigger_run(
 
     JSON: the keys of `runs list`.
     """
-    from trainflow.observability.redaction import check_no_secrets
+    from trainflow.actions import runs as actions
+    from trainflow.clock import SystemClock
 
-    given, date = json_object(conf, "--conf"), moment(logical_date, "--logical-date")
-    check_no_secrets(given, "--conf")
-    with opened_for(dag) as here:
-        if is_file(dag):
-            read_into_database(here, dag)
-        row, warning = _create(here, dag, given, run_id=run_id, logical_date=date, note=note)
-        _tell_engine(here)
-        facts = run_facts(row, here)
+    asked = actions.RunRequest(
+        conf=json_object(conf, "--conf"),
+        run_id=run_id,
+        logical_date=moment(logical_date, "--logical-date"),
+        note=note,
+    )
+    with workspace_for(dag) as workspace:
+        done = actions.trigger(workspace, dag, asked, SystemClock().now())
     if as_json:
-        from trainflow.cli.render.output import print_json
-
-        print_json(facts)
+        print_json(done.run)
     else:
-        typer.echo(f"queued run {row.run_id} (#{row.number}) of {row.dag_id}{warning}")
+        waits = f": {done.waits_for}" if done.waits_for else ""
+        typer.echo(f"queued run {done.run.run_id} (#{done.run.number}) of {done.run.dag_id}{waits}")
 
 
 @runs.command("cancel")
@@ -136,26 +126,15 @@ def cancel_run(
 
     Exit code 1 when the run has ended already. JSON: the keys of `runs list`.
     """
-    from trainflow.metadata import run_queries
-    from trainflow.metadata.dag_queries import Versions
+    from trainflow.actions import runs as actions
+    from trainflow.clock import SystemClock
 
-    with opened_for(dag) as here:
-        now, mirrored = here.clock.now(), here.settings.tracking.enabled
-
-        def cancel(connection: Connection) -> Row[Any]:
-            row = run_named(connection, here.project, dag, run)
-            run_queries.cancel(connection, row, Versions(), now, note=note, mirrored=mirrored)
-            return run_queries.by_id(connection, row.id)
-
-        row = here.database.write(cancel)
-        _tell_engine(here)
-        facts = run_facts(row, here)
+    with workspace_for(dag) as workspace:
+        done = actions.cancel(workspace, dag, run, SystemClock().now(), note=note)
     if as_json:
-        from trainflow.cli.render.output import print_json
-
-        print_json(facts)
+        print_json(done)
     else:
-        typer.echo(f"cancelled run {row.run_id} (#{row.number}) of {row.dag_id}")
+        typer.echo(f"cancelled run {done.run_id} (#{done.number}) of {done.dag_id}")
 
 
 @runs.command("clear")
@@ -189,126 +168,18 @@ def clear_run(
 
     JSON: [{dag_id, run_id, number, state, cleared (task ids)}].
     """
-    from trainflow.cli.render.output import print_json
+    from trainflow.actions import runs as actions
+    from trainflow.clock import SystemClock
 
-    with opened_for(dag) as here:
-        cleared = here.database.write(lambda c: clear(c, here, dag, run, tasks=task, only=only, failed=failed))
-        _tell_engine(here)
+    with workspace_for(dag) as workspace:
+        cleared = actions.clear(workspace, dag, run, SystemClock().now(), tasks=task, only=only, failed=failed)
     if as_json:
         print_json(cleared)
-        return
-    for one in cleared:
-        what = ", ".join(one["cleared"]) or "no task had started"
-        typer.echo(f"cleared run {one['run_id']} (#{one['number']}) of {one['dag_id']}: {what}")
+    for one in [] if as_json else cleared:
+        say_cleared(one)
 
 
-def clear(
-    connection: Connection,
-    here: Opened,
-    dag: str,
-    names: list[str],
-    *,
-    tasks: list[str],
-    only: bool = False,
-    failed: bool = False,
-) -> list[dict[str, Any]]:
-    """Clear runs in the order of the chain. Raises InputError when there is nothing to clear in one of them."""
-    from trainflow.errors import InputError
-    from trainflow.metadata import run_queries, task_queries
-    from trainflow.metadata.dag_queries import Versions
-
-    versions, now = Versions(), here.clock.now()
-    rows = {row.number: row for row in (run_named(connection, here.project, dag, name) for name in names)}
-    result = []
-    for _, row in sorted(rows.items()):
-        document, _ = versions.get(connection, row.version_id)
-        states = task_queries.states_in_run(connection, row.id)
-        check_tasks(tasks, [task.task_id for task in document.tasks], f"run {row.run_id} of {row.dag_id}")
-        chosen = set(tasks) or set(states)
-        if failed:
-            chosen &= {task_id for task_id, state in states.items() if state in ("failed", "upstream_failed")}
-            if not chosen:
-                raise InputError(f"run {row.run_id} of {row.dag_id}: no task has failed, nothing was cleared")
-        if not only:
-            chosen = document.with_downstream(chosen)
-        run_queries.clear(connection, row.id, now, chosen)
-        after = run_queries.by_id(connection, row.id)
-        order = [task.task_id for task in document.tasks if task.task_id in chosen and task.task_id in states]
-        result.append(
-            {
-                "dag_id": row.dag_id,
-                "run_id": row.run_id,
-                "number": row.number,
-                "state": after.state,
-                "cleared": order,
-            }
-        )
-    return result
-
-
-# -- what is asked for ----------------------------------------------------------------------------------------------
-
-
-def _state(name: str | None) -> Any:
-    from trainflow.errors import InputError
-    from trainflow.near_names import did_you_mean
-    from trainflow.states import DagRunState
-
-    if name is None:
-        return None
-    known = [state.value for state in DagRunState]
-    if name not in known:
-        raise InputError(f"--state {name}: a run is never that{did_you_mean(name, known)}")
-    return DagRunState(name)
-
-
-def _create(
-    here: Opened, dag: str, conf: dict[str, Any], *, run_id: str | None, logical_date: Any, note: str | None
-) -> tuple[Row[Any], str]:
-    import os
-
-    from trainflow.identifiers import manual_run_id
-    from trainflow.metadata import run_creation, run_queries
-    from trainflow.states import DagRunType, TriggeredBy
-
-    now = here.clock.now()
-    run_id = run_id or manual_run_id(now, os.urandom(3).hex())
-
-    tries: list[int] = []
-
-    def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
-        found = dag_named(connection, here.project, dag)
-        tries.append(1)
-        if len(tries) > 1 and (made := run_queries.find(connection, found.dag_id, run_id)) is not None:
-            return found, made  # by the try before, whose commit was not heard of
-        created = run_creation.create(
-            connection,
-            dag_id=found.dag_id,
-            run_id=run_id,
-            run_type=DagRunType.MANUAL,
-            triggered_by=TriggeredBy.CLI,
-            conf=conf,
-            now=now,
-            logical_date=logical_date,
-            note=note,
-        )
-        return found, run_queries.by_id(connection, created)
-
-    found, row = here.database.write(create)
-    return row, _why_not_at_once(here, found)
-
-
-def _why_not_at_once(here: Opened, dag: Row[Any]) -> str:
-    from trainflow.engine.lock import running_engine
-
-    if dag.is_paused:
-        return f": the DAG is paused, it waits for 'trainflow dags unpause {dag.dag_id}'"
-    if here.database.is_sqlite and running_engine(here.project.home) is None:
-        return ": no engine is alive, it waits for 'trainflow start' or 'trainflow standalone'"
-    return ""
-
-
-def _tell_engine(here: Opened) -> None:
-    from trainflow.executors.execution_socket import nudge
-
-    nudge(here.project.home.socket_path)
+def say_cleared(run: ClearedRun) -> None:
+    """Say which tasks of a run run again."""
+    what = ", ".join(run.cleared) or "no task had started"
+    typer.echo(f"cleared run {run.run_id} (#{run.number}) of {run.dag_id}: {what}")

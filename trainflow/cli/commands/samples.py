@@ -12,11 +12,10 @@ from trainflow.cli.exit_codes import EXIT_FAILED
 from trainflow.cli.render.chain_columns import columns_of
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.pluralize import counted
-from trainflow.workspace.pipelines import Chain, open_pipeline
+from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.chain import ChainKey
-    from trainflow.insight.partitions import PartitionLine, PartitionReport
+    from trainflow.insight.chains.partitions import ChainPartitions, PartitionReport
 
 PARTITION = typer.Argument(metavar="PARTITION", help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
 _COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
@@ -54,37 +53,30 @@ def list_samples(
     """
     import msgspec
 
-    chains = open_pipeline(pipeline, parse_overrides(overrides)).chosen(stage, branch)
-    found = {chain.key: _lines(chain, since, until) for chain in chains}
+    from trainflow.clock import SystemClock
+    from trainflow.insight.chains.partitions import moment_of, partitions_of
+
+    first = moment_of(since, "--from") if since else None
+    end = moment_of(until, "--to") if until else None
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        found = partitions_of(file.chosen(stage, branch), first, end, SystemClock().now())
     if as_json:
-        print_json([{**key.names, **msgspec.structs.asdict(line)} for key in found for line in found[key]])
+        lines = [{**each.chain.names, **msgspec.structs.asdict(line)} for each in found for line in each.partitions]
+        print_json(lines)
         return 0
-    rows = [row for key, lines in found.items() for row in _ranges(key, lines)]
-    print_rows(rows, {**columns_of(list(found)), **_COLUMNS}, as_json=False, empty="no partition is there yet")
+    rows = [row for each in found for row in _ranges(each)]
+    columns = {**columns_of([each.chain for each in found]), **_COLUMNS}
+    print_rows(rows, columns, as_json=False, empty="no partition is there yet")
     return 0
 
 
-def _lines(chain: Chain, since: str | None, until: str | None) -> list[PartitionLine]:
-    from trainflow.clock import SystemClock
-    from trainflow.insight.partitions import moment_of, partition_lines
-
-    return partition_lines(
-        chain.existing_samples(),
-        chain.ledger(),
-        moment_of(since, "--from") if since else None,
-        moment_of(until, "--to") if until else None,
-        chain.project.root,
-        SystemClock().now(),
-    )
-
-
-def _ranges(key: ChainKey, lines: list[PartitionLine]) -> list[dict[str, Any]]:
-    from trainflow.insight.partitions import ranges
+def _ranges(found: ChainPartitions) -> list[dict[str, Any]]:
+    from trainflow.insight.chains.partitions import ranges
     from trainflow.samples.partitions import label
 
     return [
         {
-            **key.names,
+            **found.chain.names,
             "start": label(each.start),
             "end": label(each.end),
             "partitions": each.partitions,
@@ -92,7 +84,7 @@ def _ranges(key: ChainKey, lines: list[PartitionLine]) -> list[dict[str, Any]]:
             "bytes": each.bytes or None,
             "reason": each.reason,
         }
-        for each in ranges(lines)
+        for each in ranges(found.partitions)
     ]
 
 
@@ -147,12 +139,10 @@ def _report(
     pipeline: str, partition: str, overrides: list[str], stage: str | None, branch: str | None
 ) -> PartitionReport:
     from trainflow.clock import SystemClock
-    from trainflow.insight.partitions import inspect, partition_at
+    from trainflow.insight.chains.partitions import partition_report
 
-    chain: Chain = open_pipeline(pipeline, parse_overrides(overrides)).one_chain(stage, branch)
-    samples = chain.existing_samples()
-    start = partition_at(samples, partition)
-    return inspect(samples, chain.ledger(), start, chain.project.root, SystemClock().now())
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        return partition_report(file.one_chain(stage, branch), partition, SystemClock().now())
 
 
 def _print_report(report: PartitionReport) -> None:

@@ -12,13 +12,13 @@ from trainflow.bootstrap import importing
 from trainflow.cli.arguments import parse_overrides
 from trainflow.cli.exit_codes import EXIT_INTERRUPTED
 from trainflow.errors import EngineAlreadyRunning, InputError
-from trainflow.workspace.workspace import pipeline_path
+from trainflow.workspace.locate import pipeline_path
 
 if TYPE_CHECKING:
     from trainflow.actions.start import Begin
     from trainflow.dag_processor.early_parse import EarlyParse
     from trainflow.engine.engine import Engine
-    from trainflow.insight.progress_feed import Following
+    from trainflow.insight.progress.feed import Following
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -59,8 +59,10 @@ def start(
     path = pipeline_path(pipeline)
     if branch is not None:
         from trainflow.workspace.branches import overrides_of_branch
+        from trainflow.workspace.workspace import open_workspace
 
-        given = overrides_of_branch(path, branch, parse_overrides(overrides))
+        with open_workspace(path) as workspace:
+            given = overrides_of_branch(workspace, path, branch, parse_overrides(overrides))
         overrides = [f"{name}={value}" for name, value in given.items()]
     if failpoint is not None:
         from trainflow.cli.commands.start_chaos import start_chaotic
@@ -140,6 +142,7 @@ def _as_engine(
             from trainflow.engine.engine import Engine
             from trainflow.engine.stop_signals import stopping_on_signals
             from trainflow.observability.logs import configure_logging
+            from trainflow.workspace.workspace import Workspace
 
         configure_logging(settings.logging.level, project.home.engine_log)
         engine = Engine(project, settings, clock=clock, prestarted=prestarted)
@@ -153,7 +156,7 @@ def _as_engine(
         _say_ready(ready)
         code = Session(engine, followings, plain=plain).run()
     if code == EXIT_INTERRUPTED:
-        say_where_chains_stand(followings, project.relative(path), project, settings, overrides)
+        say_where_chains_stand(followings, project.relative(path), Workspace(project, settings), overrides)
     return code
 
 

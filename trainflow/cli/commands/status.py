@@ -8,16 +8,14 @@ import typer
 
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.pluralize import agreeing, counted
+from trainflow.workspace.locate import open_selection
 
 if TYPE_CHECKING:
-    from trainflow.insight.chain_status import Standing
-    from trainflow.insight.overview import Look
-    from trainflow.insight.snapshot import RunState, Situation, TaskState
+    from trainflow.insight.status import CurrentRun, PipelineStatus, Status
 
 #: short enough for 80 columns; whatever needs a sentence stands below
 _COLUMNS = {"dag_id": "PIPELINE", "head": "HEAD", "trained": "TRAINED UP TO", "behind": "BEHIND", "now": "NOW"}
 _PROBLEM_CHARACTERS = 300
-_BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
 
 
 def register(app: typer.Typer) -> None:
@@ -50,81 +48,18 @@ def status(
     nothing to start from yet (null: it has, or it starts from no other stage).
     """
     from trainflow.clock import SystemClock
-    from trainflow.insight.overview import look, standing_of
+    from trainflow.insight import status as insight
 
-    now = SystemClock().now()
-    found = look(pipeline, now)
-    lines = [facts(situation, standing_of(situation, found, now)) for situation in found.situations]
+    with open_selection(pipeline) as selection:
+        found = insight.status(selection, SystemClock().now())
     if as_json:
-        print_json({"engine": found.engine, **_undelivered(found), "pipelines": lines})
+        print_json(found)
     else:
-        _show(found, lines)
+        _show(found)
     return 0
 
 
-def facts(situation: Situation, standing: Standing | None) -> dict[str, Any]:
-    """A pipeline under the keys that the command documents."""
-    chain = situation.chain
-    run = situation.running[0] if situation.running else situation.queued
-    last = situation.last
-    return {
-        "dag_id": situation.dag_id,
-        "path": situation.path,
-        "pipeline": chain.pipeline if chain else None,
-        "stage": chain.stage if chain else None,
-        "branch": chain.branch if chain else None,
-        "known": situation.known,
-        "head_sequence": standing.head_sequence if standing else None,
-        "head_id": standing.head_id if standing else None,
-        "watermark": standing.watermark if standing else None,
-        "lag": standing.lag if standing else None,
-        "lag_is_more": standing.lag_is_more if standing else False,
-        "lag_seconds": standing.lag_seconds if standing else None,
-        "never_catches_up": standing.never_catches_up if standing else False,
-        "catches_up_in_seconds": standing.catches_up_in_seconds if standing else None,
-        "holes": standing.holes if standing else None,
-        "holes_arrived": standing.holes_arrived if standing else None,
-        "republished": standing.republished if standing else [],
-        "stopped": standing.stopped if standing else [],
-        "samples_changed": standing.samples_changed if standing else None,
-        "waits": standing.waits if standing else None,
-        "problem": standing.problem if standing else None,
-        "paused": situation.paused,
-        "missing_since": situation.missing_since,
-        "import_problem": situation.import_problem,
-        "run": _run(run) if run is not None else None,
-        "last_run": None
-        if last is None
-        else {name: getattr(last, name) for name in ("run_id", "number", "state", "ended_at", "note")},
-        "last_failure": situation.last_failure,
-        "undelivered": situation.undelivered,
-    }
-
-
-def _run(run: RunState) -> dict[str, Any]:
-    task = current_task(run)
-    return {
-        "run_id": run.run_id,
-        "number": run.number,
-        "state": run.state,
-        "started_at": run.started_at,
-        "task_id": task.task_id if task else None,
-        "task_state": task.state if task else None,
-        "progress": task.progress if task else None,
-        "note": task.note if task else run.note,
-    }
-
-
-def current_task(run: RunState) -> TaskState | None:
-    """The task that tells most about where a run is."""
-    for state in _BUSY:
-        for task in run.tasks:
-            if task.state == state:
-                return task
-    return None
-
-
-def _show(found: Look, lines: list[dict[str, Any]]) -> None:
+def _show(found: Status) -> None:
     from trainflow.samples.partitions import label
 
     engine = found.engine
@@ -134,114 +69,103 @@ def _show(found: Look, lines: list[dict[str, Any]]) -> None:
         typer.echo(f"engine: alive (pid {engine.pid}{where}{since})")
     else:
         typer.echo("engine: none is alive")
-    missing = found.undelivered
-    if missing.waiting:
-        waits = f"{counted(missing.waiting, 'delivery')} {agreeing(missing.waiting, 'waits', 'wait')}"
-        typer.echo(f"MLflow: {waits}{f': {missing.reason}' if missing.reason else ''}")
-    if missing.refused:
+    if found.undelivered:
+        waits = f"{counted(found.undelivered, 'delivery')} {agreeing(found.undelivered, 'waits', 'wait')}"
+        typer.echo(f"MLflow: {waits}{f': {found.undelivered_reason}' if found.undelivered_reason else ''}")
+    if found.refused:
         typer.echo(
-            f"MLflow: {counted(missing.refused, 'delivery')} refused: {missing.refused_reason}; once that is mended, "
+            f"MLflow: {counted(found.refused, 'delivery')} refused: {found.refused_reason}; once that is mended, "
             "'trainflow mlflow --redeliver' tries again"
         )
     rows = [
         {
-            "dag_id": line["dag_id"],
-            "head": line["head_sequence"] or "none",
-            "trained": label(line["watermark"]) if line["watermark"] else "",
+            "dag_id": line.dag_id,
+            "head": line.head_sequence or "none",
+            "trained": label(line.watermark) if line.watermark else "",
             "behind": _behind(line),
             "now": _now(line, alive=engine.alive),
         }
-        for line in lines
+        for line in found.pipelines
     ]
     print_rows(rows, _COLUMNS, as_json=False, empty="this project has no pipelines yet")
-    for line in lines:
+    for line in found.pipelines:
         for remark in _remarks(line):
-            typer.echo(f"{line['dag_id']}: {remark}")
+            typer.echo(f"{line.dag_id}: {remark}")
 
 
-def _undelivered(found: Look) -> dict[str, Any]:
-    missing = found.undelivered
-    return {
-        "undelivered": missing.waiting,
-        "undelivered_reason": missing.reason,
-        "refused": missing.refused,
-        "refused_reason": missing.refused_reason,
-    }
-
-
-def _behind(line: dict[str, Any]) -> str:
+def _behind(line: PipelineStatus) -> str:
     """Partitions that are ready beyond the head, and how much time they cover."""
-    if line["lag"] is None:
-        return "?" if line["problem"] else ""
-    if not line["lag"]:
-        return "0" if line["head_sequence"] else ""
-    return f"{line['lag']:,}{'+' if line['lag_is_more'] else ''} ({duration(line['lag_seconds'])})"
+    if line.lag is None:
+        return "?" if line.problem else ""
+    if not line.lag:
+        return "0" if line.head_sequence else ""
+    return f"{line.lag:,}{'+' if line.lag_is_more else ''} ({duration(line.lag_seconds)})"
 
 
-def _now(line: dict[str, Any], *, alive: bool) -> str:
+def _now(line: PipelineStatus, *, alive: bool) -> str:
     """In a word or two."""
-    run, last = line["run"], line["last_run"]
-    if line["import_problem"]:
+    run, last = line.run, line.last_run
+    if line.import_problem:
         return "broken file"
-    if line["missing_since"]:
+    if line.missing_since:
         return "gone from its file"
     if run is not None and not alive:
-        return f"run {run['number']}: no engine"
+        return f"run {run.number}: no engine"
     if run is not None:
-        paused = "paused, " if line["paused"] else ""
-        return f"{paused}run {run['number']}{_doing(run)}"
-    if line["paused"]:
+        paused = "paused, " if line.paused else ""
+        return f"{paused}run {run.number}{_doing(run)}"
+    if line.paused:
         return "paused"
-    if line["stopped"]:
+    if line.stopped:
         return "stopped by a gate"
     if last is None:
         return "never started here"
-    return f"run {last['number']} failed" if last["state"] == "failed" else "idle"
+    return f"run {last.number} failed" if last.state == "failed" else "idle"
 
 
-def _doing(run: dict[str, Any]) -> str:
-    match run["task_state"]:
+def _doing(run: CurrentRun) -> str:
+    match run.task_state:
         case None:
-            return f" {run['state']}"
+            return f" {run.state}"
         case "running":
-            return f": {run['task_id']} {_progress(run['progress'])}".rstrip()
+            return f": {run.task_id} {_progress(run.progress)}".rstrip()
         case "deferred" | "up_for_reschedule":
             return " waits"
         case "up_for_retry":
-            return f": {run['task_id']} is retried"
-    return f": {run['task_id']} {run['task_state']}"
+            return f": {run.task_id} is retried"
+    return f": {run.task_id} {run.task_state}"
 
 
-def _remarks(line: dict[str, Any]) -> list[str]:
+def _remarks(line: PipelineStatus) -> list[str]:
     """What a person should know besides, most important first, a sentence each."""
-    run, failure = line["run"], line["last_failure"]
-    found = [f"its file cannot be read: {_cut(line['import_problem'])}"] if line["import_problem"] else []
-    if line["problem"]:
-        found.append(f"chain or samples cannot be read: {_cut(line['problem'])}")
-    if line["samples_changed"]:
-        found.append(_cut(line["samples_changed"]))
-    if line["stopped"]:
-        found.append(f"a gate stopped it: {_cut('; '.join(line['stopped']))}")
+    run, failure = line.run, line.last_failure
+    found = [f"its file cannot be read: {_cut(line.import_problem)}"] if line.import_problem else []
+    if line.problem:
+        found.append(f"chain or samples cannot be read: {_cut(line.problem)}")
+    if line.samples_changed:
+        found.append(_cut(line.samples_changed))
+    if line.stopped:
+        found.append(f"a gate stopped it: {_cut('; '.join(line.stopped))}")
     if failure is not None and _is_news(failure.run_id, line):
         found.append(f"{failure.task_id} failed at {text(failure.at)}: {_cut(failure.problem or '')}")
-    if run is not None and run["note"]:
-        found.append(_cut(run["note"]))
-    if run is None and line["waits"]:
-        found.append(line["waits"])
-    if line["never_catches_up"]:
+    if run is not None and run.note:
+        found.append(_cut(run.note))
+    if run is None and line.waits:
+        found.append(line.waits)
+    if line.never_catches_up:
         found.append("it never catches up at this rate")
-    if line["republished"]:
-        found.append(f"{counted(len(line['republished']), 'partition')} published again after training")
-    if line["holes"]:
-        arrived = f", {line['holes_arrived']:,} arrived" if line["holes_arrived"] else ""
-        found.append(f"{counted(line['holes'], 'hole')}{arrived}")
+    if line.republished:
+        found.append(f"{counted(len(line.republished), 'partition')} published again after training")
+    if line.holes:
+        arrived = f", {line.holes_arrived:,} arrived" if line.holes_arrived else ""
+        found.append(f"{counted(line.holes, 'hole')}{arrived}")
     return found
 
 
-def _is_news(run_id: str, line: dict[str, Any]) -> bool:
+def _is_news(run_id: str, line: PipelineStatus) -> bool:
     """A failure that later runs have got over is history."""
-    newest = line["run"] or line["last_run"]
-    return newest is None or newest["run_id"] == run_id or (line["last_run"] or {}).get("state") == "failed"
+    newest = line.run or line.last_run
+    return newest is None or newest.run_id == run_id or (line.last_run is not None and line.last_run.state == "failed")
 
 
 def _progress(progress: dict[str, Any] | None) -> str:

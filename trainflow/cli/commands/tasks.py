@@ -7,18 +7,11 @@ from pathlib import Path
 import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT
+from trainflow.cli.commands.runs import say_cleared
 from trainflow.cli.render import task_logs
-from trainflow.cli.render.output import JSON_OPTION
-from trainflow.cli.render.tasks import (
-    TASK_COLUMNS,
-    attempt_facts,
-    details,
-    print_task,
-    shown_tasks,
-    task_listing,
-    task_row,
-)
-from trainflow.workspace.names import opened_for, run_named
+from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
+from trainflow.cli.render.tasks import TASK_COLUMNS, print_task, task_row
+from trainflow.workspace.names import workspace_for
 
 tasks = typer.Typer(help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
 
@@ -35,12 +28,16 @@ def list_tasks(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool =
     JSON: [{dag_id, run_id, task_id, map_index, operator, role, state, try_number, max_tries, attempt_id,
     started_at, ended_at, seconds, waiting, note, problem, progress}]. `waiting` is a sentence: why it does not run.
     """
-    from trainflow.cli.render.output import print_rows
+    from trainflow.clock import SystemClock
+    from trainflow.insight.runs import tasks as insight
 
-    with opened_for(dag) as here, here.database.reading() as connection:
-        rows = task_listing(connection, run_named(connection, here.project, dag, run), here)
-    empty = "the run has not started: its tasks are made when it does"
-    print_rows(rows if as_json else shown_tasks(rows), TASK_COLUMNS, as_json=as_json, empty=empty)
+    with workspace_for(dag) as workspace:
+        found = insight.list_tasks(workspace, dag, run, SystemClock().now())
+    if as_json:
+        print_json(found)
+    else:
+        empty = "the run has not started: its tasks are made when it does"
+        print_rows([task_row(each) for each in found], TASK_COLUMNS, as_json=False, empty=empty)
 
 
 @tasks.command("show")
@@ -53,22 +50,15 @@ def show_task(
     hostname, pid, xcoms (key: value), attempts: [{attempt_id, try_number, outcome, queued_at, started_at, ended_at,
     seconds, problem, log_path}]}, oldest attempt first.
     """
-    from trainflow.cli.render.output import print_json
-    from trainflow.metadata import attempt_queries, xcom_queries
+    from trainflow.clock import SystemClock
+    from trainflow.insight.runs import tasks as insight
 
-    with opened_for(dag) as here, here.database.reading() as connection:
-        found = run_named(connection, here.project, dag, run)
-        row = task_row(connection, found, task)
-        facts = next(each for each in task_listing(connection, found, here) if each["task_id"] == task)
-        facts |= details(connection, found, row)
-        values = xcom_queries.of_run(connection, found.id)
-        facts["xcoms"] = {key: value for (task_id, key), value in values.items() if task_id == task}
-        attempts = attempt_queries.of_task(connection, row.id)
-        facts["attempts"] = [attempt_facts(attempt, here) for attempt in attempts]
+    with workspace_for(dag) as workspace:
+        found = insight.task_detail(workspace, dag, run, task, SystemClock().now())
     if as_json:
-        print_json(facts)
+        print_json(found)
     else:
-        print_task(facts)
+        print_task(found)
 
 
 @tasks.command("logs")
@@ -85,17 +75,16 @@ def logs(
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the attempt has ended (Ctrl-C stops)."),
 ) -> None:
     """Print what an attempt of a task printed and logged."""
-    with opened_for(dag) as here:
-        with here.database.reading() as connection:
-            found = run_named(connection, here.project, dag, run)
-            task_instance = task_row(connection, found, task)
-            chosen = task_logs.choose_attempt(connection, task_instance, attempt)
-        path = Path(chosen.log_path)
+    from trainflow.insight.runs.tasks import attempt_log, has_ended
+
+    with workspace_for(dag) as workspace:
+        log = attempt_log(workspace, dag, run, task, attempt)
+        path = Path(log.path)
         rotated = task_logs.print_rotated(path)
         position = task_logs.print_from(path, 0)
         while follow:
             # in this order: what was written before the attempt ended has been printed then
-            ended = task_logs.has_ended(here, task_instance.id, chosen.attempt_id)
+            ended = has_ended(workspace, log)
             position = task_logs.print_from(path, position)
             if ended:
                 break
@@ -118,18 +107,15 @@ def clear_task(
 
     JSON: {dag_id, run_id, number, state, cleared (task ids)}.
     """
-    from trainflow.cli.commands.runs import clear
-    from trainflow.cli.render.output import print_json
-    from trainflow.executors.execution_socket import nudge
+    from trainflow.actions import runs as actions
+    from trainflow.clock import SystemClock
 
-    with opened_for(dag) as here:
-        (cleared,) = here.database.write(lambda c: clear(c, here, dag, [run], tasks=[task], only=only))
-        nudge(here.project.home.socket_path)
+    with workspace_for(dag) as workspace:
+        (cleared,) = actions.clear(workspace, dag, [run], SystemClock().now(), tasks=[task], only=only)
     if as_json:
         print_json(cleared)
     else:
-        what = ", ".join(cleared["cleared"]) or "no task had started"
-        typer.echo(f"cleared run {cleared['run_id']} (#{cleared['number']}) of {cleared['dag_id']}: {what}")
+        say_cleared(cleared)
 
 
 @tasks.command("test")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from trainflow.cli.arguments import STAGE
-from trainflow.cli.render.output import JSON_OPTION, print_json
+from trainflow.cli.render.output import JSON_OPTION, only_one, print_json
+from trainflow.workspace.locate import open_selection
 
 
 def register(app: typer.Typer) -> None:
@@ -28,26 +29,14 @@ def why(
     gate, failed, caught_up, never_started, ended.
     """
     from trainflow.clock import SystemClock
-    from trainflow.insight.explain import explain
-    from trainflow.insight.overview import look, of_chains, standing_of
+    from trainflow.insight import overview
 
-    now = SystemClock().now()
-    found = look(pipeline, now)
-    answers = []
-    for situation in of_chains(found, pipeline, stage, branch):
-        answer = explain(situation, standing_of(situation, found, now), now)
-        answers.append(
-            {
-                "dag_id": situation.dag_id,
-                "path": situation.path,
-                "kind": answer.kind.value,
-                "sentence": f"{situation.dag_id}: {answer.sentence}",
-            }
-        )
+    with open_selection(pipeline) as selection:
+        found = overview.why(selection, SystemClock().now(), stage=stage, branch=branch)
     if as_json:
-        print_json({**(answers[0] if len(answers) == 1 else {}), "answers": answers})
-    elif not answers:
+        print_json(only_one(found, found.answers))
+    elif not found.answers:
         typer.echo("this project has no pipelines: put one into pipelines/, or try 'trainflow init'")
-    for answer_line in [] if as_json else answers:
-        typer.echo(answer_line["sentence"])
+    for answer in [] if as_json else found.answers:
+        typer.echo(answer.sentence)
     return 0

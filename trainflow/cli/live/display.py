@@ -12,7 +12,7 @@ from trainflow.cli.live.lines import Lines, run_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trainflow.insight.progress import View
+    from trainflow.insight.progress.view import View
 
 
 class Display(Protocol):

@@ -10,7 +10,7 @@ from trainflow.cli.render.output import duration
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
-    from trainflow.insight.progress import RunLine, TaskLine, View
+    from trainflow.insight.progress.view import RunLine, TaskLine, View
 
 
 class Lines:

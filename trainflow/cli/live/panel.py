@@ -12,7 +12,7 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trainflow.insight.progress import TaskLine, View
+    from trainflow.insight.progress.view import TaskLine, View
 
 _WIDTH = 88
 _MARKS = {

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from trainflow.cli.live.display import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.mirror_dispatcher import MirrorDispatcher
-    from trainflow.insight.chain_status import Standing
-    from trainflow.insight.progress import View
-    from trainflow.insight.progress_feed import Following
+    from trainflow.insight.chains.chain_status import Standing
+    from trainflow.insight.progress.feed import Following
+    from trainflow.insight.progress.view import View
     from trainflow.metadata.outbox_queries import Undelivered
-    from trainflow.settings.model import Settings
-    from trainflow.settings.project import Project
+    from trainflow.workspace.workspace import Workspace
 
 _FIRST_LOOK_SECONDS = 0.05
 _LOOK_SECONDS = 0.25
@@ -119,7 +118,7 @@ class Session:
 
 
 def say_where_chains_stand(
-    followings: Iterable[Following], stored: str, project: Project, settings: Settings, overrides: dict[str, str]
+    followings: Iterable[Following], stored: str, workspace: Workspace, overrides: dict[str, str]
 ) -> None:
     """After the engine was told to stop, and has: what is committed, and what goes on from there."""
     from trainflow.clock import SystemClock
@@ -128,7 +127,7 @@ def say_where_chains_stand(
     typer.echo("stopped in good order")
     for each in followings:
         if each.chain is not None:
-            reached = head_of(each.dag_id, each.chain, stored, project, settings, SystemClock().now())
+            reached = head_of(workspace, each.dag_id, each.chain, stored, SystemClock().now())
             typer.echo(f"{each.dag_id}: {_head_in_words(reached)}")
     given = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
     typer.echo(f"go on from there: {shlex.join(['trainflow', 'start', stored, *given])}")

@@ -15,7 +15,7 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trainflow.insight.progress import View
+    from trainflow.insight.progress.view import View
 
 _WIDTH = 100
 #: columns from which on a bar has room to be long

@@ -20,6 +20,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(data.decode() + "\n")
 
 
+def only_one(answer: Any, parts: Sequence[Any]) -> dict[str, Any]:
+    """An answer about several things whose keys, where it is about one alone, also stand at the top."""
+    import msgspec
+
+    whole = msgspec.structs.asdict(answer)
+    return {**msgspec.structs.asdict(parts[0]), **whole} if len(parts) == 1 else whole
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
     """A listing: `columns` maps keys to titles, in capitals; JSON gets every key of the rows."""
     if as_json:
@@ -107,8 +115,3 @@ def duration(seconds: float | None) -> str:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
-
-
-def seconds_between(start: Any, end: Any) -> float | None:
-    """Seconds, None when it has not begun."""
-    return None if start is None else max(0.0, (end - start).total_seconds())

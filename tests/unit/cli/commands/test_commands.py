@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import typer
 
+from trainflow.actions import stop
 from trainflow.cli import main
-from trainflow.cli.commands import stop
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import MARKER, project_at
 

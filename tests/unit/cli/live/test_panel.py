@@ -14,7 +14,7 @@ from trainflow.cli.live.display import Panel, display
 from trainflow.cli.live.lines import Lines, run_line
 from trainflow.cli.live.panel import summary
 from trainflow.cli.live.stages_panel import panel_of_stages, summary_of_stages
-from trainflow.insight.progress import RunLine, TaskLine, View, last_of
+from trainflow.insight.progress.view import RunLine, TaskLine, View, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

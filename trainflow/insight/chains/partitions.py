@@ -8,15 +8,17 @@ from pathlib import Path
 
 import msgspec
 
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import TrainedBy
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
-from trainflow.insight.trained import holes_of, line_of, trained_by
+from trainflow.insight.chains.trained import holes_of, line_of, trained_by
 from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.readiness import Presence
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Columns, SampleFile
+from trainflow.workspace.pipelines import Chain
 
 TRAINED = "trained"
 
@@ -64,6 +66,30 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ok(self) -> bool:
         return self.state == Presence.READY and not self.problems
+
+
+class ChainPartitions(msgspec.Struct, frozen=True):
+    """The partitions of one chain's samples."""
+
+    chain: ChainKey
+    partitions: list[PartitionLine]
+
+
+def partitions_of(
+    chains: Sequence[Chain], since: datetime | None, until: datetime | None, now: datetime
+) -> list[ChainPartitions]:
+    """Every partition of each chain that starts in `[since, until)`, see `partition_lines`. Raises InputError,
+    LedgerCorrupt, StoreFailure, SampleUnreadable."""
+    found: dict[ChainKey, list[PartitionLine]] = {}
+    for chain in chains:
+        found[chain.key] = partition_lines(chain.existing_samples(), chain.ledger(), since, until, chain.root, now)
+    return [ChainPartitions(key, lines) for key, lines in found.items()]
+
+
+def partition_report(chain: Chain, partition: str, now: datetime) -> PartitionReport:
+    """What the partition that a person names by its start holds. Raises InputError, LedgerCorrupt, StoreFailure."""
+    samples = chain.existing_samples()
+    return inspect(samples, chain.ledger(), partition_at(samples, partition), chain.root, now)
 
 
 def partition_lines(

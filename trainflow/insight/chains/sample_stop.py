@@ -13,7 +13,7 @@ from trainflow.checkpoints.actions.skip import skip
 from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
-from trainflow.insight.next_run import Outlook, outlook
+from trainflow.insight.chains.next_run import Outlook, outlook
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import Seen, decide
 from trainflow.samples.partitions import after_watermark, end_of

@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.checkpoints.upkeep.republished import republished
 from trainflow.errors import TrainflowError
-from trainflow.insight.next_run import outlook
+from trainflow.insight.chains.next_run import outlook
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.inventory import Inventory, open_inventory

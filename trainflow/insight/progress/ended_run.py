@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.progress import RunLine
+from trainflow.insight.progress.view import RunLine
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
 from trainflow.metadata import attempt_queries, followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.actions.import_external import problems
+from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.republished import comparable
@@ -25,6 +27,111 @@ from trainflow.samples.partitions import label
 from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
+from trainflow.workspace.pipelines import Chain, PipelineFile
+
+
+class ChainAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in one chain, as `trainflow.checkpoints.audit.audit.AuditReport` explains it. `gaps`,
+    `duplicates` and `holes` are numbers, the lists beside them say where."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    store: str
+    partitions: int
+    gaps: int
+    duplicates: int
+    holes: int
+    gap_list: list[Interval]
+    duplicate_list: list[Interval]
+    hole_list: list[Interval]
+    left_out: list[Interval]
+    arrived: list[datetime]
+    filled: int
+    skips: list[Interval]
+    promoted: dict[str, str]
+    rewinds: int
+    start: str
+    entries: int
+    checkpoints: int
+    head_id: str | None
+    head_sequence: int
+    watermark: datetime | None
+    ledger_ok: bool
+    artifacts_ok: bool
+    republished: list[datetime]
+    problems: list[str]
+    notices: list[str]
+    ok: bool
+
+    @property
+    def chain(self) -> ChainKey:
+        """Its name."""
+        return ChainKey(self.pipeline, self.stage, self.branch)
+
+
+class PipelineAudit(msgspec.Struct, frozen=True):
+    """Of all chains of a pipeline that were asked for."""
+
+    pipeline: str
+    ok: bool
+    chains: list[ChainAudit]
+
+
+def audit_pipeline(
+    file: PipelineFile,
+    stage: str | None,
+    branch: str | None,
+    now: datetime,
+    *,
+    every: bool = False,
+    verify_files: bool = True,
+    look_at_samples: bool = True,
+) -> PipelineAudit:
+    """Audit the chains that are meant; `every`: also stages and branches that only the store knows. Raises InputError,
+    StoreFailure."""
+    found = []
+    for chain, ledger in _ledgers(file.chosen(stage, branch), every=every):
+        report = audit_chain(
+            ledger,
+            chain.samples if ledger.chain == chain.key else None,
+            chain.root,
+            now,
+            verify_files=verify_files,
+            look_at_samples=look_at_samples,
+            foreign_options=chain.adopt.storage_options if chain.adopt else None,
+        )
+        found.append(_described(ledger.chain, report))
+    names = {each.pipeline for each in found}
+    name = names.pop() if len(names) == 1 else file.name
+    return PipelineAudit(name, all(each.ok for each in found), found)
+
+
+def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Ledger]]:
+    """Each chain once, however many DAGs of the file train it."""
+    found: dict[tuple[str, str], tuple[Chain, Ledger]] = {}
+    for chain in chains:
+        ledger = chain.ledger()
+        found.setdefault((ledger.store.url, str(ledger.chain)), (chain, ledger))
+    if every:
+        for chain, ledger in list(found.values()):
+            for key in chains_of(ledger.store, ledger.chain.pipeline):
+                found.setdefault((ledger.store.url, str(key)), (chain, chain.ledger(key)))
+    return list(found.values())
+
+
+def _described(chain: ChainKey, report: AuditReport) -> ChainAudit:
+    same = set(ChainAudit.__struct_fields__) & set(AuditReport.__struct_fields__) - {"gaps", "duplicates", "holes"}
+    return ChainAudit(
+        **chain.names,
+        gaps=len(report.gaps),
+        duplicates=len(report.duplicates),
+        holes=len(report.holes),
+        gap_list=report.gaps,
+        duplicate_list=report.duplicates,
+        hole_list=report.holes,
+        **{name: getattr(report, name) for name in same},
+    )
 
 
 def audit_chain(

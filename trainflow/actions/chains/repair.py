@@ -15,22 +15,31 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from trainflow.actions.chains.regrid import plan_regrid, regrid
+from trainflow.checkpoints.ledger.ancestors import experiences
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.errors import InputError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress import View
-from trainflow.insight.progress_feed import Following
+from trainflow.insight.progress.feed import Following
+from trainflow.insight.progress.view import View
 from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
+from trainflow.samples.grid_change import what_changed
+from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import Seen
-from trainflow.samples.pace import Pace
-from trainflow.samples.repair import next_repair, without_stretch
+from trainflow.samples.pace import Pace, limits_for_target, pace_of
+from trainflow.samples.partitions import distance, label
+from trainflow.samples.repair import merged, next_repair, without_stretch
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split_content import Columns, Hole
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TaskInstanceState, TriggeredBy
+from trainflow.workspace.pipelines import Chain
 
 _WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
 
@@ -45,6 +54,94 @@ class PlannedRepair(msgspec.Struct, frozen=True):
     rows: int | None
     bytes: int
     estimated_seconds: float | None
+
+
+class RepairPlan(msgspec.Struct, frozen=True):
+    """What of the holes of a chain has arrived. `open`: partitions that are stepped over and not trained since;
+    `skipped_too`: some of them only with those that a gate or a person left out on purpose."""
+
+    repairs: list[PlannedRepair]
+    open: int
+    skipped_too: bool = False
+
+
+class RepairDone(msgspec.Struct, frozen=True):
+    """What a repair came to, or with `dry_run` would. `repaired`: partitions that are trained now; `holes`: partitions
+    still stepped over."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    dry_run: bool
+    repairs: list[PlannedRepair]
+    repaired: int
+    holes: int
+    head_sequence: int
+    watermark: datetime | None
+
+
+def plan_repair(chain: Chain, *, skipped: bool, now: datetime) -> RepairPlan:
+    """What would be trained. `skipped`: also what a gate or a person left out on purpose. Raises InputError,
+    SampleUnreadable, LedgerCorrupt, StoreFailure."""
+    check_repairable(chain)
+    samples, ledger = chain.existing_samples(), chain.ledger()
+    state = ledger.state()
+    history = experiences(ledger, state)
+    limits = limits_for_target(chain.document.limits or SplitLimits(), history)
+    holes = open_holes(state, skipped=skipped)
+    columns = state.head.split.columns if state.head else ()
+    seen = open_inventory(samples, chain.root, now)
+    found = planned(samples, holes, limits, seen, pace_of(history), columns)
+    return RepairPlan(found, _open(chain), not skipped and len(holes) < len(open_holes(state, skipped=True)))
+
+
+def repair_done(chain: Chain, plan: RepairPlan, *, dry_run: bool) -> RepairDone:
+    """Where the chain is after the runs of a repair."""
+    state, holes = chain.ledger().state(), _open(chain)
+    return RepairDone(
+        **chain.key.names,
+        dry_run=dry_run,
+        repairs=plan.repairs,
+        repaired=plan.open - holes,
+        holes=holes,
+        head_sequence=state.head_sequence,
+        watermark=state.watermark,
+    )
+
+
+def check_repairable(chain: Chain) -> None:
+    """Raise InputError for a stage each of whose runs starts from another one."""
+    init = chain.document.init_from
+    if init is not None and not init.once and init.checkpoint_id is None:
+        raise InputError(
+            f"{chain.key} cannot be repaired: each of its runs starts from {init.chain}, so what one of them stepped "
+            "over is in none of the others"
+        )
+
+
+def _open(chain: Chain) -> int:
+    samples, holes = chain.existing_samples(), open_holes(chain.ledger().state(), skipped=True)
+    return sum(distance(samples, hole.start, hole.end) for hole in merged(holes))
+
+
+def record_earlier(chain: Chain, *, dry_run: bool, who: Author, now: datetime) -> Hole | None:
+    """Have the ledger know what lies before where the chain began as a hole; None: it does, or there is nothing.
+
+    Raises InputError for samples that differ in more than an earlier start, and where there is something to record and
+    `dry_run` forbids it.
+    """
+    check_repairable(chain)
+    plan = plan_regrid(chain, now=now)
+    if plan.found is None:
+        return None
+    change = plan.found.change
+    if change.elsewhere or change.recut or change.untrained is None:
+        raise InputError(f"{what_changed(change)}: that is more than an earlier start; 'trainflow regrid' first")
+    if dry_run:
+        hole = f"{label(change.untrained.start)} to {label(change.untrained.end)}"
+        raise InputError(f"{hole} is no hole yet, so there is nothing to show: without --dry-run it becomes one")
+    regrid(plan, who=who, now=now, reason="trainflow repair --earlier")
+    return change.untrained
 
 
 def planned(

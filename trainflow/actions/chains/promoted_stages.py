@@ -18,16 +18,15 @@ from trainflow.actions.start import Look, create_run, key_of, looking, will_trig
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.metadata import dag_queries, run_queries, xcom_queries
-from trainflow.metadata.database import Database
 from trainflow.serialization.document import DagDocument, decode
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
+from trainflow.workspace.workspace import Workspace
 
-#: begun: a run was; at work: the runs there are will come to it; waits: for something else
-What = Literal["begun", "at work", "waits"]
+#: begun: a run was; at work: the runs there are will come to it; waits: for something else; next start: there is no
+#: engine now that could begin one
+What = Literal["begun", "at work", "waits", "next start"]
 
 
-class GotGoing(msgspec.Struct, frozen=True):
+class PromotedStage(msgspec.Struct, frozen=True):
     """What becomes of a follower."""
 
     dag_id: str
@@ -41,22 +40,21 @@ def follows(document: DagDocument, base: ChainKey, alias: str) -> bool:
     return init is not None and (init.chain, init.at) == (base, "promoted") and init.alias in (None, alias)
 
 
-def get_followers_going(
-    database: Database, project: Project, settings: Settings, base: ChainKey, alias: str, now: datetime
-) -> list[GotGoing]:
+def get_followers_going(workspace: Workspace, base: ChainKey, alias: str, now: datetime) -> list[PromotedStage]:
     """Begin a run of each DAG that starts from what was promoted, unless one that is under way comes to it."""
+    database = workspace.database
     with database.reading() as connection:
         rows = dag_queries.everything(connection)
     documents = [decode(row.document) for row in rows if row.missing_since is None]
     followers = [document for document in documents if follows(document, base, alias)]
-    look = looking(followers, project, settings)
+    look = looking(followers, workspace.project, workspace.settings)
     dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}
     return database.write(lambda connection: [_get_going(connection, each, dag_ids, look, now) for each in followers])
 
 
 def _get_going(
     connection: Connection, document: DagDocument, dag_ids: Mapping[ChainKey, str], look: Look, now: datetime
-) -> GotGoing:
+) -> PromotedStage:
     assert document.chain is not None
     init, ahead = document.chain.init_from, look(document.chain)
     assert init is not None
@@ -64,19 +62,19 @@ def _get_going(
         not _is_about_to_end(connection, run, document)
         for run in run_queries.unfinished_of(connection, document.dag_id)
     ):
-        return GotGoing(document.dag_id, "at work")
+        return PromotedStage(document.dag_id, "at work")
     base = dag_ids.get(init.chain)
     if ahead is not None and (ahead.waits is not None or (init.once and ahead.begun)):
-        return GotGoing(document.dag_id, "waits")
+        return PromotedStage(document.dag_id, "waits")
     if (
         base is not None
         and ahead is not None
         and _comes_by_itself(connection, base, ahead.pinned_run, document, once=init.once)
     ):
-        return GotGoing(document.dag_id, "at work")
+        return PromotedStage(document.dag_id, "at work")
     conf: dict[str, Any] = {"init_from": ahead.pin} if ahead is not None and ahead.pin else {}
     number = create_run(connection, document.dag_id, conf, now)
-    return GotGoing(document.dag_id, "begun", run_queries.by_id(connection, number).run_id)
+    return PromotedStage(document.dag_id, "begun", run_queries.by_id(connection, number).run_id)
 
 
 def _is_about_to_end(connection: Connection, run: Any, document: DagDocument) -> bool:

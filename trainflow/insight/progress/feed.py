@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.ended_run import run_line
-from trainflow.insight.progress import RunLine, TaskLine, Totals, View, last_of
+from trainflow.insight.progress.ended_run import run_line
+from trainflow.insight.progress.view import RunLine, TaskLine, Totals, View, last_of
 from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.followed_runs import FollowedRuns

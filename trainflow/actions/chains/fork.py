@@ -1,0 +1,242 @@
+"""Begin a branch: a chain beside each of a pipeline's chains, over the same samples, from checkpoints of theirs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from trainflow.checkpoints.actions.branch_points import Place, fork_points, places_of
+from trainflow.checkpoints.actions.fork import fork as begin
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, ForkedStage
+from trainflow.errors import InputError
+from trainflow.failpoint import hit
+from trainflow.identifiers import check_name
+from trainflow.observability.redaction import check_no_secrets
+from trainflow.samples.partitions import label
+from trainflow.workspace.names import checkpoint_named
+from trainflow.workspace.pipelines import Chain, PipelineFile, read_pipeline
+
+
+class BranchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asks for. `overrides`: what the branch does otherwise; `origin`: a checkpoint of the one chain that
+    is forked; `before`: each chain from its newest checkpoint that has trained nothing from then on; `source`: the
+    branch that is forked, by default the file's."""
+
+    branch: str
+    overrides: dict[str, str] = {}
+    origin: str | None = None
+    before: datetime | None = None
+    stage: str | None = None
+    source: str | None = None
+
+    @property
+    def words(self) -> str:
+        """As the ledger records it."""
+        return f"--before {self.before.isoformat()}" if self.before else ""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The checkpoint that a chain of the branch goes on from."""
+
+    chain: str
+    id: str
+    sequence: int
+
+
+class ForkedChain(msgspec.Struct, frozen=True):
+    """A chain of the branch. `origin`: None where it begins with nothing."""
+
+    chain: str
+    origin: Origin | None
+    watermark: datetime | None
+    overrides: dict[str, str]
+
+
+class ForkDone(msgspec.Struct, frozen=True):
+    """The chains that were forked, or with `dry_run` would be."""
+
+    forked: list[ForkedChain]
+    dry_run: bool = False
+
+
+class _Forked(NamedTuple):
+    """A chain, its branch, and where that goes on; None: it begins with nothing."""
+
+    chain: Chain
+    key: ChainKey
+    place: Place | None
+
+
+class ForkPlan(NamedTuple):
+    """What would be forked. `stages`: as each of the chains records it, where there are several."""
+
+    asked: BranchRequest
+    forked: list[_Forked]
+    stages: list[ForkedStage]
+
+    def outcome(self, *, dry_run: bool) -> ForkDone:
+        """What people and programs are told of it."""
+        return ForkDone([_described(each, self.asked) for each in self.forked], dry_run)
+
+    @property
+    def complete(self) -> list[str]:
+        """Chains of the branch that have nothing to train: their table ends where they begin."""
+        return [
+            str(each.key) for each in self.forked if each.place is not None and _is_complete(each.chain, each.place)
+        ]
+
+
+def plan_fork(file: PipelineFile, asked: BranchRequest) -> ForkPlan:
+    """What the branch would go on from. A command that was cut short is completed by the same command.
+
+    The overrides of a branch are written into its ledger, to be used by every start, so they hold no secrets. Raises
+    InputError.
+    """
+    if asked.origin is not None and asked.before is not None:
+        raise InputError("say --from, a checkpoint of one chain, or --before, a date for all of them")
+    check_name(asked.branch, "branch")
+    check_no_secrets(asked.overrides, "--set")
+    chains = _chains(file, asked)
+    keys = _branch_of(file, chains, asked)
+    if len(chains) == 1:
+        return ForkPlan(asked, [_Forked(chains[0], keys[0], _one(chains[0], asked.origin, asked.before))], [])
+    found = _all(chains, keys, asked)
+    return ForkPlan(asked, found, _recorded(found))
+
+
+def fork(plan: ForkPlan, *, who: Author, now: datetime) -> ForkDone:
+    """Begin the chains of the branch. Raises ChainMoved, StoreFailure."""
+    for each in plan.forked:
+        _begin(each, plan.asked, plan.stages, who, now)
+    return plan.outcome(dry_run=False)
+
+
+def _chains(file: PipelineFile, asked: BranchRequest) -> list[Chain]:
+    """The chains that are forked. Raises InputError."""
+    stage, source, origin = asked.stage, asked.source, asked.origin
+    if stage is not None or len(file.some_chains()) == 1:
+        return [file.one_chain(stage, source)]
+    if origin not in (None, "head"):
+        raise InputError(
+            f"--from {origin} names a checkpoint of one chain, and {file.name} trains {len(file.chains)}: choose with "
+            "--stage, or say --before DATE for all of them"
+        )
+    return [file.one_chain(chain.key.stage, source or chain.key.branch) for chain in file.chains]
+
+
+def _branch_of(file: PipelineFile, chains: list[Chain], asked: BranchRequest) -> list[ChainKey]:
+    """The chains of the branch, the file read with the overrides: what is wrong with them is said before it begins."""
+    if any(chain.key.branch == asked.branch for chain in chains):
+        raise InputError(f"{asked.branch!r} is the branch that would be forked: name another one")
+    keys = [ChainKey(chain.key.pipeline, chain.key.stage, asked.branch) for chain in chains]
+    branch = read_pipeline(file.workspace, file.path, {**asked.overrides, "branch": asked.branch})
+    there = [each.key for each in branch.some_chains()]
+    if not set(keys) <= set(there):
+        raise InputError(
+            f"{file.name} has no 'branch' that --set can change, so no branch of it can be trained: a Python pipeline "
+            "takes it from its overrides and gives it to CheckpointOperator"
+        )
+    return keys
+
+
+# -- where ---------------------------------------------------------------------------------------------------------
+
+
+def _one(chain: Chain, origin: str | None, before: datetime | None) -> Place:
+    """What one chain goes on from. Raises InputError."""
+    ledger = chain.ledger()
+    if before is None:
+        found = checkpoint_named(ledger, origin or "head")
+        return Place(found.id, found.sequence, found.watermark)
+    newest = next((each for each in ledger.back() if each.on_line and each.watermark <= before), None)
+    if newest is None:
+        raise InputError(
+            f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint that is trained up to {label(before)} or "
+            "less: 'trainflow checkpoints list' shows what there is"
+        )
+    return Place(newest.id, newest.sequence, newest.watermark)
+
+
+def _all(chains: list[Chain], keys: list[ChainKey], asked: BranchRequest) -> list[_Forked]:
+    """What several chains go on from: as it was recorded where the command was cut short. Raises InputError."""
+    lines = {chain.key: places_of(chain.ledger()) for chain in chains}
+    starts = {chain.key: chain.ledger(key).state().start for chain, key in zip(chains, keys, strict=True)}
+    forks = {key: start for key, start in starts.items() if isinstance(start, Fork)}
+    recorded = next((start for start in forks.values() if start.stages), None)
+    if recorded is not None:
+        _check_same(recorded, asked)
+        points = {key: _as_recorded(key, recorded, forks.get(key), line) for key, line in lines.items()}
+    else:
+        begun = {key: start.origin.checkpoint_id for key, start in forks.items() if start.origin.chain == key}
+        points = fork_points(lines, asked.before, begun)
+    if not any(points.values()):
+        upto = f" that is trained up to {label(asked.before)} or less" if asked.before else ""
+        raise InputError(f"no stage has a checkpoint{upto}: there is nothing to fork")
+    return [_Forked(chain, key, points[chain.key]) for chain, key in zip(chains, keys, strict=True)]
+
+
+def _check_same(recorded: Fork, asked: BranchRequest) -> None:
+    if (recorded.asked, recorded.overrides) == (asked.words, asked.overrides):
+        return
+    options = [recorded.asked, *(f"--set {name}={value}" for name, value in recorded.overrides.items())]
+    raise InputError(
+        f"branch {asked.branch!r} was forked otherwise ({' '.join(filter(None, options)) or 'without options'}): to "
+        "complete it give that command again, or name another branch"
+    )
+
+
+def _as_recorded(key: ChainKey, recorded: Fork, begun: Fork | None, line: list[Place]) -> Place | None:
+    """Where a stage goes on, as the first of its branch has written it down. Raises InputError."""
+    where = next((each.checkpoint_id for each in recorded.stages if each.stage == key.stage), None)
+    if where is None:
+        return None
+    found = next((each for each in line if each.id == where), None)
+    if begun is not None:
+        return found or Place(begun.origin.checkpoint_id, 0, begun.watermark)
+    if found is None or not found.kept:
+        why = "its files were pruned" if found else "the chain was rewound"
+        raise InputError(
+            f"stage {key.stage} was to be forked from checkpoint {where} of {key}, and cannot be any more: "
+            f"{why} since. Name another branch"
+        )
+    return found
+
+
+def _recorded(found: list[_Forked]) -> list[ForkedStage]:
+    return [ForkedStage(each.key.stage, each.place.id if each.place else None) for each in found]
+
+
+# -- begin ---------------------------------------------------------------------------------------------------------
+
+
+def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who: Author, now: datetime) -> None:
+    chain, key, place = forked
+    if place is None:
+        return
+    begin(
+        chain.ledger(key),
+        CheckpointRef(chain.key, place.id),
+        place.watermark,
+        overrides=asked.overrides,
+        stages=stages,
+        asked=asked.words if stages else "",
+        by=chain.by(who),
+        now=now,
+    )
+    hit(f"fork: {key.stage}")
+
+
+def _described(forked: _Forked, asked: BranchRequest) -> ForkedChain:
+    chain, key, place = forked
+    origin = Origin(str(chain.key), place.id, place.sequence) if place else None
+    return ForkedChain(str(key), origin, place.watermark if place else None, asked.overrides)
+
+
+def _is_complete(chain: Chain, place: Place) -> bool:
+    """Whether the samples end where the branch begins."""
+    samples = chain.document.samples
+    end = samples.end if samples is not None else None
+    return end is not None and place.watermark >= end

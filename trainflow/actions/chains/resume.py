@@ -1,0 +1,158 @@
+"""Decide what becomes of a chain that a gate stopped, or that its samples stopped.
+
+The decision, who made it and why are in the ledger. The run that was refused ends as it was decided, where the database
+still has it; otherwise a new run finds the decision in the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection
+
+from trainflow.actions.chains.resume_samples import leave_out
+from trainflow.checkpoints.actions import manual_decisions
+from trainflow.checkpoints.ledger.entries import Author, LedgerEntry, Stop
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import InputError
+from trainflow.messages.notice import Event, Notice
+from trainflow.metadata import notification_queries, run_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.pluralize import counted
+from trainflow.samples.partitions import label
+from trainflow.states import DagRunState
+from trainflow.workspace.pipelines import Chain, PipelineFile
+
+#: accept: commit the checkpoint that gates refused; skip: leave out its split, or the samples that stopped the chain;
+#: rewind: go back some checkpoints; again: train the split again
+Decision = Literal["accept", "skip", "rewind", "again"]
+
+
+class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person decides. `rewind`: so many checkpoints, with the decision of that name; `only_record`: nothing is
+    begun afterwards."""
+
+    decision: Decision = "again"
+    rewind: int = 0
+    stage: str | None = None
+    branch: str | None = None
+    only_record: bool = False
+
+    @property
+    def option(self) -> str:
+        """As it is typed; empty: the next run is to look again."""
+        if self.decision == "again":
+            return "--no-start" if self.only_record else ""
+        return f"--{self.decision}"
+
+
+class ResumeDone(msgspec.Struct, frozen=True):
+    """What was decided about which chain, in a sentence."""
+
+    chain: str
+    decision: Decision
+    sentence: str
+
+
+class _Stopped(NamedTuple):
+    chain: Chain
+    ledger: Ledger
+    stop: Stop
+
+
+class _Decided(NamedTuple):
+    entry: LedgerEntry
+    decision: Decision
+    sentence: str
+
+
+def resume(
+    file: PipelineFile, asked: ResumeRequest, *, who: Author, now: datetime, reason: str = ""
+) -> ResumeDone | None:
+    """Record the decision about the chain of the file that is stopped; None: its samples stopped it, and the next run
+    is to look at them again. Raises InputError, also where no chain is stopped; ChainMoved, StoreFailure."""
+    stopped = _stopped(file, asked.stage, asked.branch)
+    if stopped is None:
+        left_out = leave_out(file, asked.stage, asked.branch, asked=asked.option, who=who, now=now, reason=reason)
+        return ResumeDone(str(left_out[0]), "skip", left_out[1]) if left_out is not None else None
+    decided = _decide(stopped, asked, who, now, reason)
+    _pass_on(stopped, decided, who, now)
+    return ResumeDone(str(stopped.chain.key), decided.decision, decided.sentence)
+
+
+def _stopped(file: PipelineFile, stage: str | None, branch: str | None) -> _Stopped | None:
+    """The stopped chain that is meant; None: none is stopped."""
+    named = stage is not None or branch is not None
+    found = []
+    for chain in [file.one_chain(stage, branch)] if named else file.some_chains():
+        ledger = chain.ledger()
+        stop = ledger.state().stopped
+        if stop is not None:
+            found.append(_Stopped(chain, ledger, stop))
+    if len(found) > 1:
+        names = ", ".join(str(each.chain.key) for each in found)
+        raise InputError(
+            f"{counted(len(found), 'chain')} of {file.name} are stopped: {names}; choose with --stage or --branch"
+        )
+    return found[0] if found else None
+
+
+def _decide(stopped: _Stopped, asked: ResumeRequest, who: Author, now: datetime, reason: str) -> _Decided:
+    ledger, refused, by = stopped.ledger, stopped.stop.id, stopped.chain.by(who)
+    against, split = "; ".join(stopped.stop.reasons), stopped.stop.split
+    match asked.decision:
+        case "accept":
+            made = manual_decisions.accept(ledger, refused, person=by.person, now=now, reason=reason)
+            upto = label(made.watermark)
+            what = f"checkpoint {made.sequence}, trained up to {upto}, is accepted although {against}"
+            return _Decided(made, "accept", what)
+        case "skip":
+            skipped = manual_decisions.skip_refused(ledger, refused, by=by, now=now, reason=reason)
+            what = f"{label(skipped.start)} to {label(skipped.end)} is skipped: {against}"
+            return _Decided(skipped, "skip", what)
+        case "rewind":
+            back = manual_decisions.rewind_refused(ledger, refused, asked.rewind, by=by, now=now, reason=reason)
+            where = f"checkpoint {back.to_checkpoint_id}" if back.to_checkpoint_id else "before the first checkpoint"
+            return _Decided(back, "rewind", f"rewound to {where}: {against}")
+    again = manual_decisions.try_again(ledger, refused, by=by, now=now, reason=reason)
+    return _Decided(again, "again", f"{label(split.start)} to {label(split.end)} is trained again, after: {against}")
+
+
+def _pass_on(stopped: _Stopped, decided: _Decided, who: Author, now: datetime) -> None:
+    """Tell who wants to know, and let the run that was refused end as it was decided."""
+    workspace = stopped.chain.workspace
+    database = workspace.existing_database
+    if database is None:
+        return
+    database.write(lambda connection: _write(connection, stopped, decided, who, now))
+    workspace.wake_engine()
+
+
+def _write(connection: Connection, stopped: _Stopped, decided: _Decided, who: Author, now: datetime) -> None:
+    notification_queries.add(connection, _notice(stopped, decided, who), now)
+    by = stopped.stop.by
+    run = run_queries.find(connection, by.dag_id, by.run_id) if by.dag_id else None
+    # a split that is trained again is trained by a run of its own; any other decision is found by the run's commit
+    if run is None or run.state != DagRunState.FAILED or decided.decision == "again":
+        return
+    document, _ = Versions().get(connection, run.version_id)
+    commits = {task.task_id for task in document.tasks if task.role == "commit"}
+    run_queries.clear(connection, run.id, now, document.with_downstream(commits))
+
+
+def _notice(stopped: _Stopped, decided: _Decided, who: Author) -> Notice:
+    return Notice(
+        event=Event.RESUMED,
+        key=f"entry {decided.entry.sequence}",
+        sentence=f"{stopped.chain.dag_id}: {decided.sentence}",
+        **stopped.chain.key.names,
+        dag_id=stopped.chain.dag_id,
+        facts={
+            "decision": decided.decision,
+            "person": who.person,
+            "checkpoint_id": stopped.stop.id,
+            "reasons": stopped.stop.reasons,
+        },
+    )

@@ -1,0 +1,152 @@
+"""Trigger, cancel and clear runs. An engine that is alive is told at once, otherwise the next one finds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from trainflow.actions.dags import read_into_database
+from trainflow.engine.lock import running_engine
+from trainflow.errors import InputError
+from trainflow.identifiers import manual_run_id
+from trainflow.insight.runs.runs import RunSummary, run_summary
+from trainflow.metadata import run_creation, run_queries, task_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.observability.redaction import check_no_secrets
+from trainflow.states import DagRunType, TriggeredBy
+from trainflow.workspace.names import check_tasks, dag_named, file_named, is_file, run_named
+from trainflow.workspace.workspace import Workspace
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is asked for. `conf` satisfies the params of the DAG; `run_id` by default manual__<time>_<random>."""
+
+    conf: dict[str, Any] = {}
+    run_id: str | None = None
+    logical_date: datetime | None = None
+    note: str | None = None
+    triggered_by: TriggeredBy = TriggeredBy.CLI
+
+
+class TriggerDone(msgspec.Struct, frozen=True):
+    """A run that is queued. `waits_for`: why it does not start at once, and what to do; None: nothing keeps it."""
+
+    run: RunSummary
+    waits_for: str | None
+
+
+class ClearedRun(msgspec.Struct, frozen=True):
+    """A run that runs again, and the tasks of it that do."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    state: str
+    cleared: list[str]
+
+
+def trigger(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) -> TriggerDone:
+    """Queue a run. A pipeline file is read first, so that the run is of what it says now.
+
+    Raises InputError, DagNotFound.
+    """
+    check_no_secrets(asked.conf, "--conf")
+    if is_file(dag):
+        read_into_database(workspace, file_named(dag), now)
+    found, row = _create(workspace, dag, asked, now)
+    workspace.wake_engine()
+    return TriggerDone(run_summary(row, now), _why_not_at_once(workspace, found))
+
+
+def _create(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) -> tuple[Row[Any], Row[Any]]:
+    """(the DAG, the run)"""
+    run_id = asked.run_id or manual_run_id(now, os.urandom(3).hex())
+    tries: list[int] = []
+
+    def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
+        found = dag_named(connection, workspace.project, dag)
+        tries.append(1)
+        if len(tries) > 1 and (made := run_queries.find(connection, found.dag_id, run_id)) is not None:
+            return found, made  # by the try before, whose commit was not heard of
+        created = run_creation.create(
+            connection,
+            dag_id=found.dag_id,
+            run_id=run_id,
+            run_type=DagRunType.MANUAL,
+            triggered_by=asked.triggered_by,
+            conf=asked.conf,
+            now=now,
+            logical_date=asked.logical_date,
+            note=asked.note,
+        )
+        return found, run_queries.by_id(connection, created)
+
+    return workspace.database.write(create)
+
+
+def _why_not_at_once(workspace: Workspace, dag: Row[Any]) -> str | None:
+    if dag.is_paused:
+        return f"the DAG is paused, it waits for 'trainflow dags unpause {dag.dag_id}'"
+    if workspace.database.is_sqlite and running_engine(workspace.project.home) is None:
+        return "no engine is alive, it waits for 'trainflow start' or 'trainflow standalone'"
+    return None
+
+
+def cancel(workspace: Workspace, dag: str, run: str, now: datetime, *, note: str) -> RunSummary:
+    """End a queued or running run as failed. Raises DagNotFound, DagRunNotFound; LostTransition where it has ended."""
+    mirrored = workspace.settings.tracking.enabled
+
+    def work(connection: Connection) -> Row[Any]:
+        row = run_named(connection, workspace.project, dag, run)
+        run_queries.cancel(connection, row, Versions(), now, note=note, mirrored=mirrored)
+        return run_queries.by_id(connection, row.id)
+
+    row = workspace.database.write(work)
+    workspace.wake_engine()
+    return run_summary(row, now)
+
+
+def clear(
+    workspace: Workspace,
+    dag: str,
+    runs: Sequence[str],
+    now: datetime,
+    *,
+    tasks: Sequence[str] = (),
+    only: bool = False,
+    failed: bool = False,
+) -> list[ClearedRun]:
+    """Let runs run again, in the order of the chain: whole, or from `tasks` on (`only`: nothing downstream of them),
+    or what `failed`. Raises InputError when there is nothing to clear in one of them."""
+
+    def work(connection: Connection) -> list[ClearedRun]:
+        rows = {row.number: row for row in (run_named(connection, workspace.project, dag, name) for name in runs)}
+        return [_clear(connection, row, now, tasks, only=only, failed=failed) for _, row in sorted(rows.items())]
+
+    cleared = workspace.database.write(work)
+    workspace.wake_engine()
+    return cleared
+
+
+def _clear(
+    connection: Connection, row: Row[Any], now: datetime, tasks: Sequence[str], *, only: bool, failed: bool
+) -> ClearedRun:
+    document, _ = Versions().get(connection, row.version_id)
+    states = task_queries.states_in_run(connection, row.id)
+    check_tasks(tasks, [task.task_id for task in document.tasks], f"run {row.run_id} of {row.dag_id}")
+    chosen = set(tasks) or set(states)
+    if failed:
+        chosen &= {task_id for task_id, state in states.items() if state in ("failed", "upstream_failed")}
+        if not chosen:
+            raise InputError(f"run {row.run_id} of {row.dag_id}: no task has failed, nothing was cleared")
+    if not only:
+        chosen = document.with_downstream(chosen)
+    run_queries.clear(connection, row.id, now, chosen)
+    after = run_queries.by_id(connection, row.id)
+    order = [task.task_id for task in document.tasks if task.task_id in chosen and task.task_id in states]
+    return ClearedRun(row.dag_id, row.run_id, row.number, after.state, order)

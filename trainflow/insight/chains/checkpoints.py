@@ -1,0 +1,167 @@
+"""What chains have committed: checkpoints, whether the files of these are intact, the entries of their ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.artifacts import verify_many
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, decode_entry
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.errors import LedgerCorrupt
+from trainflow.workspace.names import checkpoint_named
+from trainflow.workspace.pipelines import Chain
+
+
+class CheckpointLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint whose files are kept. `partitions`: trained from the root up to it; `size` in bytes; `metrics`: what
+    the trainer returned; `scores`: of samples it had not seen; `on_line`: false where a rewind left it behind."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    sequence: int
+    id: str
+    parent_id: str | None
+    watermark: datetime
+    partitions: int
+    size: int
+    at: datetime
+    run_id: str
+    metrics: dict[str, float]
+    scores: dict[str, float]
+    on_line: bool
+    head: bool
+    aliases: list[str]
+
+
+class VerifiedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint whose files were read. `problems`: what is not as it was committed."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    sequence: int
+    id: str
+    ok: bool
+    files: int
+    bytes: int
+    problems: list[str]
+
+    @property
+    def chain(self) -> ChainKey:
+        """Its chain."""
+        return ChainKey(self.pipeline, self.stage, self.branch)
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """Of all that were asked for."""
+
+    ok: bool
+    checkpoints: list[VerifiedCheckpoint]
+
+
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry as it lies in the store; `entry` is None where it cannot be read, and `problem` says why."""
+
+    pipeline: str
+    stage: str
+    branch: str
+    sequence: int
+    location: str
+    entry: LedgerEntry | None
+    problem: str | None
+
+    @property
+    def chain(self) -> ChainKey:
+        """Its chain."""
+        return ChainKey(self.pipeline, self.stage, self.branch)
+
+
+def checkpoints_of(chains: Sequence[Chain]) -> list[CheckpointLine]:
+    """The checkpoints whose files are kept, oldest first, chain by chain. Raises LedgerCorrupt, StoreFailure."""
+    ledgers = [chain.ledger() for chain in chains]
+    return [_line(ledger, each, ledger.state()) for ledger in ledgers for each in ledger.kept()]
+
+
+def _line(ledger: Ledger, summary: CheckpointSummary, state: ChainState) -> CheckpointLine:
+    names = ("sequence", "id", "parent_id", "watermark", "partitions", "size", "at", "run_id", "metrics", "scores")
+    return CheckpointLine(
+        **ledger.chain.names,
+        **{name: getattr(summary, name) for name in names},
+        on_line=summary.on_line,
+        head=state.head is not None and state.head.id == summary.id,
+        aliases=sorted(alias for alias, checkpoint_id in state.promoted.items() if checkpoint_id == summary.id),
+    )
+
+
+class CheckpointDetail(msgspec.Struct, frozen=True):
+    """One checkpoint as its ledger entry says. `uri`: where its files are."""
+
+    checkpoint: Checkpoint
+    uri: str
+
+
+def checkpoint_detail(chain: Chain, which: str) -> CheckpointDetail:
+    """The checkpoint of a number, an id, or the head. Raises InputError, CheckpointNotFound, LedgerCorrupt."""
+    ledger = chain.ledger()
+    checkpoint = checkpoint_named(ledger, which)
+    return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path))
+
+
+def verify(chains: Sequence[Chain], which: str, *, every: bool) -> Verification:
+    """Read the files of a checkpoint of each chain, or with `every` of all that are kept. Raises InputError,
+    LedgerCorrupt, StoreFailure."""
+    ledgers = [chain.ledger() for chain in chains]
+    found = [each for ledger in ledgers for each in _verified(ledger, _to_verify(ledger, which, every=every))]
+    return Verification(all(each.ok for each in found), found)
+
+
+def _to_verify(ledger: Ledger, which: str, *, every: bool) -> list[Checkpoint]:
+    kept = {each.id for each in ledger.kept()}
+    if every:
+        return [entry for entry in ledger.entries() if isinstance(entry, Checkpoint) and entry.id in kept]
+    return [checkpoint_named(ledger, which)] if kept else []
+
+
+def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[VerifiedCheckpoint]:
+    found = verify_many(ledger.store, [checkpoint.artifacts for checkpoint in checkpoints])
+    return [
+        VerifiedCheckpoint(
+            **ledger.chain.names,
+            sequence=checkpoint.sequence,
+            id=checkpoint.id,
+            ok=not problems,
+            files=len(checkpoint.artifacts.files),
+            bytes=checkpoint.artifacts.size,
+            problems=problems,
+        )
+        for checkpoint, problems in zip(checkpoints, found, strict=True)
+    ]
+
+
+def ledger_lines(chains: Sequence[Chain]) -> list[LedgerLine]:
+    """Every entry there is, also those that the ledger itself would stop at. Raises StoreFailure."""
+    return [each for chain in chains for each in _lines(chain.ledger())]
+
+
+def _lines(ledger: Ledger) -> list[LedgerLine]:
+    found = []
+    for file in ledger.store.files(ledger.chain.ledger):
+        name = file.path.rpartition("/")[2].removesuffix(".json")
+        if not name.isdecimal():
+            continue
+        location = ledger.store.uri(file.path)
+        entry, problem = None, None
+        try:
+            entry = decode_entry(ledger.store.read(file.path), location=location)
+        except LedgerCorrupt as error:
+            problem = str(error)
+        found.append(
+            LedgerLine(**ledger.chain.names, sequence=int(name), location=location, entry=entry, problem=problem)
+        )
+    return found

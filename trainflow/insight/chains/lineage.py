@@ -1,0 +1,73 @@
+"""Every partition that the weights of a checkpoint ever learnt from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from trainflow.checkpoints.audit.lineage import Meal, diet
+from trainflow.checkpoints.ledger.entries import CheckpointRef
+from trainflow.workspace.names import checkpoint_ever
+from trainflow.workspace.pipelines import Chain
+
+
+class LineagePartition(msgspec.Struct, frozen=True):
+    """One partition, and the checkpoint whose training it was part of, committed `at`. `filled`: it had been a hole."""
+
+    start: datetime
+    end: datetime
+    fingerprint: str
+    rows: int | None
+    chain: str
+    checkpoint_id: str
+    sequence: int
+    run_id: str
+    at: datetime
+    filled: bool
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one checkpoint, in the order of training. `began_with`: the folder it was adopted from; `rows`: of all
+    partitions, None where one does not say."""
+
+    chain: str
+    id: str
+    sequence: int
+    watermark: datetime
+    began_with: str | None
+    rows: int | None
+    partitions: list[LineagePartition]
+
+
+def lineage(chain: Chain, which: str) -> Lineage:
+    """The lineage of a checkpoint by its number, its id or `head`, be it pruned or rewound. Raises InputError,
+    LedgerCorrupt, StoreFailure."""
+    ledger = chain.ledger()
+    checkpoint = checkpoint_ever(ledger, which, list(ledger.entries()))
+    found = diet(CheckpointRef(ledger.chain, checkpoint.id), lambda key: list(chain.ledger(key).entries()))
+    return Lineage(
+        chain=str(ledger.chain),
+        id=checkpoint.id,
+        sequence=checkpoint.sequence,
+        watermark=checkpoint.watermark,
+        began_with=found.began_with or None,
+        rows=found.rows,
+        partitions=[partition_of(meal) for meal in found.meals],
+    )
+
+
+def partition_of(meal: Meal) -> LineagePartition:
+    """As programs read it."""
+    return LineagePartition(
+        meal.start,
+        meal.end,
+        meal.fingerprint,
+        meal.rows,
+        str(meal.chain),
+        meal.checkpoint_id,
+        meal.sequence,
+        meal.run_id,
+        meal.at,
+        meal.filled,
+    )

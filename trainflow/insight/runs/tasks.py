@@ -1,0 +1,243 @@
+"""The tasks of a run: where each is, why it does not run, its attempts, what it handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from trainflow.errors import InputError
+from trainflow.insight.runs.explain_task import Surroundings, why_waits
+from trainflow.insight.snapshot import engine_state, refusals
+from trainflow.metadata import attempt_queries, dag_queries, run_queries, task_queries, trigger_queries, xcom_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.pluralize import counted
+from trainflow.serialization.document import DagDocument
+from trainflow.states import FINISHED
+from trainflow.workspace.names import check_tasks, run_named
+from trainflow.workspace.workspace import Workspace
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of a run. `waiting`: a sentence why it does not run; `seconds` from start to end (or until now)."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    operator: str | None
+    role: str | None
+    state: str | None
+    try_number: int
+    max_tries: int
+    attempt_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    waiting: str | None
+    note: str | None
+    problem: str | None
+    progress: dict[str, Any] | None
+
+
+class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of a task; `outcome`: None while it runs."""
+
+    attempt_id: str
+    try_number: int
+    outcome: str | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    problem: str | None
+    log_path: str
+    seconds: float | None
+
+
+class TaskDetail(TaskSummary, frozen=True, kw_only=True):
+    """A task with its XComs (key → value) and its attempts, oldest first."""
+
+    upstream: list[str]
+    trigger_rule: str | None
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    queue: str | None
+    retry_at: datetime | None
+    hostname: str | None
+    pid: int | None
+    xcoms: dict[str, Any]
+    attempts: list[AttemptSummary]
+
+
+class AttemptLog(msgspec.Struct, frozen=True):
+    """Where an attempt of a task writes its log."""
+
+    task_instance_id: int
+    attempt_id: str
+    path: str
+
+
+def seconds_between(start: datetime | None, end: datetime) -> float | None:
+    """Seconds, None when it has not begun."""
+    return None if start is None else max(0.0, (end - start).total_seconds())
+
+
+def list_tasks(workspace: Workspace, dag: str, run: str, now: datetime) -> list[TaskSummary]:
+    """The tasks of a run, in the order of the DAG. Raises DagNotFound, DagRunNotFound."""
+    with workspace.database.reading() as connection:
+        return task_summaries(workspace, connection, run_named(connection, workspace.project, dag, run), now)
+
+
+def task_summaries(workspace: Workspace, connection: Connection, run: Row[Any], now: datetime) -> list[TaskSummary]:
+    """The same of a row of `dag_run`."""
+    document, _ = Versions().get(connection, run.version_id)
+    rows = task_queries.rows_of_run(connection, run.id)
+    waiting = _reasons(workspace, connection, run, document, rows, now)
+    order = {task.task_id: number for number, task in enumerate(document.tasks)}
+    in_order = sorted(rows, key=lambda row: (order.get(row.task_id, len(order)), row.map_index))
+    return [TaskSummary(**_facts(run, row, document, waiting, now)) for row in in_order]
+
+
+def _facts(
+    run: Row[Any], row: Row[Any], document: DagDocument, waiting: dict[int, str], now: datetime
+) -> dict[str, Any]:
+    described = document.task(row.task_id)
+    computed = {
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "operator": described.operator if described else None,
+        "role": described.role if described else None,
+        "try_number": max(1, row.failures + (row.state != "failed")),
+        "seconds": seconds_between(row.started_at, row.ended_at or now),
+        "waiting": waiting.get(row.id),
+    }
+    names = [name for name in TaskSummary.__struct_fields__ if name not in computed]
+    return {name: getattr(row, name) for name in names} | computed
+
+
+def _reasons(
+    workspace: Workspace,
+    connection: Connection,
+    run: Row[Any],
+    document: DagDocument,
+    rows: Sequence[Row[Any]],
+    now: datetime,
+) -> dict[int, str]:
+    """Task instance → why it does not run."""
+    if not any(row.state not in FINISHED or row.state == "upstream_failed" for row in rows):
+        return {}
+    engine = engine_state(workspace.project, workspace.settings, workspace.database, now)
+    dag = dag_queries.get(connection, run.dag_id)
+    unfinished = run_queries.unfinished_of(connection, run.dag_id)
+    running = [each for each in unfinished if each.state == "running" and each.released_at is None]
+    refused = refusals(connection, workspace.settings)
+    states = {row.task_id: row.state for row in rows}
+    reasons = {}
+    for row in rows:
+        described = document.task(row.task_id)
+        if described is None:
+            continue
+        wait = trigger_queries.of_task(connection, row.id) if row.state == "deferred" else None
+        around = Surroundings(
+            dag_id=run.dag_id,
+            engine_alive=engine.alive,
+            triggerer_alive=engine.triggers,
+            paused=dag.is_paused,
+            max_active_runs=dag.max_active_runs,
+            running=len(running),
+            run_state=run.state,
+            run_after=run.run_after,
+            states=states,
+            refused=refused.get(row.id),
+            trigger_class=wait.trigger_class if wait else None,
+            deadline=wait.deadline if wait else None,
+        )
+        sentence = why_waits(described, row, around, now)
+        if sentence is not None:
+            reasons[row.id] = sentence
+    return reasons
+
+
+def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: datetime) -> TaskDetail:
+    """One task of a run. Raises DagNotFound, DagRunNotFound, InputError."""
+    with workspace.database.reading() as connection:
+        found = run_named(connection, workspace.project, dag, run)
+        row = _task_row(connection, found, task)
+        summaries = task_summaries(workspace, connection, found, now)
+        document, _ = Versions().get(connection, found.version_id)
+        values = xcom_queries.of_run(connection, found.id)
+        attempts = attempt_queries.of_task(connection, row.id)
+    described = document.task(row.task_id)
+    names = ("pool", "pool_slots", "priority_weight", "queue", "retry_at", "hostname", "pid")
+    return TaskDetail(
+        **msgspec.structs.asdict(next(each for each in summaries if each.task_id == task)),
+        **{name: getattr(row, name) for name in names},
+        upstream=described.upstream if described else [],
+        trigger_rule=described.trigger_rule if described else None,
+        xcoms={key: value for (task_id, key), value in values.items() if task_id == task},
+        attempts=[_attempt(attempt, now) for attempt in attempts],
+    )
+
+
+def _attempt(row: Row[Any], now: datetime) -> AttemptSummary:
+    names = [name for name in AttemptSummary.__struct_fields__ if name != "seconds"]
+    seconds = seconds_between(row.started_at, row.ended_at or now)
+    return AttemptSummary(**{name: getattr(row, name) for name in names}, seconds=seconds)
+
+
+def _task_row(connection: Connection, run: Row[Any], task_id: str) -> Row[Any]:
+    """The row of a task of a run. Raises InputError with near matches."""
+    rows = {row.task_id: row for row in task_queries.rows_of_run(connection, run.id)}
+    document, _ = Versions().get(connection, run.version_id)
+    known = [task.task_id for task in document.tasks]
+    check_tasks([task_id], [*rows, *known], f"run {run.run_id} of {run.dag_id}")
+    if task_id not in rows:
+        raise InputError(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
+    return rows[task_id]
+
+
+def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: str | None) -> AttemptLog:
+    """The log of an attempt: of its number, counted from either end, of how its id begins; by default the last one.
+
+    Raises DagNotFound, DagRunNotFound, InputError.
+    """
+    with workspace.database.reading() as connection:
+        found = run_named(connection, workspace.project, dag, run)
+        row = _task_row(connection, found, task)
+        chosen = _choose_attempt(connection, row, attempt)
+    return AttemptLog(row.id, chosen.attempt_id, chosen.log_path)
+
+
+def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:
+    attempts = attempt_queries.of_task(connection, row.id)
+    if not attempts:
+        raise InputError(f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show' says what it waits for")
+    if wanted is None:
+        return attempts[-1]
+    for attempt in attempts:
+        if attempt.attempt_id == wanted:
+            return attempt
+    if wanted.removeprefix("-").isdigit() and len(wanted) < 6:
+        number = int(wanted)
+        if number and -len(attempts) <= number <= len(attempts):
+            return attempts[number - 1 if number > 0 else number]
+        raise InputError(f"--attempt {wanted}: task '{row.task_id}' has had {counted(len(attempts), 'attempt')}")
+    found = [attempt for attempt in attempts if attempt.attempt_id.startswith(wanted)]
+    if len(found) != 1:
+        known = ", ".join(attempt.attempt_id for attempt in attempts)
+        raise InputError(f"--attempt {wanted}: {'no' if not found else 'more than one'} attempt begins so; {known}")
+    return found[0]
+
+
+def has_ended(workspace: Workspace, log: AttemptLog) -> bool:
+    """Whether nothing more is written. A wait is no end: the attempt goes on in the same log."""
+    with workspace.database.reading() as connection:
+        row = task_queries.row(connection, log.task_instance_id)
+    if row is None or row.attempt_id != log.attempt_id:
+        return True
+    resumes = row.state == "scheduled" and row.next_method is not None
+    return not resumes and row.state not in ("queued", "running", "deferred")

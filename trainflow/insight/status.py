@@ -1,0 +1,146 @@
+"""Where each pipeline is: its head, its lag, what runs, what failed last; and the engine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from trainflow.insight.chains.chain_status import Standing
+from trainflow.insight.overview import look, standing_of
+from trainflow.insight.snapshot import EngineState, Failure, RunState, Situation, TaskState
+from trainflow.workspace.locate import Selection
+
+_BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
+
+
+class CurrentRun(msgspec.Struct, frozen=True):
+    """The run under way, or queued, with the task that tells most about where it is."""
+
+    run_id: str
+    number: int
+    state: str
+    started_at: datetime | None
+    task_id: str | None
+    task_state: str | None
+    progress: dict[str, Any] | None
+    note: str | None
+
+
+class LastRun(msgspec.Struct, frozen=True):
+    """The run that ended last."""
+
+    run_id: str
+    number: int
+    state: str
+    ended_at: datetime | None
+    note: str | None
+
+
+class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One DAG and its chain; `Standing` and `Situation` say what the fields mean. None: it has no chain."""
+
+    dag_id: str
+    path: str
+    pipeline: str | None
+    stage: str | None
+    branch: str | None
+    known: bool
+    head_sequence: int | None
+    head_id: str | None
+    watermark: datetime | None
+    lag: int | None
+    lag_is_more: bool
+    lag_seconds: float | None
+    never_catches_up: bool
+    catches_up_in_seconds: float | None
+    holes: int | None
+    holes_arrived: int | None
+    republished: list[datetime]
+    stopped: list[str]
+    samples_changed: str | None
+    waits: str | None
+    problem: str | None
+    paused: bool
+    missing_since: datetime | None
+    import_problem: str | None
+    run: CurrentRun | None
+    last_run: LastRun | None
+    last_failure: Failure | None
+    undelivered: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine, what MLflow has not got (deliveries that wait, and those that it refused), the pipelines."""
+
+    engine: EngineState
+    undelivered: int
+    undelivered_reason: str | None
+    refused: int
+    refused_reason: str | None
+    pipelines: list[PipelineStatus]
+
+
+def status(selection: Selection, now: datetime) -> Status:
+    """Of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
+    found = look(selection, now)
+    missing = found.undelivered
+    return Status(
+        engine=found.engine,
+        undelivered=missing.waiting,
+        undelivered_reason=missing.reason,
+        refused=missing.refused,
+        refused_reason=missing.refused_reason,
+        pipelines=[_line(each, standing_of(each, found, now)) for each in found.situations],
+    )
+
+
+#: of a DAG without a chain
+_NOT_KNOWN = {"head_sequence": None, "holes": None, "holes_arrived": None}
+
+
+def _line(situation: Situation, standing: Standing | None) -> PipelineStatus:
+    chain, last = situation.chain, situation.last
+    run = situation.running[0] if situation.running else situation.queued
+    known = msgspec.structs.asdict(standing or Standing()) | ({} if standing else _NOT_KNOWN)
+    of_chain = {name: known[name] for name in PipelineStatus.__struct_fields__ if name in known}
+    return PipelineStatus(
+        dag_id=situation.dag_id,
+        path=situation.path,
+        pipeline=chain.pipeline if chain else None,
+        stage=chain.stage if chain else None,
+        branch=chain.branch if chain else None,
+        known=situation.known,
+        **of_chain,
+        paused=situation.paused,
+        missing_since=situation.missing_since,
+        import_problem=situation.import_problem,
+        run=_current(run) if run is not None else None,
+        last_run=LastRun(last.run_id, last.number, last.state, last.ended_at, last.note) if last is not None else None,
+        last_failure=situation.last_failure,
+        undelivered=situation.undelivered,
+    )
+
+
+def _current(run: RunState) -> CurrentRun:
+    task = current_task(run)
+    return CurrentRun(
+        run.run_id,
+        run.number,
+        run.state,
+        run.started_at,
+        task.task_id if task else None,
+        task.state if task else None,
+        task.progress if task else None,
+        task.note if task else run.note,
+    )
+
+
+def current_task(run: RunState) -> TaskState | None:
+    """The task that tells most about where a run is."""
+    for state in _BUSY:
+        for task in run.tasks:
+            if task.state == state:
+                return task
+    return None
