@@ -150,8 +150,8 @@ def repeated_classes() -> list[str]:
 def undocumented() -> list[str]:
     """Modules, public classes, functions and methods without a docstring.
 
-    A method that overrides one of a base class has the contract of the interface: it needs none of its own. So do
-    functions inside functions, and methods of private classes.
+    A method that overrides one of a base class has the contract of the interface and needs none of its own. Nor do
+    functions inside functions, methods of private classes, overloads, and tests, whose names say it.
     """
     missing = [module.name for module in modules().values() if not ast.get_docstring(module.tree)]
     for module in modules().values():
@@ -161,13 +161,23 @@ def undocumented() -> list[str]:
 
 def _undocumented(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
     for node in scope.body:
-        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
+        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith(("_", "test_")) or _overloaded(node):
             continue
-        inherits = isinstance(scope, ast.ClassDef) and bool(scope.bases)
+        inherits = isinstance(scope, ast.ClassDef) and _has_interface(scope)
         if not ast.get_docstring(node) and not (inherits and isinstance(node, Function)):
             yield f"{prefix}{node.name}"
         if isinstance(node, ast.ClassDef):
             yield from _undocumented(node, f"{prefix}{node.name}.")
+
+
+def _has_interface(node: ast.ClassDef) -> bool:
+    """Whether a class inherits methods of the package, or of a library, whose contract is written there."""
+    bases = (ast.unparse(base).partition("[")[0] for base in node.bases)
+    return any(base not in ("Protocol", "ABC", "Generic", "NamedTuple", "msgspec.Struct") for base in bases)
+
+
+def _overloaded(node: Function | ast.ClassDef) -> bool:
+    return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
+class SystemClock(Clock):
     """The machine's clock."""
 
     def now(self) -> datetime:
@@ -32,7 +32,7 @@ class SystemClock:
         return time.monotonic()
 
 
-class ManualClock:
+class ManualClock(Clock):
     """A clock that moves only when told."""
 
     def __init__(self, start: datetime) -> None:

@@ -85,7 +85,7 @@ class Failpoints:
         return cls(int(seed), Path(folder))
 
     def enter(self, kind: Kind) -> None:
-        """This process is one of `kind` from now on."""
+        """Count this process as one of `kind` from now on."""
         descriptor = os.open(self.folder / kind, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(descriptor, b".")
         self._ordinal = os.lseek(descriptor, 0, os.SEEK_CUR) - 1

@@ -34,7 +34,9 @@ TRIGGER_TIMEOUT = "Trigger timeout"
 
 
 class BaseOperator(Linkable, metaclass=OperatorType):
-    """Base of every operator. Subclasses write `execute` and a constructor like
+    """Base of every operator.
+
+    Subclasses write `execute` and a constructor like
 
         def __init__(self, rows, **kwargs):
             super().__init__(**kwargs)

@@ -59,7 +59,7 @@ class BaseTrigger:
         raise NotImplementedError(f"{type(self).__name__} has no serialize()")
 
     def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then yield one event (written as `async def run(self)` with `yield`). Later events are not looked at.
+        """Wait, then yield one event; later events are not looked at. Written as `async def` with `yield`.
 
         May be started again from the beginning, in another process, at any time; so it looks at the world first: what
         it waits for may have happened already.

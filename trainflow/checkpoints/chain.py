@@ -44,6 +44,7 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
 
     @property
     def ledger(self) -> str:
+        """The folder of the entries."""
         return f"{self.prefix}/ledger"
 
     def entry(self, sequence: int) -> str:
@@ -57,20 +58,25 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
 
     @property
     def snapshots(self) -> str:
+        """The folder of the snapshots."""
         return f"{self.prefix}/snapshots"
 
     def snapshot(self, sequence: int) -> str:
+        """The snapshot of the state after entry `sequence`."""
         return f"{self.snapshots}/{sequence:010d}.json"
 
     @property
     def pages(self) -> str:
+        """The folder of the pages."""
         return f"{self.prefix}/pages"
 
     def page(self, name: str) -> str:
+        """A page of a long ledger, by its name."""
         return f"{self.pages}/{name}.json"
 
     @property
     def artifacts(self) -> str:
+        """The folder of the files of checkpoints, a folder an attempt."""
         return f"{self.prefix}/artifacts"
 
     @property

@@ -1,4 +1,4 @@
-"""This process among the parts of the control plane: it registers, says that it lives, and says when it ends."""
+"""Registration of this process among the parts of the control plane, from its beginning to its end."""
 
 from __future__ import annotations
 

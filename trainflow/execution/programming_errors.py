@@ -59,7 +59,7 @@ def _nearest(error: BaseException, frame: FrameType) -> str | None:
 
 
 def _asked_for(error: BaseException, frame: FrameType) -> tuple[str | None, Iterable[str]]:
-    """(the name that was not there, the names that were)"""
+    """Tell the name that was not there, and the names that were."""
     if isinstance(error, NameError):
         return error.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]
     if isinstance(error, AttributeError):

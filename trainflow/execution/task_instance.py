@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.authoring.context import TaskInstance
 from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.bounds import check_text
 from trainflow.clock import Clock
@@ -67,7 +68,7 @@ _ERRORS: dict[str, type[Exception]] = {
 }
 
 
-class RuntimeTaskInstance:
+class RuntimeTaskInstance(TaskInstance):
     """See `trainflow.authoring.context.TaskInstance`, whose words hold here."""
 
     def __init__(

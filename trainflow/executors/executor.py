@@ -30,13 +30,19 @@ class ExecutorHost(Protocol):
     """What an executor gets from the scheduler it belongs to."""
 
     @property
-    def project(self) -> Project: ...
+    def project(self) -> Project:
+        """The project whose tasks are run."""
+        ...
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """The settings in force."""
+        ...
 
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> Clock:
+        """The clock that everything in this process goes by."""
+        ...
 
     @property
     def reactor(self) -> Reactor:

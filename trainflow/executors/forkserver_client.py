@@ -44,6 +44,7 @@ class ForkserverClient:
 
     @property
     def pid(self) -> int:
+        """Process id of the forkserver."""
         return self._process.pid
 
     def was_killed_from_outside(self) -> bool:

@@ -207,7 +207,7 @@ class LocalExecutor(Executor):
         self._tell_to_stop(key, held)
 
     def _replace(self, worker: ForkserverClient, key: AttemptKey | None) -> None:
-        """This worker launches nothing any more: what it was asked for is launched otherwise."""
+        """Launch otherwise what this worker was asked for: it launches nothing any more."""
         worker.draining = True
         held = self._held.get(key) if key else None
         if held is not None and held.worker is worker and held.workload is not None:

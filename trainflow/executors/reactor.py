@@ -18,7 +18,9 @@ from trainflow.clock import Clock
 class HasFileno(Protocol):
     """Something with a file descriptor."""
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
 
 
 Callback = Callable[[], None]
@@ -32,6 +34,7 @@ class Timer:
         self.callback: Callback | None = callback
 
     def cancel(self) -> None:
+        """Forget the call."""
         self.callback = None
 
 

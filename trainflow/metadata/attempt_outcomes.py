@@ -205,7 +205,7 @@ def _furthest(one: int | None, other: int | None) -> int | None:
 
 
 def _leave(connection: Connection, row: Row[Any], outcome: Outcome, to: TaskInstanceState, **values: Any) -> None:
-    """running → `to`, with what the attempt said about it, if it did."""
+    """Move `running` → `to`, with what the attempt said about it, if it did."""
     if outcome.note is not None:
         values["note"] = outcome.note
     task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)

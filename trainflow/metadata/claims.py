@@ -16,7 +16,7 @@ STALE = Refused("the attempt is stale: its task instance was queued again, or cl
 
 
 def claim(connection: Connection, request: Start, now: datetime) -> Reply:
-    """queued → running; asked again by the same process, the same answer. Raises LostTransition."""
+    """Move `queued` → `running`; asked again by the same process, the same answer. Raises LostTransition."""
     row = task_queries.by_key(connection, request.key)
     if row is None:
         return STALE

@@ -77,6 +77,7 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
+        """Whether it is a file of SQLite."""
         return self.engine.dialect.name == "sqlite"
 
     @property

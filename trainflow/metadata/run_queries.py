@@ -108,7 +108,7 @@ _BRIEF_BY_ID = select(*BRIEF).where(RUN.c.id == bindparam("run"))
 def start(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
 ) -> None:
-    """queued → running, with a row for each task of the run's version. `mirrored`: tell the mirror, if it trains."""
+    """Move `queued` → `running`, with a row for each task of its version. `mirrored`: tell the mirror, if it trains."""
     move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
     document, _ = versions.get(connection, row.version_id)
     if not task_queries.of_run(connection, row.id):
@@ -131,7 +131,7 @@ _RELEASE = (
 
 
 def put_back(connection: Connection, row: Row[Any]) -> None:
-    """running → queued: it gives its place to a run that it waits for. What it has done stays done."""
+    """Move `running` → `queued`: it gives its place to a run that it waits for. What it has done stays done."""
     move(connection, row.id, leaving={DagRunState.RUNNING}, to=DagRunState.QUEUED, started_at=None)
 
 
@@ -147,7 +147,7 @@ _SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindpara
 def finish(
     connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
 ) -> None:
-    """running → success or failed; the mirror is told in the same transaction if it was told of the beginning."""
+    """Move `running` → `success` or `failed`; tells the mirror in the same transaction, if it knows of it."""
     values = {"note": note} if note is not None else {}
     move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
     if mirrored:
@@ -157,7 +157,7 @@ def finish(
 def cancel(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, note: str, mirrored: bool
 ) -> None:
-    """queued or running → failed. What runs is not waited for: its executor ends it, its report is stale.
+    """Move `queued` or `running` → `failed`. What runs is not waited for: its executor ends it, its report is stale.
 
     `mirrored`: tell the mirror, if the run trains and the mirror was told of its beginning. Raises LostTransition for a
     run that has ended.
@@ -171,7 +171,7 @@ def cancel(
 
 
 def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, mirrored: bool) -> None:
-    """queued or running → failed, whatever its DAG is; reads no document. `mirrored`: the mirror knows it."""
+    """Move `queued` or `running` → `failed`, whatever its DAG is; read no document. `mirrored`: the mirror knows it."""
     clearing.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)

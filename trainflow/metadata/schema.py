@@ -51,8 +51,11 @@ def _create_unless_there(database: Database) -> None:
 
 @contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
-    """Nobody else creates or migrates meanwhile. On a server, making a table does not wait for another transaction
-    that makes the same one: it fails. (On SQLite nobody else writes anyway.)"""
+    """Keep all others from creating or migrating meanwhile.
+
+    On a server, making a table does not wait for another transaction that makes the same one: it fails. On SQLite
+    there is one writer anyway.
+    """
     kind = connection.dialect.name
     if kind == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})

@@ -95,7 +95,7 @@ def release(connection: Connection, service_id: int) -> None:
 
 
 def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: datetime) -> int | None:
-    """deferred → scheduled with the event (JSON). Returns the run, or None when nobody waits any more.
+    """Move `deferred` → `scheduled` with the event (JSON). Returns the run, or None when nobody waits any more.
 
     Raises InputError, or what msgspec raises, for an event that whoever reads the task later could not read.
     """
@@ -110,7 +110,7 @@ def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: dat
 
 
 def fail(connection: Connection, trigger_id: int, message: str, now: datetime) -> int | None:
-    """deferred → scheduled; the task resumes on a worker, where it fails with `message`."""
+    """Move `deferred` → `scheduled`; the task resumes on a worker, where it fails with `message`."""
     row = _take(connection, trigger_id)
     if row is None:
         return None

@@ -26,7 +26,7 @@ class Target(Protocol):
         ...
 
 
-class Webhook:
+class Webhook(Target):
     """An HTTP(S) address that takes a POST with a JSON body and answers 2xx. Its path is treated as a secret."""
 
     name = "webhook"
@@ -68,7 +68,7 @@ class Webhook:
             return "?"
 
 
-class Command:
+class Command(Target):
     """A program that reads the message from its standard input and ends with 0. It runs in the project's folder."""
 
     name = "command"

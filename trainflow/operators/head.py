@@ -52,6 +52,7 @@ class Head(msgspec.Struct, frozen=True):
 
     @property
     def chain(self) -> ChainKey:
+        """The chain that it is the head of."""
         return ChainKey(self.pipeline, self.stage, self.branch)
 
     @property

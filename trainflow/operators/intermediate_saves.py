@@ -63,7 +63,9 @@ class Stop(Protocol):
         ...
 
     @property
-    def requested(self) -> bool: ...
+    def requested(self) -> bool:
+        """Whether the process was told to stop."""
+        ...
 
 
 class SavePoints:
@@ -139,7 +141,7 @@ class SavePoints:
         self._took = self._saved_at - began
 
 
-class StoredSaves:
+class StoredSaves(Saves):
     """Saves in the chain's store, written by the process that trains. Each says which content its rows are of: that of
     `split`. With each of them the `output` folder is looked at: what can never be committed is better found now than
     when all is trained."""
@@ -178,7 +180,7 @@ class StoredSaves:
             self._ti.report_saved(rows)
 
 
-class TaskStop:
+class TaskStop(Stop):
     """An attempt's own way of being told to stop."""
 
     def __init__(self, ti: TaskInstance) -> None:

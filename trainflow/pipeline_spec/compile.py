@@ -185,7 +185,7 @@ def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, eval
 
 
 def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:
-    """This stage again. One that follows a base goes on while there is more of it, up to where it was told to."""
+    """The same stage again. One that follows a base goes on while there is more of it, up to where it was told to."""
     options: dict[str, Any] = {"carry_conf": (CONF_REPAIR, CONF_SKIPPED)}
     if stage.follows:
         options["when"] = committed[XCOM_MORE]

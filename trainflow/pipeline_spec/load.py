@@ -77,7 +77,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _write_durations(properties: dict[str, Any]) -> None:
-    """pydantic writes a default as `PT10S`; in a file it is `10s`."""
+    """Pydantic writes a default as `PT10S`; in a file it is `10s`."""
     for value in properties.values():
         default = value.get("default")
         if isinstance(default, str) and default.startswith("PT"):

@@ -83,7 +83,7 @@ def _problem(expanded: Expanded, error: Any) -> Problem:
 
 
 def _location(reported: tuple[str | int, ...]) -> Location:
-    """pydantic adds `[key]` where a key of a mapping is wrong."""
+    """Pydantic adds `[key]` where a key of a mapping is wrong."""
     return tuple(part for part in reported if part != "[key]")
 
 

@@ -131,7 +131,7 @@ class _Stream:
 
 
 def overlaps(window: Window, first: int, batch_size: int, step: int) -> bool:
-    """Whether a window has rows of one of the batches that start at `first`, `first + step`, …"""
+    """Whether a window has rows of one of the batches that start at `first`, `first + step` and so on."""
     number = max(0, (window.offset - batch_size - first) // step + 1)
     return first + number * step < window.end
 

@@ -17,7 +17,10 @@ class Unifying(Protocol):
     """The columns of the partitions that were added, as one schema."""
 
     @property
-    def columns(self) -> Columns: ...
+    def columns(self) -> Columns:
+        """The columns so far, as types that hold every value."""
+        ...
+
     def add(self, start: datetime) -> None:
         """Raises SampleCheckFailed for a partition whose columns do not go together with the others'."""
 

@@ -46,6 +46,7 @@ class Footer:
 
     @property
     def rows(self) -> int:
+        """Rows of all row groups."""
         return sum(self.row_groups)
 
 

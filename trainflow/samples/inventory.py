@@ -58,9 +58,14 @@ class Known(Protocol):
     """A content that a partition had, and what its listing said then (empty: nothing that could be relied on)."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Fingerprint of the content."""
+        ...
+
     @property
-    def hint(self) -> str: ...
+    def hint(self) -> str:
+        """What the listing said."""
+        ...
 
 
 class Inventory:

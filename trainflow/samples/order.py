@@ -42,6 +42,7 @@ class Window:
 
     @property
     def end(self) -> int:
+        """Offset of the row after its last."""
         return self.offset + self.rows
 
 

@@ -32,6 +32,7 @@ class OpenFile:
     status: Status | None = None
 
     def close(self) -> None:
+        """Close the reader and the file."""
         self.parquet.close()
         close_source(self.source)
 

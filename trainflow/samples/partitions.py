@@ -26,11 +26,19 @@ class Cut(Protocol):
     """What is cut into partitions: a table, or the grid of one."""
 
     @property
-    def start(self) -> datetime: ...
+    def start(self) -> datetime:
+        """Start of the first partition, aware."""
+        ...
+
     @property
-    def length_seconds(self) -> int: ...
+    def length_seconds(self) -> int:
+        """Seconds a partition; 0: `length_months` counts."""
+        ...
+
     @property
-    def length_months(self) -> int: ...
+    def length_months(self) -> int:
+        """Calendar months a partition; 0: `length_seconds` counts."""
+        ...
 
 
 class Partition(msgspec.Struct, frozen=True, order=True):

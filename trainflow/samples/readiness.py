@@ -104,7 +104,8 @@ def _other(stored: list[StoredFile], marker: str) -> str | None:
 
 
 def _perhaps_empty(samples: Samples, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:
-    """(why a partition that has its marker and no file does not count as empty yet or "", when it will)"""
+    """Tell why a partition that has its marker and no file does not count as empty yet ("": it does), and when it
+    will."""
     marker, patience = _marker_name(samples.ready), samples.ready.unfinished_seconds
     empty_at = None if changed is None else changed + timedelta(seconds=patience)
     if empty_at is not None and now >= empty_at:
@@ -125,7 +126,7 @@ def _too_small(rule: Ready, files: tuple[StoredFile, ...]) -> str:
 
 
 def _too_young(rule: Ready, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:
-    """(why it is too young or "", when it will be old enough)"""
+    """Tell why it is too young ("": it is not), and when it will be old enough."""
     if rule.stable_seconds is None:
         return "", None
     if changed is None:

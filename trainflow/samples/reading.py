@@ -38,6 +38,7 @@ class ReadAhead:
 
     @property
     def schema(self) -> Any:
+        """Arrow schema of the tables."""
         return self._source.schema
 
     def take(self) -> tuple[Window, list[Any]]:
@@ -49,6 +50,7 @@ class ReadAhead:
         return found
 
     def close(self) -> None:
+        """End the threads and close the files."""
         self._pending.clear()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -103,6 +105,7 @@ class Source:
         return batches
 
     def close(self) -> None:
+        """Close the files that no thread reads."""
         while self._idle:
             self._idle.popitem()[1].close()
 

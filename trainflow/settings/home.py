@@ -23,22 +23,27 @@ class Home:
 
     @property
     def database(self) -> Path:
+        """The metadata database, where the settings name no other."""
         return self.path / "trainflow.db"
 
     @property
     def engine_lock(self) -> Path:
+        """The file that the engine of this home holds locked."""
         return self.path / "engine.lock"
 
     @property
     def engine_log(self) -> Path:
+        """The log of the engine."""
         return self.path / "logs" / "engine.log"
 
     @property
     def mlflow_database(self) -> Path:
+        """The tracking store, where the settings name no other."""
         return self.path / "mlflow" / "mlflow.db"
 
     @property
     def mlflow_artifacts(self) -> Path:
+        """The artifacts of that store."""
         return self.path / "mlflow" / "artifacts"
 
     @property
@@ -57,6 +62,7 @@ class Home:
         return self.scratch / "runs"
 
     def run_scratch(self, dag_id: str, run_id: str) -> Path:
+        """Copies of what one run reads from a store elsewhere."""
         return self.runs_scratch / hashlib.sha256(f"{dag_id}\n{run_id}".encode()).hexdigest()[:24]
 
     @property
@@ -65,6 +71,7 @@ class Home:
         return self.path / "outcomes"
 
     def outcome(self, attempt_id: str, deferral_number: int) -> Path:
+        """The outcome of one attempt between two deferrals."""
         return self.outcomes / f"{attempt_id}.{deferral_number}.json"
 
     @property
@@ -73,6 +80,7 @@ class Home:
         return self.engine_log, self.path / "logs" / "start.log", self.path / "logs" / "mlflow.log"
 
     def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
+        """The log of one attempt."""
         return self.path / "logs" / _file_name(dag_id) / _file_name(run_id) / _file_name(task_id) / f"{attempt_id}.log"
 
     @cached_property

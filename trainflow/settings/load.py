@@ -104,6 +104,7 @@ def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
 
 
 def check_names(document: Mapping[str, Any], *, where: str) -> None:
+    """Raise SettingsError for a section or a key that does not exist, with the nearest name."""
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for section, values in document.items():
         if section not in sections:

@@ -127,7 +127,7 @@ class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[notifications]`: who is told when a chain stops, goes on, promotes a checkpoint, …"""
+    """`[notifications]`: where it is told that a chain stops, goes on or promotes a checkpoint."""
 
     #: http(s) address that gets a POST with a JSON body; better kept in the environment: it often holds a secret
     webhook: str | None = None

@@ -26,6 +26,7 @@ class Project:
 
     @property
     def settings_file(self) -> Path:
+        """The file of settings, which marks the project."""
         return self.root / MARKER
 
     def relative(self, path: Path) -> str:

@@ -37,6 +37,7 @@ class Embedded:
 
     @property
     def project(self) -> Project:
+        """The project of the engine."""
         return self.engine.project
 
     def until(self, condition: Callable[[], Any], what: str = "") -> None:

@@ -79,9 +79,11 @@ class Host:
         self.executor: Executor | None = None
 
     def has_begun(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_begun`."""
         return key in self.api.claims
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """See `ExecutorHost.exited`: the end is noted."""
         self.exits.append((key, exit))
         self.on_word()
 
@@ -95,6 +97,7 @@ class Host:
                 self.executor.sync()
 
     def close(self) -> None:
+        """Close the socket and the reactor."""
         self.supervision.close()
         self.reactor.close()
 
@@ -144,16 +147,19 @@ class ExecutorContract:
 
     @pytest.fixture
     def project(self, tmp_path: Path) -> Project:
+        """An empty project."""
         return lay_out(tmp_path)
 
     @pytest.fixture
     def host(self, project: Project) -> Iterator[Host]:
+        """A host of the project, closed after the test."""
         host = Host(project, self.settings)
         yield host
         host.close()
 
     @pytest.fixture
     def executor(self, host: Host) -> Iterator[Executor]:
+        """The executor under test, started, and ended after the test."""
         executor = self.make_executor()
         executor.start(host)
         host.executor = executor

@@ -43,14 +43,17 @@ class Running:
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self.process.pid
 
     @property
     def output(self) -> str:
+        """What it has printed so far."""
         return self._output.read_text(errors="replace")
 
     @property
     def ended(self) -> bool:
+        """Whether it has ended."""
         return self.process.poll() is not None
 
     def wait(self, seconds: float = DEADLINE_SECONDS) -> Ended:
@@ -70,7 +73,7 @@ class Running:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, and see it dead."""
+        """Send SIGKILL, and wait for its end."""
         self.process.kill()
         self.process.wait()
 

@@ -19,6 +19,7 @@ class LocalS3(msgspec.Struct, frozen=True):
 
     @property
     def storage_options(self) -> dict[str, Any]:
+        """What fsspec needs to reach it."""
         return {
             "key": "test",
             "secret": "test",

@@ -67,9 +67,13 @@ class _StoreNotOpened(Exception):
 class DeliveryTarget(Protocol):
     """What `DeliveryHandler` needs of a mirror (`mirror.Mirror`)."""
 
-    def apply(self, delivery: Delivery) -> Mirrored: ...
+    def apply(self, delivery: Delivery) -> Mirrored:
+        """Write one delivery; the same twice changes nothing. Raises what MLflow raises."""
+        ...
 
-    def forget(self) -> None: ...
+    def forget(self) -> None:
+        """Drop what is remembered of runs: the store may have changed."""
+        ...
 
 
 class DeliveryHandler:

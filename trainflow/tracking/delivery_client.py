@@ -61,6 +61,7 @@ class DeliveryClient:
 
     @property
     def pid(self) -> int:
+        """Process id of the deliverer."""
         return self._process.pid
 
     def deliver(self, delivery_id: int, delivery: Delivery, *, timeout_seconds: float = 120.0) -> DeliveryReply:

@@ -83,7 +83,6 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
 
     Raises ChainMoved, InputError when there are not so many, or when another stage or branch went on from one of them.
     """
-
     _stop_of(ledger, ledger.state(), refused)
     target = _target(ledger, count)
 

@@ -60,6 +60,7 @@ class StoreShelf:
         return found
 
     def put(self, page: Page, data: bytes) -> None:
+        """Hold a new page until its writer has stored it."""
         self.made[page.name] = data
 
 

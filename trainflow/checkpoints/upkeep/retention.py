@@ -20,6 +20,7 @@ class KeepAll(msgspec.Struct, frozen=True, tag="all"):
     """Nothing is ever deleted."""
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         return {summary.id for summary in line}
 
 
@@ -29,6 +30,7 @@ class KeepLatest(msgspec.Struct, frozen=True, tag="latest"):
     count: Count
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         return {summary.id for summary in line[-self.count :]}
 
 
@@ -38,6 +40,7 @@ class KeepEvery(msgspec.Struct, frozen=True, tag="every"):
     count: Count
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         return {summary.id for summary in line if summary.number % self.count == 0}
 
 
@@ -52,6 +55,7 @@ class KeepBest(msgspec.Struct, frozen=True, tag="best"):
     count: Count = 1
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         scored = any(self.metric in summary.scores for summary in line)
         values = [
             ((summary.scores if scored else summary.metrics).get(self.metric), summary.sequence, summary.id)
@@ -68,6 +72,7 @@ class KeepDaily(msgspec.Struct, frozen=True, tag="daily"):
     count: Count
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         return _last_of_each(line, self.count, lambda day: (day,))
 
 
@@ -77,6 +82,7 @@ class KeepWeekly(msgspec.Struct, frozen=True, tag="weekly"):
     count: Count
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
+        """Ids of those of the line (from the root to the head) that stay."""
         return _last_of_each(line, self.count, lambda day: day.isocalendar()[:2])
 
 

@@ -65,6 +65,7 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
+        """Whether it is ready and passes all checks."""
         return self.state == Presence.READY and not self.problems
 
 
