@@ -45,6 +45,7 @@ _.ds_format
 _.task_group_dict
 _.topological_sort
 _.override
+_.expand_kwargs
 _.upstream_task_ids
 _.downstream_task_ids
 _.TimeDeltaTrigger

@@ -64,7 +64,7 @@ def trigger(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) ->
 
 
 def _create(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) -> tuple[Row[Any], Row[Any]]:
-    """(the DAG, the run)"""
+    """Create the run; its DAG, and its own row."""
     run_id = asked.run_id or manual_run_id(now, os.urandom(3).hex())
     tries: list[int] = []
 

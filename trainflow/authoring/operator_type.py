@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainflow.authoring import arguments
@@ -33,7 +32,7 @@ class OperatorType(CheckedCall):
             accepted = cls.accepted_arguments()
             given = set(_positional_names(cls)[: len(args)]) | kwargs.keys()
             kwargs.update({k: v for k, v in defaults.items() if k in accepted and k not in given})
-        own = {name: value for name, value in kwargs.items() if name not in _checked_by_base()}
+        own = {name: value for name, value in kwargs.items() if name not in _checked_by_base(cls)}
         check_types(cls, own, getattr(cls, "template_fields", ()))
         operator = super().__call__(*args, **kwargs)
         if "task_id" not in vars(operator):
@@ -58,12 +57,9 @@ class OperatorType(CheckedCall):
         return cached
 
 
-@cache
-def _checked_by_base() -> frozenset[str]:
-    """What BaseOperator looks at itself, in words of its own."""
-    from trainflow.authoring.operator import BaseOperator
-
-    return BaseOperator.accepted_arguments()
+def _checked_by_base(cls: OperatorType) -> frozenset[str]:
+    """Names of the arguments that the base of all operators checks itself, in words of its own."""
+    return next(base for base in reversed(cls.__mro__) if isinstance(base, OperatorType)).accepted_arguments()
 
 
 def _own_parameters(base: type) -> list[str]:

@@ -23,6 +23,7 @@ class Selection(NamedTuple):
 
     @property
     def everything(self) -> bool:
+        """Whether nothing was named: all of the project is meant."""
         return self.path is None and self.dag_id is None
 
 
