@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
@@ -45,7 +45,7 @@ def projects() -> Iterator[list[LiveProject]]:
 def line(project: LiveProject, stage: str) -> list[Checkpoint]:
     """From the first checkpoint to the head."""
     ledger = project.ledger(NAME, stage=stage)
-    return list(line_back(ledger, ledger.state()))[::-1]
+    return list(line_from_head(ledger, ledger.state()))[::-1]
 
 
 def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, StoreFailure
 from trainflow.samples.spec import Samples
@@ -73,7 +73,7 @@ class Work:
         if self.ledger.state().head == fifth:
             rewind(self.ledger, fourth.id, expected_head=fifth.id, by=ME, now=day(6))
         prune(self.ledger, [KeepLatest(1)], by=ME, now=day(7))
-        sweep(self.ledger, FAR, grace=timedelta(0))
+        sweep_garbage(self.ledger, FAR, grace=timedelta(0))
 
     def train(self, number: int, parent: Checkpoint | None, split: Any, **others: Any) -> Checkpoint:
         """What run `number` does, at its first try or at a later one."""

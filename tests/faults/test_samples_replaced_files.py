@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainflow.errors import SampleChanged, SampleUnreadable
-from trainflow.samples import binding, inventory
-from trainflow.samples.binding import changes, check_unchanged
+from trainflow.samples import file_binding, inventory
+from trainflow.samples.file_binding import changes, check_unchanged
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Samples
 from trainflow.samples.split import Split
@@ -165,10 +165,10 @@ def test_changes_touched_and_copied_files_are_same(root: Path) -> None:
 
 def test_changes_listing_that_did_not_change_opens_no_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = made(root)
-    monkeypatch.setattr(binding, "content_now", lambda *_: pytest.fail("a file was opened"))
+    monkeypatch.setattr(file_binding, "content_now", lambda *_: pytest.fail("a file was opened"))
     assert changes(split) == ()
     path_of(root, 0).touch()
-    monkeypatch.setattr(binding, "content_now", lambda _, path, __: pytest.skip(f"looks at {path}"))
+    monkeypatch.setattr(file_binding, "content_now", lambda _, path, __: pytest.skip(f"looks at {path}"))
     with pytest.raises(pytest.skip.Exception, match="2024-01-01"):
         changes(split)
 

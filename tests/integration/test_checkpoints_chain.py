@@ -17,7 +17,7 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
@@ -55,7 +55,7 @@ def test_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
     assert gone == [made[0].id, made[1].id, made[2].id, made[4].id]
     assert (folder / "a" / "model.bin").read_bytes() == b"new weights"
     assert (report.problems, report.partitions, report.head_id, report.entries) == ([], 9, head.id, 8)
-    assert [orphan.path for orphan in sweep(ledger, day(9_999))] == [writer.chain.attempt(attempt_id(6))]
+    assert [orphan.path for orphan in sweep_garbage(ledger, day(9_999))] == [writer.chain.attempt(attempt_id(6))]
     assert store.folders(writer.chain.artifacts) == sorted([made[3].id, head.id])
 
 

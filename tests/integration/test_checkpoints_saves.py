@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.saves import Partials, clear_partials, training_name
+from trainflow.checkpoints.commit.saves import IntermediateSaves, clear_saves, training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.local_s3 import LocalS3
@@ -16,7 +16,7 @@ CHAIN = ChainKey("model")
 def test_saved_on_one_host_it_is_found_on_another(s3: LocalS3, tmp_path: Path) -> None:
     store = open_store(f"s3://{s3.make_bucket()}/checkpoints", storage_options=s3.storage_options)
     name = training_name(None, "split")
-    here = Partials(store, CHAIN, name, attempt_id(1), tmp_path / "here")
+    here = IntermediateSaves(store, CHAIN, name, attempt_id(1), tmp_path / "here")
     for row in (10, 20, 30):
         folder = here.begin()
         (folder / "w").write_bytes(b"weights %d" % row)
@@ -24,7 +24,7 @@ def test_saved_on_one_host_it_is_found_on_another(s3: LocalS3, tmp_path: Path) -
     assert [path for path in (tmp_path / "here").rglob("*") if path.is_file()] == []
     assert len(store.folders(f"{CHAIN.partials}/{name}")) == 2
 
-    there = Partials(store, CHAIN, name, attempt_id(2), tmp_path / "there")
+    there = IntermediateSaves(store, CHAIN, name, attempt_id(2), tmp_path / "there")
     newest = there.newest()
     assert newest is not None
     partial, found = newest
@@ -33,9 +33,9 @@ def test_saved_on_one_host_it_is_found_on_another(s3: LocalS3, tmp_path: Path) -
 
     # the newest one is damaged: the one before
     store.delete(f"{CHAIN.partials}/{name}/{attempt_id(1)}-00000003/files/w")
-    again = Partials(store, CHAIN, name, attempt_id(3), tmp_path / "elsewhere").newest()
+    again = IntermediateSaves(store, CHAIN, name, attempt_id(3), tmp_path / "elsewhere").newest()
     assert again is not None
     assert (again[1] / "w").read_bytes() == b"weights 20"
 
-    assert clear_partials(store, CHAIN, attempt_id(9)) == 1
+    assert clear_saves(store, CHAIN, attempt_id(9)) == 1
     assert store.folders(CHAIN.partials) == []

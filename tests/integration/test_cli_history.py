@@ -14,8 +14,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents import Follower
-from trainflow.checkpoints.stages.dependents_registry import follow
+from trainflow.checkpoints.stages.dependents import Dependent
+from trainflow.checkpoints.stages.dependents_registry import add_dependent
 from trainflow.metadata import outbox_queries
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
@@ -104,7 +104,7 @@ def test_sweep_takes_what_dead_attempts_left_in_every_branch(history: History) -
 
 def test_dependents_of_another_pipeline_are_listed(history: History) -> None:
     made = history.main.commit_many(4)
-    follow(history.store, history.main.chain, Follower(ChainKey("nights"), "same_watermark"))
+    add_dependent(history.store, history.main.chain, Dependent(ChainKey("nights"), "same_watermark"))
     nights = ChainWriter(history.store, history.root / "nights", ChainKey("nights"))
     nights.commit(days=3, origin=CheckpointRef(history.main.chain, made[2].id))
 

@@ -17,13 +17,13 @@ from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.actions.skip import skip
 from trainflow.checkpoints.audit.audit import audit
-from trainflow.checkpoints.audit.lineage import diet
+from trainflow.checkpoints.audit.lineage import lineage_of
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.entry_files import batches
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.page_reader import StoreShelf
+from trainflow.checkpoints.ledger.page_reader import StorePages
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved
@@ -128,7 +128,7 @@ def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[st
         state, line = ledger.state(), ledger.line()
         report = audit(Ledger(writer.store, writer.chain), SAMPLES, day(0))
         head, entries = state.head, list(ledger.entries())
-        eaten = diet(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
+        eaten = lineage_of(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
 
     assert report.problems == []
     meals = [(meal.start, meal.end) for meal in eaten.meals] if eaten else []
@@ -149,7 +149,7 @@ def test_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: int
     with memory_writer() as writer:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
-        shelf = StoreShelf(writer.store, writer.chain)
+        shelf = StorePages(writer.store, writer.chain)
         sealed = [each for batch in batches(writer.store, writer.chain, 1) for each in batch]
         parts: list[list[SealedEntry]] = [sealed[:cut], sealed[cut:]]
         state = ChainState()

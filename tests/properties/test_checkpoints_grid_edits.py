@@ -33,12 +33,12 @@ from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.partitions import end_of, is_boundary
-from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
-from trainflow.testing.chains import NoColumns
+from trainflow.testing.chains import NoColumnUnifier
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ class Table:
 
     def state(self, start: datetime) -> PartitionState:
         there = self._there(start)
-        return PartitionState(start, Presence.READY if there else Presence.MISSING, changed=hour(LAST))
+        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, changed=hour(LAST))
 
     def later(self, start: datetime) -> Iterator[datetime]:
         every = (hour(number) for number in range(FIRST, LAST))
@@ -77,8 +77,8 @@ class Table:
     def newest(self) -> datetime | None:
         return None
 
-    def unified(self, chain: Columns) -> NoColumns:
-        return NoColumns()
+    def unified(self, chain: Columns) -> NoColumnUnifier:
+        return NoColumnUnifier()
 
     def table_exists(self) -> bool:
         return True

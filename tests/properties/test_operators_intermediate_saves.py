@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.saves import Partials, training_name
+from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
-from trainflow.operators.training import TrainContext
+from trainflow.operators.training_context import TrainContext
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.storage.local import LocalStore
@@ -96,7 +96,7 @@ class Training:
 
     def _context(self, told: SimpleNamespace) -> TrainContext:
         name, attempt = training_name(None, self.split.digest), attempt_id(self._attempts)
-        partials = Partials(self._store, ChainKey("model"), name, attempt, self._scratch / attempt)
+        partials = IntermediateSaves(self._store, ChainKey("model"), name, attempt, self._scratch / attempt)
         clock = ManualClock(START)
         ti = SimpleNamespace(clock=clock, report_saved=self.saved_rows.append)
         log = logging.getLogger("resume")

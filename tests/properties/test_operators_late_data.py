@@ -16,19 +16,19 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import CommitRequest, commit
 from trainflow.checkpoints.commit.split_summary import summary_of
-from trainflow.checkpoints.ledger.ancestors import line_back, rewinds_back, trained_since
+from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest, trained_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
-from trainflow.checkpoints.upkeep.republished import Replay, changed, looks_back_to, replay_of, replayed
+from trainflow.checkpoints.upkeep.republished import Replay, changed, comparison_start, replay_of, replayed_partitions
 from trainflow.identifiers import digest
 from trainflow.samples.next_split import SplitFound, decide
-from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
-from trainflow.testing.chains import NoColumns
+from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -53,7 +53,7 @@ class Table:
 
     def state(self, start: datetime) -> PartitionState:
         there = (start - START) // HOUR in self.versions
-        return PartitionState(start, Presence.READY if there else Presence.MISSING, changed=START)
+        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, changed=START)
 
     def later(self, start: datetime) -> Iterator[datetime]:
         return iter([each for each in (START + n * HOUR for n in sorted(self.versions)) if each > start])
@@ -70,8 +70,8 @@ class Table:
     def fingerprint(self, start: datetime, _known: object = None) -> str | None:
         return self.content(start).fingerprint if (start - START) // HOUR in self.versions else None
 
-    def unified(self, chain: Columns) -> NoColumns:
-        return NoColumns()
+    def unified(self, chain: Columns) -> NoColumnUnifier:
+        return NoColumnUnifier()
 
     def table_exists(self) -> bool:
         return True
@@ -127,20 +127,20 @@ class World:
         state = self.ledger.state()
         if state.head is None:
             return False
-        trained = trained_since(self.ledger, state, looks_back_to(SAMPLES, state.head.watermark))
+        trained = trained_since(self.ledger, state, comparison_start(SAMPLES, state.head.watermark))
         found = list(changed(trained, self.table.fingerprint))
         if not found:
             return False
-        parents = {entry.id: entry.parent_id for entry in line_back(self.ledger, state)}
+        parents = {entry.id: entry.parent_id for entry in line_from_head(self.ledger, state)}
         # a day passes between two looks: what limits a partition that is written for ever has a test of its own
         self.replays += 1
         now = self.table.now + self.replays * timedelta(days=2)
-        earlier = list(rewinds_back(self.ledger, state, 1000))
+        earlier = list(rewinds_from_newest(self.ledger, state, 1000))
         decision = replay_of(found, self.ledger.kept(), parents.__getitem__, earlier, now)
         assert isinstance(decision, Replay), decision
         rewind(
             self.ledger, decision.to, expected_head=state.head.id, by=BY, now=now,
-            cause="replay", replayed=replayed(decision.partitions),
+            cause="replay", replayed=replayed_partitions(decision.partitions),
         )  # fmt: skip
         return True
 
@@ -168,7 +168,7 @@ class World:
         report = audit(self.ledger, SAMPLES, self.table.now, verify_files=False)
         assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
         state = self.ledger.state()
-        trained = [each for entry in line_back(self.ledger, state) for each in entry.split.partitions]
+        trained = [each for entry in line_from_head(self.ledger, state) for each in entry.split.partitions]
         holes: list[HoleRecord] = [each.hole for each in state.holes]
         pieces = sorted((each.start, each.end) for each in [*trained, *holes, *state.skips])
         if pieces:
@@ -222,7 +222,7 @@ def test_chain_tiles_time_and_ends_with_everything_that_is_there(history: list[t
         if (trained := world.check()) == set(world.table.versions):
             break
     assert trained == set(world.table.versions)
-    line = [each for entry in line_back(world.ledger, world.ledger.state()) for each in entry.split.partitions]
+    line = [each for entry in line_from_head(world.ledger, world.ledger.state()) for each in entry.split.partitions]
     assert all(each.fingerprint == world.table.fingerprint(each.start) for each in line)
 
 
@@ -238,7 +238,7 @@ def test_content_that_was_there_before_is_trained_again(history: list[tuple[int,
         assert world.replay()
         world.table.versions[number] += while_replayed
         world.train(3)
-        line = [each for entry in line_back(world.ledger, world.ledger.state()) for each in entry.split.partitions]
+        line = [each for entry in line_from_head(world.ledger, world.ledger.state()) for each in entry.split.partitions]
         assert {each.start: each.fingerprint for each in line} == {
             each.start: world.table.fingerprint(each.start) for each in line
         }

@@ -18,8 +18,8 @@ from trainflow.pipeline_spec.load import content_of, json_schema
 from trainflow.pipeline_spec.model import PipelineFile
 from trainflow.pipeline_spec.overrides import apply_overrides
 from trainflow.pipeline_spec.problems import error_of
-from trainflow.pipeline_spec.reading import read_document
 from trainflow.pipeline_spec.validation import validate
+from trainflow.pipeline_spec.yaml_reader import read_document
 
 SPEC = {
     "pipeline": "tiny",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from trainflow.errors import SampleCheckFailed
 from trainflow.samples.columns.cast import decided_by_values
-from trainflow.samples.columns.join import NoJoin, join
+from trainflow.samples.columns.common_type import NoCommonType, common_type
 from trainflow.samples.columns.types import columns_of, schema_of
 from trainflow.samples.next_split import CaughtUp, SplitFound, next_split
 from trainflow.samples.spec import Samples, SplitLimits
@@ -105,8 +105,8 @@ def joined(types: tuple[pa.DataType, ...]) -> pa.DataType | None:
     found = pa.null()
     try:
         for kind in types:
-            found = join(found, kind)
-    except NoJoin:
+            found = common_type(found, kind)
+    except NoCommonType:
         return None
     return found
 
@@ -115,13 +115,13 @@ def joined(types: tuple[pa.DataType, ...]) -> pa.DataType | None:
 @given(families(3))
 def test_join_does_not_depend_on_order(typed: list[tuple[pa.DataType, list[Any]]]) -> None:
     types = tuple(kind for kind, _ in typed)
-    assert all(join(kind, kind) == kind for kind in types)
+    assert all(common_type(kind, kind) == kind for kind in types)
     found = {str(joined(order)) for order in permutations(types)}
     assert len(found) == 1
     whole = joined(types)
     if whole is not None:
         assert schema_of(columns_of(pa.schema({"x": whole}))) == pa.schema({"x": whole})
-        assert all(join(whole, kind) == whole for kind in types)
+        assert all(common_type(whole, kind) == whole for kind in types)
         assert not decided_by_values(whole, whole)
 
 
@@ -176,7 +176,7 @@ def test_columns_in_any_grouping_keep_stored_values(folder: Path, days: list[pa.
     one_by_one, types = train(samples, 1)
     everything = [value for table in days for value in stored(table)]
     assert one_by_one == everything[: len(one_by_one)]
-    assert all(join(before, after) == after for before, after in pairwise(types))
+    assert all(common_type(before, after) == after for before, after in pairwise(types))
     for size in range(2, len(days) + 1):
         assert train(samples, size)[0] == one_by_one
 

@@ -21,13 +21,13 @@ from trainflow.samples.partitions import (
     place_of,
     shift,
 )
-from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
-from trainflow.testing.chains import NoColumns
+from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -44,8 +44,8 @@ class Imagined:
         number = (start - START) // HOUR
         rows = self.hours[number] if number < len(self.hours) else None
         if rows is None:
-            return PartitionState(start, Presence.MISSING)
-        return PartitionState(start, Presence.NOT_READY if rows < 0 else Presence.READY, changed=NOW - HOUR)
+            return PartitionState(start, Readiness.MISSING)
+        return PartitionState(start, Readiness.NOT_READY if rows < 0 else Readiness.READY, changed=NOW - HOUR)
 
     def later(self, start: datetime) -> Iterator[datetime]:
         first = (start - START) // HOUR + 1
@@ -59,8 +59,8 @@ class Imagined:
         rows = self.hours[(start - START) // HOUR] or 0
         return partition_of(start, start + HOUR, (SampleFile(f"t/{start:%FT%H}/a.parquet", 10 * rows, rows, "f"),))
 
-    def unified(self, chain: Columns) -> NoColumns:
-        return NoColumns()
+    def unified(self, chain: Columns) -> NoColumnUnifier:
+        return NoColumnUnifier()
 
     def table_exists(self) -> bool:
         return True

@@ -78,7 +78,7 @@ class Invariants:
     # -- witness ---------------------------------------------------------------------------------------------------
 
     def saw_answer(self, request: Request, reply: Reply) -> None:
-        """See `Witness`."""
+        """See `EntryEvidence`."""
         if isinstance(request, Outcome) and isinstance(reply, Done):
             self.reports.outcomes[request.key] = request
             workload = self.workloads[request.key]
@@ -99,7 +99,7 @@ class Invariants:
             raise Violation("success means done", f"{request.key} was told to stop, and ends as a success")
 
     def saw_exit(self, key: AttemptKey, exit: ProcessExit) -> None:
-        """See `Witness`."""
+        """See `EntryEvidence`."""
         self.reports.exits[key] = exit
 
     def _check_error(self, outcome: Outcome) -> None:

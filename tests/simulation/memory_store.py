@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from trainflow.storage.store import Store, StoredFile
+from trainflow.storage.store import Store, StoreFile
 
 
 class MemoryStore(Store):
@@ -28,11 +28,11 @@ class MemoryStore(Store):
     def chunks(self, path: str) -> Iterator[bytes]:
         yield self.read(path)
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         prefix = f"{folder}/" if folder else ""
         with self._lock:
             found = [(path, len(data)) for path, data in self.contents.items() if path.startswith(prefix)]
-        return [StoredFile(path, size) for path, size in sorted(found)]
+        return [StoreFile(path, size) for path, size in sorted(found)]
 
     def names(self, folder: str) -> list[str]:
         prefix = f"{folder}/"

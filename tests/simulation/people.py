@@ -8,7 +8,7 @@ from tests.simulation.pipeline import SOURCE
 from tests.simulation.plan import Shape
 from tests.simulation.world import World
 from trainflow.actions.start import begin as begin_pipeline
-from trainflow.checkpoints.actions.manual_decisions import accept, rewind_refused, skip_refused, try_again
+from trainflow.checkpoints.actions.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.regrid import regrid as regrid_chain
 from trainflow.checkpoints.actions.rewind import rewind as rewind_chain
@@ -81,7 +81,7 @@ def decide(world: World, choice: float) -> str:
         elif decision == 2 and _could_rewind(chain):
             rewind_refused(ledger, refused, 1, by=Author(), now=now)
         elif decision == 3:
-            try_again(ledger, refused, by=Author(), now=now)
+            retry_refused(ledger, refused, by=Author(), now=now)
         else:
             accept(ledger, refused, person="somebody", now=now)
             if world.scene.shape is Shape.PROMOTED:
@@ -89,7 +89,7 @@ def decide(world: World, choice: float) -> str:
                 promote(ledger, refused, "champion", by=Author(), now=now)
     except (ArtifactCorrupt, InputError):
         # its files were damaged, or another stage went on from there
-        try_again(ledger, refused, by=Author(), now=now)
+        retry_refused(ledger, refused, by=Author(), now=now)
     return f"decides ({decision})"
 
 

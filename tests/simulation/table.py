@@ -10,7 +10,7 @@ from tests.simulation.fiber import current
 from trainflow.clock import Clock
 from trainflow.errors import SampleFileMissing, SampleUnreadable
 from trainflow.samples.fingerprint import partition_fingerprint, read_content
-from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.store import Storage, StoreFile
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LENGTH = timedelta(hours=1)
@@ -37,7 +37,7 @@ class SampleTable(Storage):
         self.seen: set[int] = set()
         #: those that were taken away at some time
         self.vanished: set[int] = set()
-        self._folders: dict[str, list[StoredFile]] = {}
+        self._folders: dict[str, list[StoreFile]] = {}
         self._editions: dict[str, int] = {}
         #: so many listings are refused
         self.unreadable = 0
@@ -64,7 +64,7 @@ class SampleTable(Storage):
         self.version += 1
         edition = self.written[number][1]
         listing = f"{now.isoformat()} {self.version}"
-        files = [StoredFile(name, len(_content(edition)), now, listing) for name in _FILES]
+        files = [StoreFile(name, len(_content(edition)), now, listing) for name in _FILES]
         self._folders[f"{START + number * LENGTH:{_FOLDER}}"] = files
         self._editions[f"{START + number * LENGTH:{_FOLDER}}"] = edition
 
@@ -77,7 +77,7 @@ class SampleTable(Storage):
 
     # -- what the product sees -------------------------------------------------------------------------------------
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         """See `Storage.listing`."""
         self._refuse(folder)
         return self._folders.get(folder.strip("/").removeprefix(f"{TABLE}/"))

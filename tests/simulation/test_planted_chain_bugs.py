@@ -17,11 +17,11 @@ from tests.simulation.table import LENGTH, START
 from tests.simulation.worker import ProcessStore
 from trainflow.checkpoints.actions import prune, regrid
 from trainflow.checkpoints.commit import commit, fence, saves
-from trainflow.checkpoints.commit.gates import Pass
+from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
 from trainflow.checkpoints.upkeep import repairs, retention
 from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
-from trainflow.samples import binding, next_split
+from trainflow.samples import file_binding, next_split
 from trainflow.samples.split_content import Hole
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
     """What is left of a ledger that has lost its tail is gone on from."""
     patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
-    patch.setattr(completeness, "read_mark", lambda *_: completeness.Mark())
+    patch.setattr(completeness, "read_newest_entry", lambda *_: completeness.NewestEntry())
     for module in (loss_evidence, commit):
         patch.setattr(module, "raise_if_forgotten", lambda *_: None)
 
@@ -149,14 +149,14 @@ def resume_a_row_too_late(patch: pytest.MonkeyPatch) -> None:
 
 def order_saves_by_the_clock(patch: pytest.MonkeyPatch) -> None:
     """The save with the latest name is the newest, as the clock said when its attempt was made."""
-    real = saves.Partials._complete
-    patch.setattr(saves.Partials, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
+    real = saves.IntermediateSaves._complete
+    patch.setattr(saves.IntermediateSaves, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
 
     def forget_older(self: Any, _own: Any) -> None:
         for each in self._complete()[: -saves.KEPT]:
             self._delete(each)
 
-    patch.setattr(saves.Partials, "_forget_others", forget_older)
+    patch.setattr(saves.IntermediateSaves, "_forget_others", forget_older)
 
 
 def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
 
 def look_at_no_sample_again(patch: pytest.MonkeyPatch) -> None:
     """Whether files were replaced after the split was made is not looked at: not at a resume, not in the end."""
-    patch.setattr(binding, "changes", lambda _split: ())
+    patch.setattr(file_binding, "changes", lambda _split: ())
 
 
 def give_up_at_the_first_change(patch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def delete_what_is_promoted(patch: pytest.MonkeyPatch) -> None:
 
 def pass_everything(patch: pytest.MonkeyPatch) -> None:
     """Gates refuse nothing."""
-    patch.setattr(commit, "verdict_of", lambda *_: Pass())
+    patch.setattr(commit, "verdict_of", lambda *_: CommitCheckpoint())
 
 
 def forget_a_stop(patch: pytest.MonkeyPatch) -> None:

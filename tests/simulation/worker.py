@@ -21,7 +21,7 @@ from trainflow.messages.requests import Reply, Request, Start
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.storage.store import Store, StoredFile
+from trainflow.storage.store import Store, StoreFile
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class ProcessStore(Store):
     def chunks(self, path: str) -> Iterator[bytes]:
         return self._look(path, lambda: self.inner.chunks(path))
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         found = self._look(folder, lambda: self.inner.files(folder))
         return [file for file in found if file.path in self._old] if self._is("stale") else found
 

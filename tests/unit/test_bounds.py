@@ -12,7 +12,7 @@ from trainflow.bounds import LARGEST_INTEGER, LONGEST_DURATION, MOST_NESTING, ch
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.operators.empty import EmptyOperator
 from trainflow.param_schema import check_json
-from trainflow.pipeline_spec.reading import read_document
+from trainflow.pipeline_spec.yaml_reader import read_document
 
 
 def nested(depth: int) -> Any:

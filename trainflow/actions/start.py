@@ -146,7 +146,7 @@ def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook 
     """None where the settings do not do to reach the store: then the run itself finds out."""
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import outlook
-    from trainflow.operators.storage import open_chain_store, store_url
+    from trainflow.operators.storage_options import open_chain_store, store_url
 
     try:
         url = store_url(chain.store or None, settings)

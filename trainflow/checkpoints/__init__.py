@@ -22,7 +22,7 @@ A change breaks this when it writes an entry any other way than through `Ledger.
 writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
 
 Rooms, in reading order
-- `chain` (the names of a chain and of its files) and `verified` (what of a checkpoint was looked at before);
+- `chain` (the names of a chain and of its files) and `verified_artifacts` (what of a checkpoint was looked at before);
 - `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in;
 - `store`: the contract of a place for checkpoints; local disks and object stores;
 - `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;

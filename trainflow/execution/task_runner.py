@@ -13,7 +13,7 @@ from typing import Any
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
-from trainflow.authoring.copies import original_only
+from trainflow.authoring.fork_guard import end_forked_copies
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.trigger import describe_trigger
 from trainflow.clock import Clock, SystemClock
@@ -196,7 +196,7 @@ class _Attempt:
         with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
             hit("attempt: rendered")
-            with original_only():
+            with end_forked_copies():
                 task.pre_execute(context)
                 if self._started.next_method is None:
                     result = task.execute(context)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.stages.dependents import Dependent
 from trainflow.checkpoints.upkeep.retention import Policy
 from trainflow.messages.workload import ParseResult
 
@@ -21,7 +21,7 @@ class ChainAccess(msgspec.Struct, frozen=True):
     #: what a commit keeps; empty: everything
     retention: list[Policy] = msgspec.field(default_factory=list)
     #: the stages that start from its checkpoints
-    followers: list[Follower] = msgspec.field(default_factory=list)
+    followers: list[Dependent] = msgspec.field(default_factory=list)
 
 
 class ParsedFile(msgspec.Struct, frozen=True):

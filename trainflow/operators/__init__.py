@@ -14,11 +14,12 @@ Invariants
 A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinja2, when an operator keeps state outside
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
-Reading order: `head`, `checkpoint`, `samples`, `training`, `train`, `evaluate`, `commit`, `gated` (what gates do),
-`after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage`, `functions`, `metrics`,
-`init_from` and `weights` (what a stage starts from), `parent`, `seed`, `intermediate_saves`, `saves_folder`, `command`,
-`process_group`, `parent_death_watch`, `tracking`, `skips`, `late_data`, `going_back`, `lag_alert`, `adopting`,
-`run_conf`, `sample_stops` and `promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
+Reading order: `head`, `checkpoint`, `samples`, `training_context`, `train`, `evaluate`, `commit`, `gate_notes` (what
+gates do), `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage_options`,
+`function_reference`, `metrics`, `init_from` and `start_weights` (what a stage starts from), `parent`, `seed`,
+`intermediate_saves`, `saves_folder`, `command`, `process_group`, `parent_death_watch`, `mlflow_environment`, `skips`,
+`late_data`, `upstream_rewind`, `lag_alert`, `adopt`, `run_conf`, `sample_notes` and `promotion` (what is said),
+`triggers/`. `python`, `bash` and `empty` chain nothing.
 
 Names are loaded when they are first asked for.
 """
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from trainflow.operators.python import PythonOperator
     from trainflow.operators.samples import DataCheckerOperator
     from trainflow.operators.train import TrainOperator
-    from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
+    from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
     from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
     from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 
@@ -83,18 +84,18 @@ _MODULES = {
     "CommitCheckpointOperator": "operators.commit",
     "DataCheckerOperator": "operators.samples",
     "EmptyOperator": "operators.empty",
-    "EvaluateContext": "operators.training",
+    "EvaluateContext": "operators.training_context",
     "EvaluateOperator": "operators.evaluate",
     "GapPolicy": "samples.spec",
     "Gate": "checkpoints.commit.gates",
-    "ParentCheckpoint": "operators.training",
+    "ParentCheckpoint": "operators.training_context",
     "Promote": "checkpoints.actions.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
     "Republished": "samples.spec",
     "Samples": "samples.spec",
     "SplitLimits": "samples.spec",
-    "TrainContext": "operators.training",
+    "TrainContext": "operators.training_context",
     "TrainOperator": "operators.train",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
     "training_task": "operators.command",

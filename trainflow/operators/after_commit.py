@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainflow.authoring.context import Context
 from trainflow.errors import FailException, SkipException, TaskError
-from trainflow.operators import functions
+from trainflow.operators import function_reference
 from trainflow.operators.bash import failure_message
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.parent import attempt_scratch, fetch_committed
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training import ParentCheckpoint
+from trainflow.operators.training_context import ParentCheckpoint
 from trainflow.states import AFTER_COMMIT
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class AfterCommitOperator(ChainOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(checkpoint=checkpoint, **kwargs)
-        functions.check_either(self.task_id, function, command)
+        function_reference.check_either(self.task_id, function, command)
         self.function = function
         self.command = None if command is None else [str(part) for part in command]
         self.committed = committed
@@ -82,7 +82,7 @@ class AfterCommitOperator(ChainOperator):
     def warm_up(self, project_root: Path) -> None:
         super().warm_up(project_root)
         if self.function is not None:
-            functions.resolve(self.function, project_root)
+            function_reference.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> Any:
         """Returns what the function returned; None for a command."""
@@ -108,7 +108,7 @@ class AfterCommitOperator(ChainOperator):
     def _call(self, found: ParentCheckpoint, context: Context) -> Any:
         ti = context["ti"]
         assert self.function is not None
-        function = functions.resolve_for_good(self.function, ti.project_root)
+        function = function_reference.resolve_for_good(self.function, ti.project_root)
         return function(
             AfterCommitContext(
                 checkpoint=found,

@@ -10,7 +10,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
 from trainflow.operators.head import Head, head_from_xcom
-from trainflow.operators.storage import checkpoint_options, foreign_options, open_chain_store, sample_options
+from trainflow.operators.storage_options import checkpoint_options, foreign_options, open_chain_store, sample_options
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SplitOperator(ChainOperator):
     def bound(self, split: Split, ti: TaskInstance) -> Iterator[None]:
         """While the split is worked on: where files of it are no longer what it names, whatever came of that, the task
         that made it runs again, and all that follows it. Raises RestartException then."""
-        from trainflow.samples.binding import changes
+        from trainflow.samples.file_binding import changes
 
         try:
             yield
@@ -129,7 +129,7 @@ class SplitOperator(ChainOperator):
 
     def check(self, found: Sequence[ChangedFile], cause: Exception | None = None) -> None:
         """Raises RestartException where files of the split have changed."""
-        from trainflow.samples.binding import changed
+        from trainflow.samples.file_binding import changed
 
         if found:
             raise self._restart(changed(found)) from cause

@@ -14,17 +14,17 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
 from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
-from trainflow.operators.adopting import begin_adopted
-from trainflow.operators.author import author_of
-from trainflow.operators.gated import tell_stop
-from trainflow.operators.going_back import go_back, look_at_base
+from trainflow.operators.adopt import adopt_checkpoint
+from trainflow.operators.gate_notes import note_gate_stop
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.init_from import parse_init_from, parse_pin
-from trainflow.operators.late_data import look_back
-from trainflow.operators.promotion import promotion_notice, tell_moved
+from trainflow.operators.late_data import check_late_data
+from trainflow.operators.ledger_author import author_of
+from trainflow.operators.promotion import promotion_notice, push_moved_aliases
 from trainflow.operators.run_conf import CONF_INIT_FROM
-from trainflow.operators.storage import open_chain_store, store_url
-from trainflow.operators.weights import begun_with, forked, from_base
+from trainflow.operators.start_weights import first_start, with_fork_point, with_upstream
+from trainflow.operators.storage_options import open_chain_store, store_url
+from trainflow.operators.upstream_rewind import observe_upstream, rewind_after_upstream
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
@@ -139,24 +139,24 @@ class CheckpointOperator(BaseOperator):
         if ledger.state().sequence == 0:
             probe(store)
             if self.adopt is not None:
-                begin_adopted(ledger, self.adopt, ti)
+                adopt_checkpoint(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:
-            tell_stop(ti, stop)
+            note_gate_stop(ti, stop)
             raise FailException(str(stopped_error(ledger, stop)))
         self._promote_what_was_left_out(ledger, ti)
         declared = parse_init_from(self.init_from, chain) if self.init_from else None
-        seen = look_at_base(ledger, declared)
-        back, samples = go_back(ledger, ti), self._samples()
+        seen = observe_upstream(ledger, declared)
+        back, samples = rewind_after_upstream(ledger, ti), self._samples()
         if samples is not None:
             refuse_change(ledger, grid_of(samples), ti.dag_id)
-        changed = "; ".join(filter(None, (back, "" if samples is None else look_back(ledger, samples, ti))))
+        changed = "; ".join(filter(None, (back, "" if samples is None else check_late_data(ledger, samples, ti))))
         if changed:
             ti.xcom_push(XCOM_LATE_DATA, changed)
             if samples is not None:
                 # going back may have taken back what was recorded of its grid
                 refuse_change(ledger, grid_of(samples), ti.dag_id)
         state = ledger.state()
-        tell_moved(ledger, state, ti)
+        push_moved_aliases(ledger, state, ti)
         told = context["dag_run"].conf.get(CONF_INIT_FROM)
         head = msgspec.structs.replace(_own(chain, url, ledger, state), seen=seen)
         head = self._with_base(head, declared, parse_pin(told) if told else None, ledger)
@@ -186,23 +186,23 @@ class CheckpointOperator(BaseOperator):
             ti.notify(promotion_notice(ledger.chain, made, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
-        from trainflow.checkpoints.stages.dependents import Follower
-        from trainflow.checkpoints.stages.dependents_registry import follow
+        from trainflow.checkpoints.stages.dependents import Dependent
+        from trainflow.checkpoints.stages.dependents_registry import add_dependent
 
         if declared is None and pin is None:
             return head
         init = declared or parse_init_from(pin, head.chain)
         if declared is not None and declared.checkpoint_id is None and declared.chain.pipeline != head.pipeline:
             # the base's own file does not know of this stage
-            follow(ledger.store, declared.chain, Follower(head.chain, declared.at, declared.once))
+            add_dependent(ledger.store, declared.chain, Dependent(head.chain, declared.at, declared.once))
         if pin is not None and pin.chain != init.chain:
             raise FailException(f"conf names a checkpoint of {pin.chain}, and this stage starts from {init.chain}")
         if init.once and (head.id is not None or head.bases):
             again = declared is not None and pin is not None
             return msgspec.structs.replace(head, waits="it has begun, and triggers itself") if again else head
         if init.once and pin is None:
-            pin = begun_with(ledger, init)
-        return from_base(head, init, ledger.store, pin, self._samples())
+            pin = first_start(ledger, init)
+        return with_upstream(head, init, ledger.store, pin, self._samples())
 
     def _samples(self) -> Samples | None:
         """The sample table of the DAG."""
@@ -227,7 +227,7 @@ def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
         columns=newest.split.columns if newest else (),
         skips=state.skips,
     )
-    return forked(head, state.start) if newest is None and isinstance(state.start, Fork) else head
+    return with_fork_point(head, state.start) if newest is None and isinstance(state.start, Fork) else head
 
 
 def _found(head: Head) -> dict[str, Any] | None:

@@ -40,8 +40,8 @@ from trainflow.operators.bash import failure_message
 from trainflow.operators.intermediate_saves import Saved, SavePoints, StoredSaves
 from trainflow.operators.metrics import checked_metrics
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.saves_folder import FolderSaves, SavesFolder, SignalStop
-from trainflow.operators.training import ParentCheckpoint, TrainContext
+from trainflow.operators.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
+from trainflow.operators.training_context import ParentCheckpoint, TrainContext
 from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
         logger=logger,
         project_root=root,
         _report=_ProgressWriter(Path(task.progress)),
-        _saves=SavePoints(saves, SignalStop(), SystemClock(), logger),
+        _saves=SavePoints(saves, SignalStopRequest(), SystemClock(), logger),
     )
 
 

@@ -12,12 +12,12 @@ from trainflow.authoring.context import Context
 from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException
-from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import SplitOperator
-from trainflow.operators.gated import tell_given_up, tell_stop
+from trainflow.operators.gate_notes import note_gate_stop, note_split_given_up
+from trainflow.operators.ledger_author import author_of
 from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
-from trainflow.operators.promotion import promotion_notice, tell_moved
+from trainflow.operators.promotion import promotion_notice, push_moved_aliases
 from trainflow.samples.partitions import label
 from trainflow.samples.split_xcom import grid_of_xcom, is_repair, seconds_since
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.commit.request import CommitRequest
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.dependents import Follower
+    from trainflow.checkpoints.stages.dependents import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
     from trainflow.operators.head import Head
     from trainflow.samples.split import Split
@@ -87,7 +87,7 @@ class CommitCheckpointOperator(SplitOperator):
         gates: Sequence[str | Gate] = (),
         promote: Promote | Sequence[Promote] = (),
         retention: Policy | Sequence[Policy] | None = None,
-        followers: Sequence[Follower] = (),
+        followers: Sequence[Dependent] = (),
         storage_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,7 +99,7 @@ class CommitCheckpointOperator(SplitOperator):
         self.gates: tuple[Gate, ...] = tuple(gate_of(gate) for gate in gates)
         self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
-        self.followers: tuple[Follower, ...] = tuple(followers)
+        self.followers: tuple[Dependent, ...] = tuple(followers)
         #: where keys that name metrics are written, by key; of a pipeline file
         self.written_at: dict[str, str] = {}
 
@@ -113,8 +113,8 @@ class CommitCheckpointOperator(SplitOperator):
         done = self._commit(ledger, head, ti)
         if isinstance(done, Checkpoint):
             return self._committed(done, ledger, head, ti)
-        tell_given_up(ti, done)
-        tell_moved(ledger, ledger.state(), ti)
+        note_split_given_up(ti, done)
+        push_moved_aliases(ledger, ledger.state(), ti)
         # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
         self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         skipped = isinstance(done, Skip)
@@ -125,7 +125,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _commit(self, ledger: Ledger, head: Head, ti: TaskInstance) -> Done:
         from trainflow.checkpoints.commit.commit import commit
-        from trainflow.samples.binding import changes
+        from trainflow.samples.file_binding import changes
 
         split = self.load_split(ti)
         request = self._request(head, split, ti)
@@ -134,7 +134,7 @@ class CommitCheckpointOperator(SplitOperator):
         except ChainStopped as error:
             stop = ledger.state().stopped
             if stop is not None:
-                tell_stop(ti, stop)
+                note_gate_stop(ti, stop)
             # whoever trains this split again must not go on from what was refused
             self._clear_saves(ledger, head.id, ti, refused=True)
             raise FailException(str(error)) from error
@@ -281,14 +281,14 @@ class CommitCheckpointOperator(SplitOperator):
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
         if not self._trained().get("saves"):
             return
-        from trainflow.checkpoints.commit.saves import clear_partials, drop_training
+        from trainflow.checkpoints.commit.saves import clear_saves, drop_training
 
         try:
             if refused:
                 drop_training(ledger.store, ledger.chain, parent_id)
             else:
                 head = ledger.state().head
-                clear_partials(ledger.store, ledger.chain, head.id if head else None)
+                clear_saves(ledger.store, ledger.chain, head.id if head else None)
         except CheckpointError as error:
             ti.log.warning("what was saved inside the split could not be cleared away: %s", error)
 

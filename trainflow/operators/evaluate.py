@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.authoring.context import Context
-from trainflow.operators import functions
+from trainflow.operators import function_reference
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
+from trainflow.operators.mlflow_environment import enter_tracking_run, uses_mlflow
 from trainflow.operators.parent import fetch_judged
 from trainflow.operators.run_conf import params_of
 from trainflow.operators.seed import seed_of
-from trainflow.operators.tracking import enter_tracking_run, uses_mlflow
-from trainflow.operators.training import EvaluateContext, EvaluateFunction
+from trainflow.operators.training_context import EvaluateContext, EvaluateFunction
 
 
 class EvaluateOperator(SplitOperator):
@@ -39,7 +39,7 @@ class EvaluateOperator(SplitOperator):
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
         if isinstance(function, str):
-            functions.split_reference(function)
+            function_reference.split_reference(function)
         self.function = function
 
     def warm_up(self, project_root: Path) -> None:
@@ -47,7 +47,7 @@ class EvaluateOperator(SplitOperator):
 
         super().warm_up(project_root)
         warm_up()
-        functions.resolve(self.function, project_root)
+        function_reference.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns the metrics; None when there is no checkpoint to evaluate."""
@@ -58,7 +58,7 @@ class EvaluateOperator(SplitOperator):
         if parent is None:
             ti.set_note("no checkpoint to evaluate yet")
             return None
-        function = functions.resolve_for_good(self.function, ti.project_root)
+        function = function_reference.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
         evaluation = EvaluateContext(
@@ -72,6 +72,6 @@ class EvaluateOperator(SplitOperator):
             project_root=ti.project_root,
             _report=ti.report_progress,
         )
-        name = f"the evaluating function {functions.reference_of(self.function)}"
+        name = f"the evaluating function {function_reference.reference_of(self.function)}"
         with self.bound(split, ti):
             return metrics_to_xcom(checked_metrics(function(evaluation), name))

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.entries import BaseSeen, CheckpointRef, HoleRecord
-from trainflow.checkpoints.stages.init_from import Base
+from trainflow.checkpoints.ledger.entries import CheckpointRef, HoleRecord, UpstreamSeen
+from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
 from trainflow.errors import FailException
 
 
@@ -34,15 +34,15 @@ class Head(msgspec.Struct, frozen=True):
     #: of the split that the head was trained on, see `Split.columns`
     columns: tuple[tuple[str, str], ...] = ()
     #: of a stage that starts from another one: what is known of that, for the ledger
-    seen: BaseSeen | None = None
+    seen: UpstreamSeen | None = None
     #: stretches after the head that the next split steps over and records as holes
     skips: list[HoleRecord] = msgspec.field(default_factory=list)
     #: the chain whose checkpoints the weights come from; None: from the head
     base: ChainKey | None = None
     #: the checkpoints of `base` that the split may choose between, in the order of their watermarks
-    bases: list[Base] = msgspec.field(default_factory=list)
+    bases: list[UpstreamCheckpoint] = msgspec.field(default_factory=list)
     #: the newest checkpoint of `base` that the run knows of: newer ones are the business of the runs they trigger
-    last: Base | None = None
+    last: UpstreamCheckpoint | None = None
     #: a split ends at or before the watermark of the base that it starts from
     bounded: bool = False
     #: the stage triggers itself again while its watermark is before this (None: always)
@@ -65,7 +65,7 @@ class Head(msgspec.Struct, frozen=True):
         """A split with bounds never crosses one of them after its first partition, and never passes the last."""
         return tuple(base.watermark for base in self.bases) if self.bounded else ()
 
-    def base_of(self, start: datetime, end: datetime) -> Base | None:
+    def base_of(self, start: datetime, end: datetime) -> UpstreamCheckpoint | None:
         """The checkpoint of the base that training on a split from `start` to `end` begins with; None: it goes on from
         the head, as it does when it repairs a hole of what the head was trained on."""
         if self.id is not None and self.watermark is not None and start < self.watermark:

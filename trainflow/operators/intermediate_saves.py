@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import InputError, StoreFailure, TaskError
 from trainflow.identifiers import canonical_json
-from trainflow.samples.binding import check_unchanged
+from trainflow.samples.file_binding import check_unchanged
 from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.saves import Partials
+    from trainflow.checkpoints.commit.saves import IntermediateSaves
     from trainflow.clock import Clock
     from trainflow.samples.split import Split
 
@@ -55,7 +55,7 @@ class Saves(Protocol):
         ...
 
 
-class Stop(Protocol):
+class StopRequest(Protocol):
     """How the process is told to stop."""
 
     def hold(self) -> None:
@@ -71,7 +71,7 @@ class Stop(Protocol):
 class SavePoints:
     """`ctx.save`, `ctx.saved` and `ctx.stopping` of one attempt."""
 
-    def __init__(self, saves: Saves, stop: Stop, clock: Clock, log: logging.Logger) -> None:
+    def __init__(self, saves: Saves, stop: StopRequest, clock: Clock, log: logging.Logger) -> None:
         self._saves = saves
         self._stop = stop
         self._clock = clock
@@ -146,7 +146,7 @@ class StoredSaves(Saves):
     `split`. With each of them the `output` folder is looked at: what can never be committed is better found now than
     when all is trained."""
 
-    def __init__(self, partials: Partials, ti: TaskInstance, split: Split, output: Path | None = None) -> None:
+    def __init__(self, partials: IntermediateSaves, ti: TaskInstance, split: Split, output: Path | None = None) -> None:
         self._partials = partials
         self._ti = ti
         self._split = split
@@ -180,7 +180,7 @@ class StoredSaves(Saves):
             self._ti.report_saved(rows)
 
 
-class TaskStop(Stop):
+class TaskStopRequest(StopRequest):
     """An attempt's own way of being told to stop."""
 
     def __init__(self, ti: TaskInstance) -> None:

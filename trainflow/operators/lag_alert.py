@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 
 from trainflow.errors import SampleError
 from trainflow.pluralize import agreeing, counted
-from trainflow.samples.lag import Lag, forecast, lag_behind
+from trainflow.samples.lag import Lag, estimate_catch_up, lag_behind
 from trainflow.samples.partitions import mean_seconds
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.messages.notice import Notice
-    from trainflow.samples.pace import Experience
     from trainflow.samples.spec import Samples
+    from trainflow.samples.throughput import PastRun
 
 
 def lag_after(
     watermark: datetime,
     samples: Samples,
     chain: ChainKey,
-    history: Callable[[], Sequence[Experience]],
+    history: Callable[[], Sequence[PastRun]],
     ti: TaskInstance,
 ) -> Lag | None:
     """What is ready beyond `watermark`; None when the samples cannot be read now. `history` is asked only when there
     is something to foretell."""
     from trainflow.samples.inventory import open_inventory
-    from trainflow.samples.pace import pace_of
+    from trainflow.samples.throughput import throughput_of
 
     now = ti.clock.now()
     try:
@@ -39,8 +39,8 @@ def lag_after(
         return None
     goes_on = samples.end is None or samples.end > now
     if lag.partitions and goes_on:
-        pace = pace_of(history()).seconds_a_partition
-        if pace is not None and forecast(samples, lag.partitions, pace, now).never:
+        pace = throughput_of(history()).seconds_a_partition
+        if pace is not None and estimate_catch_up(samples, lag.partitions, pace, now).never:
             ti.notify(_notice(chain, lag, pace, samples, ti, now))
     return lag
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.errors import ChainMoved, CheckpointError, InputError, SampleError
-from trainflow.operators.author import author_of
-from trainflow.operators.storage import with_options
+from trainflow.operators.ledger_author import author_of
+from trainflow.operators.storage_options import with_options
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
-    from trainflow.checkpoints.upkeep.republished import Refused, Replay, Republication
+    from trainflow.checkpoints.upkeep.republished import Replay, ReplayRefused, Republication
     from trainflow.messages.notice import Notice
     from trainflow.samples.spec import Samples
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PAST = 2000
 
 
-def look_back(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
+def check_late_data(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     """Compare what the line was trained on lately, and its last holes, with what is there now, and do what policy says.
     Returns clauses for the note; empty: nothing changed.
 
@@ -99,7 +99,7 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
     touched here: they find out, and go back (`trainflow.checkpoints.stages.upstream_rewinds`), unless one of them
     could not."""
     from trainflow.checkpoints.actions.rewind import rewind
-    from trainflow.checkpoints.upkeep.republished import Replay, replayed
+    from trainflow.checkpoints.upkeep.republished import Replay, replayed_partitions
 
     decision = _decide(ledger, state, found, ti)
     if not isinstance(decision, Replay):
@@ -115,7 +115,7 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
             now=ti.clock.now(),
             reason=sentence_about(decision.partitions),
             cause="replay",
-            replayed=replayed(decision.partitions),
+            replayed=replayed_partitions(decision.partitions),
         )
     except ChainMoved:
         return "not replayed: the chain moved meanwhile"
@@ -129,10 +129,10 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
 
 def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     """The chains that go back because of it. Raises InputError where one of them cannot."""
-    from trainflow.checkpoints.actions.cascading_rewind import undoings
+    from trainflow.checkpoints.actions.cascading_rewind import cascading_rewinds
     from trainflow.checkpoints.ledger.ledger import Ledger
 
-    plan = [each for each in undoings(ledger, decision.to) if each.chain != ledger.chain]
+    plan = [each for each in cascading_rewinds(ledger, decision.to) if each.chain != ledger.chain]
     for each in plan:
         if each.pruned_up_to is not None:
             raise InputError(
@@ -143,12 +143,14 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     return [key for key, head in heads.items() if head is not None and head.base is not None]
 
 
-def _decide(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> Replay | Refused:
-    from trainflow.checkpoints.ledger.ancestors import line_back, rewinds_back
+def _decide(
+    ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance
+) -> Replay | ReplayRefused:
+    from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest
     from trainflow.checkpoints.upkeep.republished import replay_of
 
     def parent_of(checkpoint_id: str) -> str | None:
-        return next(entry.parent_id for entry in line_back(ledger, state) if entry.id == checkpoint_id)
+        return next(entry.parent_id for entry in line_from_head(ledger, state) if entry.id == checkpoint_id)
 
-    earlier = rewinds_back(ledger, state, _PAST)
+    earlier = rewinds_from_newest(ledger, state, _PAST)
     return replay_of(found, ledger.kept(), parent_of, list(earlier), ti.clock.now())

@@ -21,7 +21,7 @@ kill -s KILL -- "-$1" 2>/dev/null
 """
 
 
-class Lifeline:
+class ParentDeathWatch:
     """Watches over the process group `group`, from now until `release`."""
 
     def __init__(self, group: int) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trainflow.observability.redaction import redact_text
-from trainflow.operators.parent_death_watch import Lifeline
+from trainflow.operators.parent_death_watch import ParentDeathWatch
 
 #: how often a running program's `on_idle` is called, in seconds
 IDLE_SECONDS = 0.5
@@ -61,7 +61,7 @@ class ProcessGroup:
         self._hidden = tuple(hide)
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._lifeline: Lifeline | None = None
+        self._lifeline: ParentDeathWatch | None = None
         self._told = False
 
     def run(self) -> int:
@@ -137,7 +137,7 @@ class ProcessGroup:
             process_group=0,
         )
         with contextlib.suppress(OSError):
-            self._lifeline = Lifeline(process.pid)
+            self._lifeline = ParentDeathWatch(process.pid)
         return process
 
     def _forget(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 XCOM_MOVED = "aliases_moved"
 
 
-def tell_moved(ledger: Ledger, state: ChainState, ti: TaskInstance) -> None:
+def push_moved_aliases(ledger: Ledger, state: ChainState, ti: TaskInstance) -> None:
     """Push XCom `aliases_moved`, if there is something to say. Every run says it: who told it first may have died."""
     if state.demoted:
         ti.xcom_push(XCOM_MOVED, moved_aliases(ledger, state))

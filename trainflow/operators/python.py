@@ -11,7 +11,7 @@ from trainflow.authoring.context import Context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import call_with_context, check_call
 from trainflow.errors import InputError
-from trainflow.operators import functions
+from trainflow.operators import function_reference
 
 
 class PythonOperator(BaseOperator):
@@ -40,7 +40,7 @@ class PythonOperator(BaseOperator):
         self.op_kwargs = arguments.mapping(op_kwargs, f"task {self.task_id!r}: op_kwargs")
         self.templates_dict = templates_dict
         if isinstance(python_callable, str):
-            functions.split_reference(python_callable)
+            function_reference.split_reference(python_callable)
         elif callable(python_callable):
             extra = {} if templates_dict is None else {"templates_dict": templates_dict}
             check_call(python_callable, self.op_args, {**self.op_kwargs, **extra}, f"task {self.task_id!r}")
@@ -49,9 +49,9 @@ class PythonOperator(BaseOperator):
 
     def warm_up(self, project_root: Path) -> None:
         super().warm_up(project_root)
-        functions.resolve(self.python_callable, project_root)
+        function_reference.resolve(self.python_callable, project_root)
 
     def execute(self, context: Context) -> Any:
-        function = functions.resolve_for_good(self.python_callable, context["ti"].project_root)
+        function = function_reference.resolve_for_good(self.python_callable, context["ti"].project_root)
         extra = {} if self.templates_dict is None else {"templates_dict": self.templates_dict}
         return call_with_context(function, self.op_args, {**self.op_kwargs, **extra}, context)

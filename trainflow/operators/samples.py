@@ -23,14 +23,14 @@ from trainflow.errors import (
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.outcome import TriggeredRun
 from trainflow.observability.redaction import redact_text
-from trainflow.operators.author import author_of
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.head import Head
 from trainflow.operators.lag_alert import lag_after
+from trainflow.operators.ledger_author import author_of
 from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
-from trainflow.operators.sample_stops import tell_bad_samples
+from trainflow.operators.sample_notes import note_bad_samples
 from trainflow.operators.skips import after_skips
-from trainflow.operators.storage import with_options, without_options
+from trainflow.operators.storage_options import with_options, without_options
 from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label
@@ -38,9 +38,9 @@ from trainflow.samples.spec import Samples, SplitLimits
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.samples.pace import Experience
     from trainflow.samples.split import Split
     from trainflow.samples.split_content import Hole
+    from trainflow.samples.throughput import PastRun
 
 Mode = Literal["backfill", "latest"]
 MODES = ("backfill", "latest")
@@ -150,7 +150,7 @@ class DataCheckerOperator(ChainOperator):
                 columns=head.columns,
             )
         except (SampleGap, SampleCheckFailed, SampleDamaged) as error:
-            tell_bad_samples(ti, error)
+            note_bad_samples(ti, error)
             raise
         except (SamplesRefused, SampleBucketMissing) as error:
             raise FailException(str(error)) from error
@@ -224,15 +224,15 @@ class DataCheckerOperator(ChainOperator):
         depends on the chain up to the head only."""
         if self.limits.target_seconds is None:
             return self.limits
-        from trainflow.samples.pace import limits_for_target
+        from trainflow.samples.throughput import limits_for_target
 
         return limits_for_target(self.limits, self._history(ti, head))
 
-    def _history(self, ti: TaskInstance, head: Head) -> list[Experience]:
-        from trainflow.checkpoints.ledger.ancestors import experiences
+    def _history(self, ti: TaskInstance, head: Head) -> list[PastRun]:
+        from trainflow.checkpoints.ledger.ancestors import past_runs
 
         ledger = self.open_ledger(head, ti)
-        return experiences(ledger, ledger.state(), head.id) if head.id is not None else []
+        return past_runs(ledger, ledger.state(), head.id) if head.id is not None else []
 
     def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
         from trainflow.samples.split_xcom import split_to_xcom, with_context

@@ -59,7 +59,7 @@ class FolderSaves:
             raise
 
 
-class SignalStop:
+class SignalStopRequest:
     """How a program is told to stop: SIGTERM. Only one that asks for it listens; any other ends by it."""
 
     def __init__(self) -> None:

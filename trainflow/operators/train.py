@@ -12,20 +12,20 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.errors import ArtifactsRefused, FailException
 from trainflow.observability.redaction import redact
-from trainflow.operators import functions
+from trainflow.operators import function_reference
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.head import Head
-from trainflow.operators.intermediate_saves import SavePoints, StoredSaves, TaskStop
+from trainflow.operators.intermediate_saves import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
+from trainflow.operators.mlflow_environment import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.operators.parent import attempt_scratch, fetch_parent
 from trainflow.operators.run_conf import params_of
 from trainflow.operators.seed import seed_of
-from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
-from trainflow.operators.training import ParentCheckpoint, TrainContext, TrainFunction
+from trainflow.operators.training_context import ParentCheckpoint, TrainContext, TrainFunction
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.saves import Partials
+    from trainflow.checkpoints.commit.saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.operators.command import TrainingCommand
     from trainflow.samples.split import Split
@@ -70,11 +70,11 @@ class TrainOperator(SplitOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
-        functions.check_either(self.task_id, function, command)
+        function_reference.check_either(self.task_id, function, command)
         self.function = function
         self.command = None if command is None else list(command)
         #: what trains, before anything is rendered: the same for every run
-        self._trainer = functions.reference_of(function) if function is not None else self.command
+        self._trainer = function_reference.reference_of(function) if function is not None else self.command
         self._running: TrainingCommand | None = None
 
     def warm_up(self, project_root: Path) -> None:
@@ -83,7 +83,7 @@ class TrainOperator(SplitOperator):
         super().warm_up(project_root)
         if self.function is not None:
             warm_up()
-            functions.resolve(self.function, project_root)
+            function_reference.resolve(self.function, project_root)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns what was trained (see the class)."""
@@ -132,17 +132,17 @@ class TrainOperator(SplitOperator):
 
     def _partials(
         self, context: Context, ledger: Ledger, head: Head, split: Split, parent: ParentCheckpoint | None
-    ) -> Partials:
+    ) -> IntermediateSaves:
         """What attempts at this training save. Its name has nothing of the run or the database in it: whoever trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
-        from trainflow.checkpoints.commit.saves import Partials, training_name
+        from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 
         ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id
         what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
         name = training_name(head.id, *what)
         scratch = attempt_scratch(ti) / "partials"
-        return Partials(ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at)
+        return IntermediateSaves(ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at)
 
     def _training(
         self,
@@ -165,17 +165,17 @@ class TrainOperator(SplitOperator):
             logger=ti.log,
             project_root=ti.project_root,
             _report=ti.report_progress,
-            _saves=SavePoints(saves, TaskStop(ti), ti.clock, ti.log),
+            _saves=SavePoints(saves, TaskStopRequest(ti), ti.clock, ti.log),
         )
 
     def _run_function(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
         assert self.function is not None
-        function = functions.resolve_for_good(self.function, ti.project_root)
+        function = function_reference.resolve_for_good(self.function, ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
         metrics = function(training)
         ti.release_stop()
-        return checked_metrics(metrics, f"the training function {functions.reference_of(self.function)}")
+        return checked_metrics(metrics, f"the training function {function_reference.reference_of(self.function)}")
 
     def _run_command(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
         from trainflow.operators.command import TrainingCommand

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.errors import InputError
-from trainflow.pipeline_spec.fields import Count, Moment, Size, Wait
+from trainflow.pipeline_spec.fields import Count, Size, UtcDatetime, Wait
 from trainflow.pipeline_spec.section import Section
 from trainflow.samples.spec import Ready
 
@@ -34,7 +34,7 @@ class AdoptSection(Section):
     path: str
     """fsspec URL (or path relative to the project) of one checkpoint's folder, with its watermark in it:
     `models/{watermark:%Y%m%d}/`."""
-    watermark: Moment | Literal["newest"] = "newest"
+    watermark: UtcDatetime | Literal["newest"] = "newest"
     """Which one: up to where it was trained, UTC (exclusive); default: the newest that is ready."""
     offset: Wait = timedelta(0)
     """Added to the date in the name to get the watermark: 1d where folders are named by the last day trained."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.stages.dependents import Dependent
 from trainflow.identifiers import chain_dag_id
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
@@ -25,12 +25,12 @@ from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataChe
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.adopt_section import adopt_of
-from trainflow.pipeline_spec.circles import base_of, is_feedback, passes_to, through
 from trainflow.pipeline_spec.gates_section import gates_of, promotes_of
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.retention_section import policies_of
 from trainflow.pipeline_spec.samples_section import limits_of, samples_of
 from trainflow.pipeline_spec.section import TaskSection
+from trainflow.pipeline_spec.stage_cycles import is_feedback, passes_to, through, upstream_of
 from trainflow.states import TriggerRule
 
 
@@ -55,16 +55,18 @@ class _Stage(NamedTuple):
     def followers(self) -> list[_Stage]:
         """The stages of this file that start from this one."""
         stages = self.pipeline.stages.items()
-        return [_Stage(self.pipeline, name, spec) for name, spec in stages if base_of(self.pipeline, name) == self.name]
+        return [
+            _Stage(self.pipeline, name, spec) for name, spec in stages if upstream_of(self.pipeline, name) == self.name
+        ]
 
     @property
-    def as_follower(self) -> Follower:
+    def as_follower(self) -> Dependent:
         """As the retention of its base knows it."""
         init = self.spec.init_from
         assert init is not None
         chain = ChainKey(self.pipeline.pipeline, self.name, self.pipeline.branch)
         feedback = is_feedback(self.pipeline, self.name)
-        return Follower(chain, init.at or "same_watermark", init.once, feedback)
+        return Dependent(chain, init.at or "same_watermark", init.once, feedback)
 
 
 def compile_pipeline(spec: PipelineSpec) -> tuple[DAG, ...]:
@@ -189,7 +191,7 @@ def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:
     options: dict[str, Any] = {"carry_conf": (CONF_REPAIR, CONF_SKIPPED)}
     if stage.follows:
         options["when"] = committed[XCOM_MORE]
-        if base_of(stage.pipeline, stage.name):
+        if upstream_of(stage.pipeline, stage.name):
             options["conf"] = {"init_from": head[XCOM_PIN]}
     committed.operator >> TriggerDagRunOperator(
         task_id="next", trigger_dag_id=stage.dag_id, **options, **_attempts(stage.spec)
@@ -234,7 +236,7 @@ def _pass_on(stage: _Stage, split: XComArg, committed: XComArg) -> None:
     if name is None:
         return
     waiting = _Stage(stage.pipeline, name, stage.pipeline.stages[name]).dag_id
-    if not (base_of(stage.pipeline, name) == stage.name and is_feedback(stage.pipeline, name)):
+    if not (upstream_of(stage.pipeline, name) == stage.name and is_feedback(stage.pipeline, name)):
         TriggerDagRunOperator(
             task_id=f"skipped_{name}",
             trigger_dag_id=waiting,

@@ -101,7 +101,7 @@ PartitionLength = Annotated[
     PlainSerializer(format_length, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": _LENGTH_PATTERN, "examples": ["15m", "1h", "1d", "1mo", "3mo", "1y"]}),
 ]
-Moment = Annotated[
+UtcDatetime = Annotated[
     datetime,
     BeforeValidator(parse_moment),
     PlainSerializer(format_moment, when_used="json"),

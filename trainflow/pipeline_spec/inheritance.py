@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainflow.pipeline_spec.model import PIPELINE_KEYS
-from trainflow.pipeline_spec.problems import Location, Place, Problem, shown
-from trainflow.pipeline_spec.reading import Document
+from trainflow.pipeline_spec.problems import Location, SourcePlace, SpecProblem, shown
+from trainflow.pipeline_spec.yaml_reader import Document
 
 #: said by a stage, these replace what the file says of the other
 _EXCLUSIVE = {"function": "command", "command": "function"}
@@ -35,12 +35,12 @@ class Expanded:
                 return (*origin, *location[length:])
         return location
 
-    def place_of(self, location: Location, *, key: bool = False) -> Place:
+    def place_of(self, location: Location, *, key: bool = False) -> SourcePlace:
         """The place of a value (or of its key), or of what is nearest around it."""
         return self.document.place_of(self.written(location), key=key)
 
 
-def expand(document: Document) -> tuple[Expanded, list[Problem]]:
+def expand(document: Document) -> tuple[Expanded, list[SpecProblem]]:
     """The stages of a document whose value is a mapping; and what is wrong with how it names them."""
     written: dict[str, Any] = document.value
     shared = {key: value for key, value in written.items() if key not in PIPELINE_KEYS}
@@ -54,7 +54,9 @@ def expand(document: Document) -> tuple[Expanded, list[Problem]]:
     stages = written["stages"]
     if not isinstance(stages, dict) or not stages:
         place = document.place_of(("stages",))
-        problems.append(Problem(place, f"stages: expected a section with a key for each stage; got {shown(stages)}"))
+        problems.append(
+            SpecProblem(place, f"stages: expected a section with a key for each stage; got {shown(stages)}")
+        )
         stages = {}
     expanded = Expanded(document, {**pipeline, "stages": {}})
     for name, own in stages.items():
@@ -64,9 +66,9 @@ def expand(document: Document) -> tuple[Expanded, list[Problem]]:
     return expanded, problems
 
 
-def _misplaced(document: Document, written: dict[str, Any]) -> list[Problem]:
+def _misplaced(document: Document, written: dict[str, Any]) -> list[SpecProblem]:
     return [
-        Problem(document.place_of((key,), key=True), f"{key!r} belongs to one stage: {instead}")
+        SpecProblem(document.place_of((key,), key=True), f"{key!r} belongs to one stage: {instead}")
         for key, instead in (
             ("stage", "with 'stages', each is named by its key"),
             ("init_from", "write it into that stage, stages.NAME.init_from"),

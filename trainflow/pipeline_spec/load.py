@@ -16,10 +16,10 @@ from trainflow.pipeline_spec.compile import compile_pipeline
 from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec
 from trainflow.pipeline_spec.overrides import apply_overrides, misspelt_parameters
 from trainflow.pipeline_spec.parameters import merge_parameters
-from trainflow.pipeline_spec.problems import Problem, error_of, shown
+from trainflow.pipeline_spec.problems import SpecProblem, error_of, shown
 from trainflow.pipeline_spec.quantities import format_duration
-from trainflow.pipeline_spec.reading import Document, read_document
 from trainflow.pipeline_spec.validation import validate
+from trainflow.pipeline_spec.yaml_reader import Document, read_document
 from trainflow.settings.project import Project
 
 
@@ -95,5 +95,5 @@ def _read(path: Path, project: Project) -> Document:
     document = read_document(text, source)
     if not isinstance(document.value, dict):
         message = f"a pipeline file is a section of keys; got {shown(document.value)}"
-        raise error_of([Problem(document.place_of(()), message)])
+        raise error_of([SpecProblem(document.place_of(()), message)])
     return document

@@ -93,7 +93,7 @@ class PipelineSpec(Section):
     """The stages by name, in the order in which they are declared."""
 
 
-class _Header(Section):
+class _PipelineKeys(Section):
     """What is said of the pipeline and not of a stage."""
 
     pipeline: Name
@@ -110,9 +110,9 @@ class _Header(Section):
 
 
 #: what is said of the pipeline and not of a stage
-PIPELINE_KEYS = tuple(_Header.model_fields)
+PIPELINE_KEYS = tuple(_PipelineKeys.model_fields)
 
 
-class PipelineFile(StageSpec, _Header):
+class PipelineFile(StageSpec, _PipelineKeys):
     """A pipeline file as it is written: the keys of one stage and those of the pipeline side by side. With `stages`,
     the keys of a stage are what every stage has that does not say otherwise."""

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from trainflow.errors import PipelineFileError
-from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, shown, suggest
-from trainflow.pipeline_spec.reading import Document, read_document
+from trainflow.pipeline_spec.problems import Location, SourcePlace, SpecProblem, dotted, shown, suggest
+from trainflow.pipeline_spec.yaml_reader import Document, read_document
 
 
-def apply_overrides(document: Document, overrides: Mapping[str, str]) -> list[Problem]:
+def apply_overrides(document: Document, overrides: Mapping[str, str]) -> list[SpecProblem]:
     """Set each dotted path (`split.partitions`) to its value, read as YAML; sections on the way are made.
 
     Changes `document`; returns what cannot be set. Whether a key exists at all is for the model to say.
     """
-    problems: list[Problem] = []
+    problems: list[SpecProblem] = []
     for path, written in overrides.items():
-        place, location = Place(f"--set {path}={written}"), tuple(path.split("."))
+        place, location = SourcePlace(f"--set {path}={written}"), tuple(path.split("."))
         problem = _apply(document, location, written, place)
         if problem:
-            problems.append(Problem(place, problem))
+            problems.append(SpecProblem(place, problem))
     return problems
 
 
-def _apply(document: Document, location: Location, written: str, place: Place) -> str | None:
+def _apply(document: Document, location: Location, written: str, place: SourcePlace) -> str | None:
     if not all(location):
         return "name the key with dots between its sections: --set split.partitions=7"
     try:
@@ -54,10 +54,10 @@ def _move(document: Document, value: Document, location: Location) -> None:
         document.places.setdefault(location[:depth], value.places[()])
 
 
-def misspelt_parameters(overrides: Mapping[str, str], known: Collection[Location]) -> list[Problem]:
+def misspelt_parameters(overrides: Mapping[str, str], known: Collection[Location]) -> list[SpecProblem]:
     """A parameter may have any name; one that nothing has written, and nearly that of another, is taken for a slip.
     `known`: the keys of the file and of its files of parameters, as they were before."""
-    problems: list[Problem] = []
+    problems: list[SpecProblem] = []
     for path, written in overrides.items():
         location = tuple(path.split("."))
         if "params" not in location[:-1]:
@@ -69,5 +69,5 @@ def misspelt_parameters(overrides: Mapping[str, str], known: Collection[Location
         near = suggest(location[-1], others)
         if near:
             message = f"there is no parameter {dotted(inherited[1:])!r}{near}; a new one is written into the file first"
-            problems.append(Problem(Place(f"--set {path}={written}"), message))
+            problems.append(SpecProblem(SourcePlace(f"--set {path}={written}"), message))
     return problems

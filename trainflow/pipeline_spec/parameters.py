@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainflow.pipeline_spec.problems import Location, Problem, dotted, error_of, shown, suggest
-from trainflow.pipeline_spec.reading import Document, read_document
+from trainflow.pipeline_spec.problems import Location, SpecProblem, dotted, error_of, shown, suggest
+from trainflow.pipeline_spec.yaml_reader import Document, read_document
 
 
 def merge_parameters(document: Document, root: Path) -> set[Location]:
@@ -35,11 +35,11 @@ def _merge_into(document: Document, at: Location, section: dict[str, Any], root:
         near = suggest(path.name, [entry.name for entry in path.parent.glob("*.yaml")])
         reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
         message = f"{dotted((*at, 'config'))}: cannot read {config!r} in {root} ({reason}){near}"
-        raise error_of([Problem(document.place_of((*at, "config")), message)]) from None
+        raise error_of([SpecProblem(document.place_of((*at, "config")), message)]) from None
     below = read_document(text, config)
     if not isinstance(below.value, dict | None):
         message = f"a file of parameters is a section of keys; got {shown(below.value)}"
-        raise error_of([Problem(below.place_of(()), message)])
+        raise error_of([SpecProblem(below.place_of(()), message)])
     above = section.get("params")
     if above is None or isinstance(above, dict):
         section["params"] = _merge(below.value or {}, above or {})

@@ -14,7 +14,7 @@ Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePlace:
     """Where a value was written. `line` and `column` are 1-based; None for what was not written in a file."""
 
     source: str
@@ -23,14 +23,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Problem:
+class SpecProblem:
     """One thing that is wrong with what a person wrote."""
 
-    place: Place
+    place: SourcePlace
     message: str
 
 
-def error_of(problems: Iterable[Problem]) -> PipelineFileError:
+def error_of(problems: Iterable[SpecProblem]) -> PipelineFileError:
     """One error that tells all problems, a line each, in the order of the file."""
     ordered = sorted(dict.fromkeys(problems), key=lambda problem: _order(problem.place))
     first, *others = ordered
@@ -40,12 +40,12 @@ def error_of(problems: Iterable[Problem]) -> PipelineFileError:
     )
 
 
-def _single(problem: Problem) -> PipelineFileError:
+def _single(problem: SpecProblem) -> PipelineFileError:
     place = problem.place
     return PipelineFileError(problem.message, path=place.source, line=place.line, column=place.column)
 
 
-def _order(place: Place) -> tuple[bool, str, int, int]:
+def _order(place: SourcePlace) -> tuple[bool, str, int, int]:
     return (place.line is None, place.source, place.line or 0, place.column or 0)
 
 

@@ -16,10 +16,10 @@ from trainflow.pipeline_spec.fields import (
     Count,
     Duration,
     Fraction,
-    Moment,
     PartitionLength,
     Range,
     Size,
+    UtcDatetime,
     Wait,
 )
 from trainflow.pipeline_spec.quantities import Length
@@ -113,9 +113,9 @@ class SamplesSection(TaskSection):
     with a suffix at its end it is the partition's one file: `data/events-{start:%Y%m%d}.parquet`."""
     length: PartitionLength
     """Length of a partition: 15m, 1h, 1d, …, or of the calendar: 1mo, 3mo, 1y."""
-    start: Moment
+    start: UtcDatetime
     """Start of the first partition, UTC."""
-    end: Moment | None = None
+    end: UtcDatetime | None = None
     """Exclusive end of the table, UTC; default: it goes on."""
     files: str = "*.parquet"
     """Glob of the sample files in the folder."""

@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trainflow.pipeline_spec.circles import wrong_bases
 from trainflow.pipeline_spec.inheritance import Expanded, expand
 from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec, StageSpec
-from trainflow.pipeline_spec.problems import Location, Problem, dotted, error_of, shown, suggest
-from trainflow.pipeline_spec.reading import Document
+from trainflow.pipeline_spec.problems import Location, SpecProblem, dotted, error_of, shown, suggest
+from trainflow.pipeline_spec.stage_cycles import upstream_problems
+from trainflow.pipeline_spec.yaml_reader import Document
 
 _EXPECTED = {
     "string_type": "text (quote it)",
@@ -31,7 +31,7 @@ _EXPECTED = {
 _MOST_KEYS = 8
 
 
-def validate(document: Document, root: Path | None, known: Iterable[Problem] = ()) -> PipelineSpec:
+def validate(document: Document, root: Path | None, known: Iterable[SpecProblem] = ()) -> PipelineSpec:
     """The pipeline a document describes; functions are looked for in the project `root` (None: not at all).
 
     Raises PipelineFileError with every problem, those already `known` included.
@@ -43,8 +43,8 @@ def validate(document: Document, root: Path | None, known: Iterable[Problem] = (
     except ValidationError as error:
         found = _without_misspelt(expanded, error.errors(include_url=False))
         raise error_of([*problems, *(_problem(expanded, item) for item in found)]) from None
-    for at, message in wrong_bases(spec):
-        problems.append(Problem(expanded.place_of(at), f"{dotted(expanded.written(at))}: {message}"))
+    for at, message in upstream_problems(spec):
+        problems.append(SpecProblem(expanded.place_of(at), f"{dotted(expanded.written(at))}: {message}"))
     if problems:
         raise error_of(problems)
     for name, stage in spec.stages.items():
@@ -76,10 +76,10 @@ def _without_misspelt(expanded: Expanded, errors: list[Any]) -> list[Any]:
     return [error for error in errors if told(error)]
 
 
-def _problem(expanded: Expanded, error: Any) -> Problem:
+def _problem(expanded: Expanded, error: Any) -> SpecProblem:
     location, kind = expanded.written(_location(error["loc"])), error["type"]
     at_key = kind in ("extra_forbidden", "missing")
-    return Problem(expanded.document.place_of(location, key=at_key), _message(location, kind, error))
+    return SpecProblem(expanded.document.place_of(location, key=at_key), _message(location, kind, error))
 
 
 def _location(reported: tuple[str | int, ...]) -> Location:

@@ -18,8 +18,8 @@ reads what lies before the watermark in proportion to its number, when it change
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
 Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `readiness`, `checks`
-(rules) · `storage`, `parquet_file`, `footers`, `columns`, `wholeness`, `table_formats`, `sighting`, `near_miss`,
-`inventory` (what is there) · `split_content`, `split`, `building`, `next_split` (the decision) · `repair` (holes that
-have come) · `lag`, `pace` (how far behind, how fast) · `order`, `batches`, `reading` (rows) · `split_xcom` (between
-tasks) · `probe` (for triggers).
+(rules) · `storage`, `parquet_file`, `footers`, `columns`, `truncation`, `table_formats`, `missing_samples`,
+`pattern_suggestions`, `inventory` (what is there) · `split_content`, `split`, `split_builder`, `next_split` (the
+decision) · `repair` (holes that have come) · `lag`, `throughput` (how far behind, how fast) · `order`, `batches`,
+`reading` (rows) · `split_xcom` (between tasks) · `probe` (for triggers).
 """

@@ -61,8 +61,8 @@ def summary_of_one(value: Any, rows: int) -> ColumnSummary:
 
 
 def compare_values(parquet: Any, field: Any, wanted: Any) -> None:
-    """See that every value of a column is one of another Arrow type, which `trainflow.samples.columns.join` made.
-    Raises Misfit."""
+    """See that every value of a column is one of another Arrow type, which
+    `trainflow.samples.columns.common_type` made. Raises InexactCast."""
     from trainflow.samples.columns.bounds import in_nanoseconds
     from trainflow.samples.columns.cast import cast, limits
 

@@ -98,7 +98,7 @@ def read_footer(storage: Storage, path: str, checks: Checks | None = None, colum
 
 
 def check_values(storage: Storage, path: str, wanted: Mapping[str, Any], footer: Footer) -> None:
-    """See that every value of these columns is one of the Arrow type that is wanted for it. Raises Misfit with the
+    """See that every value of these columns is one of the Arrow type that is wanted for it. Raises InexactCast with the
     first that is not, SampleUnreadable."""
     from trainflow.samples.columns.cast import cast
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from trainflow.errors import InputError
-from trainflow.samples.partitions import Cut, at_or_after, is_boundary, label, length_label, origin
+from trainflow.samples.partitions import Partitioning, at_or_after, is_boundary, label, length_label, origin
 from trainflow.samples.pattern import PathPattern, path_pattern
 from trainflow.samples.spec import DEFAULT_FILES, Ready, Samples
 
@@ -67,7 +67,7 @@ class _Resolution(NamedTuple):
     finer: tuple[str, str]
 
 
-def length_problem(pattern: PathPattern, cut: Cut) -> str | None:
+def length_problem(pattern: PathPattern, cut: Partitioning) -> str | None:
     """Why partitions of this length cannot have names of this pattern; None: they can."""
     has = {name for segment in pattern.segments for name in segment.directives}
     found, written = _resolution(has), length_label(cut)
@@ -90,7 +90,7 @@ def length_problem(pattern: PathPattern, cut: Cut) -> str | None:
     )
 
 
-def start_problem(pattern: PathPattern, cut: Cut) -> str | None:
+def start_problem(pattern: PathPattern, cut: Partitioning) -> str | None:
     """Why the first partition cannot begin at this start; None: it can."""
     start = origin(cut)
     if cut.length_months and start.day > _LAST_COMMON_DAY:
@@ -145,7 +145,7 @@ def outside_problem(what: str, glob: str | None) -> str | None:
     return None
 
 
-def nests(outer: Cut, inner: Cut) -> bool:
+def nests(outer: Partitioning, inner: Partitioning) -> bool:
     """Whether a partition of `inner` begins wherever one of `outer` does, from the later of their starts on."""
     first = at_or_after(outer, origin(inner))
     if not is_boundary(inner, first):

@@ -18,8 +18,8 @@ import msgspec
 from trainflow.clock import ensure_utc
 from trainflow.concurrent_map import Item, Result, concurrent_map
 from trainflow.errors import InputError, SampleUnreadable
-from trainflow.samples.binding import content_now
 from trainflow.samples.checks import problems
+from trainflow.samples.file_binding import content_now
 from trainflow.samples.fingerprint import Content, file_hint, partition_fingerprint, partition_hint
 from trainflow.samples.footers import Footer, is_parquet, read_footer
 from trainflow.samples.partition_columns import PartitionColumns, check_failed, problems_of
@@ -34,12 +34,12 @@ from trainflow.samples.partitions import (
 )
 from trainflow.samples.path_columns import path_columns
 from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
-from trainflow.samples.readiness import PartitionState, Presence, judge, needs_folders_below
+from trainflow.samples.readiness import PartitionState, Readiness, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
-from trainflow.samples.wholeness import is_recent, refuse_cut
+from trainflow.samples.truncation import is_recent, refuse_truncated
 from trainflow.storage.errors import SampleFailures
-from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 _LARGEST_WINDOW = 64
@@ -51,10 +51,10 @@ Key = tuple[int | str, ...]
 _CHANGE_CHECKS = "Have it written again, change samples.checks"
 
 #: lists the files of a partition's folder; `Storage.files` unless listings are shared
-ListFolder = Callable[[str], list[StoredFile] | None]
+ListFolder = Callable[[str], list[StoreFile] | None]
 
 
-class Known(Protocol):
+class KnownContent(Protocol):
     """A content that a partition had, and what its listing said then (empty: nothing that could be relied on)."""
 
     @property
@@ -84,7 +84,7 @@ class Inventory:
         self._window = 1
         self._exists: bool | None = None
         #: of a table whose partitions are files: what is in their folders, by name
-        self._folders: dict[str, dict[str | None, StoredFile] | None] = {}
+        self._folders: dict[str, dict[str | None, StoreFile] | None] = {}
 
     def state(self, start: datetime) -> PartitionState:
         """The partition as it is. Where a listing costs a round trip, the ones after it are looked at together with it,
@@ -157,9 +157,9 @@ class Inventory:
         end = end_of(self.samples, start)
         return partition_of(start, end, tuple(described), fingerprint=fingerprint, hint=self._hint(files))
 
-    def _refuse_cut(self, folder: str, file: StoredFile) -> None:
+    def _refuse_cut(self, folder: str, file: StoreFile) -> None:
         recent = is_recent(file, self.now, self.samples.ready.unfinished_seconds)
-        refuse_cut(self.storage, _join(folder, file.path), file, recent)
+        refuse_truncated(self.storage, _join(folder, file.path), file, recent)
 
     def unified(self, chain: Columns) -> PartitionColumns:
         """Where the columns of partitions come together; of those whose `content` was asked for."""
@@ -173,13 +173,13 @@ class Inventory:
 
     def is_ready(self, start: datetime) -> bool:
         """Whether a partition is ready: one listing, whatever comes after it."""
-        return self.states([start])[0].presence is Presence.READY
+        return self.states([start])[0].presence is Readiness.READY
 
-    def fingerprint(self, start: datetime, known: Known | None = None) -> str | None:
+    def fingerprint(self, start: datetime, known: KnownContent | None = None) -> str | None:
         """Of what a partition holds now; None when it is not ready. Where the listing is that of a content that is
         `known`, no file is opened. Raises SampleUnreadable."""
         state = self.state(start)
-        if state.presence is not Presence.READY:
+        if state.presence is not Readiness.READY:
             return None
         if known is not None and known.hint and known.hint == self._hint(state.files):
             return known.fingerprint
@@ -192,7 +192,7 @@ class Inventory:
         for number, start in enumerate(self._backwards()):
             if number >= _LOOK_BACK:
                 return None
-            if (end is None or start < end) and self.state(start).presence is Presence.READY:
+            if (end is None or start < end) and self.state(start).presence is Readiness.READY:
                 return start
         return None
 
@@ -211,7 +211,7 @@ class Inventory:
                 stored = found[self.pattern.folder(start)]
             self._states[start] = judge(samples, start, stored, self.now, partial(self._rows, start))
 
-    def _of_file(self, samples: Samples, folder: str) -> list[StoredFile] | None:
+    def _of_file(self, samples: Samples, folder: str) -> list[StoreFile] | None:
         """What of a folder belongs to one of the partitions that have their files in it: that file, and its marker."""
         there, names = self._folders[folder], [samples.files, samples.ready.marker]
         found = [there[name] for name in names if name in there] if there is not None else []
@@ -220,17 +220,17 @@ class Inventory:
     def _ask(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
         return list(concurrent_map(self.storage.requests_at_once, function, items))
 
-    def _files(self, folder: str) -> list[StoredFile] | None:
+    def _files(self, folder: str) -> list[StoreFile] | None:
         return self.storage.listing(folder, recursive=needs_folders_below(self.samples))
 
-    def _rows(self, start: datetime, files: tuple[StoredFile, ...]) -> int:
+    def _rows(self, start: datetime, files: tuple[StoreFile, ...]) -> int:
         folder = self.pattern.folder(start)
         footers = self._read_footers(folder, files)
         if len(footers) < len(files):
             raise InputError(f"ready.min_rows needs Parquet files; {folder} has others that match {self.samples.files}")
         return sum(footer.rows for footer in footers.values())
 
-    def _read_footers(self, folder: str, files: tuple[StoredFile, ...]) -> dict[str, Footer]:
+    def _read_footers(self, folder: str, files: tuple[StoreFile, ...]) -> dict[str, Footer]:
         """Name → footer of the Parquet files, in their order."""
         names = [file.path for file in files]
         unread = [name for name in names if _join(folder, name) not in self._footers]
@@ -246,10 +246,10 @@ class Inventory:
             return None
         return read_footer(self.storage, path, self.samples.checks, path_columns(name))
 
-    def _read_contents(self, folder: str, files: Sequence[StoredFile]) -> dict[str, Content]:
+    def _read_contents(self, folder: str, files: Sequence[StoreFile]) -> dict[str, Content]:
         """Name → content, in their order."""
 
-        def look(file: StoredFile) -> Content:
+        def look(file: StoreFile) -> Content:
             return content_now(self.storage, _join(folder, file.path), file.version)
 
         try:
@@ -257,10 +257,10 @@ class Inventory:
         except FileNotFoundError as error:
             raise SampleFailures(self.samples.storage_options).failure("read", folder, error) from error
 
-    def _hint(self, files: Sequence[StoredFile]) -> str:
+    def _hint(self, files: Sequence[StoreFile]) -> str:
         return partition_hint((file.path, file.size_bytes, file_hint(file.version, self.now)) for file in files)
 
-    def _sample_file(self, folder: str, file: StoredFile, content: Content, footer: Footer | None) -> SampleFile:
+    def _sample_file(self, folder: str, file: StoreFile, content: Content, footer: Footer | None) -> SampleFile:
         return SampleFile(
             path=_join(folder, file.path),
             size_bytes=content.size_bytes,
@@ -379,9 +379,9 @@ def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Seque
     if exists:
         state = inventory.state(partition.start)
     else:
-        state = PartitionState(partition.start, Presence.MISSING, "nothing is there")
+        state = PartitionState(partition.start, Readiness.MISSING, "nothing is there")
     hole = next((hole for hole in holes if hole.start <= partition.start < hole.end), None)
-    in_hole = hole is not None and state.presence is not Presence.READY
+    in_hole = hole is not None and state.presence is not Readiness.READY
     return InventoryLine(
         start=partition.start,
         end=partition.end,
@@ -392,7 +392,7 @@ def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Seque
     )
 
 
-def _by_name(stored: list[StoredFile] | None) -> dict[str | None, StoredFile] | None:
+def _by_name(stored: list[StoreFile] | None) -> dict[str | None, StoreFile] | None:
     return None if stored is None else {file.path: file for file in stored}
 
 

@@ -21,7 +21,7 @@ class Lag(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Forecast(msgspec.Struct, frozen=True):
+class CatchUpEstimate(msgspec.Struct, frozen=True):
     """Whether training overtakes the samples. `seconds`: until it has caught up; None: never, or not known."""
 
     never: bool
@@ -50,16 +50,16 @@ def lag_behind(
     return Lag(ready, (shift(samples, first, ready) - first).total_seconds())
 
 
-def forecast(samples: Samples, lag: int, seconds_a_partition: float | None, now: datetime) -> Forecast:
+def estimate_catch_up(samples: Samples, lag: int, seconds_a_partition: float | None, now: datetime) -> CatchUpEstimate:
     """What comes of `lag` partitions when each takes `seconds_a_partition` (None: not known) and, while the table goes
     on, another one arrives every partition's length."""
     if lag == 0:
-        return Forecast(False, 0.0)
+        return CatchUpEstimate(False, 0.0)
     if seconds_a_partition is None:
-        return Forecast(False, None)
+        return CatchUpEstimate(False, None)
     if samples.end is not None and samples.end <= now:
-        return Forecast(False, lag * seconds_a_partition)
+        return CatchUpEstimate(False, lag * seconds_a_partition)
     busy = seconds_a_partition / mean_seconds(samples)
     if busy >= 1:
-        return Forecast(lag >= _SOME_PARTITIONS, None)
-    return Forecast(False, lag * seconds_a_partition / (1 - busy))
+        return CatchUpEstimate(lag >= _SOME_PARTITIONS, None)
+    return CatchUpEstimate(False, lag * seconds_a_partition / (1 - busy))

@@ -16,13 +16,13 @@ import msgspec
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
-from trainflow.samples.building import Building, Unifying
 from trainflow.samples.inventory import Inventory, open_inventory
+from trainflow.samples.missing_samples import describe_folders, unmarked
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
-from trainflow.samples.readiness import PartitionState, Presence
-from trainflow.samples.sighting import sighting, unmarked
+from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split
+from trainflow.samples.split_builder import ColumnUnifier, SplitBuilder
 from trainflow.samples.split_content import Columns, Hole, SplitPartition
 from trainflow.samples.table_formats import refuse_above, refuse_at
 
@@ -70,7 +70,7 @@ class CaughtUp(msgspec.Struct, frozen=True):
 NextSplit = SplitFound | Waiting | CaughtUp
 
 
-class Seen(Protocol):
+class TableView(Protocol):
     """What the rule needs to know of a table."""
 
     now: datetime
@@ -95,7 +95,7 @@ class Seen(Protocol):
         """Whether the folder or bucket of the table is there."""
         ...
 
-    def unified(self, chain: Columns) -> Unifying:
+    def unified(self, chain: Columns) -> ColumnUnifier:
         """A schema of the partitions to be added; `chain`: the columns that the chain was trained on."""
         ...
 
@@ -124,7 +124,7 @@ def next_split(
         refuse_above(seen.storage, seen.pattern)
     found = decide(samples, watermark, limits or SplitLimits(), seen, bounds, columns)
     if isinstance(found, CaughtUp) and (found.nothing or _has_gone(found, seen)):
-        what = sighting(samples, seen.storage, seen.pattern)
+        what = describe_folders(samples, seen.storage, seen.pattern)
         yet = "yet" if watermark is None else "any more"
         return msgspec.structs.replace(found, nothing=True, reason=f"nothing is there {yet} for {samples.path}: {what}")
     if watermark is None and isinstance(found, Waiting):
@@ -160,7 +160,7 @@ def decide(
     samples: Samples,
     watermark: datetime | None,
     limits: SplitLimits,
-    seen: Seen,
+    seen: TableView,
     bounds: Sequence[datetime] = (),
     columns: Columns = (),
 ) -> NextSplit:
@@ -171,7 +171,7 @@ def decide(
     """
     watermark = None if watermark is None else ensure_utc(watermark)
     first, end = after_watermark(samples, watermark), _limit_with_lag(samples)
-    building = Building(
+    building = SplitBuilder(
         samples, watermark if watermark is not None and watermark < first else first, seen.unified(columns)
     )
     if building.start < first:
@@ -202,9 +202,9 @@ def _step(
     cursor: datetime,
     watermark: datetime | None,
     limits: SplitLimits,
-    seen: Seen,
+    seen: TableView,
     bounds: Sequence[datetime],
-    building: Building,
+    building: SplitBuilder,
 ) -> datetime | Waiting | CaughtUp | SampleError:
     """Take or step over the partition at `cursor`: where it goes on, or why it does not."""
     if bounds and not building.fits(end_of(samples, cursor), bounds):
@@ -214,7 +214,7 @@ def _step(
     if state.damaged is not None:
         state.damaged.partition = cursor
         return _unfinished(samples, state, state.damaged, seen.now) or state.damaged
-    if state.presence is not Presence.READY:
+    if state.presence is not Readiness.READY:
         gap = judge_gap(samples, state, seen)
         if isinstance(gap, Hole):
             building.step_over(gap.start, gap.end, gap.reason)
@@ -249,7 +249,7 @@ def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, n
     return Waiting(state.start, reason, give_up_at, state.listing)
 
 
-def _with_holes(found: CaughtUp, building: Building, bounds: Sequence[datetime]) -> CaughtUp:
+def _with_holes(found: CaughtUp, building: SplitBuilder, bounds: Sequence[datetime]) -> CaughtUp:
     """A gap may go on beyond the bound: what comes then is for later."""
     # what is stepped over ends where a partition does
     last = containing(building.samples, bounds[-1]) or building.start
@@ -265,7 +265,9 @@ def _limit_with_lag(samples: Samples) -> datetime | None:
     return end if end is None or not samples.lag else shift(samples, at_or_after(samples, end), -samples.lag)
 
 
-def _too_early(samples: Samples, start: datetime, watermark: datetime | None, seen: Seen) -> Waiting | CaughtUp | None:
+def _too_early(
+    samples: Samples, start: datetime, watermark: datetime | None, seen: TableView
+) -> Waiting | CaughtUp | None:
     """Of a table with a lag: why a ready partition does not count yet. What comes later than the one that is due counts
     as well: a gap there is no reason to wait for ever."""
     if not samples.lag:
@@ -278,7 +280,7 @@ def _too_early(samples: Samples, start: datetime, watermark: datetime | None, se
     return Waiting(first, reason) if first is not None else CaughtUp(watermark, reason, wait_for=due)
 
 
-def _caught_up_to(samples: Samples, first: datetime, seen: Seen, bounds: Sequence[datetime]) -> datetime:
+def _caught_up_to(samples: Samples, first: datetime, seen: TableView, bounds: Sequence[datetime]) -> datetime:
     """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
     somebody asks must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
     a bound: else all that may be could be too old, and nothing would ever be trained."""
@@ -302,14 +304,14 @@ def _last_before(samples: Samples, bound: datetime) -> datetime:
     return inside if end_of(samples, inside) <= bound else shift(samples, inside, -1)
 
 
-def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Waiting | SampleGap | str:
+def judge_gap(samples: Samples, state: PartitionState, seen: TableView) -> Hole | Waiting | SampleGap | str:
     """What a partition that is not ready means: step over it, wait, fail, or (a sentence) nothing is left.
 
     The wait runs from when the first later partition became ready. A partition that is there and not ready is being
     written: it is waited for at least that long after its own last write, and without end when policy gives no wait.
     """
     first_later, ready = _later(state.start, seen)
-    missing = state.presence is Presence.MISSING
+    missing = state.presence is Readiness.MISSING
     what = f"the partition {label(state.start)} is {'missing' if missing else f'not ready: {state.reason}'}"
     if ready is None:
         if missing and first_later is None:
@@ -338,22 +340,22 @@ def judge_gap(samples: Samples, state: PartitionState, seen: Seen) -> Hole | Wai
     return Hole(state.start, end, "missing" if missing else f"not ready: {state.reason}")
 
 
-def _later(start: datetime, seen: Seen) -> tuple[datetime | None, PartitionState | None]:
+def _later(start: datetime, seen: TableView) -> tuple[datetime | None, PartitionState | None]:
     """The first later partition that has anything, and the first that is ready."""
     first: datetime | None = None
     for number, moment in enumerate(seen.later(start)):
         if number >= _LOOK_AHEAD:
             break
         state = seen.state(moment)
-        if state.presence is Presence.MISSING:  # an empty folder
+        if state.presence is Readiness.MISSING:  # an empty folder
             continue
         first = first or moment
-        if state.presence is Presence.READY:
+        if state.presence is Readiness.READY:
             return first, state
     return first, None
 
 
-def _nothing_left(samples: Samples, start: datetime, seen: Seen) -> str:
+def _nothing_left(samples: Samples, start: datetime, seen: TableView) -> str:
     if not seen.table_exists():
         return f"nothing is there yet: the folder above the partitions of {samples.path} does not exist"
     if start == origin(samples):

@@ -22,7 +22,7 @@ MONTH_SECONDS = 2_629_746
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
-class Cut(Protocol):
+class Partitioning(Protocol):
     """What is cut into partitions: a table, or the grid of one."""
 
     @property
@@ -54,7 +54,7 @@ def label(moment: datetime) -> str:
     return utc.isoformat(timespec="minutes" if not utc.second else "seconds").removesuffix("+00:00") + "Z"
 
 
-def length_label(cut: Cut) -> str:
+def length_label(cut: Partitioning) -> str:
     """The length of a partition as it is written in a pipeline file: `1d`, `1h30m`, `3mo`, `1y`."""
     if cut.length_months:
         years, months = divmod(cut.length_months, 12)
@@ -66,12 +66,12 @@ def length_label(cut: Cut) -> str:
     return written
 
 
-def mean_seconds(cut: Cut) -> float:
+def mean_seconds(cut: Partitioning) -> float:
     """How long a partition is, on average: what a forecast goes by."""
     return cut.length_seconds or cut.length_months * MONTH_SECONDS
 
 
-def shift(cut: Cut, start: datetime, count: int) -> datetime:
+def shift(cut: Partitioning, start: datetime, count: int) -> datetime:
     """Start of the partition that is `count` after (before: negative) the one that starts at `start`."""
     if not cut.length_months:
         return start + timedelta(seconds=count * cut.length_seconds)
@@ -79,12 +79,12 @@ def shift(cut: Cut, start: datetime, count: int) -> datetime:
     return start.replace(year=years, month=month + 1)
 
 
-def end_of(cut: Cut, start: datetime) -> datetime:
+def end_of(cut: Partitioning, start: datetime) -> datetime:
     """The exclusive end of the partition that starts at `start`."""
     return shift(cut, start, 1)
 
 
-def origin(cut: Cut) -> datetime:
+def origin(cut: Partitioning) -> datetime:
     """Start of the first partition. Raises InputError when it has no time zone."""
     return _aware(cut.start, "start")
 
@@ -94,7 +94,7 @@ def limit(samples: Samples) -> datetime | None:
     return None if samples.end is None else _aware(samples.end, "end")
 
 
-def place_of(cut: Cut, moment: datetime) -> int:
+def place_of(cut: Partitioning, moment: datetime) -> int:
     """The number of the last partition that does not start after `moment`; 0 is the first of the table, and what would
     be before that is counted below."""
     first, moment = origin(cut), ensure_utc(moment)
@@ -105,23 +105,23 @@ def place_of(cut: Cut, moment: datetime) -> int:
     return place - 1 if shift(cut, first, place) > moment else place
 
 
-def is_boundary(cut: Cut, moment: datetime) -> bool:
+def is_boundary(cut: Partitioning, moment: datetime) -> bool:
     """Whether a partition starts at `moment` (or would, before the table's start)."""
     return shift(cut, origin(cut), place_of(cut, moment)) == ensure_utc(moment)
 
 
-def at_or_after(cut: Cut, moment: datetime) -> datetime:
+def at_or_after(cut: Partitioning, moment: datetime) -> datetime:
     """The first partition start that is not before `moment`."""
     return shift(cut, origin(cut), _place_at_or_after(cut, moment))
 
 
-def containing(cut: Cut, moment: datetime) -> datetime | None:
+def containing(cut: Partitioning, moment: datetime) -> datetime | None:
     """Start of the partition that contains `moment`; None before the table's start."""
     place = place_of(cut, moment)
     return None if place < 0 else shift(cut, origin(cut), place)
 
 
-def distance(cut: Cut, start: datetime, end: datetime) -> int:
+def distance(cut: Partitioning, start: datetime, end: datetime) -> int:
     """How many partitions the stretch from `start` to `end` touches, both counted from the partition that `start` is
     in."""
     first, last = place_of(cut, start), place_of(cut, end)
@@ -163,7 +163,7 @@ def count_between(samples: Samples, since: datetime, until: datetime) -> int:
     return max(0, _place_at_or_after(samples, stop) - _place_at_or_after(samples, since))
 
 
-def _place_at_or_after(cut: Cut, moment: datetime) -> int:
+def _place_at_or_after(cut: Partitioning, moment: datetime) -> int:
     place = place_of(cut, moment)
     return max(0, place if shift(cut, origin(cut), place) == ensure_utc(moment) else place + 1)
 

@@ -21,11 +21,11 @@ from trainflow.samples.inventory import Inventory
 from trainflow.samples.next_split import Waiting, judge_gap
 from trainflow.samples.partitions import label, limit, origin
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.readiness import PartitionState, Presence, needs_folders_below
+from trainflow.samples.readiness import PartitionState, Readiness, needs_folders_below
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
-from trainflow.samples.wholeness import first_unfinished
-from trainflow.storage.store import Storage, StoredFile
+from trainflow.samples.truncation import first_unfinished
+from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 #: so many missing folders below one parent, and the parent is listed instead
@@ -72,10 +72,10 @@ def probe(
     if end is not None and start >= end:
         return Probe(True, f"the table ends at {label(end)}")
     state = inventory.states([start])[0]
-    if state.presence is Presence.READY:
+    if state.presence is Readiness.READY:
         waits_for = _unfinished(inventory, state, unfinished) if unfinished is not None else None
         return Probe(waits_for is None, f"the partition {label(start)} is {waits_for or 'ready'}")
-    verb = "not there yet" if state.presence is Presence.MISSING else f"not ready: {state.reason}"
+    verb = "not there yet" if state.presence is Readiness.MISSING else f"not ready: {state.reason}"
     waiting = Probe(False, f"the partition {label(start)} is {verb}", state.check_again_at)
     if not look_later:
         return waiting
@@ -109,7 +109,7 @@ class SharedListings:
 
     def files(
         self, samples: Samples, root: Path | None, folder: str, now: datetime, recursive: bool
-    ) -> list[StoredFile] | None:
+    ) -> list[StoreFile] | None:
         """As `Storage.files`, perhaps remembered."""
         return self._table(samples, root).files(folder, now, self._max_age, recursive)
 
@@ -131,11 +131,11 @@ class _SharedTable:
         self.storage = storage
         self._lock = threading.Lock()  # held while listing: whoever comes second takes what the first one got
         self._since: datetime | None = None
-        self._folders: dict[tuple[str, bool], list[StoredFile] | None] = {}
+        self._folders: dict[tuple[str, bool], list[StoreFile] | None] = {}
         self._parents: dict[str, frozenset[str]] = {}
         self._missing: dict[str, int] = {}
 
-    def files(self, folder: str, now: datetime, max_age: timedelta, recursive: bool) -> list[StoredFile] | None:
+    def files(self, folder: str, now: datetime, max_age: timedelta, recursive: bool) -> list[StoreFile] | None:
         parent, _, name = folder.rpartition("/")
         with self._lock:
             self._forget(now, max_age)

@@ -17,14 +17,14 @@ from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples
-from trainflow.storage.store import StoredFile
+from trainflow.storage.store import StoreFile
 
 DEFAULT_MARKER = "_SUCCESS"
 #: said where the file asks for no marker
 _BY_DEFAULT = ", which samples.ready asks for by default (where no marker is written: {stable: 10m})"
 
 
-class Presence(StrEnum):
+class Readiness(StrEnum):
     """What is known of a partition."""
 
     #: nothing is there
@@ -39,7 +39,7 @@ class PartitionState:
     """One partition as it is now."""
 
     start: datetime
-    presence: Presence
+    presence: Readiness
     #: a clause for people, "" when ready
     reason: str = ""
     #: when its newest file (or its marker) was written; None when nothing is there or the store does not say
@@ -47,7 +47,7 @@ class PartitionState:
     #: when time alone may change the answer
     check_again_at: datetime | None = None
     #: the sample files, by name
-    files: tuple[StoredFile, ...] = ()
+    files: tuple[StoreFile, ...] = ()
     #: what is wrong with a file whose rows were asked for
     damaged: SampleDamaged | None = None
     #: name (or glob) of the marker that it lacks
@@ -62,9 +62,9 @@ class PartitionState:
 def judge(
     samples: Samples,
     start: datetime,
-    stored: list[StoredFile] | None,
+    stored: list[StoreFile] | None,
     now: datetime,
-    count_rows: Callable[[tuple[StoredFile, ...]], int],
+    count_rows: Callable[[tuple[StoreFile, ...]], int],
     counts: Callable[[str, str], bool] | None = None,
 ) -> PartitionState:
     """The state of the partition whose folder holds `stored` (None: there is no folder).
@@ -73,7 +73,7 @@ def judge(
     says which names a glob means, `is_sample` by default.
     """
     if not stored:
-        return PartitionState(start, Presence.MISSING, "nothing is there")
+        return PartitionState(start, Readiness.MISSING, "nothing is there")
     files = tuple(file for file in stored if (counts or is_sample)(file.path, samples.files))
     marker = _marker_name(samples.ready)
     markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.path)]
@@ -91,12 +91,12 @@ def judge(
         reason = _too_small(samples.ready, files) or reason
         if not reason:
             reason, damaged = _too_few_rows(samples.ready, files, count_rows)
-    presence = Presence.NOT_READY if reason else Presence.READY
+    presence = Readiness.NOT_READY if reason else Readiness.READY
     missing = marker if marker is not None and not markers else None
     return PartitionState(start, presence, reason, changed, again, files, damaged, missing)
 
 
-def _other(stored: list[StoredFile], marker: str) -> str | None:
+def _other(stored: list[StoreFile], marker: str) -> str | None:
     """A file that no glob of the samples asks for, and that has no place in an empty partition: data by another name,
     or what a writer that has not ended keeps in a folder of its own."""
     names = (file.path for file in stored if not glob_expression(marker).fullmatch(file.path))
@@ -116,7 +116,7 @@ def _perhaps_empty(samples: Samples, changed: datetime | None, now: datetime) ->
     return f"{only}; it counts as empty at {label(empty_at)} if that stays so", empty_at
 
 
-def _too_small(rule: Ready, files: tuple[StoredFile, ...]) -> str:
+def _too_small(rule: Ready, files: tuple[StoreFile, ...]) -> str:
     if rule.min_files is not None and len(files) < rule.min_files:
         return f"it has {len(files)} of at least {counted(rule.min_files, 'file')}"
     size = sum(file.size_bytes for file in files)
@@ -138,7 +138,7 @@ def _too_young(rule: Ready, changed: datetime | None, now: datetime) -> tuple[st
 
 
 def _too_few_rows(
-    rule: Ready, files: tuple[StoredFile, ...], count_rows: Callable[[tuple[StoredFile, ...]], int]
+    rule: Ready, files: tuple[StoreFile, ...], count_rows: Callable[[tuple[StoreFile, ...]], int]
 ) -> tuple[str, SampleDamaged | None]:
     if rule.min_rows is None:
         return "", None

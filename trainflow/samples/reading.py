@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from trainflow.errors import InputError, SampleUnreadable
-from trainflow.samples.binding import open_bound, raise_if_changed, raise_if_written_over
+from trainflow.samples.file_binding import open_bound, raise_if_changed, raise_if_written_over
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.parquet_file import OpenFile, unreadable_file
 from trainflow.samples.path_columns import value_as
@@ -187,7 +187,7 @@ def _as_columns(table: Any, schema: Any, file: SampleFile, rows: int) -> Any:
     """The table with the columns of the split. What the file lacks is in its path, or null."""
     import pyarrow as pa
 
-    from trainflow.samples.columns.cast import Misfit, cast
+    from trainflow.samples.columns.cast import InexactCast, cast
 
     found, in_path = set(table.column_names), dict(file.path_columns)
     columns = []
@@ -201,7 +201,7 @@ def _as_columns(table: Any, schema: Any, file: SampleFile, rows: int) -> Any:
         column = table.column(field.name)
         try:
             columns.append(cast(column, field.type))
-        except (Misfit, pa.ArrowException) as error:
+        except (InexactCast, pa.ArrowException) as error:
             raise SampleUnreadable(
                 f"{file.path}: column {field.name!r} is {column.type}, and {field.type} in the split: {error} does not "
                 "fit; the file has changed since the split was made: clear the task that made the split"

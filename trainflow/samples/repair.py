@@ -10,38 +10,38 @@ from datetime import datetime
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.building import Building
-from trainflow.samples.next_split import Seen
+from trainflow.samples.next_split import TableView
 from trainflow.samples.partitions import end_of, shift
-from trainflow.samples.readiness import Presence
+from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split
+from trainflow.samples.split_builder import SplitBuilder
 from trainflow.samples.split_content import Columns, Hole
 
 
-def arrived(samples: Samples, holes: Iterable[Hole], seen: Seen) -> Iterator[datetime]:
+def arrived(samples: Samples, holes: Iterable[Hole], seen: TableView) -> Iterator[datetime]:
     """Starts of the partitions inside `holes` that are ready now, ascending. Costs what is there, not what is not."""
     for hole in merged(holes):
         for start in seen.later(shift(samples, hole.start, -1)):
             if end_of(samples, start) > hole.end:
                 break
-            if start >= hole.start and seen.state(start).presence is Presence.READY:
+            if start >= hole.start and seen.state(start).presence is Readiness.READY:
                 yield start
 
 
 def next_repair(
-    samples: Samples, holes: Iterable[Hole], limits: SplitLimits, seen: Seen, columns: Columns = ()
+    samples: Samples, holes: Iterable[Hole], limits: SplitLimits, seen: TableView, columns: Columns = ()
 ) -> Split | None:
     """The first partitions in a hole that have arrived and are good: neighbours, up to the limits. None: there are
     none. `columns` are those of the split that the chain was trained on last.
 
     A partition that a check refuses stays a hole.
     """
-    building: Building | None = None
+    building: SplitBuilder | None = None
     for start in arrived(samples, holes, seen):
         if building is not None and (start != building.end or building.full(limits)):
             break
-        begun = building or Building(samples, start, seen.unified(columns))
+        begun = building or SplitBuilder(samples, start, seen.unified(columns))
         try:
             taken = begun.take(seen.content(start), limits)
         except (SampleCheckFailed, SampleUnreadable):

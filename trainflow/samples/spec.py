@@ -72,7 +72,8 @@ class SplitLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     partitions: Count | None = None
     rows: Count | None = None
     bytes: Count | None = None
-    #: how long a run should take: turned into one of the others by what earlier runs took (`trainflow.samples.pace`)
+    #: how long a run should take: turned into one of the others by what earlier runs took
+    #: (`trainflow.samples.throughput`)
     target_seconds: Annotated[float, Meta(gt=0)] | None = None
 
 

@@ -19,7 +19,7 @@ from typing import IO
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
 from trainflow.storage.errors import CheckpointFailures, Failures
-from trainflow.storage.store import TIMES, Status, Store, StoredFile
+from trainflow.storage.store import TIMES, Status, Store, StoreFile
 
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
@@ -40,7 +40,7 @@ class LocalStore(Store):
         self.url = str(self.root)
         self._failures = failures or CheckpointFailures()
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found: _Found = []
         try:
             _walk(self._path(folder), "", found, recursive=recursive, of_ledger=False)
@@ -100,13 +100,13 @@ class LocalStore(Store):
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         return self._files(folder, temporary=False)
 
-    def temporary(self, folder: str) -> list[StoredFile]:
+    def temporary(self, folder: str) -> list[StoreFile]:
         return self._files(folder, temporary=True)
 
-    def _files(self, folder: str, *, temporary: bool) -> list[StoredFile]:
+    def _files(self, folder: str, *, temporary: bool) -> list[StoreFile]:
         """As old as they say: what was sealed, or restored from a backup, is as old as its content."""
         target, found = self._at(folder), _Found()
         with self._failing("list", target), suppress(FileNotFoundError):
@@ -119,7 +119,7 @@ class LocalStore(Store):
                     with suppress(FileNotFoundError):
                         status = entry.stat()
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                        files.append(StoredFile(name, status.st_size, modified))
+                        files.append(StoreFile(name, status.st_size, modified))
         return sorted(files, key=lambda file: file.path)
 
     def folders(self, folder: str) -> list[str]:
@@ -217,16 +217,16 @@ def _walk(folder: str, prefix: str, found: _Found, *, recursive: bool, of_ledger
                     _walk(entry.path, f"{prefix}{entry.name}/", found, recursive=True, of_ledger=of_ledger)
 
 
-def _listed(name: str, entry: os.DirEntry[str]) -> StoredFile | None:
+def _listed(name: str, entry: os.DirEntry[str]) -> StoreFile | None:
     try:
         status = entry.stat()
     except FileNotFoundError:
         if os.path.islink(entry.path):  # it leads nowhere: a reader is told so
-            return StoredFile(name, 0, None, "a link to nothing")
+            return StoreFile(name, 0, None, "a link to nothing")
         return None  # or a temporary file that its writer renamed in between
     # a copy may keep the time of the last write; it cannot keep that of the last change
     version = f"{TIMES}{status.st_mtime_ns}:{status.st_ctime_ns}"
-    return StoredFile(name, status.st_size, datetime.fromtimestamp(written(status), UTC), version)
+    return StoreFile(name, status.st_size, datetime.fromtimestamp(written(status), UTC), version)
 
 
 def written(status: os.stat_result) -> float:

@@ -20,8 +20,8 @@ import msgspec
 from trainflow.errors import SampleUnreadable, StoreFailure
 from trainflow.storage.drivers import driver_of, protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
-from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoredFile
-from trainflow.storage.throttling import is_throttled, persist
+from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
+from trainflow.storage.throttling import is_throttled, retry_throttled
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
@@ -59,7 +59,7 @@ class ObjectStore(Store):
         #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
         self._bucket_in_doubt = driver in _SILENT_ABOUT_BUCKETS
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         base = self._at(folder)
         look = self._find if recursive else self._list
         listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: look(base)))
@@ -70,7 +70,7 @@ class ObjectStore(Store):
         # an object store has no folders: one without an object does not exist
         return sorted(found, key=lambda file: file.path) if found or not recursive else None
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         found = self.listing(folder, recursive=True) or []
         return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
 
@@ -207,7 +207,7 @@ class ObjectStore(Store):
 
     def _ask(self, doing: str, path: str, call: Callable[[], T]) -> T:
         with self._failing(doing, path), self._lock:
-            return persist(call, self._sleep)
+            return retry_throttled(call, self._sleep)
 
     @contextmanager
     def _failing(self, doing: str, path: str) -> Iterator[None]:
@@ -230,11 +230,11 @@ def _is_location(path: str) -> bool:
     return protocol_of(path) != "file"
 
 
-def _stored_file(info: dict[str, Any], base: str) -> StoredFile:
+def _stored_file(info: dict[str, Any], base: str) -> StoreFile:
     modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
     tag = next((info[key] for key in _TAGS if info.get(key)), None)
     version = str(tag).strip('"') if tag else "" if modified is None else f"{TIMES}{_nanoseconds(modified)}"
-    return StoredFile(str(info["name"])[len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
+    return StoreFile(str(info["name"])[len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -27,7 +27,7 @@ SEAL = ".committed"
 REQUESTS_AT_ONCE = 16
 
 
-class StoredFile(msgspec.Struct, frozen=True):
+class StoreFile(msgspec.Struct, frozen=True):
     """A file, as a listing shows it."""
 
     #: relative to the folder that was listed (`Storage.listing`) or to the store (`Store.files`), with slashes
@@ -60,7 +60,7 @@ class Storage(ABC):
     requests_at_once: int = 1
 
     @abstractmethod
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         """The files in a folder (and in those below it), sorted by path; None when there is no such folder."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Storage(ABC):
         return f"{self.url}/{path}" if path else self.url
 
 
-def below(folder: str, file: StoredFile) -> StoredFile:
+def below(folder: str, file: StoreFile) -> StoreFile:
     """A file by its path in a folder."""
     return msgspec.structs.replace(file, path=file.path.removeprefix(f"{folder}/")) if folder else file
 
@@ -121,10 +121,10 @@ class Store(Storage):
         """The content in pieces, for files that do not fit in memory. Raises FileNotFoundError."""
 
     @abstractmethod
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         """Every file below a folder, sorted by path; empty when there is no such folder."""
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = [below(folder, file) for file in self.files(folder)]
         return [file for file in found if recursive or "/" not in file.path] if found else None
 
@@ -196,6 +196,6 @@ class Store(Storage):
         self.delete_folder(folder)
         self.delete(f"{folder}{SEAL}")
 
-    def temporary(self, folder: str) -> list[StoredFile]:
+    def temporary(self, folder: str) -> list[StoreFile]:
         """Files below a folder that a writer has begun and not finished; no other method shows them."""
         return []

@@ -16,7 +16,7 @@ _STATUSES = {429, 503}
 _WORDS = ("SlowDown", "TooManyRequests", "Throttling", "RequestLimitExceeded", "reduce your request rate")
 
 
-def persist(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
+def retry_throttled(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
     """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience.
 
     A refused request has done nothing; a create of which the reply was lost before it says that the file exists.
@@ -27,11 +27,11 @@ def persist(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
         except Exception as error:
             if not is_throttled(error):
                 raise
-        sleep(pause(number))
+        sleep(retry_delay_seconds(number))
     return call()
 
 
-def pause(number: int) -> float:
+def retry_delay_seconds(number: int) -> float:
     """Seconds to wait after failure `number` (from 0): between half and all of a doubling time, so that writers who
     were refused together do not come back together."""
     whole = min(_FIRST_SECONDS * 2**number, _MOST_SECONDS)

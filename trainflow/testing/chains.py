@@ -33,7 +33,7 @@ START = datetime(2013, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-class NoColumns:
+class NoColumnUnifier:
     """What comes together of partitions whose files have no columns: for a table that is only imagined."""
 
     columns = ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeVar
 
 from trainflow.errors import StoreFailure
-from trainflow.storage.store import Store, StoredFile
+from trainflow.storage.store import Store, StoreFile
 
 T = TypeVar("T")
 When = Literal["before", "half", "after"]
@@ -50,7 +50,7 @@ class FaultyStore(Store):
     def chunks(self, path: str) -> Iterator[bytes]:
         return iter(self._pass("chunks", path, lambda: list(self.inner.chunks(path))))
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         return self._pass("files", folder, lambda: self.inner.files(folder))
 
     def folders(self, folder: str) -> list[str]:
@@ -82,7 +82,7 @@ class FaultyStore(Store):
     def delete_folder(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder))
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         return self._pass("listing", folder, lambda: self.inner.listing(folder, recursive=recursive))
 
     def names(self, folder: str) -> list[str] | None:
@@ -103,7 +103,7 @@ class FaultyStore(Store):
     def is_sealed(self, folder: str) -> bool:
         return self._pass("is_sealed", folder, lambda: self.inner.is_sealed(folder))
 
-    def temporary(self, folder: str) -> list[StoredFile]:
+    def temporary(self, folder: str) -> list[StoreFile]:
         return self._pass("temporary", folder, lambda: self.inner.temporary(folder))
 
     def local_path(self, path: str) -> Path | None:
@@ -149,10 +149,10 @@ class LateListings(FaultyStore):
         """Show everything from now on."""
         self._young.clear()
 
-    def files(self, folder: str) -> list[StoredFile]:
+    def files(self, folder: str) -> list[StoreFile]:
         return [file for file in super().files(folder) if file.path not in self._young]
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = super().listing(folder, recursive=recursive)
         return found and [file for file in found if f"{folder}/{file.path}" not in self._young]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainflow.samples.binding import content_now
+from trainflow.samples.file_binding import content_now
 from trainflow.samples.footers import is_parquet
 from trainflow.samples.parquet_file import open_file
 from trainflow.samples.split_content import SampleFile

@@ -43,7 +43,7 @@ def named_in(path: Path) -> list[Named]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    from trainflow.pipeline_spec.reading import read_document
+    from trainflow.pipeline_spec.yaml_reader import read_document
 
     try:
         if path.suffix == ".py" or path.stat().st_size > _LARGEST:

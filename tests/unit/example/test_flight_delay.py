@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from trainflow.clock import ManualClock
 from trainflow.operators.intermediate_saves import Saved, SavePoints
 from trainflow.operators.saves_folder import SAVE_FILE, FolderSaves
-from trainflow.operators.training import EvaluateContext, ParentCheckpoint, TrainContext
+from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split

@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import BashOperator
-from trainflow.operators.parent_death_watch import Lifeline
+from trainflow.operators.parent_death_watch import ParentDeathWatch
 from trainflow.operators.process_group import ProcessGroup
 from trainflow.task_signals import TaskTerminated
 
@@ -182,7 +182,7 @@ def test_program_ends_when_its_owner_is_killed(until_gone: Any, tmp_path: Path) 
 def test_lifeline_that_is_released_leaves_group_alone(until_gone: Any) -> None:
     sleeper = subprocess.Popen(["sleep", "100"], process_group=0)
     try:
-        line = Lifeline(sleeper.pid)
+        line = ParentDeathWatch(sleeper.pid)
         line.release()
         assert until_gone(line._watcher.pid)
         assert sleeper.poll() is None

@@ -13,8 +13,8 @@ from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents import Follower
-from trainflow.checkpoints.stages.dependents_registry import followers_in
+from trainflow.checkpoints.stages.dependents import Dependent
+from trainflow.checkpoints.stages.dependents_registry import declared_dependents
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException
 from trainflow.insight.chains.next_run import outlook
@@ -175,14 +175,14 @@ def test_chain_of_another_pipeline_has_to_be_there(lab: Any) -> None:
         lab.run(chain(lab, "fine", {"pipeline": "other", "stage": "base"}), "checkpoint")
     # and it knows from now on who follows
     store, there = ledger(lab, "base").store, ChainKey("other", "base")
-    assert followers_in(store, there) == [Follower(ChainKey("model", "fine"), "same_watermark")]
+    assert declared_dependents(store, there) == [Dependent(ChainKey("model", "fine"), "same_watermark")]
 
 
 def test_upstream_of_same_pipeline_or_pinned_is_not_waited_for(lab: Any) -> None:
     [committed] = base(lab, 1)
     lab.run(chain(lab, "fine", BASE), "checkpoint")
     lab.run(chain(lab, "other", f"model/base/main@{committed['id']}"), "checkpoint")
-    assert followers_in(ledger(lab, "base").store, ChainKey("model", "base")) == []
+    assert declared_dependents(ledger(lab, "base").store, ChainKey("model", "base")) == []
 
 
 def test_stage_that_starts_once_begins_once(lab: Any) -> None:
@@ -360,7 +360,7 @@ def test_upstream_rewound_stage_keeps_what_it_needs(lab: Any) -> None:
         run_all(lab, build, f"fine-{number}")
     undo(lab, "base", 1)
     base(lab, 2, first=3)
-    follower = Follower(ChainKey("model", "fine"), "same_watermark")
+    follower = Dependent(ChainKey("model", "fine"), "same_watermark")
 
     def prunes() -> int:
         return len(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.actions.manual_decisions import try_again
+from trainflow.checkpoints.actions.manual_decisions import retry_refused
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -191,7 +191,7 @@ def test_nan_reaches_gate_and_ledger(lab: Any, training: Any) -> None:
         lab.run(build, "commit")
     ledger = Ledger(open_store("checkpoints", root=lab.root), ChainKey("model"))
     refused = ledger.state().stopped
-    try_again(ledger, refused.id, by=Author(), now=lab.clock.now())
+    retry_refused(ledger, refused.id, by=Author(), now=lab.clock.now())
 
     build = training(train)
     lab.run(build, "train")

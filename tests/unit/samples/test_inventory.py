@@ -9,11 +9,11 @@ import pytest
 
 from trainflow.samples.inventory import last_existing, list_partitions, open_inventory
 from trainflow.samples.next_split import SplitFound, next_split
-from trainflow.samples.readiness import Presence
+from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.split_content import Hole
 from trainflow.samples.table_formats import _FORMATS
-from trainflow.storage.store import Status, Storage, StoredFile
+from trainflow.storage.store import Status, Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ class Counting:
     def requests_at_once(self) -> int:
         return 16 if self.remote else 1
 
-    def listing(self, folder: str, *, recursive: bool) -> list[StoredFile] | None:
+    def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         self.folders.append(folder)
         return self.storage.listing(folder, recursive=recursive)
 
@@ -146,7 +146,7 @@ def test_partition_may_be_file(tmp_path: Path, now: datetime) -> None:
     inventory = open_inventory(samples, tmp_path, now)
     assert list(inventory.later(START)) == [START + timedelta(days=2)]
     states = inventory.states([START + timedelta(days=number) for number in range(3)])
-    assert [state.presence for state in states] == [Presence.READY, Presence.MISSING, Presence.READY]
+    assert [state.presence for state in states] == [Readiness.READY, Readiness.MISSING, Readiness.READY]
     content = inventory.content(START)
     assert [(file.path, file.rows) for file in content.files] == [("data/events-20240101.parquet", 2)]
     assert [line.state for line in list_partitions(samples, START, START + timedelta(days=3), tmp_path, now)] == [
@@ -160,13 +160,13 @@ def test_folder_of_files_is_listed_once(tmp_path: Path, now: datetime) -> None:
         write(tmp_path / f"data/2024010{number + 1}.parquet")
     listed: list[str] = []
 
-    def listing(folder: str) -> list[StoredFile] | None:
+    def listing(folder: str) -> list[StoreFile] | None:
         listed.append(folder)
         return open_storage(samples.path, {}, tmp_path).listing(folder, recursive=False)
 
     inventory = open_inventory(samples, tmp_path, now, listing)
     ready = [inventory.state(START + timedelta(days=number)).presence for number in range(6)]
-    assert ready == [Presence.READY] * 5 + [Presence.MISSING]
+    assert ready == [Readiness.READY] * 5 + [Readiness.MISSING]
     assert listed == ["data"]
 
 
@@ -193,7 +193,7 @@ def test_file_may_lie_in_dated_folder(tmp_path: Path, now: datetime) -> None:
     write(tmp_path / "data/2024-01-02/other.parquet")
     inventory = open_inventory(samples, tmp_path, now)
     assert [inventory.state(START + timedelta(days=number)).presence for number in range(2)] == [
-        Presence.READY, Presence.MISSING,
+        Readiness.READY, Readiness.MISSING,
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
-from trainflow.samples.lag import Forecast, Lag, forecast, lag_behind
+from trainflow.samples.lag import CatchUpEstimate, Lag, estimate_catch_up, lag_behind
 
 DAY = timedelta(days=1)
 
@@ -44,18 +44,18 @@ def test_lag_after_end_of_table_asks_nothing(daily, now) -> None:
 @pytest.mark.parametrize(
     ("lag", "hours_a_day", "ended", "expected"),
     [
-        (0, None, False, Forecast(False, 0.0)),
-        (0, 30, False, Forecast(False, 0.0)),
-        (10, None, False, Forecast(False, None)),  # nobody knows
-        (10, 24, False, Forecast(True, None)),  # a day takes a day
-        (10, 30, False, Forecast(True, None)),
-        (1, 30, False, Forecast(False, None)),  # one behind is what following looks like
-        (10, 12, False, Forecast(False, 10 * 86_400.0)),  # half of every day goes to the newest
-        (10, 6, False, Forecast(False, 10 * 6 * 3600 / 0.75)),
-        (10, 30, True, Forecast(False, 10 * 30 * 3600.0)),  # no more arrive
+        (0, None, False, CatchUpEstimate(False, 0.0)),
+        (0, 30, False, CatchUpEstimate(False, 0.0)),
+        (10, None, False, CatchUpEstimate(False, None)),  # nobody knows
+        (10, 24, False, CatchUpEstimate(True, None)),  # a day takes a day
+        (10, 30, False, CatchUpEstimate(True, None)),
+        (1, 30, False, CatchUpEstimate(False, None)),  # one behind is what following looks like
+        (10, 12, False, CatchUpEstimate(False, 10 * 86_400.0)),  # half of every day goes to the newest
+        (10, 6, False, CatchUpEstimate(False, 10 * 6 * 3600 / 0.75)),
+        (10, 30, True, CatchUpEstimate(False, 10 * 30 * 3600.0)),  # no more arrive
     ],
 )
 def test_whether_it_will_catch_up(daily, now, lag, hours_a_day, ended, expected) -> None:
     samples = msgspec.structs.replace(daily.samples, end=now - DAY if ended else now + 100 * DAY)
     seconds = None if hours_a_day is None else hours_a_day * 3600.0
-    assert forecast(samples, lag, seconds, now) == expected
+    assert estimate_catch_up(samples, lag, seconds, now) == expected

@@ -12,10 +12,10 @@ import pytest
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide, next_split
-from trainflow.samples.readiness import PartitionState, Presence
+from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
-from trainflow.testing.chains import NoColumns
+from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -39,14 +39,14 @@ class Imagined:
         self.asked.append(number)
         mark = self.days[number] if number < len(self.days) else "."
         if mark in "Re!%":
-            return PartitionState(start, Presence.READY, changed=NOW - HOUR)
+            return PartitionState(start, Readiness.READY, changed=NOW - HOUR)
         if mark == "#":
             damaged = SampleDamaged("no footer", problem="a.parquet has no footer")
-            return PartitionState(start, Presence.NOT_READY, "no footer", NOW - HOUR, damaged=damaged)
+            return PartitionState(start, Readiness.NOT_READY, "no footer", NOW - HOUR, damaged=damaged)
         if mark in "wW":
             written = NOW - HOUR if mark == "w" else NOW
-            return PartitionState(start, Presence.NOT_READY, "it has no _SUCCESS", changed=written)
-        return PartitionState(start, Presence.MISSING, "nothing is there")
+            return PartitionState(start, Readiness.NOT_READY, "it has no _SUCCESS", changed=written)
+        return PartitionState(start, Readiness.MISSING, "nothing is there")
 
     def later(self, start: datetime) -> Iterator[datetime]:
         first = (start - START) // DAY + 1
@@ -64,8 +64,8 @@ class Imagined:
             return partition_of(start, start + DAY, ())
         return partition_of(start, start + DAY, (SampleFile(f"{start:%F}/a.parquet", 100, 10, "f", (10,)),))
 
-    def unified(self, chain: Columns) -> NoColumns:
-        return NoColumns()
+    def unified(self, chain: Columns) -> NoColumnUnifier:
+        return NoColumnUnifier()
 
     def table_exists(self) -> bool:
         return self.exists

@@ -5,23 +5,23 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.errors import SampleDamaged
-from trainflow.samples.readiness import Presence, is_sample, judge, needs_folders_below
+from trainflow.samples.readiness import Readiness, is_sample, judge, needs_folders_below
 from trainflow.samples.spec import Ready, Samples
-from trainflow.storage.store import StoredFile
+from trainflow.storage.store import StoreFile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=2)
 
 
-def stored(name: str, size: int = 100, age_seconds: float = 3600) -> StoredFile:
+def stored(name: str, size: int = 100, age_seconds: float = 3600) -> StoreFile:
     modified = NOW - timedelta(seconds=age_seconds)
-    return StoredFile(name, size, modified, modified.isoformat())
+    return StoreFile(name, size, modified, modified.isoformat())
 
 
 DATA, MORE, MARKER = stored("a.parquet"), stored("b.parquet", age_seconds=5), stored("_SUCCESS", 0)
 
 
-def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parquet") -> tuple[Presence, str]:
+def state(ready: Ready, *files: StoreFile, rows: int = 10, glob: str = "*.parquet") -> tuple[Readiness, str]:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=ready, files=glob)
     found = judge(samples, START, list(files), NOW, lambda _: rows)
     return found.presence, found.reason
@@ -30,43 +30,48 @@ def state(ready: Ready, *files: StoredFile, rows: int = 10, glob: str = "*.parqu
 @pytest.mark.parametrize(
     ("ready", "files", "presence", "reason"),
     [
-        (Ready(), (), Presence.MISSING, "nothing is there"),
-        (Ready(), (DATA,), Presence.NOT_READY, "it has no _SUCCESS, which samples.ready asks for by default"),
+        (Ready(), (), Readiness.MISSING, "nothing is there"),
+        (Ready(), (DATA,), Readiness.NOT_READY, "it has no _SUCCESS, which samples.ready asks for by default"),
         # no rows, once that has stayed so: a writer of nothing writes no file, a copy may bring the marker first
-        (Ready(), (MARKER,), Presence.READY, ""),
-        (Ready(unfinished_seconds=3601), (MARKER,), Presence.NOT_READY, "*.parquet, only _SUCCESS; it counts as empty"),
-        (Ready(marker="_SUCCESS", min_files=1), (MARKER,), Presence.NOT_READY, "0 of at least 1 file"),
-        (Ready(marker="_SUCCESS", min_rows=11), (MARKER,), Presence.NOT_READY, "10 of at least 11 rows"),
-        (Ready(), (MARKER, stored("._SUCCESS.crc")), Presence.READY, ""),
-        (Ready(), (MARKER, stored("a.orc")), Presence.NOT_READY, "no file that matches *.parquet, but a.orc"),
-        (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Presence.NOT_READY, "no file that matches"),
-        (Ready(), (DATA, MARKER), Presence.READY, ""),
-        (Ready(marker="*.done"), (DATA, MARKER), Presence.NOT_READY, "it has no *.done"),
-        (Ready(marker="*.done"), (DATA, stored("x.done")), Presence.READY, ""),
-        (Ready(min_files=2), (DATA,), Presence.NOT_READY, "1 of at least 2 files"),
-        (Ready(min_files=2), (DATA, MORE), Presence.READY, ""),
-        (Ready(min_files=2), (DATA, MARKER), Presence.NOT_READY, "1 of at least 2 files"),
-        (Ready(marker="_SUCCESS", min_files=2), (DATA, MORE), Presence.NOT_READY, "it has no _SUCCESS"),
+        (Ready(), (MARKER,), Readiness.READY, ""),
+        (
+            Ready(unfinished_seconds=3601),
+            (MARKER,),
+            Readiness.NOT_READY,
+            "*.parquet, only _SUCCESS; it counts as empty",
+        ),
+        (Ready(marker="_SUCCESS", min_files=1), (MARKER,), Readiness.NOT_READY, "0 of at least 1 file"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER,), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(), (MARKER, stored("._SUCCESS.crc")), Readiness.READY, ""),
+        (Ready(), (MARKER, stored("a.orc")), Readiness.NOT_READY, "no file that matches *.parquet, but a.orc"),
+        (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Readiness.NOT_READY, "no file that matches"),
+        (Ready(), (DATA, MARKER), Readiness.READY, ""),
+        (Ready(marker="*.done"), (DATA, MARKER), Readiness.NOT_READY, "it has no *.done"),
+        (Ready(marker="*.done"), (DATA, stored("x.done")), Readiness.READY, ""),
+        (Ready(min_files=2), (DATA,), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(min_files=2), (DATA, MORE), Readiness.READY, ""),
+        (Ready(min_files=2), (DATA, MARKER), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_files=2), (DATA, MORE), Readiness.NOT_READY, "it has no _SUCCESS"),
         # a copy in which the marker came before the rest of the data
-        (Ready(marker="_SUCCESS", min_files=2), (MARKER, DATA), Presence.NOT_READY, "1 of at least 2 files"),
-        (Ready(marker="_SUCCESS", min_rows=11), (MARKER, DATA), Presence.NOT_READY, "10 of at least 11 rows"),
-        (Ready(marker="_SUCCESS", stable_seconds=60), (MARKER, MORE), Presence.NOT_READY, "less than 60 s ago"),
-        (Ready(min_bytes=150), (DATA,), Presence.NOT_READY, "100 of at least 150 bytes"),
-        (Ready(min_bytes=150), (DATA, MORE), Presence.READY, ""),
-        (Ready(min_rows=11), (DATA,), Presence.NOT_READY, "10 of at least 11 rows"),
-        (Ready(min_rows=10), (DATA,), Presence.READY, ""),
-        (Ready(stable_seconds=60), (DATA, MORE), Presence.NOT_READY, "less than 60 s ago"),
-        (Ready(stable_seconds=60), (DATA,), Presence.READY, ""),
-        (Ready(stable_seconds=60, min_files=3), (DATA, MORE), Presence.NOT_READY, "2 of at least 3 files"),
+        (Ready(marker="_SUCCESS", min_files=2), (MARKER, DATA), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER, DATA), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(marker="_SUCCESS", stable_seconds=60), (MARKER, MORE), Readiness.NOT_READY, "less than 60 s ago"),
+        (Ready(min_bytes=150), (DATA,), Readiness.NOT_READY, "100 of at least 150 bytes"),
+        (Ready(min_bytes=150), (DATA, MORE), Readiness.READY, ""),
+        (Ready(min_rows=11), (DATA,), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(min_rows=10), (DATA,), Readiness.READY, ""),
+        (Ready(stable_seconds=60), (DATA, MORE), Readiness.NOT_READY, "less than 60 s ago"),
+        (Ready(stable_seconds=60), (DATA,), Readiness.READY, ""),
+        (Ready(stable_seconds=60, min_files=3), (DATA, MORE), Readiness.NOT_READY, "2 of at least 3 files"),
     ],
 )
 def test_readiness_needs_every_condition(
-    ready: Ready, files: tuple[StoredFile, ...], presence: Presence, reason: str
+    ready: Ready, files: tuple[StoreFile, ...], presence: Readiness, reason: str
 ) -> None:
     found, said = state(ready, *files)
     assert found is presence
     assert reason in said
-    assert bool(said) is (presence is not Presence.READY)
+    assert bool(said) is (presence is not Readiness.READY)
 
 
 def test_partition_that_is_too_young_says_when_to_look_again() -> None:
@@ -76,8 +81,8 @@ def test_partition_that_is_too_young_says_when_to_look_again() -> None:
 
 
 def test_storage_without_times_cannot_say_that_files_are_stable() -> None:
-    found, said = state(Ready(stable_seconds=60), StoredFile("a.parquet", 1, None, ""))
-    assert found is Presence.NOT_READY
+    found, said = state(Ready(stable_seconds=60), StoreFile("a.parquet", 1, None, ""))
+    assert found is Readiness.NOT_READY
     assert "does not say when" in said
 
 
@@ -88,7 +93,7 @@ def test_readiness_time_is_that_of_last_write() -> None:
     assert [file.path for file in found.files] == ["a.parquet", "b.parquet"]
 
 
-def _no_footer(files: tuple[StoredFile, ...]) -> int:
+def _no_footer(files: tuple[StoreFile, ...]) -> int:
     problem = f"{files[0].path} cannot be read as Parquet"
     raise SampleDamaged(problem, problem=problem)
 
@@ -97,14 +102,14 @@ def _no_footer(files: tuple[StoredFile, ...]) -> int:
 def test_file_without_footer_is_being_written_whatever_marker_says(marker: str | None) -> None:
     samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker=marker, min_rows=1))
     found = judge(samples, START, [DATA, MARKER], NOW, _no_footer)
-    assert found.presence is Presence.NOT_READY
+    assert found.presence is Readiness.NOT_READY
     assert "a.parquet" in found.reason
     assert found.damaged is not None
 
 
 def test_storage_without_times_cannot_say_that_partition_stays_empty() -> None:
-    found, said = state(Ready(), StoredFile("_SUCCESS", 0, None, ""))
-    assert found is Presence.NOT_READY
+    found, said = state(Ready(), StoreFile("_SUCCESS", 0, None, ""))
+    assert found is Readiness.NOT_READY
     assert "does not say since when" in said
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.branch_points import Place, fork_points, places_of
+from trainflow.checkpoints.actions.branch_points import LineCheckpoint, fork_points, line_checkpoints
 from trainflow.checkpoints.actions.fork import fork as begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, ForkedStage
@@ -67,7 +67,7 @@ class _Forked(NamedTuple):
 
     chain: Chain
     key: ChainKey
-    place: Place | None
+    place: LineCheckpoint | None
 
 
 class ForkPlan(NamedTuple):
@@ -145,24 +145,24 @@ def _branch_of(file: PipelineFile, chains: list[Chain], asked: BranchRequest) ->
 # -- where ---------------------------------------------------------------------------------------------------------
 
 
-def _one(chain: Chain, origin: str | None, before: datetime | None) -> Place:
+def _one(chain: Chain, origin: str | None, before: datetime | None) -> LineCheckpoint:
     """What one chain goes on from. Raises InputError."""
     ledger = chain.ledger()
     if before is None:
         found = checkpoint_named(ledger, origin or "head")
-        return Place(found.id, found.sequence, found.watermark)
+        return LineCheckpoint(found.id, found.sequence, found.watermark)
     newest = next((each for each in ledger.back() if each.on_line and each.watermark <= before), None)
     if newest is None:
         raise InputError(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint that is trained up to {label(before)} or "
             "less: 'trainflow checkpoints list' shows what there is"
         )
-    return Place(newest.id, newest.sequence, newest.watermark)
+    return LineCheckpoint(newest.id, newest.sequence, newest.watermark)
 
 
 def _all(chains: list[Chain], keys: list[ChainKey], asked: BranchRequest) -> list[_Forked]:
     """What several chains go on from: as it was recorded where the command was cut short. Raises InputError."""
-    lines = {chain.key: places_of(chain.ledger()) for chain in chains}
+    lines = {chain.key: line_checkpoints(chain.ledger()) for chain in chains}
     starts = {chain.key: chain.ledger(key).state().start for chain, key in zip(chains, keys, strict=True)}
     forks = {key: start for key, start in starts.items() if isinstance(start, Fork)}
     recorded = next((start for start in forks.values() if start.stages), None)
@@ -188,14 +188,16 @@ def _check_same(recorded: Fork, asked: BranchRequest) -> None:
     )
 
 
-def _as_recorded(key: ChainKey, recorded: Fork, begun: Fork | None, line: list[Place]) -> Place | None:
+def _as_recorded(
+    key: ChainKey, recorded: Fork, begun: Fork | None, line: list[LineCheckpoint]
+) -> LineCheckpoint | None:
     """Where a stage goes on, as the first of its branch has written it down. Raises InputError."""
     where = next((each.checkpoint_id for each in recorded.stages if each.stage == key.stage), None)
     if where is None:
         return None
     found = next((each for each in line if each.id == where), None)
     if begun is not None:
-        return found or Place(begun.origin.checkpoint_id, 0, begun.watermark)
+        return found or LineCheckpoint(begun.origin.checkpoint_id, 0, begun.watermark)
     if found is None or not found.kept:
         why = "its files were pruned" if found else "the chain was rewound"
         raise InputError(
@@ -235,7 +237,7 @@ def _described(forked: _Forked, asked: BranchRequest) -> ForkedChain:
     return ForkedChain(str(key), origin, place.watermark if place else None, asked.overrides)
 
 
-def _is_complete(chain: Chain, place: Place) -> bool:
+def _is_complete(chain: Chain, place: LineCheckpoint) -> bool:
     """Whether the samples end where the branch begins."""
     samples = chain.document.samples
     end = samples.end if samples is not None else None

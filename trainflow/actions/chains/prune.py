@@ -10,7 +10,7 @@ import msgspec
 from trainflow.checkpoints.actions.prune import prune as delete
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.stages.dependents_registry import forget
+from trainflow.checkpoints.stages.dependents_registry import remove_dependent
 from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy
 from trainflow.errors import InputError
 from trainflow.workspace.pipelines import Chain
@@ -84,7 +84,7 @@ def forget_dependent(chain: Chain, follower: str) -> None:
     Its next run lists it again. Raises InputError where it does not follow, StoreFailure.
     """
     ledger = chain.ledger()
-    if not forget(ledger.store, ledger.chain, _named(follower)):
+    if not remove_dependent(ledger.store, ledger.chain, _named(follower)):
         raise InputError(f"{follower} does not follow {ledger.chain}: 'trainflow checkpoints followers' lists who does")
 
 

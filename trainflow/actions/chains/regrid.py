@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.regrid import Compared, change_of, compare
+from trainflow.checkpoints.actions.regrid import RegridComparison, change_of, compare
 from trainflow.checkpoints.actions.regrid import regrid as record
 from trainflow.checkpoints.ledger.entries import Author, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -58,7 +58,7 @@ class Regridding(msgspec.Struct, frozen=True):
 
     head_id: str | None
     change: GridChange
-    compared: Compared | None = None
+    compared: RegridComparison | None = None
     #: what the table has a folder (or file) for, although no partition of the new grid begins then
     stray: datetime | None = None
 

@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.actions.chains.regrid import plan_regrid, regrid
-from trainflow.checkpoints.ledger.ancestors import experiences
+from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.errors import InputError
@@ -29,12 +29,12 @@ from trainflow.metadata.database import Database
 from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.samples.grid_change import what_changed
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.next_split import Seen
-from trainflow.samples.pace import Pace, limits_for_target, pace_of
+from trainflow.samples.next_split import TableView
 from trainflow.samples.partitions import distance, label
 from trainflow.samples.repair import merged, next_repair, without_stretch
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split_content import Columns, Hole
+from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -86,12 +86,12 @@ def plan_repair(chain: Chain, *, skipped: bool, now: datetime) -> RepairPlan:
     check_repairable(chain)
     samples, ledger = chain.existing_samples(), chain.ledger()
     state = ledger.state()
-    history = experiences(ledger, state)
+    history = past_runs(ledger, state)
     limits = limits_for_target(chain.document.limits or SplitLimits(), history)
     holes = open_holes(state, skipped=skipped)
     columns = state.head.split.columns if state.head else ()
     seen = open_inventory(samples, chain.root, now)
-    found = planned(samples, holes, limits, seen, pace_of(history), columns)
+    found = planned(samples, holes, limits, seen, throughput_of(history), columns)
     return RepairPlan(found, _open(chain), not skipped and len(holes) < len(open_holes(state, skipped=True)))
 
 
@@ -145,7 +145,12 @@ def record_earlier(chain: Chain, *, dry_run: bool, who: Author, now: datetime) -
 
 
 def planned(
-    samples: Samples, holes: Sequence[Hole], limits: SplitLimits, seen: Seen, pace: Pace, columns: Columns = ()
+    samples: Samples,
+    holes: Sequence[Hole],
+    limits: SplitLimits,
+    seen: TableView,
+    pace: Throughput,
+    columns: Columns = (),
 ) -> list[PlannedRepair]:
     """The runs that would train what has arrived in `holes`. Raises SampleUnreadable."""
     found: list[PlannedRepair] = []

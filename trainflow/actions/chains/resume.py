@@ -116,7 +116,7 @@ def _decide(stopped: _Stopped, asked: ResumeRequest, who: Author, now: datetime,
             back = manual_decisions.rewind_refused(ledger, refused, asked.rewind, by=by, now=now, reason=reason)
             where = f"checkpoint {back.to_checkpoint_id}" if back.to_checkpoint_id else "before the first checkpoint"
             return _Decided(back, "rewind", f"rewound to {where}: {against}")
-    again = manual_decisions.try_again(ledger, refused, by=by, now=now, reason=reason)
+    again = manual_decisions.retry_refused(ledger, refused, by=by, now=now, reason=reason)
     return _Decided(again, "again", f"{label(split.start)} to {label(split.end)} is trained again, after: {against}")
 
 

@@ -7,9 +7,9 @@ from datetime import datetime
 import msgspec
 
 from trainflow.actions.chains.promote import have_moved_aliases_delivered
-from trainflow.checkpoints.actions.cascading_rewind import Undoing, undoings
+from trainflow.checkpoints.actions.cascading_rewind import ChainRewind, cascading_rewinds
 from trainflow.checkpoints.actions.rewind import rewind as move_back
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import InputError
@@ -48,7 +48,7 @@ class RewindDone(msgspec.Struct, frozen=True):
 class RewindPlan(msgspec.Struct, frozen=True):
     """What would be rewound; the chain that was named comes last."""
 
-    undoings: list[Undoing]
+    undoings: list[ChainRewind]
 
     def outcome(self, *, dry_run: bool) -> RewindDone:
         """What people and programs are told of it."""
@@ -60,7 +60,7 @@ def plan_rewind(chain: Chain, *, to: str | None, before: datetime | None, cascad
     `before` or less, comes to. Raises InputError where a later stage went on from what would be undone and `cascade` is
     not said."""
     ledger = chain.ledger()
-    found = undoings(ledger, _target(ledger, to, before))
+    found = cascading_rewinds(ledger, _target(ledger, to, before))
     if len(found) > 1 and not cascade:
         others = ", ".join(f"{each.chain} (checkpoint {each.head_sequence})" for each in found[:-1])
         raise InputError(
@@ -85,7 +85,7 @@ def rewind(
     return plan.outcome(dry_run=False)
 
 
-def _rewound(undoing: Undoing) -> RewoundChain:
+def _rewound(undoing: ChainRewind) -> RewoundChain:
     return RewoundChain(
         str(undoing.chain),
         undoing.head_sequence,
@@ -105,10 +105,10 @@ def _target(ledger: Ledger, to: str | None, before: datetime | None) -> str | No
         return None if to == BEGINNING else checkpoint_named(ledger, to).id
     if to is not None or before is None:
         raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
-    return next((each.id for each in line_back(ledger, ledger.state()) if each.watermark <= before), None)
+    return next((each.id for each in line_from_head(ledger, ledger.state()) if each.watermark <= before), None)
 
 
-def _check_that_nothing_runs(file: PipelineFile, plan: list[Undoing]) -> None:
+def _check_that_nothing_runs(file: PipelineFile, plan: list[ChainRewind]) -> None:
     for dag_id in sorted({dag_id for each in plan for dag_id in dags_of(file, each.chain)}):
         runs = active_runs(file.workspace, dag_id)
         if runs:

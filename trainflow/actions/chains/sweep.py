@@ -8,8 +8,8 @@ import msgspec
 
 from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.garbage import Leftover
-from trainflow.checkpoints.upkeep.garbage import sweep as delete
+from trainflow.checkpoints.upkeep.garbage import Garbage
+from trainflow.checkpoints.upkeep.garbage import sweep_garbage as delete
 from trainflow.workspace.pipelines import PipelineFile
 from trainflow.workspace.under_way import living_attempts
 
@@ -62,7 +62,7 @@ def _sweep(
     return SweepDone(swept, sum(each.size for each in swept), dry_run)
 
 
-def _described(ledger: Ledger, found: Leftover) -> SweptFile:
+def _described(ledger: Ledger, found: Garbage) -> SweptFile:
     path = ledger.store.uri(found.path)
     return SweptFile(str(ledger.chain), found.kind, path, found.files, found.size, found.modified)
 

@@ -13,14 +13,14 @@ from datetime import datetime
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 
 _NOTHING = -1
 
 
-class Place(msgspec.Struct, frozen=True):
+class LineCheckpoint(msgspec.Struct, frozen=True):
     """A checkpoint on a line."""
 
     id: str
@@ -32,21 +32,21 @@ class Place(msgspec.Struct, frozen=True):
     origin: CheckpointRef | None = None
 
 
-def places_of(ledger: Ledger) -> list[Place]:
+def line_checkpoints(ledger: Ledger) -> list[LineCheckpoint]:
     """A chain's line, from the root to the head. Raises LedgerCorrupt, StoreFailure."""
     kept = {summary.id for summary in ledger.line()}
-    return [_place(entry, kept) for entry in line_back(ledger, ledger.state())][::-1]
+    return [_line_checkpoint(entry, kept) for entry in line_from_head(ledger, ledger.state())][::-1]
 
 
-def _place(entry: Checkpoint, kept: set[str]) -> Place:
-    return Place(entry.id, entry.sequence, entry.watermark, entry.id in kept, entry.origin)
+def _line_checkpoint(entry: Checkpoint, kept: set[str]) -> LineCheckpoint:
+    return LineCheckpoint(entry.id, entry.sequence, entry.watermark, entry.id in kept, entry.origin)
 
 
 def fork_points(
-    lines: Mapping[ChainKey, Sequence[Place]],
+    lines: Mapping[ChainKey, Sequence[LineCheckpoint]],
     before: datetime | None = None,
     begun: Mapping[ChainKey, str] | None = None,
-) -> dict[ChainKey, Place | None]:
+) -> dict[ChainKey, LineCheckpoint | None]:
     """Where each chain goes on in the branch; None: it begins with nothing.
 
     `before`: no checkpoint that has trained more than up to then. `begun`: chains that were forked already, by the
@@ -66,17 +66,20 @@ def fork_points(
     return {key: None if at == _NOTHING else lines[key][at] for key, at in chosen.items()}
 
 
-def _last(line: Sequence[Place], before: datetime | None) -> int:
+def _last(line: Sequence[LineCheckpoint], before: datetime | None) -> int:
     allowed = (number for number, place in enumerate(line) if before is None or place.watermark <= before)
     return _kept_up_to(line, max(allowed, default=_NOTHING))
 
 
-def _kept_up_to(line: Sequence[Place], last: int) -> int:
+def _kept_up_to(line: Sequence[LineCheckpoint], last: int) -> int:
     return next((number for number in range(last, _NOTHING, -1) if line[number].kept), _NOTHING)
 
 
 def _fits(
-    line: Sequence[Place], at: int, chosen: Mapping[ChainKey, int], numbers: Mapping[ChainKey, Mapping[str, int]]
+    line: Sequence[LineCheckpoint],
+    at: int,
+    chosen: Mapping[ChainKey, int],
+    numbers: Mapping[ChainKey, Mapping[str, int]],
 ) -> bool:
     """Whether the weights came from what is in the branch, or from somewhere that is not forked with it."""
     came = next((place.origin for place in reversed(line[: at + 1]) if place.origin), None)

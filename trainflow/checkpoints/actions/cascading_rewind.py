@@ -13,17 +13,17 @@ import msgspec
 
 from trainflow.checkpoints.actions.rewind import nearest_kept
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents_registry import registered
+from trainflow.checkpoints.stages.dependents_registry import registered_chains
 from trainflow.errors import InputError
 
 #: a checkpoint that stages of a pipeline's branch were forked from
 _ForkPoint = tuple[str, str, CheckpointRef]
 
 
-class Undoing(msgspec.Struct, frozen=True):
+class ChainRewind(msgspec.Struct, frozen=True):
     """One chain that is rewound from `head_id` to `to_id` (None: to before its first checkpoint)."""
 
     chain: ChainKey
@@ -42,30 +42,30 @@ class Undoing(msgspec.Struct, frozen=True):
     aliases: dict[str, str | None]
 
 
-def undoings(ledger: Ledger, target: str | None) -> list[Undoing]:
+def cascading_rewinds(ledger: Ledger, target: str | None) -> list[ChainRewind]:
     """The rewind of a chain and all that follows from it, in the order to do it: who depends on another goes first.
 
     Where the files of a checkpoint to go back to were pruned, it goes back to the nearest one that is kept before it;
     to before the first where none is. Raises InputError where the target is no ancestor of the head; LedgerCorrupt,
     StoreFailure.
     """
-    lines = {ledger.chain: list(line_back(ledger, ledger.state()))}
-    found = {ledger.chain: _undoing(ledger, lines[ledger.chain], target)}
-    ledgers = {key: Ledger(ledger.store, key) for key in _standing_on(ledger)}
+    lines = {ledger.chain: list(line_from_head(ledger, ledger.state()))}
+    found = {ledger.chain: _chain_rewind(ledger, lines[ledger.chain], target)}
+    ledgers = {key: Ledger(ledger.store, key) for key in _aliases_by_checkpoint(ledger)}
     forks: set[_ForkPoint] = set()
     for key, other in ledgers.items():
         state = other.state()
         if isinstance(state.start, Fork):
             forks.add((key.pipeline, key.branch, state.start.origin))
-        lines[key] = list(line_back(other, state))
+        lines[key] = list(line_from_head(other, state))
     moved = True
     while moved:
         moved = False
         for key in lines:
-            undone = _undone_ids(lines, found)
+            undone = _rewound_ids(lines, found)
             first = _first_tainted(key, lines[key], undone, forks, found.get(key))
             if first is not None:
-                found[key] = _undoing(ledgers.get(key, ledger), lines[key], first.parent_id)
+                found[key] = _chain_rewind(ledgers.get(key, ledger), lines[key], first.parent_id)
                 moved = True
     return [found[key] for key in reversed(list(found))]
 
@@ -75,7 +75,7 @@ def _first_tainted(
     line: list[Checkpoint],
     undone: set[tuple[ChainKey, str]],
     forks: Collection[_ForkPoint],
-    already: Undoing | None,
+    already: ChainRewind | None,
 ) -> Checkpoint | None:
     """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
     edge = already.to_sequence if already else None
@@ -94,11 +94,13 @@ def _is_fork(origin: ChainKey, chain: ChainKey) -> bool:
     return (origin.pipeline, origin.stage) == (chain.pipeline, chain.stage)
 
 
-def _undone_ids(lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, Undoing]) -> set[tuple[ChainKey, str]]:
+def _rewound_ids(
+    lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, ChainRewind]
+) -> set[tuple[ChainKey, str]]:
     return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.sequence > each.to_sequence}
 
 
-def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undoing:
+def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) -> ChainRewind:
     state = ledger.state()
     if state.head is None:
         raise InputError(f"chain {ledger.chain} in {ledger.store.url} has no checkpoint: there is nothing to rewind")
@@ -112,7 +114,7 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
     sequence, to_id = (summary.sequence, summary.id) if summary else (0, None)
     going = {entry.id for entry in line if entry.sequence > sequence}
     back = ledger.aliases_after_rewind(state, to_id)
-    return Undoing(
+    return ChainRewind(
         chain=ledger.chain,
         head_id=state.head.id,
         head_sequence=state.head.sequence,
@@ -125,13 +127,13 @@ def _undoing(ledger: Ledger, line: list[Checkpoint], target: str | None) -> Undo
     )
 
 
-def _standing_on(ledger: Ledger) -> list[ChainKey]:
+def _aliases_by_checkpoint(ledger: Ledger) -> list[ChainKey]:
     """Every chain that ever went on from a checkpoint of this one, of one of those, and so on; of other pipelines,
     too."""
     found: list[ChainKey] = []
     asked = [ledger.chain]
     while asked:
-        for key in registered(ledger.store, asked.pop()):
+        for key in registered_chains(ledger.store, asked.pop()):
             if key != ledger.chain and key not in found:
                 found.append(key)
                 asked.append(key)

@@ -8,7 +8,7 @@ from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Rewind
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 
 
-def floor_of(line: Sequence[CheckpointSummary], since: int, entries: Iterable[LedgerEntry]) -> int:
+def rewind_floor(line: Sequence[CheckpointSummary], since: int, entries: Iterable[LedgerEntry]) -> int:
     """The place of the checkpoint that holds the newest decision after entry `since`: one that was accepted, or the one
     after a split that a person skipped (the head, where it is not there yet); 0: nobody has decided anything.
 

@@ -11,7 +11,7 @@ import msgspec
 from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile, Author, CheckpointRef, Fork, ForkedStage
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.stages.dependents_registry import register
+from trainflow.checkpoints.stages.dependents_registry import register_origin
 from trainflow.errors import CheckpointError
 from trainflow.pluralize import counted
 
@@ -46,7 +46,7 @@ def fork(
             asked=asked,
         )
 
-    register(ledger.store, origin.chain, ledger.chain)
+    register_origin(ledger.store, origin.chain, ledger.chain)
     return _begin(ledger, first)
 
 

@@ -25,7 +25,7 @@ from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
-from trainflow.samples.readiness import Presence, judge
+from trainflow.samples.readiness import Readiness, judge
 from trainflow.samples.spec import Samples
 from trainflow.storage.store import Storage
 from trainflow.storage.urls import open_storage
@@ -34,14 +34,14 @@ _CHUNK_BYTES = 8 << 20
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
-class Foreign(msgspec.Struct, frozen=True):
+class ExternalCheckpoint(msgspec.Struct, frozen=True):
     """A folder that may be adopted."""
 
     folder: str
     watermark: datetime
 
 
-def find(adopt: Adopt, root: Path | None, now: datetime) -> Foreign:
+def find(adopt: Adopt, root: Path | None, now: datetime) -> ExternalCheckpoint:
     """The folder that is meant. Raises CheckpointNotFound when none is there and ready, SampleUnreadable."""
     storage, pattern = open_storage(adopt.path, adopt.storage_options, root), adopt.pattern()
     offset = timedelta(seconds=adopt.offset_seconds)
@@ -51,32 +51,34 @@ def find(adopt: Adopt, root: Path | None, now: datetime) -> Foreign:
         problem = _problem(adopt, storage, folder, named, now)
         if problem:
             raise CheckpointNotFound(f"adopt: the checkpoint {redact_text(folder)} cannot be adopted: {problem}")
-        return Foreign(folder, ensure_utc(adopt.watermark))
+        return ExternalCheckpoint(folder, ensure_utc(adopt.watermark))
     seen = ""
     for named in sorted(_dates(storage, pattern, ()), reverse=True):
         problem = _problem(adopt, storage, pattern.render(named), named, now)
         if not problem:
-            return Foreign(pattern.render(named), named + offset)
+            return ExternalCheckpoint(pattern.render(named), named + offset)
         seen = seen or f"; the newest, {label(named)}: {problem}"
     raise CheckpointNotFound(f"adopt: no checkpoint in {redact_text(adopt.path)} is ready{seen}")
 
 
-def is_meant(name: str, glob: str) -> bool:
+def matches_glob(name: str, glob: str) -> bool:
     """Whether a file (named relative to its folder) is of the checkpoint: a glob means hidden names too."""
     return glob_expression(glob).fullmatch(name) is not None
 
 
-def left_out(adopt: Adopt, folder: str, root: Path | None) -> list[str]:
+def files_outside_glob(adopt: Adopt, folder: str, root: Path | None) -> list[str]:
     """The names in a folder that the glob leaves out. Raises SampleUnreadable."""
     storage = open_storage(adopt.path, adopt.storage_options, root)
     found = storage.listing(folder, recursive=True) or ()
-    return [file.path for file in found if not is_meant(file.path, adopt.files)]
+    return [file.path for file in found if not matches_glob(file.path, adopt.files)]
 
 
 def describe(adopt: Adopt, folder: str, root: Path | None) -> list[ArtifactFile]:
     """The files of a folder with their digests: reads all of them. Raises SampleUnreadable."""
     storage = open_storage(adopt.path, adopt.storage_options, root)
-    names = [file.path for file in storage.listing(folder, recursive=True) or () if is_meant(file.path, adopt.files)]
+    names = [
+        file.path for file in storage.listing(folder, recursive=True) or () if matches_glob(file.path, adopt.files)
+    ]
     described = []
     for name in names:
         with storage.open(f"{folder}/{name}") as file:
@@ -134,10 +136,10 @@ def fetch(adoption: Adoption, storage_options: dict[str, Any], root: Path | None
 
 def _problem(adopt: Adopt, storage: Storage, folder: str, named: datetime, now: datetime) -> str:
     table = Samples(path=adopt.path, length_seconds=60, start=_EPOCH, files=adopt.files, ready=adopt.ready)
-    state = judge(table, named, storage.listing(folder, recursive=True), now, lambda files: 0, is_meant)
-    if state.presence is Presence.READY and not state.files:
+    state = judge(table, named, storage.listing(folder, recursive=True), now, lambda files: 0, matches_glob)
+    if state.presence is Readiness.READY and not state.files:
         return f"it has no file that matches {adopt.files}"
-    return "" if state.presence is Presence.READY else state.reason
+    return "" if state.presence is Readiness.READY else state.reason
 
 
 def _dates(storage: Storage, pattern: PathPattern, above: tuple[str, ...]) -> Iterator[datetime]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from trainflow.checkpoints.actions.rewind import left_behind
+from trainflow.checkpoints.actions.rewind import rewound_checkpoints
 from trainflow.checkpoints.commit.artifacts import verify_uploaded
-from trainflow.checkpoints.commit.gate_outcomes import accepted
+from trainflow.checkpoints.commit.gate_outcomes import accepted_checkpoint
 from trainflow.checkpoints.ledger.entries import (
     Acceptance,
     Author,
     Checkpoint,
-    Refusal,
+    GateRefusal,
     Resume,
     Rewind,
     Skip,
@@ -25,8 +25,8 @@ from trainflow.checkpoints.ledger.entries import (
 from trainflow.checkpoints.ledger.ledger import Addition, Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents_registry import references
-from trainflow.checkpoints.stages.upstream_rewinds import came_from_undone
-from trainflow.checkpoints.verified import seal_remembered
+from trainflow.checkpoints.stages.upstream_rewinds import trained_from_rewound
+from trainflow.checkpoints.verified_artifacts import seal_verified
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
 from trainflow.pluralize import counted
 
@@ -37,8 +37,8 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
     Raises ArtifactCorrupt when its files are not there as they were, ChainMoved when the stop is over, InputError when
     the base of its stage has undone what it was trained from: the next run would take it back.
     """
-    stop = _stop_of(ledger, ledger.state(), refused)
-    if stop.origin is not None and came_from_undone(ledger, stop):
+    stop = _current_stop(ledger, ledger.state(), refused)
+    if stop.origin is not None and trained_from_rewound(ledger, stop):
         raise InputError(
             f"checkpoint {stop.id} of chain {ledger.chain} cannot be accepted: it was trained from "
             f"{stop.origin.checkpoint_id} of {stop.origin.chain}, which was undone since. Train it again: 'trainflow "
@@ -54,9 +54,11 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
     made = _append(
         ledger,
         refused,
-        lambda state, stop: accepted(stop, state, Acceptance(list(stop.reasons), person, reason, stop.misnamed), now),
+        lambda state, stop: accepted_checkpoint(
+            stop, state, Acceptance(list(stop.reasons), person, reason, stop.misnamed), now
+        ),
     )
-    seal_remembered(ledger.store, made.artifacts)
+    seal_verified(ledger.store, made.artifacts)
     return made
 
 
@@ -83,7 +85,7 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
 
     Raises ChainMoved, InputError when there are not so many, or when another stage or branch went on from one of them.
     """
-    _stop_of(ledger, ledger.state(), refused)
+    _current_stop(ledger, ledger.state(), refused)
     target = _target(ledger, count)
 
     def make(state: ChainState, stop: Stop) -> Rewind:
@@ -99,7 +101,7 @@ def rewind_refused(ledger: Ledger, refused: str, count: int, *, by: Author, now:
     return _append(ledger, refused, make)
 
 
-def try_again(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason: str = "") -> Resume:
+def retry_refused(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason: str = "") -> Resume:
     """Give up what was refused, and train the split again. Raises ChainMoved."""
 
     def make(state: ChainState, stop: Stop) -> Resume:
@@ -113,10 +115,10 @@ def try_again(ledger: Ledger, refused: str, *, by: Author, now: datetime, reason
 
 
 def _append(ledger: Ledger, refused: str, make: Callable[[ChainState, Stop], Addition]) -> Addition:
-    return ledger.append(lambda state: make(state, _stop_of(ledger, state, refused)))
+    return ledger.append(lambda state: make(state, _current_stop(ledger, state, refused)))
 
 
-def _stop_of(ledger: Ledger, state: ChainState, refused: str) -> Stop:
+def _current_stop(ledger: Ledger, state: ChainState, refused: str) -> Stop:
     stop = state.stopped
     if stop is None or stop.id != refused:
         now_there = f"stopped over {stop.id}" if stop else "not stopped any more"
@@ -128,8 +130,8 @@ def _stop_of(ledger: Ledger, state: ChainState, refused: str) -> Stop:
     return stop
 
 
-def _refusal(stop: Stop) -> Refusal:
-    return Refusal(stop.id, stop.split.start, stop.split.end, list(stop.reasons))
+def _refusal(stop: Stop) -> GateRefusal:
+    return GateRefusal(stop.id, stop.split.start, stop.split.end, list(stop.reasons))
 
 
 def _target(ledger: Ledger, count: int) -> str | None:
@@ -142,7 +144,7 @@ def _target(ledger: Ledger, count: int) -> str | None:
     target = next((summary for summary in line if summary.number == length - count), None)
     if target is None and count < length:
         raise CheckpointError(f"chain {ledger.chain}: the files of the checkpoint {count} back were pruned")
-    used = left_behind(ledger, target) & references(ledger.store, ledger.chain)
+    used = rewound_checkpoints(ledger, target) & references(ledger.store, ledger.chain)
     if used:
         raise InputError(
             f"chain {ledger.chain} cannot be rewound by {counted(count, 'checkpoint')}: another stage or "

@@ -8,11 +8,11 @@ from datetime import datetime
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.dependents import Follower, still_needed
-from trainflow.checkpoints.stages.dependents_registry import followers_in, references
-from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+from trainflow.checkpoints.stages.dependents import Dependent, still_needed
+from trainflow.checkpoints.stages.dependents_registry import declared_dependents, references
+from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
 from trainflow.storage.store import Store
 
@@ -24,7 +24,7 @@ def prune(
     by: Author,
     now: datetime,
     pinned: Collection[str] = (),
-    followers: Collection[Follower] = (),
+    followers: Collection[Dependent] = (),
     reason: str = "retention",
     dry_run: bool = False,
 ) -> list[str]:
@@ -46,8 +46,8 @@ def prune(
         return []
     ledger.raise_unless_whole()
     referenced = references(ledger.store, ledger.chain)
-    raise_if_forgotten(ledger, {each.id for each in kept}, referenced)
-    everybody = {each.chain: each for each in (*followers_in(ledger.store, ledger.chain), *followers)}
+    raise_if_unrecorded(ledger, {each.id for each in kept}, referenced)
+    everybody = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *followers)}
     keep = {*pinned, *referenced, *_for(everybody.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
@@ -64,11 +64,11 @@ def prune(
     return entry.checkpoint_ids
 
 
-def _for(followers: Collection[Follower], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
+def _for(followers: Collection[Dependent], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
     needed: set[str] = set()
     for follower in followers:
         theirs = Ledger(ledger.store, follower.chain)
-        needed |= still_needed(follower, as_it_will_be(theirs), kept)
+        needed |= still_needed(follower, state_after_rewind(theirs), kept)
         seen = theirs.state().head
         if seen is None or (seen.base is not None and seen.base.rewinds < ledger.state().generation):
             # it may be working with what was undone, until it looks again

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from trainflow.checkpoints.actions.head_fence import raise_if_moved
-from trainflow.checkpoints.ledger.ancestors import TrainedBy, line_back, trained_in
+from trainflow.checkpoints.ledger.ancestors import TrainedBy, line_from_head, trained_in
 from trainflow.checkpoints.ledger.entries import Author, HoleRecord, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
@@ -46,7 +46,7 @@ def refuse_change(ledger: Ledger, grid: Grid, name: str) -> None:
         raise InputError(sentence_about(change, name))
 
 
-class Compared(msgspec.Struct, frozen=True):
+class RegridComparison(msgspec.Struct, frozen=True):
     """What became of partitions that were trained, in the table as it is now."""
 
     same: int
@@ -55,18 +55,18 @@ class Compared(msgspec.Struct, frozen=True):
     gone: int
 
 
-def compare(ledger: Ledger, fingerprints: Fingerprints) -> Compared:
+def compare(ledger: Ledger, fingerprints: Fingerprints) -> RegridComparison:
     """The newest partitions that were trained against what is there now. Raises LedgerCorrupt, StoreFailure, and what
     `fingerprints` raises."""
     trained: list[TrainedBy] = []
-    for entry in line_back(ledger, ledger.state()):
+    for entry in line_from_head(ledger, ledger.state()):
         trained += trained_in(entry)
         if len(trained) >= COMPARED:
             break
     found = list(zip(trained, fingerprints([each.start for each in trained]), strict=True))
     other = sorted(each.start for each, now in found if now is not None and now != each.fingerprint)
     gone = sum(now is None for _, now in found)
-    return Compared(len(found) - len(other) - gone, other, gone)
+    return RegridComparison(len(found) - len(other) - gone, other, gone)
 
 
 def regrid(
@@ -74,7 +74,7 @@ def regrid(
     grid: Grid,
     *,
     expected_head: str | None,
-    compared: Compared | None = None,
+    compared: RegridComparison | None = None,
     by: Author,
     now: datetime,
     reason: str = "",
@@ -106,7 +106,7 @@ def regrid(
     return ledger.append(make)
 
 
-def _problem(state: ChainState, change: GridChange, compared: Compared | None) -> str | None:
+def _problem(state: ChainState, change: GridChange, compared: RegridComparison | None) -> str | None:
     if state.stopped is not None:
         return f"it is stopped over {state.stopped.id}, trained on the old one: decide first ('trainflow resume')"
     if not change.fits:

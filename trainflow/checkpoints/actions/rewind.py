@@ -53,7 +53,7 @@ def nearest_kept(ledger: Ledger, line: Iterable[Checkpoint], target: str | None)
     return next((kept[entry.id] for entry in ancestors if entry.id in kept), None)
 
 
-def left_behind(ledger: Ledger, target: CheckpointSummary | None) -> set[str]:
+def rewound_checkpoints(ledger: Ledger, target: CheckpointSummary | None) -> set[str]:
     """The checkpoints that a rewind to `target` (None: to before the first) takes off the line."""
     last = target.sequence if target else 0
     return {summary.id for summary in ledger.line() if summary.sequence > last}

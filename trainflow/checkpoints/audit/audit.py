@@ -16,7 +16,7 @@ import msgspec
 from trainflow.checkpoints.audit.grids import alignment_problems, change_problems, regrid_problems
 from trainflow.checkpoints.audit.raw_chain import RawChain, replay
 from trainflow.checkpoints.audit.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
-from trainflow.checkpoints.audit.raw_loss_evidence import missing, witnessed
+from trainflow.checkpoints.audit.raw_loss_evidence import missing, read_loss_evidence
 from trainflow.checkpoints.audit.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.checkpoints.commit.artifacts import verify_many
 from trainflow.checkpoints.ledger.entries import Artifacts, Prune
@@ -155,7 +155,7 @@ def _left_out(holes: list[Interval], on_purpose: list[Interval]) -> list[Interva
 
 def _replayed(ledger: Ledger) -> _Audit:
     # before the entries: what knows of one was written after it, and the chain may go on meanwhile
-    known = witnessed(ledger)
+    known = read_loss_evidence(ledger)
     raw = read_raw(ledger)
     chain = replay(raw.entries)
     line = chain.line()

@@ -8,11 +8,11 @@ from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.audit.lineage import Diet, Meal
+from trainflow.checkpoints.audit.lineage import Lineage, LineageStep
 from trainflow.checkpoints.ledger.entries import Checkpoint, HoleFilled
 
 
-class Score(msgspec.Struct, frozen=True):
+class ComparedScore(msgspec.Struct, frozen=True):
     """What both were measured at one watermark; None: that line has no checkpoint there, or it was not scored."""
 
     watermark: datetime
@@ -20,11 +20,11 @@ class Score(msgspec.Struct, frozen=True):
     b: dict[str, float] | None
 
 
-class Changed(msgspec.Struct, frozen=True):
+class ChangedPartition(msgspec.Struct, frozen=True):
     """One partition that both were trained on, with another content."""
 
-    a: Meal
-    b: Meal
+    a: LineageStep
+    b: LineageStep
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -35,15 +35,15 @@ class Comparison(msgspec.Struct, frozen=True):
     `training`: the trainer's own metrics.
     """
 
-    scores: list[Score]
+    scores: list[ComparedScore]
     measured: Literal["evaluation", "training"]
-    only_a: list[Meal]
-    only_b: list[Meal]
-    changed: list[Changed]
+    only_a: list[LineageStep]
+    only_b: list[LineageStep]
+    changed: list[ChangedPartition]
     common: int
 
 
-def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Diet, b: Diet) -> Comparison:
+def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Lineage, b: Lineage) -> Comparison:
     """Compare; the lines are those that lead to the two checkpoints, in any order."""
     first, second = list(line_a), list(line_b)
     measured: Literal["evaluation", "training"] = (
@@ -54,13 +54,13 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Diet,
     both = [(meals_a[time], meals_b[time]) for time in sorted(meals_a.keys() & meals_b.keys())]
     return Comparison(
         scores=[
-            Score(watermark, scores_a.get(watermark), scores_b.get(watermark))
+            ComparedScore(watermark, scores_a.get(watermark), scores_b.get(watermark))
             for watermark in sorted(scores_a.keys() | scores_b.keys())
         ],
         measured=measured,
         only_a=[meals_a[time] for time in sorted(meals_a.keys() - meals_b.keys())],
         only_b=[meals_b[time] for time in sorted(meals_b.keys() - meals_a.keys())],
-        changed=[Changed(one, other) for one, other in both if one.fingerprint != other.fingerprint],
+        changed=[ChangedPartition(one, other) for one, other in both if one.fingerprint != other.fingerprint],
         common=sum(one.fingerprint == other.fingerprint for one, other in both),
     )
 
@@ -76,6 +76,6 @@ def _scores(line: Iterable[Checkpoint], measured: str) -> dict[datetime, dict[st
     return {watermark: metrics for watermark, metrics in found.items() if metrics}
 
 
-def _by_time(meals: Sequence[Meal]) -> dict[tuple[datetime, datetime], Meal]:
+def _by_time(meals: Sequence[LineageStep]) -> dict[tuple[datetime, datetime], LineageStep]:
     """A partition that was eaten in two chains counts as the later one was."""
     return {(meal.start, meal.end): meal for meal in meals}

@@ -12,7 +12,7 @@ from trainflow.checkpoints.audit.raw_ledger import RawCheckpoint, RawEntry, RawG
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.grid_change import grid_change, what_changed
-from trainflow.samples.partitions import Cut, end_of, is_boundary, label, length_label
+from trainflow.samples.partitions import Partitioning, end_of, is_boundary, label, length_label
 from trainflow.samples.spec import Samples
 
 
@@ -45,12 +45,12 @@ def change_problems(line: Sequence[RawCheckpoint], chain: RawChain, samples: Sam
     return [f"{what_changed(change)}: 'trainflow plan {name}' names the ways out"] if change.refused else []
 
 
-def _cut(entry: RawCheckpoint, samples: Samples | None) -> Iterator[tuple[RawPiece, Cut]]:
-    cut: Cut | None = entry.grid or samples
+def _cut(entry: RawCheckpoint, samples: Samples | None) -> Iterator[tuple[RawPiece, Partitioning]]:
+    cut: Partitioning | None = entry.grid or samples
     return iter(()) if cut is None else ((each, cut) for each in entry.split.partitions)
 
 
-def _is_one(piece: RawPiece, cut: Cut) -> bool:
+def _is_one(piece: RawPiece, cut: Partitioning) -> bool:
     return is_boundary(cut, piece.start) and end_of(cut, piece.start) == piece.end
 
 

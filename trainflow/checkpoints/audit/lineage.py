@@ -19,7 +19,7 @@ from trainflow.errors import CheckpointNotFound
 EntriesOf = Callable[[ChainKey], list[LedgerEntry]]
 
 
-class Meal(msgspec.Struct, frozen=True):
+class LineageStep(msgspec.Struct, frozen=True):
     """One partition, and the checkpoint whose training it was part of."""
 
     start: datetime
@@ -37,11 +37,11 @@ class Meal(msgspec.Struct, frozen=True):
     filled: bool = False
 
 
-class Diet(msgspec.Struct, frozen=True):
+class Lineage(msgspec.Struct, frozen=True):
     """All of it, oldest first. `began_with`: the foreign folder the weights began with; empty: with nothing."""
 
     of: CheckpointRef
-    meals: list[Meal]
+    meals: list[LineageStep]
     began_with: str = ""
 
     @property
@@ -51,7 +51,7 @@ class Diet(msgspec.Struct, frozen=True):
         return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def diet(of: CheckpointRef, entries_of: EntriesOf) -> Diet:
+def lineage_of(of: CheckpointRef, entries_of: EntriesOf) -> Lineage:
     """The diet of a checkpoint. Raises CheckpointNotFound for one that no ledger knows, or that it began with."""
     ledgers = _Ledgers(entries_of)
     lineage: list[tuple[ChainKey, Checkpoint]] = []
@@ -66,13 +66,13 @@ def diet(of: CheckpointRef, entries_of: EntriesOf) -> Diet:
             began_with = ledgers.adopted(chain)
         elif len(lineage) > ledgers.size:
             raise CheckpointNotFound(f"{of.checkpoint_id} of {of.chain} comes from itself: a ledger was forged")
-    meals = [meal for chain, entry in reversed(lineage) for meal in _meals(chain, entry)]
-    return Diet(of, meals, began_with)
+    meals = [meal for chain, entry in reversed(lineage) for meal in _partitions(chain, entry)]
+    return Lineage(of, meals, began_with)
 
 
-def _meals(chain: ChainKey, entry: Checkpoint) -> list[Meal]:
+def _partitions(chain: ChainKey, entry: Checkpoint) -> list[LineageStep]:
     return [
-        Meal(
+        LineageStep(
             start=each.start,
             end=each.end,
             fingerprint=each.fingerprint,

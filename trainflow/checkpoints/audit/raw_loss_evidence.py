@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from trainflow.checkpoints.audit.raw_ledger import RawLedger
 from trainflow.checkpoints.ledger import completeness, snapshots
-from trainflow.checkpoints.ledger.completeness import Mark, Witness
+from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import forgotten, sentence, traces
+from trainflow.checkpoints.ledger.loss_evidence import sentence, traces, unrecorded
 from trainflow.errors import LedgerCorrupt
 from trainflow.pluralize import agreeing
 
 
 @dataclass
-class Witnessed:
+class LossEvidence:
     """Taken before the entries are read."""
 
-    mark: Mark
-    beside: list[Witness]
+    mark: NewestEntry
+    beside: list[EntryEvidence]
     #: number and digest of the entry that a snapshot ends with, by its path
     snapshots: Mapping[str, tuple[int, str]]
     #: of checkpoints, by id
@@ -27,7 +27,7 @@ class Witnessed:
     problems: list[str]
 
 
-def witnessed(ledger: Ledger) -> Witnessed:
+def read_loss_evidence(ledger: Ledger) -> LossEvidence:
     """What lies beside the ledger. Raises StoreFailure."""
     store, chain = ledger.store, ledger.chain
     found, problems = {}, []
@@ -35,11 +35,13 @@ def witnessed(ledger: Ledger) -> Witnessed:
         found = traces(ledger)
     except LedgerCorrupt as error:
         problems.append(f"a chain that goes on from this one cannot be read: {error}")
-    mark = completeness.read_mark(store, chain)
-    return Witnessed(mark, completeness.witnesses(store, chain), snapshots.remembered(store, chain), found, problems)
+    mark = completeness.read_newest_entry(store, chain)
+    return LossEvidence(
+        mark, completeness.entry_evidence(store, chain), snapshots.snapshot_digests(store, chain), found, problems
+    )
 
 
-def missing(known: Witnessed, raw: RawLedger, committed: Collection[str]) -> list[str]:
+def missing(known: LossEvidence, raw: RawLedger, committed: Collection[str]) -> list[str]:
     """A sentence about each. `committed` are the checkpoints of the entries that are there."""
     problems = list(known.problems)
     newest = max(known.beside, key=lambda each: each.sequence)
@@ -51,11 +53,11 @@ def missing(known: Witnessed, raw: RawLedger, committed: Collection[str]) -> lis
             f"{completeness.entries_named(lost)} {are} missing: {newest.what} knows of entry {newest.sequence}"
         )
     problems += _others(known, raw)
-    gone = forgotten(known.traces, committed)
+    gone = unrecorded(known.traces, committed)
     return [*problems, f"{sentence(gone)}: its entries are missing"] if gone else problems
 
 
-def _others(known: Witnessed, raw: RawLedger) -> Iterator[str]:
+def _others(known: LossEvidence, raw: RawLedger) -> Iterator[str]:
     """Entries that are not what was remembered of them, and that nothing else is said about."""
     store, chain = raw.ledger.store, raw.ledger.chain
     said = {**known.snapshots, chain.mark: (known.mark.sequence, known.mark.digest)}

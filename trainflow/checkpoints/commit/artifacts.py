@@ -18,7 +18,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
 from trainflow.checkpoints.commit.sealed_files import Written, take_over, written, written_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
-from trainflow.checkpoints.verified import SMALL_BYTES, is_remembered, remember, statuses
+from trainflow.checkpoints.verified_artifacts import SMALL_BYTES, is_verified, remember_verified, statuses
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.failpoint import hit
@@ -54,7 +54,7 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
             "save the model there (ctx.output), a checkpoint has at least one file",
             location=str(folder),
         )
-    files = take_stock(folder) if own is None else _taken_over(folder, own)
+    files = digest_folder(folder) if own is None else _taken_over(folder, own)
     upload(store, path, folder if own is None else own, files)
     try:
         _refuse_written(folder, before, own, files)
@@ -62,12 +62,12 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
         raise failure("read", str(folder), error) from error
     hit("artifacts: sealed")
     made = Artifacts(path, files)
-    remember(store, made, statuses(store, made))
+    remember_verified(store, made, statuses(store, made))
     return made
 
 
 def _as_left(folder: Path) -> Written:
-    """An output folder as the trainer has left it, its links resolved. Raises as `take_stock`."""
+    """An output folder as the trainer has left it, its links resolved. Raises as `digest_folder`."""
     try:
         check_fit(folder)
         resolve_links(folder)
@@ -93,7 +93,7 @@ def _refuse_written(folder: Path, before: Written, own: Path | None, files: list
 
 
 def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
-    """The files of an output folder as files of the store. Raises as `take_stock`."""
+    """The files of an output folder as files of the store. Raises as `digest_folder`."""
     try:
         pairs = [(path, own / path.relative_to(folder)) for path in sorted(_regular_files(folder, durable=False))]
         for _, target in pairs:
@@ -101,10 +101,10 @@ def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
         take_over(pairs)
     except OSError as error:
         raise failure("write", str(own), error) from error
-    return take_stock(own)
+    return digest_folder(own)
 
 
-def take_stock(folder: Path) -> list[ArtifactFile]:
+def digest_folder(folder: Path) -> list[ArtifactFile]:
     """The files of a folder with their digests, durable from now on. Links to what is in the folder become that.
     Raises ArtifactsRefused for what can never be committed, before anything is read; StoreFailure."""
     try:
@@ -229,12 +229,12 @@ def raise_if_damaged(store: Store, checkpoint: Checkpoint) -> None:
 
 
 def _verify_unless_remembered(store: Store, artifacts: Artifacts) -> list[str]:
-    if is_remembered(store, artifacts):
+    if is_verified(store, artifacts):
         return []
     before = statuses(store, artifacts)
     problems = verify(store, artifacts)
     if not problems:
-        remember(store, artifacts, before)
+        remember_verified(store, artifacts, before)
     return problems
 
 

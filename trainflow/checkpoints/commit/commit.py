@@ -14,23 +14,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trainflow.checkpoints.actions.decision_limits import floor_of
+from trainflow.checkpoints.actions.decision_limits import rewind_floor
 from trainflow.checkpoints.actions.promote import Promote, promote
-from trainflow.checkpoints.actions.rewind import left_behind
+from trainflow.checkpoints.actions.rewind import rewound_checkpoints
 from trainflow.checkpoints.commit.artifacts import raise_if_damaged, verify_uploaded
 from trainflow.checkpoints.commit.fence import has_moved, raise_unless_next, stopped_error
-from trainflow.checkpoints.commit.gate_outcomes import Conclusion, entry_of
+from trainflow.checkpoints.commit.gate_outcomes import Conclusion, ledger_entry_of
 from trainflow.checkpoints.commit.gate_verdicts import previous_of, verdict_of
-from trainflow.checkpoints.commit.gates import Pass, RewindBy, Verdict, held
-from trainflow.checkpoints.commit.gates import Stop as Stops
+from trainflow.checkpoints.commit.gates import CommitCheckpoint, RewindBy, Verdict, limit_rewind
+from trainflow.checkpoints.commit.gates import StopChain as Stops
 from trainflow.checkpoints.commit.request import CommitRequest
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Promotion, Refusal, Rewind, Skip, Stop
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, GateRefusal, Promotion, Rewind, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger.tiling import split_problem
-from trainflow.checkpoints.stages.dependents_registry import references, register
-from trainflow.checkpoints.verified import seal_remembered
+from trainflow.checkpoints.stages.dependents_registry import references, register_origin
+from trainflow.checkpoints.verified_artifacts import seal_verified
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
 from trainflow.failpoint import hit
 from trainflow.storage.store import Store
@@ -49,7 +49,7 @@ class Commit:
     #: raises where the samples are no longer those that were trained on
     check_samples: Callable[[], None] = lambda: None
     state: ChainState = field(default_factory=ChainState)
-    verdict: Verdict = field(default_factory=Pass)
+    verdict: Verdict = field(default_factory=CommitCheckpoint)
     #: where the verdict goes back to; None: to before the first checkpoint
     target: str | None = None
     done: Done | None = None
@@ -119,7 +119,7 @@ def _given_up(work: Commit) -> Done | None:
     parent = work.ledger.find(parent_id) if parent_id else None
     for entry in work.ledger.since(parent.sequence if parent else 0):
         match entry:
-            case Skip(refused=Refusal(refused)) | Rewind(refused=Refusal(refused)):
+            case Skip(refused=GateRefusal(refused)) | Rewind(refused=GateRefusal(refused)):
                 if refused == work.request.checkpoint_id:
                     return entry
     return None
@@ -135,7 +135,7 @@ def _check_parent_is_there(work: Commit) -> None:
     parent_id, ledger = work.request.parent_id, work.ledger
     if not has_moved(work.state, work.request) or parent_id is None or ledger.find(parent_id) is not None:
         return
-    raise_if_forgotten(ledger, {summary.id for summary in ledger.kept()}, {parent_id})
+    raise_if_unrecorded(ledger, {summary.id for summary in ledger.kept()}, {parent_id})
 
 
 def _judge(work: Commit) -> None:
@@ -149,12 +149,12 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
     person has to say what becomes of that."""
     line = work.ledger.line()
     since = next((summary.sequence for summary in line if summary.number == verdict.place), 0)
-    floor = floor_of(line, since, work.ledger.since(since))
-    allowed = held(verdict, floor, [summary.number for summary in line])
+    floor = rewind_floor(line, since, work.ledger.since(since))
+    allowed = limit_rewind(verdict, floor, [summary.number for summary in line])
     if not isinstance(allowed, RewindBy):
         return allowed
     target = next((summary for summary in line if summary.number == allowed.place), None)
-    going = left_behind(work.ledger, target)
+    going = rewound_checkpoints(work.ledger, target)
     used = sorted(going & references(work.ledger.store, work.request.chain))
     if used:
         why = f"it cannot be rewound: another stage or branch went on from {', '.join(used)}"
@@ -165,7 +165,7 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
 
 def _verify_parent(work: Commit) -> None:
     """What it was trained from is as it was committed, or was changed meanwhile, by the trainer perhaps."""
-    if not isinstance(work.verdict, Pass | Stops):
+    if not isinstance(work.verdict, CommitCheckpoint | Stops):
         return
     for ledger, entry in _parents(work):
         raise_if_damaged(ledger.store, entry)
@@ -183,7 +183,7 @@ def _parents(work: Commit) -> Iterator[tuple[Ledger, Checkpoint]]:
 
 def _verify_artifacts(work: Commit) -> None:
     request = work.request
-    if not isinstance(work.verdict, Pass | Stops):
+    if not isinstance(work.verdict, CommitCheckpoint | Stops):
         return
     problems = verify_uploaded(work.ledger.store, request.artifacts)
     if problems:
@@ -202,7 +202,7 @@ def _register(work: Commit) -> None:
     """Its base keeps what this chain last went on from: it has to know of the chain before it is too late."""
     origin = work.request.origin
     if origin and origin.chain not in {base.chain for base in work.state.bases}:
-        register(work.ledger.store, origin.chain, work.request.chain)
+        register_origin(work.ledger.store, origin.chain, work.request.chain)
 
 
 def _append(work: Commit) -> None:
@@ -223,14 +223,14 @@ def _append(work: Commit) -> None:
 def _entry(work: Commit, state: ChainState) -> Conclusion:
     raise_unless_next(work.ledger, state, work.request)
     promoted = work.ledger.aliases_after_rewind(state, work.target) if isinstance(work.verdict, RewindBy) else {}
-    return entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
+    return ledger_entry_of(work.request, work.verdict, state, work.now, work.target, promoted)
 
 
 def _seal(work: Commit) -> None:
     """The head's files are committed and stay as they are. Not of who commits again much later: that may be pruned."""
     head = work.ledger.state().head
     if isinstance(work.done, Checkpoint) and head is not None and head.id == work.done.id:
-        seal_remembered(work.ledger.store, work.done.artifacts)
+        seal_verified(work.ledger.store, work.done.artifacts)
 
 
 def _promote(work: Commit) -> None:

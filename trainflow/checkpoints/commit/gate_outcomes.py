@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from trainflow.checkpoints.commit.gates import Pass, RewindBy, SkipSplit, Verdict
+from trainflow.checkpoints.commit.gates import CommitCheckpoint, RewindBy, SkipSplit, Verdict
 from trainflow.checkpoints.commit.request import CommitRequest
-from trainflow.checkpoints.ledger.entries import Acceptance, Author, Checkpoint, HoleFilled, Refusal, Rewind, Skip, Stop
+from trainflow.checkpoints.ledger.entries import (
+    Acceptance,
+    Author,
+    Checkpoint,
+    GateRefusal,
+    HoleFilled,
+    Rewind,
+    Skip,
+    Stop,
+)
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.observability.redaction import redact
 
@@ -21,7 +30,7 @@ _FACTS = (
 )
 
 
-def entry_of(
+def ledger_entry_of(
     request: CommitRequest,
     verdict: Verdict,
     state: ChainState,
@@ -32,7 +41,7 @@ def entry_of(
     """What is appended to a chain in this state. `target`: where a rewind goes to, `promoted`: who has an alias again
     then."""
     match verdict:
-        case Pass():
+        case CommitCheckpoint():
             return checkpoint_of(_facts(request), state, request.fills, by=request.by, now=now)
         case SkipSplit(reasons):
             return Skip(
@@ -62,7 +71,7 @@ def entry_of(
     )
 
 
-def accepted(stop: Stop, state: ChainState, acceptance: Acceptance, now: datetime) -> Checkpoint:
+def accepted_checkpoint(stop: Stop, state: ChainState, acceptance: Acceptance, now: datetime) -> Checkpoint:
     """The checkpoint that gates refused, as a person accepts it. Who trained it wrote it."""
     facts = {name: getattr(stop, name) for name in _FACTS}
     return checkpoint_of(facts, state, stop.fills, by=stop.by, now=now, accepted=acceptance)
@@ -108,8 +117,8 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
     }
 
 
-def _refusal(request: CommitRequest, reasons: tuple[str, ...]) -> Refusal:
-    return Refusal(request.checkpoint_id, request.split.start, request.split.end, list(reasons))
+def _refusal(request: CommitRequest, reasons: tuple[str, ...]) -> GateRefusal:
+    return GateRefusal(request.checkpoint_id, request.split.start, request.split.end, list(reasons))
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

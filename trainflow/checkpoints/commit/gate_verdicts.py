@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trainflow.checkpoints.commit.gates import Pass, Past, RewindBy, SkipSplit, Stop, Verdict, judge
+from trainflow.checkpoints.commit.gates import (
+    CommitCheckpoint,
+    GateHistory,
+    RewindBy,
+    SkipSplit,
+    StopChain,
+    Verdict,
+    judge,
+)
 from trainflow.checkpoints.commit.metric_names import known_metrics, misnamed, sentence_about
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Checkpoint
@@ -21,14 +29,14 @@ def verdict_of(request: CommitRequest, state: ChainState, line: Callable[[], Seq
         gates = tuple(gate for gate in gates if gate.metric in current)
     elif wrong := misnamed(request.named, known := {*current, *known_metrics(state)}):
         names = {each.metric for each in wrong}
-        verdict = judge([gate for gate in gates if gate.metric not in names], current, previous, Past())
-        refused = () if isinstance(verdict, Pass) else verdict.reasons
-        return Stop((*(sentence_about(each, known) for each in wrong), *refused), misnamed=not refused)
-    if judge(gates, current, previous, Past()) == Pass():
-        return Pass()
-    verdict = judge(gates, current, previous, _past(request, state, line()))
+        verdict = judge([gate for gate in gates if gate.metric not in names], current, previous, GateHistory())
+        refused = () if isinstance(verdict, CommitCheckpoint) else verdict.reasons
+        return StopChain((*(sentence_about(each, known) for each in wrong), *refused), misnamed=not refused)
+    if judge(gates, current, previous, GateHistory()) == CommitCheckpoint():
+        return CommitCheckpoint()
+    verdict = judge(gates, current, previous, _gate_history(request, state, line()))
     if request.fills and isinstance(verdict, SkipSplit | RewindBy):
-        return Stop((*verdict.reasons, "it fills a hole, so there is nothing to step over or to go back to"))
+        return StopChain((*verdict.reasons, "it fills a hole, so there is nothing to step over or to go back to"))
     return verdict
 
 
@@ -42,9 +50,9 @@ def previous_of(
     return {name: source[name] for name, source in sources.items() if name in source}
 
 
-def _past(request: CommitRequest, state: ChainState, line: Sequence[CheckpointSummary]) -> Past:
+def _gate_history(request: CommitRequest, state: ChainState, line: Sequence[CheckpointSummary]) -> GateHistory:
     split = request.split
-    return Past(
+    return GateHistory(
         places=tuple(summary.number for summary in line),
         rewound=any(each.start < split.end and split.start < each.end for each in state.retried),
     )

@@ -64,7 +64,7 @@ def rewind_of(action: str) -> int | None:
     return int(found[1])
 
 
-class Past(msgspec.Struct, frozen=True):
+class GateHistory(msgspec.Struct, frozen=True):
     """What a gate needs to know of its chain."""
 
     #: places (counted from 1) of the kept checkpoints on the line, the head's last
@@ -73,11 +73,11 @@ class Past(msgspec.Struct, frozen=True):
     rewound: bool = False
 
 
-class Pass(msgspec.Struct, frozen=True):
+class CommitCheckpoint(msgspec.Struct, frozen=True):
     """Commit."""
 
 
-class Stop(msgspec.Struct, frozen=True):
+class StopChain(msgspec.Struct, frozen=True):
     """Commit nothing, wait for a person. `misnamed`: for no other reason than metrics that do not exist."""
 
     reasons: tuple[str, ...]
@@ -97,39 +97,43 @@ class RewindBy(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-Verdict = Pass | Stop | SkipSplit | RewindBy
+Verdict = CommitCheckpoint | StopChain | SkipSplit | RewindBy
 
 
-def judge(gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float], past: Past) -> Verdict:
+def judge(
+    gates: Iterable[Gate], metrics: Mapping[str, float], previous: Mapping[str, float], past: GateHistory
+) -> Verdict:
     """What to do with a trained checkpoint: `metrics` are its own, `previous` its parent's."""
     failed = [(gate, why) for gate in gates if (why := gate.failure(metrics, previous))]
     if not failed:
-        return Pass()
+        return CommitCheckpoint()
     reasons = tuple(why for _, why in failed)
     actions = {gate.otherwise for gate, _ in failed}
     if STOP in actions or any(gate.metric not in metrics for gate, _ in failed):
-        return Stop(reasons)
+        return StopChain(reasons)
     steps = max((rewind_of(action) or 0 for action in actions), default=0)
     return _rewind(steps, reasons, past) if steps else SkipSplit(reasons)
 
 
-def held(verdict: RewindBy, floor: int, places: Sequence[int]) -> Verdict:
+def limit_rewind(verdict: RewindBy, floor: int, places: Sequence[int]) -> Verdict:
     """What a person has decided no gate takes back: a rewind goes as far as the checkpoint at place `floor` (0: nobody
-    has decided anything) and no further. `places` as in `Past`."""
+    has decided anything) and no further. `places` as in `GateHistory`."""
     if verdict.place >= floor:
         return verdict
     if floor in places[:-1]:
         no_further = f"a person decided about the checkpoint at place {floor} of the line: it goes back no further"
         return RewindBy(floor, (*verdict.reasons, no_further))
-    return Stop((*verdict.reasons, "it cannot be rewound: that would take back what a person has decided"))
+    return StopChain((*verdict.reasons, "it cannot be rewound: that would take back what a person has decided"))
 
 
-def _rewind(steps: int, reasons: tuple[str, ...], past: Past) -> Verdict:
+def _rewind(steps: int, reasons: tuple[str, ...], past: GateHistory) -> Verdict:
     if past.rewound:
-        return Stop((*reasons, "a rewind was tried at this split already"))
+        return StopChain((*reasons, "a rewind was tried at this split already"))
     if not past.places:
-        return Stop((*reasons, f"there is no checkpoint to rewind {steps} from"))
+        return StopChain((*reasons, f"there is no checkpoint to rewind {steps} from"))
     place = max(0, past.places[-1] - steps)
     if place and place not in past.places:
-        return Stop((*reasons, f"the files of the checkpoint {steps} back were pruned, so it cannot be rewound to"))
+        return StopChain(
+            (*reasons, f"the files of the checkpoint {steps} back were pruned, so it cannot be rewound to")
+        )
     return RewindBy(place, reasons)

@@ -12,7 +12,7 @@ from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.commit.metric_names import NamedMetric
-from trainflow.checkpoints.ledger.entries import Artifacts, Author, BaseSeen, CheckpointRef, SplitSummary
+from trainflow.checkpoints.ledger.entries import Artifacts, Author, CheckpointRef, SplitSummary, UpstreamSeen
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.samples.grid import Grid
 
@@ -41,7 +41,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     promotes: tuple[Promote, ...] = ()
     named: tuple[NamedMetric, ...] = ()
     origin: CheckpointRef | None = None
-    base: BaseSeen | None = None
+    base: UpstreamSeen | None = None
     fills: bool = False
     #: from when the split was handed over
     seconds: float | None = None

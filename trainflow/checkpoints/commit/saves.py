@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import differences, take_stock, upload, verify
+from trainflow.checkpoints.commit.artifacts import differences, digest_folder, upload, verify
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import hit
@@ -46,7 +46,7 @@ _FILES = "files"
 _NO_PARENT = "start"
 
 
-class Partial(msgspec.Struct, frozen=True):
+class IntermediateSave(msgspec.Struct, frozen=True):
     """One save: `position` says which rows its files have learnt from, `state` is what the trainer added, `split` is
     the digest of the content that the rows are of."""
 
@@ -61,7 +61,7 @@ class Partial(msgspec.Struct, frozen=True):
 
 class _Manifest(msgspec.Struct, frozen=True):
     digest: str
-    partial: Partial
+    partial: IntermediateSave
 
 
 class _Complete(msgspec.Struct, frozen=True, order=True):
@@ -82,7 +82,7 @@ def training_name(parent_id: str | None, *what: object) -> str:
     return f"{parent_id or _NO_PARENT}.{hashlib.sha256(canonical_json(list(what))).hexdigest()[:24]}"
 
 
-class Partials:
+class IntermediateSaves:
     """The saves of one training (`name`), as one attempt sees them. Its own go below `scratch` first, unless the store
     is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from."""
 
@@ -109,7 +109,7 @@ class Partials:
         #: names of saves that were found damaged: no attempt goes on from them
         self._damaged: set[str] = set()
 
-    def newest(self, split: str = "") -> tuple[Partial, Path] | None:
+    def newest(self, split: str = "") -> tuple[IntermediateSave, Path] | None:
         """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
         `split`: one of other content is passed over.
 
@@ -147,13 +147,13 @@ class Partials:
 
     def complete(
         self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime, *, split: str = ""
-    ) -> Partial:
+    ) -> IntermediateSave:
         """What was written into the folder that `begin` gave is a save from now on. Raises StoreFailure,
         ArtifactsRefused."""
         path, folder = self._path(), self._folder()
-        files = take_stock(folder)
+        files = digest_folder(folder)
         upload(self._store, f"{path}/{_FILES}", folder, files)
-        partial = Partial(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
+        partial = IntermediateSave(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
         hit("partial: files are in the store")
         own = _Complete(int(position["row"]), path.rpartition("/")[2])
         manifest = f"{self._training}/{own.manifest}"
@@ -195,7 +195,7 @@ class Partials:
         own = save.name.startswith(f"{self._attempt_id}-")
         return self._not_before is not None and made is not None and made < self._not_before and not own
 
-    def _manifest(self, save: _Complete) -> Partial:
+    def _manifest(self, save: _Complete) -> IntermediateSave:
         data = self._store.read(f"{self._training}/{save.manifest}")
         try:
             manifest = msgspec.json.decode(data, type=_Manifest)
@@ -205,7 +205,7 @@ class Partials:
             raise ArtifactCorrupt("its manifest is not what was written", location=save.name)
         return manifest.partial
 
-    def _fetch(self, name: str, partial: Partial) -> Path:
+    def _fetch(self, name: str, partial: IntermediateSave) -> Path:
         artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", partial.files)
         local = self._store.local_path(artifacts.path)
         if local is not None:
@@ -237,7 +237,7 @@ class Partials:
         self._store.delete_folder(f"{self._training}/{save.name}")
 
 
-def clear_partials(store: Store, chain: ChainKey, head_id: str | None) -> int:
+def clear_saves(store: Store, chain: ChainKey, head_id: str | None) -> int:
     """Delete the saves of trainings that start from anything but `head_id`: the fence lets none of them be committed.
     Returns of how many trainings. Raises StoreFailure; what is left then is found by the next one."""
     gone = [name for name, parent in trainings(store, chain) if parent != head_id]
@@ -253,7 +253,7 @@ def drop_training(store: Store, chain: ChainKey, parent_id: str | None) -> None:
             store.delete_folder(f"{chain.partials}/{name}")
 
 
-class OldPartials(msgspec.Struct, frozen=True):
+class OldIntermediateSaves(msgspec.Struct, frozen=True):
     """The saves of one training that will not be gone on from. `modified` is its newest file's time."""
 
     path: str
@@ -262,9 +262,9 @@ class OldPartials(msgspec.Struct, frozen=True):
     modified: datetime
 
 
-def sweep_partials(
+def sweep_saves(
     store: Store, chain: ChainKey, head_id: str | None, now: datetime, *, grace: timedelta, dry_run: bool = True
-) -> list[OldPartials]:
+) -> list[OldIntermediateSaves]:
     """Find (and unless `dry_run` delete) saves that a commit was killed before it cleared away: of trainings that do
     not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
     that nobody here gives."""
@@ -276,7 +276,7 @@ def sweep_partials(
         times = [file.modified for file in files if file.modified is not None]
         if times and max(times) <= now - grace:
             size = sum(file.size_bytes for file in files)
-            found.append(OldPartials(f"{chain.partials}/{name}", len(files), size, max(times)))
+            found.append(OldIntermediateSaves(f"{chain.partials}/{name}", len(files), size, max(times)))
     if not dry_run:
         for old in found:
             store.delete_folder(old.path)
@@ -297,7 +297,7 @@ def _attempt_of(name: str) -> datetime | None:
     return attempt_time(attempt) if number.isdigit() else None
 
 
-def _encode(partial: Partial) -> bytes:
+def _encode(partial: IntermediateSave) -> bytes:
     content = msgspec.to_builtins(partial)
     return canonical_json({"digest": digest(canonical_json(content)), "partial": content})
 

@@ -8,7 +8,7 @@ from trainflow.checkpoints.ledger.entries import LedgerEntry, Promotion
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
 
-def fallen_back(
+def restored_aliases(
     state: ChainState,
     line: Sequence[CheckpointSummary],
     to_checkpoint_id: str | None,

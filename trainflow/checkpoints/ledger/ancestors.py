@@ -12,7 +12,7 @@ from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc
-from trainflow.samples.pace import HISTORY, Experience
+from trainflow.samples.throughput import HISTORY, PastRun
 
 _BATCH = 16
 _LARGEST_BATCH = 256
@@ -32,7 +32,7 @@ class TrainedBy(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def line_back(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
+def line_from_head(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
     """The checkpoints from the head of `state` back to the root, those without files any more included.
 
     Raises LedgerCorrupt, StoreFailure.
@@ -47,7 +47,7 @@ def line_back(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
 def trained_since(ledger: Ledger, state: ChainState, since: datetime) -> list[TrainedBy]:
     """What the line was trained on at or after `since`, oldest first."""
     found: list[TrainedBy] = []
-    for entry in line_back(ledger, state):
+    for entry in line_from_head(ledger, state):
         if ensure_utc(entry.watermark) <= since:
             break
         found += (each for each in trained_in(entry) if each.start >= since)
@@ -70,20 +70,20 @@ def trained_in(entry: Checkpoint) -> list[TrainedBy]:
     ]
 
 
-def experiences(ledger: Ledger, state: ChainState, head_id: str | None = None) -> list[Experience]:
+def past_runs(ledger: Ledger, state: ChainState, head_id: str | None = None) -> list[PastRun]:
     """The newest runs of the line that say how long they took, newest first; up to checkpoint `head_id`, whatever came
     after it, or to the head of `state`."""
-    line = line_back(ledger, state)
+    line = line_from_head(ledger, state)
     if head_id is not None:
         line = dropwhile(lambda entry: entry.id != head_id, line)
     return [
-        Experience(entry.seconds, len(entry.split.partitions), entry.split.rows, entry.split.bytes)
+        PastRun(entry.seconds, len(entry.split.partitions), entry.split.rows, entry.split.bytes)
         for entry in islice(line, HISTORY)
         if entry.seconds is not None
     ]
 
 
-def rewinds_back(ledger: Ledger, state: ChainState, most: int) -> Iterator[Rewind]:
+def rewinds_from_newest(ledger: Ledger, state: ChainState, most: int) -> Iterator[Rewind]:
     """The rewinds among the newest `most` entries, newest first."""
     reader, left = _Backwards(ledger), state.generation
     for number in range(state.sequence, max(0, state.sequence - most), -1):

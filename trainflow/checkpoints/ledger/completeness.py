@@ -28,46 +28,46 @@ _AT_ONCE = 1024
 _SHOWN = 8
 
 
-class Mark(msgspec.Struct, frozen=True):
+class NewestEntry(msgspec.Struct, frozen=True):
     """The newest entry, as its writer left word of it. 0: there is no mark."""
 
     sequence: int = 0
     digest: str = ""
 
 
-class Witness(msgspec.Struct, frozen=True):
+class EntryEvidence(msgspec.Struct, frozen=True):
     """`what` knows of entry number `sequence`."""
 
     sequence: int
     what: str
 
 
-_DECODER = msgspec.json.Decoder(Mark)
+_DECODER = msgspec.json.Decoder(NewestEntry)
 
 
-def read_mark(store: Store, chain: ChainKey) -> Mark:
+def read_newest_entry(store: Store, chain: ChainKey) -> NewestEntry:
     """The mark; one that is torn is none. Raises StoreFailure."""
     [data] = store.read_many([chain.mark])
     try:
-        return _DECODER.decode(data) if data else Mark()
+        return _DECODER.decode(data) if data else NewestEntry()
     except msgspec.MsgspecError:
-        return Mark()
+        return NewestEntry()
 
 
-def write_mark(store: Store, chain: ChainKey, sequence: int, digest: str) -> None:
+def write_newest_entry(store: Store, chain: ChainKey, sequence: int, digest: str) -> None:
     """Leave word of an entry that was created. Where the store refuses, the next append does it."""
     with suppress(StoreFailure):
-        store.replace(chain.mark, msgspec.json.encode(Mark(sequence, digest)))
+        store.replace(chain.mark, msgspec.json.encode(NewestEntry(sequence, digest)))
 
 
-def mark_witness(store: Store, chain: ChainKey, mark: Mark) -> Witness:
+def evidence_of_newest_entry(store: Store, chain: ChainKey, mark: NewestEntry) -> EntryEvidence:
     """What the mark knows."""
-    return Witness(mark.sequence, f"the mark {store.uri(chain.mark)}")
+    return EntryEvidence(mark.sequence, f"the mark {store.uri(chain.mark)}")
 
 
-def witnesses(store: Store, chain: ChainKey) -> list[Witness]:
+def entry_evidence(store: Store, chain: ChainKey) -> list[EntryEvidence]:
     """What lies beside the ledger and knows of its entries. Three requests. Raises StoreFailure."""
-    found = [mark_witness(store, chain, read_mark(store, chain))]
+    found = [evidence_of_newest_entry(store, chain, read_newest_entry(store, chain))]
     for name in store.names(chain.snapshots) or ():
         found += _named(store, f"{chain.snapshots}/{name}", name.removesuffix(".json"))
     for name in store.names(chain.pages) or ():
@@ -76,25 +76,25 @@ def witnesses(store: Store, chain: ChainKey) -> list[Witness]:
     return found
 
 
-def snapshot_witness(store: Store, path: str) -> Witness:
+def evidence_of_snapshot(store: Store, path: str) -> EntryEvidence:
     """What the name of a snapshot knows."""
     number = path.rpartition("/")[2].removesuffix(".json")
-    return next(_named(store, path, number), Witness(0, ""))
+    return next(_named(store, path, number), EntryEvidence(0, ""))
 
 
-def _named(store: Store, path: str, number: str) -> Iterator[Witness]:
+def _named(store: Store, path: str, number: str) -> Iterator[EntryEvidence]:
     if number.isdecimal():
-        yield Witness(int(number), store.uri(path))
+        yield EntryEvidence(int(number), store.uri(path))
 
 
-def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[Witness]) -> None:
+def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[EntryEvidence]) -> None:
     """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or whoever has read
     up to entry `known`. Lists the ledger once. Raises StoreFailure."""
     listed = _listed(store, chain)
     last = max(listed, default=0)
     everything = [
-        Witness(known, "what was read before"),
-        Witness(last, f"entry {last}, which is there,"),
+        EntryEvidence(known, "what was read before"),
+        EntryEvidence(last, f"entry {last}, which is there,"),
         *beside,
     ]
     newest = max(everything, key=lambda each: each.sequence)
@@ -102,7 +102,7 @@ def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterab
         return
     lost = list(_unreadable(store, chain, [n for n in range(1, newest.sequence + 1) if n not in listed]))
     if lost:
-        raise short(store, chain, lost, newest)
+        raise missing_entries_error(store, chain, lost, newest)
 
 
 def _listed(store: Store, chain: ChainKey) -> set[int]:
@@ -118,7 +118,9 @@ def _unreadable(store: Store, chain: ChainKey, numbers: Sequence[int]) -> Iterat
         yield from (number for number, data in zip(some, contents, strict=True) if data is None)
 
 
-def short(store: Store, chain: ChainKey, lost: Collection[int], witness: Witness) -> LedgerCorrupt:
+def missing_entries_error(
+    store: Store, chain: ChainKey, lost: Collection[int], witness: EntryEvidence
+) -> LedgerCorrupt:
     """The error of a ledger without these entries."""
     return LedgerCorrupt(
         f"the ledger of chain {chain} in {store.url} is short: {entries_named(lost)} "
@@ -129,7 +131,7 @@ def short(store: Store, chain: ChainKey, lost: Collection[int], witness: Witness
     )
 
 
-def other_than_marked(store: Store, chain: ChainKey, mark: Mark, found: str) -> LedgerCorrupt:
+def replaced_entry_error(store: Store, chain: ChainKey, mark: NewestEntry, found: str) -> LedgerCorrupt:
     """The error of a ledger whose entry is not the one that its writer left word of."""
     location = store.uri(chain.entry(mark.sequence))
     return LedgerCorrupt(

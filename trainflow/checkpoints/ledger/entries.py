@@ -20,15 +20,15 @@ from trainflow.samples.grid import Grid
 
 FORMAT = 1
 #: aware; a naive time in a ledger would mean another instant on another machine
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+UtcDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class TrainedPartition(msgspec.Struct, frozen=True, omit_defaults=True):
     """One partition that was trained on; `end` is exclusive, both aware UTC. `fingerprint` is of the content that was
     read; while its listing is that of `hint`, it is what is there."""
 
-    start: Moment
-    end: Moment
+    start: UtcDatetime
+    end: UtcDatetime
     fingerprint: str
     rows: int | None = None
     hint: str = ""
@@ -37,16 +37,16 @@ class TrainedPartition(msgspec.Struct, frozen=True, omit_defaults=True):
 class HoleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A stretch of time that policy allowed a split to step over."""
 
-    start: Moment
-    end: Moment
+    start: UtcDatetime
+    end: UtcDatetime
     reason: str = ""
 
 
 class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a checkpoint was trained on. Partitions and holes tile [start, end) without overlap and in order."""
 
-    start: Moment
-    end: Moment
+    start: UtcDatetime
+    end: UtcDatetime
     partitions: list[TrainedPartition]
     holes: list[HoleRecord] = []
     rows: int | None = None
@@ -93,7 +93,7 @@ class CheckpointRef(msgspec.Struct, frozen=True):
     checkpoint_id: str
 
 
-class BaseSeen(msgspec.Struct, frozen=True):
+class UpstreamSeen(msgspec.Struct, frozen=True):
     """The chain that a stage starts from, and how often that had been rewound when it was looked at: up to there the
     line holds nothing that came from what the base has undone."""
 
@@ -101,12 +101,12 @@ class BaseSeen(msgspec.Struct, frozen=True):
     rewinds: int
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class GateRefusal(msgspec.Struct, frozen=True):
     """What gates had against a trained checkpoint that was not committed. `end` is exclusive; they are its split's."""
 
     checkpoint_id: str
-    start: Moment
-    end: Moment
+    start: UtcDatetime
+    end: UtcDatetime
     reasons: list[str]
 
 
@@ -131,13 +131,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
     sequence: int
     previous: str
-    at: Moment
+    at: UtcDatetime
     by: Author
     format: int = FORMAT
     seal: str = ""
 
 
-class Header(TypedDict):
+class EntryHeader(TypedDict):
     """What every entry is made with: its place behind the entry before, when and by whom."""
 
     sequence: int
@@ -155,7 +155,7 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
 
     id: str
     parent_id: str | None
-    watermark: Moment
+    watermark: UtcDatetime
     split: SplitSummary
     artifacts: Artifacts
     metrics: dict[str, float] = {}
@@ -166,7 +166,7 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     #: same
     origin: CheckpointRef | None = None
     #: of a stage that starts from another one
-    base: BaseSeen | None = None
+    base: UpstreamSeen | None = None
     #: from when the split was handed over to the commit
     seconds: float | None = None
     #: it was refused by gates, and accepted by a person
@@ -189,11 +189,11 @@ class Skip(Entry, frozen=True, kw_only=True, tag="skip"):
     """
 
     parent_id: str | None
-    start: Moment
-    end: Moment
+    start: UtcDatetime
+    end: UtcDatetime
     reason: str
     #: the training that was given up for it
-    refused: Refusal | None = None
+    refused: GateRefusal | None = None
 
     @property
     def on_purpose(self) -> bool:
@@ -219,7 +219,7 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     not_finite: dict[str, str] = {}
     params: dict[str, object] = {}
     origin: CheckpointRef | None = None
-    base: BaseSeen | None = None
+    base: UpstreamSeen | None = None
     seconds: float | None = None
     #: the split fills holes
     fills: bool = False
@@ -237,7 +237,7 @@ class Regrid(Entry, frozen=True, kw_only=True, tag="regrid"):
 
     parent_id: str | None
     grid: Grid
-    watermark: Moment
+    watermark: UtcDatetime
     holes: list[HoleRecord] = []
     #: partitions that were trained and have the same content in the table's new place
     compared: int | None = None
@@ -270,7 +270,7 @@ class Replayed(msgspec.Struct, frozen=True):
     """A partition that is trained again because it was published again: the fingerprint that was trained, and the one
     that was found."""
 
-    start: Moment
+    start: UtcDatetime
     trained: str
     found: str
 
@@ -287,7 +287,7 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     #: why, where the cause is `replay`
     replayed: list[Replayed] = []
     #: the training that was given up for it, where gates asked for it
-    refused: Refusal | None = None
+    refused: GateRefusal | None = None
     #: alias → the checkpoint that has it again, since the one that had it is left behind
     promoted: dict[str, str] = {}
 
@@ -303,7 +303,7 @@ class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
     """The first entry of a branch: it goes on from `origin` at `watermark`, with other parameters."""
 
     origin: CheckpointRef
-    watermark: Moment
+    watermark: UtcDatetime
     #: parameter → value, as a person wrote it
     overrides: dict[str, str] = {}
     #: all the stages that were forked by one command, so that one that was cut short is completed as it began
@@ -316,7 +316,7 @@ class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
     """The first entry of a chain that goes on from weights made elsewhere: the files of a foreign folder."""
 
     uri: str
-    watermark: Moment
+    watermark: UtcDatetime
     #: `path` is relative to `uri`
     files: list[ArtifactFile]
 
@@ -324,13 +324,13 @@ class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
 LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Regrid | Resume | Promotion | Prune | Rewind | Fork | Adoption
 
 
-class _Header(msgspec.Struct):
+class _KindHeader(msgspec.Struct):
     kind: str = ""
     format: int = 0
 
 
 _DECODER = msgspec.json.Decoder(LedgerEntry)
-_HEADER = msgspec.json.Decoder(_Header)
+_HEADER = msgspec.json.Decoder(_KindHeader)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 KINDS = frozenset(
     {

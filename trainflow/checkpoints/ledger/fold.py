@@ -24,7 +24,7 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
     Stop,
 )
-from trainflow.checkpoints.ledger.pages import Kept, Shelf
+from trainflow.checkpoints.ledger.pages import KeptCheckpoints, PageSource
 from trainflow.checkpoints.ledger.rules import refuses
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, LineFill, LineHole
 from trainflow.checkpoints.ledger.tiling import trained_stretches
@@ -39,7 +39,7 @@ class SealedEntry(msgspec.Struct, frozen=True):
     location: str
 
 
-def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: Shelf) -> ChainState:
+def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: PageSource) -> ChainState:
     """The state after `entries`. Raises LedgerCorrupt at the first one that breaks a rule."""
     work = _Fold(state, shelf)
     for sealed in entries:
@@ -54,17 +54,17 @@ def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: Shelf) -> Cha
     return work.result()
 
 
-def refusal(state: ChainState, entry: LedgerEntry, shelf: Shelf) -> str | None:
+def refusal(state: ChainState, entry: LedgerEntry, shelf: PageSource) -> str | None:
     """Why `entry` may not follow `state`; None when it may."""
-    return refuses(state, Kept(state, shelf), entry)
+    return refuses(state, KeptCheckpoints(state, shelf), entry)
 
 
 class _Fold:
     """What a chain has kept can be changed in place on the inside, so that a long ledger folds in linear time."""
 
-    def __init__(self, state: ChainState, shelf: Shelf) -> None:
+    def __init__(self, state: ChainState, shelf: PageSource) -> None:
         self.state = state
-        self.kept = Kept(state, shelf)
+        self.kept = KeptCheckpoints(state, shelf)
         self._shelf = shelf
 
     def result(self) -> ChainState:

@@ -13,12 +13,12 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import completeness, snapshots
-from trainflow.checkpoints.ledger.aliases import fallen_back
-from trainflow.checkpoints.ledger.completeness import Mark
+from trainflow.checkpoints.ledger.aliases import restored_aliases
+from trainflow.checkpoints.ledger.completeness import NewestEntry
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
 from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.ledger.page_reader import PageLost, StoreShelf, edited
+from trainflow.checkpoints.ledger.page_reader import PageLost, StorePages, edited_entry_error
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
@@ -41,7 +41,7 @@ class Ledger:
         self.chain = chain
         self._known: ChainState | None = None
         self._snapshot_at = 0
-        self._shelf = StoreShelf(store, chain)
+        self._shelf = StorePages(store, chain)
 
     def state(self) -> ChainState:
         """The state now. Raises LedgerCorrupt, StoreFailure."""
@@ -65,7 +65,7 @@ class Ledger:
         """The aliases that a rewind to there gives back to a checkpoint that stays, and to which: {alias: id}."""
         if to_checkpoint_id is None or not state.promoted:
             return {}
-        return fallen_back(state, self.line(), to_checkpoint_id, self.entries)
+        return restored_aliases(state, self.line(), to_checkpoint_id, self.entries)
 
     def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
         """As `kept`, in a state that this ledger is in or would be in."""
@@ -112,21 +112,25 @@ class Ledger:
         state, snapshot = snapshots.load(self.store, self.chain)
         state = state or ChainState()
         self._snapshot_at = state.sequence
-        mark = completeness.read_mark(self.store, self.chain)
+        mark = completeness.read_newest_entry(self.store, self.chain)
         if state.sequence == mark.sequence:
             self._check_mark(mark, state.digest)
         ahead = mark.sequence - state.sequence + 1
         state = self._fold_from(
             state, min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH, mark
         )
-        witness = max(snapshot, completeness.mark_witness(self.store, self.chain, mark), key=lambda each: each.sequence)
+        witness = max(
+            snapshot,
+            completeness.evidence_of_newest_entry(self.store, self.chain, mark),
+            key=lambda each: each.sequence,
+        )
         if witness.sequence > state.sequence:
             lost = range(state.sequence + 1, witness.sequence + 1)
-            raise completeness.short(self.store, self.chain, lost, witness)
+            raise completeness.missing_entries_error(self.store, self.chain, lost, witness)
         self._known = state
         return state
 
-    def _fold_from(self, state: ChainState, size: int, mark: Mark | None = None) -> ChainState:
+    def _fold_from(self, state: ChainState, size: int, mark: NewestEntry | None = None) -> ChainState:
         for batch in batches(self.store, self.chain, state.sequence + 1, size):
             for sealed in batch:
                 if mark is not None and sealed.entry.sequence == mark.sequence:
@@ -135,14 +139,14 @@ class Ledger:
                 state = fold(state, batch, self._shelf)
         return state
 
-    def _check_mark(self, mark: Mark, found: str) -> None:
+    def _check_mark(self, mark: NewestEntry, found: str) -> None:
         if mark.sequence and mark.digest != found:
-            raise completeness.other_than_marked(self.store, self.chain, mark, found)
+            raise completeness.replaced_entry_error(self.store, self.chain, mark, found)
 
     def _read_all(self) -> ChainState:
         """From the first entry, whatever the snapshots say: pages are made again on the way."""
         self._known, self._snapshot_at = ChainState(), 0
-        self._shelf = StoreShelf(self.store, self.chain)
+        self._shelf = StorePages(self.store, self.chain)
         return self._read_on()
 
     def entries(self) -> Iterator[LedgerEntry]:
@@ -151,7 +155,7 @@ class Ledger:
         for batch in batches(self.store, self.chain, 1):
             for sealed in batch:
                 if sealed.entry.previous != previous:
-                    raise edited(sealed.location)
+                    raise edited_entry_error(sealed.location)
                 previous = sealed.digest
                 yield sealed.entry
 
@@ -205,7 +209,7 @@ class Ledger:
         Lists the ledger and what lies beside it: names only, 60 ms for 100,000 entries on a local disk, a request for
         each 1,000 in an object store. Raises StoreFailure."""
         completeness.raise_unless_whole(
-            self.store, self.chain, self.state().sequence, completeness.witnesses(self.store, self.chain)
+            self.store, self.chain, self.state().sequence, completeness.entry_evidence(self.store, self.chain)
         )
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
@@ -224,7 +228,7 @@ class Ledger:
 
     def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
-        completeness.write_mark(self.store, self.chain, entry.sequence, sealed.digest)
+        completeness.write_newest_entry(self.store, self.chain, entry.sequence, sealed.digest)
         try:
             self._known = fold(state, [sealed], self._shelf)
         except (PageLost, StoreFailure):

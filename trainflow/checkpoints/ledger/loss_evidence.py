@@ -20,7 +20,7 @@ from trainflow.pluralize import agreeing, counted
 _SHOWN = 3
 
 
-def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Collection[str] | None = None) -> None:
+def raise_if_unrecorded(ledger: Ledger, known: Collection[str], referenced: Collection[str] | None = None) -> None:
     """Raise LedgerCorrupt when a checkpoint has left a trace and no entry speaks of it; asked before each deletion.
 
     `known` are checkpoints that entries speak of, all of them or some: the ledger is read where that is not enough.
@@ -28,7 +28,7 @@ def raise_if_forgotten(ledger: Ledger, known: Collection[str], referenced: Colle
     """
     found = traces(ledger, known, referenced)
     if found:
-        found = forgotten(found, {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)})
+        found = unrecorded(found, {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)})
     if found:
         raise LedgerCorrupt(
             f"the ledger of chain {ledger.chain} in {ledger.store.url} is short: {sentence(found)}. Nothing is deleted "
@@ -44,7 +44,7 @@ def raise_if_short(ledger: Ledger) -> None:
     chain only where an artifact asks for it. Raises StoreFailure."""
     ledger.raise_unless_whole()
     if _unknown_artifacts(ledger):
-        raise_if_forgotten(ledger, {each.id for each in ledger.kept()}, ())
+        raise_if_unrecorded(ledger, {each.id for each in ledger.kept()}, ())
 
 
 def _unknown_artifacts(ledger: Ledger) -> list[str]:
@@ -77,10 +77,10 @@ def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[s
     for name in store.folders(chain.artifacts):
         if name not in known and _is_sealed(ledger, name):
             found[name] = f"{store.uri(chain.attempt(name))} is sealed"
-    return forgotten(found, known)
+    return unrecorded(found, known)
 
 
-def forgotten(found: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+def unrecorded(found: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
     """The traces of all but the `known` checkpoints."""
     return {name: what for name, what in found.items() if name not in known}
 

@@ -19,7 +19,7 @@ class PageLost(Exception):
     """A page is not there (any more) or not what it was: fold the ledger from its beginning."""
 
 
-class StoreShelf:
+class StorePages:
     """`made` are the pages that the fold has made and no snapshot has saved yet."""
 
     def __init__(self, store: Store, chain: ChainKey) -> None:
@@ -34,10 +34,10 @@ class StoreShelf:
         try:
             data = self._store.read(path)
         except FileNotFoundError:
-            raise edited(location) from None
+            raise edited_entry_error(location) from None
         entry = decode_entry(data, location=location)
         if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
-            raise edited(location)
+            raise edited_entry_error(location)
         return entry
 
     def page(self, page: Page) -> list[CheckpointSummary]:
@@ -64,7 +64,7 @@ class StoreShelf:
         self.made[page.name] = data
 
 
-def edited(location: str) -> LedgerCorrupt:
+def edited_entry_error(location: str) -> LedgerCorrupt:
     """An entry that later ones contradict."""
     return LedgerCorrupt(
         f"ledger entry {location} is missing or is not what the entries after it were written on: the ledger was "

@@ -20,7 +20,7 @@ from trainflow.identifiers import digest
 PAGE = 256
 
 
-class Shelf(Protocol):
+class PageSource(Protocol):
     """Where a fold finds what its state does not hold."""
 
     def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
@@ -36,10 +36,10 @@ class Shelf(Protocol):
         ...
 
 
-class Kept:
+class KeptCheckpoints:
     """The kept checkpoints of a chain while its entries are folded."""
 
-    def __init__(self, state: ChainState, shelf: Shelf) -> None:
+    def __init__(self, state: ChainState, shelf: PageSource) -> None:
         self._recent = {summary.id: summary for summary in state.recent}
         self._pages = list(state.pages)
         self._shelf = shelf

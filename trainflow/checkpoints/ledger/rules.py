@@ -19,7 +19,7 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
     Stop,
 )
-from trainflow.checkpoints.ledger.pages import Kept
+from trainflow.checkpoints.ledger.pages import KeptCheckpoints
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger.tiling import span, split_problem, without
 from trainflow.samples.grid import Grid
@@ -27,7 +27,7 @@ from trainflow.samples.grid_change import grid_change, what_changed
 from trainflow.samples.partitions import label
 
 
-def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
+def refuses(state: ChainState, kept: KeptCheckpoints, entry: LedgerEntry) -> str | None:
     """Why `entry` may not follow `state`; None when it may. `kept` stands for the state's checkpoints."""
     if entry.sequence != state.sequence + 1:
         return f"it calls itself number {entry.sequence}, number {state.sequence + 1} is due"
@@ -54,7 +54,7 @@ def refuses(state: ChainState, kept: Kept, entry: LedgerEntry) -> str | None:
             return _rewind(state, kept, entry)
 
 
-def _any_checkpoint(state: ChainState, kept: Kept, entry: Checkpoint) -> str | None:
+def _any_checkpoint(state: ChainState, kept: KeptCheckpoints, entry: Checkpoint) -> str | None:
     if kept.recently(entry.id):
         return f"checkpoint {entry.id} is in the ledger already"
     if not entry.artifacts.files:
@@ -139,7 +139,7 @@ def _skip(state: ChainState, entry: Skip) -> str | None:
     return None
 
 
-def _stop(state: ChainState, kept: Kept, entry: Stop) -> str | None:
+def _stop(state: ChainState, kept: KeptCheckpoints, entry: Stop) -> str | None:
     if state.stopped:
         return f"the chain is stopped already, over {state.stopped.id}"
     if not entry.reasons:
@@ -179,7 +179,7 @@ def _resume(state: ChainState, entry: Resume) -> str | None:
     return _parent_problem(state, entry.parent_id) if state.stopped else "it resumes a chain that is not stopped"
 
 
-def _promotion(kept: Kept, entry: Promotion) -> str | None:
+def _promotion(kept: KeptCheckpoints, entry: Promotion) -> str | None:
     if not entry.alias:
         return "it promotes to no name"
     found = kept.get(entry.checkpoint_id)
@@ -188,7 +188,7 @@ def _promotion(kept: Kept, entry: Promotion) -> str | None:
     return None if found.on_line else f"it promotes {entry.checkpoint_id}, which a rewind left behind"
 
 
-def _prune(state: ChainState, kept: Kept, entry: Prune) -> str | None:
+def _prune(state: ChainState, kept: KeptCheckpoints, entry: Prune) -> str | None:
     if not entry.checkpoint_ids:
         return "it prunes nothing"
     going = set(entry.checkpoint_ids)
@@ -203,7 +203,7 @@ def _prune(state: ChainState, kept: Kept, entry: Prune) -> str | None:
     return f"it prunes checkpoints that are not kept: {', '.join(unknown)}" if unknown else None
 
 
-def _rewind(state: ChainState, kept: Kept, entry: Rewind) -> str | None:
+def _rewind(state: ChainState, kept: KeptCheckpoints, entry: Rewind) -> str | None:
     target, head = entry.to_checkpoint_id, state.head.id if state.head else None
     if target == head and state.skips:
         # to where the head is: takes back the skips after it
@@ -220,7 +220,7 @@ def _rewind(state: ChainState, kept: Kept, entry: Rewind) -> str | None:
     return _falls_back(kept, entry, found.sequence if found else 0)
 
 
-def _falls_back(kept: Kept, entry: Rewind, last: int) -> str | None:
+def _falls_back(kept: KeptCheckpoints, entry: Rewind, last: int) -> str | None:
     """Who has an alias again stays on the line."""
     for alias, name in entry.promoted.items():
         found = kept.get(name)

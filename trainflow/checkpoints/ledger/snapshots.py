@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.completeness import Witness, short, snapshot_witness
+from trainflow.checkpoints.ledger.completeness import EntryEvidence, evidence_of_snapshot, missing_entries_error
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
@@ -23,7 +23,7 @@ INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
 FORMAT = 6
 _KEPT = 2
-_NONE = Witness(0, "")
+_NONE = EntryEvidence(0, "")
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -36,14 +36,14 @@ _DECODER = msgspec.json.Decoder(_Snapshot)
 _STATE = msgspec.json.Decoder(ChainState)
 
 
-def load(store: Store, chain: ChainKey) -> tuple[ChainState | None, Witness]:
+def load(store: Store, chain: ChainKey) -> tuple[ChainState | None, EntryEvidence]:
     """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name.
 
     Raises LedgerCorrupt when a snapshot that is whole ends with an entry that is not there or is another one: it was
     written after that entry, and entries do not change.
     """
     paths = _paths(store, chain)
-    newest = max((snapshot_witness(store, path) for path in paths), key=lambda each: each.sequence, default=_NONE)
+    newest = max((evidence_of_snapshot(store, path) for path in paths), key=lambda each: each.sequence, default=_NONE)
     for path in reversed(paths):
         state = _read(store, path)
         if state is not None:
@@ -97,7 +97,7 @@ def _read(store: Store, path: str) -> ChainState | None:
         return None
 
 
-def remembered(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
+def snapshot_digests(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
     """Number and digest of the entry that each snapshot ends with, by its path; only of those that are whole."""
     states = {path: _read(store, path) for path in _paths(store, chain)}
     return {path: (state.sequence, state.digest) for path, state in states.items() if state is not None}
@@ -107,7 +107,7 @@ def _check_entry(store: Store, chain: ChainKey, state: ChainState, path: str) ->
     try:
         found = digest(store.read(chain.entry(state.sequence)))
     except FileNotFoundError:
-        raise short(store, chain, [state.sequence], snapshot_witness(store, path)) from None
+        raise missing_entries_error(store, chain, [state.sequence], evidence_of_snapshot(store, path)) from None
     if found != state.digest:
         location = store.uri(chain.entry(state.sequence))
         raise LedgerCorrupt(

@@ -15,8 +15,8 @@ from trainflow.checkpoints.ledger.entries import (
     Author,
     Checkpoint,
     CheckpointRef,
+    EntryHeader,
     Fork,
-    Header,
     HoleFilled,
     HoleRecord,
     Regrid,
@@ -111,9 +111,9 @@ class ChainState(msgspec.Struct, frozen=True):
     #: checkpoints of other chains that a first checkpoint of this one was trained from
     origins: list[CheckpointRef] = []
 
-    def header(self, by: Author, now: datetime) -> Header:
+    def header(self, by: Author, now: datetime) -> EntryHeader:
         """The first fields of the entry that may come next."""
-        return Header(sequence=self.sequence + 1, previous=self.digest, at=now, by=by)
+        return EntryHeader(sequence=self.sequence + 1, previous=self.digest, at=now, by=by)
 
     @property
     def watermark(self) -> datetime | None:

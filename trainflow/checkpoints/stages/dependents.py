@@ -12,7 +12,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
 
-class Follower(msgspec.Struct, frozen=True):
+class Dependent(msgspec.Struct, frozen=True):
     """A chain whose runs start from checkpoints of this one. `once`: only its first run does."""
 
     chain: ChainKey
@@ -22,7 +22,7 @@ class Follower(msgspec.Struct, frozen=True):
     feedback: bool = False
 
 
-def still_needed(follower: Follower, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
+def still_needed(follower: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
     """Of the `kept` checkpoints of a chain those that a run of the follower, whose chain is in `state`, may start from.
 
     One that has trained nothing may need every one. At the same watermark it is those that the follower has not passed

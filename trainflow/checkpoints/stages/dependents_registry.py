@@ -13,52 +13,52 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents import Follower
+from trainflow.checkpoints.stages.dependents import Dependent
 from trainflow.errors import InputError
 from trainflow.storage.store import Store
 
 
-def register(store: Store, base: ChainKey, dependent: ChainKey) -> None:
+def register_origin(store: Store, base: ChainKey, dependent: ChainKey) -> None:
     """`dependent` is about to go on from a checkpoint of `base`. May be said again. Raises StoreFailure."""
     with suppress(FileExistsError):
         store.create_exclusive(_place(base, dependent), b"")
 
 
-def follow(store: Store, base: ChainKey, follower: Follower) -> None:
+def add_dependent(store: Store, base: ChainKey, follower: Dependent) -> None:
     """The runs of `follower` start from checkpoints of `base`, from now on. May be said again. Raises StoreFailure."""
     place, said = _place(base, follower.chain), msgspec.json.encode(follower)
     if store.read_many([place]) != [said]:
         store.replace(place, said)
 
 
-def forget(store: Store, base: ChainKey, follower: ChainKey) -> bool:
+def remove_dependent(store: Store, base: ChainKey, follower: ChainKey) -> bool:
     """It follows no more: only what its chain went on from is kept. Whether it did. Raises StoreFailure."""
-    if follower not in {each.chain for each in followers_in(store, base)}:
+    if follower not in {each.chain for each in declared_dependents(store, base)}:
         return False
     store.replace(_place(base, follower), b"")
     return True
 
 
-def followers_in(store: Store, base: ChainKey) -> list[Follower]:
+def declared_dependents(store: Store, base: ChainKey) -> list[Dependent]:
     """The chains of other pipelines that said they follow. Raises StoreFailure."""
-    keys = registered(store, base)
+    keys = registered_chains(store, base)
     contents = store.read_many([_place(base, key) for key in keys])
-    return [_follower(key, said) for key, said in zip(keys, contents, strict=True) if said]
+    return [_dependent(key, said) for key, said in zip(keys, contents, strict=True) if said]
 
 
-def _follower(chain: ChainKey, said: bytes) -> Follower:
+def _dependent(chain: ChainKey, said: bytes) -> Dependent:
     """What a newer trainflow has said, nobody understands here: as one that needs much."""
     try:
-        return msgspec.structs.replace(msgspec.json.decode(said, type=Follower), chain=chain)
+        return msgspec.structs.replace(msgspec.json.decode(said, type=Dependent), chain=chain)
     except msgspec.MsgspecError:
-        return Follower(chain, "same_watermark", feedback=True)
+        return Dependent(chain, "same_watermark", feedback=True)
 
 
 def _place(base: ChainKey, dependent: ChainKey) -> str:
     return f"{base.dependents}/{dependent.prefix}"
 
 
-def registered(store: Store, base: ChainKey) -> list[ChainKey]:
+def registered_chains(store: Store, base: ChainKey) -> list[ChainKey]:
     """The chains that went on, or meant to, from a checkpoint of `base`."""
     found = []
     for file in store.files(base.dependents):
@@ -76,7 +76,7 @@ def references(store: Store, base: ChainKey) -> set[str]:
     """Checkpoints of `base` that another chain of the store began with or last went on from."""
     return {
         each.checkpoint_id
-        for other in registered(store, base)
+        for other in registered_chains(store, base)
         for each in Ledger(store, other).state().bases
         if each.chain == base
     }

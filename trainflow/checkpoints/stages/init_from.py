@@ -39,7 +39,7 @@ class Pin(msgspec.Struct, frozen=True):
     sequence: int | None = None
 
 
-class Base(msgspec.Struct, frozen=True, omit_defaults=True):
+class UpstreamCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """A checkpoint that may be started from."""
 
     id: str

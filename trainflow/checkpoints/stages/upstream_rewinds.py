@@ -5,7 +5,7 @@ one entry, in the base's own ledger; each stage that started from what was undon
 it looks next. So there is no order in which a kill could come between them, and a run that was training all the while
 is found out at the run after it.
 
-A checkpoint records how often its base had been rewound when the stage looked (`BaseSeen`): as long as it was not
+A checkpoint records how often its base had been rewound when the stage looked (`UpstreamSeen`): as long as it was not
 since, looking costs the newest state of the base. Who asks about a base that has itself to go back yet gets the answer
 that will hold when it has: in a circle nobody goes on from what is about to be undone.
 """
@@ -15,13 +15,13 @@ from __future__ import annotations
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
 
-class GoesBack(msgspec.Struct, frozen=True):
+class UpstreamRewind(msgspec.Struct, frozen=True):
     """A chain holds what came from undone checkpoints of `base`: it goes back to `to` (None: to before its first)."""
 
     base: ChainKey
@@ -37,58 +37,58 @@ class GoesBack(msgspec.Struct, frozen=True):
         return self.to.id if self.to else None
 
 
-def goes_back(ledger: Ledger) -> GoesBack | None:
+def upstream_rewind(ledger: Ledger) -> UpstreamRewind | None:
     """How far the chain has to go back; None: it stands on what its base stands for. Raises LedgerCorrupt,
     StoreFailure."""
-    return _goes_back(ledger, frozenset())
+    return _upstream_rewind(ledger, frozenset())
 
 
-def as_it_will_be(ledger: Ledger) -> ChainState:
+def state_after_rewind(ledger: Ledger) -> ChainState:
     """The state of the chain, once it has gone back if it has to. Raises LedgerCorrupt, StoreFailure."""
-    back = goes_back(ledger)
+    back = upstream_rewind(ledger)
     return ledger.state() if back is None or back.pruned else ledger.if_rewound(back.to_id)
 
 
-def came_from_undone(ledger: Ledger, stop: Stop) -> bool:
+def trained_from_rewound(ledger: Ledger, stop: Stop) -> bool:
     """Whether what gates refused was trained from a checkpoint that the base has undone since."""
     if stop.base is None or stop.origin is None or stop.origin.chain != stop.base.chain:
         return False
     base = Ledger(ledger.store, stop.base.chain)
-    return base.state().generation > stop.base.rewinds and stop.origin.checkpoint_id in _undone_since(
+    return base.state().generation > stop.base.rewinds and stop.origin.checkpoint_id in _rewound_since(
         base, stop.base.rewinds
     )
 
 
-def _goes_back(ledger: Ledger, asking: frozenset[ChainKey]) -> GoesBack | None:
+def _upstream_rewind(ledger: Ledger, asking: frozenset[ChainKey]) -> UpstreamRewind | None:
     state = ledger.state()
     seen = state.head.base if state.head else None
     if seen is None:
         return None
     base = Ledger(ledger.store, seen.chain)
-    gone = _undone_since(base, seen.rewinds) if base.state().generation > seen.rewinds else set()
+    gone = _rewound_since(base, seen.rewinds) if base.state().generation > seen.rewinds else set()
     if seen.chain not in asking:
-        gone |= _about_to_be_undone(base, asking | {ledger.chain})
+        gone |= _about_to_be_rewound(base, asking | {ledger.chain})
     if not gone:
         return None
     first = None
-    for entry in line_back(ledger, state):
+    for entry in line_from_head(ledger, state):
         if entry.origin and entry.origin.chain == seen.chain and entry.origin.checkpoint_id in gone:
             first = entry
     if first is None:
         return None
     to = ledger.find(first.parent_id) if first.parent_id else None
-    return GoesBack(seen.chain, first.sequence, to, pruned=to is None and first.parent_id is not None)
+    return UpstreamRewind(seen.chain, first.sequence, to, pruned=to is None and first.parent_id is not None)
 
 
-def _about_to_be_undone(ledger: Ledger, asking: frozenset[ChainKey]) -> set[str]:
-    back = _goes_back(ledger, asking)
+def _about_to_be_rewound(ledger: Ledger, asking: frozenset[ChainKey]) -> set[str]:
+    back = _upstream_rewind(ledger, asking)
     if back is None or back.pruned:
         return set()
     last = back.to.sequence if back.to else 0
-    return {entry.id for entry in line_back(ledger, ledger.state()) if entry.sequence > last}
+    return {entry.id for entry in line_from_head(ledger, ledger.state()) if entry.sequence > last}
 
 
-def _undone_since(ledger: Ledger, rewinds: int) -> set[str]:
+def _rewound_since(ledger: Ledger, rewinds: int) -> set[str]:
     """The checkpoints that all rewinds but the first `rewinds` took off the line. Reads every entry."""
     line: list[str] = []
     gone: set[str] = set()

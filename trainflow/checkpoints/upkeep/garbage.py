@@ -17,32 +17,32 @@ from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.commit.saves import sweep_partials
+from trainflow.checkpoints.commit.saves import sweep_saves
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.orphans import GRACE, Orphan, artifacts_of_the_dead, outputs_of_the_dead
+from trainflow.checkpoints.upkeep.orphans import GRACE, Orphan, orphaned_artifacts, orphaned_outputs
 from trainflow.checkpoints.upkeep.spilled_splits import spent_splits
 
-Kind = Literal["orphan", "pruned", "temporary", "partial", "split"]
+GarbageKind = Literal["orphan", "pruned", "temporary", "partial", "split"]
 
 
-class Leftover(msgspec.Struct, frozen=True):
+class Garbage(msgspec.Struct, frozen=True):
     """Something nobody needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
 
-    kind: Kind
+    kind: GarbageKind
     path: str
     files: int
     size: int
     modified: datetime
 
 
-def sweep(
+def sweep_garbage(
     ledger: Ledger,
     now: datetime,
     *,
     grace: timedelta = GRACE,
     living: Collection[str] = (),
     dry_run: bool = False,
-) -> list[Leftover]:
+) -> list[Garbage]:
     """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
 
     `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
@@ -58,40 +58,40 @@ def sweep(
     return [*found, *_partials(ledger, now, grace, dry_run=dry_run)]
 
 
-def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Leftover]:
+def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Garbage]:
     orphans: list[Orphan] = [
-        *artifacts_of_the_dead(ledger, before, living),
-        *outputs_of_the_dead(ledger, before, living),
+        *orphaned_artifacts(ledger, before, living),
+        *orphaned_outputs(ledger, before, living),
     ]
     return [
-        Leftover("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
+        Garbage("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
         for orphan in orphans
     ]
 
 
-def _temporary(ledger: Ledger, before: datetime) -> list[Leftover]:
+def _temporary(ledger: Ledger, before: datetime) -> list[Garbage]:
     return [
-        Leftover("temporary", file.path, 1, file.size_bytes, file.modified)
+        Garbage("temporary", file.path, 1, file.size_bytes, file.modified)
         for file in ledger.store.temporary(ledger.chain.prefix)
         if file.modified is not None and file.modified <= before
     ]
 
 
-def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Leftover]:
+def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Garbage]:
     return [
-        Leftover("split", file.path, 1, file.size_bytes, file.modified)
+        Garbage("split", file.path, 1, file.size_bytes, file.modified)
         for file in spent_splits(ledger.store, ledger.chain, ledger.state(), now, grace=grace)
         if file.modified is not None
     ]
 
 
-def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Leftover]:
+def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Garbage]:
     head = ledger.state().head
-    found = sweep_partials(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
-    return [Leftover("partial", each.path, each.files, each.size, each.modified) for each in found]
+    found = sweep_saves(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
+    return [Garbage("partial", each.path, each.files, each.size, each.modified) for each in found]
 
 
-def _delete(ledger: Ledger, leftover: Leftover) -> None:
+def _delete(ledger: Ledger, leftover: Garbage) -> None:
     if leftover.kind in ("temporary", "split"):
         ledger.store.delete(leftover.path)
         return

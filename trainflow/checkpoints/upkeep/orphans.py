@@ -13,9 +13,9 @@ import msgspec
 
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_forgotten
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
 from trainflow.identifiers import attempt_time
-from trainflow.storage.store import StoredFile
+from trainflow.storage.store import StoreFile
 
 GRACE = timedelta(days=7)
 
@@ -34,7 +34,7 @@ class Orphan(msgspec.Struct, frozen=True):
     pruned: bool = False
 
 
-def outputs_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
+def orphaned_outputs(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
     """Folders that dead attempts wrote into, untouched since `before`: what was committed lies elsewhere."""
     made = {name: attempt_time(name) for name in ledger.store.folders(ledger.chain.outputs) if name not in living}
     found = [
@@ -45,14 +45,14 @@ def outputs_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str
     return [orphan for orphan in found if orphan.modified <= before]
 
 
-def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
+def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
     """The artifacts of dead attempts that nobody has touched since `before`, and of pruned checkpoints whenever.
 
     `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole, or does not
     speak of a checkpoint that was committed; StoreFailure.
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
-    raise_if_forgotten(ledger, spoken_of)
+    raise_if_unrecorded(ledger, spoken_of)
     kept = {summary.id for summary in ledger.kept()}
     stop = ledger.state().stopped
     if stop is not None:
@@ -70,6 +70,6 @@ def artifacts_of_the_dead(ledger: Ledger, before: datetime, living: Collection[s
 
 
 def _orphan(ledger: Ledger, path: str, made: datetime, *, pruned: bool) -> Orphan:
-    files: list[StoredFile] = ledger.store.files(path)
+    files: list[StoreFile] = ledger.store.files(path)
     times = [file.modified for file in files if file.modified is not None]
     return Orphan(path, len(files), sum(file.size_bytes for file in files), max([made, *times]), pruned)

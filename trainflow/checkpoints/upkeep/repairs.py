@@ -11,7 +11,7 @@ from trainflow.checkpoints.upkeep.republished import PARTITIONS, comparable
 from trainflow.clock import ensure_utc
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import at_or_after, place_of, shift
-from trainflow.samples.readiness import Presence
+from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
 
@@ -40,4 +40,4 @@ def newest_arrived(state: ChainState, samples: Samples, root: Path | None, now: 
     if not starts:
         return 0
     states = open_inventory(comparable(samples), root, now).states(starts)
-    return sum(state.presence is Presence.READY for state in states)
+    return sum(state.presence is Readiness.READY for state in states)

@@ -47,7 +47,7 @@ class Replay(msgspec.Struct, frozen=True):
     partitions: list[Republication]
 
 
-class Refused(msgspec.Struct, frozen=True):
+class ReplayRefused(msgspec.Struct, frozen=True):
     """Nothing is rewound; why, for people."""
 
     reason: str
@@ -62,13 +62,13 @@ def republished(
     """
     if state.head is None or samples.republished.policy == "ignore":
         return []
-    trained = trained_since(ledger, state, looks_back_to(samples, state.head.watermark))
+    trained = trained_since(ledger, state, comparison_start(samples, state.head.watermark))
     inventory = open_inventory(comparable(samples), root, now)
     inventory.states([each.start for each in trained])
     return list(changed(trained, inventory.fingerprint))
 
 
-def looks_back_to(samples: Samples, watermark: datetime) -> datetime:
+def comparison_start(samples: Samples, watermark: datetime) -> datetime:
     """The first moment that policy looks at."""
     window = samples.republished.window_seconds
     if window is not None:
@@ -100,7 +100,7 @@ def replay_of(
     parent_of: Callable[[str], str | None],
     earlier: Iterable[Rewind],
     now: datetime,
-) -> Replay | Refused:
+) -> Replay | ReplayRefused:
     """What to rewind to so that `found` is trained again.
 
     `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
@@ -111,19 +111,21 @@ def replay_of(
     for each in found:
         times = sum(ensure_utc(past.start) == each.start and now - at < _REPLAYS_WITHIN for past, at in before)
         if times >= MOST_REPLAYS:
-            return Refused(f"{_named([each])} was replayed {times} times within a day: it is written again and again")
+            return ReplayRefused(
+                f"{_named([each])} was replayed {times} times within a day: it is written again and again"
+            )
     first = min(found, key=lambda each: each.sequence)
     target = parent_of(first.checkpoint_id)
     base = next((each for each in kept if each.id == target), None)
     if target is not None and base is None:
-        return Refused(
+        return ReplayRefused(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"
         )
     return Replay(target, list(found))
 
 
-def replayed(found: Iterable[Republication]) -> list[Replayed]:
+def replayed_partitions(found: Iterable[Republication]) -> list[Replayed]:
     """As the ledger records it."""
     return [Replayed(each.start, each.trained, each.found) for each in found]
 

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.storage.store import Store, StoredFile
+from trainflow.storage.store import Store, StoreFile
 
 _NAME = re.compile(r"split-[0-9a-f]{64}\.parquet")
 
 
 def spent_splits(
     store: Store, chain: ChainKey, state: ChainState, now: datetime, *, grace: timedelta
-) -> list[StoredFile]:
+) -> list[StoreFile]:
     """The splits that were handed over before the head was committed, and longer ago than `grace`. Never what has a
     name that no split has, and none whose age the store does not tell. Raises StoreFailure."""
     if state.head is None:

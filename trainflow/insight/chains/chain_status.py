@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from trainflow.checkpoints.actions.regrid import change_of
-from trainflow.checkpoints.ledger.ancestors import experiences
+from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.checkpoints.upkeep.republished import republished
@@ -18,13 +18,13 @@ from trainflow.insight.chains.next_run import outlook
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.inventory import Inventory, open_inventory
-from trainflow.samples.lag import forecast, lag_behind
-from trainflow.samples.pace import pace_of
+from trainflow.samples.lag import estimate_catch_up, lag_behind
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
-from trainflow.samples.readiness import Presence
+from trainflow.samples.readiness import Readiness
 from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
+from trainflow.samples.throughput import throughput_of
 from trainflow.serialization.document import ChainDocument
 
 #: so many partitions beyond the head are looked at; more are "at least so many"
@@ -114,8 +114,8 @@ def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inve
     state = ledger.state()
     beyond = ready_beyond(samples, state.edge, inventory)
     partitions = max(beyond.ready, round(beyond.seconds / mean_seconds(samples))) if beyond.more else beyond.ready
-    pace = pace_of(experiences(ledger, state))
-    ahead = forecast(samples, partitions, pace.seconds_a_partition, inventory.now)
+    pace = throughput_of(past_runs(ledger, state))
+    ahead = estimate_catch_up(samples, partitions, pace.seconds_a_partition, inventory.now)
     return msgspec.structs.replace(
         known,
         lag=beyond.ready,
@@ -144,7 +144,7 @@ def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Invent
     starts = [start for start in islice(inventory.later(shift(samples, first, -1)), most + 1) if start >= first]
     more = len(starts) > most
     states = inventory.states(starts[:most])
-    ready = [state.start for state in states if state.presence is Presence.READY]
+    ready = [state.start for state in states if state.presence is Readiness.READY]
     if more:
         seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
     else:

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from trainflow.checkpoints.actions.prune import chains_of
-from trainflow.checkpoints.audit.compare import Score
+from trainflow.checkpoints.audit.compare import ComparedScore
 from trainflow.checkpoints.audit.compare import compare as difference
-from trainflow.checkpoints.audit.lineage import Diet, diet
+from trainflow.checkpoints.audit.lineage import Lineage, lineage_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork, LedgerEntry
 from trainflow.insight.chains.lineage import LineagePartition, partition_of
@@ -43,7 +43,7 @@ class ComparedCheckpoints(msgspec.Struct, frozen=True, kw_only=True):
     a: ComparedCheckpoint
     b: ComparedCheckpoint
     measured: Literal["evaluation", "training"]
-    scores: list[Score]
+    scores: list[ComparedScore]
     common: int
     only_a: list[LineagePartition]
     only_b: list[LineagePartition]
@@ -76,7 +76,7 @@ class _Side(NamedTuple):
     chain: ChainKey
     checkpoint: Checkpoint
     line: list[Checkpoint]
-    diet: Diet
+    diet: Lineage
     forked_from: ChainKey | None = None
 
 
@@ -107,9 +107,9 @@ def _side(chain: Chain, which: str, entries_of: _Entries) -> _Side:
     if isinstance(start, Fork) and chain.ledger(key).state().head is None:
         there = start.origin.chain
         origin = checkpoint_ever(chain.ledger(there), start.origin.checkpoint_id, entries_of(there))
-        return _Side(key, origin, [], diet(start.origin, entries_of), there)
+        return _Side(key, origin, [], lineage_of(start.origin, entries_of), there)
     checkpoint = checkpoint_ever(chain.ledger(key), number, entries_of(key))
-    learnt = diet(CheckpointRef(key, checkpoint.id), entries_of)
+    learnt = lineage_of(CheckpointRef(key, checkpoint.id), entries_of)
     return _Side(key, checkpoint, _line(checkpoint, entries_of(key)), learnt)
 
 

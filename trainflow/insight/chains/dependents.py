@@ -6,7 +6,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import still_needed
-from trainflow.checkpoints.stages.dependents_registry import followers_in
+from trainflow.checkpoints.stages.dependents_registry import declared_dependents
 from trainflow.workspace.pipelines import Chain
 
 
@@ -38,6 +38,6 @@ def dependents_of(chain: Chain) -> Dependents:
                 each.once,
                 len(still_needed(each, Ledger(ledger.store, each.chain).state(), kept)),
             )
-            for each in followers_in(ledger.store, ledger.chain)
+            for each in declared_dependents(ledger.store, ledger.chain)
         ]
     )

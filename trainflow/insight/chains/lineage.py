@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.audit.lineage import Meal, diet
+from trainflow.checkpoints.audit.lineage import LineageStep, lineage_of
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.workspace.names import checkpoint_ever
 from trainflow.workspace.pipelines import Chain
@@ -45,7 +45,7 @@ def lineage(chain: Chain, which: str) -> Lineage:
     LedgerCorrupt, StoreFailure."""
     ledger = chain.ledger()
     checkpoint = checkpoint_ever(ledger, which, list(ledger.entries()))
-    found = diet(CheckpointRef(ledger.chain, checkpoint.id), lambda key: list(chain.ledger(key).entries()))
+    found = lineage_of(CheckpointRef(ledger.chain, checkpoint.id), lambda key: list(chain.ledger(key).entries()))
     return Lineage(
         chain=str(ledger.chain),
         id=checkpoint.id,
@@ -57,7 +57,7 @@ def lineage(chain: Chain, which: str) -> Lineage:
     )
 
 
-def partition_of(meal: Meal) -> LineagePartition:
+def partition_of(meal: LineageStep) -> LineagePartition:
     """As programs read it."""
     return LineagePartition(
         meal.start,

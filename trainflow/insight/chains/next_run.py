@@ -16,11 +16,16 @@ from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.init_from import InitFrom
-from trainflow.checkpoints.stages.upstream import FromNothing, Refusal, Wait, base_chain
-from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+from trainflow.checkpoints.stages.start_checkpoint import (
+    StartFromOwn,
+    StartRefused,
+    WaitForUpstream,
+    read_upstream_chain,
+)
+from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.errors import CheckpointNotFound
 from trainflow.operators.init_from import is_fork
-from trainflow.operators.weights import choose_for
+from trainflow.operators.start_weights import choose_for
 from trainflow.serialization.document import ChainDocument
 
 
@@ -61,7 +66,7 @@ def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook
 def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
     inside a partition."""
-    state, init = as_it_will_be(ledger), chain.init_from
+    state, init = state_after_rewind(ledger), chain.init_from
     found = _outlook(chain, ledger, state, init)
     return msgspec.structs.replace(
         found,
@@ -74,11 +79,11 @@ def _outlook(chain: ChainDocument, ledger: Ledger, state: ChainState, init: Init
     skipped_to = state.skips[-1].end if state.skips else None
     if init is None or (init.once and (state.head or state.start)):
         return Outlook(state.watermark, skipped_to, begun=True)
-    base = base_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
+    base = read_upstream_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
     choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
-    if isinstance(choice, Wait | Refusal):
+    if isinstance(choice, WaitForUpstream | StartRefused):
         return Outlook(state.watermark, skipped_to, waits=choice.reason)
-    if isinstance(choice, FromNothing):
+    if isinstance(choice, StartFromOwn):
         return Outlook(state.watermark, skipped_to)
     forked = state.watermark is None and is_fork(init.chain, ledger.chain)
     found = base.find(choice.last.id)

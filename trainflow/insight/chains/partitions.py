@@ -15,7 +15,7 @@ from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.insight.chains.trained import holes_of, line_of, trained_by
 from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
-from trainflow.samples.readiness import Presence
+from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Columns, SampleFile
 from trainflow.workspace.pipelines import Chain
@@ -66,7 +66,7 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ok(self) -> bool:
         """Whether it is ready and passes all checks."""
-        return self.state == Presence.READY and not self.problems
+        return self.state == Readiness.READY and not self.problems
 
 
 class ChainPartitions(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ def _natural_end(samples: Samples, trained: Mapping[datetime, TrainedBy], root: 
 def _merged(found: InventoryLine, trained: TrainedBy | None) -> PartitionLine:
     state, reason = found.state, found.reason
     if trained is not None:
-        reason = "" if state == Presence.READY else f"now {state.replace('_', ' ')}"
+        reason = "" if state == Readiness.READY else f"now {state.replace('_', ' ')}"
         state = TRAINED
     return PartitionLine(
         found.start, found.end, state, reason, found.files, found.bytes, trained.sequence if trained else None
@@ -162,7 +162,7 @@ def _inspect(samples: Samples, start: datetime, root: Path, now: datetime, colum
     end = end_of(samples, start)
     try:
         state = inventory.state(start)
-        if state.presence is not Presence.READY:
+        if state.presence is not Readiness.READY:
             return PartitionReport(
                 start=start,
                 end=end,

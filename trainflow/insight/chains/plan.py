@@ -9,7 +9,7 @@ import msgspec
 
 from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import experiences
+from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.errors import SampleError
@@ -17,13 +17,13 @@ from trainflow.insight.chains.next_run import Outlook, adopting, outlook
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.lag import forecast, lag_behind
-from trainflow.samples.next_split import CaughtUp, Seen, SplitFound, decide
-from trainflow.samples.pace import Pace, limits_for_target, pace_of
+from trainflow.samples.lag import estimate_catch_up, lag_behind
+from trainflow.samples.next_split import CaughtUp, SplitFound, TableView, decide
 from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Hole
+from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.workspace.pipelines import Chain, PipelineFile
 
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
@@ -112,8 +112,8 @@ def _of_chain(chain: Chain, most: int, now: datetime) -> ChainPlan:
     if not ledger.state().sequence and chain.adopt is not None:
         ahead = adopting(ahead, chain.adopt, chain.root, now)
     inventory = open_inventory(samples, chain.root, now)
-    history = experiences(ledger, ledger.state())
-    limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), pace_of(history)
+    history = past_runs(ledger, ledger.state())
+    limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), throughput_of(history)
     made = plan(samples, limits, ahead, inventory, most=most, pace=pace)
     lag = lag_behind(samples, ahead.watermark, inventory.is_ready, inventory.now)
     seconds = made.estimated_seconds
@@ -122,7 +122,7 @@ def _of_chain(chain: Chain, most: int, now: datetime) -> ChainPlan:
         ahead.watermark,
         made,
         finish_at=None if seconds is None else inventory.now + timedelta(seconds=round(seconds)),
-        never_catches_up=forecast(samples, lag.partitions, pace.seconds_a_partition, inventory.now).never,
+        never_catches_up=estimate_catch_up(samples, lag.partitions, pace.seconds_a_partition, inventory.now).never,
         holes_arrived=sum(1 for _ in arrived(samples, open_holes(ledger.state()), inventory)),
     )
 
@@ -139,7 +139,9 @@ def _described(ledger: Ledger, watermark: datetime | None, made: Plan, **prospec
     )
 
 
-def plan(samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: Seen, *, most: int, pace: Pace) -> Plan:
+def plan(
+    samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: TableView, *, most: int, pace: Throughput
+) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []
     watermark, columns = ahead.begins, ahead.columns
@@ -163,7 +165,7 @@ def refused(change: GridChange, name: str) -> Plan:
     return _plan([], "stopped", sentence_about(change, name))
 
 
-def _planned(number: int, split: Split, pace: Pace) -> PlannedRun:
+def _planned(number: int, split: Split, pace: Throughput) -> PlannedRun:
     return PlannedRun(
         number=number,
         start=split.start,

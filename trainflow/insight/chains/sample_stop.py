@@ -15,7 +15,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.insight.chains.next_run import Outlook, outlook
 from trainflow.samples.inventory import open_inventory
-from trainflow.samples.next_split import Seen, decide
+from trainflow.samples.next_split import TableView, decide
 from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.serialization.document import ChainDocument
@@ -73,7 +73,7 @@ def step_over(
 
 
 def _problem(
-    samples: Samples, edge: datetime | None, limits: SplitLimits, seen: Seen, ahead: Outlook
+    samples: Samples, edge: datetime | None, limits: SplitLimits, seen: TableView, ahead: Outlook
 ) -> SampleGap | SampleCheckFailed | SampleUnreadable | None:
     try:
         decide(samples, edge, limits, seen, ahead.bounds, ahead.columns)

@@ -18,8 +18,8 @@ from trainflow.insight.progress.view import RunLine, TaskLine, Totals, View, las
 from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.followed_runs import FollowedRuns
-from trainflow.samples.pace import HISTORY
 from trainflow.samples.partitions import place_of
+from trainflow.samples.throughput import HISTORY
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState
 

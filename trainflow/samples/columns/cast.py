@@ -16,12 +16,12 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _WIDE = (pa.int64(), pa.uint64())
 
 
-class Misfit(ValueError):
+class InexactCast(ValueError):
     """A value that the wanted type cannot hold exactly; the text is the value."""
 
 
 def cast(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Any:
-    """The values as `wanted`. Raises Misfit with the first that does not fit."""
+    """The values as `wanted`. Raises InexactCast with the first that does not fit."""
     if column.type.equals(wanted):
         return column
     if isinstance(column, pa.ChunkedArray):
@@ -110,7 +110,7 @@ def _check(array: pa.Array, bounds: tuple[int, int] | None) -> None:
     found = pc.min_max(plain).as_py()
     for number, wrong in ((found["min"], found["min"] < low), (found["max"], found["max"] > high)):
         if wrong:
-            raise Misfit(_shown(number, array.type))
+            raise InexactCast(_shown(number, array.type))
 
 
 def _shown(number: int, kind: pa.DataType) -> str:

@@ -8,13 +8,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from trainflow.samples.columns.cast import Misfit, decided_by_values
-from trainflow.samples.columns.join import NoJoin, join_fields
+from trainflow.samples.columns.cast import InexactCast, decided_by_values
+from trainflow.samples.columns.common_type import NoCommonType, common_field
 from trainflow.samples.columns.types import columns_of, schema_of
 
 Policy = Literal["strict", "fill"]
 CHAIN = "what the chain was trained on before"
-#: raises Misfit with the first value of the file that does not fit the types of these columns
+#: raises InexactCast with the first value of the file that does not fit the types of these columns
 CheckValues = Callable[[str, Mapping[str, pa.DataType]], None]
 
 
@@ -104,8 +104,8 @@ class UnifiedColumns:
                 origins[field.name] = file.path
                 continue
             try:
-                fields[field.name] = join_fields(known, field, fill=self._fill)
-            except NoJoin as error:
+                fields[field.name] = common_field(known, field, fill=self._fill)
+            except NoCommonType as error:
                 raise _types_differ(file.path, field, known, origins[field.name], str(error)) from error
             if fields[field.name].type != known.type:
                 origins[field.name] = file.path
@@ -137,7 +137,7 @@ class UnifiedColumns:
             for name, kind in wanted.items():
                 try:
                     self._check_values(path, {name: kind})
-                except Misfit as error:
+                except InexactCast as error:
                     raise ColumnConflict(
                         f"{path}: column {name!r} is {schema.field(name).type}, and {kind} {_where(origins[name])}: "
                         f"its value {error} is none exactly",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.actions.branch_points import Place, fork_points, places_of
+from trainflow.checkpoints.actions.branch_points import LineCheckpoint, fork_points, line_checkpoints
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
@@ -16,7 +16,7 @@ from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
 BASE, FINE, LAST = (ChainKey("model", stage) for stage in ("base", "fine", "last"))
-Line = list[Place]
+Line = list[LineCheckpoint]
 
 
 def line(
@@ -26,7 +26,7 @@ def line(
     weights came from elsewhere; `gone`: pruned."""
     of = of or {}
     return [
-        Place(
+        LineCheckpoint(
             id=f"{chain.stage}{number}",
             sequence=place,
             watermark=day(number),
@@ -117,8 +117,8 @@ def test_line_of_ledger(tmp_path: Path) -> None:
     last = fine.commit()
     prune(fine.ledger, [KeepLatest(2)], by=made[0].by, now=day(9))
 
-    assert places_of(fine.ledger) == [
-        Place(made[0].id, 1, day(1), False, CheckpointRef(BASE, of_base[0].id)),
-        Place(made[1].id, 2, day(2), True, CheckpointRef(BASE, of_base[1].id)),
-        Place(last.id, 5, day(3), True, None),
+    assert line_checkpoints(fine.ledger) == [
+        LineCheckpoint(made[0].id, 1, day(1), False, CheckpointRef(BASE, of_base[0].id)),
+        LineCheckpoint(made[1].id, 2, day(2), True, CheckpointRef(BASE, of_base[1].id)),
+        LineCheckpoint(last.id, 5, day(3), True, None),
     ]

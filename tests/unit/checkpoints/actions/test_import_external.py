@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.checkpoints.actions.import_external import describe, fetch, find, left_out, problems
+from trainflow.checkpoints.actions.import_external import describe, fetch, files_outside_glob, find, problems
 from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile, Author
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
@@ -108,8 +108,8 @@ def test_import_describes_files_of_any_name(tmp_path: Path) -> None:
         ArtifactFile(name, len(text), f"sha256:{hashlib.sha256(text).hexdigest()}")
         for name, text in [(name, f"{name} of 20240104".encode()) for name in sorted(names)]
     ]
-    assert left_out(Adopt(PATH), "models/20240104", tmp_path) == []
-    assert left_out(Adopt(PATH, files="*.distcp"), "models/20240104", tmp_path) == [
+    assert files_outside_glob(Adopt(PATH), "models/20240104", tmp_path) == []
+    assert files_outside_glob(Adopt(PATH, files="*.distcp"), "models/20240104", tmp_path) == [
         ".metadata", "_SUCCESS", "model.bin", "sub/.index", "sub/_opt/opt.bin",
     ]  # fmt: skip
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from trainflow.checkpoints.actions.cascading_rewind import undoings
+from trainflow.checkpoints.actions.cascading_rewind import cascading_rewinds
 from trainflow.checkpoints.actions.fork import adopt, fork
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
-from trainflow.checkpoints.audit.compare import Score, compare
-from trainflow.checkpoints.audit.lineage import Diet, diet
+from trainflow.checkpoints.audit.compare import ComparedScore, compare
+from trainflow.checkpoints.audit.lineage import Lineage, lineage_of
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import line_back
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
@@ -45,12 +45,12 @@ class Chains:
     def ref(self, names: str, checkpoint: Checkpoint) -> CheckpointRef:
         return CheckpointRef(self[names].chain, checkpoint.id)
 
-    def diet(self, names: str, checkpoint: Checkpoint) -> Diet:
-        return diet(self.ref(names, checkpoint), self.entries)
+    def diet(self, names: str, checkpoint: Checkpoint) -> Lineage:
+        return lineage_of(self.ref(names, checkpoint), self.entries)
 
     def line(self, names: str) -> list[Checkpoint]:
         ledger = Ledger(self.store, self[names].chain)
-        return list(line_back(ledger, ledger.state()))
+        return list(line_from_head(ledger, ledger.state()))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def chains(tmp_path: Path) -> Chains:
     return Chains(tmp_path)
 
 
-def days(found: Diet) -> list[int]:
+def days(found: Lineage) -> list[int]:
     return [(meal.start - day(0)).days for meal in found.meals]
 
 
@@ -156,20 +156,20 @@ def test_scores_and_trainers_own_metrics_are_never_mixed(chains: Chains) -> None
     """The first checkpoint of a chain was not evaluated: there is nothing to say of it where others were."""
     one = [replace(each, metrics={"loss": 2.0}, evaluation={}) for each in chains["main"].commit_many(2)]
     scored = [one[0], replace(one[1], evaluation={"auc": 0.4})]
-    nothing = Diet(CheckpointRef(chains["main"].chain, one[1].id), [])
+    nothing = Lineage(CheckpointRef(chains["main"].chain, one[1].id), [])
 
     trained = compare(one, one[:1], nothing, nothing)
     found = compare(scored, one[:1], nothing, nothing)
 
     assert (trained.measured, [each.watermark for each in trained.scores]) == ("training", [day(1), day(2)])
-    assert (found.measured, found.scores) == ("evaluation", [Score(day(2), {"auc": 0.4}, None)])
+    assert (found.measured, found.scores) == ("evaluation", [ComparedScore(day(2), {"auc": 0.4}, None)])
 
 
 def test_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
     one = chains["main"].commit()
     other = chains["main/deep"].commit(split=split_of(0))
     found = chains.diet("main/deep", other)
-    changed = Diet(found.of, [type(meal)(**{**as_dict(meal), "fingerprint": "x"}) for meal in found.meals])
+    changed = Lineage(found.of, [type(meal)(**{**as_dict(meal), "fingerprint": "x"}) for meal in found.meals])
 
     result = compare([one], [other], chains.diet("main", one), changed)
 
@@ -187,11 +187,11 @@ def as_dict(meal: object) -> dict[str, object]:
 def test_cascading_rewind_without_dependents_is_alone(chains: Chains) -> None:
     made = chains["main"].commit_many(4)
 
-    (only,) = undoings(chains["main"].ledger, made[1].id)
+    (only,) = cascading_rewinds(chains["main"].ledger, made[1].id)
 
     assert (only.to_id, only.to_sequence, only.watermark, only.undone) == (made[1].id, 2, day(2), 2)
     assert (only.head_id, only.head_sequence) == (made[3].id, 4)
-    (all_,) = undoings(chains["main"].ledger, None)
+    (all_,) = cascading_rewinds(chains["main"].ledger, None)
     assert (all_.to_id, all_.to_sequence, all_.watermark, all_.undone) == (None, 0, None, 4)
 
 
@@ -203,7 +203,7 @@ def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chain
     fork(chains["base/deep"].ledger, chains.ref("base", base[3]), day(4), by=ME, now=day(9))
     chains["base/deep"].commit(split=split_of(4), origin=chains.ref("base", base[3]))
 
-    plan = undoings(chains["base"].ledger, base[1].id)
+    plan = cascading_rewinds(chains["base"].ledger, base[1].id)
 
     assert [(each.chain.stage, each.to_id, each.undone) for each in plan] == [
         ("last", None, 1),
@@ -211,7 +211,7 @@ def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chain
         ("base", base[1].id, 2),
     ]
     assert (last[0].sequence, other.sequence) == (1, 1)
-    assert [each.chain.stage for each in undoings(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
+    assert [each.chain.stage for each in cascading_rewinds(chains["fine"].ledger, fine[0].id)] == ["last", "fine"]
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_rewind_of_a_base_whose_stage_was_pruned_goes_back_to_what_is_kept(
     ledger = chains["fine"].ledger
     prune(ledger, [KeepLatest(latest)], by=ME, now=day(9), pinned=[fine[0].id] if first else [])
 
-    fine_back, base_back = undoings(chains["base"].ledger, base[1].id)
-    (alone,) = undoings(ledger, fine[1].id)
+    fine_back, base_back = cascading_rewinds(chains["base"].ledger, base[1].id)
+    (alone,) = cascading_rewinds(ledger, fine[1].id)
 
     expected = None if goes_to is None else fine[goes_to]
     for each in (fine_back, alone):
@@ -242,7 +242,7 @@ def test_chain_of_another_pipeline_goes_back_as_well(chains: Chains, tmp_path: P
     nights = ChainWriter(chains.store, tmp_path / "nights", ChainKey("nights"))
     nights.commit(origin=chains.ref("main", made[1]))
 
-    assert [str(each.chain) for each in undoings(chains["main"].ledger, made[0].id)] == [
+    assert [str(each.chain) for each in cascading_rewinds(chains["main"].ledger, made[0].id)] == [
         "nights/main/main",
         "flights/main/main",
     ]
@@ -256,18 +256,18 @@ def test_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
     b.append(chains["b"].commit(origin=chains.ref("a", a[1])))
     a.append(chains["a"].commit(origin=chains.ref("b", b[1])))
 
-    plan = undoings(chains["b"].ledger, None)
+    plan = cascading_rewinds(chains["b"].ledger, None)
 
     assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 0}
-    plan = undoings(chains["a"].ledger, a[0].id)
+    plan = cascading_rewinds(chains["a"].ledger, a[0].id)
     assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 1}
 
 
 def test_cascading_rewind_to_impossible_target_is_refused(chains: Chains) -> None:
     with pytest.raises(InputError, match="nothing to rewind"):
-        undoings(chains["main"].ledger, None)
+        cascading_rewinds(chains["main"].ledger, None)
     made = chains["main"].commit_many(3)
     prune(chains["main"].ledger, [KeepLatest(2)], by=ME, now=day(9))
     rewind(chains["main"].ledger, made[1].id, expected_head=made[2].id, by=ME, now=day(9))
     with pytest.raises(InputError, match="a rewind left it behind"):
-        undoings(chains["main"].ledger, made[2].id)
+        cascading_rewinds(chains["main"].ledger, made[2].id)

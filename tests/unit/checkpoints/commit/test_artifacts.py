@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import verified
+from trainflow.checkpoints import verified_artifacts
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts as artifacts_module
@@ -83,7 +83,7 @@ def test_fetch_from_local_store_copies_small_and_lends_large(tmp_path: Path, mon
 
 
 def treat_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (artifacts_module, verified):
+    for module in (artifacts_module, verified_artifacts):
         monkeypatch.setattr(module, "SMALL_BYTES", 3)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.manual_decisions import accept, rewind_refused, skip_refused, try_again
+from trainflow.checkpoints.actions.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.actions.promote import Promote, promote
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
@@ -21,17 +21,17 @@ from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import (
     Author,
-    BaseSeen,
     Checkpoint,
     CheckpointRef,
     HoleRecord,
     Rewind,
     Skip,
     SplitSummary,
+    UpstreamSeen,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.upkeep.orphans import artifacts_of_the_dead
+from trainflow.checkpoints.upkeep.orphans import orphaned_artifacts
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     ArtifactCorrupt,
@@ -187,10 +187,10 @@ def test_stop_keeps_acceptable_files_from_sweep(writer: ChainWriter) -> None:
 
     # files are as old as they are, whatever day a checkpoint calls today
     later = datetime(2100, 1, 1, tzinfo=UTC)
-    assert artifacts_of_the_dead(writer.ledger, later) == []
+    assert orphaned_artifacts(writer.ledger, later) == []
 
-    try_again(writer.ledger, request.checkpoint_id, by=ME, now=day(6))
-    assert [each.path for each in artifacts_of_the_dead(writer.ledger, later)] == [request.artifacts.path]
+    retry_refused(writer.ledger, request.checkpoint_id, by=ME, now=day(6))
+    assert [each.path for each in orphaned_artifacts(writer.ledger, later)] == [request.artifacts.path]
 
 
 def test_trying_again_trains_split_again(writer: ChainWriter) -> None:
@@ -199,7 +199,7 @@ def test_trying_again_trains_split_again(writer: ChainWriter) -> None:
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
 
-    entry = try_again(writer.ledger, request.checkpoint_id, by=ME, now=day(6), reason="fixed it")
+    entry = retry_refused(writer.ledger, request.checkpoint_id, by=ME, now=day(6), reason="fixed it")
 
     assert (entry.by.person, entry.reason, state_of(writer).stopped) == ("ada", "fixed it", None)
     again = writer.request(parent=parent, metrics={"auc": 0.9}, gates=request.gates)
@@ -213,12 +213,12 @@ def test_decision_is_made_once_and_about_what_was_looked_at(writer: ChainWriter)
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
     with pytest.raises(ChainMoved, match="is stopped over"):
-        try_again(writer.ledger, attempt_id(99), by=ME, now=day(6))
+        retry_refused(writer.ledger, attempt_id(99), by=ME, now=day(6))
 
     skip_refused(writer.ledger, request.checkpoint_id, by=ME, now=day(6))
 
     with pytest.raises(ChainMoved, match="not stopped any more"):
-        try_again(writer.ledger, request.checkpoint_id, by=ME, now=day(7))
+        retry_refused(writer.ledger, request.checkpoint_id, by=ME, now=day(7))
     with pytest.raises(ChainMoved, match="not stopped any more"):
         skip_refused(writer.ledger, request.checkpoint_id, by=ME, now=day(7))
     with pytest.raises(ChainMoved, match="not stopped any more"):
@@ -415,7 +415,7 @@ def test_gate_rewind_past_start_of_another_stage_stops(writer: ChainWriter, tmp_
 
     with pytest.raises(ChainStopped, match=f"another stage or branch went on from {made[1].id}"):
         commit(writer.store, refused(writer, "rewind 2"), day(5))
-    try_again(writer.ledger, stopped_over(writer), by=ME, now=day(6))
+    retry_refused(writer.ledger, stopped_over(writer), by=ME, now=day(6))
 
     assert isinstance(commit(writer.store, refused(writer, "rewind 1"), day(7)), Rewind)
 
@@ -446,7 +446,7 @@ def test_repair_that_is_refused_stops(writer: ChainWriter) -> None:
             commit(writer.store, refused(writer, action, split=split_of(1), fills=True), day(5))
         with pytest.raises(InputError, match="fills a hole"):
             skip_refused(writer.ledger, stopped_over(writer), by=ME, now=day(6))
-        try_again(writer.ledger, stopped_over(writer), by=ME, now=day(6))
+        retry_refused(writer.ledger, stopped_over(writer), by=ME, now=day(6))
 
     with pytest.raises(ChainStopped):
         commit(writer.store, refused(writer, "stop", split=split_of(1), fills=True), day(7))
@@ -614,7 +614,7 @@ def test_gate_rewind_ignores_decisions_taken_back(writer: ChainWriter) -> None:
 def test_accept_of_model_from_undone_upstream_is_refused(writer: ChainWriter, tmp_path: Path) -> None:
     base = ChainWriter(writer.store, tmp_path / "base", ChainKey("flights", "base"))
     first, second = base.commit_many(2)
-    seen = BaseSeen(base.chain, 0)
+    seen = UpstreamSeen(base.chain, 0)
     request = refused(writer, "stop", origin=CheckpointRef(base.chain, second.id), base=seen)
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
@@ -625,5 +625,5 @@ def test_accept_of_model_from_undone_upstream_is_refused(writer: ChainWriter, tm
 
     with pytest.raises(InputError, match=r"which was undone since\. Train it again"):
         accept(writer.ledger, stop.id, person="ada", now=day(7))
-    try_again(writer.ledger, stop.id, by=ME, now=day(7))
+    retry_refused(writer.ledger, stop.id, by=ME, now=day(7))
     assert state_of(writer).stopped is None

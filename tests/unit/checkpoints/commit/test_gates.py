@@ -3,22 +3,22 @@ from __future__ import annotations
 import pytest
 
 from trainflow.checkpoints.commit.gates import (
+    CommitCheckpoint,
     Gate,
-    Pass,
-    Past,
+    GateHistory,
     RewindBy,
     SkipSplit,
-    Stop,
+    StopChain,
     Verdict,
     gate_of,
-    held,
     judge,
+    limit_rewind,
 )
 from trainflow.errors import InputError
 
 GOOD, BAD = {"auc": 0.7, "loss": 0.2}, {"auc": 0.5, "loss": 9.0}
 AUC, LOSS = "auc >= 0.6: it is 0.5", "loss < 1: it is 9"
-FIVE = Past(places=(1, 2, 3, 4, 5))
+FIVE = GateHistory(places=(1, 2, 3, 4, 5))
 
 
 def gates(*actions: str) -> list[Gate]:
@@ -28,41 +28,45 @@ def gates(*actions: str) -> list[Gate]:
 @pytest.mark.parametrize(
     ("actions", "past", "verdict"),
     [
-        (["stop"], FIVE, Stop((AUC,))),
+        (["stop"], FIVE, StopChain((AUC,))),
         (["skip"], FIVE, SkipSplit((AUC,))),
         (["rewind 2"], FIVE, RewindBy(3, (AUC,))),
         # the most severe wins, whatever the order; everything that failed is told
-        (["stop", "skip"], FIVE, Stop((AUC, LOSS))),
-        (["skip", "stop"], FIVE, Stop((AUC, LOSS))),
-        (["rewind 1", "stop"], FIVE, Stop((AUC, LOSS))),
+        (["stop", "skip"], FIVE, StopChain((AUC, LOSS))),
+        (["skip", "stop"], FIVE, StopChain((AUC, LOSS))),
+        (["rewind 1", "stop"], FIVE, StopChain((AUC, LOSS))),
         (["skip", "rewind 1"], FIVE, RewindBy(4, (AUC, LOSS))),
         (["rewind 1", "rewind 4"], FIVE, RewindBy(1, (AUC, LOSS))),
         # how far back: to before the first, and no further
         (["rewind 5"], FIVE, RewindBy(0, (AUC,))),
         (["rewind 9"], FIVE, RewindBy(0, (AUC,))),
-        (["rewind 1"], Past(places=(1,)), RewindBy(0, (AUC,))),
+        (["rewind 1"], GateHistory(places=(1,)), RewindBy(0, (AUC,))),
         # what cannot be rewound to is a stop
-        (["rewind 1"], Past(), Stop((AUC, "there is no checkpoint to rewind 1 from"))),
+        (["rewind 1"], GateHistory(), StopChain((AUC, "there is no checkpoint to rewind 1 from"))),
         (
             ["rewind 1"],
-            Past(places=(3, 5)),
-            Stop((AUC, "the files of the checkpoint 1 back were pruned, so it cannot be rewound to")),
+            GateHistory(places=(3, 5)),
+            StopChain((AUC, "the files of the checkpoint 1 back were pruned, so it cannot be rewound to")),
         ),
-        (["rewind 2"], Past(places=(3, 5)), RewindBy(3, (AUC,))),
-        (["rewind 5"], Past(places=(5,)), RewindBy(0, (AUC,))),
+        (["rewind 2"], GateHistory(places=(3, 5)), RewindBy(3, (AUC,))),
+        (["rewind 5"], GateHistory(places=(5,)), RewindBy(0, (AUC,))),
         # once is enough
-        (["rewind 2"], Past(places=(1, 2, 3), rewound=True), Stop((AUC, "a rewind was tried at this split already"))),
-        (["skip"], Past(places=(1, 2, 3), rewound=True), SkipSplit((AUC,))),
+        (
+            ["rewind 2"],
+            GateHistory(places=(1, 2, 3), rewound=True),
+            StopChain((AUC, "a rewind was tried at this split already")),
+        ),
+        (["skip"], GateHistory(places=(1, 2, 3), rewound=True), SkipSplit((AUC,))),
     ],
 )
-def test_gate_refusal_leads_to_its_action(actions: list[str], past: Past, verdict: Verdict) -> None:
+def test_gate_refusal_leads_to_its_action(actions: list[str], past: GateHistory, verdict: Verdict) -> None:
     assert judge(gates(*actions), BAD, {}, past) == verdict
 
 
 @pytest.mark.parametrize("action", ["stop", "skip", "rewind 3"])
 def test_good_metrics_pass_whatever_consequence_would_be(action: str) -> None:
-    assert judge(gates(action, action), GOOD, {}, FIVE) == Pass()
-    assert judge([], {}, {}, FIVE) == Pass()
+    assert judge(gates(action, action), GOOD, {}, FIVE) == CommitCheckpoint()
+    assert judge([], {}, {}, FIVE) == CommitCheckpoint()
 
 
 def test_gate_refusing_alone_decides_consequence() -> None:
@@ -74,7 +78,7 @@ def test_gate_refusing_alone_decides_consequence() -> None:
 def test_previous_is_parent() -> None:
     gate = Gate("auc >= 0.98 * previous", "skip")
 
-    assert judge([gate], {"auc": 0.7}, {"auc": 0.7}, FIVE) == Pass()
+    assert judge([gate], {"auc": 0.7}, {"auc": 0.7}, FIVE) == CommitCheckpoint()
     assert isinstance(judge([gate], {"auc": 0.6}, {"auc": 0.7}, FIVE), SkipSplit)
 
 
@@ -106,9 +110,9 @@ TAKES_BACK = "it cannot be rewound: that would take back what a person has decid
         (2, 3, (1, 2, 3, 4), RewindBy(3, (AUC, NO_FURTHER))),
         (0, 3, (3, 4), RewindBy(3, (AUC, NO_FURTHER))),
         # about the head itself, or its files are gone
-        (2, 3, (1, 2, 3), Stop((AUC, TAKES_BACK))),
-        (1, 3, (1, 2, 4), Stop((AUC, TAKES_BACK))),
+        (2, 3, (1, 2, 3), StopChain((AUC, TAKES_BACK))),
+        (1, 3, (1, 2, 4), StopChain((AUC, TAKES_BACK))),
     ],
 )
 def test_gate_rewind_keeps_manual_decisions(place: int, floor: int, places: tuple[int, ...], expected: Verdict) -> None:
-    assert held(RewindBy(place, (AUC,)), floor, places) == expected
+    assert limit_rewind(RewindBy(place, (AUC,)), floor, places) == expected

@@ -11,10 +11,10 @@ import pytest
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import (
-    Partials,
-    clear_partials,
+    IntermediateSaves,
+    clear_saves,
     drop_training,
-    sweep_partials,
+    sweep_saves,
     training_name,
 )
 from trainflow.errors import StoreFailure
@@ -33,21 +33,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def attempt(store: Store, tmp_path: Path) -> Callable[..., Partials]:
+def attempt(store: Store, tmp_path: Path) -> Callable[..., IntermediateSaves]:
     """An attempt made on day `number`."""
 
-    def make(number: int, name: str = NAME, not_before: int | None = None, into: Store = store) -> Partials:
+    def make(number: int, name: str = NAME, not_before: int | None = None, into: Store = store) -> IntermediateSaves:
         moment = None if not_before is None else day(not_before)
         scratch = tmp_path / "scratch" / attempt_id(number)
-        return Partials(into, CHAIN, name, attempt_id(number), scratch, not_before=moment)
+        return IntermediateSaves(into, CHAIN, name, attempt_id(number), scratch, not_before=moment)
 
     return make
 
 
-Attempt = Callable[..., Partials]
+Attempt = Callable[..., IntermediateSaves]
 
 
-def save(partials: Partials, row: int, text: str = "weights") -> None:
+def save(partials: IntermediateSaves, row: int, text: str = "weights") -> None:
     folder = partials.begin()
     assert list(folder.iterdir()) == []
     (folder / "sub").mkdir()
@@ -56,7 +56,7 @@ def save(partials: Partials, row: int, text: str = "weights") -> None:
     partials.complete({"row": row}, {"loss": row / 10}, day(0))
 
 
-def found(partials: Partials) -> tuple[int, str] | None:
+def found(partials: IntermediateSaves) -> tuple[int, str] | None:
     newest = partials.newest()
     if newest is None:
         return None
@@ -233,9 +233,9 @@ def test_saves_cleared_by_hand_are_gone(store: Store, attempt: Attempt) -> None:
 def test_attempt_made_in_moment_of_clear_counts(store: Store, tmp_path: Path) -> None:
     """Attempt ids know milliseconds only."""
     cleared = day(2) + timedelta(microseconds=900)
-    partials = Partials(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
+    partials = IntermediateSaves(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
     save(partials, 10)
-    again = Partials(store, CHAIN, NAME, attempt_id(3), tmp_path / "again", not_before=cleared)
+    again = IntermediateSaves(store, CHAIN, NAME, attempt_id(3), tmp_path / "again", not_before=cleared)
     assert found(again) == (10, "weights 10")
 
 
@@ -244,9 +244,9 @@ def test_commit_clears_what_does_not_start_from_new_head(store: Store, attempt: 
     for name in (NAME, training_name(None, "first split"), next_one):
         save(attempt(1, name), 10)
     store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
-    assert clear_partials(store, CHAIN, attempt_id(91)) == 2
+    assert clear_saves(store, CHAIN, attempt_id(91)) == 2
     assert store.folders(CHAIN.partials) == sorted([next_one, "of-somebody-else"])
-    assert clear_partials(store, CHAIN, attempt_id(91)) == 0
+    assert clear_saves(store, CHAIN, attempt_id(91)) == 0
     drop_training(store, CHAIN, attempt_id(91))
     assert store.folders(CHAIN.partials) == ["of-somebody-else"]
 
@@ -255,17 +255,17 @@ def test_sweep_finds_what_killed_commit_left(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     old, current = training_name(None, "old"), training_name(attempt_id(91), "current")
     for name in (old, current):
-        save(Partials(store, CHAIN, name, attempt_id(1), tmp_path / "scratch"), 10)
+        save(IntermediateSaves(store, CHAIN, name, attempt_id(1), tmp_path / "scratch"), 10)
     store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
     modified = store.files(f"{CHAIN.partials}/{old}")[0].modified
     assert modified is not None
     grace = timedelta(days=7)
-    assert sweep_partials(store, CHAIN, attempt_id(91), modified, grace=grace, dry_run=False) == []
+    assert sweep_saves(store, CHAIN, attempt_id(91), modified, grace=grace, dry_run=False) == []
     later = modified + timedelta(days=8)
-    (found,) = sweep_partials(store, CHAIN, attempt_id(91), later, grace=grace)
+    (found,) = sweep_saves(store, CHAIN, attempt_id(91), later, grace=grace)
     assert (found.path, found.files) == (f"{CHAIN.partials}/{old}", 3)
     assert len(store.folders(CHAIN.partials)) == 3
-    assert sweep_partials(store, CHAIN, attempt_id(91), later, grace=grace, dry_run=False) == [found]
+    assert sweep_saves(store, CHAIN, attempt_id(91), later, grace=grace, dry_run=False) == [found]
     assert store.folders(CHAIN.partials) == sorted([current, "of-somebody-else"])
 
 

@@ -17,21 +17,21 @@ from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.saves import Partials, training_name
+from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 from trainflow.checkpoints.ledger import completeness, pages, snapshots
-from trainflow.checkpoints.ledger.completeness import Mark, entries_named, read_mark
+from trainflow.checkpoints.ledger.completeness import NewestEntry, entries_named, read_newest_entry
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
-from trainflow.checkpoints.ledger.page_reader import StoreShelf
+from trainflow.checkpoints.ledger.page_reader import StorePages
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.stages.dependents_registry import register
-from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.stages.dependents_registry import register_origin
+from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage import local as local_store
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import StoredFile
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import DAY, ChainWriter, append_many, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -97,7 +97,7 @@ def begins(store: MemoryStore) -> None:
 
 
 def sweeps(store: MemoryStore) -> None:
-    sweep(Ledger(store, CHAIN), NOW)
+    sweep_garbage(Ledger(store, CHAIN), NOW)
 
 
 def prunes(store: MemoryStore) -> None:
@@ -172,7 +172,7 @@ def test_ledger_without_tail_and_neighbours_is_never_swept(make: Make, first: in
 def test_run_on_ledger_with_pages_reads_none_of_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make([])
     assert Ledger(store, CHAIN).state().pages
-    monkeypatch.setattr(StoreShelf, "pages", lambda *_: pytest.fail("a page was read"))
+    monkeypatch.setattr(StorePages, "pages", lambda *_: pytest.fail("a page was read"))
     begins(store)
 
 
@@ -209,8 +209,8 @@ class Without(MemoryStore):
     def names(self, folder: str) -> list[str]:
         return [name for name in self._names[folder] if f"{folder}/{name}" not in self.lost]
 
-    def files(self, folder: str) -> list[StoredFile]:
-        return [StoredFile(f"{folder}/{name}", 1) for name in sorted(self.names(folder))]
+    def files(self, folder: str) -> list[StoreFile]:
+        return [StoreFile(f"{folder}/{name}", 1) for name in sorted(self.names(folder))]
 
     def create_exclusive(self, path: str, data: bytes) -> None:
         pytest.fail(f"{path} was created")
@@ -268,15 +268,15 @@ def test_deletion_with_one_trace_of_lost_tail_is_refused(make: Make, tmp_path: P
     head = Ledger(store, CHAIN).checkpoint()
     artifacts = {path: store.contents.pop(path) for path in list(store.contents) if head.artifacts.path in path}
     store.delete(CHAIN.entry(LAST))
-    sweep(Ledger(store, CHAIN), NOW, dry_run=True)
+    sweep_garbage(Ledger(store, CHAIN), NOW, dry_run=True)
     match trace:
         case "save":
-            partials = Partials(store, CHAIN, training_name(head.id, "x"), attempt_id(99), tmp_path)
+            partials = IntermediateSaves(store, CHAIN, training_name(head.id, "x"), attempt_id(99), tmp_path)
             partials.begin()
             partials.complete({"row": 1}, {}, NOW)
         case "follower":
             follower = ChainWriter(store, tmp_path, ChainKey("flights", "mobile"))
-            register(store, CHAIN, follower.chain)
+            register_origin(store, CHAIN, follower.chain)
             follower.commit(origin=CheckpointRef(CHAIN, head.id))
         case "artifact":
             store.contents.update(artifacts)
@@ -358,9 +358,9 @@ def test_ledger_of_another_chain_copied_in_is_refused(make: Make) -> None:
 def test_mark_torn_is_none_and_renewed_by_next_append(make: Make, content: bytes) -> None:
     store = make([])
     store.contents[CHAIN.mark] = content
-    assert read_mark(store, CHAIN) == Mark()
+    assert read_newest_entry(store, CHAIN) == NewestEntry()
     appends(store)
-    assert read_mark(store, CHAIN).sequence == LAST + 1
+    assert read_newest_entry(store, CHAIN).sequence == LAST + 1
 
 
 def test_reading_with_mark_asks_for_one_missing_entry(make: Make) -> None:

@@ -16,12 +16,12 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import training_name
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.garbage import sweep
+from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import attempt_time, new_attempt_id
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import StoredFile
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import ChainWriter, attempt_id, day
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -48,12 +48,12 @@ def leave_behind(writer: ChainWriter, name: str, modified: datetime = LONG_AGO) 
 def test_dead_attempts_files_are_found_and_only_then_deleted(writer: ChainWriter) -> None:
     folder = leave_behind(writer, attempt_id(10))
 
-    (orphan,) = sweep(writer.ledger, NOW, dry_run=True)
+    (orphan,) = sweep_garbage(writer.ledger, NOW, dry_run=True)
     assert (orphan.path, orphan.files, orphan.size) == (writer.chain.attempt(attempt_id(10)), 1, 5)
     assert orphan.modified == LONG_AGO
     assert folder.exists()
 
-    assert sweep(writer.ledger, NOW) == [orphan]
+    assert sweep_garbage(writer.ledger, NOW) == [orphan]
     assert not folder.exists()
     assert len(writer.store.folders(writer.chain.artifacts)) == 3
 
@@ -78,7 +78,7 @@ def test_garbage_keeps_what_may_be_needed(writer: ChainWriter, reason: str) -> N
             output_folder(writer.store, writer.chain, attempt_id(99), writer.scratch)
 
     before = writer.store.folders(writer.chain.artifacts)
-    assert sweep(writer.ledger, NOW, living=living) == []
+    assert sweep_garbage(writer.ledger, NOW, living=living) == []
     assert writer.store.folders(writer.chain.artifacts) == before
 
 
@@ -86,7 +86,7 @@ def test_garbage_of_killed_prune_goes_without_grace(writer: ChainWriter) -> None
     (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
     leave_behind(writer, gone, modified=NOW)
 
-    assert [orphan.path for orphan in sweep(writer.ledger, NOW, dry_run=True)] == [writer.chain.attempt(gone)]
+    assert [orphan.path for orphan in sweep_garbage(writer.ledger, NOW, dry_run=True)] == [writer.chain.attempt(gone)]
 
 
 def test_files_that_writer_had_begun_go_after_grace(writer: ChainWriter) -> None:
@@ -103,11 +103,11 @@ def test_files_that_writer_had_begun_go_after_grace(writer: ChainWriter) -> None
         os.utime(file, (modified.timestamp(), modified.timestamp()))
     assert all("tmp" not in file.path for file in store.files(""))
 
-    (found,) = sweep(writer.ledger, NOW)
+    (found,) = sweep_garbage(writer.ledger, NOW)
 
     assert (found.kind, found.path, found.size) == ("temporary", left[0], 2)
     assert [file.path for file in store.temporary("")] == [left[1]]
-    assert sweep(writer.ledger, NOW, grace=timedelta(0))[0].path == left[1]
+    assert sweep_garbage(writer.ledger, NOW, grace=timedelta(0))[0].path == left[1]
 
 
 def test_garbage_unused_saves_go_after_grace(writer: ChainWriter) -> None:
@@ -122,7 +122,7 @@ def test_garbage_unused_saves_go_after_grace(writer: ChainWriter) -> None:
         path.write_bytes(b"12")
         os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
 
-    (found,) = sweep(writer.ledger, NOW)
+    (found,) = sweep_garbage(writer.ledger, NOW)
 
     assert (found.kind, found.path, found.size) == ("partial", f"{writer.chain.partials}/{names[1]}", 2)
     assert writer.store.folders(writer.chain.partials) == [names[0]]
@@ -137,16 +137,16 @@ def test_attempt_that_commits_while_it_is_swept_keeps_its_files(writer: ChainWri
         os.utime(path, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
 
     class Slow(FaultyStore):
-        def temporary(self, folder: str) -> list[StoredFile]:
+        def temporary(self, folder: str) -> list[StoreFile]:
             commit(writer.store, late, NOW)
             return super().temporary(folder)
 
-    (found,) = sweep(Ledger(Slow(writer.store), writer.chain), NOW)
+    (found,) = sweep_garbage(Ledger(Slow(writer.store), writer.chain), NOW)
 
     assert found.path == late.artifacts.path
     assert verify(writer.store, writer.ledger.checkpoint().artifacts) == []
     with pytest.raises(ValueError, match="negative"):
-        sweep(writer.ledger, NOW, grace=timedelta(days=-1))
+        sweep_garbage(writer.ledger, NOW, grace=timedelta(days=-1))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -162,14 +162,14 @@ def test_sweep_killed_anywhere_is_finished_by_next(writer: ChainWriter, fail_at:
     os.utime(temporary, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
     faulty = FaultyStore(writer.store, fail_at=fail_at, when=when)
     with suppress(StoreFailure):
-        sweep(Ledger(faulty, writer.chain), NOW)
+        sweep_garbage(Ledger(faulty, writer.chain), NOW)
 
-    sweep(Ledger(writer.store, writer.chain), NOW)
+    sweep_garbage(Ledger(writer.store, writer.chain), NOW)
 
     kept = writer.ledger.checkpoint().id
     assert writer.store.folders(writer.chain.artifacts) == sorted([kept, attempt_id(99)])
     assert writer.store.temporary("") == []
-    assert sweep(writer.ledger, NOW) == []
+    assert sweep_garbage(writer.ledger, NOW) == []
     assert audit(writer.ledger, None, NOW).ok
     assert len(faulty.calls) <= 15, "raise the range: faults at the last calls are not tried"
 
@@ -181,7 +181,7 @@ def test_ledger_that_cannot_be_read_stops_sweep(writer: ChainWriter) -> None:
     path.write_text("{")
 
     with pytest.raises(LedgerCorrupt):
-        sweep(writer.ledger, NOW)
+        sweep_garbage(writer.ledger, NOW)
 
     assert folder.exists()
 
@@ -210,13 +210,13 @@ def test_garbage_splits_handed_over_before_head_go(writer: ChainWriter) -> None:
     spill(writer, young, NOW)
     spill(writer, "of-somebody-else.parquet", committed_at - timedelta(days=1))
 
-    (found,) = sweep(writer.ledger, NOW, dry_run=True)
+    (found,) = sweep_garbage(writer.ledger, NOW, dry_run=True)
 
     assert (found.kind, found.path, found.size) == ("split", f"{writer.chain.splits}/{spent}", 2)
     assert path.exists()
-    assert sweep(writer.ledger, NOW) == [found]
+    assert sweep_garbage(writer.ledger, NOW) == [found]
     assert sorted(each.name for each in path.parent.iterdir()) == ["of-somebody-else.parquet", current, young]
-    assert sweep(writer.ledger, committed_at + timedelta(days=2)) == []
+    assert sweep_garbage(writer.ledger, committed_at + timedelta(days=2)) == []
 
 
 def test_garbage_splits_after_rewind_since_new_head_stay(writer: ChainWriter) -> None:
@@ -225,5 +225,5 @@ def test_garbage_splits_after_rewind_since_new_head_stay(writer: ChainWriter) ->
     spill(writer, f"split-{'b' * 64}.parquet", first.at + timedelta(hours=1))
     rewind(writer.ledger, second.id, expected_head=third.id, by=Author(), now=day(5))
 
-    assert [each.kind for each in sweep(writer.ledger, NOW)] == ["split"]
+    assert [each.kind for each in sweep_garbage(writer.ledger, NOW)] == ["split"]
     assert kept.exists()

@@ -15,8 +15,14 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.dependents import Follower, still_needed
-from trainflow.checkpoints.stages.dependents_registry import follow, forget, references, register, registered
+from trainflow.checkpoints.stages.dependents import Dependent, still_needed
+from trainflow.checkpoints.stages.dependents_registry import (
+    add_dependent,
+    references,
+    register_origin,
+    registered_chains,
+    remove_dependent,
+)
 from trainflow.checkpoints.upkeep.retention import (
     KeepAll,
     KeepBest,
@@ -213,30 +219,30 @@ def line_with_head(count: int) -> ChainState:
 @pytest.mark.parametrize(
     ("follower", "head", "needed"),
     [
-        (Follower(ChainKey("f"), "same_watermark"), None, "12345"),
-        (Follower(ChainKey("f"), "same_watermark"), 3, "345"),
-        (Follower(ChainKey("f"), "same_watermark", once=True), None, "12345"),
-        (Follower(ChainKey("f"), "same_watermark", once=True), 3, ""),
+        (Dependent(ChainKey("f"), "same_watermark"), None, "12345"),
+        (Dependent(ChainKey("f"), "same_watermark"), 3, "345"),
+        (Dependent(ChainKey("f"), "same_watermark", once=True), None, "12345"),
+        (Dependent(ChainKey("f"), "same_watermark", once=True), 3, ""),
         # its run began after day 3: with what was the newest then, or one that came since
-        (Follower(ChainKey("f"), "latest"), 3, "2345"),
-        (Follower(ChainKey("f"), "promoted"), None, "12345"),
+        (Dependent(ChainKey("f"), "latest"), 3, "2345"),
+        (Dependent(ChainKey("f"), "promoted"), None, "12345"),
     ],
 )
-def test_retention_unpassed_by_next_stage_stays(follower: Follower, head: int | None, needed: str) -> None:
+def test_retention_unpassed_by_next_stage_stays(follower: Dependent, head: int | None, needed: str) -> None:
     assert still_needed(follower, after(head), line(5).recent) == {f"c{each}" for each in needed}
 
 
 def test_retention_first_of_circle_needs_one_before_skips() -> None:
     kept = [each for each in line(5).recent if each.id != "c3"]
     for feedback, needed in ((True, {"c2", "c4", "c5"}), (False, {"c4", "c5"})):
-        follower = Follower(ChainKey("f"), "same_watermark", feedback=feedback)
+        follower = Dependent(ChainKey("f"), "same_watermark", feedback=feedback)
         assert still_needed(follower, after(3), kept) == needed
 
 
 def test_pruning_keeps_what_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
     made = [each.id for each in writer.commit_many(5)]
     fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))
-    follower = Follower(fine.chain, "same_watermark")
+    follower = Dependent(fine.chain, "same_watermark")
 
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == []
     fine.commit(days=3, origin=CheckpointRef(writer.chain, made[2]))
@@ -253,7 +259,7 @@ def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: Chain
     writer.store.replace(f"{writer.chain.dependents}/README", b"")
 
     assert references(writer.store, writer.chain) == {made[0], made[2]}
-    assert registered(writer.store, writer.chain)[-1:] == [nights.chain]
+    assert registered_chains(writer.store, writer.chain)[-1:] == [nights.chain]
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[1]]
 
 
@@ -261,35 +267,35 @@ def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: Chain
     ("said", "gone"),
     [
         # what it has not passed, and what it began with and last went on from
-        (Follower(ChainKey("nights"), "same_watermark"), [1]),
+        (Dependent(ChainKey("nights"), "same_watermark"), [1]),
         # the newest since its last run began
-        (Follower(ChainKey("nights"), "latest"), []),
-        (Follower(ChainKey("nights"), "latest", once=True), [1, 3, 4]),
+        (Dependent(ChainKey("nights"), "latest"), []),
+        (Dependent(ChainKey("nights"), "latest", once=True), [1, 3, 4]),
         (None, [1, 3, 4]),
         # as a newer trainflow says it: nobody knows what it needs
         (b"{}", [1]),
     ],
 )
 def test_pruning_keeps_what_stage_of_another_pipeline_has_not_passed(
-    writer: ChainWriter, tmp_path: Path, said: Follower | bytes | None, gone: list[int]
+    writer: ChainWriter, tmp_path: Path, said: Dependent | bytes | None, gone: list[int]
 ) -> None:
     made = [each.id for each in writer.commit_many(6)]
     nights = ChainWriter(writer.store, tmp_path / "nights", ChainKey("nights"))
-    if isinstance(said, Follower):
-        follow(writer.store, writer.chain, said)
+    if isinstance(said, Dependent):
+        add_dependent(writer.store, writer.chain, said)
     # one that has trained nothing may need every one
     begins = prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dry_run=True)
-    assert begins == ([] if isinstance(said, Follower) else made[:5])
+    assert begins == ([] if isinstance(said, Dependent) else made[:5])
     for number in (0, 2):
         nights.commit(origin=CheckpointRef(writer.chain, made[number]), days=number + 1)
         nights.runs += 1
     if isinstance(said, bytes):
         writer.store.replace(f"{writer.chain.dependents}/nights/main/main", said)
     # a commit says again that it depends, and takes nothing back
-    register(writer.store, writer.chain, nights.chain)
+    register_origin(writer.store, writer.chain, nights.chain)
 
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dry_run=True) == [made[number] for number in gone]
-    assert forget(writer.store, writer.chain, nights.chain) is (said is not None)
+    assert remove_dependent(writer.store, writer.chain, nights.chain) is (said is not None)
     assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9)) == [made[number] for number in (1, 3, 4)]
 
 

@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.columns.cast import Misfit, cast
-from trainflow.samples.columns.join import NoJoin, join
+from trainflow.samples.columns.cast import InexactCast, cast
+from trainflow.samples.columns.common_type import NoCommonType, common_type
 from trainflow.samples.columns.types import columns_of, schema_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, SplitLimits
@@ -63,8 +63,8 @@ F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string
     ids=str,
 )
 def test_join_two_types_is_narrowest_that_holds_both(one: Any, other: Any, expected: Any) -> None:
-    assert join(one, other) == join(other, one) == expected
-    assert join(expected, one) == join(expected, other) == expected
+    assert common_type(one, other) == common_type(other, one) == expected
+    assert common_type(expected, one) == common_type(expected, other) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_join_two_types_is_narrowest_that_holds_both(one: Any, other: Any, expec
 )
 def test_join_types_of_different_kinds_is_refused(one: Any, other: Any) -> None:
     for pair in ((one, other), (other, one)):
-        with pytest.raises(NoJoin):
-            join(*pair)
+        with pytest.raises(NoCommonType):
+            common_type(*pair)
 
 
 def test_join_structs_with_fill_has_fields_of_both() -> None:
-    joined = join(pa.struct({"b": I64}), pa.struct({"b": I64, "a": TEXT}), fill=True)
+    joined = common_type(pa.struct({"b": I64}), pa.struct({"b": I64, "a": TEXT}), fill=True)
     assert joined == pa.struct({"a": TEXT, "b": I64})
 
 
@@ -163,7 +163,7 @@ def test_cast_keeps_every_value_also_of_slice(values: list[Any], found: Any, wan
 def test_cast_value_that_does_not_fit_is_refused_with_it(
     values: list[Any], found: Any, wanted: Any, value: str
 ) -> None:
-    with pytest.raises(Misfit, match=value):
+    with pytest.raises(InexactCast, match=value):
         cast(pa.array(values, found), wanted)
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from trainflow.messages.requests import TrackingRun
-from trainflow.operators.tracking import enter_tracking_run, tracking_variables, uses_mlflow
+from trainflow.operators.mlflow_environment import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.settings.model import TrackingSettings
 
 RUN = TrackingRun("sqlite:///mlflow.db", "abc")

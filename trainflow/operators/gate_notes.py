@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 XCOM_GATE = "gate"
 
 
-def tell_stop(ti: TaskInstance, stop: Stop) -> None:
+def note_gate_stop(ti: TaskInstance, stop: Stop) -> None:
     """Leave word of a stopped chain for whoever is notified: of the same stop the same word, whoever finds it."""
     split = f"{label(stop.split.start)} to {label(stop.split.end)}"
     reasons = "; ".join(stop.reasons)
@@ -47,7 +47,7 @@ def _way_out(stop: Stop) -> str:
     return "'trainflow resume' decides"
 
 
-def tell_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:
+def note_split_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:
     """Note what became of the split, and push it as XCom `gate`."""
     from trainflow.checkpoints.ledger.entries import Skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainflow.authoring.copies import in_original
+from trainflow.authoring.fork_guard import ends_forked_copies
 from trainflow.errors import FailException, InputError
 
 Function = Callable[..., Any]
@@ -44,7 +44,7 @@ def resolve_for_good(function: Function | str, root: Path) -> Function:
     Raises FailException, and what a module raises while it is imported.
     """
     try:
-        return in_original(resolve(function, root))
+        return ends_forked_copies(resolve(function, root))
     except InputError as error:
         raise FailException(str(error)) from error
 

@@ -16,7 +16,7 @@ HISTORY = 20
 GROWTH = 4
 
 
-class Experience(msgspec.Struct, frozen=True):
+class PastRun(msgspec.Struct, frozen=True):
     """A run that was: how long it took from its split to its commit, and what it trained on."""
 
     seconds: float
@@ -25,7 +25,7 @@ class Experience(msgspec.Struct, frozen=True):
     bytes: int | None = None
 
 
-class Pace(msgspec.Struct, frozen=True):
+class Throughput(msgspec.Struct, frozen=True):
     """How fast training goes; None: not known."""
 
     seconds_a_row: float | None = None
@@ -40,17 +40,17 @@ class Pace(msgspec.Struct, frozen=True):
         return None
 
 
-def pace_of(experiences: Iterable[Experience]) -> Pace:
+def throughput_of(experiences: Iterable[PastRun]) -> Throughput:
     """The median of what was: one run on a busy machine changes little."""
     known = [each for each in experiences if each.seconds > 0 and each.partitions]
     by_rows = [each.seconds / each.rows for each in known if each.rows]
-    return Pace(
+    return Throughput(
         seconds_a_row=median(by_rows) if by_rows else None,
         seconds_a_partition=median(each.seconds / each.partitions for each in known) if known else None,
     )
 
 
-def limits_for_target(limits: SplitLimits, experiences: Sequence[Experience]) -> SplitLimits:
+def limits_for_target(limits: SplitLimits, experiences: Sequence[PastRun]) -> SplitLimits:
     """`limits` with their target duration turned into a bound of rows, else of bytes, else of partitions: whichever
     all runs that were know. The same history gives the same bound. Without a history it is one partition."""
     target = limits.target_seconds

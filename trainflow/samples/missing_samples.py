@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from trainflow.errors import SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
-from trainflow.samples.near_miss import fix_for
 from trainflow.samples.partitions import is_boundary, label, limit, origin
 from trainflow.samples.pattern import PathPattern
+from trainflow.samples.pattern_suggestions import suggest_segment
 from trainflow.samples.readiness import PartitionState
 from trainflow.samples.spec import Samples
 from trainflow.storage.store import Storage
@@ -22,7 +22,7 @@ from trainflow.storage.store import Storage
 _SHOWN = 5
 
 
-def sighting(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
+def describe_folders(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
     """A clause for people: what is in the folders of the table, and what would make it one. Raises SampleUnreadable."""
     folder, names = pattern.root, storage.names(pattern.root)
     if names is None:
@@ -32,7 +32,7 @@ def sighting(samples: Samples, storage: Storage, pattern: PathPattern) -> str:
         matching = [name for name in names if segment.expression.fullmatch(name)]
         if not matching:
             example = pattern.names(origin(samples))[depth]
-            fix = fix_for(segment, sorted(names))
+            fix = suggest_segment(segment, sorted(names))
             hint = f": {fix}" if fix is not None else ""
             return f"{_holds(folder, names)}, and nothing there is called as in {example!r}{hint}"
         taken = (*taken, max(matching, key=lambda name: segment.key(name) or ()))

@@ -23,11 +23,11 @@ _KEPT = 4
 #: size, time of the last change of content and of status in nanoseconds, device and inode
 _Status = tuple[int, int, int, int, int]
 #: of each file by its path, of the newest checkpoints by their artifacts' path
-_Remembered = dict[str, dict[str, _Status]]
-_DECODER = msgspec.json.Decoder(_Remembered)
+_VerifiedFiles = dict[str, dict[str, _Status]]
+_DECODER = msgspec.json.Decoder(_VerifiedFiles)
 
 
-def is_remembered(store: Store, artifacts: Artifacts) -> bool:
+def is_verified(store: Store, artifacts: Artifacts) -> bool:
     """Whether all files of a large checkpoint are as they were when they were found whole."""
     if artifacts.size <= SMALL_BYTES:
         return False
@@ -46,7 +46,7 @@ def statuses(store: Store, artifacts: Artifacts) -> dict[str, _Status] | None:
         return None
 
 
-def remember(store: Store, artifacts: Artifacts, before: dict[str, _Status] | None) -> None:
+def remember_verified(store: Store, artifacts: Artifacts, before: dict[str, _Status] | None) -> None:
     """The files, whose status was `before`, have been read since and are whole."""
     if artifacts.size <= SMALL_BYTES or before is None or before != statuses(store, artifacts):
         return
@@ -57,15 +57,15 @@ def remember(store: Store, artifacts: Artifacts, before: dict[str, _Status] | No
         store.replace(_place(artifacts), msgspec.json.encode(newest))
 
 
-def seal_remembered(store: Store, artifacts: Artifacts) -> None:
+def seal_verified(store: Store, artifacts: Artifacts) -> None:
     """Seal the artifacts, which changes the status of files that are known to be whole. Raises StoreFailure."""
-    whole = is_remembered(store, artifacts)
+    whole = is_verified(store, artifacts)
     store.seal(artifacts.path)
     if whole:
-        remember(store, artifacts, statuses(store, artifacts))
+        remember_verified(store, artifacts, statuses(store, artifacts))
 
 
-def _read(store: Store, artifacts: Artifacts) -> _Remembered:
+def _read(store: Store, artifacts: Artifacts) -> _VerifiedFiles:
     [data] = store.read_many([_place(artifacts)])
     try:
         return _DECODER.decode(data) if data else {}

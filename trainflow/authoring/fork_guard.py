@@ -18,7 +18,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 @contextmanager
-def original_only() -> Iterator[None]:
+def end_forked_copies() -> Iterator[None]:
     """Only the process that entered comes out. A copy of it ends with code 0, with that of its `sys.exit`, or with 1
     and a traceback; no exit handler runs in it, as in `multiprocessing`."""
     pid = os.getpid()
@@ -32,12 +32,12 @@ def original_only() -> Iterator[None]:
         _end(0)
 
 
-def in_original(function: _F) -> _F:
+def ends_forked_copies(function: _F) -> _F:
     """The function; only the process that called it returns from it."""
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> object:
-        with original_only():
+        with end_forked_copies():
             return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]

@@ -20,14 +20,14 @@ _PRECISIONS = {32: 9, 64: 18, 128: 38, 256: 76}
 _UTC = ("UTC", "Etc/UTC", "Etc/GMT", "GMT", "Z", "Zulu", "+00:00", "-00:00", "+0000")
 
 
-class NoJoin(ValueError):
+class NoCommonType(ValueError):
     """No type holds both exactly. The text says why where that helps."""
 
 
-def join(one: pa.DataType, other: pa.DataType, *, fill: bool = False) -> pa.DataType:
+def common_type(one: pa.DataType, other: pa.DataType, *, fill: bool = False) -> pa.DataType:
     """The narrowest type for the values of both. `fill`: a field that only one of two structs has is null in the other.
 
-    Commutative, associative, idempotent. Raises NoJoin.
+    Commutative, associative, idempotent. Raises NoCommonType.
     """
     if one.equals(other) or kinds.is_null(other):
         return one
@@ -39,12 +39,12 @@ def join(one: pa.DataType, other: pa.DataType, *, fill: bool = False) -> pa.Data
         found = rule(one, other, fill)
         if found is not None:
             return found
-    raise NoJoin
+    raise NoCommonType
 
 
-def join_fields(one: pa.Field, other: pa.Field, *, fill: bool = False) -> pa.Field:
+def common_field(one: pa.Field, other: pa.Field, *, fill: bool = False) -> pa.Field:
     """The same for fields: null may be what may be null in either. The first one's name."""
-    return pa.field(one.name, join(one.type, other.type, fill=fill), nullable=one.nullable or other.nullable)
+    return pa.field(one.name, common_type(one.type, other.type, fill=fill), nullable=one.nullable or other.nullable)
 
 
 def same_zone(one: str | None, other: str | None) -> bool:
@@ -55,10 +55,10 @@ def same_zone(one: str | None, other: str | None) -> bool:
 def _dictionaries(one: pa.DataType, other: pa.DataType, fill: bool) -> pa.DataType:
     """Codes are no values: one that is plain makes it plain."""
     if kinds.is_dictionary(one) and kinds.is_dictionary(other):
-        values = join(one.value_type, other.value_type, fill=fill)
-        return pa.dictionary(join(one.index_type, other.index_type), values, one.ordered and other.ordered)
+        values = common_type(one.value_type, other.value_type, fill=fill)
+        return pa.dictionary(common_type(one.index_type, other.index_type), values, one.ordered and other.ordered)
     plain = (kind.value_type if kinds.is_dictionary(kind) else kind for kind in (one, other))
-    return join(*plain, fill=fill)
+    return common_type(*plain, fill=fill)
 
 
 def _numbers(one: pa.DataType, other: pa.DataType, _: bool) -> pa.DataType | None:
@@ -98,14 +98,14 @@ def _decimals(one: pa.DataType, other: pa.DataType, _: bool) -> pa.DataType | No
     for bits, most in _PRECISIONS.items():
         if bits >= least and precision <= most:
             return decimal_type(bits, precision, scale)
-    raise NoJoin(f"together they need {precision} digits, and a decimal has at most 76")
+    raise NoCommonType(f"together they need {precision} digits, and a decimal has at most 76")
 
 
 def _moments(one: pa.DataType, other: pa.DataType, _: bool) -> pa.DataType | None:
     if kinds.is_timestamp(one) and kinds.is_timestamp(other):
         if not same_zone(one.tz, other.tz):
             zones = [kind.tz or "none" for kind in (one, other)]
-            raise NoJoin(f"one has the time zone {zones[0]}, the other {zones[1]}")
+            raise NoCommonType(f"one has the time zone {zones[0]}, the other {zones[1]}")
         return pa.timestamp(_finer(one, other), tz=one.tz if one.tz == other.tz else "UTC")
     if kinds.is_duration(one) and kinds.is_duration(other):
         return pa.duration(_finer(one, other))
@@ -125,28 +125,28 @@ def _nested(one: pa.DataType, other: pa.DataType, fill: bool) -> pa.DataType | N
     if kinds.is_struct(one) and kinds.is_struct(other):
         return _structs(one, other, fill)
     if kinds.is_map(one) and kinds.is_map(other):
-        key = join_fields(one.key_field, other.key_field, fill=fill)
-        return pa.map_(key, join_fields(one.item_field, other.item_field, fill=fill))
+        key = common_field(one.key_field, other.key_field, fill=fill)
+        return pa.map_(key, common_field(one.item_field, other.item_field, fill=fill))
     if kinds.is_fixed_size_list(one) and kinds.is_fixed_size_list(other) and one.list_size == other.list_size:
-        return pa.list_(join_fields(one.value_field, other.value_field, fill=fill), one.list_size)
+        return pa.list_(common_field(one.value_field, other.value_field, fill=fill), one.list_size)
     lists = [kind for kind in (one, other) if kinds.is_list(kind) or kinds.is_large_list(kind)]
     if len(lists) < 2:
         return None
-    item = join_fields(one.value_field, other.value_field, fill=fill)
+    item = common_field(one.value_field, other.value_field, fill=fill)
     return pa.large_list(item) if any(map(kinds.is_large_list, lists)) else pa.list_(item)
 
 
 def _structs(one: pa.DataType, other: pa.DataType, fill: bool) -> pa.DataType:
     mine, theirs = ({kind.field(n).name: kind.field(n) for n in range(kind.num_fields)} for kind in (one, other))
     if len(mine) < one.num_fields or len(theirs) < other.num_fields:
-        raise NoJoin("a field's name is there twice")
+        raise NoCommonType("a field's name is there twice")
     only = sorted(mine.keys() ^ theirs.keys())
     if only and not fill:
-        raise NoJoin(f"only one of them has the field {only[0]!r}")
+        raise NoCommonType(f"only one of them has the field {only[0]!r}")
     # fields in one order keep it; no order of two goes before the other
     names = list(mine) if list(mine) == list(theirs) else sorted({**mine, **theirs})
     fields = []
     for name in names:
         found = [each[name] for each in (mine, theirs) if name in each]
-        fields.append(join_fields(*found, fill=fill) if len(found) == 2 else found[0].with_nullable(True))
+        fields.append(common_field(*found, fill=fill) if len(found) == 2 else found[0].with_nullable(True))
     return pa.struct(fields)

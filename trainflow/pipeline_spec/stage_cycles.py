@@ -11,7 +11,7 @@ from trainflow.pipeline_spec.samples_section import samples_of
 from trainflow.samples.grid import nests
 
 
-def base_of(spec: PipelineSpec, name: str) -> str | None:
+def upstream_of(spec: PipelineSpec, name: str) -> str | None:
     """The stage of this file that a stage starts from; None: none, or a chain of another file."""
     init = spec.stages[name].init_from
     if init is None or init.stage is None:
@@ -22,31 +22,31 @@ def base_of(spec: PipelineSpec, name: str) -> str | None:
 
 def is_feedback(spec: PipelineSpec, name: str) -> bool:
     """Whether a stage starts from one that comes after it: day D from that one's day D-1."""
-    base, init = base_of(spec, name), spec.stages[name].init_from
+    base, init = upstream_of(spec, name), spec.stages[name].init_from
     if base is None or init is None or init.once or not _comes_later(spec, base, name):
         return False
-    return init.at in (None, "same_watermark") or name in _bases(spec, base)
+    return init.at in (None, "same_watermark") or name in _upstreams(spec, base)
 
 
-def circle_of(spec: PipelineSpec, name: str) -> list[str]:
+def cycle_of(spec: PipelineSpec, name: str) -> list[str]:
     """The stages of the circle that a stage is in, from it on, each before the one that starts from it; empty: it is in
     none."""
-    bases = _bases(spec, name)
+    bases = _upstreams(spec, name)
     return [name, *reversed(bases[: bases.index(name)])] if name in bases else []
 
 
-def keeps_step(spec: PipelineSpec, name: str) -> bool:
+def follows_watermark(spec: PipelineSpec, name: str) -> bool:
     """Whether a stage trains on what its base has trained on, up to there and no further."""
     init = spec.stages[name].init_from
     follows = init is not None and not init.once and init.at in (None, "same_watermark")
-    return follows and base_of(spec, name) is not None and not is_feedback(spec, name)
+    return follows and upstream_of(spec, name) is not None and not is_feedback(spec, name)
 
 
 def through(spec: PipelineSpec, name: str) -> list[str]:
     """Of a stage that begins a circle: the stages behind its base whose skips the base cannot make up for."""
-    found, base = [], base_of(spec, name)
-    while base is not None and keeps_step(spec, base):
-        base = base_of(spec, base)
+    found, base = [], upstream_of(spec, name)
+    while base is not None and follows_watermark(spec, base):
+        base = upstream_of(spec, base)
         if base is None or base == name:
             break
         found.append(base)
@@ -56,12 +56,12 @@ def through(spec: PipelineSpec, name: str) -> list[str]:
 def passes_to(spec: PipelineSpec, name: str) -> str | None:
     """Of a stage that keeps step in a circle: the stage that goes on when this one has stepped over what the base let
     it train on, since those in between have nothing to do then; None: it is in no circle."""
-    if not keeps_step(spec, name):
+    if not follows_watermark(spec, name):
         return None
-    return next((each for each in circle_of(spec, name)[1:] if not keeps_step(spec, each)), None)
+    return next((each for each in cycle_of(spec, name)[1:] if not follows_watermark(spec, each)), None)
 
 
-def wrong_bases(spec: PipelineSpec) -> Iterator[tuple[Location, str]]:
+def upstream_problems(spec: PipelineSpec) -> Iterator[tuple[Location, str]]:
     """Each thing that is wrong, with its location."""
     for name, stage in spec.stages.items():
         init = stage.init_from
@@ -90,12 +90,12 @@ def _unknown(spec: PipelineSpec, name: str, init: InitFromSection) -> str | None
 
 
 def _impossible(spec: PipelineSpec, name: str, stage: StageSpec, init: InitFromSection) -> str | None:
-    base = base_of(spec, name)
+    base = upstream_of(spec, name)
     if base is None:
         if stage.mode == "latest" and not init.once and init.at in (None, "same_watermark"):
             return "with mode: latest nothing tells this stage what another pipeline commits: at is latest, or once"
         return None
-    circle = name in _bases(spec, base)
+    circle = name in _upstreams(spec, base)
     if init.once:
         return _never_begun(spec, base, circle)
     if circle and init.at == "promoted" and _comes_later(spec, base, name):
@@ -109,7 +109,7 @@ def _impossible(spec: PipelineSpec, name: str, stage: StageSpec, init: InitFromS
 def _wrong_rounds(spec: PipelineSpec, first: str) -> Iterator[tuple[Location, str]]:
     """Why a circle would come to a halt: the stage that begins it goes on once the others have passed its watermark,
     and they never would."""
-    others = _bases(spec, first)
+    others = _upstreams(spec, first)
     for name in others[: others.index(first)] if first in others else ():
         init, at = spec.stages[name].init_from, ("stages", name)
         if init is None or init.at not in (None, "same_watermark"):
@@ -144,11 +144,11 @@ def _comes_later(spec: PipelineSpec, base: str, name: str) -> bool:
     return order.index(base) > order.index(name)
 
 
-def _bases(spec: PipelineSpec, name: str) -> list[str]:
+def _upstreams(spec: PipelineSpec, name: str) -> list[str]:
     """The base of a stage, the base of that, and so on, until one comes again."""
     found: list[str] = []
-    base = base_of(spec, name)
+    base = upstream_of(spec, name)
     while base is not None and base not in found:
         found.append(base)
-        base = base_of(spec, base)
+        base = upstream_of(spec, base)
     return found

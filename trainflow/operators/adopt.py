@@ -8,8 +8,8 @@ import msgspec
 
 from trainflow.errors import CheckpointError
 from trainflow.observability.redaction import redact_text
-from trainflow.operators.author import author_of
-from trainflow.operators.storage import foreign_options
+from trainflow.operators.ledger_author import author_of
+from trainflow.operators.storage_options import foreign_options
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
+def adopt_checkpoint(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
     """Write the first entry. Of two engines that do so at once one wins, and both go on from what it adopted.
 
     Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
     """
     from trainflow.checkpoints.actions.fork import adopt
-    from trainflow.checkpoints.actions.import_external import describe, find, left_out
+    from trainflow.checkpoints.actions.import_external import describe, files_outside_glob, find
 
     options = foreign_options(spec.path, spec.storage_options, ti.settings)
     spec = msgspec.structs.replace(spec, storage_options=options)
@@ -45,7 +45,7 @@ def begin_adopted(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
         "the chain begins with %s, %s, trained up to %s",
         redact_text(found.folder), counted(len(files), "file"), label(found.watermark),
     )  # fmt: skip
-    others = left_out(spec, found.folder, ti.project_root)
+    others = files_outside_glob(spec, found.folder, ti.project_root)
     if others:
         shown = ", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
         ti.log.warning("adopt.files %r leaves out %s of it: %s", spec.files, counted(len(others), "file"), shown)

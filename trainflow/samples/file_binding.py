@@ -18,7 +18,7 @@ from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.fingerprint import Content, read_content
 from trainflow.samples.parquet_file import OpenFile, open_file
-from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def changes(split: SplitContent) -> tuple[ChangedFile, ...]:
     folders = [(folder, list(inside)) for folder, inside in groupby(files, key=lambda file: _parts(file.path)[0])]
     requests = storage.requests_at_once
     listed = concurrent_map(requests, lambda each: storage.listing(each[0], recursive=False), folders)
-    suspects: list[tuple[SampleFile, StoredFile | None]] = []
+    suspects: list[tuple[SampleFile, StoreFile | None]] = []
     for (_, inside), stored in zip(folders, listed, strict=True):
         suspects += _suspects(inside, stored or [])
     found = concurrent_map(requests, lambda each: _compared(storage, *each), suspects)
@@ -109,7 +109,7 @@ def _short(fingerprint: str) -> str:
     return fingerprint.removeprefix("sha256:")[:12]
 
 
-def _suspects(files: Iterable[SampleFile], stored: Iterable[StoredFile]) -> list[tuple[SampleFile, StoredFile | None]]:
+def _suspects(files: Iterable[SampleFile], stored: Iterable[StoreFile]) -> list[tuple[SampleFile, StoreFile | None]]:
     """Those that the listing does not say to be what they were."""
     now = {each.path: each for each in stored}
     found = []
@@ -121,7 +121,7 @@ def _suspects(files: Iterable[SampleFile], stored: Iterable[StoredFile]) -> list
     return found
 
 
-def _compared(storage: Storage, file: SampleFile, there: StoredFile | None) -> ChangedFile | None:
+def _compared(storage: Storage, file: SampleFile, there: StoreFile | None) -> ChangedFile | None:
     if there is None:
         return ChangedFile(file.path, file.fingerprint, None)
     try:

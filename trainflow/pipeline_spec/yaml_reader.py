@@ -14,7 +14,7 @@ import yaml
 
 from trainflow.bounds import MOST_NESTING
 from trainflow.errors import PipelineFileError
-from trainflow.pipeline_spec.problems import Location, Place, Problem, dotted, error_of
+from trainflow.pipeline_spec.problems import Location, SourcePlace, SpecProblem, dotted, error_of
 
 #: the C scanner where PyYAML was built with it: ten times faster
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,10 +33,10 @@ class Document:
     """The values of one file, the place of each, and the places of their keys."""
 
     value: Any
-    places: dict[Location, Place] = field(default_factory=dict)
-    key_places: dict[Location, Place] = field(default_factory=dict)
+    places: dict[Location, SourcePlace] = field(default_factory=dict)
+    key_places: dict[Location, SourcePlace] = field(default_factory=dict)
 
-    def place_of(self, location: Location, *, key: bool = False) -> Place:
+    def place_of(self, location: Location, *, key: bool = False) -> SourcePlace:
         """The place of a value (or of its key), or of what is nearest around it. One entry may stand without the list
         it is in: `location` numbers it all the same."""
         places = self.places | self.key_places if key else self.places
@@ -49,7 +49,7 @@ class Document:
         return places[found]
 
 
-def read_document(text: str, source: str, *, at: Place | None = None) -> Document:
+def read_document(text: str, source: str, *, at: SourcePlace | None = None) -> Document:
     """The document in `text`, which came from `source` (as people name it). With `at`, everything stands there.
 
     Raises PipelineFileError telling every problem with its line and column.
@@ -66,13 +66,13 @@ def read_document(text: str, source: str, *, at: Place | None = None) -> Documen
         raise PipelineFileError(f"not valid YAML: {' '.join(str(error).split())}", path=source) from None
     finally:
         loader.dispose()
-    walk.places.setdefault((), at or Place(source, 1, 1))
+    walk.places.setdefault((), at or SourcePlace(source, 1, 1))
     if walk.problems:
         raise error_of(walk.problems)
     return Document(value, walk.places, walk.key_places)
 
 
-def _check_nesting(text: str, source: str, at: Place | None) -> None:
+def _check_nesting(text: str, source: str, at: SourcePlace | None) -> None:
     """Composing a document takes stack for each level, and the C library does not say when there is none left: events
     are looked at first, where a document could be nested too deeply at all."""
     indentation = max((len(line) - len(line.lstrip(" -?")) for line in text.splitlines()), default=0)
@@ -84,8 +84,8 @@ def _check_nesting(text: str, source: str, at: Place | None) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MOST_NESTING:
                 mark = event.start_mark
-                place = at or Place(source, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
-                raise error_of([Problem(place, f"lists and sections are nested more than {MOST_NESTING} times")])
+                place = at or SourcePlace(source, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
+                raise error_of([SpecProblem(place, f"lists and sections are nested more than {MOST_NESTING} times")])
     except yaml.YAMLError:
         return  # told where it is read
 
@@ -93,10 +93,10 @@ def _check_nesting(text: str, source: str, at: Place | None) -> None:
 class _Walk:
     """One pass over the nodes of a document."""
 
-    def __init__(self, loader: Any, source: str, at: Place | None) -> None:
-        self.places: dict[Location, Place] = {}
-        self.key_places: dict[Location, Place] = {}
-        self.problems: list[Problem] = []
+    def __init__(self, loader: Any, source: str, at: SourcePlace | None) -> None:
+        self.places: dict[Location, SourcePlace] = {}
+        self.key_places: dict[Location, SourcePlace] = {}
+        self.problems: list[SpecProblem] = []
         self._loader = loader
         self._source = source
         self._at = at
@@ -107,7 +107,7 @@ class _Walk:
         self.places.setdefault(location, self._place(node))
         self._count += 1
         if self._count > MAX_VALUES:
-            raise error_of([Problem(self._place(node), f"more than {MAX_VALUES} values; aliases repeat too much")])
+            raise error_of([SpecProblem(self._place(node), f"more than {MAX_VALUES} values; aliases repeat too much")])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if node.tag not in _COLLECTIONS:
@@ -189,20 +189,20 @@ class _Walk:
                 del places[known]
 
     def _wrong(self, node: Any, message: str) -> None:
-        self.problems.append(Problem(self._place(node), message))
+        self.problems.append(SpecProblem(self._place(node), message))
 
-    def _place(self, node: Any) -> Place:
-        return self._at or Place(self._source, node.start_mark.line + 1, node.start_mark.column + 1)
+    def _place(self, node: Any) -> SourcePlace:
+        return self._at or SourcePlace(self._source, node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, at: Place | None) -> PipelineFileError:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, at: SourcePlace | None) -> PipelineFileError:
     mark = error.problem_mark or error.context_mark
     line = text.splitlines()[mark.line] if mark is not None and mark.line < len(text.splitlines()) else ""
     what = " ".join(part for part in (error.context, error.problem) if part)
-    place = at or (Place(source) if mark is None else Place(source, mark.line + 1, mark.column + 1))
+    place = at or (SourcePlace(source) if mark is None else SourcePlace(source, mark.line + 1, mark.column + 1))
     began = error.context_mark
     if at is None and began is not None and mark is not None and began.line != mark.line:
         what += f"; what is not finished began in line {began.line + 1}, column {began.column + 1}"
     if line[:1] == "\t" or "'\\t'" in what:
         what = "a tab: YAML is indented with spaces"
-    return error_of([Problem(place, f"not valid YAML: {what}")])
+    return error_of([SpecProblem(place, f"not valid YAML: {what}")])

@@ -13,7 +13,7 @@ from trainflow.samples.split import Split
 from trainflow.samples.split_content import Columns, Hole, SplitPartition
 
 
-class Unifying(Protocol):
+class ColumnUnifier(Protocol):
     """The columns of the partitions that were added, as one schema."""
 
     @property
@@ -26,12 +26,12 @@ class Unifying(Protocol):
 
 
 @dataclass
-class Building:
+class SplitBuilder:
     """A split in the making, from `start` on. Holes count only when a partition follows them."""
 
     samples: Samples
     start: datetime
-    unified: Unifying
+    unified: ColumnUnifier
     taken: list[SplitPartition] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     pending: list[Hole] = field(default_factory=list)

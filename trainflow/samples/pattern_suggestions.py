@@ -12,7 +12,7 @@ from trainflow.samples.pattern import Segment, expression_of
 _ALIKE = 0.6
 
 
-def fix_for(segment: Segment, names: Sequence[str]) -> str | None:
+def suggest_segment(segment: Segment, names: Sequence[str]) -> str | None:
     """What to write in a path so that names of this folder are of `segment`; None: nothing that comes to mind.
 
     Looked for in this order: numbers without zeros (or with), another case, another constant before or after the date,

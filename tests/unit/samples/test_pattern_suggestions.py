@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.samples.near_miss import fix_for
 from trainflow.samples.pattern import path_pattern
+from trainflow.samples.pattern_suggestions import suggest_segment
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,6 @@ from trainflow.samples.pattern import path_pattern
     ],
 )
 def test_near_miss_names_what_to_write(segment: str, names: list[str], fix: str | None) -> None:
-    found = fix_for(path_pattern(f"t/{segment}/").segments[0], names)
+    found = suggest_segment(path_pattern(f"t/{segment}/").segments[0], names)
     assert (found or "").startswith(fix or "")
     assert (found is None) == (fix is None)

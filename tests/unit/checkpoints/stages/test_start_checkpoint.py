@@ -14,16 +14,16 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.stages.init_from import InitFrom, Pin
-from trainflow.checkpoints.stages.upstream import (
+from trainflow.checkpoints.stages.start_checkpoint import (
     MOST,
-    BaseChain,
-    Choice,
-    FromNothing,
-    Refusal,
+    StartDecision,
     StartFrom,
-    Wait,
-    base_chain,
-    choose,
+    StartFromOwn,
+    StartRefused,
+    UpstreamChain,
+    WaitForUpstream,
+    choose_start,
+    read_upstream_chain,
 )
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
@@ -43,7 +43,7 @@ def chain(
     off: tuple[int, ...] = (),
     promoted: int | None = None,
     skipped: int | None = None,
-) -> BaseChain:
+) -> UpstreamChain:
     """A checkpoint a day, named by the day its watermark is; `gone`: pruned, `off`: rewound, `skipped`: up to there."""
     kept = [
         CheckpointSummary(
@@ -67,14 +67,14 @@ def chain(
     aliases = {} if promoted is None else {"best": f"c{promoted}"}
     line = [summary.watermark for summary in kept if summary.on_line]
     edge = line[-1] if line else None
-    return BaseChain(len(days) + len(off), at(skipped) if skipped else edge, kept, aliases)
+    return UpstreamChain(len(days) + len(off), at(skipped) if skipped else edge, kept, aliases)
 
 
-def forked_at(number: int, *days: int) -> BaseChain:
+def forked_at(number: int, *days: int) -> UpstreamChain:
     """The same of a branch, which was forked from `f` at a watermark."""
     branch = chain(*days)
     point = msgspec.structs.replace(chain(number).kept[0], id="f", sequence=0, number=0)
-    return BaseChain(branch.sequence + 1, branch.edge or day(number), [point, *branch.kept], {}, MAIN)
+    return UpstreamChain(branch.sequence + 1, branch.edge or day(number), [point, *branch.kept], {}, MAIN)
 
 
 def pin(number: int, sequence: int | None = None) -> Pin:
@@ -85,7 +85,7 @@ def at(number: int | None) -> datetime | None:
     return None if number is None else day(number)
 
 
-def offered(choice: Choice) -> list[str]:
+def offered(choice: StartDecision) -> list[str]:
     assert isinstance(choice, StartFrom), choice
     return [base.id for base in choice.bases]
 
@@ -108,8 +108,10 @@ def offered(choice: Choice) -> list[str]:
         (chain(1, 2, 3, off=(2, 3)), None, None, ["c1"]),
     ],
 )
-def test_upstream_forwards_limits_split(base: BaseChain, own: int | None, told: Pin | None, bases: list[str]) -> None:
-    choice = choose(AHEAD, base, at(own), None, told)
+def test_upstream_forwards_limits_split(
+    base: UpstreamChain, own: int | None, told: Pin | None, bases: list[str]
+) -> None:
+    choice = choose_start(AHEAD, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
     assert (choice.bounded, choice.last.id, choice.again_before) == (True, bases[-1], choice.last.watermark)
@@ -124,18 +126,18 @@ def test_upstream_forwards_limits_split(base: BaseChain, own: int | None, told: 
         (chain(1, 2, 3, off=(2, 3)), 2, None, "which has no checkpoint beyond"),
     ],
 )
-def test_forwards_there_is_nothing_yet(base: BaseChain, own: int | None, told: Pin | None, says: str) -> None:
-    choice = choose(AHEAD, base, at(own), None, told)
-    assert isinstance(choice, Wait)
+def test_forwards_there_is_nothing_yet(base: UpstreamChain, own: int | None, told: Pin | None, says: str) -> None:
+    choice = choose_start(AHEAD, base, at(own), None, told)
+    assert isinstance(choice, WaitForUpstream)
     assert says in choice.reason
 
 
 def test_base_has_to_reach_end_of_next_partition() -> None:
-    assert offered(choose(AHEAD, chain(1, 2, 3), day(0), day(2))) == ["c2", "c3"]
+    assert offered(choose_start(AHEAD, chain(1, 2, 3), day(0), day(2))) == ["c2", "c3"]
 
 
 def test_few_are_offered_and_last_one_is_among_them() -> None:
-    choice = choose(AHEAD, chain(*range(1, 101)), None, None)
+    choice = choose_start(AHEAD, chain(*range(1, 101)), None, None)
     assert len(offered(choice)) == MOST
     assert offered(choice)[-2:] == [f"c{MOST - 1}", "c100"]
 
@@ -143,25 +145,27 @@ def test_few_are_offered_and_last_one_is_among_them() -> None:
 @pytest.mark.parametrize(
     ("base", "own", "told", "expected"),
     [
-        (chain(), None, None, FromNothing),
-        (chain(1, 2), None, None, FromNothing),
-        (chain(1, 2), 3, None, Wait),
-        (chain(1, 2, 3), 3, pin(2), Wait),
-        (chain(1, 2, skipped=3), 4, None, Wait),
+        (chain(), None, None, StartFromOwn),
+        (chain(1, 2), None, None, StartFromOwn),
+        (chain(1, 2), 3, None, WaitForUpstream),
+        (chain(1, 2, 3), 3, pin(2), WaitForUpstream),
+        (chain(1, 2, skipped=3), 4, None, WaitForUpstream),
         # what was skipped after the pinned one and the one before is later news
-        (chain(1, 2, skipped=3), 3, pin(1), Wait),
-        (chain(1, 2, 3, gone=(2,)), 2, None, Refusal),
+        (chain(1, 2, skipped=3), 3, pin(1), WaitForUpstream),
+        (chain(1, 2, 3, gone=(2,)), 2, None, StartRefused),
         (chain(1, 2, 3, 4, gone=(2,)), 3, None, StartFrom),
-        (chain(1, 2, 4, gone=(2,)), 3, None, Refusal),
-        (chain(1, 2, gone=(1,)), 1, None, Refusal),
+        (chain(1, 2, 4, gone=(2,)), 3, None, StartRefused),
+        (chain(1, 2, gone=(1,)), 1, None, StartRefused),
         # the base has skipped all there was: the stage goes on by itself
-        (chain(skipped=2), 3, None, Wait),
-        (chain(skipped=2), 2, None, FromNothing),
-        (chain(3), 2, None, FromNothing),
+        (chain(skipped=2), 3, None, WaitForUpstream),
+        (chain(skipped=2), 2, None, StartFromOwn),
+        (chain(3), 2, None, StartFromOwn),
     ],
 )
-def test_upstream_back_is_found(base: BaseChain, own: int | None, told: Pin | None, expected: type[Choice]) -> None:
-    assert isinstance(choose(BACK, base, at(own), None, told), expected)
+def test_upstream_back_is_found(
+    base: UpstreamChain, own: int | None, told: Pin | None, expected: type[StartDecision]
+) -> None:
+    assert isinstance(choose_start(BACK, base, at(own), None, told), expected)
 
 
 @pytest.mark.parametrize(
@@ -174,23 +178,25 @@ def test_upstream_back_is_found(base: BaseChain, own: int | None, told: Pin | No
         (chain(1, 2, 4, gone=(1,)), 3, None, "c2"),
     ],
 )
-def test_back_to_one_before_what_base_stepped_over(base: BaseChain, own: int, told: Pin | None, expected: str) -> None:
-    assert offered(choose(BACK, base, at(own), None, told)) == [expected]
+def test_back_to_one_before_what_base_stepped_over(
+    base: UpstreamChain, own: int, told: Pin | None, expected: str
+) -> None:
+    assert offered(choose_start(BACK, base, at(own), None, told)) == [expected]
 
 
 @pytest.mark.parametrize(
     ("base", "own", "until"),
     [(chain(1, 2, 3), None, 3), (chain(1, skipped=3), 1, 3), (chain(skipped=3), 2, 3), (chain(), None, None)],
 )
-def test_back_goes_on_as_far_as_base_has_been(base: BaseChain, own: int | None, until: int | None) -> None:
-    choice = choose(BACK, base, at(own), None)
-    assert isinstance(choice, StartFrom | FromNothing)
+def test_back_goes_on_as_far_as_base_has_been(base: UpstreamChain, own: int | None, until: int | None) -> None:
+    choice = choose_start(BACK, base, at(own), None)
+    assert isinstance(choice, StartFrom | StartFromOwn)
     assert choice.again_before == (None if until is None else day(until) + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("own", "again"), [(3, False), (2, True)])
 def test_upstream_back_starts_at_own_watermark(own: int, again: bool) -> None:
-    choice = choose(BACK, chain(1, 2, 3), day(own), None)
+    choice = choose_start(BACK, chain(1, 2, 3), day(own), None)
     assert offered(choice) == [f"c{own}"]
     assert isinstance(choice, StartFrom)
     assert choice.bounded is False
@@ -213,9 +219,9 @@ def test_upstream_back_starts_at_own_watermark(own: int, again: bool) -> None:
     ],
 )
 def test_upstream_newest_is_taken(
-    init: InitFrom, base: BaseChain, own: int | None, told: Pin | None, bases: list[str]
+    init: InitFrom, base: UpstreamChain, own: int | None, told: Pin | None, bases: list[str]
 ) -> None:
-    choice = choose(init, base, at(own), None, told)
+    choice = choose_start(init, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
     assert (choice.bounded, choice.again_before) == (False, None)
@@ -230,42 +236,42 @@ def test_upstream_newest_is_taken(
         (LATEST, chain(1, 2, 3), pin(2), "checkpoint 3 of stage base is newer"),
     ],
 )
-def test_newest_is_not_there_or_another_runs(init: InitFrom, base: BaseChain, told: Pin | None, says: str) -> None:
-    choice = choose(init, base, None, None, told)
-    assert isinstance(choice, Wait)
+def test_newest_is_not_there_or_another_runs(init: InitFrom, base: UpstreamChain, told: Pin | None, says: str) -> None:
+    choice = choose_start(init, base, None, None, told)
+    assert isinstance(choice, WaitForUpstream)
     assert says in choice.reason
 
 
 @pytest.mark.parametrize("told", [None, pin(3)])
 def test_upstream_promoted_older_leaves_nothing_to_wait_for(told: Pin | None) -> None:
     base = chain(1, 2, 3, promoted=2)
-    choice = choose(PROMOTED, base, None, None, told)
+    choice = choose_start(PROMOTED, base, None, None, told)
     assert isinstance(choice, StartFrom)
     assert (offered(choice), choice.last.id) == (["c2"], "c3")
     # what the run hands on when it triggers itself is as good
-    assert choose(PROMOTED, base, day(1), None, pin(3, choice.last.sequence)) == choice
+    assert choose_start(PROMOTED, base, day(1), None, pin(3, choice.last.sequence)) == choice
 
 
 def test_circle_of_latest_begins_with_nothing_once() -> None:
     init = InitFrom(BASE, "latest", feedback=True)
-    assert choose(init, chain(), None, None) == FromNothing()
-    assert isinstance(choose(init, chain(), day(1), None), Wait)
-    assert choose(init, chain(skipped=1), day(1), None) == FromNothing()
+    assert choose_start(init, chain(), None, None) == StartFromOwn()
+    assert isinstance(choose_start(init, chain(), day(1), None), WaitForUpstream)
+    assert choose_start(init, chain(skipped=1), day(1), None) == StartFromOwn()
 
 
 @pytest.mark.parametrize("told", [pin(3), pin(3, 3)])
 @pytest.mark.parametrize("init", [AHEAD, LATEST, PROMOTED])
 def test_upstream_pin_rewound_falls_back_before_it(init: InitFrom, told: Pin) -> None:
-    assert offered(choose(init, chain(1, 2, 3, off=(3,), promoted=2), day(1), None, told)) == ["c2"]
+    assert offered(choose_start(init, chain(1, 2, 3, off=(3,), promoted=2), day(1), None, told)) == ["c2"]
     # of what was trained since, the run that it triggers takes care
     again = chain(1, 2, 3, 4, off=(3,), promoted=2)
-    choice = choose(init, again, day(1), None, told)
-    assert isinstance(choice, Wait) if init.at != "same_watermark" else offered(choice) == ["c2"]
+    choice = choose_start(init, again, day(1), None, told)
+    assert isinstance(choice, WaitForUpstream) if init.at != "same_watermark" else offered(choice) == ["c2"]
 
 
 def test_upstream_once_waits_for_rewound_base() -> None:
-    choice = choose(ONCE, chain(1, 2, 3, off=(3,)), None, None, pin(3))
-    assert isinstance(choice, Wait)
+    choice = choose_start(ONCE, chain(1, 2, 3, off=(3,)), None, None, pin(3))
+    assert isinstance(choice, WaitForUpstream)
     assert choice.reason == "waits for stage base, which was rewound and has not caught up yet"
 
 
@@ -278,14 +284,14 @@ def test_upstream_once_waits_for_rewound_base() -> None:
     ],
 )
 def test_pin_that_cannot_be_used_is_refused(init: InitFrom, told: Pin, says: str) -> None:
-    choice = choose(init, chain(1, 2, 3, off=(3,)), day(1), None, told)
-    assert isinstance(choice, Refusal)
+    choice = choose_start(init, chain(1, 2, 3, off=(3,)), day(1), None, told)
+    assert isinstance(choice, StartRefused)
     assert says in choice.reason
 
 
 def test_checkpoint_that_pipeline_names_has_to_be_there() -> None:
-    choice = choose(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
-    assert isinstance(choice, Refusal)
+    choice = choose_start(InitFrom(BASE, once=True, checkpoint_id="c3"), chain(1, 2, 3, off=(3,)), None, None)
+    assert isinstance(choice, StartRefused)
     assert "not on its line" in choice.reason
 
 
@@ -305,9 +311,9 @@ def test_checkpoint_that_pipeline_names_has_to_be_there() -> None:
     ],
 )
 def test_branch_of_base_begins_where_it_was_forked(
-    init: InitFrom, base: BaseChain, own: int | None, bases: list[str]
+    init: InitFrom, base: UpstreamChain, own: int | None, bases: list[str]
 ) -> None:
-    choice = choose(init, base, at(own), None)
+    choice = choose_start(init, base, at(own), None)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
     assert [each.chain for each in choice.bases] == [MAIN if name == "f" else None for name in bases]
@@ -316,12 +322,12 @@ def test_branch_of_base_begins_where_it_was_forked(
 @pytest.mark.parametrize(
     ("init", "base", "own"), [(AHEAD, forked_at(2), 2), (BACK, forked_at(2), 3), (PROMOTED, forked_at(2), 2)]
 )
-def test_branch_of_base_that_has_to_go_on_first(init: InitFrom, base: BaseChain, own: int) -> None:
-    assert isinstance(choose(init, base, at(own), None), Wait)
+def test_branch_of_base_that_has_to_go_on_first(init: InitFrom, base: UpstreamChain, own: int) -> None:
+    assert isinstance(choose_start(init, base, at(own), None), WaitForUpstream)
 
 
 def test_run_may_be_told_to_start_where_base_was_forked() -> None:
-    assert offered(choose(AHEAD, forked_at(2, 3), at(1), None, Pin(BASE, "f", 0))) == ["f"]
+    assert offered(choose_start(AHEAD, forked_at(2, 3), at(1), None, Pin(BASE, "f", 0))) == ["f"]
 
 
 # -- a circle of three: who begins it looks through its base -----------------------------------------------------------
@@ -356,5 +362,5 @@ def test_upstream_first_of_circle_waits_for_nothing_impossible(
                 expected_head=head.id if head else None, by=Author(), now=day(9), reason="gate",
             )  # fmt: skip
         chains.append(writer.chain)
-    base = base_chain(Ledger(store, chains[1]), None, through=chains[:1])
+    base = read_upstream_chain(Ledger(store, chains[1]), None, through=chains[:1])
     assert base.edge == at(reaches)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from trainflow.errors import SampleDamaged
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.footers import is_parquet
-from trainflow.storage.store import Storage, StoredFile
+from trainflow.storage.store import Storage, StoreFile
 
 #: `PAR1`, or `PARE` where the footer is encrypted
 _MAGICS = (b"PAR1", b"PARE")
@@ -31,7 +31,7 @@ _TELLING = (".jsonl", ".ndjson", ".zip", ".npz", ".orc", ".feather")
 _NEVER_EMPTY = (".gz", ".zst", ".bz2", ".xz", ".zip", ".npz", ".npy", ".orc", ".avro", ".feather")
 
 
-def ends_whole(tail: bytes, size_bytes: int) -> bool:
+def is_complete(tail: bytes, size_bytes: int) -> bool:
     """Whether a file of this size may end in these last bytes: a footer that lies within the file, and the magic."""
     if size_bytes < _LEAST_BYTES or len(tail) < TAIL_BYTES or tail[-4:] not in _MAGICS:
         return False
@@ -39,16 +39,16 @@ def ends_whole(tail: bytes, size_bytes: int) -> bool:
     return 0 < footer <= size_bytes - _LEAST_BYTES
 
 
-def first_unfinished(storage: Storage, folder: str, files: Sequence[StoredFile]) -> str | None:
+def first_unfinished(storage: Storage, folder: str, files: Sequence[StoreFile]) -> str | None:
     """The name of the first file that is not completely written as far as its end shows. Raises SampleUnreadable."""
     for file in files:
         path = f"{folder}/{file.path}"
-        if is_parquet(storage, path) and not ends_whole(_tail(storage, path, TAIL_BYTES, file), file.size_bytes):
+        if is_parquet(storage, path) and not is_complete(_tail(storage, path, TAIL_BYTES, file), file.size_bytes):
             return file.path
     return None
 
 
-def refuse_cut(storage: Storage, path: str, file: StoredFile, recent: bool) -> None:
+def refuse_truncated(storage: Storage, path: str, file: StoreFile, recent: bool) -> None:
     """Raise SampleDamaged for a file other than Parquet whose end shows that it is cut. `recent`: read a compressed one
     to its end, which nothing else proves. Raises SampleUnreadable."""
     tells = file.size_bytes and file.path.lower().endswith(_TELLING)
@@ -65,12 +65,12 @@ def refuse_cut(storage: Storage, path: str, file: StoredFile, recent: bool) -> N
         )
 
 
-def _tail(storage: Storage, path: str, count: int, file: StoredFile) -> bytes:
+def _tail(storage: Storage, path: str, count: int, file: StoreFile) -> bytes:
     """The last `count` bytes of a file that was listed with its size; fewer when it is shorter now."""
     return storage.read_range(path, max(0, file.size_bytes - count), file.size_bytes)
 
 
-def is_recent(file: StoredFile, now: datetime, seconds: float) -> bool:
+def is_recent(file: StoreFile, now: datetime, seconds: float) -> bool:
     """Whether a file was written so short a time ago that it may still be."""
     return file.modified is not None and now < file.modified + timedelta(seconds=seconds)
 

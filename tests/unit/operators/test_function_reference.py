@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import FailException, InputError
-from trainflow.operators import functions
+from trainflow.operators import function_reference
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_function_is_found_with_root_appended_last(root: Path) -> None:
-    function = functions.resolve("project_ops.flights:train", root)
+    function = function_reference.resolve("project_ops.flights:train", root)
     assert function(None) == 1
     assert sys.path[-1] == str(root)
-    functions.resolve("project_ops.flights:Model.train", root)
+    function_reference.resolve("project_ops.flights:Model.train", root)
     assert sys.path.count(str(root)) == 1
 
 
 def test_callable_is_taken_as_it_is(root: Path) -> None:
-    assert functions.resolve(len, root) is len
+    assert function_reference.resolve(len, root) is len
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,18 @@ def test_callable_is_taken_as_it_is(root: Path) -> None:
 )
 def test_message_says_which_part_is_wrong(root: Path, reference: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        functions.resolve(reference, root)
+        function_reference.resolve(reference, root)
     with pytest.raises(FailException, match=says):
-        functions.resolve_for_good(reference, root)
+        function_reference.resolve_for_good(reference, root)
 
 
 def test_function_module_that_raises_is_raised_unchanged(root: Path) -> None:
     with pytest.raises(RuntimeError, match="at import"):
-        functions.resolve_for_good("project_ops.raises:train", root)
+        function_reference.resolve_for_good("project_ops.raises:train", root)
 
 
 def test_reference_of_callable_names_it() -> None:
-    assert functions.reference_of(functions.resolve) == "trainflow.operators.functions:resolve"
-    assert functions.reference_of("a.b:c") == "a.b:c"
+    assert (
+        function_reference.reference_of(function_reference.resolve) == "trainflow.operators.function_reference:resolve"
+    )
+    assert function_reference.reference_of("a.b:c") == "a.b:c"

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from trainflow.samples.missing_samples import describe_folders
 from trainflow.samples.next_split import CaughtUp, Waiting, next_split
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.sighting import sighting
 from trainflow.samples.spec import Ready, Samples
 from trainflow.storage.urls import open_storage
 
@@ -74,7 +74,7 @@ def test_sighting_describes_folder(
         if not name.endswith("/"):
             target.touch()
     samples = Samples(**{"path": path, "length_seconds": 3600 if path == HOURLY else 86400, "start": START, **more})
-    found = sighting(samples, open_storage(path, {}, tmp_path), path_pattern(path))
+    found = describe_folders(samples, open_storage(path, {}, tmp_path), path_pattern(path))
     import re
 
     assert re.search(says, found), found

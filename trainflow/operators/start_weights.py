@@ -1,5 +1,5 @@
-"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.stages.upstream`, asked of two
-ledgers."""
+"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.stages.start_checkpoint`,
+asked of two ledgers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainflow.checkpoints.stages.init_from import Base
-from trainflow.checkpoints.stages.upstream import BaseChain, Choice, FromNothing, Refusal, Wait, base_chain, choose
+from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
+from trainflow.checkpoints.stages.start_checkpoint import (
+    StartDecision,
+    StartFromOwn,
+    StartRefused,
+    UpstreamChain,
+    WaitForUpstream,
+    choose_start,
+    read_upstream_chain,
+)
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators.init_from import is_fork
 from trainflow.samples.partitions import after_watermark, end_of
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None) -> Head:
+def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None) -> Head:
     """`head` with what its base offers; both chains are in `store`. `samples` is the stage's own table.
 
     Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose
@@ -35,15 +43,15 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     edge = head.skips[-1].end if head.skips else head.watermark
-    base = base_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
+    base = read_upstream_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
     choice = choose_for(init, base, head.watermark, edge, samples, pin)
-    if isinstance(choice, Refusal):
+    if isinstance(choice, StartRefused):
         raise FailException(choice.reason)
-    if isinstance(choice, Wait):
+    if isinstance(choice, WaitForUpstream):
         if init.chain.pipeline != head.pipeline and not base.line:
             raise CheckpointNotFound(f"chain {init.chain} in {head.store} has no checkpoint yet: train it first")
         return msgspec.structs.replace(head, waits=choice.reason)
-    if isinstance(choice, FromNothing):
+    if isinstance(choice, StartFromOwn):
         return msgspec.structs.replace(head, again_before=choice.again_before or _NEVER)
     begins_at = head.watermark
     if begins_at is None and is_fork(init.chain, head.chain):
@@ -59,7 +67,7 @@ def from_base(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples
     )
 
 
-def begun_with(ledger: Ledger, init: InitFrom) -> Pin | None:
+def first_start(ledger: Ledger, init: InitFrom) -> Pin | None:
     """The checkpoint that a stage which starts once began with, and begins with again where it was rewound to nothing;
     None: it never began."""
     from trainflow.checkpoints.stages.init_from import Pin
@@ -68,21 +76,21 @@ def begun_with(ledger: Ledger, init: InitFrom) -> Pin | None:
     return Pin(init.chain, origins[-1].checkpoint_id) if origins else None
 
 
-def forked(head: Head, fork: Fork) -> Head:
+def with_fork_point(head: Head, fork: Fork) -> Head:
     """`head` of a branch that has no checkpoint of its own yet: it goes on from where it was forked off."""
-    origin = Base(fork.origin.checkpoint_id, 0, fork.watermark)
+    origin = UpstreamCheckpoint(fork.origin.checkpoint_id, 0, fork.watermark)
     return msgspec.structs.replace(head, base=fork.origin.chain, bases=[origin])
 
 
 def choose_for(
     init: InitFrom,
-    base: BaseChain,
+    base: UpstreamChain,
     watermark: datetime | None,
     edge: datetime | None,
     samples: Samples | None,
     pin: Pin | None = None,
-) -> Choice:
+) -> StartDecision:
     """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
     `edge`, which is later where something was skipped."""
     needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
-    return choose(init, base, watermark, needed, pin)
+    return choose_start(init, base, watermark, needed, pin)

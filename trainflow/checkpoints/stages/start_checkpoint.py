@@ -22,7 +22,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
 from trainflow.checkpoints.ledger.state import CheckpointSummary
-from trainflow.checkpoints.stages.init_from import Base, InitFrom, Pin
+from trainflow.checkpoints.stages.init_from import InitFrom, Pin, UpstreamCheckpoint
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MOST = 32
 _A_MOMENT = timedelta(seconds=1)
 
 
-class BaseChain(msgspec.Struct, frozen=True):
+class UpstreamChain(msgspec.Struct, frozen=True):
     """What the rule needs to know of the base's chain."""
 
     #: the number of its newest entry
@@ -58,43 +58,43 @@ class BaseChain(msgspec.Struct, frozen=True):
         """The one of this id."""
         return next((found for found in reversed(self.kept) if found.id == checkpoint_id), None)
 
-    def offer(self, summary: CheckpointSummary) -> Base:
+    def offer(self, summary: CheckpointSummary) -> UpstreamCheckpoint:
         """One of them, to start from."""
         lies_in = None if summary.sequence else self.forked_from
-        return Base(summary.id, summary.sequence, summary.watermark, lies_in)
+        return UpstreamCheckpoint(summary.id, summary.sequence, summary.watermark, lies_in)
 
 
-def base_chain(
+def read_upstream_chain(
     ledger: Ledger, watermark: datetime | None, pin: Pin | None = None, through: Sequence[ChainKey] = ()
-) -> BaseChain:
+) -> UpstreamChain:
     """The base's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
 
     A base that has to go back itself is taken as it will be then. `through`: see InitFrom. Raises LedgerCorrupt,
     StoreFailure.
     """
-    from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+    from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 
-    state = as_it_will_be(ledger)
+    state = state_after_rewind(ledger)
     edge = _passed(ledger.store, state, through)
     reaches = any(each.on_line and watermark is not None and each.watermark <= watermark for each in state.recent)
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
     kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept_in(state)
     if not isinstance(state.start, Fork):
-        return BaseChain(state.sequence, edge, kept, state.promoted)
+        return UpstreamChain(state.sequence, edge, kept, state.promoted)
     kept = [_fork_point(state.start), *kept]
-    return BaseChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
+    return UpstreamChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
 
 
 def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
     """The exclusive end of what a chain has trained or skipped, and of what it never can train, since the stage it
     starts from has stepped over it: so far nobody need wait for it."""
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.upstream_rewinds import as_it_will_be
+    from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 
     if not through:
         return state.edge
-    base = as_it_will_be(Ledger(store, through[0]))
+    base = state_after_rewind(Ledger(store, through[0]))
     if base.watermark is not None and (state.edge is None or state.edge < base.watermark):
         return state.edge
     ends = (state.edge, _passed(store, base, through[1:]))
@@ -129,44 +129,44 @@ class StartFrom(msgspec.Struct, frozen=True):
     always).
     """
 
-    bases: list[Base]
-    last: Base
+    bases: list[UpstreamCheckpoint]
+    last: UpstreamCheckpoint
     bounded: bool = False
     again_before: datetime | None = None
 
 
-class FromNothing(msgspec.Struct, frozen=True):
+class StartFromOwn(msgspec.Struct, frozen=True):
     """A stage that begins a circle, and nothing to start from: its first run, or all that its base was to train on up
     to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
 
     again_before: datetime | None = None
 
 
-class Wait(msgspec.Struct, frozen=True):
+class WaitForUpstream(msgspec.Struct, frozen=True):
     """Nothing to start from now: a commit of the base changes that, and triggers. `reason`: a clause for people."""
 
     reason: str
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class StartRefused(msgspec.Struct, frozen=True):
     """The run can never start from what it was told. `reason`: a sentence for people."""
 
     reason: str
 
 
-Choice = StartFrom | FromNothing | Wait | Refusal
+StartDecision = StartFrom | StartFromOwn | WaitForUpstream | StartRefused
 
 
-def choose(
-    init: InitFrom, base: BaseChain, watermark: datetime | None, needed: datetime | None, pin: Pin | None = None
-) -> Choice:
+def choose_start(
+    init: InitFrom, base: UpstreamChain, watermark: datetime | None, needed: datetime | None, pin: Pin | None = None
+) -> StartDecision:
     """What the next run of a stage starts from.
 
     `base` is the base's chain, `watermark` the stage's own (None: it has trained nothing), `needed` the
     end of the next partition it would train on (None: not known, any later watermark of the base will do).
     """
     allowed = _allowed(init, base, pin)
-    if isinstance(allowed, Refusal | Wait):
+    if isinstance(allowed, StartRefused | WaitForUpstream):
         return allowed
     if init.checkpoint_id is not None:
         return _named(init, base, allowed)
@@ -177,7 +177,9 @@ def choose(
     return _ahead(init, base, allowed, watermark, needed)
 
 
-def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[CheckpointSummary] | Refusal | Wait:
+def _allowed(
+    init: InitFrom, base: UpstreamChain, pin: Pin | None
+) -> list[CheckpointSummary] | StartRefused | WaitForUpstream:
     """The kept checkpoints on the base's line, up to the pin. Where a rewind took that off the line, what is left
     before it: the checkpoints that are trained instead trigger runs of their own. One that starts once waits for all of
     them."""
@@ -185,20 +187,20 @@ def _allowed(init: InitFrom, base: BaseChain, pin: Pin | None) -> list[Checkpoin
         return base.line
     found = base.find(pin.id)
     if init.once and found is not None and not found.on_line:
-        return Wait(f"waits for {_who(init)}, which was rewound and has not caught up yet")
+        return WaitForUpstream(f"waits for {_who(init)}, which was rewound and has not caught up yet")
     sequence = pin.sequence if found is None else found.sequence
     if sequence is None or sequence > base.sequence:
-        return Refusal(
+        return StartRefused(
             f"this run was told to start from checkpoint {pin.id} of {init.chain}, and there is none: it was never "
             "committed in this store, or its files were pruned"
         )
     return [summary for summary in base.line if summary.sequence <= sequence]
 
 
-def _named(init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary]) -> Choice:
+def _named(init: InitFrom, base: UpstreamChain, allowed: list[CheckpointSummary]) -> StartDecision:
     found = [summary for summary in allowed if summary.id == init.checkpoint_id]
     if not found:
-        return Refusal(
+        return StartRefused(
             f"init_from names checkpoint {init.checkpoint_id} of {init.chain}, which is not on its line: it was never "
             "committed there, its files were pruned, or the chain was rewound to before it"
         )
@@ -207,14 +209,14 @@ def _named(init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary]) ->
 
 def _newest(
     init: InitFrom,
-    base: BaseChain,
+    base: UpstreamChain,
     allowed: list[CheckpointSummary],
     watermark: datetime | None,
     pin: Pin | None,
-) -> Choice:
+) -> StartDecision:
     newer = base.line[-1].sequence if base.line else 0
     if pin is not None and not init.once and allowed and newer > allowed[-1].sequence:
-        return Wait(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
+        return WaitForUpstream(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
     newest = allowed[-1:]
     if init.at == "promoted":
         names = {init.alias: base.promoted.get(init.alias)} if init.alias else base.promoted
@@ -222,33 +224,33 @@ def _newest(
     if allowed:
         return StartFrom([base.offer(allowed[-1])], base.offer(newest[0]))
     if init.feedback and (watermark is None or (base.edge is not None and not base.line)):
-        return FromNothing()
+        return StartFromOwn()
     what = "has promoted no checkpoint" if init.at == "promoted" else "has no checkpoint"
-    return Wait(f"waits for {_who(init)}, which {what} yet")
+    return WaitForUpstream(f"waits for {_who(init)}, which {what} yet")
 
 
 def _one_round_back(
-    init: InitFrom, base: BaseChain, allowed: list[CheckpointSummary], watermark: datetime | None
-) -> Choice:
+    init: InitFrom, base: UpstreamChain, allowed: list[CheckpointSummary], watermark: datetime | None
+) -> StartDecision:
     reached = _reached(base, allowed)
     # a round that ends where the base has been already may be followed by the next one at once
     again_before = None if reached is None else reached + _A_MOMENT
     if watermark is None:
-        return FromNothing(again_before)
+        return StartFromOwn(again_before)
     if reached is None or reached < watermark:
-        return Wait(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
+        return WaitForUpstream(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
     found = [summary for summary in allowed if summary.watermark <= watermark][-1:]
     if not _is_last_before(watermark, found, allowed):
-        return Refusal(
+        return StartRefused(
             f"the checkpoint of {_who(init)} at {label(watermark)} was pruned, and it has gone on to {label(reached)}: "
             "rewind it to a checkpoint at a watermark of this stage, or rewind this one"
         )
     if not found:
-        return FromNothing(again_before)
+        return StartFromOwn(again_before)
     return StartFrom([base.offer(found[0])], base.offer(allowed[-1]), again_before=again_before)
 
 
-def _reached(base: BaseChain, allowed: list[CheckpointSummary]) -> datetime | None:
+def _reached(base: UpstreamChain, allowed: list[CheckpointSummary]) -> datetime | None:
     """How far the base has come. What it skipped after its head counts, unless a pin says that this is later news."""
     if allowed == base.line:
         return base.edge
@@ -266,16 +268,16 @@ def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed
 
 def _ahead(
     init: InitFrom,
-    base: BaseChain,
+    base: UpstreamChain,
     allowed: list[CheckpointSummary],
     watermark: datetime | None,
     needed: datetime | None,
-) -> Choice:
+) -> StartDecision:
     by_watermark = {each.watermark: base.offer(each) for each in allowed if _reaches(each, watermark, needed)}
     bases = list(by_watermark.values())
     if not bases:
         upto = f" beyond {label(watermark)}" if watermark else ""
-        return Wait(f"waits for {_who(init)}, which has no checkpoint{upto} yet")
+        return WaitForUpstream(f"waits for {_who(init)}, which has no checkpoint{upto} yet")
     last = bases[-1]
     offered = bases if len(bases) <= MOST else [*bases[: MOST - 1], last]
     return StartFrom(offered, last, bounded=True, again_before=last.watermark)

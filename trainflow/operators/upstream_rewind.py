@@ -5,35 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.errors import ChainMoved
-from trainflow.operators.author import author_of
 from trainflow.operators.init_from import is_fork
+from trainflow.operators.ledger_author import author_of
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger.entries import BaseSeen
+    from trainflow.checkpoints.ledger.entries import UpstreamSeen
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import InitFrom
 
 
-def look_at_base(ledger: Ledger, init: InitFrom | None) -> BaseSeen | None:
+def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | None:
     """What a checkpoint that is committed now records of the base; None: the stage has none that it follows, or stands
     on its own from the moment it was forked or was given one certain checkpoint."""
-    from trainflow.checkpoints.ledger.entries import BaseSeen
+    from trainflow.checkpoints.ledger.entries import UpstreamSeen
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     if init is None or init.checkpoint_id is not None or is_fork(init.chain, ledger.chain):
         return None
-    return BaseSeen(init.chain, Ledger(ledger.store, init.chain).state().generation)
+    return UpstreamSeen(init.chain, Ledger(ledger.store, init.chain).state().generation)
 
 
-def go_back(ledger: Ledger, ti: TaskInstance) -> str:
+def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
     """Rewind the chain to before what came from undone checkpoints of its base. Returns a clause for the note; empty:
     there is nothing of that. One entry: whoever is killed after it finds nothing to do. Raises LedgerCorrupt,
     StoreFailure."""
     from trainflow.checkpoints.actions.rewind import rewind
-    from trainflow.checkpoints.stages.upstream_rewinds import goes_back
+    from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
 
-    back = goes_back(ledger)
+    back = upstream_rewind(ledger)
     if back is None:
         return ""
     why = f"{back.base} was rewound to before what checkpoint {back.first} was trained from"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
 
 
-def tell_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed | SampleDamaged) -> None:
+def note_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed | SampleDamaged) -> None:
     """Leave word for whoever is notified, should the run fail of it: of the same partition the same word."""
     cause = Cause.GAP if isinstance(error, SampleGap) else Cause.CHECK
     partition = error.partition.isoformat() if error.partition else None

@@ -17,7 +17,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.operators.storage import checkpoint_options, sample_options, store_url, with_options
+from trainflow.operators.storage_options import checkpoint_options, sample_options, store_url, with_options
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
 from trainflow.settings.load import load_settings
@@ -58,15 +58,15 @@ def test_secrets_reach_storage_and_nothing_else(
 ) -> None:
     caplog.set_level("DEBUG")
     used: list[tuple[str, Any]] = []
-    from trainflow.operators import storage
+    from trainflow.operators import storage_options
 
-    real = storage.open_store
+    real = storage_options.open_store
 
     def open_store(url: str, *, storage_options: Any, root: Any) -> Any:
         used.append((url, storage_options))
         return real(url, storage_options=storage_options, root=root)
 
-    monkeypatch.setattr(storage, "open_store", open_store)
+    monkeypatch.setattr(storage_options, "open_store", open_store)
     lab.write_day(0)
     samples = msgspec.structs.replace(lab.samples, storage_options={"password": SECRET})
 

@@ -3,22 +3,22 @@ from __future__ import annotations
 import pytest
 
 from trainflow.errors import PipelineFileError
-from trainflow.pipeline_spec.problems import Place
-from trainflow.pipeline_spec.reading import read_document
+from trainflow.pipeline_spec.problems import SourcePlace
+from trainflow.pipeline_spec.yaml_reader import read_document
 
 
 def test_values_remember_where_they_and_their_keys_stand() -> None:
     document = read_document("samples:\n  path: here\n  columns:\n    - a\n    - b\n", "p.yaml")
     assert document.value == {"samples": {"path": "here", "columns": ["a", "b"]}}
-    assert document.place_of(("samples", "path")) == Place("p.yaml", 2, 9)
-    assert document.place_of(("samples", "path"), key=True) == Place("p.yaml", 2, 3)
-    assert document.place_of(("samples", "columns", 1)) == Place("p.yaml", 5, 7)
+    assert document.place_of(("samples", "path")) == SourcePlace("p.yaml", 2, 9)
+    assert document.place_of(("samples", "path"), key=True) == SourcePlace("p.yaml", 2, 3)
+    assert document.place_of(("samples", "columns", 1)) == SourcePlace("p.yaml", 5, 7)
 
 
 def test_place_absent_is_that_of_nearest_section() -> None:
     document = read_document("samples:\n  path: here\n", "p.yaml")
-    assert document.place_of(("samples", "ready", "marker"), key=True) == Place("p.yaml", 1, 1)
-    assert document.place_of(("train",)) == Place("p.yaml", 1, 1)
+    assert document.place_of(("samples", "ready", "marker"), key=True) == SourcePlace("p.yaml", 1, 1)
+    assert document.place_of(("train",)) == SourcePlace("p.yaml", 1, 1)
 
 
 def test_dates_stay_text_they_are_written_as() -> None:
@@ -95,4 +95,4 @@ def test_aliases_that_multiply_end_before_memory_does() -> None:
 def test_empty_file_is_nothing() -> None:
     document = read_document("# only a comment\n", "p.yaml")
     assert document.value is None
-    assert document.place_of(()) == Place("p.yaml", 1, 1)
+    assert document.place_of(()) == SourcePlace("p.yaml", 1, 1)

@@ -13,8 +13,8 @@ import pytest
 
 from trainflow.errors import SampleDamaged
 from trainflow.samples.next_split import SplitFound, Waiting, next_split
-from trainflow.samples.wholeness import TAIL_BYTES, ends_whole, first_unfinished, refuse_cut
-from trainflow.storage.store import StoredFile
+from trainflow.samples.truncation import TAIL_BYTES, first_unfinished, is_complete, refuse_truncated
+from trainflow.storage.store import StoreFile
 from trainflow.storage.urls import open_storage
 
 
@@ -26,8 +26,8 @@ def whole() -> bytes:
 
 
 def test_wholeness_of_cut_file_is_denied(whole: bytes) -> None:
-    assert ends_whole(whole[-TAIL_BYTES:], len(whole))
-    assert not any(ends_whole(whole[:size][-TAIL_BYTES:], size) for size in range(len(whole)))
+    assert is_complete(whole[-TAIL_BYTES:], len(whole))
+    assert not any(is_complete(whole[:size][-TAIL_BYTES:], size) for size in range(len(whole)))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_wholeness_of_cut_file_is_denied(whole: bytes) -> None:
     ],
 )
 def test_footer_that_is_not_in_file_is_not_there_yet(tail: bytes, size: int) -> None:
-    assert not ends_whole(tail, size)
+    assert not is_complete(tail, size)
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])
@@ -79,11 +79,11 @@ def test_wholeness_refuses_cut_and_admits_whole(name: str, whole: bytes, cuts: t
     storage = open_storage(str(tmp_path), {}, None)
     path = f"{tmp_path}/{name}"
     storage.replace(path, whole)
-    refuse_cut(storage, path, StoredFile(name, len(whole), None, ""), True)
+    refuse_truncated(storage, path, StoreFile(name, len(whole), None, ""), True)
     for cut in cuts:
         storage.replace(path, whole[:cut])
         with pytest.raises(SampleDamaged, match=name.replace(".", r"\.")):
-            refuse_cut(storage, path, StoredFile(name, cut, None, ""), True)
+            refuse_truncated(storage, path, StoreFile(name, cut, None, ""), True)
 
 
 def test_cut_line_of_json_is_waited_for_then_refused(daily, now) -> None:
