@@ -12,7 +12,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from random import Random
 from typing import Literal, NamedTuple
 
 VARIABLE = "TRAINFLOW_FAILPOINT"
@@ -44,6 +43,9 @@ _DRAWS: dict[Kind, _Draw] = {
 
 def planned_kill(seed: int, kind: Kind, ordinal: int) -> PlannedKill | None:
     """What happens to the `ordinal`-th process (from 0) of this kind; None: nothing. Pure."""
+    # imported here: what is imported with it has handlers that each forked attempt would run
+    from random import Random
+
     draw = _DRAWS[kind]
     random = Random(f"{seed} {kind} {ordinal}")
     if ordinal >= draw.among or random.random() >= draw.probability:
@@ -114,6 +116,11 @@ class Failpoints:
 
 
 _failpoints = Failpoints.of_variable(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+
+
+def active() -> bool:
+    """Whether processes of this run die at steps."""
+    return _failpoints is not None
 
 
 def enter(kind: Kind) -> None:

@@ -147,6 +147,10 @@ class DagFiles:
                 self.note_imports()
         return self._loaded[key]
 
+    def put(self, source: DagSource, loaded: LoadedFile) -> None:
+        """Have a file that lies on no disk."""
+        self._loaded[_key(source)] = loaded
+
     def has(self, source: DagSource) -> bool:
         """Is the file loaded?"""
         return _key(source) in self._loaded

@@ -7,6 +7,7 @@ nobody: it is written to the home, where the next engine finds it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -33,13 +34,27 @@ _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 class ExecutionApiClient:
     """The attempt's line to the engine of its home."""
 
-    def __init__(self, home: Home, *, outage_seconds: float, clock: Clock, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        outage_seconds: float,
+        clock: Clock,
+        sleep: Callable[[float], None],
+        connected: socket.socket | None = None,
+    ) -> None:
+        """`connected`: a line to speak on from the beginning."""
         self._home = home
         self._outage_seconds = outage_seconds
         self._clock = clock
         self._sleep = sleep
-        self._socket: socket.socket | None = None
+        self._socket = connected
         self._owner = os.getpid()
+
+    def open(self) -> None:
+        """Connect before there is something to say; that there is no engine is found out when there is."""
+        with contextlib.suppress(OSError):
+            self._connected()
 
     def request(self, request: Request) -> Reply:
         """Ask and wait for the answer, for as long as the engine may be away. Raises EngineError after that."""

@@ -26,13 +26,14 @@ from typing import NoReturn
 
 import msgspec
 
+from trainflow import failpoint
 from trainflow.execution.attempt_exit import BROKEN, CleanEnds, exit_process
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.fork_safety import ThreadWatch
 from trainflow.execution.parse import parse
+from trainflow.execution.rehearsal import rehearse
 from trainflow.execution.spare_child import KEEP_SECONDS, SpareChild, wait_for_workload
-from trainflow.execution.task_runner import run_attempt
-from trainflow.failpoint import enter, hit
+from trainflow.execution.task_runner import Prepared, prepare, run_attempt
 from trainflow.messages import frames
 from trainflow.messages.forkserver import (
     ChildEnded,
@@ -45,15 +46,12 @@ from trainflow.messages.forkserver import (
     Threaded,
     ToWorker,
 )
-from trainflow.messages.outcome import Outcome, OutcomeState
-from trainflow.messages.requests import Progress, Start
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.messages.workload import DagSource, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time
 from trainflow.observability.process_table import ProcessEntry, descendants, process_table
 from trainflow.observability.process_termination import signal_all
-from trainflow.observability.processes import started_at
 from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -100,7 +98,8 @@ class Forkserver:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
-        self._rehearse()
+        if not failpoint.active():
+            rehearse(self._project, self._settings)
         self._settle()
         self._look_for_threads(None)
         while True:
@@ -164,10 +163,10 @@ class Forkserver:
             return
         pid = self._give_to_spare(workload)
         if pid is None:
-            pid = self._fork(lambda: run_attempt(workload, self._project, self._settings, self._files))
-        hit("worker: forked")
+            pid = self._fork(lambda: self._run(workload, prepare(self._project, self._settings)))
+        failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))
-        hit("worker: said so")
+        failpoint.hit("worker: said so")
         self._wants_spare = True
         name = (workload.source.path, workload.dag_id, workload.task_id)
         if request.warm_up and name not in self._warmed_up:
@@ -207,13 +206,15 @@ class Forkserver:
 
         def child() -> int:
             ours.close()
+            prepared = prepare(self._project, self._settings)
             workload = wait_for_workload(theirs)
-            if workload is None:
-                return 0
-            return run_attempt(workload, self._project, self._settings, self._files)
+            return 0 if workload is None else self._run(workload, prepared)
 
         with theirs:
             self._spare = SpareChild(self._fork(child), ours)
+
+    def _run(self, workload: ExecuteTask, prepared: Prepared) -> int:
+        return run_attempt(workload, self._project, self._settings, self._files, prepared)
 
     def _drop_spare(self) -> None:
         spare, self._spare = self._spare, None
@@ -235,15 +236,6 @@ class Forkserver:
             self._files.note_imports()
             self._settle()
         self._look_for_threads(workload.source.path)
-
-    def _rehearse(self) -> None:
-        """Do once what every child would do for the first time: types of messages are resolved, names looked up."""
-        key = AttemptKey("rehearsal")
-        for message in (Start(key, 0, 0.0, socket.gethostname()), Outcome(key, OutcomeState.SUCCESS, [], [])):
-            msgspec.json.encode(message)
-        msgspec.json.encode(Progress(key, 0.0))
-        started_at(os.getpid())
-        str(self._project.home.socket_path)
 
     def _settle(self) -> None:
         """Something was imported. Children log as before, whatever that made of logging; and what is here now stays:
@@ -390,7 +382,7 @@ def main() -> None:
         left.close()
         Forkserver(right, Path(sys.argv[2])).serve()
         return
-    enter("worker")
+    failpoint.enter("worker")
     # it may hang in an import of the user's when the engine is killed; its attempts go on
     die_with_parent(int(sys.argv[3]))
     Forkserver(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).serve()

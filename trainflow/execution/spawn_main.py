@@ -13,7 +13,7 @@ import msgspec
 
 from trainflow.execution.attempt_exit import BROKEN, exit_process
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.task_runner import run_attempt
+from trainflow.execution.task_runner import prepare, run_attempt
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
@@ -31,7 +31,7 @@ def main() -> int:
     project = project_at(Path(workload.project_root))
     settings = load_settings(project)
     configure_logging(settings.logging.level)
-    return run_attempt(workload, project, settings, DagFiles(project))
+    return run_attempt(workload, project, settings, DagFiles(project), prepare(project, settings))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,6 @@ class RuntimeTaskInstance(TaskInstance):
         self.cleared_at: datetime | None = started.cleared_at
         self.reschedule_count = started.reschedule_count
         self.hostname = socket.gethostname()
-        self.log = logging.getLogger(f"trainflow.task.{workload.task_id}")
         self.project_root = project_root
         self.home = home
         self.settings = settings
@@ -112,6 +112,10 @@ class RuntimeTaskInstance(TaskInstance):
         self._progress_unsent: Progress | None = None
         #: whether it has said or saved how far it is: from then on what goes wrong may be due to the data
         self.has_progressed = False
+
+    @cached_property
+    def log(self) -> logging.Logger:
+        return logging.getLogger(f"trainflow.task.{self.task_id}")
 
     @property
     def terminated(self) -> bool:

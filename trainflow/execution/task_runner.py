@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
@@ -59,29 +59,47 @@ _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 _FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap)
 
 
-def run_attempt(workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles) -> int:
+class Prepared(NamedTuple):
+    """What an attempt needs whatever its task is."""
+
+    stop: StopSignal
+    clock: Clock
+    connection: ExecutionApiClient
+    #: of this process: its number, when it started, its host
+    identity: tuple[int, float, str]
+
+
+def prepare(project: Project, settings: Settings) -> Prepared:
+    """Make this process one that runs an attempt, as far as that can be done before it is known which."""
+    stop, clock = StopSignal(settings.engine.stop_grace_seconds), SystemClock()
+    stop.install()
+    adopt_orphans()
+    connection = ExecutionApiClient(
+        project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
+    )
+    connection.open()
+    pid = os.getpid()
+    return Prepared(stop, clock, connection, (pid, started_at(pid), socket.gethostname()))
+
+
+def run_attempt(
+    workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles, prepared: Prepared
+) -> int:
     """Run one attempt in this process, from claim to report. Returns the exit code.
 
     Whoever made the process has configured its logging, to stderr.
     """
-    stop = StopSignal(settings.engine.stop_grace_seconds)
-    stop.install()
     carry_mark(workload.key.attempt_id)
-    adopt_orphans()
-    clock = SystemClock()
     _log_to(workload.log_path)
-    connection = ExecutionApiClient(
-        project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
-    )
     return conduct(
         workload,
-        _claim(workload),
-        connection,
+        Start(workload.key, *prepared.identity),
+        prepared.connection,
         project,
         settings,
         files,
-        stop=stop,
-        clock=clock,
+        stop=prepared.stop,
+        clock=prepared.clock,
         clean_up=lambda: end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds)),
     )
 
@@ -138,11 +156,6 @@ def conduct(
     sys.stdout.flush()
     sys.stderr.flush()
     return FAILED_EXIT_CODE if not_kept or outcome.state is OutcomeState.FAILED else 0
-
-
-def _claim(workload: ExecuteTask) -> Start:
-    pid = os.getpid()
-    return Start(workload.key, pid, started_at(pid), socket.gethostname())
 
 
 def _log_to(path: str) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import sys
 import time
-from io import TextIOWrapper
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from trainflow.observability.redaction import redact_text
@@ -35,40 +31,6 @@ class UtcFormatter(logging.Formatter):
         return redact_text(super().format(record)).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-class LogFile(WatchedFileHandler):
-    """A log that may not be writable for a while: what it loses then it tells in one sentence, once."""
-
-    _told = False
-
-    def _open(self) -> TextIOWrapper:
-        """Open the file for this user alone."""
-        descriptor = _private(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        return TextIOWrapper(
-            io.BufferedWriter(io.FileIO(descriptor, "a")),
-            encoding=self.encoding,
-            errors=self.errors,
-            write_through=True,
-        )
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            super().emit(record)
-        except OSError:  # of the old stream, when it opens the file anew
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self._told:
-            self._told = True
-            sys.stderr.write(f"the log {self.baseFilename} cannot be written: {error.strerror}\n")
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
-
-
 def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     """Send this process's log to `file` (appended to; its folder is made), or to stderr; calling again replaces it.
 
@@ -81,6 +43,8 @@ def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     if file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
+        from trainflow.observability.log_file import LogFile
+
         file.parent.mkdir(parents=True, exist_ok=True)
         handler = LogFile(file, encoding="utf-8", delay=True)
     handler.setFormatter(UtcFormatter())

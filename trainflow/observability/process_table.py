@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
-import subprocess
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -61,6 +61,8 @@ def _read(path: str) -> bytes:
 
 
 def _table_by_ps() -> Table:
+    import subprocess
+
     said = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False)
     table: Table = {}
     for line in said.stdout.splitlines():
@@ -119,11 +121,19 @@ def carry_mark(attempt_id: str) -> None:
 
     In the environment as the system shows it as well: a fork shows what its parent was started with.
     """
-    value = attempt_id.encode()
-    address = _getenv(MARK.encode())
-    if address and len(ctypes.string_at(address)) == _ROOM and len(value) <= _ROOM:
-        ctypes.memmove(address, value.ljust(_ROOM, b"\0"), _ROOM)
+    value, room = attempt_id.encode(), room_for_mark()
+    if room is not None and len(value) <= _ROOM:
+        room[:] = value.ljust(_ROOM, b"\0")
     os.environ[MARK] = attempt_id
+
+
+@functools.cache
+def room_for_mark() -> ctypes.Array[ctypes.c_char] | None:
+    """Where the mark stands in the environment that the system shows; None in a process that was given no room."""
+    address = _getenv(MARK.encode())
+    if not address or len(ctypes.string_at(address)) != _ROOM:
+        return None
+    return (ctypes.c_char * _ROOM).from_address(address)
 
 
 _getenv = ctypes.CDLL(None).getenv

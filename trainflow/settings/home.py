@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,8 +90,7 @@ class Home:
         of the home, the folder belongs to this user alone. Nor where TMPDIR points, if it can be helped: an attempt
         that outlives its engine must find the next one, and cron or sudo may start that one with another TMPDIR.
         """
-        temporary = SOCKETS if os.access(SOCKETS, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-        folder = temporary / f"trainflow-{os.getuid()}"
+        folder = _sockets() / f"trainflow-{os.getuid()}"
         return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]}.sock"
 
     def create(self) -> None:
@@ -117,6 +115,14 @@ class Home:
             f"the home cannot be written: {where}: {error.strerror or error}; make {self.path} writable, or set "
             "TRAINFLOW_HOME to a folder that is"
         )
+
+
+def _sockets() -> Path:
+    if os.access(SOCKETS, os.W_OK | os.X_OK):
+        return SOCKETS
+    import tempfile
+
+    return Path(tempfile.gettempdir())
 
 
 def _file_name(identifier: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
 from trainflow.execution.execution_api_client import ExecutionApiClient
-from trainflow.messages.requests import GetDagRunState, Request, Start
+from trainflow.messages import frames
+from trainflow.messages.requests import DagRunInfo, GetDagRunState, Request, Start
 from trainflow.messages.workload import AttemptKey
 from trainflow.settings.home import Home
 
@@ -36,3 +39,23 @@ def test_how_long_engine_is_looked_for(
     with pytest.raises(EngineError, match=f"answered for {waited:g} s"):
         connection.request(request_)
     assert waited <= clock.monotonic() <= waited + 2.0
+
+
+def test_open_without_an_engine_says_nothing(tmp_path: Path, clock: ManualClock) -> None:
+    ExecutionApiClient(Home(tmp_path), outage_seconds=0.0, clock=clock, sleep=lambda _seconds: None).open()
+
+
+def test_open_connects_once_for_what_is_asked_later(tmp_path: Path, clock: ManualClock) -> None:
+    home = Home(tmp_path)
+    home.socket_path.parent.mkdir(mode=0o700, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home.socket_path))
+        listener.listen()
+        connection = ExecutionApiClient(home, outage_seconds=0.0, clock=clock, sleep=lambda _seconds: None)
+        connection.open()
+        engine, _ = listener.accept()
+        home.socket_path.unlink()
+        with engine:
+            frames.send(engine, msgspec.json.encode(DagRunInfo("running")))
+            assert connection.request(GetDagRunState(KEY, "d", "r")) == DagRunInfo("running")
+    connection.close()
