@@ -43,11 +43,15 @@ class TaskInstance(Protocol):
     cleared_at: datetime | None
     #: how often it gave its slot back so far
     reschedule_count: int
-    log: logging.Logger
     project_root: Path
     home: Home
     settings: Settings
     clock: Clock
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of the task."""
+        ...
 
     @property
     def terminated(self) -> bool:

@@ -128,12 +128,12 @@ def carry_mark(attempt_id: str) -> None:
 
 
 @functools.cache
-def room_for_mark() -> ctypes.Array[ctypes.c_char] | None:
+def room_for_mark() -> memoryview | None:
     """Where the mark stands in the environment that the system shows; None in a process that was given no room."""
     address = _getenv(MARK.encode())
     if not address or len(ctypes.string_at(address)) != _ROOM:
         return None
-    return (ctypes.c_char * _ROOM).from_address(address)
+    return memoryview((ctypes.c_char * _ROOM).from_address(address)).cast("B")
 
 
 _getenv = ctypes.CDLL(None).getenv

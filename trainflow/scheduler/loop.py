@@ -135,6 +135,8 @@ class Scheduler:
 
     def tick(self) -> None:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
+        if not (self.busy or self._handover or self._next_look is None):
+            return
         now = self._clock.now()
         for phase in self.phases:
             self.run(phase, now)
@@ -152,9 +154,8 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Is there something to do right now?"""
-        left = self.seconds_left
-        due = left is not None and left <= 0
-        return bool(self._look_at) or self._may_start or (self._may_queue and not self.draining) or due
+        hinted = bool(self._look_at) or self._may_start or (self._may_queue and not self.draining)
+        return hinted or ((left := self.seconds_left) is not None and left <= 0)
 
     @property
     def seconds_left(self) -> float | None:
