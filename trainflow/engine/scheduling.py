@@ -107,7 +107,7 @@ class Scheduling:
             self._reconciler.end_strays()
         except Exception as error:
             # whatever became of the database, the attempts must be told to stop
-            log.warning("cannot see which attempts nobody waits for: %s", error)
+            log.warning("cannot see which attempts are still waited for: %s", error, exc_info=error)
 
     def close(self) -> None:
         """Hear attempts no more."""

@@ -11,7 +11,8 @@ import msgspec
 from trainflow.authoring.context import Context
 from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.commit.gates import Gate, gate_of
-from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException
+from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
+from trainflow.observability.redaction import presentable
 from trainflow.operators.chain_operator import SplitOperator
 from trainflow.operators.gate_notes import note_gate_stop, note_split_given_up
 from trainflow.operators.ledger_author import author_of
@@ -255,9 +256,11 @@ class CommitCheckpointOperator(SplitOperator):
 
         try:
             gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers)
-        except Exception as error:  # whatever it is, the checkpoint is committed, and the chain goes on
-            ti.log.warning("retention could not be applied, the next commit tries again: %s", error)
-            return "retention could not be applied"
+        except LedgerCorrupt:  # the chain must not go on, and the next run would tell it no sooner
+            raise
+        except Exception as error:  # whatever else it is, the checkpoint is committed, and the chain goes on
+            ti.log.warning("retention could not be applied, the next commit tries again: %s", error, exc_info=error)
+            return f"retention could not be applied: {presentable(describe(error), 200)}"
         return f"{len(gone)} pruned" if gone else None
 
     def _note(self, checkpoint: Checkpoint, promoted: Sequence[str], pruned: str | None) -> str:

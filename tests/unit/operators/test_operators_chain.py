@@ -12,7 +12,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
-from trainflow.errors import FailException, InputError, SkipException
+from trainflow.errors import FailException, InputError, LedgerCorrupt, SkipException
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -199,8 +199,22 @@ def test_retention_that_fails_does_not_fail_commit(lab: Any, pipeline: Any, monk
         lab.run(build, task_id, run_id="run-1")
     monkeypatch.setattr("trainflow.checkpoints.actions.prune.prune", broken)
     lab.run(build, "commit", run_id="run-1")
-    assert "retention could not be applied" in lab.ti.notes[-1]
+    assert "retention could not be applied: OSError: disk on fire" in lab.ti.notes[-1]
     assert ledger_of(lab).checkpoint().by.run_id == "run-1"
+
+
+def test_retention_that_finds_a_corrupt_ledger_fails(lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.write_day(0)
+    build = pipeline(commit={"retention": [KeepLatest(1)]})
+
+    def corrupt(*args: Any, **kwargs: Any) -> None:
+        raise LedgerCorrupt("entry 3 is missing", location="ledger")
+
+    for task_id in TASKS[:4]:
+        lab.run(build, task_id, run_id="run-1")
+    monkeypatch.setattr("trainflow.checkpoints.actions.prune.prune", corrupt)
+    with pytest.raises(LedgerCorrupt):
+        lab.run(build, "commit", run_id="run-1")
 
 
 def test_next_is_pure_function_of_run(lab: Any, pipeline: Any) -> None:
