@@ -65,7 +65,7 @@ def publish(folder: Path, flights: pa.Table) -> None:
     writing = folder / f".{uuid.uuid4().hex}.tmp"
     try:
         pq.write_table(flights, writing)
-        with contextlib.suppress(FileExistsError):  # somebody else was first, with the same rows
+        with contextlib.suppress(FileExistsError):  # another process was first, with the same rows
             os.link(writing, folder / SAMPLES)
     finally:
         writing.unlink(missing_ok=True)

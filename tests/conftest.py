@@ -1,4 +1,5 @@
-"""What every test may rely on: no settings of whoever runs it, a clock that moves when told, a throw-away project."""
+"""What every test may rely on: no settings of the person who runs it, a clock that moves when told, a throw-away
+project."""
 
 from __future__ import annotations
 
@@ -26,11 +27,12 @@ REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"
 
 
-# a thousand processes are started here: whoever wants no bytecode written would have each of them compile everything
+# a thousand processes are started here: a person who wants no bytecode written would have each of them compile
+# everything
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# whoever starts this in the background of a script has it ignore Ctrl-C, and so all that it starts
+# a script that starts this in the background of a script has it ignore Ctrl-C, and so all that it starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -69,7 +71,8 @@ MOST_WORKERS = 8
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The whole suite on all processors. Whoever names a path or a word wants an answer before workers have begun."""
+    """The whole suite on all processors. A person who names a path or a word wants an answer before workers have
+    begun."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
         return 0
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)

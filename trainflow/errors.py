@@ -35,7 +35,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── StateError
     │   ├── LostTransition              a guarded move found the row elsewhere
     │   ├── IllegalTransition           a move that no table allows
-    │   └── DagRunAlreadyExists         (ValueError) the run id is taken by somebody else
+    │   └── DagRunAlreadyExists         (ValueError) the run id is taken
     ├── ProtocolError                   a frame or a message that cannot be understood
     ├── EngineError                     a part of the control plane cannot go on
     │   ├── EngineAlreadyRunning        another engine owns this home
@@ -213,7 +213,7 @@ class CheckpointError(TrainflowError):
 
 
 class ChainMoved(CheckpointError):
-    """The fence. Somebody else committed a child of the parent first; this attempt changed nothing.
+    """The fence. Another attempt committed a child of the parent first; this attempt changed nothing.
 
     Attributes: expected_sequence (of the parent that was read), head_sequence (what the ledger holds now).
     """

@@ -83,7 +83,7 @@ def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveP
     assert_rows_of_days(chasing, 6)
     assert chasing.wait_for_process(Kind.EVENT_LOOP).pid != event_loop.pid
 
-    # Ctrl-C while it waits; a day comes while nobody looks
+    # Ctrl-C while it waits; a day comes while no engine looks
     wait_for(lambda: deferred(chasing) == 1, "the next wait")
     running.control_c()
     ended = running.wait()

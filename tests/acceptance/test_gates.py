@@ -84,7 +84,7 @@ def audited(project: LiveProject) -> None:
 
 def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("auc >= 0.6")
-    for _ in range(2):  # starting it again changes nothing, and tells nobody again
+    for _ in range(2):  # starting it again changes nothing, and sends no notice again
         ended = tiny.start(FILE)
         assert ended.code == 1
         assert "stopped" in ended.output
@@ -138,7 +138,7 @@ def test_stop_outlives_database(project: Callable[[str], LiveProject], receiver:
 
     assert ended.code == 0, ended.output
     assert trained(tiny) == ["1", "2", "3", "4"]
-    # whoever is told twice can tell
+    # a receiver that is told twice can tell
     assert len({message["id"] for message in receiver.messages if message["event"] == "stopped"}) == 1
     audited(tiny)
 

@@ -142,7 +142,7 @@ def test_hundred_kills_of_everything_in_pipeline_with_stages(tmp_path: Path) -> 
         killer = Killer(project, NAME, (FILE,), seed=3)
         kinds = [killer.random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD]) for _ in range(kills)]
         for number, kind in enumerate(kinds):
-            # the last one when half is trained: each has somebody to strike
+            # the last one when half is trained: each has something to strike
             killer.kill_after(commits=number * 3 * days // (2 * kills), kind=kind)
         killer.finish()
         assert len(killer.killed) == kills

@@ -54,7 +54,7 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
         if what == "the database":
             assert undisturbed.start(FILE).code == 0
             assert digest(project) == digest(undisturbed)
-        wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that nobody waits for it")
+        wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that it is not waited for")
     finally:
         project.close()
         undisturbed.close()

@@ -1,5 +1,5 @@
 """Killed, told to stop, failed or cancelled in the middle of a split, with real processes: the next attempt goes on
-from what was saved, and the model has seen each row once, in the order of a training that nobody disturbed.
+from what was saved, and the model has seen each row once, in the order of a training that was not disturbed.
 
 The trainer meets its fates - files that name a row - and notes at which row it begins. The model is a list of rows.
 """
@@ -141,7 +141,7 @@ def kept(projects: Callable[..., LiveProject], samples: Path) -> LiveProject:
 
 @pytest.fixture(scope="module")
 def undisturbed(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[int]]:
-    """The model of a training that nobody disturbs; once for each way of shuffling."""
+    """The model of a training that is not disturbed; once for each way of shuffling."""
 
     @cache
     def trained(shuffle: str) -> list[int]:

@@ -89,7 +89,7 @@ def test_stages_each_day_train_base_then_fine_tune(made: Made) -> None:
     assert origins(project, "fine") == [f"base {number}" for number in range(1, DAYS + 1)]
     fine = project.checkpoints("tiny", "fine")
     assert [entry.parent_id for entry in fine] == [None, *(entry.id for entry in fine[:-1])]
-    # the fine-tune before it has judged each day, and nobody the first one: the base has seen it
+    # the fine-tune before it has judged each day, and none the first one: the base has seen it
     assert [bool(entry.evaluation) for entry in fine] == [False] + [True] * (DAYS - 1)
     assert_audit_is_clean(project, DAYS, DAYS)
     runs = json.loads(project.run("runs", "list", FILE, "--json").output)
@@ -388,7 +388,7 @@ def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) ->
     said = json.loads(project.run(*promote, "--json").output)
     assert [(each["dag_id"], each["what"]) for each in said["followers"]] == [("tiny.tune", "begun")]
     wait_for(lambda: project.committed("tiny") == 8, lambda: running.output)
-    # now it waits for samples, and needs nobody
+    # now it waits for samples, and needs no other
     again = json.loads(project.run(*promote, "--json").output)
     assert (again["promoted"], [each["what"] for each in again["followers"]]) == (False, ["at work"])
     running.control_c()

@@ -102,7 +102,7 @@ def test_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
     assert ended.code == 2, ended.output
     assert "importing it took longer than 0.5 s" in ended.output
     quick.wait_until_quiet()
-    # it is in the same folder, and keeps nobody from training
+    # it is in the same folder, and keeps no pipeline from training
     (quick.root / "reading").unlink()
     goes_on(quick)
 

@@ -135,7 +135,7 @@ class Days(CommandLine):
         return path
 
     def forge(self, sequence: int, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change an entry and mend every digest after it, as somebody would who wants to hide it."""
+        """Change an entry and mend every digest after it, as a person would who wants to hide it."""
         previous: str | None = None
         while self.entry(sequence).exists():
             raw = json.loads(self.entry(sequence).read_bytes())

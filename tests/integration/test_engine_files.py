@@ -186,7 +186,7 @@ def test_files_without_forking_are_read(write_project: WriteProject) -> None:
 
 
 class TestAFileThatWasReadAhead:
-    """Whoever starts an engine has the first file read before the engine is there."""
+    """A process that starts an engine has the first file read before the engine is there."""
 
     @staticmethod
     def _ahead(engine: Embedded, overrides: dict[str, str] | None = None) -> tuple[EarlyParse, socket.socket]:
@@ -196,7 +196,7 @@ class TestAFileThatWasReadAhead:
 
     @staticmethod
     def _answered(line: socket.socket, engine: Embedded) -> None:
-        """Somebody has read `p.py` when it described a DAG 'ahead'."""
+        """An engine has read `p.py` when it described a DAG 'ahead'."""
         path = engine.project.root / "ahead.py"
         path.write_text(pipeline("ahead", "ahead"))
         result = parse(ParseFile(DagSource("ahead.py"), str(engine.project.root), str(engine.project.home.path)))
@@ -289,7 +289,7 @@ if count < 6:
 def test_modules_of_project_hide_none_of_those_that_trainflow_needs(
     write_project: WriteProject, monkeypatch: pytest.MonkeyPatch, isolation: str
 ) -> None:
-    """The project's root comes last on the path, also in the folder in which everybody types `trainflow start`."""
+    """The project's root comes last on the path, also in the folder in which people type `trainflow start`."""
     names = ["yaml", "msgspec", "json", "logging", "types", "token"]
     hidden = {f"{name}.py": "raise RuntimeError('the wrong module')\n" for name in names}
     waits = (

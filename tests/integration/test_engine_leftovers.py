@@ -28,7 +28,7 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 
 def old(path: Path, *, inside: str | None = None) -> Path:
-    """A file, or a folder with a file, that nobody has touched for long."""
+    """A file, or a folder with a file, that was not touched for long."""
     file = path / inside if inside else path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("x")

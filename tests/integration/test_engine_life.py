@@ -396,7 +396,7 @@ class TestLock:
         assert running_engine(project.home) is None
 
     def test_pid_of_killed_engine_is_not_believed(self, project: Project) -> None:
-        """Its file is still there, and somebody looks (and so holds the lock for an instant) just now."""
+        """Its file is still there, and another process looks (and so holds the lock for an instant) just now."""
         import fcntl
 
         project.home.create()

@@ -1,4 +1,4 @@
-"""The socket of a home: for this user alone, polite to nobody who speaks nonsense, and back when an engine is."""
+"""The socket of a home: for this user alone, closed to what speaks nonsense, and back when an engine is."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_orphan_that_is_killed_is_noticed(host: Host, executor: LocalExecutor) -
     host.until(lambda: executor.warm_process is not worker)
     os.kill(host.api.claims[waiting.key].pid, signal.SIGKILL)
     host.until(lambda: host.exits)
-    assert host.exits == [(waiting.key, ProcessExit(reason="the process ended while nobody watched it"))]
+    assert host.exits == [(waiting.key, ProcessExit(reason="the process ended while it was not watched"))]
 
 
 def test_attempt_not_launched_before_worker_died_is_lost(host: Host, executor: LocalExecutor) -> None:

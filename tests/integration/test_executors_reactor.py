@@ -1,4 +1,4 @@
-"""Callbacks may close anything, whoever is gone is noticed, and nobody who does not read holds up the others."""
+"""Callbacks may close anything, a peer that is gone is noticed, and one that does not read holds up no other."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_waking_ten_thousand_times_is_waking_once(reactor: Reactor) -> None:
 
 
 def test_callback_may_close_what_is_ready_beside_it(lines: list[Line]) -> None:
-    """All three are ready in one turn; whoever is called first closes the others, and their numbers are used again."""
+    """All three are ready in one turn; the one called first closes the others, and their numbers are used again."""
     opened: list[int] = []
 
     def close_others(line: Line) -> Any:

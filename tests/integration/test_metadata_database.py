@@ -79,7 +79,7 @@ class TestOnSqlite:
         with database.transaction(), pytest.raises(EngineError, match="locked") as caught, other.transaction():
             pass
         assert is_conflict(caught.value)
-        # whoever only reads is never in the way
+        # a reader is never in the way
         with database.transaction(), other.reading() as connection:
             assert pool_queries.slots(connection)["default_pool"].slots == 128
         other.close()

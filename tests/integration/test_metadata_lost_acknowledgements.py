@@ -1,4 +1,4 @@
-"""A commit counts, and nobody hears of it: the work is done again, and all is as if it had been heard.
+"""A commit counts, and its maker does not hear of it: the work is done again, and all is as if it had been heard.
 
 One history of a control plane is played without a loss, then once for each transaction that it commits, with the
 acknowledgement of that one lost. What the database holds at the end, and what was handed to the executor, is the same.
@@ -205,7 +205,7 @@ class History:
         self.tick()
 
     def die_and_be_taken_over(self, work: ExecuteTask) -> None:
-        """The attempt belongs to an engine that is no more, and it lives: whoever adopts it finds it."""
+        """The attempt belongs to an engine that is no more, and it lives: the engine that adopts it finds it."""
         plane = self.plane
         plane.claim(work)
         plane.executor.alive.discard(work.key)

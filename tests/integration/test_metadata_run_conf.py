@@ -1,4 +1,4 @@
-"""The conf of a run satisfies the params of its DAG, whoever asks for the run; and what people end stays ended."""
+"""The conf of a run satisfies the params of its DAG, whatever asks for the run; and what people end stays ended."""
 
 from __future__ import annotations
 

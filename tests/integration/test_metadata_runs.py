@@ -198,7 +198,7 @@ class TestStarting:
         assert self.running(plane) == {"busy": 1, "next": 1}
 
     def test_place_that_is_free_is_taken_by_oldest_at_once(self, plane: ControlPlane) -> None:
-        """Chronological though several run at a time, and nobody waits for a whole batch to end."""
+        """Chronological though several run at a time, and no run waits for a whole batch to end."""
         plane.add_dag("three", empty_task("a"), max_active_runs=3)
         for number in range(6):
             plane.add_run("three", f"r{number}")

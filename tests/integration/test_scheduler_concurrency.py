@@ -74,7 +74,7 @@ class Workers:
 
     def stir(self, plane: ControlPlane) -> None:
         """What people do at the same time: clear and cancel runs, all of whose rows others are moving. Locks are taken
-        in an order that nobody else has: there are deadlocks in plenty."""
+        in an order of its own: there are deadlocks in plenty."""
         for number in range(40):
             plane.database.write(partial(self._cancel if number % 3 == 0 else self._clear, plane))
             plane.database.write(partial(self._renew, plane))
@@ -140,8 +140,8 @@ def test_schedulers_at_once_keep_order_and_limits(planes: list[ControlPlane]) ->
 
 
 def test_chain_advances_although_hundred_runs_are_busy(tmp_path: Path) -> None:
-    """Whoever has been waiting longest goes first: a run that began later than a hundred others, each with a long row
-    of tasks, waits for what was ready before it, and not for the end of those runs."""
+    """The run that has been waiting longest goes first: a run that began later than a hundred others, each with a long
+    row of tasks, waits for what was ready before it, and not for the end of those runs."""
     slots, busy_runs = 4, 100
     with control_plane(tmp_path, settings=Settings(executor=ExecutorSettings(slots=slots))) as plane:
         row = [empty_task("t0"), *(empty_task(f"t{number}", f"t{number - 1}") for number in range(1, 12))]

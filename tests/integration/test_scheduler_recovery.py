@@ -1,4 +1,4 @@
-"""After an engine that died: adopt what still runs, put back what does not, and stop what nobody waits for."""
+"""After an engine that died: adopt what still runs, put back what does not, and stop what is not waited for."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def test_adopt_live_scheduler_with_other_clock_keeps_its_attempts(
 
 
 def test_adopt_after_own_standstill_blames_no_other(first: ControlPlane, second: ControlPlane) -> None:
-    """A host that was suspended with all that is on it: whoever wakes up first finds the others' old counters."""
+    """A host that was suspended with all that is on it: the process that wakes up first finds the others' old
+    counters."""
     run = first.add_run("d")
     first.tick()
     adopt(second)

@@ -170,7 +170,7 @@ def test_folder_command_was_typed_in_hides_nothing(write_project: WriteProject, 
 
 
 def _is_running(pid: int) -> bool:
-    """A zombie that nobody has reaped yet does not run."""
+    """A zombie that is not reaped yet does not run."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whatever legal entries come, a chain tiles time; whoever races, one wins and the ledger stays whole."""
+"""Whatever legal entries come, a chain tiles time; of several in a race one wins and the ledger stays whole."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_retention_never_drops_head_nor_what_is_referred_to(
 
 
 class Rival(Store):
-    """Lets somebody else act just before the entry is created: the worst moment there is."""
+    """Lets another process act just before the entry is created: the worst moment there is."""
 
     def __init__(self, inner: Store, act: Callable[[], object]) -> None:
         self.inner, self.url, self._act = inner, inner.url, act

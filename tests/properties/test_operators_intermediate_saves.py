@@ -1,7 +1,7 @@
 """Killed and resumed, a training sees the rows that an undisturbed one sees: each once, in the same order.
 
 Wherever it is killed, however often, with whatever number of workers it goes on. What it has seen is asked of the model
-itself, which is the list of the ids of its rows; nobody's word that it resumed counts.
+itself, which is the list of the ids of its rows; no word of a trainer that it resumed counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whatever comes late, again or never, and whenever somebody repairs, skips or replays: the chain tiles time."""
+"""Whatever comes late, again or never, and whenever a person repairs, skips or replays: the chain tiles time."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from trainflow.checkpoints.chain import ChainKey
 class BaseCheck:
     """Knows the checkpoints of all chains."""
 
-    def __init__(self, everybody: Mapping[str, Kept], expected: Expected) -> None:
-        self._everybody = everybody
+    def __init__(self, all_kept: Mapping[str, Kept], expected: Expected) -> None:
+        self._all_kept = all_kept
         self._expected = expected
 
     def check(self, chain: ChainKey, entry: Entry, watermark: datetime | None) -> None:
         """The weights come from where the pipeline says."""
         came_from, rule = origin(entry), self._expected.base
-        base = self._everybody.get(came_from) if came_from is not None else None
+        base = self._all_kept.get(came_from) if came_from is not None else None
         start, end = time_of(entry["split"]["start"]), time_of(entry["split"]["end"])
         match rule:
             case None:
@@ -45,7 +45,7 @@ class BaseCheck:
         """The checkpoint that it went on from; what has only filled a hole stands where the one before it stood."""
         before: Kept | None = kept
         while before is not None and before.line.watermark == kept.line.watermark:
-            before = self._everybody.get(before.entry["parent_id"] or "")
+            before = self._all_kept.get(before.entry["parent_id"] or "")
         return before
 
     def _is_last_before(self, start: datetime, base: Kept | None, watermark: datetime | None) -> bool:
@@ -53,7 +53,7 @@ class BaseCheck:
         if base is not None and (base.line.watermark is None or base.line.watermark > start):
             return False
         parent = base.entry["id"] if base is not None else None
-        everybody = [each for each in self._everybody.values() if not each.undone]
-        others = [each for each in everybody if each.entry["artifacts"]["path"].startswith(self._expected.follows)]
+        all_kept = [each for each in self._all_kept.values() if not each.undone]
+        others = [each for each in all_kept if each.entry["artifacts"]["path"].startswith(self._expected.follows)]
         after = [each.line.watermark for each in others if each.entry["parent_id"] == parent]
         return watermark is None or all(moment is not None and moment > start for moment in after)

@@ -25,7 +25,7 @@ class ChainCheck:
         key: ChainKey,
         store: MemoryStore,
         table: SampleTable,
-        everybody: Mapping[str, Kept],
+        all_kept: Mapping[str, Kept],
         expected: Expected,
     ) -> None:
         self.key = key
@@ -33,9 +33,9 @@ class ChainCheck:
         self._store = store
         self._table = table
         #: the checkpoints of all chains
-        self._everybody = everybody
-        self._base = BaseCheck(everybody, expected)
-        self._models = ModelCheck(store, table, everybody)
+        self._all_kept = all_kept
+        self._base = BaseCheck(all_kept, expected)
+        self._models = ModelCheck(store, table, all_kept)
         self._previous = ""
         self.sequence = 0
         self.head: str | None = None
@@ -47,7 +47,7 @@ class ChainCheck:
         #: partitions that a skip after the head stepped over
         self._skipped: list[int] = []
         self.promoted: dict[str, str] = {}
-        #: the checkpoint that gates refused, about which nobody has decided yet
+        #: the checkpoint that gates refused, which is not decided about yet
         self.stopped: str | None = None
         #: runs that have committed, and those that have come to another conclusion
         self.runs: set[str] = set()
@@ -190,7 +190,7 @@ class ChainCheck:
             self.kept[name].pruned = True
             if name == self.head or name in self.promoted.values():
                 raise Violation("retention keeps what is needed", f"{name} is the head or promoted, and is pruned")
-            for kept in self._everybody.values():
+            for kept in self._all_kept.values():
                 if kept.origin == name and not kept.pruned and kept.entry["parent_id"] is None:
                     what = f"{name} is pruned, {kept.entry['id']} began there"
                     raise Violation("retention keeps what is needed", what)
@@ -268,7 +268,7 @@ class ChainCheck:
 
     def _check_parent(self, entry: Entry) -> None:
         self._check_head(entry, entry["parent_id"])
-        if entry["id"] in self._everybody:
+        if entry["id"] in self._all_kept:
             raise Violation("exactly once", f"{entry['id']} was committed twice")
 
     def _check_head(self, entry: Entry, parent: str | None) -> None:

@@ -8,7 +8,7 @@ from trainflow.clock import ManualClock
 
 
 class SettableClock(ManualClock):
-    """A clock whose time of day somebody may change; what it has measured stays as it was."""
+    """A clock whose time of day may be changed; what it has measured stays as it was."""
 
     def __init__(self, start: datetime) -> None:
         super().__init__(start)
@@ -29,7 +29,7 @@ class SettableClock(ManualClock):
 
 
 class HostClock:
-    """The clock of one host: time passes as it does for everybody, and the time of the day is its own."""
+    """The clock of one host: time passes as it does for all, and the time of the day is its own."""
 
     def __init__(self, everybodys: SettableClock) -> None:
         self._everybodys = everybodys

@@ -18,7 +18,7 @@ class Line:
 
     trained: frozenset[int] = frozenset()
     holes: frozenset[int] = frozenset()
-    #: exclusive end; None: nothing was trained, and nobody said where to begin
+    #: exclusive end; None: nothing was trained, and nothing says where to begin
     watermark: datetime | None = None
 
 

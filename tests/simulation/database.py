@@ -144,7 +144,7 @@ class SimulatedDatabase(Database):
     def __init__(self) -> None:
         super().__init__("sqlite://")
         self.sleep = lambda _seconds: None
-        #: whoever writes next is gone "before" the commit or right "after" it, or does not hear of it ("unheard")
+        #: the next writer is gone "before" the commit or right "after" it, or does not hear of it ("unheard")
         self.crash: str | None = None
         self.raw = sqlite3.connect(
             ":memory:", isolation_level=None, cached_statements=_STATEMENTS, check_same_thread=False
@@ -179,7 +179,7 @@ class SimulatedDatabase(Database):
         return _Transaction(self, crash)
 
     def reading(self) -> AbstractContextManager[Connection]:  # type: ignore[override]  # as good a context
-        """See `Database.reading`; while somebody looks, nobody else does anything."""
+        """See `Database.reading`; while one looks, no other does anything."""
         return nullcontext(self.connection)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -27,7 +27,7 @@ from trainflow.samples.inventory import open_inventory
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
 #: needs a quarter of it
 MOST_CALM_STEPS = 4000
-#: nobody should have to begin more often than for each partition that comes late, and after each fault
+#: no person should have to begin more often than for each partition that comes late, and after each fault
 MOST_BEGINS = 10
 #: how likely a moment passes, a partition arrives, or a person looks whether something is to be begun, at each step
 _TIME, _ARRIVAL, _PERSON = 0.08, 0.02, 0.05

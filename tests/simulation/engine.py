@@ -109,7 +109,7 @@ class SimulatedEngine:
 
     @property
     def reactor(self) -> Reactor:
-        """There is none: nobody simulated has a file descriptor."""
+        """There is none: nothing simulated has a file descriptor."""
         raise AssertionError("a simulated executor asked for file descriptors")
 
     @property

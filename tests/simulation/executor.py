@@ -14,7 +14,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
-_UNSEEN = "the process ended while nobody watched it"
+_UNSEEN = "the process ended while it was not watched"
 
 
 class Host(Protocol):
@@ -38,7 +38,7 @@ class SimulatedExecutor(Executor):
         self._processes = host_of_processes
         self._held: dict[AttemptKey, Process | None] = {}
         self._children: set[int] = set()
-        #: the next workload never starts, and nobody notices
+        #: the next workload never starts, unnoticed
         self.swallows_next = False
         #: what it adopts next it does not see
         self.blind = False

@@ -1,4 +1,4 @@
-"""What is expected of a chain: what its pipeline says, in the words of whoever checks it."""
+"""What is expected of a chain: what its pipeline says, in the words of what checks it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Ordinary code that can be stopped wherever it pauses, for as long as one likes, or for ever.
 
-It runs in a thread, but never at the same time as whoever lets it run: the two hand a token to and fro. So it may be
+It runs in a thread, but never at the same time as what lets it run: the two hand a token to and fro. So it may be
 any code - operators, stores, training functions - and a history is still the same each time.
 """
 
@@ -95,7 +95,7 @@ class Fiber:
 
 
 class _FiberThread(Thread):
-    """Serves one fiber after the other. Exactly one of it and whoever lets it run holds the token."""
+    """Serves one fiber after the other. Exactly one of it and what lets it run holds the token."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="simulated process")

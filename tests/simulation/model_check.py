@@ -15,10 +15,10 @@ from tests.simulation.violation import Violation
 class ModelCheck:
     """Knows the store, the table and the checkpoints of all chains."""
 
-    def __init__(self, store: MemoryStore, table: SampleTable, everybody: Mapping[str, Kept]) -> None:
+    def __init__(self, store: MemoryStore, table: SampleTable, all_kept: Mapping[str, Kept]) -> None:
         self._store = store
         self._table = table
-        self._everybody = everybody
+        self._all_kept = all_kept
 
     def check_files(self, entry: Entry) -> None:
         """Every file is as it was committed."""
@@ -31,9 +31,9 @@ class ModelCheck:
     def check_model(self, entry: Entry) -> list[str]:
         """The model knows what it began with, and the rows of its split, each once. Returns what it knows."""
         base = origin(entry) or entry["parent_id"]
-        if base is not None and base not in self._everybody:
-            raise Violation("exactly once", f"{entry['id']} went on from {base}, which nobody has committed")
-        before = self._everybody[base].rows if base is not None else []
+        if base is not None and base not in self._all_kept:
+            raise Violation("exactly once", f"{entry['id']} went on from {base}, which was never committed")
+        before = self._all_kept[base].rows if base is not None else []
         rows = [row for each in entry["split"]["partitions"] for row in self._rows(each)]
         found: list[str] = json.loads(self._store.contents[f"{entry['artifacts']['path']}/{MODEL}"])
         expected = [*before, *rows]

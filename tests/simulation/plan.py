@@ -14,9 +14,9 @@ class FaultKind(StrEnum):
     """What may go wrong, and what people may do."""
 
     CRASH = "an engine is killed"
-    CRASH_BEFORE_COMMIT = "whoever writes next is killed before the commit"
-    CRASH_AFTER_COMMIT = "whoever writes next is killed right after the commit"
-    LOSE_ACKNOWLEDGEMENT = "a commit counts, and whoever made it does not hear of it"
+    CRASH_BEFORE_COMMIT = "the next writer is killed before the commit"
+    CRASH_AFTER_COMMIT = "the next writer is killed right after the commit"
+    LOSE_ACKNOWLEDGEMENT = "a commit counts, and its maker does not hear of it"
     STOP = "an engine is stopped in good order"
     FREEZE = "an engine stands still for longer than its lease"
     SECOND_ENGINE = "a second engine joins"
@@ -43,7 +43,7 @@ class FaultKind(StrEnum):
     REPUBLISH = "a partition is published again"
     REPLACE = "files of a split are replaced while it is worked on"
     VANISH = "a partition is taken away"
-    LATE = "a partition comes that nobody expected any more"
+    LATE = "a partition comes that was not expected any more"
     UNREADABLE = "the samples cannot be read for a while"
     CLOCK_FORWARD = "the clock is set forward"
     CLOCK_BACK = "the clock is set back"
@@ -62,7 +62,7 @@ class FaultKind(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault. It strikes before step `at`, or as soon after that as there is somebody to strike; `choice` picks
+    """One fault. It strikes before step `at`, or as soon after that as there is something to strike; `choice` picks
     whom, out of those there are then."""
 
     at: int
@@ -119,7 +119,7 @@ class Scene(msgspec.Struct, frozen=True):
 HORIZON = 220
 _MOST_KINDS = 4
 _MOST_FAULTS = 6
-#: so many steps a fault waits for somebody to strike
+#: so many steps a fault waits for something to strike
 PATIENCE = 60
 
 

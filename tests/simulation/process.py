@@ -99,7 +99,7 @@ class Process:
             self._advance(self.fiber.run)
             return name
         if reply is None:
-            return f"{name}: nobody answers"
+            return f"{name}: no answer"
         if self.loses_reply:
             self.loses_reply = False
             return f"{name}: the reply is lost"
@@ -110,7 +110,7 @@ class Process:
         return f"{name}: {type(reply).__name__}"
 
     def _report_outcome(self, outcome: Outcome, control: ControlPlane) -> str:
-        """A report that nobody answers is left in the home."""
+        """A report that is not answered is left in the home."""
         reply = control.answer(self, _over_the_wire(outcome))
         if reply is None or self.loses_reply:
             control.spool(outcome)

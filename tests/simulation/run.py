@@ -38,7 +38,7 @@ def simulate(
 
 def first_found(seeds: range, kinds: Sequence[FaultKind] = (), **scene: Any) -> History | None:
     """The first of these seeds that violates something, with faults of these kinds only, in scenes that are as told;
-    None: none does. For bugs that somebody planted."""
+    None: none does. For bugs that were planted."""
     for seed in seeds:
         faults = faults_of(seed, kinds) if kinds else ()
         history = simulate(seed, scene=msgspec.structs.replace(scene_of(seed), **scene), faults=faults)

@@ -87,7 +87,7 @@ def look_at_no_file(patch: pytest.MonkeyPatch) -> None:
 
 
 def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
-    """A split begins a partition too early, and everybody believes it."""
+    """A split begins a partition too early, and all believe it."""
     real = next_split.next_split
 
     def too_early(samples: Any, watermark: Any, *args: Any, **named: Any) -> Any:
@@ -103,7 +103,7 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
 
 
 def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
-    """Whoever speaks is believed."""
+    """Every message is believed."""
 
     real_by_key = task_queries.by_key
 
@@ -301,8 +301,8 @@ def watch_no_wait_of_others(patch: pytest.MonkeyPatch) -> None:
     real = trigger_queries.claim
 
     def claim(connection: Any, service_id: int, living: Any, limit: int) -> Any:
-        everybody = range(100)
-        return real(connection, service_id, everybody, limit)
+        all_services = range(100)
+        return real(connection, service_id, all_services, limit)
 
     patch.setattr(trigger_queries, "claim", claim)
 
@@ -341,7 +341,7 @@ def wait_until_the_clock_comes_by_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def watch_nothing_that_was_claimed_unheard(patch: pytest.MonkeyPatch) -> None:
-    """A wait that was claimed by a commit nobody heard of is watched by nobody."""
+    """A wait that was claimed by an unheard commit is not watched."""
     patch.setattr(trigger_queries, "watched", lambda *_: [])
 
 

@@ -63,7 +63,7 @@ def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
-    """Nobody compares the samples with those that the chain was trained on."""
+    """The samples are not compared with those that the chain was trained on."""
     patch.setattr(regrid, "change_of", lambda *_: None)
     patch.setattr(fence, "change_of", lambda *_: None)
     patch.setattr(world, "change_of", lambda *_: None)

@@ -1,4 +1,4 @@
-"""What an attempt that nobody waits for any more may still learn: nothing that it could mix with what it knew."""
+"""What an attempt that is not waited for any more may still learn: nothing that it could mix with what it knew."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), 
 
 
 def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Process, ...] = ()) -> None:
-    """Everybody but `without` takes steps in turn."""
+    """All but `without` take steps in turn."""
     names = {process.name for process in without}
     for _ in range(500):
         if reached():

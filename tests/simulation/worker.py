@@ -80,7 +80,7 @@ def fiber_of(work: Work, stop: StopSignal) -> Fiber:
 
 
 class SimulatedConnection(ExecutionApiClient):
-    """The line of a process to the control plane: it pauses, and whoever lets it run brings the reply."""
+    """The line of a process to the control plane: it pauses, and what lets it run brings the reply."""
 
     def __init__(self, fiber: Fiber) -> None:
         self._fiber = fiber

@@ -48,7 +48,7 @@ class Move(NamedTuple):
 
 
 class Surface:
-    """What everybody shares who trains the same chains: the store, the samples, the time."""
+    """What all share that train the same chains: the store, the samples, the time."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -61,7 +61,7 @@ class Surface:
         for number in scene.present:
             self.table.arrive(number)
         self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scene))
-        #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for everybody
+        #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for all
         self.expected_errors: set[str] = set()
         if scene.gate or (scene.mode == "backfill" and not scene.present):  # a backfill of nothing at all fails
             # a run whose checkpoint was refused fails, once for all
@@ -172,7 +172,7 @@ class World:
         return until is not None and until > self.clock.monotonic()
 
     def thaw(self) -> None:
-        """Everybody goes on."""
+        """All go on."""
         self._frozen.clear()
         self._stalled.clear()
 
@@ -267,7 +267,7 @@ class World:
 
     @property
     def complete(self) -> bool:
-        """Everything was trained on, and everybody is done."""
+        """Everything was trained on, and all are done."""
         return (
             not self.arrivals
             and not self.running
@@ -327,12 +327,12 @@ class World:
         for engine in living:
             if not self.is_frozen(engine):
                 self._add_moves_of(engine, moves, far)
-        nobody = not self.up
+        no_engine = not self.up
         ready = [process for process in self.running if not self._is_stalled(process)]
         return moves + [
             Move(process.name, partial(process.step, self))
             for process in ready
-            if not (nobody and process.waits_for_answer)
+            if not (no_engine and process.waits_for_answer)
         ]
 
     def _add_moves_of(self, engine: SimulatedEngine, moves: list[Move], far: bool) -> None:

@@ -12,7 +12,8 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def test_successor_is_named_by_its_parent_alone() -> None:
-    """No clock, no chance, no process: whoever is tried again names the same run. So may a later trainflow have to."""
+    """No clock, no chance, no process: a task that is tried again names the same run. So may a later trainflow have
+    to."""
     assert triggered_run_id("model", "run-1", "next") == "operator_triggered__6d1f424c7f4148b36f7b"
 
 

@@ -1,4 +1,4 @@
-"""How many of what, in words; and nobody writes a plural of their own behind a number."""
+"""How many of what, in words; and no module writes a plural of its own behind a number."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class TaskInstance(Protocol):
         ...
 
     def notify(self, notice: Notice) -> None:
-        """Have somebody told (`[notifications]` of the settings); applied with the outcome of the attempt, told once
+        """Send a notice (`[notifications]` of the settings); applied with the outcome of the attempt, told once
         for each key of a notice."""
         ...
 

@@ -25,7 +25,7 @@ class Graph:
 
     @property
     def roots(self) -> list[str]:
-        """Tasks that wait for nobody, sorted."""
+        """Tasks that wait for no other, sorted."""
         return sorted(task_id for task_id, before in self.upstream.items() if not before)
 
     def order(self) -> list[str]:

@@ -32,7 +32,7 @@ class Param(metaclass=CheckedCall):
         check_json(schema, "schema of Param")
         described = {} if description is None else {"description": description}
         given = {} if default is NOTSET else {"default": default}
-        # as JSON has it (lists, no tuples), and nobody else's to change
+        # as JSON has it (lists, no tuples), and not shared with the caller
         self.schema: dict[str, Any] = json.loads(canonical_json({**schema, **described, **given}))
 
     def __repr__(self) -> str:

@@ -24,8 +24,8 @@ _ARGUMENTS = ("group_id", "prefix_group_id", "default_args", "parent_group", "da
 class TaskGroup(Linkable, metaclass=CheckedCall):
     """`with TaskGroup("load"):`: tasks made inside are called `load.<task_id>` (unless `prefix_group_id=False`).
 
-    `group >> task` lets the task wait for those of the group that nobody in the group waits for; `task >> group` lets
-    those of the group wait that wait for nobody in it.
+    `group >> task` lets the task wait for those of the group that no task in it waits for; `task >> group` lets
+    those of the group wait that wait for no task in it.
     """
 
     def __init__(

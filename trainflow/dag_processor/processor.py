@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _MESSAGE_CHARACTERS = 4_000
 #: a process that crashes while it imports a file is given so many tries: the file may be to blame
 CRASHES = 3
-#: one that somebody killed, alone or with its warm worker, is not the file's fault; nor can it go on for ever
+#: one that was killed, alone or with its warm worker, is not the file's fault; nor can it go on for ever
 KILLS = 20
 
 
@@ -136,7 +136,7 @@ class DagProcessor:
         return True
 
     def _overrides(self, path: Path) -> dict[str, str]:
-        """The `--set` of whoever started the pipeline last: it holds until it is started otherwise."""
+        """The `--set` of the last start of the pipeline: it holds until it is started otherwise."""
         relative = self._project.relative(path)
         return self._database.read(lambda connection: dag_queries.overrides_of(connection, relative))
 
@@ -177,7 +177,7 @@ class DagProcessor:
             try:
                 said = msgspec.json.decode(message, type=FromParser)
             except (msgspec.DecodeError, RecursionError) as error:
-                # no worker of ours says such a thing; whoever does has come by its line
+                # no worker of ours says such a thing; what does has come by its line
                 peer.hang_up()
                 self._ended(parsing, _unheard(parsing, f"it answered what cannot be understood: {error}"))
                 return

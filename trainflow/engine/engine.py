@@ -118,7 +118,7 @@ class Engine:
         """Everything is set up inside; on the way out attempts are stopped in good order and leases given back."""
         self.project.home.create()
         self.database = Database.of(self.project.home, self.settings)
-        # whoever asked to stop does not wait for a database that is away
+        # a person who asked to stop does not wait for a database that is away
         self.database.give_up = lambda: self.stop_requested > 0
         self.database.on_done_again = self.reactor.wake
         with ExitStack() as on_failure:
@@ -227,7 +227,7 @@ class Engine:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Turn until `until` says so, or somebody asks to stop."""
+        """Turn until `until` says so, or a stop is asked for."""
         while not self.stop_requested and not until():
             began, swept, self._swept = self.clock.monotonic(), self._swept, False
             self.tick()

@@ -1,4 +1,4 @@
-"""What attempts left in a home and nobody comes back for.
+"""What attempts left in a home and no attempt comes back for.
 
 Copies for runs that failed for good, outcomes of attempts that were cleared while no engine lived. Goes by what the
 database still waits for, and by age: an attempt whose database was lost may be at work; what it touched lately stays.
@@ -53,7 +53,7 @@ def _is_needed(path: Path, attempts: Collection[str], runs: Collection[Path]) ->
 
 
 def _newest(path: Path) -> datetime:
-    """When anything below was written last. What vanishes meanwhile is somebody's who is at work."""
+    """When anything below was written last. What vanishes meanwhile belongs to an attempt at work."""
     try:
         moments = [path.stat().st_mtime, *(below.lstat().st_mtime for below in path.rglob("*"))]
     except OSError:

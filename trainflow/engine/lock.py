@@ -45,13 +45,13 @@ def _sign(descriptor: int, home: Home) -> None:
 
 
 def _acquire(descriptor: int, home: Home) -> None:
-    """Somebody who only looks (`running_engine`) holds the lock for an instant and writes no pid: look again then."""
+    """A process that only looks (`running_engine`) holds the lock for an instant and writes no pid: look again then."""
     for _ in range(_LOOKS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = _owner(descriptor)
-            # a pid may be left of an engine that was killed, while somebody only looks
+            # a pid may be left of an engine that was killed, while another process only looks
             if pid and _is_there(pid):
                 raise EngineAlreadyRunning(f"an engine (pid {pid}) runs in {home.path}", pid=pid) from None
             time.sleep(_PAUSE_SECONDS)

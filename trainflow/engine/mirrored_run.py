@@ -88,7 +88,7 @@ def enqueue_promotion(
     connection: Connection, what: Promoted | Demoted, now: datetime, *, by_hand: bool = False
 ) -> None:
     """Have it delivered: a promotion of a run once, one `by_hand` each time, since an alias may come back; what a
-    rewind took away once, whoever tells it."""
+    rewind took away once, whichever process tells it."""
     when = [now.isoformat()] if by_hand else []
     if isinstance(what, Promoted):
         fact = [what.run.dag_id, what.run.run_id, what.alias, what.checkpoint.checkpoint_id, *when]

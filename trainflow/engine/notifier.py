@@ -84,9 +84,9 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
 
     @staticmethod
     def _nobody_to_tell(connection: Connection, jobs: list[_NoticeJob], now: datetime) -> None:
-        """What nobody wanted to know when it happened is not told when somebody does, weeks later."""
+        """What no target was set for when it happened is not told once there is one, weeks later."""
         for job in jobs:
-            notification_queries.taken(connection, job.id, job.taken_by, now, "nobody to tell")
+            notification_queries.taken(connection, job.id, job.taken_by, now, "no target")
 
     def _keep_answer(self, connection: Connection, job: _NoticeJob, answer: _Answer, now: datetime) -> None:
         failures = job.failures + 1

@@ -1,4 +1,4 @@
-"""What leaves the project: rows of a table, handed to a thread that waits for somebody else's answer.
+"""What leaves the project: rows of a table, handed to a thread that waits for the answer of another system.
 
 The engine's own thread reads and writes the database and never waits; the thread delivers and never touches it.
 """
@@ -205,7 +205,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
     def drain(self, seconds: float, enough: Callable[[], bool]) -> int:
         """Give the last deliveries a chance; returns how many are left for the next engine.
 
-        Ends early when nothing can be delivered now, or when somebody has had `enough`: what waits is written down.
+        Ends early when nothing can be delivered now, or when the person has had `enough`: what waits is written down.
         """
         deadline = self._clock.monotonic() + seconds
         self._may_look = True

@@ -83,7 +83,7 @@ class Scheduling:
         self._scheduler.notice(change)
 
     def sweep(self) -> None:
-        """Somebody else wrote into the database: look at everything."""
+        """Another process wrote into the database: look at everything."""
         self._scheduler.sweep()
         self._reconciler.end_unwanted()
 
@@ -101,7 +101,7 @@ class Scheduling:
         )
 
     def drain(self) -> None:
-        """Queue nothing more; end what nobody waits for any more. The executor is about to end."""
+        """Queue nothing more; end what is not waited for any more. The executor is about to end."""
         self._scheduler.draining = True
         try:
             self._reconciler.end_strays()

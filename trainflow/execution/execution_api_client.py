@@ -1,8 +1,8 @@
 """Speak to the execution API of the home, through its outages.
 
 The engine may be away (killed, restarted, upgraded) while an attempt runs. A request then waits and is sent again to
-the next engine, which accepts it if the attempt is still the one its database knows. The final outcome waits for
-nobody: it is written to the home, where the next engine finds it.
+the next engine, which accepts it if the attempt is still the one its database knows. The final outcome does not
+wait: it is written to the home, where the next engine finds it.
 """
 
 from __future__ import annotations

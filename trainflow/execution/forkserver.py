@@ -120,7 +120,7 @@ class Forkserver:
         return None if self._spare is None else KEEP_SECONDS
 
     def _use_the_pause(self) -> None:
-        """Nobody wants anything right now: prepare for what comes."""
+        """Nothing is asked for right now: prepare for what comes."""
         if self._to_load:
             self._load(self._to_load.pop(0))
             self._wants_spare = True
@@ -250,7 +250,7 @@ class Forkserver:
         answer = socket.socket(fileno=self._descriptors.pop(0))
         changed = self._files.changed()
         if changed is not None:
-            # said first: whoever sees the end of the line can know why
+            # said first: what sees the end of the line can know why
             self._say(Stale(str(changed)))
             answer.close()
             return
@@ -262,7 +262,7 @@ class Forkserver:
         worker = os.getpid()
 
         def child() -> int:
-            # whoever wanted to know may have ended meanwhile
+            # the process that wanted to know may have ended meanwhile
             with contextlib.suppress(OSError), answer:
                 die_with_parent(worker)
                 limit_processor_time(self._settings.dag_processor.parse_timeout_seconds)

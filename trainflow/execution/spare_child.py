@@ -25,7 +25,7 @@ class SpareChild:
         self._connection = connection
 
     def give(self, workload: ExecuteTask) -> bool:
-        """Hand it its attempt. False when it is not there any more (somebody killed it)."""
+        """Hand it its attempt. False when it is not there any more (it was killed)."""
         try:
             frames.send(self._connection, msgspec.json.encode(workload))
         except OSError:

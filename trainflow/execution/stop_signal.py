@@ -1,8 +1,8 @@
 """SIGTERM, SIGINT and execution time-outs, turned into exceptions in the task, once each.
 
 SIGTERM: the machine is wanted for something else, or the engine ends. The task ends soon and goes again; one that holds
-the stop (it saves how far it is at its next save point) gets the grace for it. SIGINT: nobody waits for the attempt any
-more (a person cancelled or cleared it); it ends at once.
+the stop (it saves how far it is at its next save point) gets the grace for it. SIGINT: the attempt is not waited for
+any more (a person cancelled or cleared it); it ends at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StopSignal:
     """Remembers that the attempt was told to stop: whatever the task makes of the exception, it is no success."""
 
     def __init__(self, grace_seconds: float = 30.0) -> None:
-        """`grace_seconds`: after it, whoever told the attempt to stop ends it by force."""
+        """`grace_seconds`: after it, the process that told the attempt to stop ends it by force."""
         self.received = False
         self._patience = grace_seconds - min(grace_seconds * _REPORT_SHARE, _REPORT_SECONDS)
         self._raises = False
@@ -72,7 +72,7 @@ class StopSignal:
 
     def _abandoned(self, _number: int, _frame: FrameType | None) -> None:
         self.received = True
-        self._raise("nobody waits for it any more (SIGINT)")
+        self._raise("it is not waited for any more (SIGINT)")
 
     def _out_of_patience(self, _number: int, _frame: FrameType | None) -> None:
         self._raise("told to stop (SIGTERM), and did not within the grace")

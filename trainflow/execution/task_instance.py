@@ -254,7 +254,7 @@ class RuntimeTaskInstance(TaskInstance):
         reply = self._connection.request(request)
         match reply:
             case Refused(reason):
-                # somebody else holds the task instance now: whatever this attempt does is in vain
+                # another attempt holds the task instance now: whatever this attempt does is in vain
                 self._stop.received = True
                 raise TaskTerminated(reason)
             case Failed("DagRunAlreadyExists", message):

@@ -51,7 +51,7 @@ from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
 
 log = logging.getLogger("trainflow.task")
 
-#: exit code of an attempt that reported a failure; the report decides, the code is for whoever looks at processes
+#: exit code of an attempt that reported a failure; the report decides, the code is for people who look at processes
 FAILED_EXIT_CODE = 1
 #: of what an exception says, this much is kept beside the task; the log has all of it
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
@@ -87,7 +87,7 @@ def run_attempt(
 ) -> int:
     """Run one attempt in this process, from claim to report. Returns the exit code.
 
-    Whoever made the process has configured its logging, to stderr.
+    The process that made this one has configured its logging, to stderr.
     """
     carry_mark(workload.key.attempt_id)
     _log_to(workload.log_path)
@@ -126,7 +126,7 @@ def conduct(
     except (TaskTerminated, EngineError):
         return FAILED_EXIT_CODE
     if not isinstance(started, Started):
-        # a second delivery of an attempt that another process holds, or of one that nobody waits for any more
+        # a second delivery of an attempt that another process holds, or of one that is not waited for any more
         return 0
     enter("attempt")
     hit("attempt: claimed")

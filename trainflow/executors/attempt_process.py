@@ -41,7 +41,7 @@ class AttemptProcess:
         self.remains: ProcessReaper | None = None
 
     def watch_end(self, reactor: Reactor, on_end: Callable[[], None]) -> None:
-        """Be called when the process ends, where the system can do that; otherwise somebody has to look."""
+        """Be called when the process ends, where the system can do that; otherwise it has to be polled."""
         if self.watch is None and self.pid is not None:
             watch = PidWatch(reactor, self.pid, on_end)
             self.watch = watch if watch.works else None

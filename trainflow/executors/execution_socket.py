@@ -58,7 +58,7 @@ class ExecutionSocket:
         self._peers.add(peer)
 
     def _pause(self, error: OSError) -> None:
-        """Whoever knocks stays where it is until a descriptor is free: asked at once, it would be asked for ever."""
+        """A new connection stays where it is until a descriptor is free: asked at once, it would be asked for ever."""
         log.error(
             "no attempt can be heard for %g s: %s; raise the limit of open files (ulimit -n)",
             _PAUSE_SECONDS,

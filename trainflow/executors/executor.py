@@ -59,7 +59,7 @@ class ExecutorHost(Protocol):
         ...
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
-        """Report that the process of an attempt ended, or that nobody will ever see it end.
+        """Report that the process of an attempt ended, or that its end will never be seen.
 
         To be called once for each attempt, after everything the attempt said itself was applied. A report of a stale
         attempt, or of one that said how it ended, changes nothing.
@@ -95,7 +95,7 @@ class Executor(ABC):
 
     @abstractmethod
     def terminate(self, key: AttemptKey) -> None:
-        """Nobody waits for this attempt any more: tell it to stop at once, without saving anything; when it has not
+        """Tell an attempt that is not waited for any more to stop at once, without saving anything; when it has not
         after the grace time, end it by force. Unknown ones are ignored."""
 
     @abstractmethod
@@ -108,4 +108,4 @@ class Executor(ABC):
         everything back."""
 
     def hurry(self) -> None:  # noqa: B027
-        """Somebody asked a second time to stop: an `end` that waits gives no more grace. Called by a signal handler."""
+        """A second stop was asked for: an `end` that waits gives no more grace. Called by a signal handler."""

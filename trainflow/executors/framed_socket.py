@@ -58,7 +58,7 @@ class FramedSocket:
             self._reactor.watch(self._connection, self._readable, self._flush)
             return
         except OSError:
-            # nobody reads any more; what was said to us before is still there, and its end will be seen
+            # the other end reads no more; what was said to us before is still there, and its end will be seen
             self._drop_outgoing()
         self._reactor.watch(self._connection, self._readable)
 

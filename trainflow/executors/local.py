@@ -36,7 +36,7 @@ from trainflow.observability.process_termination import GRACE_SECONDS, signal_al
 
 log = logging.getLogger(__name__)
 
-_UNSEEN = "the process ended while nobody watched it"
+_UNSEEN = "the process ended while it was not watched"
 
 
 class LocalExecutor(Executor):
@@ -131,7 +131,7 @@ class LocalExecutor(Executor):
                 self._stop(key, signal.SIGTERM)
         deadline = self._host.clock.monotonic() + grace.total_seconds()
         while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
-            # whatever becomes of the database: they are being waited for, and write down what nobody hears
+            # whatever becomes of the database: they are being waited for, and write down what is not heard
             with contextlib.suppress(DatabaseUnavailable):
                 self._host.reactor.turn(min(left, 0.5))
                 self.sync()
@@ -226,7 +226,7 @@ class LocalExecutor(Executor):
         return [key for key, held in self._held.items() if held.worker is worker and held.pid is None]
 
     def _no_word(self, key: AttemptKey) -> None:
-        """It was to be launched long ago: either its worker hangs, in somebody's import, or its process does, in what a
+        """It was to be launched long ago: either its worker hangs, in an import, or its process does, in what a
         library does after a fork."""
         held = self._held.get(key)
         if held is None or held.worker is None:

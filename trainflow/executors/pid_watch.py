@@ -9,7 +9,7 @@ from trainflow.executors.reactor import Callback, Reactor
 
 class PidWatch:
     """A process that is watched. Where the system cannot tell (no pidfd), or the process is gone: `works` is False, and
-    somebody has to look from time to time."""
+    it has to be polled from time to time."""
 
     def __init__(self, reactor: Reactor, pid: int, on_end: Callback) -> None:
         self._reactor = reactor

@@ -39,7 +39,7 @@ class Timer:
 
 
 class _Source:
-    """Who is called for a file descriptor; nobody once it is unwatched, also in the turn that found it ready."""
+    """What is called for a file descriptor; nothing once it is unwatched, also in the turn that found it ready."""
 
     __slots__ = ("on_readable", "on_writable")
 

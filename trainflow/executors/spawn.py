@@ -37,7 +37,8 @@ class SpawnedForkserver(NamedTuple):
         return ours
 
     def discard(self) -> None:
-        """Hang up: it ends by itself. Harmless when somebody uses the line: that one has a descriptor of its own."""
+        """Hang up: it ends by itself. Harmless while another process uses the line: that one has a descriptor of its
+        own."""
         self.connection.close()
 
 

@@ -52,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def explain(situation: Situation, standing: Standing | None, now: datetime) -> Answer:
-    """The sentence. `standing` is what ledger and samples say, where somebody asked them."""
+    """The sentence. `standing` is what ledger and samples say, where they were asked."""
     for rule in RULES:
         answer = rule(situation, standing, now)
         if answer is not None:
@@ -161,7 +161,7 @@ def _paused(situation: Situation, _standing: Standing | None, _now: datetime) ->
 
 
 def _no_triggerer(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
-    """A wait that nobody watches never ends, and does not run out either."""
+    """A wait that no triggerer watches never ends, and does not run out either."""
     if situation.engine.triggers:
         return None
     for run in situation.running:

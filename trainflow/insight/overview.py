@@ -80,7 +80,8 @@ def why(selection: Selection, now: datetime, *, stage: str | None = None, branch
 
 
 def _as_the_file_is(situation: Situation, project: Project, now: datetime) -> Situation:
-    """An engine that is alive will find out by itself; without one, nobody has noticed yet that the file is gone."""
+    """An engine that is alive will find out by itself; without one, the database does not show yet that the file is
+    gone."""
     if situation.missing_since is not None or project.absolute(situation.path).is_file():
         return situation
     return msgspec.structs.replace(situation, missing_since=now, import_problem=None)

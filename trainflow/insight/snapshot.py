@@ -40,7 +40,7 @@ class EngineState(msgspec.Struct, frozen=True):
     pid: int | None = None
     hostname: str | None = None
     since: datetime | None = None
-    #: somebody watches what deferred tasks wait for
+    #: a triggerer watches what deferred tasks wait for
     triggers: bool = False
 
 

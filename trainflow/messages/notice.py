@@ -1,4 +1,4 @@
-"""Something that happened to a chain and that somebody wants to be told of."""
+"""Something that happened to a chain and that people want to be told of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ XCOM_LATE_DATA = "late_data"
 class Event(StrEnum):
     """What happened."""
 
-    #: nothing more is trained until somebody does something; `cause` says why
+    #: nothing more is trained until a person does something; `cause` says why
     STOPPED = "stopped"
     #: a person decided, and a stopped chain goes on
     RESUMED = "resumed"

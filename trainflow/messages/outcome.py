@@ -82,5 +82,5 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     saved_rows: int | None = None
     #: the task to run again, where that is how it ended
     restart: str | None = None
-    #: what somebody is to be told
+    #: the notices to deliver
     notices: list[Notice] = msgspec.field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How the process of an attempt ended, as whoever watched it saw it."""
+"""How the process of an attempt ended, as the process that watched it saw it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 class ProcessExit(msgspec.Struct, frozen=True):
     """The end of a process. Exactly one of `code`, `signal` and `reason` says how.
 
-    `reason`: nobody saw it end (its host or its watcher went away); one sentence.
+    `reason`: its end was not seen (its host or its watcher went away); one sentence.
     """
 
     code: int | None = None

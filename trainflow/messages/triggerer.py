@@ -15,7 +15,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch"):
 
 
 class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
-    """Nobody waits for this trigger any more. `killed`: a person ended the task, so `on_kill` is called too."""
+    """No task waits for this trigger any more. `killed`: a person ended the task, so `on_kill` is called too."""
 
     trigger_id: int
     killed: bool = False

@@ -10,7 +10,7 @@ queries for each noun (`run_creation`: how runs come to be; `queued_run_queries`
 takes tasks away from their attempts), then `execution_service`, which answers attempts in one transaction each
 (`claims`: their first request); `retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
 
-Every function takes an open connection first and never commits; whoever opened the transaction does. A state is
+Every function takes an open connection first and never commits; what opened the transaction does. A state is
 changed by `task_queries.move` and `run_queries.move` only.
 
 A change breaks this when a state is written by any other statement, when a query reads the clock, or when user code

@@ -1,4 +1,5 @@
-"""Carry out what the end of an attempt means for its task instance, in the transaction of whoever heard of it."""
+"""Carry out what the end of an attempt means for its task instance, in the transaction of the process that heard of
+it."""
 
 from __future__ import annotations
 

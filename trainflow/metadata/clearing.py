@@ -1,4 +1,4 @@
-"""End or forget what task instances do, whoever holds them: reports that come later are stale."""
+"""End or forget what task instances do, whichever process holds them: reports that come later are stale."""
 
 from __future__ import annotations
 

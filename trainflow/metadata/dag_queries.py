@@ -98,8 +98,8 @@ def store_result(
 ) -> ParseProblem | None:
     """Keep what came out of a file; what is wrong with it. A problem leaves the versions that are there: runs under way
     go on with them. That another file (of those of which `is_there` is true) defines one of the DAGs is a problem too:
-    the two would take turns. A problem with overrides that are not in force is for whoever gave them: the file itself
-    may be good.
+    the two would take turns. A problem with overrides that are not in force is for the person who gave them: the file
+    itself may be good.
     """
     problem = result.problem
     if problem is None:
@@ -174,7 +174,8 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
 
 
 def lock(connection: Connection, dag_id: str) -> Row[Any]:
-    """The row of a DAG; nobody else creates or starts runs of it before this transaction ends. Raises DagNotFound."""
+    """The row of a DAG; no other process creates or starts runs of it before this transaction ends. Raises
+    DagNotFound."""
     row = connection.execute(_BY_ID_LOCKED, {"dag": dag_id}).one_or_none()
     return get(connection, dag_id) if row is None else row
 

@@ -64,7 +64,7 @@ class Database:
         self.monotonic: Callable[[], float] = time.monotonic
         self.give_up: Callable[[], bool] = _never
         #: called when work was done again after the database had been away: the first time may have counted as well,
-        #: with nobody hearing of it, and then the second time has changed nothing
+        #: unheard, and then the second time has changed nothing
         self.on_done_again: Callable[[], None] = _nothing
         self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
         self._owner = threading.get_ident()
@@ -117,7 +117,7 @@ class Database:
 
     def retrying(self, work: Callable[[], _T], *, before_again: Callable[[], None] | None = None) -> _T:
         """Call `work`, which opens its transactions itself, again when one of them lost against another one, or when
-        the database is away: for a minute at most, and no longer than somebody waits (`give_up`).
+        the database is away: for a minute at most, and no longer than the caller waits (`give_up`).
 
         What it changes outside of the database it changes after its commit, or `before_again` takes it back. A commit
         may count although its acknowledgement was lost: done again, the work must find that and change nothing. When a

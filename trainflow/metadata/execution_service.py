@@ -58,7 +58,7 @@ _REPORTED = frozenset(state.value for state in OutcomeState)
 
 
 class AppliedChange(NamedTuple):
-    """What a request changed, for whoever decides next."""
+    """What a request changed, for the scheduler."""
 
     dag_run_id: int
     #: a task instance reached its end or is to be tried again: its run has to be looked at
@@ -69,7 +69,7 @@ class AppliedChange(NamedTuple):
     deferred: bool = False
     #: a run may have been created
     triggered: bool = False
-    #: somebody is to be told something
+    #: a notice is to be delivered
     told: bool = False
 
 

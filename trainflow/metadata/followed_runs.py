@@ -1,4 +1,4 @@
-"""The runs that somebody follows: found by who started them, at a cost of what is new and of what is open."""
+"""The runs that a terminal follows: found by who started them, at a cost of what is new and of what is open."""
 
 from __future__ import annotations
 

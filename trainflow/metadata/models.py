@@ -236,7 +236,7 @@ class XComTable(TableModel, name="xcom"):
 class TriggerTable(TableModel, name="trigger", sqlite_autoincrement=True):
     """A wait handed to the triggerer: one per deferred task instance.
 
-    No id is given twice: an event that comes late must not end somebody else's wait.
+    No id is given twice: an event that comes late must not end another wait.
     """
 
     id = required(BigKey, primary_key=True, autoincrement=True)
@@ -307,7 +307,7 @@ class OutboxTable(TableModel, name="outbox"):
 
 
 class NotificationTable(TableModel, name="notification"):
-    """Something somebody is to be told, written in the transaction it tells about. A row stays: it is told once."""
+    """Something to be told, written in the transaction it tells about. A row stays: it is told once."""
 
     constraints = (Index("ix_notification_delivered_at", "delivered_at", "next_attempt_at"),)
 

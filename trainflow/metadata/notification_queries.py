@@ -1,4 +1,4 @@
-"""Notices that somebody is still to be told."""
+"""Notices that are still to be delivered."""
 
 from __future__ import annotations
 

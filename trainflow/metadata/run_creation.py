@@ -95,7 +95,7 @@ def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> N
 def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> int:
     """Create the run that a task asks for, or find it again: asked twice by the same task instance, it is one run.
 
-    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id belongs to somebody else;
+    Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is another's;
     SkipException and FailException as the request's policies say.
     """
     dag = dag_queries.lock(connection, run.dag_id)

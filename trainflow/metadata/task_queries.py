@@ -169,7 +169,7 @@ def due(connection: Connection, now: datetime) -> list[Row[Any]]:
 
 
 _WAITS_FOR_ITS_TIME = in_states({TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE})
-#: due, or the clock was set back behind the moment at which that was written: whoever waited for it to come again would
+#: due, or the clock was set back behind the moment at which that was written: what waited for it to come again would
 #: wait for longer than anybody asked for
 _DUE = select(TASK.c.id, TASK.c.dag_run_id).where(
     _WAITS_FOR_ITS_TIME, or_(TASK.c.retry_at <= bindparam("now"), TASK.c.waits_since > bindparam("latest"))
@@ -273,7 +273,8 @@ _UPDATE_SAVED_ROWS = (
 
 
 def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -> list[Row[Any]]:
-    """(id, task_id, state) of those that have not ended; with `lock`, nobody else moves them in this transaction."""
+    """(id, task_id, state) of those that have not ended; with `lock`, no other process moves them in this
+    transaction."""
     statement = select(TASK.c.id, TASK.c.task_id, TASK.c.state).where(
         TASK.c.dag_run_id == dag_run_id,
         or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))),

@@ -46,7 +46,7 @@ _ADD = insert(TRIGGER)
 
 
 def claim(connection: Connection, service_id: int, living: Collection[int], limit: int) -> list[Any]:
-    """Take waits that nobody living watches, oldest first; their arguments are JSON that nobody has looked at."""
+    """Take waits that no living triggerer watches, oldest first; their arguments are JSON that was not looked at."""
     rows = connection.execute(_UNWATCHED, {"living": list(living), "most": limit}).all()
     if rows:
         connection.execute(_WATCH, [{"trigger": row.id, "b_service": service_id} for row in rows])
@@ -90,14 +90,14 @@ _BY_IDS = select(*WATCH_COLUMNS).where(TRIGGER.c.id.in_(bindparam("ids", expandi
 
 
 def release(connection: Connection, service_id: int) -> None:
-    """Nobody watches these any more: the next triggerer takes them."""
+    """These are watched no more: the next triggerer takes them."""
     connection.execute(update(TRIGGER).where(TRIGGER.c.service_id == service_id).values(service_id=None))
 
 
 def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: datetime) -> int | None:
-    """Move `deferred` → `scheduled` with the event (JSON). Returns the run, or None when nobody waits any more.
+    """Move `deferred` → `scheduled` with the event (JSON). Returns the run, or None when no task waits any more.
 
-    Raises InputError, or what msgspec raises, for an event that whoever reads the task later could not read.
+    Raises InputError, or what msgspec raises, for an event that later readers of the task could not read.
     """
     event = msgspec.json.decode(payload)
     check_nesting(event, "the event")
@@ -141,7 +141,7 @@ _WAITING = (
         TASK.c.attempt_id == TRIGGER.c.attempt_id,
         TASK.c.deferral_number == TRIGGER.c.deferral_number,
     )
-    # whoever clears or cancels it at this moment is waited for, and then nobody waits for the event
+    # a clear or a cancel at this moment is waited for, and then no task waits for the event
     .with_for_update(of=TASK)
 )
 _FORGET = delete(TRIGGER).where(TRIGGER.c.id == bindparam("trigger"))
@@ -168,7 +168,7 @@ def of_task(connection: Connection, task_instance_id: int) -> Row[Any] | None:
 
 
 def fail_overdue(connection: Connection, living: Collection[int], message: str, now: datetime) -> list[int]:
-    """End the waits whose deadline has passed and that nobody living watches: who watches one counts by itself.
+    """End the waits whose deadline has passed and that no living triggerer watches: one that watches counts by itself.
     Returns them."""
     overdue = list(connection.execute(_OVERDUE, {"now": now, "living": list(living)}).scalars())
     for trigger_id in overdue:
@@ -199,6 +199,6 @@ _ABANDONED = (
 
 
 def forget(connection: Connection, ids: Collection[int]) -> None:
-    """Drop waits that nobody waits for."""
+    """Drop waits that no task waits for."""
     if ids:
         connection.execute(delete(TRIGGER).where(TRIGGER.c.id.in_(list(ids))))

@@ -39,7 +39,7 @@ def adopt_checkpoint(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
     except CheckpointError:
         if not ledger.state().sequence:
             raise
-        ti.log.info("the chain was begun by somebody else meanwhile")
+        ti.log.info("the chain was begun by another attempt meanwhile")
         return
     ti.log.info(
         "the chain begins with %s, %s, trained up to %s",

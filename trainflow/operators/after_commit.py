@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class AfterCommitContext:
     """What the function is given: the checkpoint that this run committed, whatever was committed since.
 
-    `checkpoint.path` is a local folder with its files, which nobody may write into.
+    `checkpoint.path` is a local folder with its files, which must not be written into.
     """
 
     checkpoint: ParentCheckpoint

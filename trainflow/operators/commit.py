@@ -136,7 +136,7 @@ class CommitCheckpointOperator(SplitOperator):
             stop = ledger.state().stopped
             if stop is not None:
                 note_gate_stop(ti, stop)
-            # whoever trains this split again must not go on from what was refused
+            # an attempt that trains this split again must not go on from what was refused
             self._clear_saves(ledger, head.id, ti, refused=True)
             raise FailException(str(error)) from error
         except ChainMoved as error:
@@ -178,7 +178,7 @@ class CommitCheckpointOperator(SplitOperator):
             ti.xcom_push(XCOM_SKIPPED, skipped)
 
     def _promoted(self, checkpoint: Checkpoint, uri: str, ledger: Ledger, head: Head, ti: TaskInstance) -> list[str]:
-        """The aliases that the checkpoint has got; somebody is told of each."""
+        """The aliases that the checkpoint has got; a notice tells of each."""
         if not self.promote:
             return []
         aliases = sorted(alias for alias, name in ledger.state().promoted.items() if name == checkpoint.id)

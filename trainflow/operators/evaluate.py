@@ -22,7 +22,7 @@ class EvaluateOperator(SplitOperator):
     `function` is a callable or `"module.path:name"`; it is called with an EvaluateContext and returns metrics. `params`
     as in TrainOperator. A stage that starts from a base is scored by its own head too: the base has seen the split.
     When the chain has no checkpoint yet, what it was forked from or one of the base that has not is asked; else there
-    is nobody to score: the task succeeds, returns None and skips nothing.
+    is nothing to score: the task succeeds, returns None and skips nothing.
     """
 
     role = "evaluate"

@@ -16,7 +16,7 @@ XCOM_GATE = "gate"
 
 
 def note_gate_stop(ti: TaskInstance, stop: Stop) -> None:
-    """Leave word of a stopped chain for whoever is notified: of the same stop the same word, whoever finds it."""
+    """Leave the notice of a stopped chain: of the same stop the same notice, whichever attempt finds it."""
     split = f"{label(stop.split.start)} to {label(stop.split.end)}"
     reasons = "; ".join(stop.reasons)
     told = {

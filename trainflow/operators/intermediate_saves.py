@@ -195,7 +195,7 @@ class TaskStopRequest(StopRequest):
 
 
 class NoSaves:
-    """Outside of a pipeline, in a trainer's own tests: nothing was saved, nothing is kept, nobody tells it to stop."""
+    """Outside of a pipeline, in a trainer's own tests: nothing was saved, nothing is kept, no stop is told."""
 
     saved: Saved | None = None
     stopping = False

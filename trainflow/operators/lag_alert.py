@@ -1,4 +1,4 @@
-"""How far a run leaves its chain behind the samples, and a word to somebody when it will never catch up."""
+"""How far a run leaves its chain behind the samples, and a notice when it will never catch up."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def check_late_data(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     """Compare what the line was trained on lately, and its last holes, with what is there now, and do what policy says.
     Returns clauses for the note; empty: nothing changed.
 
-    A replay is one rewind entry: whoever is killed after it finds the head where it has to be, and nothing to do.
+    A replay is one rewind entry: an attempt after a kill finds the head where it has to be, and nothing to do.
     Samples that cannot be read now are compared the next time. Raises LedgerCorrupt, StoreFailure.
     """
     reachable = with_options(samples, ti.settings)

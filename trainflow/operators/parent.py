@@ -103,5 +103,5 @@ def clear_run_scratch(ti: TaskInstance) -> None:
 
 
 def attempt_scratch(ti: TaskInstance) -> Path:
-    """A folder for the working files of this attempt alone; made by whoever needs it."""
+    """A folder for the working files of this attempt alone; made when it is needed."""
     return ti.home.attempts_scratch / ti.attempt_id

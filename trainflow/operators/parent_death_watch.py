@@ -1,6 +1,6 @@
 """End a process group when the process that started it dies without a word.
 
-Whoever is killed with SIGKILL ends nothing itself, and a trainer that goes on would share the machine with the next
+A process killed with SIGKILL ends nothing itself, and a trainer that goes on would share the machine with the next
 try. So a small shell waits at a pipe: a line means that all went well, the end of the pipe that its owner is gone.
 """
 

@@ -103,7 +103,7 @@ class ProcessGroup:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the program, from a thread: a signal handler that raises while the main thread is inside of Popen would
-        leave a program behind that nobody knows."""
+        leave a program behind that is not known."""
         guard, abandoned, failed = threading.Lock(), threading.Event(), list[Exception]()
 
         def start() -> None:
@@ -141,7 +141,7 @@ class ProcessGroup:
         return process
 
     def _forget(self) -> None:
-        """End what is left; from then on the process id may belong to somebody else."""
+        """End what is left; from then on the process id may belong to another process."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
 
-#: what rewinds took from checkpoints of the chain, until somebody is promoted again: for the mirror
+#: what rewinds took from checkpoints of the chain, until a checkpoint is promoted again: for the mirror
 XCOM_MOVED = "aliases_moved"
 
 

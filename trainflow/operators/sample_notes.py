@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def note_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed | SampleDamaged) -> None:
-    """Leave word for whoever is notified, should the run fail of it: of the same partition the same word."""
+    """Leave a notice, should the run fail of it: of the same partition the same notice."""
     cause = Cause.GAP if isinstance(error, SampleGap) else Cause.CHECK
     partition = error.partition.isoformat() if error.partition else None
     told = {

@@ -65,8 +65,8 @@ class DataCheckerOperator(ChainOperator):
       `caught_up`, so everything after it is skipped and the run is a success. `latest`: it waits for the next
       partition, unless the table has an `end` and the chain has reached it: that ends the run as in a backfill.
     * *The next partition is there and not complete*, or is missing and the gap policy says to wait: it waits, in both
-      modes. Whoever starts a backfill while the newest partition is being written expects that partition to be in it,
-      and whoever gave a gap six hours expects it to get them. The note says what it waits for, and until when.
+      modes. A person who starts a backfill while the newest partition is being written expects that partition to be in
+      it, and one who gave a gap six hours expects it to get them. The note says what it waits for, and until when.
     * *The gap policy says fail*, or a check refuses a partition: the task fails, naming the partition.
 
     A wait holds no slot: a PartitionTrigger looks every `poke_interval` seconds, and when the wait is over the task

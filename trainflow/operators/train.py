@@ -133,7 +133,7 @@ class TrainOperator(SplitOperator):
     def _partials(
         self, context: Context, ledger: Ledger, head: Head, split: Split, parent: ParentCheckpoint | None
     ) -> IntermediateSaves:
-        """What attempts at this training save. Its name has nothing of the run or the database in it: whoever trains
+        """What attempts at this training save. Its name has nothing of the run or the database in it: what trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
         from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 

@@ -25,7 +25,7 @@ class TriggerDagRunOperator(BaseOperator):
 
     The run's id is `trigger_run_id`, by default a pure function of this run and task: a task that is tried again, or
     cleared, names the run that it has triggered already, and the same run from the same task is the same run - nothing
-    happens twice. A run of that id that somebody else made raises DagRunAlreadyExists, or skips this task with
+    happens twice. A run of that id that another task made raises DagRunAlreadyExists, or skips this task with
     `skip_when_already_exists`.
 
     A triggered run has no logical date unless `logical_date` is given (Airflow: the time of triggering): a chain is
@@ -137,7 +137,7 @@ class TriggerDagRunOperator(BaseOperator):
         return msgspec.structs.replace(run, reset_dag_run=run.reset_dag_run or failed)
 
     def _trigger(self, ti: TaskInstance, run: TriggeredRun) -> None:
-        """Fire-and-forget travels with the outcome; whoever has to know the answer before the task ends asks now."""
+        """Fire-and-forget travels with the outcome; what has to know the answer before the task ends asks now."""
         now = _truth(self.wait_for_completion) or run.skip_when_already_exists or run.fail_when_dag_is_paused
         try:
             ti.trigger_dag_run(run, now=now)

@@ -28,7 +28,7 @@ def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | No
 
 def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
     """Rewind the chain to before what came from undone checkpoints of its base. Returns a clause for the note; empty:
-    there is nothing of that. One entry: whoever is killed after it finds nothing to do. Raises LedgerCorrupt,
+    there is nothing of that. One entry: an attempt after a kill finds nothing to do. Raises LedgerCorrupt,
     StoreFailure."""
     from trainflow.checkpoints.actions.rewind import rewind
     from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind

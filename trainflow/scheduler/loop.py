@@ -95,7 +95,7 @@ class Scheduler:
         self.refused: dict[int, str] = {}
         #: stops queueing, so that an engine can end
         self.draining = False
-        #: called when somebody is to be told something
+        #: called when a notice is to be delivered
         self.on_notice: Callable[[], None] = lambda: None
         #: called when the executor did not take an attempt
         self.on_not_taken: Callable[[AttemptKey, Exception], None] = lambda _key, _error: None
@@ -113,7 +113,7 @@ class Scheduler:
         self._may_queue = True
 
     def sweep(self) -> None:
-        """Look at everything in the next tick: the safety net, and what is due after somebody else wrote."""
+        """Look at everything in the next tick: the safety net, and what is due after another process wrote."""
         self._look_at.update(self._database.read(run_queries.running))
         self._look_at -= self.isolation.untouchable
         self._may_start = self._may_queue = True

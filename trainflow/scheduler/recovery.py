@@ -22,7 +22,7 @@ from trainflow.states import TaskInstanceState
 
 log = logging.getLogger(__name__)
 
-#: outcomes of attempts that somebody else ended
+#: outcomes of attempts that were ended from outside
 _UNWANTED = frozenset({"cancelled", "cleared"})
 
 
@@ -125,7 +125,7 @@ class Reconciler:
         self._suspects: frozenset[AttemptKey] = frozenset()
 
     def reconcile(self) -> None:
-        """End attempts that nobody waits for any more; put back what the executor does not know."""
+        """End attempts that are not waited for any more; put back what the executor does not know."""
         wanted, running = self._wanted(), self._executor.running()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop
         strays = running - wanted
@@ -136,7 +136,7 @@ class Reconciler:
             self._service.exited(key, ProcessExit(reason="the executor does not know the attempt"))
 
     def end_strays(self) -> None:
-        """The executor is about to end: attempts that nobody waits for any more need no time to save anything."""
+        """The executor is about to end: attempts that are not waited for any more need no time to save anything."""
         for key in sorted(self._executor.running() - self._wanted(), key=_by_name):
             self._executor.terminate(key)
 

@@ -15,7 +15,7 @@ def stop_notice(
     chain: ChainDocument, run: Any, failure: FirstFailure | None, *, last_success: int, note: str | None
 ) -> Notice:
     """Tell that `run` (dag_id, run_id, number, released_at) failed. Told once for each task since the last run that
-    succeeded: whoever starts a stopped chain again and again has heard of it."""
+    succeeded: a person who starts a stopped chain again and again has heard of it."""
     if run.released_at is not None:
         return _tail_notice(chain, run, failure)
     told: dict[str, Any] = (failure.told if failure else None) or {}

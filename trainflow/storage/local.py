@@ -1,6 +1,6 @@
 """Files on a local (or locally mounted) disk.
 
-`open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that nobody may
+`open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that must not be
 replace. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces.
 """
 

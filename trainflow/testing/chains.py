@@ -97,7 +97,7 @@ def _entry_of(ledger: Ledger, number: int, state: ChainState) -> Checkpoint:
 
 
 def resealed(raw: dict[str, Any]) -> bytes:
-    """An entry's file as somebody forges it who knows about seals."""
+    """An entry's file as a person forges it who knows about seals."""
     data = json.dumps({**raw, "seal": ""}).encode()
     return data.replace(b'"seal": ""', b'"seal": "%b"' % digest(data).encode(), 1)
 

@@ -209,5 +209,5 @@ def control_plane(folder: Path, *, clock: ManualClock | None = None, **more: Any
 
 
 def empty_task(task_id: str, *upstream: str, **more: Any) -> TaskDocument:
-    """A task that nobody will execute."""
+    """A task that is never executed."""
     return TaskDocument(task_id=task_id, operator="EmptyOperator", upstream=list(upstream), **more)

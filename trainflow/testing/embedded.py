@@ -24,7 +24,7 @@ from trainflow.testing.processes import DEADLINE_SECONDS
 
 
 class Embedded:
-    """An engine that runs while somebody waits for something."""
+    """An engine that runs while a test waits for something."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

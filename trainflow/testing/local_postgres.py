@@ -31,7 +31,7 @@ class LocalPostgres(LocalServer):
         super().__init__()
         for setting in _CARELESS:
             self.execute(f"ALTER SYSTEM SET {setting} = off")
-        # a deadlock is looked for when somebody has waited this long
+        # a deadlock is looked for when a transaction has waited this long
         self.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
         self.execute("SELECT pg_reload_conf()")
 

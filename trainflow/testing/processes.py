@@ -1,4 +1,4 @@
-"""Find the processes of a command under test, whoever their parent is by now, and wait for conditions."""
+"""Find the processes of a command under test, whatever their parent is by now, and wait for conditions."""
 
 from __future__ import annotations
 

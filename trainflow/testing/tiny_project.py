@@ -37,8 +37,8 @@ train: {function: "operators.tiny:train"}
 gates: ["loss is finite"]
 """
 
-#: the functions note what they do in `journal.txt`, and wait while there is a file `hold` and nobody
-#: tells them to stop
+#: the functions note what they do in `journal.txt`, and wait while there is a file `hold` and they are
+#: not told to stop
 FUNCTIONS = '''\
 """Train a model that remembers its rows."""
 
@@ -52,7 +52,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def note(*words, file="journal.txt"):
-    """One line, in one write: whoever is killed has written it or not."""
+    """One line, in one write: a killed process has written it or not."""
     line = " ".join(str(word) for word in words) + "\\n"
     descriptor = os.open(ROOT / file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(descriptor, line.encode())

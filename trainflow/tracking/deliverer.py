@@ -51,7 +51,7 @@ HTTP_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 #: MLflow was reached and says no: perhaps because of an id we remember (something was deleted by hand), or because
-#: somebody else wrote at the same time. Worth one more try at once, from scratch
+#: another process wrote at the same time. Worth one more try at once, from scratch
 _REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 #: the content itself is refused: no use in trying again later
 _HOPELESS = {"INVALID_PARAMETER_VALUE"}
@@ -132,9 +132,9 @@ class DeliveryHandler:
 def describe(error: Exception) -> str:
     """One line of at most 500 characters, without secrets."""
     said = redact_text(str(error)).strip()
-    nobody = unreachable(said)
-    if nobody is not None:
-        return nobody[:500]
+    unreached = unreachable(said)
+    if unreached is not None:
+        return unreached[:500]
     lines = said.splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
 

@@ -70,7 +70,7 @@ class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
 
 
 class AliasMoved(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A rewind took an alias from the checkpoints `lost` (ids): since then it is `now`'s (None: nobody's)."""
+    """A rewind took an alias from the checkpoints `lost` (ids): since then it is `now`'s (None: no checkpoint's)."""
 
     alias: str
     lost: list[str]

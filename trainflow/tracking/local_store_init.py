@@ -48,8 +48,8 @@ def quiet_mlflow() -> None:
 
 @contextlib.contextmanager
 def exclusive(lock_file: str | None, *, wait: bool = True) -> Iterator[None]:
-    """Wait for whoever else writes to the store: a deliverer whose engine was killed ends after the delivery in its
-    hands. Raises BlockingIOError instead when it is not to wait."""
+    """Wait for another process that writes to the store: a deliverer whose engine was killed ends after the delivery
+    in its hands. Raises BlockingIOError instead when it is not to wait."""
     if lock_file is None:
         yield
         return

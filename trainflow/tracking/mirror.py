@@ -44,7 +44,7 @@ class Mirrored(NamedTuple):
 
 @dataclass
 class _Chain:
-    """The parent run of a chain as this process left it; nobody else changes it."""
+    """The parent run of a chain as this process left it; no other process changes it."""
 
     id: str
     status: str
@@ -86,7 +86,7 @@ class Mirror:
         return Mirrored(experiment_id, chain.id, child.info.run_id)
 
     def forget(self) -> None:
-        """Drop every remembered id: somebody may have deleted a run or an experiment in MLflow."""
+        """Drop every remembered id: a person may have deleted a run or an experiment in MLflow."""
         self._experiments.clear()
         self._chains.clear()
 
@@ -200,7 +200,7 @@ class Mirror:
 
 
 def _missing(child: MlflowRun, params: dict[str, str]) -> dict[str, str]:
-    """Params MLflow does not have yet. The others stay as they are: it holds them immutable, whoever wrote them."""
+    """Params MLflow does not have yet. The others stay as they are: it holds them immutable, whatever wrote them."""
     return {name: value for name, value in params.items() if name not in child.data.params}
 
 

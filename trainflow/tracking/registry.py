@@ -47,8 +47,8 @@ class Registry:
             return self._promote(promoted, run_id)
 
     def demote(self, demoted: Demoted) -> None:
-        """Take the alias from a checkpoint that a rewind left behind: whoever has it again gets it, or nobody. Where it
-        names another one, that was promoted since. Raises whatever MLflow raises."""
+        """Take the alias from a checkpoint that a rewind left behind: the one that has it again gets it, or none.
+        Where it names another one, that was promoted since. Raises whatever MLflow raises."""
         with _unless_there_is_none():
             self._demote(demoted)
 

@@ -17,7 +17,7 @@ from trainflow.tracking.deliveries import OpenStore
 @dataclass(frozen=True)
 class ServerCommand:
     """How to start MLflow's server. The store is in the environment, because its URI may hold a password and
-    arguments are visible to everybody on the machine."""
+    arguments are visible to every user of the machine."""
 
     argv: list[str]
     environment: dict[str, str]

@@ -22,7 +22,7 @@ _POOL = re.compile(r"(HTTPS?)Connection(?:Pool)?\(host='([^']+)', port=(\d+)\)")
 
 
 def unreachable(said: str) -> str | None:
-    """The sentence for what an exception says; None where it says something else than that nobody answers."""
+    """The sentence for what an exception says; None where it says something else than that no server answers."""
     found = said.lower()
     reason = next((words for needles, words in _REASONS if any(needle in found for needle in needles)), None)
     where = _where(said)

@@ -64,7 +64,7 @@ class EventLoop:
         self._pool = NotedThreads(threads, note, LOOP_SLOT + 1)
         self._threads = threads
         self._watching: dict[int, tuple[asyncio.Task[None], BaseTrigger | None]] = {}
-        #: kept here, so that nobody collects a task that is still under way
+        #: kept here, so that none is collected: a task that is still under way
         self._killing: set[asyncio.Task[None]] = set()
         self._questions: dict[int, asyncio.Future[str | None]] = {}
         self._numbers = itertools.count()

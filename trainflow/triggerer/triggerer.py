@@ -119,7 +119,7 @@ class Triggerer:
             self._end_overdue(overdue, now)
 
     def sweep(self) -> None:
-        """The safety net: forget waits that nobody waits for, look after the event loops, claim again."""
+        """The safety net: forget waits that no task waits for, look after the event loops, claim again."""
         abandoned, mine = self._database.write(self._forget_abandoned)
         for trigger_id in self._watched - mine:
             self._unwatch(trigger_id, killed=trigger_id in abandoned)

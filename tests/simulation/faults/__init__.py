@@ -14,7 +14,7 @@ _FAULTS: dict[FaultKind, Strike] = {**engines.FAULTS, **attempts.FAULTS, **peopl
 
 
 def strike(world: World, fault: Fault) -> bool:
-    """Let a fault happen. False: there is nobody it could happen to now."""
+    """Let a fault happen. False: there is nothing it could happen to now."""
     if world.ledger.is_short and fault.kind in people.FAULTS:
         # a person is told, and waits until the entries are put back
         return False

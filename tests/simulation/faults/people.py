@@ -49,7 +49,7 @@ def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> 
 def _clear_task(world: World, connection: Connection, run: int, choice: int) -> None:
     row = run_queries.by_id(connection, run)
     if row.run_id in world.invariants.cancelled:
-        # what stays skipped fails nobody
+        # what stays skipped fails no run
         world.invariants.partly_cleared.add(row.run_id)
     document = world.pipeline.documents[row.dag_id]
     cleared = document.with_downstream([_task_of(document, choice)])

@@ -10,7 +10,7 @@ from tests.simulation.engine import SimulatedEngine
 from tests.simulation.world import World
 
 T = TypeVar("T")
-#: does a fault to a world, with the choice that the plan has drawn. False: there is nobody it could happen to now
+#: does a fault to a world, with the choice that the plan has drawn. False: there is nothing it could happen to now
 Strike = Callable[[World, int], bool]
 
 

@@ -73,7 +73,8 @@ def _trouble(kind: str, lasts: int = 1) -> Strike:
 
 
 def _tear(world: World, choice: int) -> bool:
-    """Only when training is over, and nobody commits: between the look at the files and the entry nobody can notice."""
+    """Only when training is over, and nothing commits: between the look at the files and the entry it cannot be
+    noticed."""
     running = [process for home in world.homes for process in home.running]
     if any(process.work.workload.task_id in ("train", "commit") for process in running):
         return False

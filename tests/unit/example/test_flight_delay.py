@@ -83,8 +83,8 @@ class Bench:
         for newest in sorted(folder.parent.glob("*/*")):
             told = json.loads((newest / SAVE_FILE).read_text())
             saved = Saved(told["position"], newest, told["state"])
-        nobody = SimpleNamespace(hold=lambda: None, requested=False)
-        return SavePoints(FolderSaves(folder, saved), nobody, self.clock, logging.getLogger("bench"))
+        never_stopped = SimpleNamespace(hold=lambda: None, requested=False)
+        return SavePoints(FolderSaves(folder, saved), never_stopped, self.clock, logging.getLogger("bench"))
 
     def evaluate(self, split: Split, parent: Path) -> dict[str, float]:
         context = EvaluateContext(**self._common(split, "evaluate"), parent=self._parent(parent, split))

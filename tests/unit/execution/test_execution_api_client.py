@@ -27,7 +27,7 @@ KEY = AttemptKey("a")
         (Start(KEY, 1, 0.0, "here"), 1.0, 1.0),
         (GetDagRunState(KEY, "d", "r"), 3600.0, 3600.0),
     ],
-    ids=["a claim gives up early", "but not later than others", "whoever has begun waits"],
+    ids=["a claim gives up early", "but not later than others", "one that has begun waits"],
 )
 def test_how_long_engine_is_looked_for(
     tmp_path: Path, clock: ManualClock, request_: Request, outage_seconds: float, waited: float

@@ -100,7 +100,7 @@ say(0.1 < time.monotonic() - began < 200)
 """,
         ["told to stop (SIGTERM), and did not within the grace", "True"],
     ),
-    "nobody waits for it: at once, also when it is held": (
+    "not waited for: at once, also when it is held": (
         """
 try:
     with stop.interrupting():
@@ -111,9 +111,9 @@ except TaskTerminated as error:
     say(error)
 say(stop.received)
 """,
-        ["nobody waits for it any more (SIGINT)", "True"],
+        ["it is not waited for any more (SIGINT)", "True"],
     ),
-    "nobody waits for it any more after it was told to save": (
+    "not waited for any more after it was told to save": (
         """
 try:
     with stop.interrupting():
@@ -124,7 +124,7 @@ try:
 except TaskTerminated as error:
     say(error)
 """,
-        ["told", "nobody waits for it any more (SIGINT)"],
+        ["told", "it is not waited for any more (SIGINT)"],
     ),
     "released too late": (
         """

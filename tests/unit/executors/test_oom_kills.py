@@ -54,7 +54,7 @@ def test_explain_nothing_by_kill_from_before_it_began() -> None:
 
 
 def test_explain_nothing_by_kill_that_nobody_had_seen_when_it_began() -> None:
-    """The count rose while nothing ran and nobody looked."""
+    """The count rose while nothing ran and nothing looked."""
     kernel = Kernel()
     kernel.clock.advance(LONG * 10)
     kernel.kills += 1

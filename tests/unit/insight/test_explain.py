@@ -82,7 +82,7 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
     ),
     ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
     (
-        "nobody watches what it waits for",
+        "nothing watches what it waits for",
         situation(engine=EngineState(True, 42, "here", NOW, False), running=[run(task("samples", "deferred"))]),
         None,
         Kind.NO_TRIGGERER,

@@ -138,7 +138,7 @@ def test_messages_every_request_and_reply_is_tried() -> None:
 
 
 def test_xcom_is_not_encoded_again() -> None:
-    """The worker encodes once; whoever passes it on copies bytes."""
+    """The worker encodes once; what passes it on copies bytes."""
     sent = msgspec.json.encode(Outcome(KEY, OutcomeState.SUCCESS, [XComItem("k", RAW)]))
     assert bytes(RAW) in sent
 

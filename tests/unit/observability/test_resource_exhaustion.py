@@ -1,4 +1,4 @@
-"""What ran out is said in a sentence, by whoever met it and by whoever saw it end."""
+"""What ran out is said in a sentence, by the process that met it and by the one that saw it end."""
 
 from __future__ import annotations
 

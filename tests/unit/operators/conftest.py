@@ -186,7 +186,7 @@ class Lab:
 
 @pytest.fixture
 def until_gone() -> Callable[[int], bool]:
-    """Whether a process is gone, or goes soon: one that was killed and is nobody's child takes a moment."""
+    """Whether a process is gone, or goes soon: one that was killed and has no parent takes a moment."""
 
     def alive(pid: int) -> bool:
         try:

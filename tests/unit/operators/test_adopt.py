@@ -1,4 +1,4 @@
-"""A chain that begins with a checkpoint somebody else wrote, operator by operator."""
+"""A chain that begins with a checkpoint that trainflow did not write, operator by operator."""
 
 from __future__ import annotations
 

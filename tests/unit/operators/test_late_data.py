@@ -346,7 +346,7 @@ def test_hole_that_arrived_is_trained_on_top_of_head(lab: Any, chain: Chain) -> 
     assert lab.ti.triggered[0][0].conf == {"repair": True}
     with pytest.raises(SkipException, match="nothing is left to repair"):
         chain.run(repair=True)
-    # and says to whoever would begin now that this is not being caught up
+    # and says to a person who would begin now that this is not being caught up
     assert lab.xcoms[lab.ti.run_id, "samples", "trained"] is None
     lab.write_day(5)
     chain.run()

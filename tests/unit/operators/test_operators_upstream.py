@@ -90,7 +90,7 @@ def test_upstream_run_starts_from_checkpoint_that_saw_its_split(lab: Any) -> Non
     base(lab, 2)
     build = chain(lab, "fine", BASE)
     run_all(lab, build, "fine-0")
-    # nobody is asked about the first split: the base has seen it
+    # none is asked about the first split: the base has seen it
     assert SEEN == ["trains from model/base/main"]
     run_all(lab, build, "fine-1")
     assert SEEN == ["judged by model/fine/main", "trains from model/base/main"]

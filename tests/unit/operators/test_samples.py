@@ -165,7 +165,7 @@ def test_gap_fails_when_policy_says_so(lab: Any, checker: Any) -> None:
 
 
 def stopped(lab: Any) -> tuple[str, str]:
-    """What whoever is notified is told when the run fails of it."""
+    """What the notice says when the run fails of it."""
     told = lab.ti.xcom_pull("samples", key="stopped")
     return told["cause"], told["key"]
 

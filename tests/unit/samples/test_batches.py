@@ -62,7 +62,7 @@ def test_position_says_how_many_epochs_are_behind(split: Split) -> None:
     batches = split.batches(batch_size=15, epochs=3)
     seen = [(batches.epoch, batches.position["row"]) for _ in batches]
     assert seen == [(0, 15), (1, 30), (1, 45), (2, 60), (2, 75), (3, 90)]
-    # what was saved in the second epoch is nothing for whoever reads only one
+    # what was saved in the second epoch is nothing for a reader of only one
     with pytest.raises(InputError, match="at row 45 of 30"):
         split.batches(position={**batches.position, "row": 45})
 

@@ -46,7 +46,7 @@ def test_lag_after_end_of_table_asks_nothing(daily, now) -> None:
     [
         (0, None, False, CatchUpEstimate(False, 0.0)),
         (0, 30, False, CatchUpEstimate(False, 0.0)),
-        (10, None, False, CatchUpEstimate(False, None)),  # nobody knows
+        (10, None, False, CatchUpEstimate(False, None)),  # not known
         (10, 24, False, CatchUpEstimate(True, None)),  # a day takes a day
         (10, 30, False, CatchUpEstimate(True, None)),
         (1, 30, False, CatchUpEstimate(False, None)),  # one behind is what following looks like

@@ -54,7 +54,7 @@ class Served:
 
 def test_triggerer_that_leaves_without_listening_is_no_error() -> None:
     served = Served()
-    # it says that it is alive, and nobody reads that: closing now resets the connection
+    # it says that it is alive, and that is not read: closing now resets the connection
     assert served.ours.recv(1, socket.MSG_PEEK)
     served.leave()
     assert served.raised == []
@@ -84,7 +84,7 @@ class Leaves(BaseTrigger):
 
 
 class CancelsItself(BaseTrigger):
-    """Ends as if somebody had cancelled it."""
+    """Ends as if it had been cancelled."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         raise asyncio.CancelledError
@@ -99,7 +99,7 @@ class SaysWhatIsNoJson(BaseTrigger):
 
 
 class SaysTooDeepAThing(BaseTrigger):
-    """Its event cannot be read by everybody."""
+    """Its event cannot be read by every reader."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         value: list[Any] = []

@@ -45,7 +45,7 @@ def promote(
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=chain.by(who), now=now, reason=reason)
-    # said again where it was so already: whoever was killed in between says it now
+    # said again where it was so already: one killed in between says it now
     number = entry.sequence if entry is not None else None
     _have_delivered(chain, checkpoint, alias, ledger.store.uri(checkpoint.artifacts.path), number, now)
     followers = _get_going(file, chain, alias, now)
@@ -66,7 +66,7 @@ def _get_going(file: PipelineFile, chain: Chain, alias: str, now: datetime) -> l
 def _have_delivered(
     chain: Chain, checkpoint: Checkpoint, alias: str, uri: str, entry: int | None, now: datetime
 ) -> None:
-    """Leave it for the engine to tell MLflow and whoever is notified. `entry` is the promotion's number."""
+    """Leave it for the engine to tell MLflow and the targets of notices. `entry` is the promotion's number."""
     notice = promotion_notice(chain.key, checkpoint, alias, uri, dag_id=chain.dag_id, entry=entry)
 
     def write(connection: Connection) -> None:

@@ -1,5 +1,5 @@
-"""Somebody has promoted a checkpoint by hand: no commit triggers the stages that start from what is promoted, so
-whoever promotes gets them going.
+"""A person has promoted a checkpoint by hand: no commit triggers the stages that start from what is promoted, so
+the promotion starts them.
 
 What a follower does then is the rule of its own runs, asked of the ledgers. Without an engine nothing is begun: the
 next start looks by itself.

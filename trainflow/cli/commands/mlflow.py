@@ -104,7 +104,7 @@ def _start(argv: list[str], environment: dict[str, str], log: Path) -> subproces
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    # whoever ends this command ends the server: it has a process group of its own
+    # what ends this command ends the server: it has a process group of its own
     signal.signal(signal.SIGTERM, interrupt)
     with log.open("ab") as output:
         return subprocess.Popen(

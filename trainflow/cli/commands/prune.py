@@ -17,7 +17,7 @@ _WHAT = {
     "pruned": "a pruned checkpoint",
     "temporary": "a file that was never finished",
     "split": "a split that was handed over in a file, and is trained",
-    "partial": "saves inside a split that nobody goes on from",
+    "partial": "saves inside a split that no attempt goes on from",
 }
 
 

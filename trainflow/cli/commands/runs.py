@@ -84,7 +84,7 @@ def trigger_run(
     """Queue a run. An engine that is alive starts it at once, otherwise the next one does.
 
     A pipeline file is read first, so that the run is of what it says now. `--conf` has to satisfy the params of the
-    DAG (exit code 2 otherwise). A chain goes on at its head, whoever triggers it: two runs never train the same split
+    DAG (exit code 2 otherwise). A chain goes on at its head, whatever triggers it: two runs never train the same split
     twice, the second one to commit is refused.
 
     JSON: the keys of `runs list`.

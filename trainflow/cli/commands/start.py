@@ -219,7 +219,7 @@ def _say_what_goes_on(followings: list[Following], stored: str) -> None:
 
 
 def _say_ready(descriptor: int | None) -> None:
-    """Tell whoever started this in the background that it trains."""
+    """Tell the process that started this in the background that it trains."""
     if descriptor is None:
         return
     import os

@@ -41,7 +41,7 @@ def run_trial(
     params = task.resolve_params(given)
     offline = Offline(handed)
     ti, context = _context(project, task, offline, params=params, conf=given, date=date)
-    typer.echo(f"{task!r} of {task.dag_id}, alone: no database, XComs of {', '.join(handed) or 'nobody'}", err=True)
+    typer.echo(f"{task!r} of {task.dag_id}, alone: no database, XComs of {', '.join(handed) or 'no task'}", err=True)
     return _execute(task, ti, context)
 
 
@@ -158,7 +158,7 @@ class Offline:
         typer.echo(f"progress: {message.done:,.0f}{total} {message.unit} {message.note or ''}".rstrip(), err=True)
 
     def report_outcome(self, outcome: Outcome) -> Reply | None:
-        """See `ExecutionApiClient.conclude`: nobody is told."""
+        """See `ExecutionApiClient.conclude`: there is no engine to tell."""
         return None
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class Lines:
 
 
 def _say(line: str) -> None:
-    """At once: whoever reads a log wants to know now."""
+    """At once: a person who reads a log wants to know now."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -129,7 +129,7 @@ def failed_beside(view: View) -> str:
 
 
 def is_bad(last: RunLine | None) -> bool:
-    """Whether somebody has to look after it."""
+    """Whether a person has to look after it."""
     return last is not None and (last.stopped is not None or last.state == "failed")
 
 

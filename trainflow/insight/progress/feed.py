@@ -35,8 +35,8 @@ class RunEnd(NamedTuple):
 class Following:
     """Follows one DAG in what came of the runs that a person started, `roots`, and of every run these triggered.
 
-    `root_id` is its own (None: its runs are triggered). What that one triggers in DAGs that nobody follows is told here
-    too. It has ended when none of the roots has an open run left: any of them may trigger one of this DAG.
+    `root_id` is its own (None: its runs are triggered). What that one triggers in DAGs that are not followed is told
+    here too. It has ended when none of the roots has an open run left: any of them may trigger one of this DAG.
     """
 
     def __init__(

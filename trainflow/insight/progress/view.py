@@ -1,4 +1,4 @@
-"""What a look at a pipeline shows: values, for whoever draws them."""
+"""What a look at a pipeline shows: values, for what draws them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     dag_id: str
     engine_alive: bool
-    #: somebody watches what deferred tasks wait for
+    #: a triggerer watches what deferred tasks wait for
     triggerer_alive: bool = True
     paused: bool
     max_active_runs: int
@@ -101,10 +101,10 @@ def _deferred(row: Any, around: Surroundings) -> str:
     sentence = row.note or f"waits in the triggerer for {trigger}"
     if around.deadline is not None:
         sentence += f", until {_time(around.deadline)} at the longest"
-    nobody = _no_engine(around)
-    if nobody is None and not around.triggerer_alive:
-        nobody = "no triggerer is alive to watch it: start one with 'trainflow triggerer'"
-    return f"{sentence}; {nobody}" if nobody else sentence
+    unwatched = _no_engine(around)
+    if unwatched is None and not around.triggerer_alive:
+        unwatched = "no triggerer is alive to watch it: start one with 'trainflow triggerer'"
+    return f"{sentence}; {unwatched}" if unwatched else sentence
 
 
 def _listed(names: list[str], around: Surroundings) -> str:

@@ -24,7 +24,7 @@ class SharedPoller:
     async def wait(self, key: Hashable, look: Look, interval_seconds: float) -> Any:
         """Wait until `look` answers something that is not None; raises what it raises.
 
-        Looks at once when nobody waits under `key` yet. Only the first one's `look` is called.
+        Looks at once when nothing waits under `key` yet. Only the first one's `look` is called.
         """
         rounds = self._rounds.get(key)
         if rounds is None:
@@ -71,7 +71,7 @@ class _Rounds:
             for future in self._unanswered():
                 future.set_exception(error)
         else:
-            # whoever comes now begins a new round
+            # what comes now begins a new round
             self._forget()
             for future in self._unanswered():
                 future.set_result(answer)

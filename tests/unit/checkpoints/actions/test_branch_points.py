@@ -64,7 +64,7 @@ FOLLOWS = each_from(BASE, d1=1, d2=2, d3=3)
         # its first checkpoint came from the base, all others from that
         ([line(BASE, 1, 2, 3), line(FINE, 1, 2, of=each_from(BASE, d1=3))], 2, ["base2", None]),
         ([line(BASE, 1, 2, 3), line(FINE, 1, 2, 3, of=each_from(BASE, d1=1))], 2, ["base2", "fine2"]),
-        # a base that is not forked along is nobody's concern
+        # a base that is not forked along concerns no one else
         ([line(FINE, 1, 2, of=FOLLOWS)], None, ["fine2"]),
         # files that are gone
         ([line(BASE, 1, 2, 3, gone=(2,)), line(FINE, 1, 2, 3, of=FOLLOWS)], 2, ["base1", "fine1"]),
@@ -104,7 +104,7 @@ def test_branch_points_forked_by_hand_are_kept() -> None:
     lines = {BASE: line(BASE, 1, 2, 3), FINE: line(FINE, 1, 2, 3, of=FOLLOWS)}
     found = fork_points(lines, None, {BASE: "base2"})
     assert [place and place.id for place in found.values()] == ["base2", "fine2"]
-    # of a checkpoint that is on no line any more, nobody can have come
+    # of a checkpoint that is on no line any more, none can have come
     assert [place and place.id for place in fork_points(lines, None, {BASE: "another"}).values()] == [None, None]
 
 

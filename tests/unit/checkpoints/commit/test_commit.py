@@ -42,7 +42,7 @@ def test_checkpoint_says_all_there_is_to_say(writer: ChainWriter) -> None:
 
 
 def test_commit_puts_no_secret_into_entry(writer: ChainWriter) -> None:
-    """Entries are for ever, and everybody who reads the store reads them."""
+    """Entries are for ever, and every reader of the store reads them."""
     params = {"depth": 3, "hf_token": "geheim", "source": {"password": "geheim"}, "db": "postgresql://me:geheim@db/x"}
     committed = writer.commit(params=params)
     assert committed.params == {

@@ -336,7 +336,7 @@ def test_run_may_be_told_to_start_where_base_was_forked() -> None:
 @pytest.mark.parametrize(
     ("second", "third", "reaches"),
     [
-        # (what was trained up to, what was skipped up to): nobody skipped
+        # (what was trained up to, what was skipped up to): none skipped
         ((2, 2), (2, 2), 2),
         ((2, 2), (1, 1), 1),
         # what the second stepped over the third cannot make up for, once it has trained all that there is

@@ -255,7 +255,7 @@ def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: Chain
     nights = ChainWriter(writer.store, tmp_path / "nights", ChainKey("nights"))
     nights.commit(origin=CheckpointRef(writer.chain, made[0]))
     nights.commit(origin=CheckpointRef(writer.chain, made[2]))
-    # what nobody can have registered is passed over
+    # what cannot have been registered is passed over
     writer.store.replace(f"{writer.chain.dependents}/README", b"")
 
     assert references(writer.store, writer.chain) == {made[0], made[2]}
@@ -272,7 +272,7 @@ def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: Chain
         (Dependent(ChainKey("nights"), "latest"), []),
         (Dependent(ChainKey("nights"), "latest", once=True), [1, 3, 4]),
         (None, [1, 3, 4]),
-        # as a newer trainflow says it: nobody knows what it needs
+        # as a newer trainflow says it: what it needs is not known
         (b"{}", [1]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Notices that somebody is to be told; deliveries to the mirror that are about no run."""
+"""Notices that are to be delivered; deliveries to the mirror that are about no run."""
 
 from typing import Any
 
