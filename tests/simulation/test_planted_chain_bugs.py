@@ -14,7 +14,6 @@ from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
 from tests.simulation.planted import Planted
 from tests.simulation.table import LENGTH, START
-from tests.simulation.worker import ProcessStore
 from trainflow.checkpoints.actions import prune, regrid
 from trainflow.checkpoints.commit import commit, fence, saves
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
@@ -46,7 +45,7 @@ THREE: dict[str, Any] = {
 def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
     """The store does not create exclusively."""
     patch.setattr(MemoryStore, "create_exclusive", MemoryStore.replace)
-    patch.setattr(ProcessStore, "probe", lambda _: None)
+    patch.setattr("trainflow.operators.checkpoint.probe", lambda _: None)
 
 
 def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
