@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.staged_project import DAYS, ONE_A_RUN, Made
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.tiny_project import tiny_project
 
@@ -69,3 +70,17 @@ def tiny(tmp_path: Path) -> Iterator[LiveProject]:
     project = tiny_project(tmp_path / "tiny", days=9)
     yield project
     project.close()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Made]:
+    """Lay out a project whose pipeline has these stages."""
+    projects: list[LiveProject] = []
+
+    def make(stages: str, shared: str = ONE_A_RUN, days: int = DAYS) -> LiveProject:
+        projects.append(tiny_project(tmp_path / f"p{len(projects)}", days=days, pipeline=f"{shared}stages:\n{stages}"))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.close()

@@ -1,82 +1,25 @@
-"""Pipelines with several stages, whole: every row of every chain comes once, in weights that came from the right place.
-
-The model remembers the ids of the rows it was trained on, those of the checkpoints it came from included.
-"""
+"""Models in stages: each starts from the checkpoints of another, whatever happens to either."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.acceptance.staged_project import DAYS, ONE_A_RUN, Made, assert_audit_is_clean, origins, start, trained
 from trainflow.checkpoints.ledger.entries import Promotion
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY, publish, tiny_project
+from trainflow.testing.tiny_project import FILE, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 
-Made = Callable[..., LiveProject]
-DAYS = 4
-ONE_A_RUN = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")
 LATEST = ONE_A_RUN.replace("pipeline: tiny", "pipeline: tiny\nmode: latest").replace("  end: 2024-01-31\n", "")
 EVERY_DAY = "  base:\n  fine: {init_from: {stage: base}}\n"
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
-    """Lay out a project whose pipeline has these stages."""
-    projects: list[LiveProject] = []
-
-    def make(stages: str, shared: str = ONE_A_RUN, days: int = DAYS) -> LiveProject:
-        projects.append(tiny_project(tmp_path / f"p{len(projects)}", days=days, pipeline=f"{shared}stages:\n{stages}"))
-        return projects[-1]
-
-    yield make
-    for project in projects:
-        project.close()
-
-
-def trained(project: LiveProject, stage: str, number: int = -1) -> list[int]:
-    """The days that a checkpoint's model has seen, each as often as it has seen it: all of its rows, or none."""
-    store = project.ledger("tiny").store
-    folder = store.local_path(project.checkpoints("tiny", stage)[number].artifacts.path)
-    assert folder is not None
-    times = np.bincount(np.load(folder / "rows.npy")).reshape(-1, ROWS_A_DAY)
-    assert (times == times[:, :1]).all()
-    return [day for day, often in enumerate(times[:, 0].tolist()) for _ in range(often)]
-
-
-def origins(project: LiveProject, stage: str) -> list[str | None]:
-    """Where the weights of each checkpoint came from: `stage number`; None: from the one before it, or from nothing."""
-    found: list[str | None] = []
-    for entry in project.checkpoints("tiny", stage):
-        base = entry.origin and project.ledger("tiny", stage=entry.origin.chain.stage).find(entry.origin.checkpoint_id)
-        found.append(f"{entry.origin.chain.stage} {base.number}" if entry.origin and base else None)
-    return found
-
-
-def start(project: LiveProject) -> str:
-    ended = project.start(FILE)
-    assert ended.code == 0, ended.output
-    project.wait_until_quiet()
-    return ended.output
-
-
-def assert_audit_is_clean(project: LiveProject, *partitions: int) -> None:
-    """Of every chain, with so many partitions each, in the order of their names."""
-    ended = project.run("audit", "tiny", "--json")
-    facts = json.loads(ended.output)
-    assert (ended.code, facts["ok"]) == (0, True), ended.output
-    chains = sorted(facts["chains"], key=lambda chain: chain["stage"])
-    found = [(chain["partitions"], chain["gaps"], chain["duplicates"], chain["problems"]) for chain in chains]
-    assert found == [(each, 0, 0, []) for each in partitions]
 
 
 def test_stages_each_day_train_base_then_fine_tune(made: Made) -> None:
@@ -182,136 +125,6 @@ def test_stages_one_base_feeds_three_fine_tunes(made: Made) -> None:
     # without a limit of its own it goes as far as each base has come
     assert origins(project, "two") == origins(project, "all") == ["base 1", "base 2"]
     assert_audit_is_clean(project, DAYS, DAYS, DAYS, DAYS)
-
-
-def test_circle_each_day_starts_from_second_stage_of_day_before(made: Made) -> None:
-    project = made("  day: {init_from: {stage: fine}}\n  fine: {init_from: {stage: day}}\n")
-    start(project)
-    for number in range(DAYS):
-        before = [day for day in range(number) for _ in range(2)]
-        assert trained(project, "day", number) == [*before, number]
-        assert trained(project, "fine", number) == [*before, number, number]
-    assert origins(project, "day") == [None, *(f"fine {number}" for number in range(1, DAYS))]
-    assert origins(project, "fine") == [f"day {number}" for number in range(1, DAYS + 1)]
-    assert_audit_is_clean(project, DAYS, DAYS)
-
-
-CIRCLE = {
-    "first": "  first: {init_from: {stage: second}, gates: [GATE]}\n  second: {init_from: {stage: first}}\n",
-    "second": "  first: {init_from: {stage: second}}\n  second: {init_from: {stage: first}, gates: [GATE]}\n",
-}
-
-
-def circle(made: Made, where: str, otherwise: str) -> LiveProject:
-    """Two stages in a circle, of which one does not like what it makes of the second day."""
-    return disliking_the_second_day(made(CIRCLE[where].replace("GATE", GATE.replace("skip", otherwise))))
-
-
-GATE = "{require: bad < 1, otherwise: skip}"
-
-
-def disliking_the_second_day(project: LiveProject) -> LiveProject:
-    """Its training functions measure how bad a day is."""
-    source = (project.root / "operators/tiny.py").read_text()
-    bad = '"bad": float(ctx.split.partitions[0].start.day == 2)'
-    project.write("operators/tiny.py", source.replace('{"loss": abs(weight)}', f'{{"loss": abs(weight), {bad}}}'))
-    return project
-
-
-def assert_circle_stepped_over_the_second_day(project: LiveProject, where: str) -> None:
-    """The day is in no weights that come after it, and the other stage has trained every day once."""
-    assert origins(project, "first")[:2] == [None, "second 1"]
-    if where == "second":
-        assert [trained(project, "first", number) for number in range(4)] == [
-            [0],
-            [0, 0, 1],
-            [0, 0, 2],
-            [0, 0, 2, 2, 3],
-        ]
-        assert [trained(project, "second", number) for number in range(3)] == [
-            [0, 0],
-            [0, 0, 2, 2],
-            [0, 0, 2, 2, 3, 3],
-        ]
-        assert_audit_is_clean(project, 4, 3)
-    else:
-        assert [trained(project, "first", number) for number in range(3)] == [[0], [0, 0, 2], [0, 0, 2, 2, 3]]
-        # it begins each day with what the first has made of that or the next one
-        assert [trained(project, "second", number) for number in range(4)] == [
-            [0, 0],
-            [0, 0, 1, 2],
-            [0, 0, 2, 2],
-            [0, 0, 2, 2, 3, 3],
-        ]
-        assert_audit_is_clean(project, 3, 4)
-
-
-@pytest.mark.parametrize("where", ["first", "second"])
-def test_circle_goes_on_after_gate_that_skips(made: Made, where: str) -> None:
-    project = circle(made, where, "skip")
-    start(project)
-    assert_circle_stepped_over_the_second_day(project, where)
-
-
-@pytest.mark.parametrize(("where", "entries"), [("first", 3), ("second", 4)])
-def test_circle_after_skip_without_engine_and_database_goes_on(made: Made, where: str, entries: int) -> None:
-    project = circle(made, where, "skip")
-    running = project.begin_start(FILE)
-    wait_for(lambda: project.committed("tiny") >= entries, lambda: running.output)
-    project.kill_everything()
-    shutil.rmtree(project.home.path)
-    start(project)
-    assert_circle_stepped_over_the_second_day(project, where)
-
-
-def test_circle_goes_on_after_person_skips(made: Made) -> None:
-    project = circle(made, "second", "stop")
-    assert project.start(FILE).code == 1
-    ended = project.run("resume", FILE, "--skip")
-    assert ended.code == 0, ended.output
-    assert_circle_stepped_over_the_second_day(project, "second")
-
-
-THREE = """\
-  first: {init_from: {stage: third}}
-  second: {init_from: {stage: first}MORE}
-  third: {init_from: {stage: second}}
-"""
-
-
-@pytest.mark.parametrize("otherwise", ["skip", "stop"])
-def test_circle_of_three_goes_on_after_skip_in_its_middle(made: Made, otherwise: str) -> None:
-    """The second stage has left the second day out, and the others have trained every day once."""
-    project = disliking_the_second_day(made(THREE.replace("MORE", f", gates: [{GATE.replace('skip', otherwise)}]")))
-    if otherwise == "stop":
-        assert project.start(FILE).code == 1
-        ended = project.run("resume", FILE, "--skip")
-        assert ended.code == 0, ended.output
-    else:
-        start(project)
-    seconds = [trained(project, "second", number) for number in range(3)]
-    assert seconds == [[0, 0], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2, 2, 3, 3]]
-    assert origins(project, "first")[:3] == [None, "third 1", "third 1"]
-    assert_audit_is_clean(project, 4, 3, 4)
-
-
-def test_circle_after_day_vanished_behind_first_stage_goes_on(made: Made) -> None:
-    shared = ONE_A_RUN.replace("  checks:", "  gaps: {then: skip}\n  checks:")
-    project = made(THREE.replace("MORE", ", prepare: {function: operators.tiny:eat}"), shared)
-    source = (project.root / "operators/tiny.py").read_text()
-    eat = """
-
-def eat():
-    \"\"\"When the first stage has trained on the second day, and the second stage has not looked for it yet.\"\"\"
-    note("eats", file="eaten.txt")
-    if (ROOT / "eaten.txt").read_text().count("eats") == 2:
-        (ROOT / "samples/2024-01-02").rename(ROOT / "away")
-"""
-    project.write("operators/tiny.py", source + eat)
-    start(project)
-    assert [len(project.checkpoints("tiny", stage)) for stage in ("first", "second", "third")] == [4, 3, 3]
-    assert origins(project, "first") == [None, "third 1", "third 1", "third 2"]
-    assert_audit_is_clean(project, 4, 3, 3)
 
 
 def test_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:

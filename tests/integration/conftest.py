@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,17 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
+from tests.integration.cli_home import Home
+from trainflow.clock import SystemClock
+from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ParseFile
-from trainflow.metadata import sqlite_fast_path
+from trainflow.metadata import (
+    service_queries,
+    sqlite_fast_path,
+)
 from trainflow.metadata.database import Database
+from trainflow.observability.processes import started_at
 from trainflow.settings.project import Project
 from trainflow.testing.command_line import CommandLine
 
@@ -88,3 +97,19 @@ def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
         assert limited is None, f"MySQL has no LIMIT in a subquery of IN: {statement}"
         updated = re.match(r"(?:UPDATE|DELETE FROM) `?(\w+)`? .*\(SELECT .*\bFROM `?\1`?\b", written)
         assert updated is None, f"MySQL does not read the table that it changes: {statement}"
+
+
+@pytest.fixture
+def engine_of_home(home: Home) -> Iterator[None]:
+    """This process is the engine of the home."""
+    with engine_lock(home.project.home):
+        with home.database.transaction() as connection:
+            service_queries.register(
+                connection,
+                kind="engine",
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                process_started=started_at(os.getpid()),
+                now=SystemClock().now(),  # its lease is new, however long the tests before took
+            )
+        yield

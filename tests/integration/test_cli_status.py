@@ -1,4 +1,4 @@
-"""`status`, `why` and the estimates of `plan` over a real metadata database."""
+"""`trainflow status` and the estimates of `plan` over a real metadata database."""
 
 from __future__ import annotations
 
@@ -6,104 +6,23 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 
+from tests.integration.cli_home import NOW, YAML, Home, commit, publish
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.gates import Gate
 from trainflow.clock import SystemClock
-from trainflow.engine.lock import engine_lock
-from trainflow.errors import ChainStopped
 from trainflow.execution.parse_file import parse_file
-from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
+from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import (
     dag_queries,
     outbox_queries,
-    pool_queries,
-    run_creation,
-    run_queries,
-    schema,
     service_queries,
 )
 from trainflow.metadata.attempt_queries import ATTEMPT
-from trainflow.metadata.database import Database
-from trainflow.metadata.task_queries import TASK
-from trainflow.observability.processes import started_at
-from trainflow.serialization.document import decode
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
-from trainflow.states import DagRunState, DagRunType, TriggeredBy
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.command_line import CommandLine
-
-NOW = SystemClock().now().replace(microsecond=0)
-YAML = """
-pipeline: days
-samples:
-  path: "data/date={start:%Y-%m-%d}/"
-  length: 1d
-  start: 2013-01-01
-split: {partitions: 3}
-train: {command: ["true"], pool: gpu, retries: 2}
-"""
-
-
-class Home(CommandLine):
-    """A project with a database, driven as an engine drives it."""
-
-    def __init__(self, project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-        super().__init__(project, capsys)
-        self.project = project
-        project.home.create()
-        self.database = Database.of(project.home, Settings())
-        schema.ensure_schema(self.database)
-
-    def read(self, name: str = "days.yaml") -> None:
-        """Have a pipeline file read as the DAG processor does."""
-        source = DagSource(f"pipelines/{name}")
-        request = ParseFile(source, str(self.project.root), str(self.project.home.path))
-        with self.database.transaction() as connection:
-            for dag in parse_file(request).result.dags:
-                data = bytes(dag.document)
-                dag_queries.store(connection, decode(data), data, source, NOW)
-
-    def start_run(self, run_id: str = "first", *, start: bool = True) -> int:
-        with self.database.transaction() as connection:
-            key = run_creation.create(
-                connection,
-                dag_id="days",
-                run_id=run_id,
-                run_type=DagRunType.MANUAL,
-                triggered_by=TriggeredBy.TEST,
-                conf={},
-                now=NOW - timedelta(minutes=5),
-            )
-            if start:
-                row = run_queries.by_id(connection, key)
-                run_queries.start(connection, row, dag_queries.Versions(), NOW - timedelta(minutes=4), mirrored=True)
-        return key
-
-    def task(self, run: int, task_id: str, state: str, **values: Any) -> int:
-        """Put a task where its attempts would have brought it."""
-        with self.database.transaction() as connection:
-            connection.execute(
-                update(TASK).where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id).values(state=state, **values)
-            )
-            rows = connection.execute(TASK.select().where(TASK.c.dag_run_id == run, TASK.c.task_id == task_id)).all()
-        return int(rows[0].id)
-
-    def finish(self, run: int, to: DagRunState, note: str | None = None, seconds: float = 60.0) -> None:
-        with self.database.transaction() as connection:
-            row = run_queries.by_id(connection, run)
-            ended = row.started_at + timedelta(seconds=seconds)
-            run_queries.finish(connection, row, to=to, now=ended, note=note, mirrored=True)
-
-    def why(self) -> tuple[str, str]:
-        answer = self.json("why", "days")
-        return answer["kind"], answer["sentence"]
 
 
 @pytest.fixture
@@ -112,38 +31,6 @@ def home(inside: Callable[..., Home]) -> Iterator[Home]:
     home.read()
     yield home
     home.database.close()
-
-
-@pytest.fixture
-def engine(home: Home) -> Iterator[None]:
-    """This process is the engine of the home."""
-    with engine_lock(home.project.home):
-        with home.database.transaction() as connection:
-            service_queries.register(
-                connection,
-                kind="engine",
-                hostname=socket.gethostname(),
-                pid=os.getpid(),
-                process_started=started_at(os.getpid()),
-                now=SystemClock().now(),  # its lease is new, however long the tests before took
-            )
-        yield
-
-
-def publish(home: Home, *names: str) -> None:
-    for name in names:
-        folder = home.project.root / f"data/date={name}"
-        folder.mkdir(parents=True)
-        (folder / "part.parquet").write_bytes(b"not looked into")
-        (folder / "_SUCCESS").touch()
-
-
-def commit(home: Home, days: int, run_id: str, **more: Any) -> None:
-    store = LocalStore(home.project.root / "checkpoints")
-    ChainWriter(store, home.project.root / "scratch", ChainKey("days")).commit(days=days, run_id=run_id, **more)
-
-
-# -- status --------------------------------------------------------------------------------------------------------
 
 
 def test_status_of_project_that_never_ran(home: Home) -> None:
@@ -155,7 +42,7 @@ def test_status_of_project_that_never_ran(home: Home) -> None:
     assert (line["run"], line["last_run"], line["last_failure"]) == (None, None, None)
 
 
-@pytest.mark.usefixtures("engine")
+@pytest.mark.usefixtures("engine_of_home")
 def test_status_of_pipeline_at_work(home: Home) -> None:
     publish(home, "2013-01-01", "2013-01-02", "2013-01-03", "2013-01-05")
     commit(home, 2, "earlier")
@@ -314,106 +201,6 @@ def test_status_lease_of_dead_process_is_not_believed(home: Home, hostname: str,
         )
 
     assert home.json("status")["engine"]["alive"] is alive
-
-
-# -- why -----------------------------------------------------------------------------------------------------------
-
-
-def test_why_nothing_was_started(home: Home) -> None:
-    kind, sentence = home.why()
-
-    assert kind == "never_started"
-    assert sentence.startswith("days: it was never started")
-    assert home.run("why") == (0, f"{sentence}\n")
-
-
-def test_why_when_engine_is_gone(home: Home) -> None:
-    home.start_run()
-
-    assert home.why()[0] == "no_engine"
-
-
-@pytest.mark.usefixtures("engine")
-def test_why_in_every_state_of_run(home: Home) -> None:
-    run = home.start_run()
-    home.task(run, "samples", "deferred", note="waits: the partition 2013-01-01T00:00Z is not there yet")
-    assert home.why() == ("waiting", "days: run 1 waits: the partition 2013-01-01T00:00Z is not there yet")
-
-    home.task(run, "samples", "success")
-    soon = SystemClock().now() + timedelta(seconds=90)
-    home.task(run, "train", "up_for_retry", retry_at=soon, failures=1, problem="ValueError: nan")
-    kind, sentence = home.why()
-    assert kind == "retrying"
-    assert "(try 2 of 3) after: ValueError: nan" in sentence
-
-    home.task(run, "train", "scheduled", retry_at=None, problem=None)
-    assert home.why() == ("no_slot", "days: run 1: task 'train' has to wait: pool 'gpu' does not exist")
-
-    with home.database.transaction() as connection:
-        pool_queries.put(connection, "gpu", 0, description="", include_deferred=False)
-    assert "pool 'gpu' has 0 free slots, 1 is needed" in home.why()[1]
-
-    home.start_run("second", start=False)
-    assert home.why()[1].endswith("; run 2 is queued behind it (max_active_runs 1)")
-
-    with home.database.transaction() as connection:
-        dag_queries.pause(connection, "days", True)
-    assert home.why()[0] == "paused"
-
-    home.task(run, "train", "running", started_at=SystemClock().now())
-    assert home.why()[0] == "training"
-
-
-def test_why_after_failure_and_after_gate(home: Home) -> None:
-    run = home.start_run()
-    home.task(run, "train", "failed", problem="ValueError: nan")
-    home.finish(run, DagRunState.FAILED)
-    assert "failed: task 'train': ValueError: nan" in home.why()[1]
-
-    run = home.start_run("second")
-    with pytest.raises(ChainStopped):
-        commit(home, 1, "second", metrics={"auc": 0.1}, gates=(Gate("auc >= 0.6"),))
-    home.task(run, "commit", "failed", problem="chain days is stopped")
-    home.finish(run, DagRunState.FAILED)
-    kind, sentence = home.why()
-    assert (kind, "auc >= 0.6: it is 0.1" in sentence) == ("gate", True)
-    assert home.json("status")["pipelines"][0]["stopped"] == ["auc >= 0.6: it is 0.1"]
-    assert home.json("plan", "days")["stopped"] == ["auc >= 0.6: it is 0.1"]
-    assert "a gate stopped it: auc >= 0.6: it is 0.1; after 'trainflow resume':" in home.run("plan", "days")[1]
-
-
-def test_why_after_it_was_caught_up(home: Home) -> None:
-    commit(home, 2, "earlier")
-    run = home.start_run()
-    home.task(run, "samples", "skipped", note="caught up at 2013-01-03T00:00Z: nothing after it")
-    home.finish(run, DagRunState.SUCCESS)
-    assert home.why() == ("caught_up", "days: caught up at 2013-01-03T00:00Z: nothing after it")
-
-    publish(home, "2013-01-03")
-    kind, sentence = home.why()
-    assert (kind, "1 partition is ready after the head" in sentence) == ("ended", True)
-
-
-def test_why_of_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
-    (home.project.root / "pipelines/days.yaml").unlink()
-
-    kind, sentence = home.why()
-
-    assert (kind, "pipelines/days.yaml does not define it any more" in sentence) == ("missing_file", True)
-    assert "gone from its file" in home.run("status")[1]
-
-
-def test_why_of_broken_file(home: Home) -> None:
-    with home.database.transaction() as connection:
-        dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
-
-    assert home.why() == (
-        "broken_file",
-        "days: the pipeline file cannot be read, so nothing is started: days.yaml:2: no",
-    )
-
-
-# -- plan ----------------------------------------------------------------------------------------------------------
 
 
 def test_plan_estimates_from_what_ledger_says_earlier_runs_took(home: Home) -> None:

@@ -4,105 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
+from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
-from trainflow.engine.lock import engine_lock, running_engine
-from trainflow.engine.parts import Part
-from trainflow.errors import DatabaseUnavailable, EngineAlreadyRunning, EngineError
-from trainflow.metadata import run_queries, schema, service_queries, trigger_queries
+from trainflow.errors import DatabaseUnavailable, EngineError
+from trainflow.metadata import run_queries, schema, service_queries
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import is_alive
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
 from trainflow.testing.processes import wait_for
-from trainflow.triggerer import triggerer
 
-WriteProject = Callable[[dict[str, str]], Project]
 MayRefuse = Callable[[Database, Callable[[], bool]], None]
-
-PIPELINE = """
-import time
-from datetime import timedelta
-from pathlib import Path
-from trainflow import DAG
-from trainflow.authoring.operator import BaseOperator
-from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
-from trainflow.operators import EmptyOperator, PythonOperator
-from operators.waiting import FileTrigger, PoisonTrigger
-
-HERE = Path(__file__).parent.parent
-
-def waits():
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-    return "went on"
-
-with DAG("waits"):
-    PythonOperator(task_id="t", python_callable=waits) >> EmptyOperator(task_id="after")
-
-class Defers(BaseOperator):
-    def execute(self, context):
-        self.defer(trigger=FileTrigger(str(HERE / "go")), method_name="came")
-    def came(self, context, event):
-        return event
-
-class DefersToPoison(Defers):
-    def execute(self, context):
-        self.defer(trigger=PoisonTrigger(), method_name="came")
-
-with DAG("poisons"):
-    DefersToPoison(task_id="t")
-
-with DAG("defers"):
-    Defers(task_id="t") >> EmptyOperator(task_id="after")
-"""
-WAITING = """
-import asyncio
-import os
-import sys
-from pathlib import Path
-from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
-
-class FileTrigger(BaseTrigger):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-    def serialize(self):
-        return "operators.waiting.FileTrigger", {"path": self.path}
-    async def run(self):
-        while not Path(self.path).exists():
-            await asyncio.sleep(0.01)
-        yield TriggerEvent("there")
-
-class PoisonTrigger(BaseTrigger):
-    def __init__(self):
-        super().__init__()
-        if "trainflow.triggerer" in sys.modules:
-            os._exit(7)
-    def serialize(self):
-        return "operators.waiting.PoisonTrigger", {}
-"""
 
 
 @pytest.fixture
 def project(write_project: WriteProject) -> Project:
     return write_project({"pipelines/p.py": PIPELINE, "operators/__init__.py": "", "operators/waiting.py": WAITING})
-
-
-def go(project: Project) -> None:
-    (project.root / "go").touch()
 
 
 def pid_of(engine: Embedded, run: int) -> int:
@@ -276,166 +200,6 @@ def test_attempts_that_died_with_engine_are_lost_not_failed(project: Project) ->
         assert engine.finish(run) == "success"
         assert [attempt.outcome for attempt in engine.attempts(run, "t")] == ["lost", "success"]
         assert engine.tasks(run)["t"].failures == 0
-
-
-class TestWaits:
-    def deferred(self, engine: Embedded) -> int:
-        assert engine.load() is None
-        run = engine.trigger("defers")
-        engine.until(lambda: engine.states(run).get("t") == "deferred" and self.loop(engine) is not None)
-        return run
-
-    def loop(self, engine: Embedded) -> int | None:
-        triggerer = engine.engine._triggerer
-        assert triggerer is not None
-        return triggerer._loops[0].pid if triggerer._loops else None
-
-    def test_waits_of_dead_engine_are_taken_over(self, project: Project) -> None:
-        with embedded(project) as engine:
-            run = self.deferred(engine)
-        with embedded(project) as engine:
-            assert engine.states(run)["t"] == "deferred"
-            go(project)
-            assert engine.finish(run) == "success"
-            assert engine.xcoms(run)["t"] == "there"
-
-    def test_survive_their_event_loop(self, project: Project) -> None:
-        with embedded(project) as engine:
-            run = self.deferred(engine)
-            first = self.loop(engine)
-            assert first is not None
-            os.kill(first, signal.SIGKILL)
-            engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
-            go(project)
-            assert engine.finish(run) == "success"
-
-    def test_survive_event_loops_that_cannot_start(
-        self, project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """They are not started as fast as the machine can, and it is said that nothing is watched."""
-        monkeypatch.setattr(triggerer, "_FIRST_PAUSE_SECONDS", 0.02)
-        started: list[float] = []
-
-        def dies_at_first(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-            if "trainflow.triggerer.event_loop" in command:
-                started.append(clock.monotonic())
-                command = [sys.executable, "-c", "raise SystemExit(3)"] if len(started) <= 3 else command
-            return real(command, **options)
-
-        clock, real = SystemClock(), subprocess.Popen
-        monkeypatch.setattr(subprocess, "Popen", dies_at_first)
-        with embedded(project) as engine:
-            assert engine.load() is None
-            run = engine.trigger("defers")
-            engine.until(lambda: engine.states(run).get("t") == "deferred")
-            go(project)
-            assert engine.finish(run) == "success"
-        said = [record.getMessage() for record in caplog.records if "before it could watch" in record.getMessage()]
-        assert [message.rpartition(" in ")[2] for message in said] == ["0.02 s", "0.04 s", "0.08 s"]
-        assert "(exit code 3)" in said[0]
-        pauses = [later - earlier for earlier, later in pairwise(started)]
-        assert len(pauses) == 3
-        assert all(pause >= least for pause, least in zip(pauses, (0.02, 0.04, 0.08), strict=True))
-
-    def test_waits_survive_trigger_that_ends_event_loop_each_time(
-        self, project: Project, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with embedded(project) as engine:
-            run = self.deferred(engine)
-            poisoned = engine.trigger("poisons")
-            assert engine.finish(poisoned) == "failed"
-            assert "3 times the triggers' event loop ended (exit code 7)" in engine.tasks(poisoned)["t"].problem
-            assert engine.states(run)["t"] == "deferred"
-            go(project)
-            assert engine.finish(run) == "success"
-
-    def test_survive_event_loop_that_is_stuck(self, project: Project) -> None:
-        settings = quiet(triggerer={"watchdog_seconds": 0.5}, engine={"poll_seconds": 0.1})
-        with embedded(project, settings) as engine:
-            run = self.deferred(engine)
-            first = self.loop(engine)
-            assert first is not None
-            os.kill(first, signal.SIGSTOP)
-            engine.until(lambda: self.loop(engine) not in (None, first), "another event loop")
-            go(project)
-            assert engine.finish(run) == "success"
-
-    def test_waits_without_triggerer_time_out(self, project: Project) -> None:
-        parts = frozenset({Part.SCHEDULER, Part.DAG_PROCESSOR})
-        with embedded(project, quiet(engine={"poll_seconds": 0.05}), parts=parts) as engine:
-            assert engine.load() is None
-            run = engine.trigger("defers")
-            engine.until(lambda: engine.states(run).get("t") == "deferred")
-            with engine.engine.database.transaction() as connection:
-                connection.execute(trigger_queries.TRIGGER.update().values(deadline=engine.engine.clock.now()))
-            assert engine.finish(run) == "failed"
-            assert "the wait took longer than its timeout" in engine.tasks(run)["t"].problem
-
-    def test_waits_of_cleared_run_are_forgotten(self, project: Project) -> None:
-        from trainflow.metadata import run_queries
-
-        with embedded(project) as engine:
-            run = self.deferred(engine)
-            with engine.engine.database.transaction() as connection:
-                run_queries.clear(connection, run, engine.engine.clock.now())
-            engine.engine.reactor.wake()
-            go(project)
-            assert engine.finish(run) == "success"
-            with engine.engine.database.reading() as connection:
-                assert connection.execute(select(trigger_queries.TRIGGER)).all() == []
-            assert engine.tasks(run)["t"].deferral_number == 1
-
-
-class TestLock:
-    def test_lock_of_home_admits_one_engine(self, project: Project) -> None:
-        with engine_lock(project.home):
-            assert running_engine(project.home) == os.getpid()
-            with pytest.raises(EngineAlreadyRunning) as caught, engine_lock(project.home):
-                pass
-            assert caught.value.pid == os.getpid()
-        assert running_engine(project.home) is None
-
-    def test_pid_of_killed_engine_is_not_believed(self, project: Project) -> None:
-        """Its file is still there, and another process looks (and so holds the lock for an instant) just now."""
-        import fcntl
-
-        project.home.create()
-        dead = os.fork()
-        if dead == 0:
-            os._exit(0)
-        os.waitpid(dead, 0)
-        project.home.engine_lock.write_text(f"{dead}\n")
-        with project.home.engine_lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            release = threading.Timer(0.05, lambda: fcntl.flock(file, fcntl.LOCK_UN))
-            release.start()
-            with engine_lock(project.home):
-                assert running_engine(project.home) == os.getpid()
-            release.join()
-
-    def test_lock_with_many_engines_at_once_admits_one(self, project: Project) -> None:
-        barrier, won, lost = threading.Barrier(8), [], []
-        done = threading.Event()
-
-        def compete() -> None:
-            barrier.wait()
-            with ExitStack() as stack:
-                try:
-                    stack.enter_context(engine_lock(project.home))
-                except EngineAlreadyRunning:
-                    lost.append(1)
-                else:
-                    won.append(1)
-                    done.wait(100)
-                if len(lost) == 7:
-                    done.set()
-
-        threads = [threading.Thread(target=compete) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert (len(won), len(lost)) == (1, 7)
 
 
 def test_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path) -> None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
+from tests.integration.mlflow_runs import AT, FIRST, finish_of, run_of, runs_of
 from trainflow.tracking.deliveries import (
     AliasMoved,
     Demoted,
     Promoted,
-    RunFinished,
     RunStarted,
     TrackedChain,
-    TrackedCheckpoint,
     TrackedRun,
-    TrackedSplit,
 )
 from trainflow.tracking.names import milliseconds
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from mlflow.tracking.client import MlflowClient
 
     from trainflow.tracking.mirror import Mirror
@@ -37,9 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-FIRST = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -72,43 +65,6 @@ def mirror(new_mirror: Callable[[], Mirror]) -> Mirror:
 @pytest.fixture
 def pipeline(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
-
-
-def run_of(pipeline: str, number: int, **changes: Any) -> TrackedRun:
-    run = TrackedRun(
-        TrackedChain(pipeline, store="file:///c"),
-        pipeline,
-        f"run_{number}",
-        AT + timedelta(hours=number),
-        number,
-        {"lr": 0.1, "db": {"password": "geheim"}},
-    )
-    return msgspec.structs.replace(run, **changes)
-
-
-def finish_of(run: TrackedRun, **changes: Any) -> RunFinished:
-    start = FIRST + timedelta(days=run.run_number - 1)
-    finished = RunFinished(
-        run,
-        "success",
-        run.started_at + timedelta(minutes=10),
-        split=TrackedSplit(start, start + timedelta(days=1), 1, f"sha256:{run.run_number:064d}", 100, 2000),
-        evaluation={"auc": 0.6 + run.run_number / 100},
-        training={"loss": 0.3},
-        checkpoint=TrackedCheckpoint(
-            f"c{run.run_number}", run.run_number, f"file:///c/{run.run_number}", start + timedelta(days=1)
-        ),
-    )
-    return msgspec.structs.replace(finished, **changes)
-
-
-def runs_of(client: MlflowClient, pipeline: str, kind: str) -> list[Run]:
-    experiment = client.get_experiment_by_name(pipeline)
-    assert experiment is not None
-    found = client.search_runs(
-        [experiment.experiment_id], f"tags.`trainflow.kind` = '{kind}'", order_by=["attributes.start_time ASC"]
-    )
-    return list(found)
 
 
 def test_chain_is_one_parent_with_one_child_run_and_curve(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:

@@ -19,7 +19,15 @@ from trainflow.authoring.dag import DAG
 from trainflow.clock import ManualClock
 from trainflow.errors import DagRunAlreadyExists
 from trainflow.messages.requests import RunInfo, TrackingRun
-from trainflow.operators import Samples
+from trainflow.operators import (
+    CheckpointOperator,
+    CommitCheckpointOperator,
+    DataCheckerOperator,
+    EvaluateOperator,
+    Samples,
+    SplitLimits,
+    TrainOperator,
+)
 from trainflow.settings.model import Settings, TrackingSettings
 from trainflow.settings.project import project_at
 from trainflow.task_signals import TaskDeferred
@@ -218,3 +226,33 @@ def dag() -> Callable[..., Callable[[], DAG]]:
         return build
 
     return of
+
+
+@pytest.fixture
+def training(lab: Any) -> Callable[..., Any]:
+    """`training(function, **options of TrainOperator)` → builds a DAG; checkpoint and samples have run."""
+    lab.write_day(0)
+    lab.write_day(1)
+
+    def make(function: Any = None, *, commit: Any = None, evaluate: Any = None, dag: Any = None, **options: Any) -> Any:
+        def build() -> DAG:
+            with DAG("model", **(dag or {})) as made:
+                head = CheckpointOperator(store=lab.store if hasattr(lab, "store") else None).output
+                split = DataCheckerOperator(
+                    samples=lab.samples, limits=SplitLimits(partitions=1), checkpoint=head
+                ).output
+                given = {"function": function} if function is not None else {}
+                trained = TrainOperator(checkpoint=head, split=split, **given, **options).output
+                evaluated = None
+                if evaluate is not None:
+                    evaluated = EvaluateOperator(function=evaluate, checkpoint=head, split=split).output
+                CommitCheckpointOperator(
+                    checkpoint=head, split=split, trained=trained, evaluated=evaluated, **(commit or {})
+                )
+            return made
+
+        lab.run(build, "checkpoint")
+        lab.run(build, "samples")
+        return build
+
+    return make

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
+from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, NOW, Make, appends, skip_of
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
@@ -18,78 +18,19 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
-from trainflow.checkpoints.ledger import completeness, pages, snapshots
-from trainflow.checkpoints.ledger.completeness import NewestEntry, entries_named, read_newest_entry
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Skip
+from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
 from trainflow.checkpoints.ledger.page_reader import StorePages
-from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents_registry import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage import local as local_store
 from trainflow.storage.local import LocalStore
-from trainflow.storage.store import StoreFile
-from trainflow.testing.chains import DAY, ChainWriter, append_many, attempt_id, day
-from trainflow.testing.faulty_store import FaultyStore
+from trainflow.testing.chains import ChainWriter, attempt_id
 
-CHAIN = ChainKey("flights")
-LAST = 30
-NOW = day(1000)
 EVERYTHING = range(1, LAST + 1)
-#: what lies beside the ledger
-BESIDE = (CHAIN.mark, CHAIN.snapshots, CHAIN.pages)
-Make = Callable[..., MemoryStore]
-
-
-@pytest.fixture(scope="module")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
-    """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "INTERVAL", 8)
-        patch.setattr(pages, "PAGE", 4)
-        writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
-        while (number := writer.ledger.state().sequence + 1) <= LAST:
-            if number % 10 == 5:
-                promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(number))
-            elif number == 20:
-                (*_, third, _, _) = writer.ledger.kept()[:5]
-                prune(writer.ledger, [KeepLatest(len(writer.ledger.kept()) - 1)], by=Author(), now=day(number))
-                assert third.sequence == 3
-            else:
-                writer.commit()
-        assert isinstance(writer.store, MemoryStore)
-        yield writer.store.contents
-
-
-@pytest.fixture
-def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Make:
-    """The chain without some entries, and without what lies in some folders beside them."""
-    monkeypatch.setattr(snapshots, "INTERVAL", 8)
-    monkeypatch.setattr(pages, "PAGE", 4)
-
-    def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
-        store, gone = MemoryStore(), {CHAIN.entry(number) for number in lost}
-        store.contents = {
-            path: data
-            for path, data in contents.items()
-            if path not in gone and not any(path == each or path.startswith(f"{each}/") for each in beside)
-        }
-        return store
-
-    return without
-
-
-def skip_of(state: ChainState) -> Skip:
-    edge = state.edge or day(0)
-    parent_id = state.head.id if state.head else None
-    return Skip(**state.header(Author(), NOW), parent_id=parent_id, start=edge, end=edge + DAY, reason="x")
-
-
-def appends(store: MemoryStore) -> None:
-    Ledger(store, CHAIN).append(skip_of)
 
 
 def begins(store: MemoryStore) -> None:
@@ -183,70 +124,6 @@ def test_run_on_ledger_that_was_rewound_begins(make: Make) -> None:
     (target, *_) = rewound.line()
     rewind(rewound, target.id, expected_head=rewound.checkpoint().id, by=Author(), now=NOW)
     begins(store)
-
-
-LONG = ChainKey("long")
-LONG_LAST = 1_100
-
-
-class Without(MemoryStore):
-    """A store that has lost some files of another one, which it shares."""
-
-    def __init__(self, inner: MemoryStore, lost: Collection[str]) -> None:
-        super().__init__()
-        self.contents = inner.contents
-        self._names = {folder: inner.names(folder) for folder in (LONG.ledger, LONG.snapshots, LONG.pages)}
-        self.lost = frozenset(lost)
-
-    def read(self, path: str) -> bytes:
-        if path in self.lost:
-            raise FileNotFoundError(path)
-        return super().read(path)
-
-    def exists(self, path: str) -> bool:
-        return path not in self.lost and super().exists(path)
-
-    def names(self, folder: str) -> list[str]:
-        return [name for name in self._names[folder] if f"{folder}/{name}" not in self.lost]
-
-    def files(self, folder: str) -> list[StoreFile]:
-        return [StoreFile(f"{folder}/{name}", 1) for name in sorted(self.names(folder))]
-
-    def create_exclusive(self, path: str, data: bytes) -> None:
-        pytest.fail(f"{path} was created")
-
-
-@pytest.fixture(scope="module")
-def long() -> Without:
-    """A chain of more entries than an object store lists in one answer."""
-    store = MemoryStore()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
-        append_many(Ledger(store, LONG), LONG_LAST)
-    return Without(store, ())
-
-
-def assert_long_refused(store: Without, lost: Collection[int]) -> None:
-    store.lost = frozenset(LONG.entry(number) for number in lost)
-    with pytest.raises(LedgerCorrupt, match=r"missing|short"):
-        Ledger(store, LONG).append(skip_of)
-
-
-def test_long_ledger_without_any_one_entry_is_refused(long: Without) -> None:
-    for lost in range(1, LONG_LAST + 1):
-        assert_long_refused(long, [lost])
-
-
-def test_long_ledger_without_two_entries_is_refused(long: Without) -> None:
-    """Each entry with its neighbour, and with one drawn far from it."""
-    for first in range(1, LONG_LAST, 3):
-        assert_long_refused(long, [first, first + 1])
-        assert_long_refused(long, [first, first * 7919 % LONG_LAST + 1])
-
-
-def test_long_ledger_without_its_tail_is_refused(long: Without) -> None:
-    for first in range(1, LONG_LAST + 1, 3):
-        assert_long_refused(long, range(first, LONG_LAST + 1))
 
 
 def test_ledger_without_tail_or_traces_is_like_a_shorter_one(make: Make) -> None:
@@ -354,39 +231,6 @@ def test_ledger_of_another_chain_copied_in_is_refused(make: Make) -> None:
     assert store.contents == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"sequence":"x"}'])
-def test_mark_torn_is_none_and_renewed_by_next_append(make: Make, content: bytes) -> None:
-    store = make([])
-    store.contents[CHAIN.mark] = content
-    assert read_newest_entry(store, CHAIN) == NewestEntry()
-    appends(store)
-    assert read_newest_entry(store, CHAIN).sequence == LAST + 1
-
-
-def test_reading_with_mark_asks_for_one_missing_entry(make: Make) -> None:
-    counted = FaultyStore(make([]))
-    assert Ledger(counted, CHAIN).state().sequence == LAST
-    absent = [path for path in counted.read_paths if path not in make([]).contents]
-    assert absent == [CHAIN.entry(LAST + 1)]
-
-
-@pytest.mark.parametrize("entries", [1, LAST])
-def test_append_lists_ledger_once(make: Make, entries: int) -> None:
-    store = FaultyStore(make(range(entries + 1, LAST + 1), BESIDE))
-    listed: list[str] = []
-    names = store.names
-
-    def note(folder: str) -> list[str]:
-        listed.append(folder)
-        return names(folder)
-
-    store.names = note  # type: ignore[method-assign]
-    writer = Ledger(store, CHAIN)
-    for _ in range(12):
-        writer.append(skip_of)
-    assert listed.count(CHAIN.ledger) == 12
-
-
 def test_creation_flushes_folder_after_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it a power cut takes the name of an entry whose commit was told."""
     flushed: list[tuple[str, list[str]]] = []
@@ -399,18 +243,3 @@ def test_creation_flushes_folder_after_link(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(local_store, "fsync_folder", note)
     store.create_exclusive(CHAIN.entry(2), b"2")
     assert flushed[-1] == ("ledger", ["0000000001.json", "0000000002.json"])
-
-
-def test_entries_named_shows_stretches() -> None:
-    assert entries_named([3]) == "entry 3"
-    assert entries_named([5, 3, 4, 7]) == "entries 3 to 5, 7"
-    assert entries_named(range(1, 40, 2)).endswith("15 and 12 more stretches")
-
-
-def test_mark_names_newest_entry_and_its_digest(tmp_path: Path) -> None:
-    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path)
-    made = writer.commit_many(2)
-    assert isinstance(made[-1], Checkpoint)
-    state = writer.ledger.state()
-    mark = msgspec.json.decode(writer.store.read(writer.chain.mark))
-    assert mark == {"sequence": 2, "digest": state.digest}

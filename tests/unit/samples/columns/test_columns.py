@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
+from tests.unit.samples.columns.split_columns import F64, I64, LARGE, TEXT
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.columns.cast import InexactCast, cast
-from trainflow.samples.columns.common_type import NoCommonType, common_type
-from trainflow.samples.columns.types import columns_of, schema_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, SplitLimits
 from trainflow.samples.split import Split
@@ -23,164 +20,6 @@ from trainflow.samples.split_content import partition_of
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.storage.urls import open_storage
 from trainflow.testing.sample_files import described_file
-
-I32, I64, U8, U64 = pa.int32(), pa.int64(), pa.uint8(), pa.uint64()
-F16, F32, F64, TEXT, LARGE = pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string()
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        (pa.null(), TEXT, TEXT),
-        (I32, I64, I64),
-        (U8, pa.uint32(), pa.uint32()),
-        (U8, pa.int8(), pa.int16()),
-        (pa.uint32(), pa.int8(), I64),
-        (U64, pa.int8(), I64),
-        (I64, F64, F64),
-        (U8, F16, F64),
-        (F32, F64, F64),
-        (F16, F32, F32),
-        (TEXT, LARGE, LARGE),
-        (TEXT, pa.string_view(), LARGE),
-        (pa.binary(), pa.large_binary(), pa.large_binary()),
-        (pa.dictionary(I32, TEXT), TEXT, TEXT),
-        (pa.dictionary(I32, TEXT), LARGE, LARGE),
-        (pa.dictionary(pa.int8(), TEXT), pa.dictionary(I32, LARGE), pa.dictionary(I32, LARGE)),
-        (pa.decimal128(5, 2), pa.decimal128(10, 4), pa.decimal128(10, 4)),
-        (pa.decimal128(38, 0), pa.decimal128(5, 2), pa.decimal256(40, 2)),
-        (pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("us")),
-        (pa.timestamp("ms", "+00:00"), pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")),
-        (pa.timestamp("s", "Europe/Berlin"), pa.timestamp("ns", "Europe/Berlin"), pa.timestamp("ns", "Europe/Berlin")),
-        (pa.duration("s"), pa.duration("ms"), pa.duration("ms")),
-        (pa.time32("s"), pa.time64("ns"), pa.time64("ns")),
-        (pa.date32(), pa.date64(), pa.date32()),
-        (pa.list_(I32), pa.large_list(F64), pa.large_list(F64)),
-        (pa.list_(I32, 2), pa.list_(I64, 2), pa.list_(I64, 2)),
-        (pa.struct({"a": I32, "b": pa.null()}), pa.struct({"b": TEXT, "a": I64}), pa.struct({"a": I64, "b": TEXT})),
-        (pa.map_(TEXT, I32), pa.map_(LARGE, F64), pa.map_(LARGE, F64)),
-    ],
-    ids=str,
-)
-def test_join_two_types_is_narrowest_that_holds_both(one: Any, other: Any, expected: Any) -> None:
-    assert common_type(one, other) == common_type(other, one) == expected
-    assert common_type(expected, one) == common_type(expected, other) == expected
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (TEXT, I64),
-        (TEXT, pa.binary()),
-        (I64, pa.bool_()),
-        (I64, pa.timestamp("us")),
-        (I64, pa.decimal128(19, 0)),
-        (F64, pa.decimal128(5, 2)),
-        (pa.timestamp("us"), pa.date32()),
-        (pa.timestamp("us"), pa.timestamp("us", "UTC")),
-        (pa.timestamp("us", "Europe/Berlin"), pa.timestamp("us", "UTC")),
-        (pa.duration("s"), I64),
-        (pa.binary(2), pa.binary(3)),
-        (pa.list_(I64), I64),
-        (pa.list_(I64, 2), pa.list_(I64, 3)),
-        (pa.list_(I64, 2), pa.list_(I64)),
-        (pa.struct({"a": I64}), pa.struct({"a": I64, "b": I64})),
-        (pa.struct({"a": I64}), pa.struct({"a": TEXT})),
-        (pa.decimal256(76, 0), pa.decimal256(76, 1)),
-    ],
-    ids=str,
-)
-def test_join_types_of_different_kinds_is_refused(one: Any, other: Any) -> None:
-    for pair in ((one, other), (other, one)):
-        with pytest.raises(NoCommonType):
-            common_type(*pair)
-
-
-def test_join_structs_with_fill_has_fields_of_both() -> None:
-    joined = common_type(pa.struct({"b": I64}), pa.struct({"b": I64, "a": TEXT}), fill=True)
-    assert joined == pa.struct({"a": TEXT, "b": I64})
-
-
-def array_of(values: list[Any], kind: Any) -> pa.Array:
-    return pa.array(values, F32).cast(F16) if kind == F16 else pa.array(values, kind)
-
-
-@pytest.mark.parametrize(
-    ("values", "found", "wanted"),
-    [
-        ([2**53, -(2**53), None], I64, F64),
-        ([2**63 - 1, 0], U64, I64),
-        ([1.5, None], F16, F64),
-        (["a", None], pa.dictionary(pa.int8(), TEXT), LARGE),
-        (["a", None], pa.string_view(), LARGE),
-        ([Decimal("1.25"), None], pa.decimal128(5, 2), pa.decimal256(60, 10)),
-        ([datetime(2262, 4, 11), None], pa.timestamp("s"), pa.timestamp("ns")),
-        ([[1, None], None, [], [2]], pa.list_(I32), pa.large_list(F64)),
-        ([[1, None], None, [2, 3]], pa.list_(I32, 2), pa.list_(F64, 2)),
-        ([{"a": 1}, None, {"a": None}], pa.struct({"a": pa.int8()}), pa.struct({"a": I64})),
-        ([[("k", 1), ("j", None)], None, []], pa.map_(TEXT, I32), pa.map_(LARGE, F64)),
-        (
-            [[{"a": [1]}], None, [None]],
-            pa.list_(pa.struct({"a": pa.list_(U8)})),
-            pa.list_(pa.struct({"a": pa.list_(I64)})),
-        ),
-        ([None, None], pa.null(), pa.list_(I32)),
-        ([], pa.list_(I32), pa.list_(F64)),
-    ],
-    ids=str,
-)
-def test_cast_keeps_every_value_also_of_slice(values: list[Any], found: Any, wanted: Any) -> None:
-    array, longer = array_of(values, found), array_of([*values, None], found)
-    sliced = pa.chunked_array([longer.slice(1), array])
-    for each in (array, sliced):
-        done = cast(each, wanted)
-        done.validate(full=True)
-        assert done.type == wanted
-        assert done.to_pylist() == each.to_pylist()
-
-
-@pytest.mark.parametrize(
-    ("values", "found", "wanted", "value"),
-    [
-        ([1, 2**53 + 2], I64, F64, "9007199254740994"),
-        ([-(2**53) - 1], I64, F64, "-9007199254740993"),
-        ([2**53 + 1], U64, F64, "9007199254740993"),
-        ([1, 2**64 - 1], U64, I64, "18446744073709551615"),
-        ([datetime(9999, 12, 31)], pa.timestamp("us"), pa.timestamp("ns"), "9999-12-31 00:00:00"),
-        ([datetime(1600, 1, 1)], pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"), "1600-01-01 00:00:00"),
-        ([2**40], pa.duration("s"), pa.duration("ns"), "1099511627776 s"),
-        ([[1], [2**60]], pa.list_(I64), pa.list_(F64), "1152921504606846976"),
-        (
-            [{"a": {"b": 2**60}}],
-            pa.struct({"a": pa.struct({"b": I64})}),
-            pa.struct({"a": pa.struct({"b": F64})}),
-            "115",
-        ),
-        ([[("k", 2**60)]], pa.map_(TEXT, I64), pa.map_(TEXT, F64), "1152921504606846976"),
-    ],
-    ids=str,
-)
-def test_cast_value_that_does_not_fit_is_refused_with_it(
-    values: list[Any], found: Any, wanted: Any, value: str
-) -> None:
-    with pytest.raises(InexactCast, match=value):
-        cast(pa.array(values, found), wanted)
-
-
-def test_columns_as_text_are_read_back_exactly() -> None:
-    fields = [
-        pa.field("required", I64, nullable=False),
-        pa.field("zoned", pa.timestamp("ns", "Europe/Berlin")),
-        pa.field("a: int64 not null", pa.struct([pa.field("x,<>", pa.list_(pa.field("element", U8, nullable=False)))])),
-        pa.field("map", pa.map_(TEXT, pa.dictionary(pa.int8(), LARGE))),
-        pa.field("vector", pa.list_(F32, 3), nullable=False),
-        pa.field("decimal", pa.decimal256(60, -2)),
-        pa.field("bytes", pa.binary(16)),
-        pa.field("interval", pa.month_day_nano_interval()),
-    ]
-    schema = pa.schema(fields)
-    assert schema_of(columns_of(schema)) == schema
-    assert columns_of(schema)[:2] == (("required", "int64 not null"), ("zoned", "timestamp[ns, tz=Europe/Berlin]"))
 
 
 def write(daily: Any, number: int, *tables: pa.Table) -> None:

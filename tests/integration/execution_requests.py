@@ -1,0 +1,43 @@
+"""What a worker asks of the execution API, for its tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from trainflow.messages.outcome import Deferral, OutcomeState, XComItem
+from trainflow.messages.requests import (
+    GetXCom,
+    XComValues,
+)
+from trainflow.messages.workload import ExecuteTask
+from trainflow.testing.control_plane import ControlPlane
+
+O = OutcomeState  # noqa: E741
+
+
+DEFERRAL = Deferral("m.Trigger", {"x": 1}, "execute_complete", {"kept": True})
+
+
+def xcom(key: str, value: Any) -> XComItem:
+    return XComItem(key, msgspec.Raw(msgspec.json.encode(value)))
+
+
+def pulled(
+    plane: ControlPlane, work: ExecuteTask, key: str = "return_value", *tasks: str, **more: Any
+) -> dict[str, Any]:
+    reply = plane.service.handle(GetXCom(work.key, "d", work.run_id, list(tasks) or None, key, **more))
+    assert isinstance(reply, XComValues)
+    return {task: msgspec.json.decode(value) for task, value in reply.values.items()}
+
+
+def everything(plane: ControlPlane) -> dict[str, list[Any]]:
+    """All rows of all tables but leases: to see that nothing has changed."""
+    from trainflow.metadata.models import METADATA
+
+    with plane.database.reading() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table))] for table in METADATA.sorted_tables
+        }

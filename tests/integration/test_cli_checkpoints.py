@@ -1,0 +1,134 @@
+"""`trainflow checkpoints` over a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.cli_days import NOW, PYTHON, YAML, Days
+from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.ledger.entries import Author
+
+
+@pytest.fixture
+def days(inside: Callable[..., Days]) -> Days:
+    return inside(Days, {"pipelines/days.yaml": YAML})
+
+
+@pytest.fixture
+def trained(days: Days) -> Days:
+    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
+    days.publish(0, 1, 2, 3, 5, 6)
+    days.train(2)
+    return days
+
+
+def test_checkpoints_list_shows_every_checkpoint(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+
+    assert (first["sequence"], first["partitions"], first["head"], first["parent_id"]) == (1, 3, False, None)
+    assert (second["sequence"], second["partitions"], second["head"]) == (2, 6, True)
+    assert second["metrics"] == {"auc": 0.75}
+    code, out = trained.run("checkpoints", "list", "days")
+    assert (code, out.count("\n")) == (0, 3)
+
+
+def test_person_promotes_checkpoint(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+    for which in ("1", "head", "1"):
+        told = trained.json("checkpoints", "promote", "days", which, "--alias", "champion", "--reason", "a good one")
+        assert (told["alias"], told["promoted"]) == ("champion", True)
+    assert trained.json("checkpoints", "promote", "days", "1", "--alias", "champion")["promoted"] is False
+
+    assert [line["aliases"] for line in trained.json("checkpoints", "list", "days")] == [["champion"], []]
+    assert "champion" in trained.run("checkpoints", "list", "days")[1]
+    entries = [line["entry"] for line in trained.json("checkpoints", "ledger", "days")][2:]
+    assert [entry["checkpoint_id"] for entry in entries] == [first["id"], second["id"], first["id"]]
+    assert all("@" in entry["by"]["person"] for entry in entries)
+    # it needs no database, and makes none
+    assert not (trained.root / ".trainflow").exists()
+
+
+def test_alias_that_cannot_be(trained: Days) -> None:
+    code, said = trained.run("checkpoints", "promote", "days", "1", "--alias", "latest")
+    assert (code, "cannot be an alias" in said) == (2, True)
+
+
+def test_rewound_checkpoint_is_off_line(trained: Days) -> None:
+    first, second = trained.json("checkpoints", "list", "days")
+    rewind(trained.ledger, first["id"], expected_head=second["id"], by=Author(), now=NOW)
+
+    listed = trained.json("checkpoints", "list", "days")
+
+    assert [(each["sequence"], each["on_line"], each["head"]) for each in listed] == [
+        (1, True, True),
+        (2, False, False),
+    ]
+
+
+def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
+    second = trained.json("checkpoints", "show", "days")
+
+    assert trained.json("checkpoints", "show", "days", "2") == second
+    assert trained.json("checkpoints", "show", "days", second["id"]) == second
+    assert trained.json("checkpoints", "show", "days", "1")["id"] == second["parent_id"]
+    assert second["uri"].endswith(f"artifacts/{second['id']}")
+    code, out = trained.run("checkpoints", "show", "days")
+    assert code == 0
+    assert "model.bin" in out
+
+
+def test_checkpoint_that_is_not_there(trained: Days) -> None:
+    code, out = trained.run("checkpoints", "show", "days", "7")
+
+    assert code == 2
+    assert "keeps no checkpoint 7: kept are 1, 2" in out
+
+
+def test_checkpoints_verify_finds_damaged_files(trained: Days) -> None:
+    first = trained.json("checkpoints", "list", "days")[0]
+    broken = trained.root / f"checkpoints/days/main/main/artifacts/{first['id']}/model.bin"
+    broken.write_bytes(b"x")
+
+    assert trained.json("checkpoints", "verify", "days")["ok"], "the head is intact"
+    found = trained.json("checkpoints", "verify", "days", "--all", code=1)
+    assert [each["ok"] for each in found["checkpoints"]] == [False, True]
+    assert "model.bin" in found["checkpoints"][0]["problems"][0]
+    code, out = trained.run("checkpoints", "verify", "days", "1")
+    assert (code, "BROKEN" in out) == (1, True)
+
+
+def test_prune_by_pipelines_retention(trained: Days) -> None:
+    trained.publish(7, 8)
+    trained.train()
+
+    would = trained.json("checkpoints", "prune", "days", "--dry-run")
+    assert [each["sequence"] for each in would["pruned"]] == [1]
+    assert len(trained.json("checkpoints", "list", "days")) == 3
+
+    did = trained.json("checkpoints", "prune", "days")
+    assert did["pruned"] == would["pruned"]
+    assert [each["sequence"] for each in trained.json("checkpoints", "list", "days")] == [2, 3]
+    assert trained.json("audit", "days")["partitions"] == 8, "what is pruned was trained"
+    assert trained.json("checkpoints", "prune", "days")["pruned"] == []
+
+
+def test_prune_by_option(trained: Days) -> None:
+    (trained.root / "pipelines/both.py").write_text(PYTHON)
+
+    code, out = trained.run("checkpoints", "prune", "days_py")
+    assert (code, "--keep-latest" in out) == (2, True), "no retention is no wish to delete everything"
+    pruned = trained.json("checkpoints", "prune", "days_py", "--keep-latest", "1")
+    assert [each["sequence"] for each in pruned["pruned"]] == [1]
+
+
+def test_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
+    code, out = trained.run("checkpoints", "ledger", "days")
+    assert (code, out.count("\n"), out.count("checkpoint")) == (0, 2, 2)
+    trained.entry(1).write_bytes(b"{")
+
+    lines = trained.json("checkpoints", "ledger", "days", code=1)
+
+    assert [(line["sequence"], line["entry"] is None) for line in lines] == [(1, True), (2, False)]
+    assert "torn" in lines[0]["problem"]

@@ -1,0 +1,144 @@
+"""`checkpoints rewind` over a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.integration.cli_history import YAML, History
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import CheckpointRef
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.metadata import outbox_queries
+from trainflow.testing.chains import ChainWriter
+from trainflow.workspace.workspace import open_workspace
+
+
+@pytest.fixture
+def history(inside: Callable[..., History]) -> History:
+    return inside(History, {"pipelines/flights.yaml": YAML})
+
+
+def test_rewind_to_number(history: History) -> None:
+    made = history.main.commit_many(4)
+
+    said = history.json("checkpoints", "rewind", "flights", "--to", "2", "--dry-run")
+    assert said == {
+        "rewound": [
+            {
+                "chain": "flights/main/main",
+                "from": 4,
+                "from_id": made[3].id,
+                "to": 2,
+                "to_id": made[1].id,
+                "watermark": "2013-01-03T00:00:00Z",
+                "undone": 2,
+                "pruned_up_to": None,
+                "aliases": {},
+            }
+        ],
+        "dry_run": True,
+    }
+    assert history.ledger.state().head == made[3]
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "2", "--reason", "the table was wrong")
+
+    assert (code, out) == (
+        0,
+        "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: "
+        "2 checkpoints undone\n",
+    )
+    assert history.ledger.state().head == made[1]
+    code, out = history.run("checkpoints", "ledger", "flights")
+    assert f"rewind by person to {made[1].id} (the table was wrong)" in out
+
+
+def test_rewind_says_what_becomes_of_aliases_and_queues_it_for_mlflow(history: History) -> None:
+    made = history.main.commit_many(4)
+    (history.root / "configs/trainflow.toml").write_text("[tracking]\nenabled = true\n")
+    assert history.run("db", "migrate")[0] == 0
+    for number, alias in [("1", "champion"), ("3", "champion"), ("4", "newest")]:
+        history.json("checkpoints", "promote", "flights", number, "--alias", alias)
+
+    said = history.json("checkpoints", "rewind", "flights", "--to", "2", "--dry-run")
+    assert said["rewound"][0]["aliases"] == {"champion": made[0].id, "newest": None}
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "2")
+
+    assert code == 0
+    assert out.splitlines()[1:] == [
+        f"'champion' goes back to checkpoint {made[0].id}",
+        "'newest' names no checkpoint any more",
+    ]
+    assert history.ledger.state().promoted == {"champion": made[0].id}
+    with open_workspace() as workspace, workspace.database.reading() as connection:
+        rows = outbox_queries.pending(connection, datetime.now(UTC))
+    moved = [row.payload["moved"] for row in rows if row.kind == "demoted"]
+    assert [(each["alias"], each["lost"], (each.get("now") or {}).get("sequence")) for each in moved] == [
+        ("champion", [made[2].id], 1),
+        ("newest", [made[3].id], None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "left"), [("2013-01-03", 2), ("2013-01-03T23:59", 2), ("2013-01-04", 3), ("2013-01-01", 0)]
+)
+def test_rewind_to_before_date(history: History, before: str, left: int) -> None:
+    history.main.commit_many(4)
+
+    history.json("checkpoints", "rewind", "flights", "--before", before)
+
+    assert len(history.ledger.line()) == left
+
+
+def test_rewind_past_start_of_another_stage_is_refused_unless_cascading(history: History) -> None:
+    base = history.main.commit_many(3)
+    fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))
+    fine.commit(origin=CheckpointRef(history.main.chain, base[2].id))
+
+    code, said = history.run("checkpoints", "rewind", "flights", "--to", "1")
+    assert (code, "flights/fine/main (checkpoint 1) went on from checkpoints of flights/main/main" in said) == (2, True)
+    assert history.ledger.state().sequence == 3
+
+    found = history.json("checkpoints", "rewind", "flights", "--to", "1", "--cascade")
+
+    assert [(each["chain"], each["to"]) for each in found["rewound"]] == [
+        ("flights/fine/main", 0),
+        ("flights/main/main", 1),
+    ]
+    assert Ledger(history.store, fine.chain).state().head is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say where to"),
+        (["--to", "1", "--before", "2013-01-01"], "say where to"),
+        (["--before", "soon"], "--before soon:"),
+        (["--to", "9"], "keeps no checkpoint 9"),
+    ],
+)
+def test_rewind_to_nowhere_is_wrong_input(history: History, arguments: list[str], said: str) -> None:
+    history.main.commit_many(2)
+
+    code, out = history.run("checkpoints", "rewind", "flights", *arguments)
+
+    assert (code, said in out) == (2, True), out
+    assert history.ledger.state().sequence == 2
+
+
+def test_rewind_waits_for_runs_that_have_not_ended(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    history.main.commit_many(2)
+    asked: list[str] = []
+
+    def active(_workspace: object, dag_id: str) -> list[str]:
+        asked.append(dag_id)
+        return ["manual__1"]
+
+    monkeypatch.setattr("trainflow.actions.chains.rewind.active_runs", active)
+
+    code, out = history.run("checkpoints", "rewind", "flights", "--to", "1")
+
+    assert (code, asked, history.ledger.state().sequence) == (2, ["flights"], 2)
+    assert "run manual__1 of flights has not ended" in out
+    assert "trainflow runs cancel flights manual__1" in out

@@ -1,0 +1,121 @@
+"""`trainflow why` in every state of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.integration.cli_home import NOW, YAML, Home, commit, publish
+from trainflow.checkpoints.commit.gates import Gate
+from trainflow.clock import SystemClock
+from trainflow.errors import ChainStopped
+from trainflow.messages.workload import ParseProblem
+from trainflow.metadata import (
+    dag_queries,
+    pool_queries,
+)
+from trainflow.states import DagRunState
+
+
+@pytest.fixture
+def home(inside: Callable[..., Home]) -> Iterator[Home]:
+    home = inside(Home, {"pipelines/days.yaml": YAML})
+    home.read()
+    yield home
+    home.database.close()
+
+
+def test_why_nothing_was_started(home: Home) -> None:
+    kind, sentence = home.why()
+
+    assert kind == "never_started"
+    assert sentence.startswith("days: it was never started")
+    assert home.run("why") == (0, f"{sentence}\n")
+
+
+def test_why_when_engine_is_gone(home: Home) -> None:
+    home.start_run()
+
+    assert home.why()[0] == "no_engine"
+
+
+@pytest.mark.usefixtures("engine_of_home")
+def test_why_in_every_state_of_run(home: Home) -> None:
+    run = home.start_run()
+    home.task(run, "samples", "deferred", note="waits: the partition 2013-01-01T00:00Z is not there yet")
+    assert home.why() == ("waiting", "days: run 1 waits: the partition 2013-01-01T00:00Z is not there yet")
+
+    home.task(run, "samples", "success")
+    soon = SystemClock().now() + timedelta(seconds=90)
+    home.task(run, "train", "up_for_retry", retry_at=soon, failures=1, problem="ValueError: nan")
+    kind, sentence = home.why()
+    assert kind == "retrying"
+    assert "(try 2 of 3) after: ValueError: nan" in sentence
+
+    home.task(run, "train", "scheduled", retry_at=None, problem=None)
+    assert home.why() == ("no_slot", "days: run 1: task 'train' has to wait: pool 'gpu' does not exist")
+
+    with home.database.transaction() as connection:
+        pool_queries.put(connection, "gpu", 0, description="", include_deferred=False)
+    assert "pool 'gpu' has 0 free slots, 1 is needed" in home.why()[1]
+
+    home.start_run("second", start=False)
+    assert home.why()[1].endswith("; run 2 is queued behind it (max_active_runs 1)")
+
+    with home.database.transaction() as connection:
+        dag_queries.pause(connection, "days", True)
+    assert home.why()[0] == "paused"
+
+    home.task(run, "train", "running", started_at=SystemClock().now())
+    assert home.why()[0] == "training"
+
+
+def test_why_after_failure_and_after_gate(home: Home) -> None:
+    run = home.start_run()
+    home.task(run, "train", "failed", problem="ValueError: nan")
+    home.finish(run, DagRunState.FAILED)
+    assert "failed: task 'train': ValueError: nan" in home.why()[1]
+
+    run = home.start_run("second")
+    with pytest.raises(ChainStopped):
+        commit(home, 1, "second", metrics={"auc": 0.1}, gates=(Gate("auc >= 0.6"),))
+    home.task(run, "commit", "failed", problem="chain days is stopped")
+    home.finish(run, DagRunState.FAILED)
+    kind, sentence = home.why()
+    assert (kind, "auc >= 0.6: it is 0.1" in sentence) == ("gate", True)
+    assert home.json("status")["pipelines"][0]["stopped"] == ["auc >= 0.6: it is 0.1"]
+    assert home.json("plan", "days")["stopped"] == ["auc >= 0.6: it is 0.1"]
+    assert "a gate stopped it: auc >= 0.6: it is 0.1; after 'trainflow resume':" in home.run("plan", "days")[1]
+
+
+def test_why_after_it_was_caught_up(home: Home) -> None:
+    commit(home, 2, "earlier")
+    run = home.start_run()
+    home.task(run, "samples", "skipped", note="caught up at 2013-01-03T00:00Z: nothing after it")
+    home.finish(run, DagRunState.SUCCESS)
+    assert home.why() == ("caught_up", "days: caught up at 2013-01-03T00:00Z: nothing after it")
+
+    publish(home, "2013-01-03")
+    kind, sentence = home.why()
+    assert (kind, "1 partition is ready after the head" in sentence) == ("ended", True)
+
+
+def test_why_of_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
+    (home.project.root / "pipelines/days.yaml").unlink()
+
+    kind, sentence = home.why()
+
+    assert (kind, "pipelines/days.yaml does not define it any more" in sentence) == ("missing_file", True)
+    assert "gone from its file" in home.run("status")[1]
+
+
+def test_why_of_broken_file(home: Home) -> None:
+    with home.database.transaction() as connection:
+        dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
+
+    assert home.why() == (
+        "broken_file",
+        "days: the pipeline file cannot be read, so nothing is started: days.yaml:2: no",
+    )

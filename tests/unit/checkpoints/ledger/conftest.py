@@ -1,0 +1,54 @@
+"""Fixtures that several modules of this folder take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import pytest
+
+from tests.simulation.memory_store import MemoryStore
+from tests.unit.checkpoints.ledger.lost_entries import CHAIN, LAST, Make
+from trainflow.checkpoints.actions.promote import promote
+from trainflow.checkpoints.actions.prune import prune
+from trainflow.checkpoints.ledger import pages, snapshots
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.testing.chains import ChainWriter, day
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
+    """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "INTERVAL", 8)
+        patch.setattr(pages, "PAGE", 4)
+        writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
+        while (number := writer.ledger.state().sequence + 1) <= LAST:
+            if number % 10 == 5:
+                promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(number))
+            elif number == 20:
+                (*_, third, _, _) = writer.ledger.kept()[:5]
+                prune(writer.ledger, [KeepLatest(len(writer.ledger.kept()) - 1)], by=Author(), now=day(number))
+                assert third.sequence == 3
+            else:
+                writer.commit()
+        assert isinstance(writer.store, MemoryStore)
+        yield writer.store.contents
+
+
+@pytest.fixture
+def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """The chain without some entries, and without what lies in some folders beside them."""
+    monkeypatch.setattr(snapshots, "INTERVAL", 8)
+    monkeypatch.setattr(pages, "PAGE", 4)
+
+    def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
+        store, gone = MemoryStore(), {CHAIN.entry(number) for number in lost}
+        store.contents = {
+            path: data
+            for path, data in contents.items()
+            if path not in gone and not any(path == each or path.startswith(f"{each}/") for each in beside)
+        }
+        return store
+
+    return without
