@@ -59,9 +59,9 @@ class Killer:
                 raise AssertionError(f"ended ({ended.code}) after {self.killed}:\n{ended.output}\n{self._log()}")
             if self.project.committed(self.pipeline) < commits:
                 return False
-            victims = self.project.processes(kind)
             looks -= 1
-            return looks < 0 and bool(victims) and self.random.choice(victims).kill()
+            victims = self.project.processes(kind) if looks < 0 else []
+            return bool(victims) and self.random.choice(victims).kill()
 
         wait_for(strike, lambda: f"a {kind} to kill; there are {self.project.processes()}:\n{self.running.output}")
         self.killed.append(kind)

@@ -52,7 +52,8 @@ _SHAPES = re.compile(
     r"|sk-(?:proj|ant|svcacct|admin)-[A-Za-z0-9_\-]{20,}|sk-[A-Za-z0-9]{32,}"  # APIs of language models
     r"|sk_live_[A-Za-z0-9]{16,}"  # Stripe
     r"|npm_[A-Za-z0-9]{36}|pypi-AgE[A-Za-z0-9_\-]{50,}"
-    r"|eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"  # JSON Web Token
+    # JSON Web Token; a header of certificates takes 4 KB
+    r"|eyJ[A-Za-z0-9_\-]{8,4096}+\.eyJ[A-Za-z0-9_\-]{8,}+\.[A-Za-z0-9_\-]{8,}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[A-Za-z0-9+/=\s\\:,]|-(?!----))*+"
     r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
 )

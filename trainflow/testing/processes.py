@@ -64,22 +64,32 @@ class Found(NamedTuple):
 
 def marked(mark: str) -> list[Found]:
     """Every living process that was started with the mark, oldest first."""
-    wanted = f"{MARK}={mark}".encode()
+    wanted = f"{MARK}={mark}\0".encode()
     raw: dict[int, tuple[int, str, float]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
             continue
         with contextlib.suppress(OSError, ProcessLookupError):
-            if wanted not in (entry / "environ").read_bytes().split(b"\0"):
+            if wanted not in _environment(name):
                 continue
+            entry = Path("/proc") / name
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            raw[int(entry.name)] = (parent, command, started_at(int(entry.name)))
+            raw[int(name)] = (parent, command, started_at(int(name)))
     found = [
         Found(pid, parent, _kind(command, parent, raw), command, started)
         for pid, (parent, command, started) in raw.items()
     ]
     return sorted(found, key=lambda each: (each.started, each.pid))
+
+
+def _environment(pid: str) -> bytes:
+    """The variables of a process. Asked of every process of the machine, often: without the machinery of files."""
+    descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+    try:
+        return os.read(descriptor, 1 << 18)
+    finally:
+        os.close(descriptor)
 
 
 def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) -> Kind:
