@@ -1,8 +1,26 @@
-"""What a process of trainflow does before the first word, so that it is there sooner; and why each is safe."""
+"""What is done before the first word, so that a process answers sooner, and why each of it is safe.
+
+`trainflow start`, in order:
+
+1. The command line imports what the words need and nothing else (`cli.entry`, `cli.main`). Heavy libraries, and all
+   that one command alone uses, are imported inside the function that uses them; `trainflow` and `trainflow.operators`
+   look their public names up when they are first asked for. Help is plain text: to draw it costs 0.3 s.
+2. While modules are imported, garbage is not looked for (`importing`): modules are not garbage.
+3. With the lock of the home in hand, and before the engine is imported, the forkserver is started and is asked to read
+   the pipeline file (`engine.early_start`): two interpreters import side by side. If it breaks, the engine starts
+   another one.
+4. The engine is imported and becomes what the command asked for.
+
+The forkserver (`execution.forkserver`) imports what every attempt needs, rehearses one (`execution.rehearsal`), and
+takes all of it out of the garbage collector's hands (`freeze_imports`): its children share those pages.
+
+Every other interpreter of ours is started by `interpreter`.
+"""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,3 +37,16 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def freeze_imports() -> None:
+    """Collect what is garbage now, and never look through the rest again: a child that is forked afterwards does not
+    touch these pages, so they stay shared."""
+    gc.collect()
+    gc.freeze()
+
+
+def interpreter(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module in this interpreter. `-P`: the folder that a command was
+    typed in hides nothing that is imported."""
+    return [sys.executable, "-P", "-m", module, *arguments]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -27,6 +26,7 @@ from typing import NoReturn
 import msgspec
 
 from trainflow import failpoint
+from trainflow.bootstrap import freeze_imports
 from trainflow.execution.attempt_exit import BROKEN, CleanEnds, exit_process
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.fork_safety import ThreadWatch
@@ -241,8 +241,7 @@ class Forkserver:
         """Something was imported. Children log as before, whatever that made of logging; and what is here now stays:
         they do not touch it when they collect garbage, so its pages stay shared."""
         configure_logging(self._settings.logging.level)
-        gc.collect()
-        gc.freeze()
+        freeze_imports()
 
     # -- files -----------------------------------------------------------------------------------------------------
 

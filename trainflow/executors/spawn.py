@@ -9,12 +9,12 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from trainflow.bootstrap import interpreter
 from trainflow.messages.forkserver import Parse
 from trainflow.messages.frames import pack
 from trainflow.messages.workload import ExecuteTask, ParseFile
@@ -42,7 +42,6 @@ class SpawnedForkserver(NamedTuple):
         self.connection.close()
 
 
-_FORKSERVER = (sys.executable, "-P", "-m", "trainflow.execution.forkserver")
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
 
 
@@ -50,7 +49,7 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
     """Start an interpreter that runs one attempt. Raises OSError when no process can be started."""
     encoded = msgspec.json.encode(workload).decode()
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainflow.execution.spawn_main"],
+        interpreter("trainflow.execution.spawn_main"),
         env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: workload.key.attempt_id},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
@@ -63,7 +62,7 @@ def spawn_forkserver(project_root: Path) -> SpawnedForkserver:
     with theirs, contextlib.ExitStack() as on_failure:
         on_failure.callback(ours.close)
         process = subprocess.Popen(
-            [*_FORKSERVER, str(theirs.fileno()), str(project_root), str(os.getpid())],
+            interpreter("trainflow.execution.forkserver", str(theirs.fileno()), str(project_root), str(os.getpid())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=with_room_for_mark(dict(os.environ)),

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from trainflow.bootstrap import interpreter
 from trainflow.errors import DelivererLost, ProtocolError
 from trainflow.messages.frames import receive, send
 from trainflow.tracking.deliveries import Deliver, Delivery, DeliveryReply, OpenStore, ToDeliverer, decode_answer
@@ -40,7 +40,7 @@ class DeliveryClient:
         MLflow is imported while the first delivery waits. Raises OSError when no process can be started.
         """
         ours, theirs = socket.socketpair()
-        command = command or (sys.executable, "-P", "-m", "trainflow.tracking.deliverer")
+        command = command or tuple(interpreter("trainflow.tracking.deliverer"))
         try:
             with theirs, _opened(log_file) as stderr:
                 process = subprocess.Popen(

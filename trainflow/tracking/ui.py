@@ -3,10 +3,10 @@ uses it."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from trainflow.bootstrap import interpreter
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.home import Home
@@ -51,7 +51,7 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
             "(or remove tracking.uri from the settings to keep runs in this project's home)"
         )
     home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    argv = interpreter("mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
     environment = {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": home.mlflow_artifacts.absolute().as_uri(),
@@ -63,7 +63,7 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
     make = None
     if own.artifact_root is not None and own.lock_file is not None and not home.mlflow_database.exists():
         arguments = [own.tracking_uri, own.artifact_root, own.lock_file]
-        make = [sys.executable, "-P", "-m", "trainflow.tracking.local_store_init", *arguments]
+        make = interpreter("trainflow.tracking.local_store_init", *arguments)
     return ServerCommand(argv, environment, server_url(host, port), make)
 
 

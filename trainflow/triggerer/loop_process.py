@@ -6,10 +6,10 @@ import math
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from trainflow.bootstrap import interpreter
 from trainflow.clock import Clock
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.oom_kills import OomKills
@@ -86,7 +86,7 @@ class LoopProcess(Loop):
 
     def _start(self, connection: int, root: Path) -> subprocess.Popen[bytes]:
         note = self._note.descriptor
-        command = [sys.executable, "-P", "-m", "trainflow.triggerer.event_loop", str(connection), str(note), str(root)]
+        command = interpreter("trainflow.triggerer.event_loop", str(connection), str(note), str(root))
         return subprocess.Popen(command, pass_fds=[connection, note], stdin=subprocess.DEVNULL, start_new_session=True)
 
     def kill(self, *, stalled: bool = False) -> None:

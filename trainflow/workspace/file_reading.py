@@ -6,10 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainflow.bootstrap import interpreter
 from trainflow.errors import InputError
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -42,9 +42,8 @@ def read_file(project: Project, settings: Settings, path: Path, overrides: dict[
 
 
 def _ask(request: bytes, path: Path, seconds: float) -> bytes:
-    # -P: the folder the command was typed in must hide nothing that the pipeline imports
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trainflow.execution.parse_file", str(os.getpid()), str(seconds)],
+        interpreter("trainflow.execution.parse_file", str(os.getpid()), str(seconds)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, parse_overrides
 from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
-from trainflow.cli.render.dag_tree import tree
+from trainflow.cli.render.dag_tree import print_tree
 from trainflow.cli.render.output import JSON_OPTION, print_facts, print_json, print_rows, text
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
@@ -206,8 +206,7 @@ def _print_dag(dag: DagDetail) -> None:
     typer.echo("")
     for line in _doc(document):
         typer.echo(line)
-    for line in tree(document["tasks"]):
-        typer.echo(line)
+    print_tree(document["tasks"])
     for task in document["tasks"]:
         for line in _doc(task, task["task_id"]):
             typer.echo(line)

@@ -124,18 +124,13 @@ def _as_engine(
     ready: int | None,
 ) -> int:
     from trainflow.clock import SystemClock
-    from trainflow.dag_processor.early_parse import start_early_parse
+    from trainflow.engine.early_start import early_start
     from trainflow.engine.lock import engine_lock
-    from trainflow.executors.spawn import spawn_forkserver
 
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
-        prestarted = ahead = None
-        if settings.executor.isolation != "spawn":
-            prestarted = spawn_forkserver(project.root)
-            stack.callback(prestarted.discard)
-            ahead = start_early_parse(prestarted, project, path, overrides)
+        early = stack.enter_context(early_start(project, settings, path, overrides))
         with importing():
             from trainflow.actions.start import begin as begin_training
             from trainflow.cli.live.session import Session, say_where_chains_stand
@@ -145,10 +140,10 @@ def _as_engine(
             from trainflow.workspace.workspace import Workspace
 
         configure_logging(settings.logging.level, project.home.engine_log)
-        engine = Engine(project, settings, clock=clock, prestarted=prestarted)
+        engine = Engine(project, settings, clock=clock, prestarted=early.forkserver)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
-        _read(engine, path, overrides, ahead)
+        _read(engine, path, overrides, early.parse)
         begin = begin or begin_training
         followings = begin(engine.database, project, settings, project.relative(path), clock.now())
         _say_what_goes_on(followings, project.relative(path))

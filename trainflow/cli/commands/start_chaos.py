@@ -16,6 +16,7 @@ from pathlib import Path
 
 import typer
 
+from trainflow.bootstrap import interpreter
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.failpoint import VARIABLE, Failpoints, RecordedKill
@@ -42,7 +43,7 @@ def start_chaotic(project: Project, path: Path, seed: int, options: Sequence[str
     return trained or audited.returncode
 
 
-_TRAINFLOW = (sys.executable, "-P", "-m", "trainflow.cli.entry")
+_TRAINFLOW = interpreter("trainflow.cli.entry")
 
 
 def _until_it_lives(failpoint: Failpoints, arguments: Sequence[str]) -> int:

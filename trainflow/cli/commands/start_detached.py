@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import typer
 
+from trainflow.bootstrap import interpreter
 from trainflow.settings.project import Project
 
 
@@ -17,7 +17,7 @@ def start_detached(project: Project, path: Path, overrides: list[str]) -> int:
     project.home.create()
     log = project.home.path / "logs" / "start.log"
     reader, writer = os.pipe()
-    command = [sys.executable, "-P", "-m", "trainflow.cli.entry", "start", str(path), "--plain"]
+    command = interpreter("trainflow.cli.entry", "start", str(path), "--plain")
     command += ["--ready-descriptor", str(writer), *(word for item in overrides for word in ("--set", item))]
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainflow.cli.render.output import duration
 from trainflow.pluralize import counted
 
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
-def tree(tasks: list[dict[str, Any]]) -> list[str]:
-    """One line a task, in the order of the DAG, each under the last of those it waits for; others are named
-    where they do not follow from that."""
+#: a line is as long as it is: neither folded nor cut
+_WIDTH = 1_000_000
+
+
+def print_tree(tasks: list[dict[str, Any]]) -> None:
+    """Print one line a task, in the order of the DAG, each under the last of those it waits for; others are named where
+    they do not follow from that."""
+    from rich.console import Console
+
+    Console(width=_WIDTH, color_system=None, highlight=False, markup=False, emoji=False).print(_tree(tasks))
+
+
+def _tree(tasks: list[dict[str, Any]]) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    root = Tree("", hide_root=True)
+    drawn = {"": root}
     order = {task["task_id"]: number for number, task in enumerate(tasks)}
-    children: dict[str | None, list[dict[str, Any]]] = {}
-    for task in tasks:
-        under = max(task["upstream"], key=lambda name: order[name], default=None)
-        children.setdefault(under, []).append(task)
     ancestors = _ancestors(tasks)
-    lines: list[str] = []
-    # (task, its parent, indent, whether it is the last below its parent): what is still to be drawn, next one last
-    pending: list[tuple[dict[str, Any], str | None, str, bool]] = []
-
-    def put_below(parent: str | None, indent: str) -> None:
-        below = children.get(parent, [])
-        pending.extend((task, parent, indent, task is below[-1]) for task in reversed(below))
-
-    put_below(None, "")
-    while pending:
-        task, parent, indent, last = pending.pop()
-        branch = "" if parent is None else "└─ " if last else "├─ "
-        lines.append(f"{indent}{branch}{_task_line(task, parent, ancestors[parent])}")
-        put_below(task["task_id"], indent + ("" if parent is None else "   " if last else "│  "))
-    return lines
+    for task in tasks:
+        parent = max(task["upstream"], key=lambda name: order[name], default="")
+        line = Text(_task_line(task, parent, ancestors[parent]), no_wrap=True)
+        drawn[task["task_id"]] = drawn[parent].add(line)
+    return root
 
 
-def _ancestors(tasks: list[dict[str, Any]]) -> dict[str | None, set[str]]:
-    """Task → all it waits for, directly or not."""
-    found: dict[str | None, set[str]] = {None: set()}
+def _ancestors(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Task → all it waits for, directly or not; nothing for the root of the tree, `""`."""
+    found: dict[str, set[str]] = {"": set()}
     for task in tasks:
         found[task["task_id"]] = set(task["upstream"]).union(*(found[name] for name in task["upstream"]))
     return found
 
 
-def _task_line(task: dict[str, Any], parent: str | None, implied: set[str]) -> str:
+def _task_line(task: dict[str, Any], parent: str, implied: set[str]) -> str:
     others = [name for name in task["upstream"] if name != parent and name not in implied]
     remarks = [task["operator"]]
     if task.get("trigger_rule", "all_success") != "all_success":

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.cli.render.dag_tree import tree
+from trainflow.cli.render.dag_tree import print_tree
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import dag_queries
 from trainflow.serialization.document import ChainDocument
@@ -58,7 +58,7 @@ class TestShow:
 
     def test_show_for_people_prints_text(self, plane, cli):
         out = cli("dags", "show", "d").out
-        assert "└─ b  (EmptyOperator)" in out
+        assert "└── b  (EmptyOperator)" in out
         assert "rows = 1" in out
 
     def test_show_docs_and_time_limits(self, plane, cli):
@@ -86,22 +86,29 @@ class TestShow:
 @pytest.mark.parametrize(
     ("edges", "lines"),
     [
-        ({"a": [], "b": ["a"]}, ["a", "└─ b"]),
-        ({"a": [], "b": ["a"], "c": ["a"]}, ["a", "├─ b", "└─ c"]),
-        ({"a": [], "b": ["a"], "c": ["a", "b"]}, ["a", "└─ b", "   └─ c"]),
-        ({"a": [], "b": [], "c": ["a", "b"]}, ["a", "b", "└─ c  (also after a)"]),
-        ({"a": [], "b": ["a"], "c": ["a"], "d": ["b"]}, ["a", "├─ b", "│  └─ d", "└─ c"]),
+        ({"a": [], "b": ["a"]}, ["a", "└── b"]),
+        ({"a": [], "b": ["a"], "c": ["a"]}, ["a", "├── b", "└── c"]),
+        ({"a": [], "b": ["a"], "c": ["a", "b"]}, ["a", "└── b", "    └── c"]),
+        ({"a": [], "b": [], "c": ["a", "b"]}, ["a", "b", "└── c  (also after a)"]),
+        ({"a": [], "b": ["a"], "c": ["a"], "d": ["b"]}, ["a", "├── b", "│   └── d", "└── c"]),
     ],
 )
-def test_tree_draws_edges(edges, lines):
-    tasks = [{"task_id": name, "operator": "Op", "upstream": upstream} for name, upstream in edges.items()]
-    shown = [line.replace("  (Op)", "").replace("(Op, ", "(") for line in tree(tasks)]
+def test_tree_draws_edges(edges, lines, capsys):
+    print_tree([{"task_id": name, "operator": "Op", "upstream": upstream} for name, upstream in edges.items()])
+    shown = [line.replace("  (Op)", "").replace("(Op, ", "(") for line in capsys.readouterr().out.splitlines()]
     assert shown == lines
 
 
-def test_tree_of_long_chain():
-    tasks = [{"task_id": f"t{n}", "operator": "Op", "upstream": [f"t{n - 1}"] if n else []} for n in range(1500)]
-    assert len(tree(tasks)) == 1500
+def test_tree_of_long_chain_is_neither_folded_nor_cut(capsys):
+    tasks = [{"task_id": f"t{n}", "operator": "Op", "upstream": [f"t{n - 1}"] if n else []} for n in range(200)]
+    print_tree(tasks)
+    shown = [line.lstrip("└─ ") for line in capsys.readouterr().out.splitlines()]
+    assert shown == [f"t{n}  (Op)" for n in range(200)]
+
+
+def test_tree_of_task_that_looks_like_markup_prints_it(capsys):
+    print_tree([{"task_id": "[red]x", "operator": ":smile:", "upstream": []}])
+    assert capsys.readouterr().out == "[red]x  (:smile:)\n"
 
 
 class TestPause:
