@@ -119,6 +119,25 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
     )
 
 
+def done_in_one_go(connection: Connection, runs: Sequence[int]) -> list[Row[Any]]:
+    """(dag_run_id, task_instance_id, started_at, ended_at) of the attempts in these runs that came to their own end and
+    never waited in the triggerer."""
+    return list(connection.execute(_DONE_IN_ONE_GO, {"runs": list(runs)}))
+
+
+_DONE_IN_ONE_GO = (
+    select(TASK.c.dag_run_id, ATTEMPT.c.task_instance_id, ATTEMPT.c.started_at, ATTEMPT.c.ended_at)
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .where(
+        TASK.c.dag_run_id.in_(bindparam("runs", expanding=True)),
+        TASK.c.deferral_number == 0,
+        ATTEMPT.c.outcome.in_([TaskInstanceState.SUCCESS, TaskInstanceState.FAILED]),
+        ATTEMPT.c.started_at.is_not(None),
+        ATTEMPT.c.ended_at.is_not(None),
+    )
+)
+
+
 def logs_under_way(connection: Connection) -> list[str]:
     """The log of every attempt that has a process or is about to have one."""
     held = select(TASK.c.attempt_id).where(TASK.c.state.in_(sorted(HELD)))

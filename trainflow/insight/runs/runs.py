@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
-from trainflow.insight.runs.tasks import TaskSummary, seconds_between, task_summaries
+from trainflow.insight.runs.tasks import TaskSummary, task_summaries
+from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.metadata import dag_queries, run_queries
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact
@@ -19,7 +20,8 @@ from trainflow.workspace.workspace import Workspace
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run. Times are UTC; `seconds` from start to end (or until now); `conf` without secrets."""
+    """A run. Times are UTC; `seconds` from start to end (or until now), without the time in which no engine ran;
+    `conf` without secrets."""
 
     dag_id: str
     run_id: str
@@ -82,7 +84,8 @@ def list_runs(
         rows = dags_named(connection, workspace.project, dag) if dag is not None else None
         dag_ids = [row.dag_id for row in rows] if rows is not None else None
         found = run_queries.listing(connection, dag_ids, limit, wanted)
-        return RunListing([run_summary(row, now) for row in found], dag_ids)
+        time = WorkingTime.read(connection, workspace.settings, now, [row.id for row in found])
+        return RunListing([RunSummary(**_facts(row, time)) for row in found], dag_ids)
 
 
 def _state(name: str | None) -> DagRunState | None:
@@ -95,12 +98,12 @@ def _state(name: str | None) -> DagRunState | None:
 
 
 def run_summary(row: Row[Any], now: datetime) -> RunSummary:
-    """What is told of a row of `dag_run`."""
-    return RunSummary(**_facts(row, now))
+    """What is told of a row of `dag_run` that was made or ended just now."""
+    return RunSummary(**_facts(row, WorkingTime([], now)))
 
 
-def _facts(row: Row[Any], now: datetime) -> dict[str, Any]:
-    computed = {"conf": redact(row.conf), "seconds": seconds_between(row.started_at, row.ended_at or now)}
+def _facts(row: Row[Any], time: WorkingTime) -> dict[str, Any]:
+    computed = {"conf": redact(row.conf), "seconds": time.of_run(row)}
     names = [name for name in RunSummary.__struct_fields__ if name not in computed]
     return {name: getattr(row, name) for name in names} | computed
 
@@ -110,7 +113,8 @@ def run_detail(workspace: Workspace, dag: str, run: str, now: datetime) -> RunDe
     with workspace.database.reading() as connection:
         row = run_named(connection, workspace.project, dag, run)
         tasks = task_summaries(workspace, connection, row, now)
-        return RunDetail(**_facts(row, now), **_relatives(connection, row), tasks=tasks)
+        time = WorkingTime.read(connection, workspace.settings, now, [row.id])
+        return RunDetail(**_facts(row, time), **_relatives(connection, row), tasks=tasks)
 
 
 def _relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:

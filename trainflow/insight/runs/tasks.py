@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
 from trainflow.insight.runs.explain_task import Surroundings, why_waits
+from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals
 from trainflow.metadata import attempt_queries, dag_queries, run_queries, task_queries, trigger_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
@@ -22,7 +23,8 @@ from trainflow.workspace.workspace import Workspace
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of a run. `waiting`: a sentence why it does not run; `seconds` from start to end (or until now)."""
+    """A task of a run. `waiting`: a sentence why it does not run; `seconds` from start to end (or until now),
+    without the time in which no engine ran."""
 
     dag_id: str
     run_id: str
@@ -81,11 +83,6 @@ class AttemptLog(msgspec.Struct, frozen=True):
     path: str
 
 
-def seconds_between(start: datetime | None, end: datetime) -> float | None:
-    """Seconds, None when it has not begun."""
-    return None if start is None else max(0.0, (end - start).total_seconds())
-
-
 def list_tasks(workspace: Workspace, dag: str, run: str, now: datetime) -> list[TaskSummary]:
     """The tasks of a run, in the order of the DAG. Raises DagNotFound, DagRunNotFound."""
     with workspace.database.reading() as connection:
@@ -99,11 +96,12 @@ def task_summaries(workspace: Workspace, connection: Connection, run: Row[Any], 
     waiting = _reasons(workspace, connection, run, document, rows, now)
     order = {task.task_id: number for number, task in enumerate(document.tasks)}
     in_order = sorted(rows, key=lambda row: (order.get(row.task_id, len(order)), row.map_index))
-    return [TaskSummary(**_facts(run, row, document, waiting, now)) for row in in_order]
+    time = WorkingTime.read(connection, workspace.settings, now, [run.id])
+    return [TaskSummary(**_facts(run, row, document, waiting, time)) for row in in_order]
 
 
 def _facts(
-    run: Row[Any], row: Row[Any], document: DagDocument, waiting: dict[int, str], now: datetime
+    run: Row[Any], row: Row[Any], document: DagDocument, waiting: dict[int, str], time: WorkingTime
 ) -> dict[str, Any]:
     described = document.task(row.task_id)
     computed = {
@@ -112,7 +110,7 @@ def _facts(
         "operator": described.operator if described else None,
         "role": described.role if described else None,
         "try_number": max(1, row.failures + (row.state != "failed")),
-        "seconds": seconds_between(row.started_at, row.ended_at or now),
+        "seconds": time.of_task(row, run.id, row.id),
         "waiting": waiting.get(row.id),
     }
     names = [name for name in TaskSummary.__struct_fields__ if name not in computed]
@@ -171,6 +169,7 @@ def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: dateti
         document, _ = Versions().get(connection, found.version_id)
         values = xcom_queries.of_run(connection, found.id)
         attempts = attempt_queries.of_task(connection, row.id)
+        time = WorkingTime.read(connection, workspace.settings, now, [found.id])
     described = document.task(row.task_id)
     names = ("pool", "pool_slots", "priority_weight", "queue", "retry_at", "hostname", "pid")
     return TaskDetail(
@@ -179,13 +178,13 @@ def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: dateti
         upstream=described.upstream if described else [],
         trigger_rule=described.trigger_rule if described else None,
         xcoms={key: value for (task_id, key), value in values.items() if task_id == task},
-        attempts=[_attempt(attempt, now) for attempt in attempts],
+        attempts=[_attempt(attempt, found.id, time) for attempt in attempts],
     )
 
 
-def _attempt(row: Row[Any], now: datetime) -> AttemptSummary:
+def _attempt(row: Row[Any], run: int, time: WorkingTime) -> AttemptSummary:
     names = [name for name in AttemptSummary.__struct_fields__ if name != "seconds"]
-    seconds = seconds_between(row.started_at, row.ended_at or now)
+    seconds = time.of_task(row, run, row.task_instance_id)
     return AttemptSummary(**{name: getattr(row, name) for name in names}, seconds=seconds)
 
 
