@@ -37,7 +37,7 @@ def main(rounds: int = 7) -> None:
             if number:
                 first.append(task - began)
                 whole.append(ended)
-        show("cold start: nothing to first task finished", first, "s", "≤ 0.6 s")
+        show("cold start: nothing to first task finished", first, "s", "≤ 0.25 s")
         show("cold start: the whole command", whole, "s", "none")
 
 

@@ -41,7 +41,7 @@ def main(rounds: int = 2) -> None:
             if number:
                 ends = [run.ended_at for run in runs]
                 gaps += [(b - a).total_seconds() * 1000 for a, b in pairwise(ends)]
-        show("self-retriggering run of 4 tasks with an XCom", gaps, "ms", "≤ 30 ms")
+        show("self-retriggering run of 4 tasks with an XCom", gaps, "ms", "≤ 14 ms")
 
 
 if __name__ == "__main__":

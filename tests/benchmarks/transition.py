@@ -32,7 +32,7 @@ def main(rounds: int = 5) -> None:
                 moments = [moment for moment in ends if moment is not None]
             if number:  # the first round warms up
                 gaps += [(b - a).total_seconds() * 1000 for a, b in pairwise(moments)]
-        show("transition, end of a task to end of the next", gaps, "ms", "≤ 8 ms")
+        show("transition, end of a task to end of the next", gaps, "ms", "≤ 2.8 ms")
 
 
 if __name__ == "__main__":

@@ -131,14 +131,14 @@ class DagFiles:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._loaded: dict[tuple[str, tuple[tuple[str, str], ...]], LoadedFile] = {}
-        self._stamps: dict[Path, Stamp | None] = {}
+        #: by path, as text: all are looked at before each attempt, and `Path` takes longer than the system does
+        self._stamps: dict[str, Stamp | None] = {}
 
     def get(self, source: DagSource) -> LoadedFile:
         """The DAGs of a file, loaded once."""
         key = _key(source)
         if key not in self._loaded:
-            path = self._project.absolute(source.path)
-            self._stamps.setdefault(path, _stamp(path))
+            self.watch([self._project.absolute(source.path)])
             try:
                 self._loaded[key] = load(source, self._project)
                 self.watch(list(self._loaded[key].files))
@@ -157,26 +157,25 @@ class DagFiles:
 
     def note_imports(self) -> None:
         """Remember what the files look like that were imported meanwhile."""
-        for path in project_modules(self._project):
-            self._stamps.setdefault(path, _stamp(path))
+        self.watch(project_modules(self._project))
 
     def watch(self, paths: list[Path]) -> None:
         """Also look at these files (configuration that a pipeline file reads)."""
-        for path in paths:
+        for path in map(str, paths):
             self._stamps.setdefault(path, _stamp(path))
 
     def changed(self) -> Path | None:
         """A file that is not any more what was loaded, None when all are."""
-        return next((path for path, stamp in self._stamps.items() if _stamp(path) != stamp), None)
+        return next((Path(path) for path, stamp in self._stamps.items() if _stamp(path) != stamp), None)
 
 
 def _key(source: DagSource) -> tuple[str, tuple[tuple[str, str], ...]]:
     return (source.path, tuple(sorted(source.overrides.items())))
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str) -> Stamp | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return (found.st_mtime_ns, found.st_size)
