@@ -1,7 +1,8 @@
 """What a person can do: one function each, called by the command line and by whatever else lets a person act.
 
-`start` (begin to train a pipeline, or go on), `engine_client` (through the engine that is alive), `stop` (end it),
-`chains` (decisions about a chain, each an entry of its ledger), `runs`, `dags`, `pools` and `database`.
+`training` (train a file: as the engine, through the one that is alive, in the background), `start` (which runs are
+begun), `engine_client` (follow an engine that is alive), `stop` (end it), `chains` (decisions about a chain, each an
+entry of its ledger), `runs`, `dags`, `pools` and `database`.
 
 Says nothing to a terminal and reads nothing from one: values in, values out, errors from `trainflow.errors`. Who acts,
 and when, is passed in. What destroys or decides has a `plan_…` beside it, which changes nothing.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -48,10 +47,9 @@ class Follower:
         self.database.close()
 
     def begin(
-        self, path: Path, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
+        self, stored: str, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
     ) -> list[Following]:
-        """Make what was parsed current, begin or find the runs, and wake the engine."""
-        stored = self.project.relative(path)
+        """Make what was parsed of the file `stored` current, begin or find the runs, and wake the engine."""
         now = self.clock.now()
 
         def store(connection: Connection) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainflow.errors import InputError
-from trainflow.workspace.pipelines import PipelineFile, read_pipeline
+import msgspec
+
+from trainflow.errors import InputError, PipelineFileError
+from trainflow.workspace.pipelines import Chain, PipelineFile, read_pipeline
+from trainflow.workspace.unread_files import named_in
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
@@ -18,11 +21,12 @@ def overrides_of_branch(workspace: Workspace, path: Path, branch: str, given: di
     """What a file is to be read with to train a branch: its fork's overrides, then `given`. Raises InputError."""
     from trainflow.checkpoints.ledger.entries import Fork
 
-    file = read_pipeline(workspace, path, {**given, "branch": branch})
+    file = _as_it_stands(workspace, path, branch, given) or read_pipeline(workspace, path, {**given, "branch": branch})
     chains = [chain for chain in file.some_chains() if chain.key.branch == branch]
     states = [chain.ledger().state() for chain in chains]
     if not any(state.sequence for state in states):
-        if any(chain.document.branch == branch for chain in read_pipeline(workspace, path, given).chains):
+        own = _as_it_stands(workspace, path, None, given) or read_pipeline(workspace, path, given)
+        if any(chain.document.branch == branch for chain in own.chains):
             return {**given, "branch": branch}  # the one that the file itself trains needs no fork
         raise InputError(
             f"{file.name} has no branch {branch!r} yet: begin it with 'trainflow checkpoints fork {path.stem} "
@@ -35,6 +39,32 @@ def overrides_of_branch(workspace: Workspace, path: Path, branch: str, given: di
     for start in starts:
         forked |= start.overrides
     return {**forked, **given, "branch": branch}
+
+
+#: overrides of these say which chains there are, and where they lie
+_NAMING = ("pipeline", "stage", "stages", "branch", "store")
+
+
+def _as_it_stands(workspace: Workspace, path: Path, branch: str | None, given: dict[str, str]) -> PipelineFile | None:
+    """The chains of a YAML file by the names that stand in it (`branch`: of this one), without having it read: the
+    engine does that, once it is known with what. None where these names do not say all."""
+    if any(name.partition(".")[0] in _NAMING for name in given):
+        return None
+    try:
+        found = named_in(path)
+    except PipelineFileError:
+        return None
+    chains = [
+        Chain(
+            each.dag_id, msgspec.structs.replace(each.chain, branch=branch or each.chain.branch), each.access, workspace
+        )
+        for each in found
+        if each.chain is not None and each.access is not None
+    ]
+    names = [name for chain in chains for name in (chain.document.pipeline, chain.document.stage, chain.document.store)]
+    if not chains or any("{" in name for name in names):
+        return None
+    return PipelineFile(path, workspace, [], chains)
 
 
 def _check_complete(without: list[str], starts: list[Fork], file: PipelineFile, path: Path, branch: str) -> None:

@@ -60,7 +60,8 @@ def repair(
     from trainflow.cli.commands.start import train
     from trainflow.clock import SystemClock
 
-    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+    given = parse_overrides(overrides)
+    with open_pipeline(pipeline, given) as file:
         chain, now = file.one_chain(stage, branch), SystemClock().now()
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
@@ -72,7 +73,7 @@ def repair(
         begin = action.repairing(chain.dag_id, skipped=skipped)
         # what is shown on the way must not get into the document
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            code = train(file.path, overrides, plain=plain or as_json, begin=begin)
+            code = train(file.path, given, plain=plain or as_json, begin=begin)
     done = action.repair_done(chain, plan, dry_run=dry_run) if as_json or trains else None
     if as_json:
         print_json(done)

@@ -54,6 +54,7 @@ def resume(
     from trainflow.cli.commands.start import train
     from trainflow.clock import SystemClock
 
+    given = parse_overrides(overrides)
     asked = action.ResumeRequest(
         decision=_decision(accept=accept, skip=skip, rewind=rewind),
         rewind=rewind or 0,
@@ -61,13 +62,13 @@ def resume(
         branch=branch,
         only_record=no_start,
     )
-    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+    with open_pipeline(pipeline, given) as file:
         done = action.resume(file, asked, who=person(), now=SystemClock().now(), reason=reason)
     if done is not None:
         typer.echo(f"{done.chain}: {done.sentence}")
     if no_start:
         return 0
-    return train(file.path, overrides, detach=detach, plain=plain)
+    return train(file.path, given, detach=detach, plain=plain)
 
 
 def _decision(*, accept: bool, skip: bool, rewind: int | None) -> Decision:

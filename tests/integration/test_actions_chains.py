@@ -1,0 +1,137 @@
+"""Decisions about a chain, called as functions: what a plan leaves alone, and what is done in whose name and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from trainflow.actions.chains.fork import BranchRequest, fork, plan_fork
+from trainflow.actions.chains.promote import promote
+from trainflow.actions.chains.prune import plan_prune, prune
+from trainflow.actions.chains.regrid import plan_regrid
+from trainflow.actions.chains.repair import plan_repair
+from trainflow.actions.chains.rewind import plan_rewind, rewind
+from trainflow.actions.chains.sweep import plan_sweep, sweep
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import ChainMoved
+from trainflow.storage.local import LocalStore
+from trainflow.testing.chains import ChainWriter
+from trainflow.testing.command_line import CommandLine
+from trainflow.workspace.branches import overrides_of_branch
+from trainflow.workspace.pipelines import PipelineFile, open_pipeline
+from trainflow.workspace.workspace import open_workspace
+
+YAML = """
+pipeline: flights
+samples: {path: "data/date={start:%Y-%m-%d}/", length: 1d, start: 2013-01-01, end: 2013-02-01}
+train: {command: ["true"]}
+"""
+NOW = datetime(2030, 5, 1, tzinfo=UTC)
+ANN = Author(hostname="here", person="ann@here")
+
+
+class Flights(NamedTuple):
+    """A chain of four checkpoints, and its file."""
+
+    root: Path
+    file: PipelineFile
+    writer: ChainWriter
+
+    @property
+    def newest(self) -> LedgerEntry:
+        return list(self.writer.ledger.entries())[-1]
+
+    def snapshot(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def flights(inside: Callable[..., CommandLine]) -> Iterator[Flights]:
+    root = inside(CommandLine, {"pipelines/flights.yaml": YAML}).root
+    writer = ChainWriter(LocalStore(root / "checkpoints"), root / "scratch")
+    writer.commit_many(4)
+    with open_pipeline("flights") as file:
+        yield Flights(root, file, writer)
+
+
+PLANS: dict[str, Callable[[PipelineFile], object]] = {
+    "rewind": lambda file: plan_rewind(file.one_chain(), to="2", before=None).outcome(dry_run=True),
+    "fork": lambda file: plan_fork(file, BranchRequest(branch="hot")).outcome(dry_run=True),
+    "prune": lambda file: plan_prune(file.chosen(), 1, now=NOW),
+    "sweep": lambda file: plan_sweep(file, None, None, grace=timedelta(0), now=NOW),
+    "regrid": lambda file: plan_regrid(file.one_chain(), now=NOW).outcome(None, dry_run=True),
+    "repair": lambda file: plan_repair(file.one_chain(), skipped=True, now=NOW),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plan_changes_nothing(flights: Flights, name: str) -> None:
+    before = flights.snapshot()
+
+    PLANS[name](flights.file)
+
+    assert flights.snapshot() == before
+
+
+def test_rewind_does_what_its_plan_says(flights: Flights) -> None:
+    plan = plan_rewind(flights.file.one_chain(), to="2", before=None)
+
+    done = rewind(flights.file, flights.file.one_chain(), plan, who=ANN, now=NOW, reason="bad day")
+
+    assert (done.rewound, done.dry_run) == (plan.outcome(dry_run=True).rewound, False)
+    assert (flights.newest.at, flights.newest.by) == (NOW, Author(dag_id="flights", hostname="here", person="ann@here"))
+
+
+def test_rewind_when_the_chain_has_moved_on_is_refused(flights: Flights) -> None:
+    plan = plan_rewind(flights.file.one_chain(), to="2", before=None)
+    flights.writer.commit()
+
+    with pytest.raises(ChainMoved, match="nothing was rewound"):
+        rewind(flights.file, flights.file.one_chain(), plan, who=ANN, now=NOW)
+
+
+def test_prune_does_what_its_plan_says(flights: Flights) -> None:
+    plan = plan_prune(flights.file.chosen(), 1, now=NOW)
+
+    done = prune(flights.file.chosen(), 1, who=ANN, now=NOW)
+
+    assert (done.pruned, len(done.pruned), done.dry_run) == (plan.pruned, 3, False)
+    assert [each.sequence for each in flights.writer.ledger.kept()] == [4]
+
+
+def test_sweep_does_what_its_plan_says(flights: Flights) -> None:
+    prune(flights.file.chosen(), 1, who=ANN, now=NOW)
+    later = NOW + timedelta(days=9)
+    plan = plan_sweep(flights.file, None, None, grace=timedelta(days=7), now=later)
+
+    done = sweep(flights.file, None, None, grace=timedelta(days=7), now=later)
+
+    assert (done.swept, done.dry_run) == (plan.swept, False)
+
+
+def test_promote_twice_says_it_was_so_already(flights: Flights) -> None:
+    chain = flights.file.one_chain()
+
+    found = [promote(flights.file, chain, "2", "champion", who=ANN, now=NOW) for _ in range(2)]
+
+    assert [(each.sequence, each.promoted) for each in found] == [(2, True), (2, False)]
+    assert not flights.file.workspace.project.home.database.exists()
+
+
+def test_branch_of_yaml_is_found_without_reading_the_file(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine reads it: once, with what the fork says."""
+    asked = BranchRequest(branch="hot", overrides={"split.partitions": "5"})
+    fork(plan_fork(flights.file, asked), who=ANN, now=NOW)
+    monkeypatch.setattr("trainflow.workspace.file_reading.read_file", lambda *_: pytest.fail("it was read"))
+    path = flights.root / "pipelines/flights.yaml"
+
+    found = overrides_of_branch(open_workspace(path), path, "hot", {"split.rows": "9"})
+
+    assert found == {"branch": "hot", "split.partitions": "5", "split.rows": "9"}
+    assert Ledger(flights.writer.store, ChainKey("flights", branch="hot")).state().sequence == 1

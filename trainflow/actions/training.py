@@ -1,0 +1,152 @@
+"""Train a pipeline file: as the engine of its home, through the one that is alive, or in the background.
+
+Nothing heavy is imported before the warm process has been started: it imports the project while this one imports the
+engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trainflow.bootstrap import importing, interpreter
+from trainflow.errors import InputError
+from trainflow.workspace.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from trainflow.actions.engine_client import Follower
+    from trainflow.actions.start import Begin
+    from trainflow.clock import Clock
+    from trainflow.dag_processor.early_parse import EarlyParse
+    from trainflow.engine.engine import Engine
+    from trainflow.insight.progress.feed import Following
+
+
+class TrainingRequest(NamedTuple):
+    """A pipeline file that is to be trained. `begin`: what is begun; None: what `trainflow start` begins."""
+
+    workspace: Workspace
+    path: Path
+    overrides: dict[str, str]
+    begin: Begin | None = None
+
+    @property
+    def stored(self) -> str:
+        """The path as the database has it."""
+        return self.workspace.project.relative(self.path)
+
+
+class EngineTraining(NamedTuple):
+    """An engine that runs in this process, and what is followed."""
+
+    engine: Engine
+    followings: list[Following]
+
+
+class FollowedTraining(NamedTuple):
+    """A client of an engine that runs elsewhere, and what is followed."""
+
+    follower: Follower
+    followings: list[Following]
+
+
+class DetachedTraining(NamedTuple):
+    """A process that trains in the background; `exit_code`: it has ended already."""
+
+    pid: int
+    log: Path
+    exit_code: int | None
+
+
+def request_training(path: Path, overrides: dict[str, str], begin: Begin | None = None) -> TrainingRequest:
+    """Raises InputError for secrets among the overrides, which are recorded; ProjectError, SettingsError."""
+    from trainflow.observability.redaction import check_no_secrets
+
+    check_no_secrets(overrides, "--set")
+    return TrainingRequest(open_workspace(path), path, overrides, begin)
+
+
+@contextmanager
+def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTraining]:
+    """Become the engine of the home, have the file read once, and begin. The engine ends with the block.
+
+    Raises EngineAlreadyRunning, InputError with what is wrong in the file, KeyboardInterrupt when told to stop before
+    anything was begun.
+    """
+    from trainflow.engine.early_start import early_start
+    from trainflow.engine.lock import engine_lock
+
+    project, settings = request.workspace.project, request.workspace.settings
+    with ExitStack() as stack:
+        stack.enter_context(engine_lock(project.home))
+        early = stack.enter_context(early_start(project, settings, request.path, request.overrides))
+        with importing():
+            from trainflow.actions.start import begin
+            from trainflow.engine.engine import Engine
+            from trainflow.engine.stop_signals import stopping_on_signals
+            from trainflow.observability.logs import configure_logging
+
+        configure_logging(settings.logging.level, project.home.engine_log)
+        engine = Engine(project, settings, clock=clock, prestarted=early.forkserver)
+        stack.enter_context(stopping_on_signals(engine.request_stop))
+        stack.enter_context(engine.running())
+        _read(engine, request, early.parse)
+        followings = (request.begin or begin)(engine.database, project, settings, request.stored, clock.now())
+        engine.reactor.wake()
+        yield EngineTraining(engine, followings)
+
+
+def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:
+    answers: list[Any] = []
+    engine.on_parsed = lambda parsed, problem: answers.append(problem) if parsed == request.path else None
+    assert engine.dag_processor is not None
+    engine.dag_processor.add(request.path, request.overrides, ahead)
+    engine.run(lambda: bool(answers))
+    if not answers:
+        raise KeyboardInterrupt
+    if answers[0] is not None:
+        raise InputError(answers[0].message)
+    # the project's other pipelines are read while this one trains
+    engine.reactor.call_later(1.0, engine.scan_files)
+
+
+@contextmanager
+def train_through_engine(request: TrainingRequest) -> Iterator[FollowedTraining]:
+    """Have the file read once, and hand it to the engine that is alive. It stays for what is followed while the block
+    lasts. Raises InputError with what is wrong in the file."""
+    from trainflow.actions.engine_client import Follower
+    from trainflow.workspace.file_reading import parse
+
+    project, settings = request.workspace.project, request.workspace.settings
+    parsed = parse(project, settings, request.path, request.overrides)
+    with Follower(project, settings) as follower:
+        yield FollowedTraining(follower, follower.begin(request.stored, request.overrides, parsed, request.begin))
+
+
+def train_detached(request: TrainingRequest) -> DetachedTraining:
+    """Start a process that trains in the background, and come back once it trains or has ended already."""
+    import os
+    import subprocess
+
+    home = request.workspace.project.home
+    home.create()
+    log = home.path / "logs" / "start.log"
+    reader, writer = os.pipe()
+    words = ("--plain", "--ready-descriptor", str(writer))
+    options = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            interpreter("trainflow.cli.entry", "start", str(request.path), *words, *options),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writer],
+            start_new_session=True,
+        )
+    os.close(writer)
+    # it writes when it trains; nothing comes when it ends before
+    ready = os.read(reader, 1)
+    os.close(reader)
+    return DetachedTraining(process.pid, log, None if ready else process.wait())
