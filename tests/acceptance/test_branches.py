@@ -51,7 +51,7 @@ def test_branch_with_other_params_trains_same_samples_then_rewound_chain_goes_on
     splits = [len(entry.split.partitions) for entry in map(branch.checkpoint, [each.id for each in branch.line()])]
     assert splits == [1] * (DAYS - PARTITIONS_A_SPLIT)
     assert sorted(rows_of(branch)) == sorted(expected)
-    said = project.run("audit", NAME, "--branch", "small", "--diet", "head", "--json")
+    said = project.run("audit", NAME, "--branch", "small", "--lineage", "head", "--json")
     assert [each["chain"] for each in json.loads(said.output)["partitions"]] == [f"{NAME}/main/main"] * 3 + [
         f"{NAME}/main/small"
     ] * 6

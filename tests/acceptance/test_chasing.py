@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.testing.live_project import LiveProject, Running
-from trainflow.testing.processes import Kind, wait_for
+from trainflow.testing.processes import ProcessKind, wait_for
 from trainflow.testing.tiny_project import (
     FILE,
     NAME,
@@ -65,7 +65,7 @@ def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveP
     assert chasing.committed(NAME) == 2  # three days and one
     assert deferred(chasing) == 1
     # waiting holds no process: what was forked ahead ends when nothing comes
-    wait_for(lambda: not chasing.processes(Kind.CHILD), lambda: str(chasing.processes()))
+    wait_for(lambda: not chasing.processes(ProcessKind.CHILD), lambda: str(chasing.processes()))
 
     # a day that is there and not complete is not taken
     publish(chasing, 4, marker=False)
@@ -76,12 +76,12 @@ def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveP
 
     # the process in which the wait happens is killed
     wait_for(lambda: deferred(chasing) == 1, "the next wait")
-    event_loop = chasing.wait_for_process(Kind.EVENT_LOOP)
+    event_loop = chasing.wait_for_process(ProcessKind.EVENT_LOOP)
     event_loop.kill()
     (folder_of(chasing, 5) / "_SUCCESS").touch()
     wait_for_commits(chasing, 4, running)
     assert_rows_of_days(chasing, 6)
-    assert chasing.wait_for_process(Kind.EVENT_LOOP).pid != event_loop.pid
+    assert chasing.wait_for_process(ProcessKind.EVENT_LOOP).pid != event_loop.pid
 
     # Ctrl-C while it waits; a day comes while no engine looks
     wait_for(lambda: deferred(chasing) == 1, "the next wait")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainflow.testing.live_project import LiveProject, Running
-from trainflow.testing.processes import Kind, wait_for
+from trainflow.testing.processes import ProcessKind, wait_for
 from trainflow.testing.tiny_project import (
     FILE,
     NAME,
@@ -42,13 +42,13 @@ class Killer:
         self.random = random.Random(seed)
         #: how often to look, at the most, before the next kill: about as long as one run takes
         self.looks = looks
-        self.killed: list[Kind] = []
+        self.killed: list[ProcessKind] = []
         self.running = self._begin()
 
     def _begin(self) -> Running:
         return self.project.begin_start(*self.command)
 
-    def kill_after(self, commits: int, kind: Kind) -> None:
+    def kill_after(self, commits: int, kind: ProcessKind) -> None:
         """Wait until so much is committed, let a random little time pass, and kill a process of the kind."""
         looks = self.random.randrange(self.looks)
 
@@ -65,7 +65,7 @@ class Killer:
 
         wait_for(strike, lambda: f"a {kind} to kill; there are {self.project.processes()}:\n{self.running.output}")
         self.killed.append(kind)
-        if kind is Kind.COMMAND:
+        if kind is ProcessKind.COMMAND:
             self.running.wait()
             self.running = self._begin()
 
@@ -83,7 +83,7 @@ class Killer:
 def test_twenty_kills_in_backfill_of_example(example: LiveProject) -> None:
     example.write("configs/trainflow.toml", "[tracking]\nenabled = false\n" + PATIENT)
     killer = Killer(example, "flight_delay", ("pipelines/flight_delay.yaml",), seed=20130101, looks=40)
-    kinds = [Kind.COMMAND] * 6 + [Kind.WARM_WORKER] * 6 + [Kind.CHILD] * 10
+    kinds = [ProcessKind.COMMAND] * 6 + [ProcessKind.WARM_WORKER] * 6 + [ProcessKind.CHILD] * 10
     killer.random.shuffle(kinds)
 
     for number, kind in enumerate(kinds):
@@ -105,7 +105,7 @@ def test_kills_of_everything_end_with_model_of_undisturbed_run(tmp_path: Path) -
     one_a_run = (FILE, "--set", "split.partitions=1")
     try:
         killer = Killer(project, NAME, one_a_run, seed=2)
-        kinds = [Kind.COMMAND] * 4 + [Kind.WARM_WORKER] * 5 + [Kind.CHILD] * 9
+        kinds = [ProcessKind.COMMAND] * 4 + [ProcessKind.WARM_WORKER] * 5 + [ProcessKind.CHILD] * 9
         killer.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
             killer.kill_after(commits=number * 20 // (2 * len(kinds)), kind=kind)
@@ -140,7 +140,10 @@ def test_hundred_kills_of_everything_in_pipeline_with_stages(tmp_path: Path) -> 
     project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
     try:
         killer = Killer(project, NAME, (FILE,), seed=3)
-        kinds = [killer.random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD]) for _ in range(kills)]
+        kinds = [
+            killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
+            for _ in range(kills)
+        ]
         for number, kind in enumerate(kinds):
             # the last one when half is trained: each has something to strike
             killer.kill_after(commits=number * 3 * days // (2 * kills), kind=kind)
@@ -180,7 +183,10 @@ def test_kills_of_everything_in_stages_end_with_models_of_undisturbed_run(
     project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
     try:
         killer = Killer(project, NAME, (FILE,), seed=5)
-        kinds = [killer.random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD]) for _ in range(kills)]
+        kinds = [
+            killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
+            for _ in range(kills)
+        ]
         for number, kind in enumerate(kinds):
             # the base may be far ahead of the others, and done
             killer.kill_after(commits=number * days // kills, kind=kind)
@@ -232,7 +238,7 @@ def test_worker_that_replaces_killed_one_is_as_warm(tiny: LiveProject) -> None:
     running = tiny.begin_start(FILE, "--set", "split.partitions=1")
     wait_for(lambda: any(words[0] == "holding" for words in tiny.journal()), lambda: running.output)
     for number in (1, 2):
-        tiny.wait_for_process(Kind.WARM_WORKER).kill()
+        tiny.wait_for_process(ProcessKind.WARM_WORKER).kill()
         said = "the warm worker ended unexpectedly: a new one is started"
         wait_for(lambda: tiny.engine_log().count(said) == number, tiny.engine_log)  # noqa: B023
     (tiny.root / "hold").unlink()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.testing.live_project import LiveProject, Running
-from trainflow.testing.processes import Kind, wait_for
+from trainflow.testing.processes import ProcessKind, wait_for
 from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
         project.write("hold", "")
         wait_for(lambda: any(words[0] == "holding" for words in project.journal()), lambda: running.output)
         running.kill()
-        orphans = project.processes(Kind.CHILD)
+        orphans = project.processes(ProcessKind.CHILD)
         before = project.audit(NAME)
         if what == "the database":
             for file in project.home.path.glob("trainflow.db*"):
@@ -124,7 +124,7 @@ def test_mlflow_that_never_answers_does_not_delay_stop(mirrored: LiveProject) ->
 def test_notices_after_any_kill_are_told_once(mirrored: LiveProject) -> None:
     chance = random.Random(3)
 
-    def kill_one(running: Running, kind: Kind) -> Running:
+    def kill_one(running: Running, kind: ProcessKind) -> Running:
         looks = chance.randrange(60)
 
         def strike() -> bool:
@@ -134,13 +134,13 @@ def test_notices_after_any_kill_are_told_once(mirrored: LiveProject) -> None:
             return running.ended or (looks < 0 and victims[0].kill())
 
         wait_for(strike, lambda: f"a {kind}: {mirrored.processes()}:\n{running.output}")
-        if kind is Kind.COMMAND or running.ended:
+        if kind is ProcessKind.COMMAND or running.ended:
             running.wait()
             return mirrored.begin_start(FILE)
         return running
 
     running = mirrored.begin_start(FILE)
-    for kind in (Kind.DELIVERER, Kind.COMMAND, Kind.DELIVERER, Kind.COMMAND):
+    for kind in (ProcessKind.DELIVERER, ProcessKind.COMMAND, ProcessKind.DELIVERER, ProcessKind.COMMAND):
         running = kill_one(running, kind)
     ended = running.wait()
     if undelivered(mirrored):  # the deliverer was killed last: the next try is only due later

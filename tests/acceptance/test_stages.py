@@ -196,14 +196,14 @@ def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) ->
     other = json.loads(
         project.run("checkpoints", "promote", FILE, "1", "--alias", "other", "--stage", "base", "--json").output
     )
-    assert other["followers"] == []
+    assert other["dependents"] == []
     promote = ("checkpoints", "promote", FILE, "2", "--alias", "champion", "--stage", "base")
     said = json.loads(project.run(*promote, "--json").output)
-    assert [(each["dag_id"], each["what"]) for each in said["followers"]] == [("tiny.tune", "begun")]
+    assert [(each["dag_id"], each["what"]) for each in said["dependents"]] == [("tiny.tune", "begun")]
     wait_for(lambda: project.committed("tiny") == 8, lambda: running.output)
     # now it waits for samples, and needs no other
     again = json.loads(project.run(*promote, "--json").output)
-    assert (again["promoted"], [each["what"] for each in again["followers"]]) == (False, ["at work"])
+    assert (again["promoted"], [each["what"] for each in again["dependents"]]) == (False, ["at work"])
     running.control_c()
     assert running.wait().code == 130
     assert origins(project, "tune") == ["base 2"] * 3

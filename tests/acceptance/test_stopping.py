@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.testing.live_project import LiveProject, Running
-from trainflow.testing.processes import Found, Kind, wait_for
+from trainflow.testing.processes import Found, ProcessKind, wait_for
 from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 
 pytestmark = pytest.mark.slow
@@ -188,11 +188,11 @@ def test_ctrl_c_in_terminal_that_follows_leaves_engine_alone(tiny: LiveProject) 
     hold(tiny)
     engine = tiny.begin_start(FILE)
     holding(tiny, engine)
-    follower = tiny.begin_start(FILE)
-    follower.wait_for_output("following it")
+    dependent = tiny.begin_start(FILE)
+    dependent.wait_for_output("following it")
     wait_for(lambda: "follower" in service_kinds(tiny), "the follower to be known")
-    follower.control_c()
-    ended = follower.wait()
+    dependent.control_c()
+    ended = dependent.wait()
     assert ended.code == 130, ended.output
     assert "the engine goes on" in ended.output
     release(tiny)
@@ -215,7 +215,7 @@ def test_start_detached_then_stop_ends_engine(tiny: LiveProject) -> None:
     detached = tiny.start(FILE, "--detach")
     assert detached.code == 0, detached.output
     assert "training in the background" in detached.output
-    engine = tiny.wait_for_process(Kind.COMMAND)
+    engine = tiny.wait_for_process(ProcessKind.COMMAND)
     wait_for(lambda: any(words[0] == "holding" for words in tiny.journal()), "an attempt that holds")
 
     stopped = tiny.run("stop")

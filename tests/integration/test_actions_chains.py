@@ -24,7 +24,7 @@ from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.command_line import CommandLine
 from trainflow.workspace.branches import overrides_of_branch
-from trainflow.workspace.pipelines import PipelineFile, open_pipeline
+from trainflow.workspace.pipelines import OpenedPipeline, open_pipeline
 from trainflow.workspace.workspace import open_workspace
 
 YAML = """
@@ -40,7 +40,7 @@ class Flights(NamedTuple):
     """A chain of four checkpoints, and its file."""
 
     root: Path
-    file: PipelineFile
+    file: OpenedPipeline
     writer: ChainWriter
 
     @property
@@ -60,7 +60,7 @@ def flights(inside: Callable[..., CommandLine]) -> Iterator[Flights]:
         yield Flights(root, file, writer)
 
 
-PLANS: dict[str, Callable[[PipelineFile], object]] = {
+PLANS: dict[str, Callable[[OpenedPipeline], object]] = {
     "rewind": lambda file: plan_rewind(file.one_chain(), to="2", before=None).outcome(dry_run=True),
     "fork": lambda file: plan_fork(file, BranchRequest(branch="hot")).outcome(dry_run=True),
     "prune": lambda file: plan_prune(file.chosen(), 1, now=NOW),
@@ -128,7 +128,7 @@ def test_branch_of_yaml_is_found_without_reading_the_file(flights: Flights, monk
     """The engine reads it: once, with what the fork says."""
     asked = BranchRequest(branch="hot", overrides={"split.partitions": "5"})
     fork(plan_fork(flights.file, asked), who=ANN, now=NOW)
-    monkeypatch.setattr("trainflow.workspace.file_reading.read_file", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("trainflow.workspace.parse_pipeline.read_file", lambda *_: pytest.fail("it was read"))
     path = flights.root / "pipelines/flights.yaml"
 
     found = overrides_of_branch(open_workspace(path), path, "hot", {"split.rows": "9"})

@@ -63,7 +63,7 @@ def test_compare_two_checkpoints(history: History, a: str, b: str) -> None:
 def test_lineage_follows_weights_to_origin_of_branch(history: History) -> None:
     branch = forked(history)
 
-    said = history.json("audit", "flights", "--branch", "deep", "--diet", "head")
+    said = history.json("audit", "flights", "--branch", "deep", "--lineage", "head")
 
     assert (said["id"], said["rows"], said["began_with"]) == (branch.ledger.checkpoint().id, 40, None)
     assert [(each["start"][:10], each["chain"], each["run_id"]) for each in said["partitions"]] == [
@@ -72,5 +72,5 @@ def test_lineage_follows_weights_to_origin_of_branch(history: History) -> None:
         ("2013-01-03", "flights/main/deep", "run-1"),
         ("2013-01-05", "flights/main/deep", "run-1"),
     ]
-    code, out = history.run("audit", "flights", "--diet", "3")
+    code, out = history.run("audit", "flights", "--lineage", "3")
     assert (code, "3 partitions, 30 rows" in out) == (0, True)

@@ -70,15 +70,15 @@ def test_dependents_of_another_pipeline_are_listed(history: History) -> None:
     nights = ChainWriter(history.store, history.root / "nights", ChainKey("nights"))
     nights.commit(days=3, origin=CheckpointRef(history.main.chain, made[2].id))
 
-    said = history.json("checkpoints", "followers", "flights")
+    said = history.json("checkpoints", "dependents", "flights")
     assert said == {
-        "followers": [{"chain": "nights/main/main", "at": "same_watermark", "once": False, "held": 2}],
+        "dependents": [{"chain": "nights/main/main", "at": "same_watermark", "once": False, "held": 2}],
     }
-    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/other/main")
+    code, out = history.run("checkpoints", "dependents", "flights", "--forget", "nights/other/main")
     assert (code, "does not follow" in out) == (2, True)
-    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/main/main/more")
+    code, out = history.run("checkpoints", "dependents", "flights", "--forget", "nights/main/main/more")
     assert (code, "write PIPELINE/STAGE/BRANCH" in out) == (2, True)
-    code, out = history.run("checkpoints", "followers", "flights", "--forget", "nights/main/main")
+    code, out = history.run("checkpoints", "dependents", "flights", "--forget", "nights/main/main")
     assert (code, out) == (0, "no stage of another pipeline follows\n")
 
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "checkpoints show": NAME,
     "checkpoints verify": f"{NAME} --all",
     "checkpoints ledger": NAME,
-    "checkpoints followers": f"{NAME}",
+    "checkpoints dependents": f"{NAME}",
     "checkpoints promote": f"{NAME} head --alias best",
     "checkpoints prune": f"{NAME} --keep-latest 1 --dry-run",
     "checkpoints sweep": f"{NAME} --grace 0s --dry-run",
@@ -102,7 +102,7 @@ def test_reference_printed_keys_are_documented_keys(
     trained: LiveProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(trained.root)
-    monkeypatch.setattr("trainflow.workspace.file_reading._ask", _parse_here)
+    monkeypatch.setattr("trainflow.workspace.parse_pipeline._ask", _parse_here)
     found: dict[str, Any] = {}
     documents = _documented()
     for name, arguments in COMMANDS.items():

@@ -19,7 +19,7 @@ from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import new_attempt_id
-from trainflow.insight.chains.chain_status import standing
+from trainflow.insight.chains.chain_status import chain_status_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Ready, Samples, SplitLimits
@@ -101,10 +101,10 @@ def test_longer_length_is_refused_and_told_by_every_command(hours: Hours) -> Non
 def test_chain_status_with_changed_samples_says_so(hours: Hours) -> None:
     """What `status` and `why` tell."""
     ledger = Ledger(LocalStore(hours.root / "checkpoints"), ChainKey("hours"))
-    known = standing(ledger, hours.samples(length=7200), hours.root, NOW)
+    known = chain_status_of(ledger, hours.samples(length=7200), hours.root, NOW)
     assert "a partition was 1h long and is 2h" in str(known.samples_changed)
     assert (known.head_sequence, known.lag) == (1, None)
-    assert standing(ledger, hours.samples(), hours.root, NOW).samples_changed is None
+    assert chain_status_of(ledger, hours.samples(), hours.root, NOW).samples_changed is None
 
 
 def test_regrid_goes_on_where_chain_ends(hours: Hours) -> None:

@@ -259,15 +259,15 @@ class TestXComs:
 
     def test_pulled_in_order_asked_for(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, xcoms=[xcom("k", "a"), xcom("k", "a again"), xcom("other", 1)][1:])
-        (follower,) = plane.tick()
-        plane.play(follower, xcoms=[xcom("k", "b")])
+        (dependent,) = plane.tick()
+        plane.play(dependent, xcoms=[xcom("k", "b")])
         assert list(pulled(plane, work, "k", "b", "nobody", "a").items()) == [("b", "b"), ("a", "a again")]
         assert pulled(plane, work, "k", "a") == {"a": "a again"}
 
     def test_xcoms_of_earlier_runs_are_read(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.play(work, xcoms=[xcom("return_value", "old")])
-        (follower,) = plane.tick()
-        plane.play(follower)
+        (dependent,) = plane.tick()
+        plane.play(dependent)
         plane.tick()
         plane.add_run("d", "r2")
         (later,) = plane.tick()

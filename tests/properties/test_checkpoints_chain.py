@@ -131,8 +131,8 @@ def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[st
         eaten = lineage_of(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
 
     assert report.problems == []
-    meals = [(meal.start, meal.end) for meal in eaten.meals] if eaten else []
-    assert len(set(meals)) == len(meals) == report.partitions
+    steps = [(step.start, step.end) for step in eaten.steps] if eaten else []
+    assert len(set(steps)) == len(steps) == report.partitions
     assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
     missing = sum((each.end - each.start) // timedelta(days=1) for each in report.holes)
     covered = report.partitions + missing

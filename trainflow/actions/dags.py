@@ -10,8 +10,8 @@ import msgspec
 from trainflow.errors import InputError
 from trainflow.messages.workload import DagSource
 from trainflow.metadata import dag_queries
-from trainflow.workspace.file_reading import parse
 from trainflow.workspace.names import dag_named
+from trainflow.workspace.parse_pipeline import parse
 from trainflow.workspace.workspace import Workspace
 
 

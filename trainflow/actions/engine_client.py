@@ -14,8 +14,8 @@ from trainflow.engine import lease
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.executors.execution_socket import nudge
-from trainflow.insight.progress.feed import Following
-from trainflow.insight.progress.view import View
+from trainflow.insight.progress.feed import ProgressFeed
+from trainflow.insight.progress.view import ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database
@@ -24,7 +24,7 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
 
-class Follower:
+class EngineClient:
     """A terminal that follows. While it lives, the engine stays for what it follows."""
 
     def __init__(self, project: Project, settings: Settings) -> None:
@@ -48,7 +48,7 @@ class Follower:
 
     def begin(
         self, stored: str, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
-    ) -> list[Following]:
+    ) -> list[ProgressFeed]:
         """Make what was parsed of the file `stored` current, begin or find the runs, and wake the engine."""
         now = self.clock.now()
 
@@ -64,14 +64,14 @@ class Follower:
                 raise InputError(problem.message)
 
         self.database.write(store)
-        followings = (how or begin)(self.database, self.project, self.settings, stored, now)
+        feeds = (how or begin)(self.database, self.project, self.settings, stored, now)
         nudge(self.project.home.socket_path)
-        return followings
+        return feeds
 
-    def look(self, following: Following) -> View:
+    def look(self, feed: ProgressFeed) -> ProgressView:
         """What is new."""
         with self.database.reading() as connection:
-            return following.look(connection, self.clock.now())
+            return feed.look(connection, self.clock.now())
 
     def wait(self, seconds: float) -> bool:
         """Let time pass; say from time to time that this terminal lives. False when the engine has ended."""

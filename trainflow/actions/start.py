@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress.feed import Following
+from trainflow.insight.progress.feed import ProgressFeed
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
@@ -26,25 +26,29 @@ from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 
 if TYPE_CHECKING:
-    from trainflow.insight.chains.next_run import Outlook
+    from trainflow.insight.chains.next_run import NextRun
 
 #: how a chain of the file stands with its base; None: it cannot be known from here
-Look = Callable[[ChainDocument], "Outlook | None"]
+Look = Callable[[ChainDocument], "NextRun | None"]
 
 #: begins or finds the runs to follow: database, project, settings, path of the file in the project, now
-Begin = Callable[[Database, Project, Settings, str, datetime], list[Following]]
+Begin = Callable[[Database, Project, Settings, str, datetime], list[ProgressFeed]]
 
 
-def begin(database: Database, project: Project, settings: Settings, stored_path: str, now: datetime) -> list[Following]:
+def begin(
+    database: Database, project: Project, settings: Settings, stored_path: str, now: datetime
+) -> list[ProgressFeed]:
     """For each DAG of the file: follow its unfinished run, or queue a new one if it has something to do that nothing
     else triggers."""
     with database.reading() as connection:
         documents = documents_of(connection, stored_path)
-    look = looking(documents, project, settings)
+    look = chains_to_look_at(documents, project, settings)
     return database.write(lambda connection: begin_or_follow(connection, documents, look, now))
 
 
-def begin_or_follow(connection: Connection, documents: list[DagDocument], look: Look, now: datetime) -> list[Following]:
+def begin_or_follow(
+    connection: Connection, documents: list[DagDocument], look: Look, now: datetime
+) -> list[ProgressFeed]:
     """What is followed, one a DAG, in the order of the file's stages."""
     by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
@@ -66,7 +70,7 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
     followed = frozenset(document.dag_id for document in documents)
     every = frozenset(roots.values())
     found = [
-        Following(
+        ProgressFeed(
             each.dag_id,
             roots.get(each.dag_id),
             each.chain,
@@ -79,8 +83,8 @@ def begin_or_follow(connection: Connection, documents: list[DagDocument], look: 
         for each in documents
         if each.dag_id in roots or (each.chain and each.chain.init_from)
     ]
-    for following in found:
-        following.begins_after(begins.get(following.dag_id, newest), joined=following.dag_id in begins)
+    for feed in found:
+        feed.begins_after(begins.get(feed.dag_id, newest), joined=feed.dag_id in begins)
     return found
 
 
@@ -135,23 +139,23 @@ def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: d
     )
 
 
-def looking(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
+def chains_to_look_at(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
     """Ask the ledgers of the stages that have a base now, before anything is written."""
     chains = [each.chain for each in documents if each.chain and each.chain.init_from]
     known = {key_of(chain): _ask(chain, project, settings) for chain in chains}
     return lambda chain: known.get(key_of(chain))
 
 
-def _ask(chain: ChainDocument, project: Project, settings: Settings) -> Outlook | None:
+def _ask(chain: ChainDocument, project: Project, settings: Settings) -> NextRun | None:
     """None where the settings do not do to reach the store: then the run itself finds out."""
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.insight.chains.next_run import outlook
+    from trainflow.insight.chains.next_run import next_run_of
     from trainflow.operators.storage_options import open_chain_store, store_url
 
     try:
         url = store_url(chain.store or None, settings)
         store = open_chain_store(url, given=None, settings=settings, root=project.root)
-        return outlook(chain, Ledger(store, key_of(chain)))
+        return next_run_of(chain, Ledger(store, key_of(chain)))
     except TrainflowError:
         return None
 
@@ -172,10 +176,10 @@ def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
     versions = Versions()
     dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
     documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
-    return bases_first(documents)
+    return upstream_first(documents)
 
 
-def bases_first(documents: list[DagDocument]) -> list[DagDocument]:
+def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
     """Each stage after the one it starts from; what begins a circle comes first."""
     chains = {key_of(each.chain): each for each in documents if each.chain}
 

@@ -16,12 +16,12 @@ from trainflow.errors import InputError
 from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.actions.engine_client import Follower
+    from trainflow.actions.engine_client import EngineClient
     from trainflow.actions.start import Begin
     from trainflow.clock import Clock
     from trainflow.dag_processor.early_parse import EarlyParse
     from trainflow.engine.engine import Engine
-    from trainflow.insight.progress.feed import Following
+    from trainflow.insight.progress.feed import ProgressFeed
 
 
 class TrainingRequest(NamedTuple):
@@ -42,14 +42,14 @@ class EngineTraining(NamedTuple):
     """An engine that runs in this process, and what is followed."""
 
     engine: Engine
-    followings: list[Following]
+    feeds: list[ProgressFeed]
 
 
 class FollowedTraining(NamedTuple):
     """A client of an engine that runs elsewhere, and what is followed."""
 
-    follower: Follower
-    followings: list[Following]
+    dependent: EngineClient
+    feeds: list[ProgressFeed]
 
 
 class DetachedTraining(NamedTuple):
@@ -93,9 +93,9 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)
-        followings = (request.begin or begin)(engine.database, project, settings, request.stored, clock.now())
+        feeds = (request.begin or begin)(engine.database, project, settings, request.stored, clock.now())
         engine.reactor.wake()
-        yield EngineTraining(engine, followings)
+        yield EngineTraining(engine, feeds)
 
 
 def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:
@@ -116,13 +116,13 @@ def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) ->
 def train_through_engine(request: TrainingRequest) -> Iterator[FollowedTraining]:
     """Have the file read once, and hand it to the engine that is alive. It stays for what is followed while the block
     lasts. Raises InputError with what is wrong in the file."""
-    from trainflow.actions.engine_client import Follower
-    from trainflow.workspace.file_reading import parse
+    from trainflow.actions.engine_client import EngineClient
+    from trainflow.workspace.parse_pipeline import parse
 
     project, settings = request.workspace.project, request.workspace.settings
     parsed = parse(project, settings, request.path, request.overrides)
-    with Follower(project, settings) as follower:
-        yield FollowedTraining(follower, follower.begin(request.stored, request.overrides, parsed, request.begin))
+    with EngineClient(project, settings) as dependent:
+        yield FollowedTraining(dependent, dependent.begin(request.stored, request.overrides, parsed, request.begin))
 
 
 def train_detached(request: TrainingRequest) -> DetachedTraining:

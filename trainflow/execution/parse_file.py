@@ -58,7 +58,7 @@ def access_of(dag: DAG) -> ChainAccess:
         sample_options=_options(samples),
         adopt_options=_options(getattr(by_role.get("checkpoint"), "adopt", None)),
         retention=_list(getattr(by_role.get("commit"), "retention", ())),
-        followers=_list(getattr(by_role.get("commit"), "followers", ())),
+        dependents=_list(getattr(by_role.get("commit"), "dependents", ())),
     )
 
 

@@ -19,7 +19,7 @@ class AttemptProcess:
     """An attempt that has not ended."""
 
     def __init__(self, workload: ExecuteTask | None, killed_before: int) -> None:
-        """`workload`: None for one that was adopted. `killed_before`: see `OomKills.look`."""
+        """`workload`: None for one that was adopted. `killed_before`: see `OomKills.overview_of`."""
         self.killed_before = killed_before
         self.workload = workload
         #: who was asked to fork it

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 import msgspec
 
-from trainflow.insight.chains.chain_status import Standing
-from trainflow.insight.snapshot import RunState, Situation, TaskState
+from trainflow.insight.chains.chain_status import ChainStatus
+from trainflow.insight.snapshot import DagSnapshot, RunSnapshot, TaskSnapshot
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 from trainflow.states import TaskInstanceState
@@ -21,7 +21,7 @@ _T = TaskInstanceState
 _PROBLEM_CHARACTERS = 500
 
 
-class Kind(StrEnum):
+class ReasonKind(StrEnum):
     """The answer in one word, for programs."""
 
     TRAINING = "training"
@@ -44,62 +44,62 @@ class Kind(StrEnum):
     ENDED = "ended"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Reason(msgspec.Struct, frozen=True):
     """`sentence` is for people."""
 
-    kind: Kind
+    kind: ReasonKind
     sentence: str
 
 
-def explain(situation: Situation, standing: Standing | None, now: datetime) -> Answer:
+def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Reason:
     """The sentence. `standing` is what ledger and samples say, where they were asked."""
     for rule in RULES:
-        answer = rule(situation, standing, now)
+        answer = rule(snapshot, status, now)
         if answer is not None:
-            return _and_samples(_and_behind(answer, situation), situation, standing)
-    return _and_samples(_never_started(situation, standing), situation, standing)
+            return _and_samples(_and_behind(answer, snapshot), snapshot, status)
+    return _and_samples(_never_started(snapshot, status), snapshot, status)
 
 
-def _and_behind(answer: Answer, situation: Situation) -> Answer:
+def _and_behind(answer: Reason, snapshot: DagSnapshot) -> Reason:
     """Who waits for the run the sentence is about."""
-    active = sum(not run.released for run in situation.running)
-    if situation.queued is None or active < situation.max_active_runs:
+    active = sum(not run.released for run in snapshot.running)
+    if snapshot.queued is None or active < snapshot.max_active_runs:
         return answer
-    behind = f"; run {situation.queued.number} is queued behind it (max_active_runs {situation.max_active_runs})"
-    return Answer(answer.kind, answer.sentence + behind)
+    behind = f"; run {snapshot.queued.number} is queued behind it (max_active_runs {snapshot.max_active_runs})"
+    return Reason(answer.kind, answer.sentence + behind)
 
 
-def _and_samples(answer: Answer, situation: Situation, standing: Standing | None) -> Answer:
+def _and_samples(answer: Reason, snapshot: DagSnapshot, status: ChainStatus | None) -> Reason:
     """What else is to be known of the chain's samples, whatever goes on."""
-    if standing is None:
+    if status is None:
         return answer
     clauses = []
-    if standing.never_catches_up:
-        clauses.append(f"at this rate it never catches up: it is {_days(standing.lag_seconds)} behind")
-    if standing.republished:
-        first, more = label(standing.republished[0]), len(standing.republished) - 1
+    if status.never_catches_up:
+        clauses.append(f"at this rate it never catches up: it is {_days(status.lag_seconds)} behind")
+    if status.republished:
+        first, more = label(status.republished[0]), len(status.republished) - 1
         which = f"partition {first}{f' and {more} more' if more else ''}"
         clauses.append(f"{which} {'were' if more else 'was'} published again after being trained on")
-    if standing.holes_arrived:
-        count = standing.holes_arrived
+    if status.holes_arrived:
+        count = status.holes_arrived
         have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
-        clauses.append(f"{have} arrived: '{_of_chain('repair', situation)}' trains what arrived")
-    return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
+        clauses.append(f"{have} arrived: '{_of_chain('repair', snapshot)}' trains what arrived")
+    return Reason(answer.kind, "; ".join([answer.sentence, *clauses]))
 
 
-def _start(situation: Situation) -> str:
+def _start(snapshot: DagSnapshot) -> str:
     """The command that goes on with this DAG: without its branch, another chain would be trained."""
-    return f"trainflow start {situation.path}{_branch(situation)}"
+    return f"trainflow start {snapshot.path}{_branch(snapshot)}"
 
 
-def _of_chain(command: str, situation: Situation) -> str:
+def _of_chain(command: str, snapshot: DagSnapshot) -> str:
     """A command that is about this one chain of the file."""
-    stage = _option("stage", situation.chain.stage) if situation.chain is not None else ""
-    return f"trainflow {command} {situation.path}{stage}{_branch(situation)}"
+    stage = _option("stage", snapshot.chain.stage) if snapshot.chain is not None else ""
+    return f"trainflow {command} {snapshot.path}{stage}{_branch(snapshot)}"
 
 
-def _branch(situation: Situation) -> str:
-    return _option("branch", situation.chain.branch) if situation.chain is not None else ""
+def _branch(snapshot: DagSnapshot) -> str:
+    return _option("branch", snapshot.chain.branch) if snapshot.chain is not None else ""
 
 
 def _option(option: str, name: str) -> str:
@@ -107,228 +107,235 @@ def _option(option: str, name: str) -> str:
     return "" if name == "main" or "{" in name else f" --{option} {name}"
 
 
-Rule = Callable[[Situation, Standing | None, datetime], Answer | None]
+Rule = Callable[[DagSnapshot, ChainStatus | None, datetime], Reason | None]
 
 
-def _working(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
-    if not situation.engine.alive:
+def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
+    if not snapshot.engine.alive:
         return None
-    for run in situation.running:
+    for run in snapshot.running:
         for task in run.tasks:
             if task.state != _T.RUNNING:
                 continue
             since = f" for {_span(now, task.started_at)}" if task.started_at else ""
             how_far = _progress(task)
             if task.role == "train":
-                return Answer(Kind.TRAINING, f"run {run.number} is training{since}{how_far}")
-            return Answer(Kind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
+                return Reason(ReasonKind.TRAINING, f"run {run.number} is training{since}{how_far}")
+            return Reason(ReasonKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
     return None
 
 
-def _no_engine(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
     """Only where a run has not ended: elsewhere, how the last one ended says more."""
-    run = situation.running[0] if situation.running else situation.queued
-    if situation.engine.alive or run is None:
+    run = snapshot.running[0] if snapshot.running else snapshot.queued
+    if snapshot.engine.alive or run is None:
         return None
-    return Answer(
-        Kind.NO_ENGINE,
-        f"no engine is alive: run {run.number} has not ended, '{_start(situation)}' goes on with it",
+    return Reason(
+        ReasonKind.NO_ENGINE,
+        f"no engine is alive: run {run.number} has not ended, '{_start(snapshot)}' goes on with it",
     )
 
 
-def _broken_file(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
-    if situation.import_problem is None or situation.running:
+def _broken_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+    if snapshot.import_problem is None or snapshot.running:
         return None
-    return Answer(
-        Kind.BROKEN_FILE, f"the pipeline file cannot be read, so nothing is started: {_short(situation.import_problem)}"
+    return Reason(
+        ReasonKind.BROKEN_FILE,
+        f"the pipeline file cannot be read, so nothing is started: {_short(snapshot.import_problem)}",
     )
 
 
-def _missing_file(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
-    if situation.missing_since is None or situation.running:
+def _missing_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+    if snapshot.missing_since is None or snapshot.running:
         return None
-    return Answer(
-        Kind.MISSING_FILE,
-        f"{situation.path} does not define it any more (since {_moment(situation.missing_since)}): "
+    return Reason(
+        ReasonKind.MISSING_FILE,
+        f"{snapshot.path} does not define it any more (since {_moment(snapshot.missing_since)}): "
         "put it back and it goes on; its chain is as it was",
     )
 
 
-def _paused(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
-    if not situation.paused:
+def _paused(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+    if not snapshot.paused:
         return None
-    return Answer(Kind.PAUSED, f"it is paused: 'trainflow dags unpause {situation.dag_id}' lets it go on")
+    return Reason(ReasonKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on")
 
 
-def _no_triggerer(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
+def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
     """A wait that no triggerer watches never ends, and does not run out either."""
-    if situation.engine.triggers:
+    if snapshot.engine.triggers:
         return None
-    for run in situation.running:
+    for run in snapshot.running:
         for task in run.tasks:
             if task.state == _T.DEFERRED:
-                return Answer(
-                    Kind.NO_TRIGGERER,
+                return Reason(
+                    ReasonKind.NO_TRIGGERER,
                     f"run {run.number}: task '{task.task_id}' waits for its trigger, and no triggerer is alive to "
                     "watch it: start one with 'trainflow triggerer'",
                 )
     return None
 
 
-def _under_way(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
+def _under_way(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
     """A run that runs and has no task at work: the task that holds it up."""
-    for run in situation.running:
+    for run in snapshot.running:
         for judge in (_deferred, _retrying, _rescheduled, _no_slot, _handed_over):
             for task in run.tasks:
                 answer = judge(run, task, now)
                 if answer is not None:
                     return answer
-    for run in situation.running:
+    for run in snapshot.running:
         for task in run.tasks:
             if task.waits_for_run is not None:
-                return _waits_for_past(situation, run, task)
-    if situation.running:
-        run = situation.running[0]
-        return Answer(Kind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled")
+                return _waits_for_past(snapshot, run, task)
+    if snapshot.running:
+        run = snapshot.running[0]
+        return Reason(
+            ReasonKind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled"
+        )
     return None
 
 
-def _waits_for_past(situation: Situation, run: RunState, task: TaskState) -> Answer:
+def _waits_for_past(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> Reason:
     """depends_on_past: the same task of the run before it has not ended well."""
     before = task.waits_for_run
     what = f"run {run.number}: task '{task.task_id}' waits for run {before} (depends_on_past), in which it"
     if task.past_state in ("failed", "upstream_failed"):
-        way_out = f"'trainflow runs clear {situation.dag_id} {before}' lets that run again"
-        return Answer(Kind.WAITING, f"{what} failed: {way_out}")
+        way_out = f"'trainflow runs clear {snapshot.dag_id} {before}' lets that run again"
+        return Reason(ReasonKind.WAITING, f"{what} failed: {way_out}")
     where = "has not run yet" if task.past_state is None else f"is {task.past_state.replace('_', ' ')}"
-    return Answer(Kind.WAITING, f"{what} {where}")
+    return Reason(ReasonKind.WAITING, f"{what} {where}")
 
 
-def _deferred(run: RunState, task: TaskState, now: datetime) -> Answer | None:
+def _deferred(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
     if task.state != _T.DEFERRED:
         return None
     since = f", since {_moment(task.started_at)} ({_span(now, task.started_at)})" if task.started_at else ""
     note = (task.note or f"task '{task.task_id}' waits for its trigger") + since
     if note.startswith("caught up"):
-        return Answer(Kind.CAUGHT_UP, f"run {run.number}: {note}")
-    return Answer(Kind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
+        return Reason(ReasonKind.CAUGHT_UP, f"run {run.number}: {note}")
+    return Reason(ReasonKind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
 
 
-def _retrying(run: RunState, task: TaskState, now: datetime) -> Answer | None:
+def _retrying(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
     if task.state != _T.UP_FOR_RETRY:
         return None
     tries = f"try {task.failures + 1} of {task.max_tries + 1}"
-    return Answer(
-        Kind.RETRYING,
+    return Reason(
+        ReasonKind.RETRYING,
         f"run {run.number}: task '{task.task_id}' is tried again {_in(task.retry_at, now)} ({tries}) after: "
         f"{_short(task.problem)}",
     )
 
 
-def _rescheduled(run: RunState, task: TaskState, now: datetime) -> Answer | None:
+def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
     if task.state != _T.UP_FOR_RESCHEDULE:
         return None
     note = task.note or f"task '{task.task_id}' waits"
     between = " " if note.startswith("waits") else ": "
-    return Answer(Kind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
+    return Reason(ReasonKind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
 
 
-def _no_slot(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Reason | None:
     if task.state != _T.SCHEDULED or task.refused is None:
         return None
-    return Answer(Kind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
+    return Reason(ReasonKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
 
 
-def _handed_over(run: RunState, task: TaskState, _now: datetime) -> Answer | None:
+def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Reason | None:
     if task.state not in (_T.SCHEDULED, _T.QUEUED):
         return None
-    return Answer(Kind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
+    return Reason(ReasonKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
 
 
-def _queued(situation: Situation, _standing: Standing | None, now: datetime) -> Answer | None:
-    run = situation.queued
+def _queued(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
+    run = snapshot.queued
     if run is None:
         return None
     if run.run_after > now:
-        return Answer(Kind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}")
-    return Answer(Kind.STARTING, f"run {run.number} is about to start")
-
-
-def _stopped(situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
-    if standing is None or not standing.stopped:
-        return None
-    if standing.misnamed:
-        return Answer(
-            Kind.GATE,
-            f"what was trained is not committed yet: {_short('; '.join(standing.stopped))}; mend the name, then "
-            f"'{_of_chain('resume', situation)} --accept' commits it, and nothing is trained again",
+        return Reason(
+            ReasonKind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}"
         )
-    return Answer(
-        Kind.GATE,
-        f"a gate stopped the chain: {_short('; '.join(standing.stopped))}; '{_of_chain('resume', situation)}' trains "
+    return Reason(ReasonKind.STARTING, f"run {run.number} is about to start")
+
+
+def _stopped(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+    if status is None or not status.stopped:
+        return None
+    if status.misnamed:
+        return Reason(
+            ReasonKind.GATE,
+            f"what was trained is not committed yet: {_short('; '.join(status.stopped))}; mend the name, then "
+            f"'{_of_chain('resume', snapshot)} --accept' commits it, and nothing is trained again",
+        )
+    return Reason(
+        ReasonKind.GATE,
+        f"a gate stopped the chain: {_short('; '.join(status.stopped))}; '{_of_chain('resume', snapshot)}' trains "
         "the split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     )
 
 
-def _samples_changed(_situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
-    if standing is None or standing.samples_changed is None:
+def _samples_changed(_situation: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+    if status is None or status.samples_changed is None:
         return None
-    return Answer(Kind.SAMPLES_CHANGED, f"nothing is trained: {standing.samples_changed}")
+    return Reason(ReasonKind.SAMPLES_CHANGED, f"nothing is trained: {status.samples_changed}")
 
 
-def _failed(situation: Situation, _standing: Standing | None, _now: datetime) -> Answer | None:
-    last = situation.last
+def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+    last = snapshot.last
     if last is None or last.state != "failed":
         return None
     task = next((task for task in last.tasks if task.state == _T.FAILED), None)
-    again = f"'{_start(situation)}' goes on at the head"
+    again = f"'{_start(snapshot)}' goes on at the head"
     if task is None:
-        return Answer(Kind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
-    return Answer(
-        Kind.FAILED,
+        return Reason(ReasonKind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
+    return Reason(
+        ReasonKind.FAILED,
         f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}{_log(task)}; when that is put right, "
         f"{again}",
     )
 
 
-def _ended(situation: Situation, standing: Standing | None, _now: datetime) -> Answer | None:
-    last = situation.last
+def _ended(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+    last = snapshot.last
     if last is None:
         return None
-    start = f"'{_start(situation)}'"
+    start = f"'{_start(snapshot)}'"
     samples = next((task for task in last.tasks if task.role == "samples"), None)
     note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
-    if standing is not None and standing.waits:
-        at = f" at {label(standing.watermark)}" if standing.watermark else ""
-        return Answer(Kind.CAUGHT_UP, f"caught up{at}: {standing.waits}")
-    if standing is not None and standing.lag:
-        more = "at least " if standing.lag_is_more else ""
-        there = f"{counted(standing.lag, 'partition')} {agreeing(standing.lag, 'is', 'are')}"
-        return Answer(Kind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
-    if standing is not None and standing.problem:
-        problem = _short(standing.problem)
-        return Answer(Kind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
+    if status is not None and status.waits:
+        at = f" at {label(status.watermark)}" if status.watermark else ""
+        return Reason(ReasonKind.CAUGHT_UP, f"caught up{at}: {status.waits}")
+    if status is not None and status.lag:
+        more = "at least " if status.lag_is_more else ""
+        there = f"{counted(status.lag, 'partition')} {agreeing(status.lag, 'is', 'are')}"
+        return Reason(ReasonKind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
+    if status is not None and status.problem:
+        problem = _short(status.problem)
+        return Reason(ReasonKind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
     if note.startswith("caught up"):
-        return Answer(Kind.CAUGHT_UP, note)
-    if standing is not None and standing.watermark is not None and standing.lag == 0:
-        return Answer(
-            Kind.CAUGHT_UP,
-            f"caught up at {label(standing.watermark)}: nothing after it is ready, and no run is under way",
+        return Reason(ReasonKind.CAUGHT_UP, note)
+    if status is not None and status.watermark is not None and status.lag == 0:
+        return Reason(
+            ReasonKind.CAUGHT_UP,
+            f"caught up at {label(status.watermark)}: nothing after it is ready, and no run is under way",
         )
-    return Answer(Kind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one")
+    return Reason(
+        ReasonKind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one"
+    )
 
 
-def _never_started(situation: Situation, standing: Standing | None) -> Answer:
-    start = f"'{_start(situation)}'"
+def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Reason:
+    start = f"'{_start(snapshot)}'"
     where = ""
-    if standing is not None and standing.waits:
-        return Answer(Kind.NEVER_STARTED, f"no run of it is in this home: it {standing.waits}")
-    if standing is not None and standing.watermark is not None:
-        at = f"stands at checkpoint {standing.head_sequence}" if standing.head_sequence else "has trained nothing yet"
-        where = f", its chain {at} ({label(standing.watermark)})"
+    if status is not None and status.waits:
+        return Reason(ReasonKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}")
+    if status is not None and status.watermark is not None:
+        at = f"stands at checkpoint {status.head_sequence}" if status.head_sequence else "has trained nothing yet"
+        where = f", its chain {at} ({label(status.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
-    alive = "" if situation.engine.alive else " and no engine is alive"
-    return Answer(Kind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
+    alive = "" if snapshot.engine.alive else " and no engine is alive"
+    return Reason(ReasonKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
 
 
 RULES: tuple[Rule, ...] = (
@@ -347,11 +354,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _log(task: TaskState) -> str:
+def _log(task: TaskSnapshot) -> str:
     return f" (log: {task.log_path})" if task.log_path else ""
 
 
-def _progress(task: TaskState) -> str:
+def _progress(task: TaskSnapshot) -> str:
     if not task.progress:
         return f": {task.note}" if task.note else ""
     done, total, unit = task.progress.get("done"), task.progress.get("total"), task.progress.get("unit") or ""

@@ -33,7 +33,7 @@ _SCHEDULING = ("engine", "scheduler")
 _TRIGGERING = ("engine", "triggerer")
 
 
-class EngineState(msgspec.Struct, frozen=True):
+class EngineSnapshot(msgspec.Struct, frozen=True):
     """Who schedules. `since`: when it started, where that is known."""
 
     alive: bool = False
@@ -44,7 +44,7 @@ class EngineState(msgspec.Struct, frozen=True):
     triggers: bool = False
 
 
-class TaskState(msgspec.Struct, frozen=True, kw_only=True):
+class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One task of a run. `refused`: why it is not handed to the executor although it could run."""
 
     task_id: str
@@ -67,7 +67,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     log_path: str | None = None
 
 
-class RunState(msgspec.Struct, frozen=True, kw_only=True):
+class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One run with its tasks."""
 
     run_id: str
@@ -79,10 +79,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     #: the next run does not wait for it: only tasks after the commit are left
     released: bool = False
-    tasks: list[TaskState] = []
+    tasks: list[TaskSnapshot] = []
 
 
-class Failure(msgspec.Struct, frozen=True):
+class LastFailure(msgspec.Struct, frozen=True):
     """An attempt that failed or was lost."""
 
     run_id: str
@@ -91,31 +91,31 @@ class Failure(msgspec.Struct, frozen=True):
     problem: str | None
 
 
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
+class DagSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One DAG now. `known`: some engine has read its file at least once."""
 
     dag_id: str
     #: as it is typed after `trainflow start`
     path: str
     known: bool = True
-    engine: EngineState = EngineState()
+    engine: EngineSnapshot = EngineSnapshot()
     import_problem: str | None = None
     #: since when no file defines it any more
     missing_since: datetime | None = None
     paused: bool = False
     max_active_runs: int = 16
     #: running, oldest first; those that the next run does not wait for come last
-    running: list[RunState] = []
+    running: list[RunSnapshot] = []
     #: the queued run that starts next
-    queued: RunState | None = None
+    queued: RunSnapshot | None = None
     #: the run that ended last
-    last: RunState | None = None
-    last_failure: Failure | None = None
+    last: RunSnapshot | None = None
+    last_failure: LastFailure | None = None
     undelivered: int = 0
     chain: ChainDocument | None = None
 
 
-def engine_state(project: Project, settings: Settings, database: Database | None, now: datetime) -> EngineState:
+def engine_state(project: Project, settings: Settings, database: Database | None, now: datetime) -> EngineSnapshot:
     """The engine of this home, or a scheduler elsewhere that uses its database."""
     pid = running_engine(project.home)
     rows: Sequence[Any] = []
@@ -125,45 +125,45 @@ def engine_state(project: Project, settings: Settings, database: Database | None
         with database.reading() as connection:
             living = service_queries.shown_as_living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
-    triggers = any(row.kind in _TRIGGERING and not _died_here(row) for row in living)
+    triggers = any(row.kind in _TRIGGERING and not _is_dead_here(row) for row in living)
     if pid is not None:
         mine = next((row for row in reversed(rows) if row.pid == pid), None)
         host, since = (mine.hostname, mine.started_at) if mine else (None, None)
         # one that has just started has no lease yet
-        return EngineState(True, pid or None, host, since, triggers or mine is None)
-    others = [row for row in rows if not _died_here(row)]
+        return EngineSnapshot(True, pid or None, host, since, triggers or mine is None)
+    others = [row for row in rows if not _is_dead_here(row)]
     if not others:
-        return EngineState()
-    return EngineState(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
+        return EngineSnapshot()
+    return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
 
 
-def _died_here(row: Any) -> bool:
+def _is_dead_here(row: Any) -> bool:
     """A lease outlives a killed process by some seconds; on this host the process itself can be asked."""
     import socket
 
     return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
 
 
-def situations(
+def dag_snapshots(
     connection: Connection,
     settings: Settings,
-    engine: EngineState,
+    engine: EngineSnapshot,
     *,
     path: str | None = None,
     dag_id: str | None = None,
-) -> list[Situation]:
+) -> list[DagSnapshot]:
     """The DAGs of a file, the DAG of an id, or all there are."""
     refused = refusals(connection, settings)
     undelivered = status_queries.undelivered_by_dag(connection)
     return [
-        _situation(connection, row, engine, refused, undelivered)
+        _dag_snapshot(connection, row, engine, refused, undelivered)
         for row in status_queries.dags(connection, path=path, dag_id=dag_id)
     ]
 
 
-def _situation(
-    connection: Connection, row: Any, engine: EngineState, refused: dict[int, str], undelivered: dict[str, int]
-) -> Situation:
+def _dag_snapshot(
+    connection: Connection, row: Any, engine: EngineSnapshot, refused: dict[int, str], undelivered: dict[str, int]
+) -> DagSnapshot:
     document = decode(row.document)
     unfinished = run_queries.unfinished_of(connection, row.dag_id)
     queued = [run for run in unfinished if run.state == DagRunState.QUEUED]
@@ -172,7 +172,7 @@ def _situation(
     running.sort(key=lambda run: (run.released_at is not None, run.number))
     last = status_queries.last_finished(connection, row.dag_id)
     failure = status_queries.last_failure(connection, row.dag_id)
-    return Situation(
+    return DagSnapshot(
         dag_id=row.dag_id,
         path=row.path,
         engine=engine,
@@ -185,15 +185,15 @@ def _situation(
         last=_run(connection, last, document, refused) if last is not None else None,
         last_failure=None
         if failure is None
-        else Failure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
+        else LastFailure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
         undelivered=undelivered.get(row.dag_id, 0),
         chain=document.chain,
     )
 
 
-def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> RunState:
+def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> RunSnapshot:
     tasks = [_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)]
-    return RunState(
+    return RunSnapshot(
         run_id=row.run_id,
         number=row.number,
         state=row.state,
@@ -206,7 +206,9 @@ def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[
     )
 
 
-def _with_past(connection: Connection, row: Any, document: DagDocument, tasks: list[TaskState]) -> list[TaskState]:
+def _with_past(
+    connection: Connection, row: Any, document: DagDocument, tasks: list[TaskSnapshot]
+) -> list[TaskSnapshot]:
     """The scheduler's own rule, asked again: which of them wait for the previous run."""
     if row.state != DagRunState.RUNNING or not any(task.depends_on_past for task in document.tasks):
         return tasks
@@ -224,9 +226,9 @@ def _with_past(connection: Connection, row: Any, document: DagDocument, tasks: l
     ]
 
 
-def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskState:
+def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskSnapshot:
     described = document.task(row.task_id)
-    return TaskState(
+    return TaskSnapshot(
         task_id=row.task_id,
         role=described.role if described else None,
         state=row.state,

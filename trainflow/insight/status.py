@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from trainflow.insight.chains.chain_status import Standing
-from trainflow.insight.overview import look, standing_of
-from trainflow.insight.snapshot import EngineState, Failure, RunState, Situation, TaskState
+from trainflow.insight.chains.chain_status import ChainStatus
+from trainflow.insight.dag_selection import chain_status_in, overview_of
+from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, LastFailure, RunSnapshot, TaskSnapshot
 from trainflow.workspace.locate import Selection
 
 _BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
@@ -39,7 +39,7 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One DAG and its chain; `Standing` and `Situation` say what the fields mean. None: it has no chain."""
+    """One DAG and its chain; `ChainStatus` and `DagSnapshot` say what the fields mean. None: it has no chain."""
 
     dag_id: str
     path: str
@@ -67,14 +67,14 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     import_problem: str | None
     run: CurrentRun | None
     last_run: LastRun | None
-    last_failure: Failure | None
+    last_failure: LastFailure | None
     undelivered: int
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The engine, what MLflow has not got (deliveries that wait, and those that it refused), the pipelines."""
 
-    engine: EngineState
+    engine: EngineSnapshot
     undelivered: int
     undelivered_reason: str | None
     refused: int
@@ -82,17 +82,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pipelines: list[PipelineStatus]
 
 
-def status(selection: Selection, now: datetime) -> Status:
+def status(selection: Selection, now: datetime) -> ProjectStatus:
     """Of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
-    found = look(selection, now)
+    found = overview_of(selection, now)
     missing = found.undelivered
-    return Status(
+    return ProjectStatus(
         engine=found.engine,
         undelivered=missing.waiting,
         undelivered_reason=missing.reason,
         refused=missing.refused,
         refused_reason=missing.refused_reason,
-        pipelines=[_line(each, standing_of(each, found, now)) for each in found.situations],
+        pipelines=[_line(each, chain_status_in(each, found, now)) for each in found.snapshots],
     )
 
 
@@ -100,30 +100,30 @@ def status(selection: Selection, now: datetime) -> Status:
 _NOT_KNOWN = {"head_sequence": None, "holes": None, "holes_arrived": None}
 
 
-def _line(situation: Situation, standing: Standing | None) -> PipelineStatus:
-    chain, last = situation.chain, situation.last
-    run = situation.running[0] if situation.running else situation.queued
-    known = msgspec.structs.asdict(standing or Standing()) | ({} if standing else _NOT_KNOWN)
+def _line(snapshot: DagSnapshot, status: ChainStatus | None) -> PipelineStatus:
+    chain, last = snapshot.chain, snapshot.last
+    run = snapshot.running[0] if snapshot.running else snapshot.queued
+    known = msgspec.structs.asdict(status or ChainStatus()) | ({} if status else _NOT_KNOWN)
     of_chain = {name: known[name] for name in PipelineStatus.__struct_fields__ if name in known}
     return PipelineStatus(
-        dag_id=situation.dag_id,
-        path=situation.path,
+        dag_id=snapshot.dag_id,
+        path=snapshot.path,
         pipeline=chain.pipeline if chain else None,
         stage=chain.stage if chain else None,
         branch=chain.branch if chain else None,
-        known=situation.known,
+        known=snapshot.known,
         **of_chain,
-        paused=situation.paused,
-        missing_since=situation.missing_since,
-        import_problem=situation.import_problem,
+        paused=snapshot.paused,
+        missing_since=snapshot.missing_since,
+        import_problem=snapshot.import_problem,
         run=_current(run) if run is not None else None,
         last_run=LastRun(last.run_id, last.number, last.state, last.ended_at, last.note) if last is not None else None,
-        last_failure=situation.last_failure,
-        undelivered=situation.undelivered,
+        last_failure=snapshot.last_failure,
+        undelivered=snapshot.undelivered,
     )
 
 
-def _current(run: RunState) -> CurrentRun:
+def _current(run: RunSnapshot) -> CurrentRun:
     task = current_task(run)
     return CurrentRun(
         run.run_id,
@@ -137,7 +137,7 @@ def _current(run: RunState) -> CurrentRun:
     )
 
 
-def current_task(run: RunState) -> TaskState | None:
+def current_task(run: RunSnapshot) -> TaskSnapshot | None:
     """The task that tells most about where a run is."""
     for state in _BUSY:
         for task in run.tasks:

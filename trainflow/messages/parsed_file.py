@@ -21,7 +21,7 @@ class ChainAccess(msgspec.Struct, frozen=True):
     #: what a commit keeps; empty: everything
     retention: list[Policy] = msgspec.field(default_factory=list)
     #: the stages that start from its checkpoints
-    followers: list[Dependent] = msgspec.field(default_factory=list)
+    dependents: list[Dependent] = msgspec.field(default_factory=list)
 
 
 class ParsedFile(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     `retention` (one policy of `trainflow.checkpoints.upkeep.retention`, or several, of which the union is kept) deletes
     the files of older checkpoints after the commit. A deletion that fails is logged and noted, never an error: the
-    checkpoint is committed, and the next commit deletes what is left. `followers` are the stages that start from
+    checkpoint is committed, and the next commit deletes what is left. `dependents` are the stages that start from
     checkpoints of this chain: those that one of them has not passed yet are kept.
 
     XComs of a stage that starts from a base: `more` says whether there is more to start from, so that it triggers
@@ -88,7 +88,7 @@ class CommitCheckpointOperator(SplitOperator):
         gates: Sequence[str | Gate] = (),
         promote: Promote | Sequence[Promote] = (),
         retention: Policy | Sequence[Policy] | None = None,
-        followers: Sequence[Dependent] = (),
+        dependents: Sequence[Dependent] = (),
         storage_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -100,7 +100,7 @@ class CommitCheckpointOperator(SplitOperator):
         self.gates: tuple[Gate, ...] = tuple(gate_of(gate) for gate in gates)
         self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
-        self.followers: tuple[Dependent, ...] = tuple(followers)
+        self.dependents: tuple[Dependent, ...] = tuple(dependents)
         #: where keys that name metrics are written, by key; of a pipeline file
         self.written_at: dict[str, str] = {}
 
@@ -255,7 +255,7 @@ class CommitCheckpointOperator(SplitOperator):
         kept = (*self.retention, KeepLatest(MOST_AHEAD + 1)) if tails else self.retention
 
         try:
-            gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), followers=self.followers)
+            gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), dependents=self.dependents)
         except LedgerCorrupt:  # the chain must not go on, and the next run would tell it no sooner
             raise
         except Exception as error:  # whatever else it is, the checkpoint is committed, and the chain goes on

@@ -52,7 +52,7 @@ class _Stage(NamedTuple):
         return init is not None and not init.once and init.checkpoint is None
 
     @property
-    def followers(self) -> list[_Stage]:
+    def dependents(self) -> list[_Stage]:
         """The stages of this file that start from this one."""
         stages = self.pipeline.stages.items()
         return [
@@ -60,7 +60,7 @@ class _Stage(NamedTuple):
         ]
 
     @property
-    def as_follower(self) -> Dependent:
+    def as_dependent(self) -> Dependent:
         """As the retention of its base knows it."""
         init = self.spec.init_from
         assert init is not None
@@ -96,8 +96,8 @@ def _compile(stage: _Stage) -> DAG:
         committed = _commit(stage, head, split, trained, evaluated)
         _next(stage, head, committed)
         _after_commit(spec, head, committed)
-        for follower in stage.followers:
-            _next_stage(stage, follower, split, committed)
+        for dependent in stage.dependents:
+            _next_stage(stage, dependent, split, committed)
         _pass_on(stage, split, committed)
     return dag
 
@@ -179,7 +179,7 @@ def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, eval
         gates=gates_of(spec.gates),
         promote=promotes_of(spec.promote),
         retention=policies_of(spec.retention),
-        followers=[each.as_follower for each in stage.followers],
+        dependents=[each.as_dependent for each in stage.dependents],
         **_attempts(spec, spec.commit),
     )
     operator.written_at = spec.metric_places
@@ -211,7 +211,7 @@ def _after_commit(spec: StageSpec, head: XComArg, committed: XComArg) -> None:
         )
 
 
-def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XComArg) -> None:
+def _next_stage(stage: _Stage, dependent: _Stage, split: XComArg, committed: XComArg) -> None:
     """A stage that starts from this one, told from which checkpoint: at each commit, or once this one is caught up.
 
     Then, and only then, the samples task ends skipped; where it did because of a base of this stage, it names no
@@ -219,13 +219,13 @@ def _next_stage(stage: _Stage, follower: _Stage, split: XComArg, committed: XCom
     """
     # a run whose split was skipped, or that rewound its chain, has committed nothing to start from; in a circle the
     # stage that begins it is waiting all the same
-    passed = committed[XCOM_PASSED] if is_feedback(stage.pipeline, follower.name) else committed
+    passed = committed[XCOM_PASSED] if is_feedback(stage.pipeline, dependent.name) else committed
     options: dict[str, Any] = {"conf": {"init_from": passed}, "when": passed}
-    if not follower.follows:
+    if not dependent.follows:
         caught_up = split[XCOM_TRAINED]
         options = {"conf": {"init_from": caught_up}, "when": caught_up, "trigger_rule": TriggerRule.ALL_SKIPPED}
     TriggerDagRunOperator(
-        task_id=f"next_{follower.name}", trigger_dag_id=follower.dag_id, **options, **_attempts(stage.spec)
+        task_id=f"next_{dependent.name}", trigger_dag_id=dependent.dag_id, **options, **_attempts(stage.spec)
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.fingerprint import Content, read_content
-from trainflow.storage.store import Status, Storage
+from trainflow.storage.store import FileStatus, Storage
 
 INT96_UNIT = "us"
 
@@ -29,7 +29,7 @@ class OpenFile:
     schema: Any
     source: Any
     content: Content
-    status: Status | None = None
+    status: FileStatus | None = None
 
     def close(self) -> None:
         """Close the reader and the file."""

@@ -19,7 +19,7 @@ from typing import IO
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
 from trainflow.storage.errors import CheckpointFailures, Failures
-from trainflow.storage.store import TIMES, Status, Store, StoreFile
+from trainflow.storage.store import TIMES, FileStatus, Store, StoreFile
 
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
@@ -76,12 +76,12 @@ class LocalStore(Store):
         with self._failing("read", target):
             return target.open("rb")
 
-    def status(self, path: str) -> Status | None:
+    def status(self, path: str) -> FileStatus | None:
         try:
             found = os.stat(self._path(path))
         except OSError:
             return None
-        return Status((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return FileStatus((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def local_path(self, path: str) -> Path | None:
         return self._at(path)

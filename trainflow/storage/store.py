@@ -39,7 +39,7 @@ class StoreFile(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-class Status(NamedTuple):
+class FileStatus(NamedTuple):
     """A file as its system knows it: which one it is, its size, and its times in nanoseconds."""
 
     file: tuple[int, int]
@@ -83,7 +83,7 @@ class Storage(ABC):
     def replace(self, path: str, data: bytes) -> None:
         """Write a file, over what was there; readers see the old or the new content. Need not be durable."""
 
-    def status(self, path: str) -> Status | None:
+    def status(self, path: str) -> FileStatus | None:
         """Of a file that can be written over in place: changes with each write, and costs next to nothing. None: it is
         gone, or the storage has no such files."""
         return None

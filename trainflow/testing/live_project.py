@@ -20,7 +20,7 @@ from trainflow.checkpoints.audit.audit import AuditReport
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.settings.home import Home
-from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, Kind, marked, wait_for
+from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKind, marked, wait_for
 
 COMMAND = Path(sys.executable).with_name("trainflow")
 #: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
@@ -161,11 +161,11 @@ class LiveProject:
 
     # -- processes -------------------------------------------------------------------------------------------------
 
-    def processes(self, kind: Kind | None = None) -> list[Found]:
+    def processes(self, kind: ProcessKind | None = None) -> list[Found]:
         """What runs for this project now."""
         return [found for found in marked(self.mark) if kind in (None, found.kind)]
 
-    def wait_for_process(self, kind: Kind) -> Found:
+    def wait_for_process(self, kind: ProcessKind) -> Found:
         """Wait for a process of a kind; the oldest."""
         return wait_for(lambda: self.processes(kind), lambda: f"a {kind} among {self.processes()}")[0]
 

@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.01
 _T = TypeVar("_T")
 
 
-class Kind(StrEnum):
+class ProcessKind(StrEnum):
     """What a process is there for."""
 
     COMMAND = "command"
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
     pid: int
     parent: int
-    kind: Kind
+    kind: ProcessKind
     command: str
     started: float
 
@@ -92,21 +92,21 @@ def _environment(pid: str) -> bytes:
         os.close(descriptor)
 
 
-def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) -> Kind:
+def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) -> ProcessKind:
     if "trainflow.execution.forkserver" in command:
         parent_command = others[parent][1] if parent in others else ""
         # an orphan is taken for a child: a warm worker without its engine ends at once
         is_worker = parent in others and "trainflow.execution.forkserver" not in parent_command
-        return Kind.WARM_WORKER if is_worker else Kind.CHILD
+        return ProcessKind.WARM_WORKER if is_worker else ProcessKind.CHILD
     if "trainflow.execution.spawn_main" in command:
-        return Kind.CHILD
+        return ProcessKind.CHILD
     if "trainflow.triggerer.event_loop" in command:
-        return Kind.EVENT_LOOP
+        return ProcessKind.EVENT_LOOP
     if "trainflow.tracking.deliverer" in command:
-        return Kind.DELIVERER
+        return ProcessKind.DELIVERER
     if "trainflow" in command and " start " in f" {command} ":
-        return Kind.COMMAND
-    return Kind.OTHER
+        return ProcessKind.COMMAND
+    return ProcessKind.OTHER
 
 
 def wait_for(

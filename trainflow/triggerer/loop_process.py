@@ -15,7 +15,7 @@ from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
 from trainflow.settings.project import Project
-from trainflow.triggerer.blame import Cause, End
+from trainflow.triggerer.crash_causes import CrashCause, End
 from trainflow.triggerer.running_note import RunningNote
 
 #: threads of `asyncio.to_thread` beside those of the settings
@@ -49,7 +49,7 @@ class Loop:
 
     def end(self) -> End:
         """What is known about its end."""
-        return End(Cause.KILLED, frozenset(self.watched))
+        return End(CrashCause.KILLED, frozenset(self.watched))
 
     def describe_end(self) -> str:
         """For people: how it ended."""
@@ -72,7 +72,7 @@ class LoopProcess(Loop):
         self._memory_kills = memory_kills
         self._kills_before = memory_kills.look()
         self._stalled = False
-        self._cause: Cause | None = None
+        self._cause: CrashCause | None = None
         self._note = RunningNote.create(1 + threads + DEFAULT_THREADS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
@@ -124,17 +124,17 @@ class LoopProcess(Loop):
         except subprocess.TimeoutExpired:
             self._process.kill()
 
-    def _cause_of(self, code: int) -> Cause:
+    def _cause_of(self, code: int) -> CrashCause:
         if self._stalled:
-            return Cause.STALLED
+            return CrashCause.STALLED
         if code == -signal.SIGKILL and self._memory_kills.explain(self._kills_before):
-            return Cause.OUT_OF_MEMORY
-        return Cause.ITSELF if code >= 0 or -code in _OWN_SIGNALS else Cause.KILLED
+            return CrashCause.OUT_OF_MEMORY
+        return CrashCause.ITSELF if code >= 0 or -code in _OWN_SIGNALS else CrashCause.KILLED
 
     def describe_end(self) -> str:
-        if self._cause is Cause.STALLED:
+        if self._cause is CrashCause.STALLED:
             return "did not turn any more"
-        if self._cause is Cause.OUT_OF_MEMORY:
+        if self._cause is CrashCause.OUT_OF_MEMORY:
             return "was killed because memory ran out"
         code = self._process.returncode
         return f"ended (exit code {code})" if code >= 0 else f"ended (signal {-code}, {signal.Signals(-code).name})"

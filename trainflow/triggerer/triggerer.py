@@ -33,7 +33,7 @@ from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.triggerer.blame import MOST_ENDS, Blame
+from trainflow.triggerer.crash_causes import MOST_ENDS, Blame
 from trainflow.triggerer.loop_process import Loop, LoopProcess
 
 log = logging.getLogger(__name__)

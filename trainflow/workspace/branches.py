@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trainflow.errors import InputError, PipelineFileError
-from trainflow.workspace.pipelines import Chain, PipelineFile, read_pipeline
-from trainflow.workspace.unread_files import named_in
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
+from trainflow.workspace.unread_files import dags_named_in
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
@@ -45,17 +45,17 @@ def overrides_of_branch(workspace: Workspace, path: Path, branch: str, given: di
 _NAMING = ("pipeline", "stage", "stages", "branch", "store")
 
 
-def _as_it_stands(workspace: Workspace, path: Path, branch: str | None, given: dict[str, str]) -> PipelineFile | None:
+def _as_it_stands(workspace: Workspace, path: Path, branch: str | None, given: dict[str, str]) -> OpenedPipeline | None:
     """The chains of a YAML file by the names that stand in it (`branch`: of this one), without having it read: the
     engine does that, once it is known with what. None where these names do not say all."""
     if any(name.partition(".")[0] in _NAMING for name in given):
         return None
     try:
-        found = named_in(path)
+        found = dags_named_in(path)
     except PipelineFileError:
         return None
     chains = [
-        Chain(
+        PipelineChain(
             each.dag_id, msgspec.structs.replace(each.chain, branch=branch or each.chain.branch), each.access, workspace
         )
         for each in found
@@ -64,10 +64,10 @@ def _as_it_stands(workspace: Workspace, path: Path, branch: str | None, given: d
     names = [name for chain in chains for name in (chain.document.pipeline, chain.document.stage, chain.document.store)]
     if not chains or any("{" in name for name in names):
         return None
-    return PipelineFile(path, workspace, [], chains)
+    return OpenedPipeline(path, workspace, [], chains)
 
 
-def _check_complete(without: list[str], starts: list[Fork], file: PipelineFile, path: Path, branch: str) -> None:
+def _check_complete(without: list[str], starts: list[Fork], file: OpenedPipeline, path: Path, branch: str) -> None:
     """A stage without a ledger is meant to begin with nothing. Raises InputError."""
     planned = {each.stage: each.checkpoint_id for start in starts for each in start.stages}
     missing = [stage for stage in without if stage not in planned or planned[stage] is not None]
@@ -79,7 +79,7 @@ def _check_complete(without: list[str], starts: list[Fork], file: PipelineFile, 
         )
 
 
-def dags_of(file: PipelineFile, key: ChainKey) -> list[str]:
+def dags_of(file: OpenedPipeline, key: ChainKey) -> list[str]:
     """Ids of the DAGs of the file that train a chain, be it of a branch."""
     found = [chain.dag_id for chain in file.chains if chain.key == key]
     if found or all(chain.key.pipeline != key.pipeline for chain in file.chains):

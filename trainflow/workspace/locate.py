@@ -79,12 +79,12 @@ def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
 
 
 def _defines(workspace: Workspace, path: Path, dag_id: str, *, read: bool) -> bool:
-    from trainflow.workspace.file_reading import parse
-    from trainflow.workspace.unread_files import named_in
+    from trainflow.workspace.parse_pipeline import parse
+    from trainflow.workspace.unread_files import dags_named_in
 
     try:
         if not read or path.suffix != ".py":
-            return any(each.dag_id == dag_id for each in named_in(path))
+            return any(each.dag_id == dag_id for each in dags_named_in(path))
         return any(each.dag_id == dag_id for each in parse(workspace.project, workspace.settings, path, {}).dags)
     except InputError:
         return False

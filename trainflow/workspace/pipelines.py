@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainflow.serialization.document import ChainDocument, DagDocument
 
 
-class Chain(NamedTuple):
+class PipelineChain(NamedTuple):
     """A chain that a DAG of the file trains, and the way to it."""
 
     dag_id: str
@@ -105,20 +105,20 @@ class Chain(NamedTuple):
         return self.samples
 
 
-class PipelineFile(NamedTuple):
+class OpenedPipeline(NamedTuple):
     """A pipeline file as it is now."""
 
     path: Path
     workspace: Workspace
     documents: list[DagDocument]
-    chains: list[Chain]
+    chains: list[PipelineChain]
 
     @property
     def name(self) -> str:
         """What people call it."""
         return self.workspace.project.relative(self.path)
 
-    def some_chains(self) -> list[Chain]:
+    def some_chains(self) -> list[PipelineChain]:
         """Its chains. Raises InputError when it trains none."""
         if not self.chains:
             raise InputError(
@@ -127,7 +127,7 @@ class PipelineFile(NamedTuple):
             )
         return self.chains
 
-    def chosen(self, stage: str | None = None, branch: str | None = None) -> list[Chain]:
+    def chosen(self, stage: str | None = None, branch: str | None = None) -> list[PipelineChain]:
         """The chains that are meant, each once: without a choice all of the file; a stage or branch that the file does
         not name any more, or never did, is looked for in the store. Raises InputError that says what there is."""
         every = self.some_chains()
@@ -145,7 +145,7 @@ class PipelineFile(NamedTuple):
             raise InputError(self._unknown(of_stage, stage, branch))
         return stored
 
-    def one_chain(self, stage: str | None = None, branch: str | None = None) -> Chain:
+    def one_chain(self, stage: str | None = None, branch: str | None = None) -> PipelineChain:
         """The chain that is meant. Raises InputError when it is none or not clear which."""
         found = self.chosen(stage, branch)
         if len(found) == 1:
@@ -153,7 +153,7 @@ class PipelineFile(NamedTuple):
         known = ", ".join(f"{chain.dag_id} ({chain.key})" for chain in found)
         raise InputError(f"{self.name} trains several chains: {known}; choose with --stage, --branch or by DAG id")
 
-    def _unknown(self, of_stage: list[Chain], stage: str | None, branch: str | None) -> str:
+    def _unknown(self, of_stage: list[PipelineChain], stage: str | None, branch: str | None) -> str:
         from trainflow.checkpoints.actions.prune import chains_of
         from trainflow.near_names import did_you_mean
 
@@ -169,7 +169,7 @@ class PipelineFile(NamedTuple):
 
 
 @contextmanager
-def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[PipelineFile]:
+def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})) -> Iterator[OpenedPipeline]:
     """The pipeline that `name` means, its file read anew, and its workspace. Raises InputError."""
     path, dag_id = locate(name)
     with open_workspace(path) as workspace:
@@ -182,31 +182,31 @@ def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})
         yield file
 
 
-def read_pipeline(workspace: Workspace, path: Path, overrides: Mapping[str, str]) -> PipelineFile:
+def read_pipeline(workspace: Workspace, path: Path, overrides: Mapping[str, str]) -> OpenedPipeline:
     """Read a file. Raises InputError."""
-    from trainflow.workspace.file_reading import read_file
+    from trainflow.workspace.parse_pipeline import read_file
 
     parsed = read_file(workspace.project, workspace.settings, path, dict(overrides))
     return describe(parsed, path, workspace)
 
 
-def describe(parsed: ParsedFile, path: Path, workspace: Workspace) -> PipelineFile:
+def describe(parsed: ParsedFile, path: Path, workspace: Workspace) -> OpenedPipeline:
     """The DAGs and chains of what was read."""
     from trainflow.messages.parsed_file import ChainAccess
     from trainflow.serialization.document import decode
 
     documents = [decode(bytes(dag.document)) for dag in parsed.result.dags]
     chains = [
-        Chain(each.dag_id, each.chain, parsed.access.get(each.dag_id, ChainAccess()), workspace)
+        PipelineChain(each.dag_id, each.chain, parsed.access.get(each.dag_id, ChainAccess()), workspace)
         for each in documents
         if each.chain is not None
     ]
-    return PipelineFile(path, workspace, documents, chains)
+    return OpenedPipeline(path, workspace, documents, chains)
 
 
-def _once(chains: list[Chain]) -> list[Chain]:
+def _once(chains: list[PipelineChain]) -> list[PipelineChain]:
     """Each chain once, however many DAGs train it."""
-    found: dict[tuple[str, ...], Chain] = {}
+    found: dict[tuple[str, ...], PipelineChain] = {}
     for chain in chains:
         document = chain.document
         found.setdefault((document.store, document.pipeline, document.stage, document.branch), chain)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LARGEST = 1_000_000
 
 
-class Named(NamedTuple):
+class UnreadDag(NamedTuple):
     """A DAG that a file seems to define, and its chain: None where only the code of the file knows."""
 
     dag_id: str
@@ -27,7 +27,7 @@ class Named(NamedTuple):
     access: ChainAccess | None = None
 
 
-def named_in(path: Path) -> list[Named]:
+def dags_named_in(path: Path) -> list[UnreadDag]:
     """The DAGs of a file by the names in it: of YAML one a stage, of Python the file's own name.
 
     Raises PipelineFileError for what is no YAML.
@@ -35,7 +35,7 @@ def named_in(path: Path) -> list[Named]:
     document = _document(path)
     pipeline = document.get("pipeline")
     if not isinstance(pipeline, str):
-        return [Named(path.stem)]
+        return [UnreadDag(path.stem)]
     stages = document.get("stages")
     if not isinstance(stages, dict) or not stages:
         return [_named(document, pipeline, _text(document.get("stage"), "main"), document)]
@@ -54,7 +54,7 @@ def _document(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _named(document: dict[str, Any], pipeline: str, stage: str, section: dict[str, Any]) -> Named:
+def _named(document: dict[str, Any], pipeline: str, stage: str, section: dict[str, Any]) -> UnreadDag:
     from trainflow.identifiers import chain_dag_id
     from trainflow.messages.parsed_file import ChainAccess
     from trainflow.serialization.document import ChainDocument
@@ -64,7 +64,7 @@ def _named(document: dict[str, Any], pipeline: str, stage: str, section: dict[st
     samples = next(_sections("samples", section, document), {})
     chain = ChainDocument(pipeline, stage, branch, _text(store.get("url"), ""))
     access = ChainAccess(store_options=_options(store), sample_options=_options(samples))
-    return Named(chain_dag_id(pipeline, stage, branch), chain, access)
+    return UnreadDag(chain_dag_id(pipeline, stage, branch), chain, access)
 
 
 def _sections(key: str, *places: dict[str, Any]) -> Iterator[dict[str, Any]]:

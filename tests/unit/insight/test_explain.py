@@ -5,34 +5,34 @@ from typing import Any
 
 import pytest
 
-from trainflow.insight.chains.chain_status import Standing
-from trainflow.insight.explain import Kind, explain
-from trainflow.insight.snapshot import EngineState, RunState, Situation, TaskState
+from trainflow.insight.chains.chain_status import ChainStatus
+from trainflow.insight.explain import ReasonKind, explain
+from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, RunSnapshot, TaskSnapshot
 from trainflow.serialization.document import ChainDocument
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MARK = datetime(2013, 2, 1, tzinfo=UTC)
-ALIVE = EngineState(True, 42, "here", NOW, True)
+ALIVE = EngineSnapshot(True, 42, "here", NOW, True)
 
 
 def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def run(*tasks: TaskState, number: int = 5, state: str = "running", **facts: Any) -> RunState:
+def run(*tasks: TaskSnapshot, number: int = 5, state: str = "running", **facts: Any) -> RunSnapshot:
     when = facts.pop("run_after", NOW)
-    return RunState(run_id=f"run-{number}", number=number, state=state, run_after=when, tasks=[*tasks], **facts)
+    return RunSnapshot(run_id=f"run-{number}", number=number, state=state, run_after=when, tasks=[*tasks], **facts)
 
 
-def task(task_id: str, state: str | None, **facts: Any) -> TaskState:
-    return TaskState(task_id=task_id, role=facts.pop("role", task_id), state=state, **facts)
+def task(task_id: str, state: str | None, **facts: Any) -> TaskSnapshot:
+    return TaskSnapshot(task_id=task_id, role=facts.pop("role", task_id), state=state, **facts)
 
 
-def situation(**facts: Any) -> Situation:
-    return Situation(dag_id="days", path="pipelines/days.yaml", **{"engine": ALIVE, **facts})
+def snapshot(**facts: Any) -> DagSnapshot:
+    return DagSnapshot(dag_id="days", path="pipelines/days.yaml", **{"engine": ALIVE, **facts})
 
 
-def training(progress: dict[str, Any] | None = None, **facts: Any) -> RunState:
+def training(progress: dict[str, Any] | None = None, **facts: Any) -> RunSnapshot:
     return run(task("train", "running", started_at=at(-90), progress=progress, **facts))
 
 
@@ -43,299 +43,305 @@ REFUSED = run(
     state="failed",
 )
 
-CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
+CASES: list[tuple[str, DagSnapshot, ChainStatus | None, ReasonKind, str]] = [
     (
         "a stage whose base has not come further, whatever samples there are",
-        situation(last=ENDED),
-        Standing(head_sequence=3, watermark=MARK, lag=7, waits="waits for stage base"),
-        Kind.CAUGHT_UP,
+        snapshot(last=ENDED),
+        ChainStatus(head_sequence=3, watermark=MARK, lag=7, waits="waits for stage base"),
+        ReasonKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: waits for stage base",
     ),
     (
         "a stage of which no run is known, and its base has nothing for it",
-        situation(),
-        Standing(waits="waits for stage base"),
-        Kind.NEVER_STARTED,
+        snapshot(),
+        ChainStatus(waits="waits for stage base"),
+        ReasonKind.NEVER_STARTED,
         "no run of it is in this home: it waits for stage base",
     ),
     (
         "depends_on_past and the run before failed",
-        situation(running=[run(task("a", None, waits_for_run=4, past_state="failed"))]),
+        snapshot(running=[run(task("a", None, waits_for_run=4, past_state="failed"))]),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5: task 'a' waits for run 4 (depends_on_past), in which it failed: "
         "'trainflow runs clear days 4' lets that run again",
     ),
     (
         "depends_on_past and the run before has not come so far",
-        situation(running=[run(task("a", None, waits_for_run=4, past_state=None))]),
+        snapshot(running=[run(task("a", None, waits_for_run=4, past_state=None))]),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5: task 'a' waits for run 4 (depends_on_past), in which it has not run yet",
     ),
     (
         "depends_on_past and the run before is at it, while another task of this one is at work",
-        situation(running=[run(task("b", "queued"), task("a", None, waits_for_run=4, past_state="running"))]),
+        snapshot(running=[run(task("b", "queued"), task("a", None, waits_for_run=4, past_state="running"))]),
         None,
-        Kind.STARTING,
+        ReasonKind.STARTING,
         "run 5: task 'b' is about to start",
     ),
-    ("training", situation(running=[training()]), None, Kind.TRAINING, "run 5 is training for 90 s"),
+    ("training", snapshot(running=[training()]), None, ReasonKind.TRAINING, "run 5 is training for 90 s"),
     (
         "nothing watches what it waits for",
-        situation(engine=EngineState(True, 42, "here", NOW, False), running=[run(task("samples", "deferred"))]),
+        snapshot(engine=EngineSnapshot(True, 42, "here", NOW, False), running=[run(task("samples", "deferred"))]),
         None,
-        Kind.NO_TRIGGERER,
+        ReasonKind.NO_TRIGGERER,
         "run 5: task 'samples' waits for its trigger, and no triggerer is alive to watch it: start one with "
         "'trainflow triggerer'",
     ),
     (
         "training, with progress",
-        situation(running=[training({"done": 250.0, "total": 1000.0, "unit": "rows"})]),
+        snapshot(running=[training({"done": 250.0, "total": 1000.0, "unit": "rows"})]),
         None,
-        Kind.TRAINING,
+        ReasonKind.TRAINING,
         "run 5 is training for 90 s: 25% (250 of 1,000 rows)",
     ),
     (
         "training, without a total",
-        situation(running=[training({"done": 2500.0, "total": None, "unit": "rows"})]),
+        snapshot(running=[training({"done": 2500.0, "total": None, "unit": "rows"})]),
         None,
-        Kind.TRAINING,
+        ReasonKind.TRAINING,
         "run 5 is training for 90 s: 2,500 rows",
     ),
     (
         "at another task",
-        situation(running=[run(task("evaluate", "running", started_at=at(-7200)))]),
+        snapshot(running=[run(task("evaluate", "running", started_at=at(-7200)))]),
         None,
-        Kind.WORKING,
+        ReasonKind.WORKING,
         "run 5 is at task 'evaluate' for 2 h",
     ),
     (
         "paused, but what runs runs",
-        situation(paused=True, running=[training()]),
+        snapshot(paused=True, running=[training()]),
         None,
-        Kind.TRAINING,
+        ReasonKind.TRAINING,
         "run 5 is training for 90 s",
     ),
     (
         "the engine died while a run was under way",
-        situation(engine=EngineState(), running=[training()]),
+        snapshot(engine=EngineSnapshot(), running=[training()]),
         None,
-        Kind.NO_ENGINE,
+        ReasonKind.NO_ENGINE,
         "no engine is alive: run 5 has not ended, 'trainflow start pipelines/days.yaml' goes on with it",
     ),
     (
         "the engine is gone, a run is queued",
-        situation(engine=EngineState(), queued=run(state="queued", number=6)),
+        snapshot(engine=EngineSnapshot(), queued=run(state="queued", number=6)),
         None,
-        Kind.NO_ENGINE,
+        ReasonKind.NO_ENGINE,
         "no engine is alive: run 6 has not ended, 'trainflow start pipelines/days.yaml' goes on with it",
     ),
     (
         "the engine of a branch is gone",
-        situation(engine=EngineState(), chain=ChainDocument("days", "main", "hot", "store"), running=[training()]),
+        snapshot(engine=EngineSnapshot(), chain=ChainDocument("days", "main", "hot", "store"), running=[training()]),
         None,
-        Kind.NO_ENGINE,
+        ReasonKind.NO_ENGINE,
         "no engine is alive: run 5 has not ended, 'trainflow start pipelines/days.yaml --branch hot' goes on with it",
     ),
     (
         "a stage of a branch is stopped",
-        situation(chain=ChainDocument("days", "ewr", "hot", "store"), last=ENDED),
-        Standing(stopped=["auc 0.1"]),
-        Kind.GATE,
+        snapshot(chain=ChainDocument("days", "ewr", "hot", "store"), last=ENDED),
+        ChainStatus(stopped=["auc 0.1"]),
+        ReasonKind.GATE,
         "a gate stopped the chain: auc 0.1; 'trainflow resume pipelines/days.yaml --stage ewr --branch hot' trains the "
         "split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "the file is broken",
-        situation(import_problem="days.yaml:3:1: no such key\n  'trian'"),
+        snapshot(import_problem="days.yaml:3:1: no such key\n  'trian'"),
         None,
-        Kind.BROKEN_FILE,
+        ReasonKind.BROKEN_FILE,
         "the pipeline file cannot be read, so nothing is started: days.yaml:3:1: no such key 'trian'",
     ),
     (
         "the file is gone",
-        situation(missing_since=NOW, last=ENDED),
+        snapshot(missing_since=NOW, last=ENDED),
         None,
-        Kind.MISSING_FILE,
+        ReasonKind.MISSING_FILE,
         "pipelines/days.yaml does not define it any more (since 2026-01-02T03:04:05Z): put it back "
         "and it goes on; its chain is as it was",
     ),
     (
         "paused",
-        situation(paused=True, running=[run(task("train", "scheduled"))]),
+        snapshot(paused=True, running=[run(task("train", "scheduled"))]),
         None,
-        Kind.PAUSED,
+        ReasonKind.PAUSED,
         "it is paused: 'trainflow dags unpause days' lets it go on",
     ),
     (
         "waits for a partition",
-        situation(
+        snapshot(
             running=[run(task("samples", "deferred", note="waits: the partition 2013-02-01T00:00Z has no _SUCCESS"))]
         ),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5 waits: the partition 2013-02-01T00:00Z has no _SUCCESS",
     ),
     (
         "caught up, and waits for what comes",
-        situation(running=[run(task("samples", "deferred", note="caught up, waits: nothing after 2013-02-01"))]),
+        snapshot(running=[run(task("samples", "deferred", note="caught up, waits: nothing after 2013-02-01"))]),
         None,
-        Kind.CAUGHT_UP,
+        ReasonKind.CAUGHT_UP,
         "run 5: caught up, waits: nothing after 2013-02-01",
     ),
     (
         "waits since",
-        situation(running=[run(task("samples", "deferred", note="waits: for a marker", started_at=at(-10800)))]),
+        snapshot(running=[run(task("samples", "deferred", note="waits: for a marker", started_at=at(-10800)))]),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5 waits: for a marker, since 2026-01-02T00:04:05Z (3 h)",
     ),
     (
         "a task failed, and where it says more",
-        situation(last=run(task("train", "failed", problem="boom", log_path="/logs/train/a.log"), state="failed")),
+        snapshot(last=run(task("train", "failed", problem="boom", log_path="/logs/train/a.log"), state="failed")),
         None,
-        Kind.FAILED,
+        ReasonKind.FAILED,
         "run 5 failed: task 'train': boom (log: /logs/train/a.log); when that is put right, "
         "'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "another wait",
-        situation(running=[run(task("wait", "deferred"))]),
+        snapshot(running=[run(task("wait", "deferred"))]),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5: task 'wait' waits for its trigger",
     ),
     (
         "is tried again",
-        situation(
+        snapshot(
             running=[run(task("train", "up_for_retry", retry_at=at(12), failures=1, max_tries=2, problem="boom: x."))]
         ),
         None,
-        Kind.RETRYING,
+        ReasonKind.RETRYING,
         "run 5: task 'train' is tried again in 12 s (try 2 of 3) after: boom: x",
     ),
     (
         "is due",
-        situation(running=[run(task("train", "up_for_retry", retry_at=at(-1), failures=1, max_tries=1))]),
+        snapshot(running=[run(task("train", "up_for_retry", retry_at=at(-1), failures=1, max_tries=1))]),
         None,
-        Kind.RETRYING,
+        ReasonKind.RETRYING,
         "run 5: task 'train' is tried again at once (try 2 of 2) after: it did not say why",
     ),
     (
         "looks again",
-        situation(running=[run(task("samples", "up_for_reschedule", retry_at=at(300), note="waits: for a marker"))]),
+        snapshot(running=[run(task("samples", "up_for_reschedule", retry_at=at(300), note="waits: for a marker"))]),
         None,
-        Kind.WAITING,
+        ReasonKind.WAITING,
         "run 5 waits: for a marker; it looks again in 5 min",
     ),
     (
         "no slot",
-        situation(running=[run(task("train", "scheduled", refused="pool 'gpu' has 0 free slots, 1 is needed"))]),
+        snapshot(running=[run(task("train", "scheduled", refused="pool 'gpu' has 0 free slots, 1 is needed"))]),
         None,
-        Kind.NO_SLOT,
+        ReasonKind.NO_SLOT,
         "run 5: task 'train' has to wait: pool 'gpu' has 0 free slots, 1 is needed",
     ),
     (
         "about to start",
-        situation(running=[run(task("train", "queued"))]),
+        snapshot(running=[run(task("train", "queued"))]),
         None,
-        Kind.STARTING,
+        ReasonKind.STARTING,
         "run 5: task 'train' is about to start",
     ),
     (
         "between two tasks",
-        situation(running=[run(task("samples", "success"), task("train", None))]),
+        snapshot(running=[run(task("samples", "success"), task("train", None))]),
         None,
-        Kind.STARTING,
+        ReasonKind.STARTING,
         "run 5 is between two tasks: the next one is about to be scheduled",
     ),
     (
         "queued behind another run",
-        situation(running=[training()], queued=run(state="queued", number=6), max_active_runs=1),
+        snapshot(running=[training()], queued=run(state="queued", number=6), max_active_runs=1),
         None,
-        Kind.TRAINING,
+        ReasonKind.TRAINING,
         "run 5 is training for 90 s; run 6 is queued behind it (max_active_runs 1)",
     ),
     (
         "starts later",
-        situation(queued=run(state="queued", number=6, run_after=at(3600))),
+        snapshot(queued=run(state="queued", number=6, run_after=at(3600))),
         None,
-        Kind.QUEUED,
+        ReasonKind.QUEUED,
         "run 6 starts in 60 min, at 2026-01-02T04:04:05Z",
     ),
-    ("starts now", situation(queued=run(state="queued", number=6)), None, Kind.STARTING, "run 6 is about to start"),
+    (
+        "starts now",
+        snapshot(queued=run(state="queued", number=6)),
+        None,
+        ReasonKind.STARTING,
+        "run 6 is about to start",
+    ),
     (
         "the gate",
-        situation(last=REFUSED),
-        Standing(head_sequence=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
-        Kind.GATE,
+        snapshot(last=REFUSED),
+        ChainStatus(head_sequence=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
+        ReasonKind.GATE,
         "a gate stopped the chain: auc >= 0.6: it is 0.4; 'trainflow resume pipelines/days.yaml' trains the split "
         "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "the gate, and the database was lost",
-        situation(engine=EngineState()),
-        Standing(head_sequence=4, watermark=MARK, stopped=["loss is finite: it is nan"]),
-        Kind.GATE,
+        snapshot(engine=EngineSnapshot()),
+        ChainStatus(head_sequence=4, watermark=MARK, stopped=["loss is finite: it is nan"]),
+        ReasonKind.GATE,
         "a gate stopped the chain: loss is finite: it is nan; 'trainflow resume pipelines/days.yaml' trains the split "
         "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     ),
     (
         "other samples than it was trained on",
-        situation(last=run(task("checkpoint", "failed", problem="FailException: …"), state="failed")),
-        Standing(head_sequence=4, watermark=MARK, samples_changed="a partition was 1h long and is 2h"),
-        Kind.SAMPLES_CHANGED,
+        snapshot(last=run(task("checkpoint", "failed", problem="FailException: …"), state="failed")),
+        ChainStatus(head_sequence=4, watermark=MARK, samples_changed="a partition was 1h long and is 2h"),
+        ReasonKind.SAMPLES_CHANGED,
         "nothing is trained: a partition was 1h long and is 2h",
     ),
     (
         "a task failed",
-        situation(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
+        snapshot(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
         None,
-        Kind.FAILED,
+        ReasonKind.FAILED,
         "run 5 failed: task 'train': ValueError: nan; when that is put right, "
         "'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "a run failed without a failed task",
-        situation(last=run(state="failed", note="dagrun_timeout passed")),
+        snapshot(last=run(state="failed", note="dagrun_timeout passed")),
         None,
-        Kind.FAILED,
+        ReasonKind.FAILED,
         "run 5 failed: dagrun_timeout passed; 'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "caught up",
-        situation(engine=EngineState(), last=SKIPPED),
-        Standing(head_sequence=4, watermark=MARK, lag=0),
-        Kind.CAUGHT_UP,
+        snapshot(engine=EngineSnapshot(), last=SKIPPED),
+        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ReasonKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: nothing after it",
     ),
     (
         "was caught up, and more has come",
-        situation(last=SKIPPED),
-        Standing(head_sequence=4, watermark=MARK, lag=3),
-        Kind.ENDED,
+        snapshot(last=SKIPPED),
+        ChainStatus(head_sequence=4, watermark=MARK, lag=3),
+        ReasonKind.ENDED,
         "no run is under way, and 3 partitions are ready after the head: 'trainflow start pipelines/days.yaml' trains",
     ),
     (
         "one partition, at least",
-        situation(last=SKIPPED),
-        Standing(lag=1, lag_is_more=True),
-        Kind.ENDED,
+        snapshot(last=SKIPPED),
+        ChainStatus(lag=1, lag_is_more=True),
+        ReasonKind.ENDED,
         "no run is under way, and at least 1 partition is ready after the head: "
         "'trainflow start pipelines/days.yaml' trains",
     ),
     (
         "the last run did not say so, the ledger does",
-        situation(last=ENDED),
-        Standing(head_sequence=4, watermark=MARK, lag=0),
-        Kind.CAUGHT_UP,
+        snapshot(last=ENDED),
+        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ReasonKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way",
     ),
     (
         "what else is to be known of the samples",
-        situation(last=ENDED),
-        Standing(
+        snapshot(last=ENDED),
+        ChainStatus(
             head_sequence=4,
             watermark=MARK,
             lag=0,
@@ -344,7 +350,7 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
             holes_arrived=2,
             republished=[MARK, MARK],
         ),
-        Kind.CAUGHT_UP,
+        ReasonKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way; at this rate it never "
         "catches up: it is 40 h behind; partition 2013-02-01T00:00Z and 1 more were published again after being "
         "trained on; 2 partitions of its holes have arrived: 'trainflow repair pipelines/days.yaml' trains "
@@ -352,49 +358,51 @@ CASES: list[tuple[str, Situation, Standing | None, Kind, str]] = [
     ),
     (
         "the chain cannot be read",
-        situation(last=ENDED),
-        Standing(problem="ledger entry 3 is torn"),
-        Kind.ENDED,
+        snapshot(last=ENDED),
+        ChainStatus(problem="ledger entry 3 is torn"),
+        ReasonKind.ENDED,
         "no run is under way, and chain or samples cannot be read: ledger entry 3 is torn",
     ),
     (
         "ended and triggered nothing",
-        situation(last=ENDED),
+        snapshot(last=ENDED),
         None,
-        Kind.ENDED,
+        ReasonKind.ENDED,
         "run 5 ended as success and no other was triggered: 'trainflow start pipelines/days.yaml' begins one",
     ),
     (
         "never started",
-        situation(engine=EngineState(), known=False),
-        Standing(lag=9),
-        Kind.NEVER_STARTED,
+        snapshot(engine=EngineSnapshot(), known=False),
+        ChainStatus(lag=9),
+        ReasonKind.NEVER_STARTED,
         "it was never started and no engine is alive: 'trainflow start pipelines/days.yaml' begins",
     ),
     (
         "the database was lost, the ledger was not",
-        situation(),
-        Standing(head_sequence=4, watermark=MARK, lag=0),
-        Kind.NEVER_STARTED,
+        snapshot(),
+        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ReasonKind.NEVER_STARTED,
         "no run of it is in this home, its chain stands at checkpoint 4 (2013-02-01T00:00Z): "
         "'trainflow start pipelines/days.yaml' begins",
     ),
 ]
 
 
-@pytest.mark.parametrize(("now", "standing", "kind", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_explain_returns_one_sentence(now: Situation, standing: Standing | None, kind: Kind, sentence: str) -> None:
-    answer = explain(now, standing, NOW)
+@pytest.mark.parametrize(("now", "status", "kind", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_explain_returns_one_sentence(
+    now: DagSnapshot, status: ChainStatus | None, kind: ReasonKind, sentence: str
+) -> None:
+    answer = explain(now, status, NOW)
 
     assert (answer.kind, answer.sentence) == (kind, sentence)
 
 
 def test_explain_covers_every_kind() -> None:
-    assert {case[3] for case in CASES} == set(Kind)
+    assert {case[3] for case in CASES} == set(ReasonKind)
 
 
 def test_long_problem_stays_one_short_line() -> None:
-    answer = explain(situation(import_problem="line\n" * 1000), None, NOW)
+    answer = explain(snapshot(import_problem="line\n" * 1000), None, NOW)
 
     assert "\n" not in answer.sentence
     assert len(answer.sentence) < 700

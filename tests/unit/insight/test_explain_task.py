@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.insight.runs.explain_task import Surroundings, why_waits
+from trainflow.insight.runs.explain_task import TaskWaitFacts, explain_wait
 from trainflow.serialization.document import TaskDocument
 from trainflow.states import DagRunState, TriggerRule
 from trainflow.states import TaskInstanceState as T
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
-AROUND = Surroundings(
+AROUND = TaskWaitFacts(
     dag_id="d",
     engine_alive=True,
     paused=False,
@@ -34,7 +34,7 @@ def why(
     past = row.pop("depends_on_past", False)
     task = TaskDocument("x", "Op", upstream=list(upstream), trigger_rule=rule, depends_on_past=past)
     values = {**dict.fromkeys(FIELDS), "state": state, "failures": 0, "max_tries": 2, **row}
-    return why_waits(task, SimpleNamespace(**values), msgspec.structs.replace(AROUND, **(around or {})), NOW)
+    return explain_wait(task, SimpleNamespace(**values), msgspec.structs.replace(AROUND, **(around or {})), NOW)
 
 
 NO_ENGINE = {"engine_alive": False}

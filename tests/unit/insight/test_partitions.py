@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import InputError
-from trainflow.insight.chains.chain_status import Beyond, ready_beyond
+from trainflow.insight.chains.chain_status import ReadyPartitions, ready_after
 from trainflow.insight.chains.partitions import PartitionLine, moment_of, partition_at, ranges
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.spec import Samples
@@ -72,5 +72,5 @@ def test_so_many_beyond_head_are_counted(tmp_path: Path, most: int, found: tuple
             (folder / "_SUCCESS").touch()
 
     ready, more, days = found
-    beyond = ready_beyond(samples, day(1), open_inventory(samples, tmp_path, NOW), most)
-    assert beyond == Beyond(ready, more, days * 86_400.0)
+    beyond = ready_after(samples, day(1), open_inventory(samples, tmp_path, NOW), most)
+    assert beyond == ReadyPartitions(ready, more, days * 86_400.0)

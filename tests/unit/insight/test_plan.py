@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.errors import SampleCheckFailed
-from trainflow.insight.chains.next_run import Outlook
+from trainflow.insight.chains.next_run import NextRun
 from trainflow.insight.chains.plan import plan
 from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
@@ -53,7 +53,7 @@ class Table:
 
 def test_runs_tile_what_is_left() -> None:
     table, pace = Table({*range(10)}), Throughput(None, 2.0)
-    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(day(2)), table, most=100, pace=pace)
+    made = plan(SAMPLES, SplitLimits(partitions=3), NextRun(day(2)), table, most=100, pace=pace)
 
     assert [(run.number, run.start, run.end, run.partitions) for run in made.runs] == [
         (1, day(2), day(5), 3),
@@ -65,7 +65,7 @@ def test_runs_tile_what_is_left() -> None:
 
 
 def test_holes_are_part_of_run_that_steps_over_them() -> None:
-    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), Table({0, 3, 4}), most=100, pace=Throughput())
+    made = plan(SAMPLES, SplitLimits(partitions=3), NextRun(None), Table({0, 3, 4}), most=100, pace=Throughput())
 
     assert [(run.start, run.end, len(run.holes)) for run in made.runs] == [(day(0), day(5), 1)]
     assert made.runs[0].holes[0].start == day(1)
@@ -81,7 +81,7 @@ def test_holes_are_part_of_run_that_steps_over_them() -> None:
     ],
 )
 def test_plan_begins_after_last_run(table: Table, most: int, outcome: str, runs: int) -> None:
-    made = plan(SAMPLES, SplitLimits(partitions=3), Outlook(None), table, most=most, pace=Throughput())
+    made = plan(SAMPLES, SplitLimits(partitions=3), NextRun(None), table, most=most, pace=Throughput())
 
     assert (made.outcome, len(made.runs)) == (outcome, runs)
     assert made.reason
@@ -93,14 +93,14 @@ def test_table_that_is_being_written_is_waited_for() -> None:
         def state(self, start: datetime) -> PartitionState:
             return PartitionState(start, Readiness.NOT_READY, "it has no _SUCCESS")
 
-    made = plan(SAMPLES, None, Outlook(None), Writing({0}), most=5, pace=Throughput())
+    made = plan(SAMPLES, None, NextRun(None), Writing({0}), most=5, pace=Throughput())
 
     assert (made.outcome, made.runs) == ("waiting", [])
     assert "_SUCCESS" in made.reason
 
 
 def test_split_ends_where_base_has_come_to_and_waits_there() -> None:
-    ahead = Outlook(day(1), bounds=(day(3), day(4), day(8)))
+    ahead = NextRun(day(1), bounds=(day(3), day(4), day(8)))
     made = plan(SAMPLES, SplitLimits(partitions=3), ahead, Table({*range(10)}), most=100, pace=Throughput())
 
     assert [run.end for run in made.runs] == [day(3), day(4), day(7), day(8)]
@@ -111,6 +111,6 @@ def test_split_ends_where_base_has_come_to_and_waits_there() -> None:
 
 
 def test_stage_that_has_nothing_to_start_from_waits() -> None:
-    made = plan(SAMPLES, None, Outlook(None, waits="waits for stage base"), Table({0}), most=5, pace=Throughput())
+    made = plan(SAMPLES, None, NextRun(None, waits="waits for stage base"), Table({0}), most=5, pace=Throughput())
 
     assert (made.outcome, made.runs, made.reason) == ("waiting", [], "waits for stage base")

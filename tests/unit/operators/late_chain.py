@@ -13,7 +13,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.insight.chains.audit import audit_chain
-from trainflow.insight.chains.chain_status import standing
+from trainflow.insight.chains.chain_status import chain_status_of
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -95,7 +95,7 @@ class Chain:
         report = audit_chain(self.ledger, self.samples, root, now, verify_files=False, look_at_samples=True)
         told = [notice for notice in report.notices if "arrived" in notice]
         assert len(told) == bool(report.arrived)
-        assert standing(self.ledger, self.samples, root, now).holes_arrived == len(report.arrived)
+        assert chain_status_of(self.ledger, self.samples, root, now).holes_arrived == len(report.arrived)
         return [each.start.day for each in report.left_out], [each.day for each in report.arrived]
 
     def report(self) -> Any:

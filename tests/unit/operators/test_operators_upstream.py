@@ -17,7 +17,7 @@ from trainflow.checkpoints.stages.dependents import Dependent
 from trainflow.checkpoints.stages.dependents_registry import declared_dependents
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException
-from trainflow.insight.chains.next_run import outlook
+from trainflow.insight.chains.next_run import next_run_of
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -360,13 +360,13 @@ def test_upstream_rewound_stage_keeps_what_it_needs(lab: Any) -> None:
         run_all(lab, build, f"fine-{number}")
     undo(lab, "base", 1)
     base(lab, 2, first=3)
-    follower = Dependent(ChainKey("model", "fine"), "same_watermark")
+    dependent = Dependent(ChainKey("model", "fine"), "same_watermark")
 
     def prunes() -> int:
         return len(
             prune(
                 ledger(lab, "base"), [KeepLatest(1)],
-                by=Author(), now=lab.clock.now(), followers=[follower], dry_run=True,
+                by=Author(), now=lab.clock.now(), dependents=[dependent], dry_run=True,
             )
         )  # fmt: skip
 
@@ -382,10 +382,10 @@ def test_upstream_start_takes_stage_back_without_start(lab: Any) -> None:
     for number in range(2):
         run_all(lab, build, f"fine-{number}")
     facts: Any = to_document(build()).chain
-    assert outlook(facts, ledger(lab, "fine")).goes_back is False
+    assert next_run_of(facts, ledger(lab, "fine")).goes_back is False
     undo(lab, "base", 1)
-    ahead = outlook(facts, ledger(lab, "fine"))
+    ahead = next_run_of(facts, ledger(lab, "fine"))
     assert (ahead.goes_back, ahead.watermark) == (True, ledger(lab, "fine").line()[0].watermark)
     assert ahead.waits is not None
     lab.run(build, "checkpoint", run_id="fine-2")
-    assert outlook(facts, ledger(lab, "fine")).goes_back is False
+    assert next_run_of(facts, ledger(lab, "fine")).goes_back is False

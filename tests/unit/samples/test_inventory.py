@@ -13,7 +13,7 @@ from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.split_content import Hole
 from trainflow.samples.table_formats import _FORMATS
-from trainflow.storage.store import Status, Storage, StoreFile
+from trainflow.storage.store import FileStatus, Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -91,7 +91,7 @@ class Counting:
             self.parents.append(folder)
         return self.storage.names(folder)
 
-    def status(self, path: str) -> Status | None:
+    def status(self, path: str) -> FileStatus | None:
         return self.storage.status(path)
 
     def local_path(self, path: str) -> Path | None:

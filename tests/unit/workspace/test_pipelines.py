@@ -9,14 +9,14 @@ from trainflow.messages.parsed_file import ChainAccess
 from trainflow.serialization.document import ChainDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
 
-def file_of(project: Project, *names: tuple[str, str, str]) -> PipelineFile:
+def file_of(project: Project, *names: tuple[str, str, str]) -> OpenedPipeline:
     workspace = Workspace(project, Settings())
-    chains = [Chain("/".join(name), ChainDocument(*name, ""), ChainAccess(), workspace) for name in names]
-    return PipelineFile(project.root / "p.py", workspace, [], chains)
+    chains = [PipelineChain("/".join(name), ChainDocument(*name, ""), ChainAccess(), workspace) for name in names]
+    return OpenedPipeline(project.root / "p.py", workspace, [], chains)
 
 
 MAIN, TUNED, SECOND = ("p", "main", "main"), ("p", "main", "tuned"), ("p", "second", "main")

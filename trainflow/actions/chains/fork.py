@@ -17,7 +17,7 @@ from trainflow.identifiers import check_name
 from trainflow.observability.redaction import check_no_secrets
 from trainflow.samples.partitions import label
 from trainflow.workspace.names import checkpoint_named
-from trainflow.workspace.pipelines import Chain, PipelineFile, read_pipeline
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
 
 
 class BranchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class ForkDone(msgspec.Struct, frozen=True):
 class _Forked(NamedTuple):
     """A chain, its branch, and where that goes on; None: it begins with nothing."""
 
-    chain: Chain
+    chain: PipelineChain
     key: ChainKey
     place: LineCheckpoint | None
 
@@ -89,7 +89,7 @@ class ForkPlan(NamedTuple):
         ]
 
 
-def plan_fork(file: PipelineFile, asked: BranchRequest) -> ForkPlan:
+def plan_fork(file: OpenedPipeline, asked: BranchRequest) -> ForkPlan:
     """What the branch would go on from. A command that was cut short is completed by the same command.
 
     The overrides of a branch are written into its ledger, to be used by every start, so they hold no secrets. Raises
@@ -114,7 +114,7 @@ def fork(plan: ForkPlan, *, who: Author, now: datetime) -> ForkDone:
     return plan.outcome(dry_run=False)
 
 
-def _chains(file: PipelineFile, asked: BranchRequest) -> list[Chain]:
+def _chains(file: OpenedPipeline, asked: BranchRequest) -> list[PipelineChain]:
     """The chains that are forked. Raises InputError."""
     stage, source, origin = asked.stage, asked.source, asked.origin
     if stage is not None or len(file.some_chains()) == 1:
@@ -127,7 +127,7 @@ def _chains(file: PipelineFile, asked: BranchRequest) -> list[Chain]:
     return [file.one_chain(chain.key.stage, source or chain.key.branch) for chain in file.chains]
 
 
-def _branch_of(file: PipelineFile, chains: list[Chain], asked: BranchRequest) -> list[ChainKey]:
+def _branch_of(file: OpenedPipeline, chains: list[PipelineChain], asked: BranchRequest) -> list[ChainKey]:
     """The chains of the branch, the file read with the overrides: what is wrong with them is said before it begins."""
     if any(chain.key.branch == asked.branch for chain in chains):
         raise InputError(f"{asked.branch!r} is the branch that would be forked: name another one")
@@ -145,7 +145,7 @@ def _branch_of(file: PipelineFile, chains: list[Chain], asked: BranchRequest) ->
 # -- where ---------------------------------------------------------------------------------------------------------
 
 
-def _one(chain: Chain, origin: str | None, before: datetime | None) -> LineCheckpoint:
+def _one(chain: PipelineChain, origin: str | None, before: datetime | None) -> LineCheckpoint:
     """What one chain goes on from. Raises InputError."""
     ledger = chain.ledger()
     if before is None:
@@ -160,7 +160,7 @@ def _one(chain: Chain, origin: str | None, before: datetime | None) -> LineCheck
     return LineCheckpoint(newest.id, newest.sequence, newest.watermark)
 
 
-def _all(chains: list[Chain], keys: list[ChainKey], asked: BranchRequest) -> list[_Forked]:
+def _all(chains: list[PipelineChain], keys: list[ChainKey], asked: BranchRequest) -> list[_Forked]:
     """What several chains go on from: as it was recorded where the command was cut short. Raises InputError."""
     lines = {chain.key: line_checkpoints(chain.ledger()) for chain in chains}
     starts = {chain.key: chain.ledger(key).state().start for chain, key in zip(chains, keys, strict=True)}
@@ -237,7 +237,7 @@ def _described(forked: _Forked, asked: BranchRequest) -> ForkedChain:
     return ForkedChain(str(key), origin, place.watermark if place else None, asked.overrides)
 
 
-def _is_complete(chain: Chain, place: LineCheckpoint) -> bool:
+def _is_complete(chain: PipelineChain, place: LineCheckpoint) -> bool:
     """Whether the samples end where the branch begins."""
     samples = chain.document.samples
     end = samples.end if samples is not None else None

@@ -13,7 +13,7 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.stages.dependents_registry import remove_dependent
 from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy
 from trainflow.errors import InputError
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 
 class PrunedCheckpoint(msgspec.Struct, frozen=True):
@@ -35,12 +35,12 @@ class PruneDone(msgspec.Struct, frozen=True):
     dry_run: bool = False
 
 
-def plan_prune(chains: Sequence[Chain], keep_latest: int | None, *, now: datetime) -> PruneDone:
+def plan_prune(chains: Sequence[PipelineChain], keep_latest: int | None, *, now: datetime) -> PruneDone:
     """What `prune` would delete. Raises InputError where no chain has a retention and none is given."""
     return _prune(chains, keep_latest, Author(), now, dry_run=True)
 
 
-def prune(chains: Sequence[Chain], keep_latest: int | None, *, who: Author, now: datetime) -> PruneDone:
+def prune(chains: Sequence[PipelineChain], keep_latest: int | None, *, who: Author, now: datetime) -> PruneDone:
     """Delete what `keep_latest` does not keep, or what the retention of each chain does not.
 
     Never the head, a promoted checkpoint, what another chain was forked or started from, or what a following stage has
@@ -49,7 +49,9 @@ def prune(chains: Sequence[Chain], keep_latest: int | None, *, who: Author, now:
     return _prune(chains, keep_latest, who, now, dry_run=False)
 
 
-def _prune(chains: Sequence[Chain], keep_latest: int | None, who: Author, now: datetime, *, dry_run: bool) -> PruneDone:
+def _prune(
+    chains: Sequence[PipelineChain], keep_latest: int | None, who: Author, now: datetime, *, dry_run: bool
+) -> PruneDone:
     if keep_latest is None and not any(chain.access.retention for chain in chains):
         names = ", ".join(str(chain.key) for chain in chains)
         raise InputError(f"{names}: no retention is set, so everything is kept: say --keep-latest N")
@@ -58,7 +60,7 @@ def _prune(chains: Sequence[Chain], keep_latest: int | None, who: Author, now: d
 
 
 def _of_chain(
-    chain: Chain, keep_latest: int | None, who: Author, now: datetime, *, dry_run: bool
+    chain: PipelineChain, keep_latest: int | None, who: Author, now: datetime, *, dry_run: bool
 ) -> list[PrunedCheckpoint]:
     policies: list[Policy] = [KeepLatest(keep_latest)] if keep_latest is not None else list(chain.access.retention)
     ledger = chain.ledger()
@@ -68,7 +70,7 @@ def _of_chain(
         policies,
         by=chain.by(who),
         now=now,
-        followers=chain.access.followers,
+        dependents=chain.access.dependents,
         reason="trainflow checkpoints prune",
         dry_run=dry_run,
     )
@@ -78,14 +80,16 @@ def _of_chain(
     ]
 
 
-def forget_dependent(chain: Chain, follower: str) -> None:
+def forget_dependent(chain: PipelineChain, dependent: str) -> None:
     """Keep no checkpoint any more for `follower`, a chain written as pipeline/stage/branch.
 
     Its next run lists it again. Raises InputError where it does not follow, StoreFailure.
     """
     ledger = chain.ledger()
-    if not remove_dependent(ledger.store, ledger.chain, _named(follower)):
-        raise InputError(f"{follower} does not follow {ledger.chain}: 'trainflow checkpoints followers' lists who does")
+    if not remove_dependent(ledger.store, ledger.chain, _named(dependent)):
+        raise InputError(
+            f"{dependent} does not follow {ledger.chain}: 'trainflow checkpoints dependents' lists who does"
+        )
 
 
 def _named(written: str) -> ChainKey:

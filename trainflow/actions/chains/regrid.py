@@ -21,7 +21,7 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, length_label
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 from trainflow.workspace.under_way import active_runs
 
 
@@ -53,7 +53,7 @@ class RegridDone(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
 
 
-class Regridding(msgspec.Struct, frozen=True):
+class GridComparison(msgspec.Struct, frozen=True):
     """How the samples differ from what the chain was trained on; `compared`: where they are somewhere else."""
 
     head_id: str | None
@@ -66,8 +66,8 @@ class Regridding(msgspec.Struct, frozen=True):
 class RegridPlan(NamedTuple):
     """How the samples of a chain differ from what it was trained on; `found`: None where nothing matters."""
 
-    chain: Chain
-    found: Regridding | None
+    chain: PipelineChain
+    found: GridComparison | None
 
     def outcome(self, written: Regrid | None, *, dry_run: bool) -> RegridDone:
         """What people and programs are told of it."""
@@ -88,10 +88,10 @@ class RegridPlan(NamedTuple):
         )
 
 
-def plan_regrid(chain: Chain, *, now: datetime) -> RegridPlan:
+def plan_regrid(chain: PipelineChain, *, now: datetime) -> RegridPlan:
     """Compare the samples as they are now with those that the chain was trained on. Raises SampleUnreadable,
     LedgerCorrupt, StoreFailure, InputError."""
-    return RegridPlan(chain, regridding(chain.ledger(), chain.existing_samples(), chain.root, now))
+    return RegridPlan(chain, compare_grids(chain.ledger(), chain.existing_samples(), chain.root, now))
 
 
 def regrid(plan: RegridPlan, *, who: Author, now: datetime, reason: str = "") -> RegridDone:
@@ -100,11 +100,11 @@ def regrid(plan: RegridPlan, *, who: Author, now: datetime, reason: str = "") ->
     if plan.found is not None:
         chain = plan.chain
         _refuse_while_running(chain)
-        written = go_on(chain.ledger(), plan.found, by=chain.by(who), now=now, reason=reason)
+        written = record_regrid(chain.ledger(), plan.found, by=chain.by(who), now=now, reason=reason)
     return plan.outcome(written, dry_run=False)
 
 
-def _refuse_while_running(chain: Chain) -> None:
+def _refuse_while_running(chain: PipelineChain) -> None:
     runs = active_runs(chain.workspace, chain.dag_id)
     if runs:
         raise InputError(
@@ -117,7 +117,7 @@ def _described(grid: Grid) -> GridSummary:
     return GridSummary(grid.path, grid.start, length_label(grid))
 
 
-def regridding(ledger: Ledger, samples: Samples, root: Path | None, now: datetime) -> Regridding | None:
+def compare_grids(ledger: Ledger, samples: Samples, root: Path | None, now: datetime) -> GridComparison | None:
     """What a new grid comes to; None: the chain can go on with it as it is.
 
     A table that is somewhere else is compared with what was trained. Raises SampleUnreadable, LedgerCorrupt,
@@ -131,16 +131,16 @@ def regridding(ledger: Ledger, samples: Samples, root: Path | None, now: datetim
     inventory = open_inventory(comparable(samples), root, now)
     stray = inventory.between(change.untrained.start if change.untrained else change.edge) if change.recut else None
     if not change.elsewhere:
-        return Regridding(head_id, change, stray=stray)
+        return GridComparison(head_id, change, stray=stray)
 
     def fingerprints(starts: Sequence[datetime]) -> list[str | None]:
         inventory.states(starts)
         return [inventory.fingerprint(start) for start in starts]
 
-    return Regridding(head_id, change, compare(ledger, fingerprints), stray)
+    return GridComparison(head_id, change, compare(ledger, fingerprints), stray)
 
 
-def go_on(ledger: Ledger, found: Regridding, *, by: Author, now: datetime, reason: str) -> Regrid | None:
+def record_regrid(ledger: Ledger, found: GridComparison, *, by: Author, now: datetime, reason: str) -> Regrid | None:
     """Record it. Raises InputError where it would not be exact, ChainMoved."""
     if found.stray is not None and found.change.fits:
         raise InputError(

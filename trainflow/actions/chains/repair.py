@@ -21,8 +21,8 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.errors import InputError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress.feed import Following
-from trainflow.insight.progress.view import View
+from trainflow.insight.progress.feed import ProgressFeed
+from trainflow.insight.progress.view import ProgressView
 from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
@@ -39,7 +39,7 @@ from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TaskInstanceState, TriggeredBy
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 _WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
 
@@ -80,7 +80,7 @@ class RepairDone(msgspec.Struct, frozen=True):
     watermark: datetime | None
 
 
-def plan_repair(chain: Chain, *, skipped: bool, now: datetime) -> RepairPlan:
+def plan_repair(chain: PipelineChain, *, skipped: bool, now: datetime) -> RepairPlan:
     """What would be trained. `skipped`: also what a gate or a person left out on purpose. Raises InputError,
     SampleUnreadable, LedgerCorrupt, StoreFailure."""
     check_repairable(chain)
@@ -95,7 +95,7 @@ def plan_repair(chain: Chain, *, skipped: bool, now: datetime) -> RepairPlan:
     return RepairPlan(found, _open(chain), not skipped and len(holes) < len(open_holes(state, skipped=True)))
 
 
-def repair_done(chain: Chain, plan: RepairPlan, *, dry_run: bool) -> RepairDone:
+def repair_done(chain: PipelineChain, plan: RepairPlan, *, dry_run: bool) -> RepairDone:
     """Where the chain is after the runs of a repair."""
     state, holes = chain.ledger().state(), _open(chain)
     return RepairDone(
@@ -109,7 +109,7 @@ def repair_done(chain: Chain, plan: RepairPlan, *, dry_run: bool) -> RepairDone:
     )
 
 
-def check_repairable(chain: Chain) -> None:
+def check_repairable(chain: PipelineChain) -> None:
     """Raise InputError for a stage each of whose runs starts from another one."""
     init = chain.document.init_from
     if init is not None and not init.once and init.checkpoint_id is None:
@@ -119,12 +119,12 @@ def check_repairable(chain: Chain) -> None:
         )
 
 
-def _open(chain: Chain) -> int:
+def _open(chain: PipelineChain) -> int:
     samples, holes = chain.existing_samples(), open_holes(chain.ledger().state(), skipped=True)
     return sum(distance(samples, hole.start, hole.end) for hole in merged(holes))
 
 
-def record_earlier(chain: Chain, *, dry_run: bool, who: Author, now: datetime) -> Hole | None:
+def record_earlier(chain: PipelineChain, *, dry_run: bool, who: Author, now: datetime) -> Hole | None:
     """Have the ledger know what lies before where the chain began as a hole; None: it does, or there is nothing.
 
     Raises InputError for samples that differ in more than an earlier start, and where there is something to record and
@@ -166,19 +166,21 @@ def planned(
     return found
 
 
-def repairing(dag_id: str, *, skipped: bool) -> Callable[[Database, Project, Settings, str, datetime], list[Following]]:
+def begin_repair_of(
+    dag_id: str, *, skipped: bool
+) -> Callable[[Database, Project, Settings, str, datetime], list[ProgressFeed]]:
     """Begins the repair of one DAG's chain where `trainflow.actions.start.begin` would begin to train."""
     conf = {CONF_REPAIR: True, **({CONF_SKIPPED: True} if skipped else {})}
 
     def begin(
         database: Database, _project: Project, _settings: Settings, _stored_path: str, now: datetime
-    ) -> list[Following]:
+    ) -> list[ProgressFeed]:
         return [database.write(lambda connection: _begin(connection, dag_id, conf, now))]
 
     return begin
 
 
-def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> Following:
+def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> ProgressFeed:
     dag = dag_queries.get(connection, dag_id)
     document, _ = Versions().get(connection, dag.version_id)
     unfinished = run_queries.unfinished_of(connection, dag_id)
@@ -193,7 +195,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
             conf=conf,
             now=now,
         )
-        return RepairFollowing(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
+        return RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
     run = unfinished[-1]
     known = run.conf.get(CONF_REPAIR)
     run_queries.add_conf(connection, run.id, {**conf, CONF_REPAIR: known or REPAIR_FIRST})
@@ -201,9 +203,9 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
         # it has read its conf already: begin it anew
         run_queries.clear(connection, run.id, now)
     root_id = run.root_id or run.id
-    following = RepairFollowing(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
-    following.begins_after(run.id - 1, joined=True)
-    return following
+    feed = RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
+    feed.begins_after(run.id - 1, joined=True)
+    return feed
 
 
 def _waits(connection: Connection, dag_run_id: int, document: DagDocument) -> bool:
@@ -212,10 +214,10 @@ def _waits(connection: Connection, dag_run_id: int, document: DagDocument) -> bo
     return any(task.role == "samples" and states.get(task.task_id) in _WAITING for task in document.tasks)
 
 
-class RepairFollowing(Following):
+class RepairFeed(ProgressFeed):
     """Follows until no run of the DAG repairs any more, whatever is trained after it."""
 
-    def look(self, connection: Connection, now: datetime) -> View:
+    def look(self, connection: Connection, now: datetime) -> ProgressView:
         view = super().look(connection, now)
         unfinished = run_queries.unfinished_of(connection, self.dag_id)
         return msgspec.structs.replace(view, finished=not any(run.conf.get(CONF_REPAIR) for run in unfinished))

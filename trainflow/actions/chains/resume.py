@@ -23,7 +23,7 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.states import DagRunState
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 #: accept: commit the checkpoint that gates refused; skip: leave out its split, or the samples that stopped the chain;
 #: rewind: go back some checkpoints; again: train the split again
@@ -56,8 +56,8 @@ class ResumeDone(msgspec.Struct, frozen=True):
     sentence: str
 
 
-class _Stopped(NamedTuple):
-    chain: Chain
+class _StoppedByGate(NamedTuple):
+    chain: PipelineChain
     ledger: Ledger
     stop: Stop
 
@@ -69,7 +69,7 @@ class _Decided(NamedTuple):
 
 
 def resume(
-    file: PipelineFile, asked: ResumeRequest, *, who: Author, now: datetime, reason: str = ""
+    file: OpenedPipeline, asked: ResumeRequest, *, who: Author, now: datetime, reason: str = ""
 ) -> ResumeDone | None:
     """Record the decision about the chain of the file that is stopped; None: its samples stopped it, and the next run
     is to look at them again. Raises InputError, also where no chain is stopped; ChainMoved, StoreFailure."""
@@ -82,7 +82,7 @@ def resume(
     return ResumeDone(str(stopped.chain.key), decided.decision, decided.sentence)
 
 
-def _stopped(file: PipelineFile, stage: str | None, branch: str | None) -> _Stopped | None:
+def _stopped(file: OpenedPipeline, stage: str | None, branch: str | None) -> _StoppedByGate | None:
     """The stopped chain that is meant; None: none is stopped."""
     named = stage is not None or branch is not None
     found = []
@@ -90,7 +90,7 @@ def _stopped(file: PipelineFile, stage: str | None, branch: str | None) -> _Stop
         ledger = chain.ledger()
         stop = ledger.state().stopped
         if stop is not None:
-            found.append(_Stopped(chain, ledger, stop))
+            found.append(_StoppedByGate(chain, ledger, stop))
     if len(found) > 1:
         names = ", ".join(str(each.chain.key) for each in found)
         raise InputError(
@@ -99,7 +99,7 @@ def _stopped(file: PipelineFile, stage: str | None, branch: str | None) -> _Stop
     return found[0] if found else None
 
 
-def _decide(stopped: _Stopped, asked: ResumeRequest, who: Author, now: datetime, reason: str) -> _Decided:
+def _decide(stopped: _StoppedByGate, asked: ResumeRequest, who: Author, now: datetime, reason: str) -> _Decided:
     ledger, refused, by = stopped.ledger, stopped.stop.id, stopped.chain.by(who)
     against, split = "; ".join(stopped.stop.reasons), stopped.stop.split
     match asked.decision:
@@ -120,7 +120,7 @@ def _decide(stopped: _Stopped, asked: ResumeRequest, who: Author, now: datetime,
     return _Decided(again, "again", f"{label(split.start)} to {label(split.end)} is trained again, after: {against}")
 
 
-def _pass_on(stopped: _Stopped, decided: _Decided, who: Author, now: datetime) -> None:
+def _pass_on(stopped: _StoppedByGate, decided: _Decided, who: Author, now: datetime) -> None:
     """Tell who wants to know, and let the run that was refused end as it was decided."""
     workspace = stopped.chain.workspace
     database = workspace.existing_database
@@ -130,7 +130,7 @@ def _pass_on(stopped: _Stopped, decided: _Decided, who: Author, now: datetime) -
     workspace.wake_engine()
 
 
-def _write(connection: Connection, stopped: _Stopped, decided: _Decided, who: Author, now: datetime) -> None:
+def _write(connection: Connection, stopped: _StoppedByGate, decided: _Decided, who: Author, now: datetime) -> None:
     notification_queries.add(connection, _notice(stopped, decided, who), now)
     by = stopped.stop.by
     run = run_queries.find(connection, by.dag_id, by.run_id) if by.dag_id else None
@@ -142,7 +142,7 @@ def _write(connection: Connection, stopped: _Stopped, decided: _Decided, who: Au
     run_queries.clear(connection, run.id, now, document.with_downstream(commits))
 
 
-def _notice(stopped: _Stopped, decided: _Decided, who: Author) -> Notice:
+def _notice(stopped: _StoppedByGate, decided: _Decided, who: Author) -> Notice:
     return Notice(
         event=Event.RESUMED,
         key=f"entry {decided.entry.sequence}",

@@ -13,17 +13,17 @@ from trainflow.messages.notice import Event, Notice
 from trainflow.metadata import notification_queries
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
-class _Stopped(NamedTuple):
-    chain: Chain
+class _StoppedBySamples(NamedTuple):
+    chain: PipelineChain
     stop: SampleStop
     head_id: str | None
 
 
 def leave_out(
-    file: PipelineFile,
+    file: OpenedPipeline,
     stage: str | None,
     branch: str | None,
     *,
@@ -50,7 +50,7 @@ def leave_out(
     return chain.key, sentence
 
 
-def _one(file: PipelineFile, stage: str | None, branch: str | None, now: datetime) -> _Stopped:
+def _one(file: OpenedPipeline, stage: str | None, branch: str | None, now: datetime) -> _StoppedBySamples:
     found = [stopped for chain in file.chosen(stage, branch) if (stopped := _look(chain, now)) is not None]
     if len(found) == 1:
         return found[0]
@@ -67,16 +67,16 @@ def _one(file: PipelineFile, stage: str | None, branch: str | None, now: datetim
     )
 
 
-def _look(chain: Chain, now: datetime) -> _Stopped | None:
+def _look(chain: PipelineChain, now: datetime) -> _StoppedBySamples | None:
     samples, ledger = chain.samples, chain.ledger()
     state = ledger.state()
     if samples is None or (chain.adopt is not None and state.sequence == 0):
         return None
     stop = sample_stop(chain.document, ledger, samples, chain.root, now)
-    return None if stop is None else _Stopped(chain, stop, state.head.id if state.head else None)
+    return None if stop is None else _StoppedBySamples(chain, stop, state.head.id if state.head else None)
 
 
-def _instead(stopped: _Stopped, asked: str) -> str:
+def _instead(stopped: _StoppedBySamples, asked: str) -> str:
     where = f"{label(stopped.stop.start)} to {label(stopped.stop.end)}"
     what = f"{stopped.chain.key} is stopped by its samples: {where} is {stopped.stop.problem}. "
     cause = "samples.checks" if stopped.stop.refused else "samples.gaps"
@@ -89,7 +89,7 @@ def _instead(stopped: _Stopped, asked: str) -> str:
     return f"{what}There is nothing to record: {mend}"
 
 
-def _tell(stopped: _Stopped, entry: Skip, sentence: str, now: datetime) -> None:
+def _tell(stopped: _StoppedBySamples, entry: Skip, sentence: str, now: datetime) -> None:
     """Tell who wants to know of it, where there is a database."""
     database = stopped.chain.workspace.existing_database
     if database is not None:
@@ -97,7 +97,7 @@ def _tell(stopped: _Stopped, entry: Skip, sentence: str, now: datetime) -> None:
         database.write(lambda connection: notification_queries.add(connection, notice, now))
 
 
-def _notice(stopped: _Stopped, entry: Skip, sentence: str) -> Notice:
+def _notice(stopped: _StoppedBySamples, entry: Skip, sentence: str) -> Notice:
     return Notice(
         event=Event.RESUMED,
         key=f"entry {entry.sequence}",

@@ -15,7 +15,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import InputError
 from trainflow.workspace.branches import dags_of
 from trainflow.workspace.names import checkpoint_named
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.under_way import active_runs
 
 #: what a person calls the place before the first checkpoint
@@ -55,7 +55,7 @@ class RewindPlan(msgspec.Struct, frozen=True):
         return RewindDone([_rewound(each) for each in self.undoings], dry_run)
 
 
-def plan_rewind(chain: Chain, *, to: str | None, before: datetime | None, cascade: bool = False) -> RewindPlan:
+def plan_rewind(chain: PipelineChain, *, to: str | None, before: datetime | None, cascade: bool = False) -> RewindPlan:
     """What a rewind to a checkpoint (its number, its id, or `beginning`), or to the newest one that is trained up to
     `before` or less, comes to. Raises InputError where a later stage went on from what would be undone and `cascade` is
     not said."""
@@ -71,7 +71,7 @@ def plan_rewind(chain: Chain, *, to: str | None, before: datetime | None, cascad
 
 
 def rewind(
-    file: PipelineFile, chain: Chain, plan: RewindPlan, *, who: Author, now: datetime, reason: str = ""
+    file: OpenedPipeline, chain: PipelineChain, plan: RewindPlan, *, who: Author, now: datetime, reason: str = ""
 ) -> RewindDone:
     """Move the heads back, one ledger after the other, who depends on another first: cut short, it may be done again.
 
@@ -108,7 +108,7 @@ def _target(ledger: Ledger, to: str | None, before: datetime | None) -> str | No
     return next((each.id for each in line_from_head(ledger, ledger.state()) if each.watermark <= before), None)
 
 
-def _check_that_nothing_runs(file: PipelineFile, plan: list[ChainRewind]) -> None:
+def _check_that_nothing_runs(file: OpenedPipeline, plan: list[ChainRewind]) -> None:
     for dag_id in sorted({dag_id for each in plan for dag_id in dags_of(file, each.chain)}):
         runs = active_runs(file.workspace, dag_id)
         if runs:

@@ -10,7 +10,7 @@ from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import Garbage
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage as delete
-from trainflow.workspace.pipelines import PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline
 from trainflow.workspace.under_way import living_attempts
 
 
@@ -35,13 +35,13 @@ class SweepDone(msgspec.Struct, frozen=True):
 
 
 def plan_sweep(
-    file: PipelineFile, stage: str | None, branch: str | None, *, grace: timedelta, now: datetime
+    file: OpenedPipeline, stage: str | None, branch: str | None, *, grace: timedelta, now: datetime
 ) -> SweepDone:
     """What `sweep` would delete."""
     return _sweep(file, stage, branch, grace, now, dry_run=True)
 
 
-def sweep(file: PipelineFile, stage: str | None, branch: str | None, *, grace: timedelta, now: datetime) -> SweepDone:
+def sweep(file: OpenedPipeline, stage: str | None, branch: str | None, *, grace: timedelta, now: datetime) -> SweepDone:
     """Delete what is older than `grace`, in every chain of the file's pipelines, or in the one that is named.
 
     What belongs to a run that has not ended stays, however old; what trainflow cannot have written stays too. A sweep
@@ -51,7 +51,7 @@ def sweep(file: PipelineFile, stage: str | None, branch: str | None, *, grace: t
 
 
 def _sweep(
-    file: PipelineFile, stage: str | None, branch: str | None, grace: timedelta, now: datetime, *, dry_run: bool
+    file: OpenedPipeline, stage: str | None, branch: str | None, grace: timedelta, now: datetime, *, dry_run: bool
 ) -> SweepDone:
     living = living_attempts(file.workspace)
     swept = [
@@ -67,7 +67,7 @@ def _described(ledger: Ledger, found: Garbage) -> SweptFile:
     return SweptFile(str(ledger.chain), found.kind, path, found.files, found.size, found.modified)
 
 
-def _ledgers(file: PipelineFile, stage: str | None, branch: str | None) -> list[Ledger]:
+def _ledgers(file: OpenedPipeline, stage: str | None, branch: str | None) -> list[Ledger]:
     """The chain that is meant, or every chain of the file's pipelines that the store has."""
     if stage or branch:
         return [chain.ledger() for chain in file.chosen(stage, branch)]

@@ -24,14 +24,14 @@ def prune(
     by: Author,
     now: datetime,
     pinned: Collection[str] = (),
-    followers: Collection[Dependent] = (),
+    dependents: Collection[Dependent] = (),
     reason: str = "retention",
     dry_run: bool = False,
 ) -> list[str]:
     """Delete the files of checkpoints that no policy keeps and nothing refers to; their ids.
 
     `pinned` are checkpoints to keep besides; those that other chains of the store started from are found here, and so
-    are stages of other pipelines. `followers` are the stages that start from this chain: what they have not passed yet
+    are stages of other pipelines. `dependents` are the stages that start from this chain: what they have not passed yet
     stays.
     Raises StoreFailure; LedgerCorrupt, also when anything knows of an entry that is not there. Both leave a ledger that
     is as true as before.
@@ -47,7 +47,7 @@ def prune(
     ledger.raise_unless_whole()
     referenced = references(ledger.store, ledger.chain)
     raise_if_unrecorded(ledger, {each.id for each in kept}, referenced)
-    everybody = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *followers)}
+    everybody = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *dependents)}
     keep = {*pinned, *referenced, *_for(everybody.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
@@ -64,11 +64,11 @@ def prune(
     return entry.checkpoint_ids
 
 
-def _for(followers: Collection[Dependent], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
+def _for(dependents: Collection[Dependent], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
     needed: set[str] = set()
-    for follower in followers:
-        theirs = Ledger(ledger.store, follower.chain)
-        needed |= still_needed(follower, state_after_rewind(theirs), kept)
+    for dependent in dependents:
+        theirs = Ledger(ledger.store, dependent.chain)
+        needed |= still_needed(dependent, state_after_rewind(theirs), kept)
         seen = theirs.state().head
         if seen is None or (seen.base is not None and seen.base.rewinds < ledger.state().generation):
             # it may be working with what was undone, until it looks again

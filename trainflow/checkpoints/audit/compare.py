@@ -1,4 +1,4 @@
-"""Two checkpoints, of a chain or of two branches, side by side: their scores over the watermark, their diets. Pure."""
+"""Two checkpoints, of a chain or of two branches, side by side: their scores over the watermark, and their lineages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Linea
         "evaluation" if any(entry.evaluation for entry in (*first, *second)) else "training"
     )
     scores_a, scores_b = _scores(first, measured), _scores(second, measured)
-    meals_a, meals_b = _by_time(a.meals), _by_time(b.meals)
+    meals_a, meals_b = _by_time(a.steps), _by_time(b.steps)
     both = [(meals_a[time], meals_b[time]) for time in sorted(meals_a.keys() & meals_b.keys())]
     return Comparison(
         scores=[
@@ -76,6 +76,6 @@ def _scores(line: Iterable[Checkpoint], measured: str) -> dict[datetime, dict[st
     return {watermark: metrics for watermark, metrics in found.items() if metrics}
 
 
-def _by_time(meals: Sequence[LineageStep]) -> dict[tuple[datetime, datetime], LineageStep]:
+def _by_time(steps: Sequence[LineageStep]) -> dict[tuple[datetime, datetime], LineageStep]:
     """A partition that was eaten in two chains counts as the later one was."""
-    return {(meal.start, meal.end): meal for meal in meals}
+    return {(step.start, step.end): step for step in steps}

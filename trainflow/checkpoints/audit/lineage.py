@@ -1,4 +1,4 @@
-"""The diet of a checkpoint: every partition its weights ever learnt from, in the order they did, and by which run.
+"""The lineage of a checkpoint: every partition its weights ever learnt from, in the order they did, and by which run.
 
 Follows the weights, not the fence: through parents, and where a checkpoint's weights came from another chain (an
 earlier stage, the chain it was forked from) through that one. What an adopted chain learnt before nobody knows.
@@ -41,18 +41,18 @@ class Lineage(msgspec.Struct, frozen=True):
     """All of it, oldest first. `began_with`: the foreign folder the weights began with; empty: with nothing."""
 
     of: CheckpointRef
-    meals: list[LineageStep]
+    steps: list[LineageStep]
     began_with: str = ""
 
     @property
     def rows(self) -> int | None:
         """Rows of all partitions; None when one does not say."""
-        counts = [meal.rows for meal in self.meals]
+        counts = [step.rows for step in self.steps]
         return None if None in counts else sum(count for count in counts if count is not None)
 
 
 def lineage_of(of: CheckpointRef, entries_of: EntriesOf) -> Lineage:
-    """The diet of a checkpoint. Raises CheckpointNotFound for one that no ledger knows, or that it began with."""
+    """The lineage of a checkpoint. Raises CheckpointNotFound for one that no ledger knows, or that it began with."""
     ledgers = _Ledgers(entries_of)
     lineage: list[tuple[ChainKey, Checkpoint]] = []
     place: CheckpointRef | None = of
@@ -66,8 +66,8 @@ def lineage_of(of: CheckpointRef, entries_of: EntriesOf) -> Lineage:
             began_with = ledgers.adopted(chain)
         elif len(lineage) > ledgers.size:
             raise CheckpointNotFound(f"{of.checkpoint_id} of {of.chain} comes from itself: a ledger was forged")
-    meals = [meal for chain, entry in reversed(lineage) for meal in _partitions(chain, entry)]
-    return Lineage(of, meals, began_with)
+    steps = [step for chain, entry in reversed(lineage) for step in _partitions(chain, entry)]
+    return Lineage(of, steps, began_with)
 
 
 def _partitions(chain: ChainKey, entry: Checkpoint) -> list[LineageStep]:

@@ -22,7 +22,7 @@ class Dependent(msgspec.Struct, frozen=True):
     feedback: bool = False
 
 
-def still_needed(follower: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
+def still_needed(dependent: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
     """Of the `kept` checkpoints of a chain those that a run of the follower, whose chain is in `state`, may start from.
 
     One that has trained nothing may need every one. At the same watermark it is those that the follower has not passed
@@ -32,12 +32,12 @@ def still_needed(follower: Dependent, state: ChainState, kept: Sequence[Checkpoi
     line = [each for each in kept if each.on_line]
     if state.head is None:
         return {each.id for each in line}
-    if follower.once:
+    if dependent.once:
         return set()
-    if follower.at == "same_watermark":
+    if dependent.at == "same_watermark":
         ahead = {each.id for each in line if each.watermark >= state.head.watermark}
         behind = [each.id for each in line if each.watermark <= state.head.watermark]
-        return ahead.union(behind[-1:] if follower.feedback else [])
+        return ahead.union(behind[-1:] if dependent.feedback else [])
     return _newest_since(line, state.head.at)
 
 

@@ -24,18 +24,18 @@ def register_origin(store: Store, base: ChainKey, dependent: ChainKey) -> None:
         store.create_exclusive(_place(base, dependent), b"")
 
 
-def add_dependent(store: Store, base: ChainKey, follower: Dependent) -> None:
+def add_dependent(store: Store, base: ChainKey, dependent: Dependent) -> None:
     """The runs of `follower` start from checkpoints of `base`, from now on. May be said again. Raises StoreFailure."""
-    place, said = _place(base, follower.chain), msgspec.json.encode(follower)
+    place, said = _place(base, dependent.chain), msgspec.json.encode(dependent)
     if store.read_many([place]) != [said]:
         store.replace(place, said)
 
 
-def remove_dependent(store: Store, base: ChainKey, follower: ChainKey) -> bool:
+def remove_dependent(store: Store, base: ChainKey, dependent: ChainKey) -> bool:
     """It follows no more: only what its chain went on from is kept. Whether it did. Raises StoreFailure."""
-    if follower not in {each.chain for each in declared_dependents(store, base)}:
+    if dependent not in {each.chain for each in declared_dependents(store, base)}:
         return False
-    store.replace(_place(base, follower), b"")
+    store.replace(_place(base, dependent), b"")
     return True
 
 

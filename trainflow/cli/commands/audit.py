@@ -28,9 +28,9 @@ def audit(
     overrides: list[str] = OVERRIDES,
     every: bool = typer.Option(False, "--all", help="Also stages and branches that only the store knows."),
     files: bool = typer.Option(True, "--files/--no-files", help="Read every file of every kept checkpoint."),
-    diet: str | None = typer.Option(
+    lineage: str | None = typer.Option(
         None,
-        "--diet",
+        "--lineage",
         metavar="SEQUENCE|head|ID",
         help="Instead: every partition that the weights of this checkpoint ever learnt from.",
     ),
@@ -51,17 +51,17 @@ def audit(
     forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
     republished, problems, notices, ok}]}; of one chain its keys also stand at the top.
 
-    JSON with --diet: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
+    JSON with --lineage: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight.chains.audit import audit_pipeline
 
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
-        if diet is not None:
-            from trainflow.cli.commands.lineage import show_diet
+        if lineage is not None:
+            from trainflow.cli.commands.lineage import show_lineage
 
-            return show_diet(file.one_chain(stage, branch), diet, json=as_json)
+            return show_lineage(file.one_chain(stage, branch), lineage, json=as_json)
         now = SystemClock().now()
         found = audit_pipeline(file, stage, branch, now, every=every, verify_files=files, look_at_samples=samples)
     if as_json:

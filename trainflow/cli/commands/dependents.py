@@ -1,4 +1,4 @@
-"""`trainflow checkpoints followers`: which stages of other pipelines start from checkpoints of a chain."""
+"""`trainflow checkpoints dependents`: which stages of other pipelines start from checkpoints of a chain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from trainflow.workspace.pipelines import open_pipeline
 
 def register(group: typer.Typer) -> None:
     """Add the command."""
-    group.command("followers")(followers)
+    group.command("dependents")(dependents)
 
 
-def followers(
+def dependents(
     pipeline: str = PIPELINE,
     forget: str | None = typer.Option(
         None, "--forget", metavar="PIPELINE/STAGE/BRANCH", help="Keep nothing more for this one: it is no more."
@@ -30,7 +30,7 @@ def followers(
     A stage is listed from its first run on. One whose pipeline is no more holds checkpoints for ever, unless --forget
     says so; its next run lists it again. What its chain went on from stays.
 
-    JSON: {followers: [{chain, at, once, held (checkpoints of this chain that are kept for it)}]}.
+    JSON: {dependents: [{chain, at, once, held (checkpoints of this chain that are kept for it)}]}.
     """
     import msgspec
 
@@ -45,7 +45,7 @@ def followers(
     if as_json:
         print_json(found)
         return 0
-    rows = [msgspec.structs.asdict(each) for each in found.followers]
+    rows = [msgspec.structs.asdict(each) for each in found.dependents]
     columns = {"chain": "CHAIN", "at": "STARTS FROM", "once": "ONCE", "held": "CHECKPOINTS KEPT FOR IT"}
     print_rows(rows, columns, as_json=False, empty="no stage of another pipeline follows")
     return 0

@@ -1,4 +1,4 @@
-"""`trainflow audit --diet`: every partition that the weights of a checkpoint ever learnt from."""
+"""`trainflow audit --lineage`: every partition that the weights of a checkpoint ever learnt from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainflow.cli.render.output import print_json, print_rows, text
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
-    from trainflow.workspace.pipelines import Chain
+    from trainflow.workspace.pipelines import PipelineChain
 
 _COLUMNS = {
     "start": "PARTITION",
@@ -24,7 +24,7 @@ _COLUMNS = {
 }
 
 
-def show_diet(chain: Chain, which: str, *, json: bool) -> int:
+def show_lineage(chain: PipelineChain, which: str, *, json: bool) -> int:
     """Print it. Raises InputError, LedgerCorrupt, StoreFailure."""
     import msgspec
 

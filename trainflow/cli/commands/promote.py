@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
-from trainflow.cli.person import person
+from trainflow.cli.person_author import person
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.workspace.pipelines import open_pipeline
 
@@ -36,8 +36,8 @@ def promote(
     An alias names one checkpoint: the one that had it loses it. The engine tells MLflow, now or when one runs next.
     Stages that start from what is promoted get going, where an engine runs; else at the next start.
 
-    JSON: {sequence, id, alias, promoted (false: it had the alias already), followers: [{dag_id, what (begun | at work |
-    waits | next start), run_id (that was begun; else null)}]}.
+    JSON: {sequence, id, alias, promoted (false: it had the alias already), dependents: [{dag_id, what (begun | at work
+    | waits | next start), run_id (that was begun; else null)}]}.
     """
     from trainflow.actions.chains import promote as action
     from trainflow.clock import SystemClock
@@ -51,6 +51,6 @@ def promote(
         return 0
     already = "" if done.promoted else " already"
     typer.echo(f"{chain.key}: checkpoint {done.sequence} is promoted to {done.alias!r}{already}")
-    for each in done.followers:
+    for each in done.dependents:
         typer.echo(f"{each.dag_id} {_BECOMES[each.what]}")
     return 0

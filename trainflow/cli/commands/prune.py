@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of
-from trainflow.cli.person import person
+from trainflow.cli.person_author import person
 from trainflow.cli.render.chain_columns import columns_of
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
 from trainflow.pluralize import counted

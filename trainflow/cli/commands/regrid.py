@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.person import person
+from trainflow.cli.person_author import person
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.workspace.pipelines import open_pipeline
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.person import person
+from trainflow.cli.person_author import person
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
 from trainflow.pluralize import counted
-from trainflow.workspace.pipelines import Chain, open_pipeline
+from trainflow.workspace.pipelines import PipelineChain, open_pipeline
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,7 +70,7 @@ def repair(
     if not as_json:
         _show(chain, plan)
     if trains:
-        begin = action.repairing(chain.dag_id, skipped=skipped)
+        begin = action.begin_repair_of(chain.dag_id, skipped=skipped)
         # what is shown on the way must not get into the document
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             code = train(file.path, given, plain=plain or as_json, begin=begin)
@@ -83,7 +83,7 @@ def repair(
     return code
 
 
-def _record_earlier(chain: Chain, now: datetime, *, dry_run: bool) -> None:
+def _record_earlier(chain: PipelineChain, now: datetime, *, dry_run: bool) -> None:
     from trainflow.actions.chains.repair import record_earlier
     from trainflow.samples.partitions import label
 
@@ -93,7 +93,7 @@ def _record_earlier(chain: Chain, now: datetime, *, dry_run: bool) -> None:
         typer.echo(f"{chain.key}: {stretch} is recorded as a hole, and trained on top of the head", err=True)
 
 
-def _show(chain: Chain, plan: RepairPlan) -> None:
+def _show(chain: PipelineChain, plan: RepairPlan) -> None:
     from trainflow.samples.partitions import label
 
     rows = [
@@ -110,7 +110,7 @@ def _show(chain: Chain, plan: RepairPlan) -> None:
     print_rows(rows, _COLUMNS, as_json=False, empty=_nothing(chain, plan))
 
 
-def _nothing(chain: Chain, plan: RepairPlan) -> str:
+def _nothing(chain: PipelineChain, plan: RepairPlan) -> str:
     if not plan.open:
         return f"{chain.key} has no holes: nothing to repair"
     hint = "; --skipped trains what a gate or a person skipped, too" if plan.skipped_too else ""

@@ -16,7 +16,7 @@ from trainflow.workspace.locate import pipeline_path
 if TYPE_CHECKING:
     from trainflow.actions.start import Begin
     from trainflow.actions.training import TrainingRequest
-    from trainflow.insight.progress.feed import Following
+    from trainflow.insight.progress.feed import ProgressFeed
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +60,13 @@ def start(
         with open_workspace(path) as workspace:
             given = overrides_of_branch(workspace, path, branch, given)
     if failpoint is not None:
-        from trainflow.cli.commands.start_chaos import start_chaotic
+        from trainflow.cli.commands.start_failpoint import start_with_failpoints
         from trainflow.settings.project import project_of
 
         if detach:
             raise InputError("--failpoint is there to be watched: leave out --detach")
         options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-        return start_chaotic(project_of(path), path, failpoint, [*options, "--plain"] if plain else options)
+        return start_with_failpoints(project_of(path), path, failpoint, [*options, "--plain"] if plain else options)
     return train(path, given, detach=detach, plain=plain, ready=ready)
 
 
@@ -102,14 +102,14 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
     from trainflow.actions.training import train_as_engine
     from trainflow.clock import SystemClock
 
-    with train_as_engine(request, SystemClock()) as (engine, followings):
+    with train_as_engine(request, SystemClock()) as (engine, feeds):
         from trainflow.cli.live.session import Session, say_where_chains_stand
 
-        _say_what_goes_on(followings, request.stored)
+        _say_what_goes_on(feeds, request.stored)
         _say_ready(ready)
-        code = Session(engine, followings, plain=plain).run()
+        code = Session(engine, feeds, plain=plain).run()
     if code == EXIT_INTERRUPTED:
-        say_where_chains_stand(followings, request.stored, request.workspace, request.overrides)
+        say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
     return code
 
 
@@ -119,10 +119,10 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
     from trainflow.cli.live.session import follow
 
     try:
-        with train_through_engine(request) as (follower, followings):
-            _say_what_goes_on(followings, request.stored)
+        with train_through_engine(request) as (dependent, feeds):
+            _say_what_goes_on(feeds, request.stored)
             _say_ready(ready)
-            return follow(follower, followings, plain=plain)
+            return follow(dependent, feeds, plain=plain)
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED
@@ -144,10 +144,10 @@ def _detached(request: TrainingRequest) -> int:
     return started.exit_code
 
 
-def _say_what_goes_on(followings: list[Following], stored: str) -> None:
+def _say_what_goes_on(feeds: list[ProgressFeed], stored: str) -> None:
     """A run keeps the tasks of the version that it began with and the wait it is in, while a task that starts now reads
     the file as it is: which part of a change is in force is not to be guessed."""
-    for each in followings:
+    for each in feeds:
         if each.outdated is not None:
             typer.echo(
                 f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed: "

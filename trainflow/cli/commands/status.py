@@ -11,7 +11,7 @@ from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.locate import open_selection
 
 if TYPE_CHECKING:
-    from trainflow.insight.status import CurrentRun, PipelineStatus, Status
+    from trainflow.insight.status import CurrentRun, PipelineStatus, ProjectStatus
 
 #: short enough for 80 columns; whatever needs a sentence stands below
 _COLUMNS = {"dag_id": "PIPELINE", "head": "HEAD", "trained": "TRAINED UP TO", "behind": "BEHIND", "now": "NOW"}
@@ -59,7 +59,7 @@ def status(
     return 0
 
 
-def _show(found: Status) -> None:
+def _show(found: ProjectStatus) -> None:
     from trainflow.samples.partitions import label
 
     engine = found.engine

@@ -29,10 +29,10 @@ def why(
     gate, failed, caught_up, never_started, ended.
     """
     from trainflow.clock import SystemClock
-    from trainflow.insight import overview
+    from trainflow.insight import dag_selection
 
     with open_selection(pipeline) as selection:
-        found = overview.why(selection, SystemClock().now(), stage=stage, branch=branch)
+        found = dag_selection.why(selection, SystemClock().now(), stage=stage, branch=branch)
     if as_json:
         print_json(only_one(found, found.answers))
     elif not found.answers:

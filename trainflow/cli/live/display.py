@@ -7,18 +7,18 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from trainflow.cli.live.lines import Lines, run_line
+from trainflow.cli.live.lines import LineDisplay, run_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trainflow.insight.progress.view import View
+    from trainflow.insight.progress.view import ProgressView
 
 
 class Display(Protocol):
     """Shows views as they come."""
 
-    def show(self, views: list[View], now: datetime) -> None:
+    def show(self, views: list[ProgressView], now: datetime) -> None:
         """Show the views, one a chain, as they are at `now`."""
 
     def close(self) -> None:
@@ -28,7 +28,7 @@ class Display(Protocol):
 def display(*, interactive: bool | None = None) -> Display:
     """The display that fits where output goes."""
     if not (_can_redraw() if interactive is None else interactive):
-        return Lines()
+        return LineDisplay()
     from rich.console import Console
 
     # what people write (a problem, a metric's name) may look like markup, and is none
@@ -48,7 +48,7 @@ class Panel:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
 
-    def show(self, views: list[View], now: datetime) -> None:
+    def show(self, views: list[ProgressView], now: datetime) -> None:
         """Print what failed above the panel, and draw it anew."""
         from trainflow.cli.live.panel import panel_of_chain
         from trainflow.cli.live.stages_panel import panel_of_stages

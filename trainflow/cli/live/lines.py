@@ -10,16 +10,16 @@ from trainflow.cli.render.output import duration
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
-    from trainflow.insight.progress.view import RunLine, TaskLine, View
+    from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine
 
 
-class Lines:
+class LineDisplay:
     """One line for each run that ended and for each new thing that is waited for."""
 
     def __init__(self) -> None:
         self._said: dict[str, str | None] = {}
 
-    def show(self, views: list[View], now: datetime) -> None:
+    def show(self, views: list[ProgressView], now: datetime) -> None:
         """Print what is new in the views."""
         for view in views:
             if view.joined and view.dag_id not in self._said:
@@ -42,7 +42,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def state_line(view: View) -> str:
+def state_line(view: ProgressView) -> str:
     """Where a chain is whose run was under way before anybody followed here."""
     parts = [f"{view.dag_id}: {_share(view)}" if view.trained is not None else f"{view.dag_id}:"]
     if view.watermark is not None:
@@ -53,13 +53,13 @@ def state_line(view: View) -> str:
     return " · ".join(parts)
 
 
-def _share(view: View) -> str:
+def _share(view: ProgressView) -> str:
     if view.total:
         return f"{view.trained or 0} of {counted(view.total, 'partition')} trained"
     return f"{counted(view.trained or 0, 'partition')} trained"
 
 
-def run_line(run: RunLine, view: View) -> str:
+def run_line(run: RunLine, view: ProgressView) -> str:
     """One ended run in one line."""
     if run.stopped is not None:
         return f"{run.dag_id} #{run.number}: stopped: {run.stopped}"
@@ -85,7 +85,7 @@ def _beside(run: RunLine) -> str:
     return f"failed: {', '.join(run.failed_beside)}" if run.failed_beside else ""
 
 
-def _reached(run: RunLine, view: View) -> int:
+def _reached(run: RunLine, view: ProgressView) -> int:
     """How many partitions the chain was trained on after this run, where later ones are shown with it."""
     later = view.new_runs[view.new_runs.index(run) + 1 :]
     beyond = sum(each.partitions + each.holes for each in later if each.checkpoint and each.dag_id == run.dag_id)
@@ -122,7 +122,7 @@ def day(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d}" if whole_day else f"{moment:%Y-%m-%d %H:%M}"
 
 
-def failed_beside(view: View) -> str:
+def failed_beside(view: ProgressView) -> str:
     """Which tasks failed in runs that ended well, and how to read why."""
     tasks = ", ".join(f"{task} in {counted(runs, 'run')}" for task, runs in sorted(view.failed_beside.items()))
     return f"{tasks}, though the runs ended well (trainflow tasks logs {view.dag_id} latest TASK)"

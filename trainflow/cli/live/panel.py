@@ -12,7 +12,7 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trainflow.insight.progress.view import TaskLine, View
+    from trainflow.insight.progress.view import ProgressView, TaskLine
 
 _WIDTH = 88
 _MARKS = {
@@ -28,7 +28,7 @@ _MARKS = {
 }
 
 
-def panel_of_chain(view: View, now: datetime, width: int) -> RenderableType:
+def panel_of_chain(view: ProgressView, now: datetime, width: int) -> RenderableType:
     """The facts of a chain, and a line for each task of its current run."""
     from rich.console import Group
     from rich.panel import Panel as Box
@@ -86,7 +86,7 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())
 
 
-def summary(view: View, *, seconds: float, mirrored: str | None) -> None:
+def summary(view: ProgressView, *, seconds: float, mirrored: str | None) -> None:
     """What is said at the end."""
     facts = {
         "pipeline": view.dag_id,

@@ -17,13 +17,13 @@ from trainflow.pluralize import agreeing, counted
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from trainflow.actions.engine_client import Follower
+    from trainflow.actions.engine_client import EngineClient
     from trainflow.cli.live.display import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.mirror_dispatcher import MirrorDispatcher
-    from trainflow.insight.chains.chain_status import Standing
-    from trainflow.insight.progress.feed import Following
-    from trainflow.insight.progress.view import View
+    from trainflow.insight.chains.chain_status import ChainStatus
+    from trainflow.insight.progress.feed import ProgressFeed
+    from trainflow.insight.progress.view import ProgressView
     from trainflow.metadata.outbox_queries import Undelivered
     from trainflow.workspace.workspace import Workspace
 
@@ -37,12 +37,12 @@ _SILENT_SECONDS = 1.0
 class Session:
     """The engine's own terminal."""
 
-    def __init__(self, engine: Engine, followings: list[Following], *, plain: bool) -> None:
+    def __init__(self, engine: Engine, feeds: list[ProgressFeed], *, plain: bool) -> None:
         self._engine = engine
-        self._followings = followings
+        self._followings = feeds
         self._plain = plain
         self._display: Display | None = None
-        self._views: dict[str, View] = {}
+        self._views: dict[str, ProgressView] = {}
         self._over = False
 
     def run(self) -> int:
@@ -93,8 +93,8 @@ class Session:
 
     def _look_at(self, now: datetime, connection: Connection) -> bool:
         """Take the views anew. Returns whether nothing is left."""
-        for following in self._followings:
-            self._views[following.dag_id] = following.look(connection, now)
+        for feed in self._followings:
+            self._views[feed.dag_id] = feed.look(connection, now)
         finished = all(view.finished for view in self._views.values())
         return finished and not _others_follow(connection, self._engine, now)
 
@@ -118,14 +118,14 @@ class Session:
 
 
 def say_where_chains_stand(
-    followings: Iterable[Following], stored: str, workspace: Workspace, overrides: dict[str, str]
+    feeds: Iterable[ProgressFeed], stored: str, workspace: Workspace, overrides: dict[str, str]
 ) -> None:
     """After the engine was told to stop, and has: what is committed, and what goes on from there."""
     from trainflow.clock import SystemClock
-    from trainflow.insight.overview import head_of
+    from trainflow.insight.dag_selection import head_of
 
     typer.echo("stopped in good order")
-    for each in followings:
+    for each in feeds:
         if each.chain is not None:
             reached = head_of(workspace, each.dag_id, each.chain, stored, SystemClock().now())
             typer.echo(f"{each.dag_id}: {_head_in_words(reached)}")
@@ -133,7 +133,7 @@ def say_where_chains_stand(
     typer.echo(f"go on from there: {shlex.join(['trainflow', 'start', stored, *given])}")
 
 
-def _head_in_words(reached: Standing) -> str:
+def _head_in_words(reached: ChainStatus) -> str:
     from trainflow.cli.live.lines import day
 
     if reached.problem is not None:
@@ -144,7 +144,7 @@ def _head_in_words(reached: Standing) -> str:
     return f"the head is checkpoint {reached.head_sequence}{trained}"
 
 
-def _look_again_in(views: Iterable[View]) -> float:
+def _look_again_in(views: Iterable[ProgressView]) -> float:
     """Seconds until there may be something new to see: a chain that only waits is looked at less often."""
     works = any(task.state in ("queued", "running", "scheduled") for view in views for task in view.tasks)
     return _LOOK_SECONDS if works else _LOOK_SECONDS_WAITING
@@ -160,36 +160,36 @@ def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
     return any(is_alive(row.pid, row.process_started) for row in rows)
 
 
-def follow(follower: Follower, followings: list[Following], *, plain: bool) -> int | None:
+def follow(dependent: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
     """Show what happens until it is over. Raises KeyboardInterrupt."""
     from trainflow.cli.live.display import display
 
     shown = display(interactive=False if plain else None)
-    began = follower.clock.monotonic()
-    views: dict[str, View] = {}
+    began = dependent.clock.monotonic()
+    views: dict[str, ProgressView] = {}
     taken_up = False
     try:
         while not views or not all(view.finished for view in views.values()):
-            for following in followings:
-                view = views[following.dag_id] = follower.look(following)
+            for feed in feeds:
+                view = views[feed.dag_id] = dependent.look(feed)
                 taken_up = taken_up or view.current_number is not None or view.last_run is not None
-            shown.show(list(views.values()), follower.clock.now())
-            if not follower.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
+            shown.show(list(views.values()), dependent.clock.now())
+            if not dependent.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
                 if not taken_up:
                     return None
                 typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
                 return EXIT_FAILED
     finally:
         shown.close()
-    seconds = follower.clock.monotonic() - began
+    seconds = dependent.clock.monotonic() - began
     from trainflow.metadata.outbox_queries import Undelivered
 
-    undelivered = Undelivered() if follower.settings.tracking.enabled else None
+    undelivered = Undelivered() if dependent.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
 
 
-def summarize(views: list[View], seconds: float, *, undelivered: Undelivered | None) -> None:
+def summarize(views: list[ProgressView], seconds: float, *, undelivered: Undelivered | None) -> None:
     """The table at the end. `undelivered`: None where nothing is mirrored."""
     from trainflow.cli.live.panel import summary
     from trainflow.cli.live.stages_panel import summary_of_stages

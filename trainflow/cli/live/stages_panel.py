@@ -15,7 +15,7 @@ from trainflow.pluralize import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from trainflow.insight.progress.view import View
+    from trainflow.insight.progress.view import ProgressView
 
 _WIDTH = 100
 #: columns from which on a bar has room to be long
@@ -23,7 +23,7 @@ _ROOMY = 78
 _AT_WORK = ("running", "queued", "scheduled")
 
 
-def panel_of_stages(views: list[View], now: datetime, width: int) -> RenderableType:
+def panel_of_stages(views: list[ProgressView], now: datetime, width: int) -> RenderableType:
     """One row a stage."""
     from rich.panel import Panel as Box
     from rich.progress_bar import ProgressBar
@@ -45,7 +45,7 @@ def panel_of_stages(views: list[View], now: datetime, width: int) -> RenderableT
     return Box(rows, title=Text(title, style="bold"), title_align="left", width=width)
 
 
-def _names(views: list[View]) -> tuple[str, list[str]]:
+def _names(views: list[ProgressView]) -> tuple[str, list[str]]:
     """A title, and what to call each: its stage, where they are stages of one pipeline."""
     pipelines = {view.dag_id.partition(".")[0] for view in views}
     if len(pipelines) > 1:
@@ -53,11 +53,11 @@ def _names(views: list[View]) -> tuple[str, list[str]]:
     return pipelines.pop(), [view.dag_id.partition(".")[2] or view.dag_id for view in views]
 
 
-def _trained(view: View) -> str:
+def _trained(view: ProgressView) -> str:
     return f"{view.trained or 0}/{view.total}" if view.total else f"{view.trained or 0}"
 
 
-def _now(view: View, now: datetime) -> RenderableType:
+def _now(view: ProgressView, now: datetime) -> RenderableType:
     from rich.text import Text
 
     for task in view.tasks:
@@ -70,7 +70,7 @@ def _now(view: View, now: datetime) -> RenderableType:
     return Text(said, style="red" if is_bad(view.last_run) else "dim", no_wrap=True, overflow="ellipsis")
 
 
-def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None) -> None:
+def summary_of_stages(views: list[ProgressView], *, seconds: float, mirrored: str | None) -> None:
     """What is said at the end."""
     title, names = _names(views)
     titles = [title, "COMMITTED", "PARTITIONS", "ROWS", "WATERMARK", "PREQUENTIAL"]
@@ -85,6 +85,6 @@ def summary_of_stages(views: list[View], *, seconds: float, mirrored: str | None
         typer.echo(f"MLflow: {mirrored}")
 
 
-def _summed_up(name: str, view: View) -> list[str]:
+def _summed_up(name: str, view: ProgressView) -> list[str]:
     scores = "  ".join(f"{metric} {value:.4f}" for metric, value in shown_metrics(view.metrics)[:1])
     return [name, str(view.runs), _trained(view), f"{view.rows:,}", day(view.watermark), scores]

@@ -27,7 +27,7 @@ from trainflow.samples.partitions import label
 from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
 class ChainAudit(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class PipelineAudit(msgspec.Struct, frozen=True):
 
 
 def audit_pipeline(
-    file: PipelineFile,
+    file: OpenedPipeline,
     stage: str | None,
     branch: str | None,
     now: datetime,
@@ -107,9 +107,9 @@ def audit_pipeline(
     return PipelineAudit(name, all(each.ok for each in found), found)
 
 
-def _ledgers(chains: list[Chain], *, every: bool) -> list[tuple[Chain, Ledger]]:
+def _ledgers(chains: list[PipelineChain], *, every: bool) -> list[tuple[PipelineChain, Ledger]]:
     """Each chain once, however many DAGs of the file train it."""
-    found: dict[tuple[str, str], tuple[Chain, Ledger]] = {}
+    found: dict[tuple[str, str], tuple[PipelineChain, Ledger]] = {}
     for chain in chains:
         ledger = chain.ledger()
         found.setdefault((ledger.store.url, str(ledger.chain)), (chain, ledger))
@@ -155,7 +155,7 @@ def _with_samples(
 ) -> AuditReport:
     if compared is None:
         return audit(ledger, samples, now, verify_files=verify_files)
-    present = Present(open_inventory(comparable(compared), root, now))
+    present = CurrentSamples(open_inventory(comparable(compared), root, now))
     report = audit(ledger, samples, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
     there = present.arrived([left for hole in report.holes for left in uncovered(hole, report.left_out)])
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
@@ -180,7 +180,7 @@ def _with_adopted(report: AuditReport, ledger: Ledger, root: Path, options: Mapp
 
 
 @dataclass
-class Present:
+class CurrentSamples:
     """The partitions of a table as they are now."""
 
     inventory: Inventory

@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.checkpoints.upkeep.republished import republished
 from trainflow.errors import TrainflowError
-from trainflow.insight.chains.next_run import outlook
+from trainflow.insight.chains.next_run import next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.inventory import Inventory, open_inventory
@@ -31,7 +31,7 @@ from trainflow.serialization.document import ChainDocument
 MOST = 1000
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A chain now. `problem`: why the ledger or the samples could not be read."""
 
     #: 0: nothing is committed yet
@@ -65,17 +65,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-def with_base(known: Standing, chain: ChainDocument, ledger: Ledger) -> Standing:
+def with_upstream(known: ChainStatus, chain: ChainDocument, ledger: Ledger) -> ChainStatus:
     """The same, with what the stage's base says."""
     if chain.init_from is None or known.problem is not None:
         return known
     try:
-        return msgspec.structs.replace(known, waits=outlook(chain, ledger).waits)
+        return msgspec.structs.replace(known, waits=next_run_of(chain, ledger).waits)
     except TrainflowError as error:
         return msgspec.structs.replace(known, problem=str(error))
 
 
-class Beyond(msgspec.Struct, frozen=True):
+class ReadyPartitions(msgspec.Struct, frozen=True):
     """Partitions that are ready after a watermark; `more`: there are others that were not counted. `seconds`: from the
     watermark to the end of the newest."""
 
@@ -84,13 +84,13 @@ class Beyond(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime) -> Standing:
+def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: datetime) -> ChainStatus:
     """Where the chain stands. Never raises for what is wrong with the store or the samples: `problem` says it."""
     try:
         state = ledger.state()
     except TrainflowError as error:
-        return Standing(problem=str(error))
-    known = Standing(
+        return ChainStatus(problem=str(error))
+    known = ChainStatus(
         head_sequence=state.head_sequence,
         head_id=state.head.id if state.head else None,
         watermark=state.watermark,
@@ -110,9 +110,9 @@ def standing(ledger: Ledger, samples: Samples | None, root: Path, now: datetime)
         return msgspec.structs.replace(known, problem=str(error))
 
 
-def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory) -> Standing:
+def _with_lag(known: ChainStatus, ledger: Ledger, samples: Samples, inventory: Inventory) -> ChainStatus:
     state = ledger.state()
-    beyond = ready_beyond(samples, state.edge, inventory)
+    beyond = ready_after(samples, state.edge, inventory)
     partitions = max(beyond.ready, round(beyond.seconds / mean_seconds(samples))) if beyond.more else beyond.ready
     pace = throughput_of(past_runs(ledger, state))
     ahead = estimate_catch_up(samples, partitions, pace.seconds_a_partition, inventory.now)
@@ -126,7 +126,9 @@ def _with_lag(known: Standing, ledger: Ledger, samples: Samples, inventory: Inve
     )
 
 
-def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path) -> Standing:
+def _with_changes(
+    known: ChainStatus, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path
+) -> ChainStatus:
     state = ledger.state()
     holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
     again = republished(ledger, state, samples, root, inventory.now)
@@ -138,7 +140,9 @@ def _with_changes(known: Standing, ledger: Ledger, samples: Samples, inventory: 
     )
 
 
-def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Inventory, most: int = MOST) -> Beyond:
+def ready_after(
+    samples: Samples, watermark: datetime | None, inventory: Inventory, most: int = MOST
+) -> ReadyPartitions:
     """What after the watermark is ready. Beyond the first `most` partitions it is estimated how far they go."""
     first = after_watermark(samples, watermark)
     starts = [start for start in islice(inventory.later(shift(samples, first, -1)), most + 1) if start >= first]
@@ -149,4 +153,4 @@ def ready_beyond(samples: Samples, watermark: datetime | None, inventory: Invent
         seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
     else:
         seconds = (end_of(samples, ready[-1]) - first).total_seconds() if ready else 0.0
-    return Beyond(len(ready), more, seconds)
+    return ReadyPartitions(len(ready), more, seconds)

@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import LedgerCorrupt
 from trainflow.workspace.names import checkpoint_named
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 
 class CheckpointLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
         return ChainKey(self.pipeline, self.stage, self.branch)
 
 
-def checkpoints_of(chains: Sequence[Chain]) -> list[CheckpointLine]:
+def checkpoints_of(chains: Sequence[PipelineChain]) -> list[CheckpointLine]:
     """The checkpoints whose files are kept, oldest first, chain by chain. Raises LedgerCorrupt, StoreFailure."""
     ledgers = [chain.ledger() for chain in chains]
     return [_line(ledger, each, ledger.state()) for ledger in ledgers for each in ledger.kept()]
@@ -106,14 +106,14 @@ class CheckpointDetail(msgspec.Struct, frozen=True):
     uri: str
 
 
-def checkpoint_detail(chain: Chain, which: str) -> CheckpointDetail:
+def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
     """The checkpoint of a number, an id, or the head. Raises InputError, CheckpointNotFound, LedgerCorrupt."""
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
     return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path))
 
 
-def verify(chains: Sequence[Chain], which: str, *, every: bool) -> Verification:
+def verify(chains: Sequence[PipelineChain], which: str, *, every: bool) -> Verification:
     """Read the files of a checkpoint of each chain, or with `every` of all that are kept. Raises InputError,
     LedgerCorrupt, StoreFailure."""
     ledgers = [chain.ledger() for chain in chains]
@@ -144,7 +144,7 @@ def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[VerifiedChe
     ]
 
 
-def ledger_lines(chains: Sequence[Chain]) -> list[LedgerLine]:
+def ledger_lines(chains: Sequence[PipelineChain]) -> list[LedgerLine]:
     """Every entry there is, also those that the ledger itself would stop at. Raises StoreFailure."""
     return [each for chain in chains for each in _lines(chain.ledger())]
 

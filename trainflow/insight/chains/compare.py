@@ -15,7 +15,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork, LedgerEntry
 from trainflow.insight.chains.lineage import LineagePartition, partition_of
 from trainflow.workspace.names import HEAD, checkpoint_ever
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 
 class ComparedCheckpoint(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class ComparedCheckpoint(msgspec.Struct, frozen=True):
     forked_from: str | None
 
 
-class ChangedPartition(msgspec.Struct, frozen=True):
+class PartitionDifference(msgspec.Struct, frozen=True):
     """One partition that both were trained on, with another content."""
 
     a: LineagePartition
@@ -47,17 +47,17 @@ class ComparedCheckpoints(msgspec.Struct, frozen=True, kw_only=True):
     common: int
     only_a: list[LineagePartition]
     only_b: list[LineagePartition]
-    changed: list[ChangedPartition]
+    changed: list[PartitionDifference]
 
 
-def compare(chain: Chain, a: str, b: str) -> ComparedCheckpoints:
+def compare(chain: PipelineChain, a: str, b: str) -> ComparedCheckpoints:
     """Compare two sides, each a branch (its head), a checkpoint's number or id, or BRANCH@NUMBER.
 
     Raises InputError, LedgerCorrupt, StoreFailure.
     """
     entries_of = _Entries(chain)
     one, other = _side(chain, a, entries_of), _side(chain, b, entries_of)
-    found = difference(one.line, other.line, one.diet, other.diet)
+    found = difference(one.line, other.line, one.lineage, other.lineage)
     return ComparedCheckpoints(
         a=_described(one),
         b=_described(other),
@@ -66,7 +66,7 @@ def compare(chain: Chain, a: str, b: str) -> ComparedCheckpoints:
         common=found.common,
         only_a=[partition_of(each) for each in found.only_a],
         only_b=[partition_of(each) for each in found.only_b],
-        changed=[ChangedPartition(partition_of(each.a), partition_of(each.b)) for each in found.changed],
+        changed=[PartitionDifference(partition_of(each.a), partition_of(each.b)) for each in found.changed],
     )
 
 
@@ -76,14 +76,14 @@ class _Side(NamedTuple):
     chain: ChainKey
     checkpoint: Checkpoint
     line: list[Checkpoint]
-    diet: Lineage
+    lineage: Lineage
     forked_from: ChainKey | None = None
 
 
 class _Entries:
     """The entries of chains, read once each."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: PipelineChain) -> None:
         self._chain = chain
         self._read: dict[ChainKey, list[LedgerEntry]] = {}
 
@@ -93,7 +93,7 @@ class _Entries:
         return self._read[key]
 
 
-def _side(chain: Chain, which: str, entries_of: _Entries) -> _Side:
+def _side(chain: PipelineChain, which: str, entries_of: _Entries) -> _Side:
     own = chain.key
     store = chain.ledger().store
     branches = {key.branch for key in chains_of(store, own.pipeline) if key.stage == own.stage}
@@ -129,6 +129,6 @@ def _described(side: _Side) -> ComparedCheckpoint:
         side.checkpoint.id,
         side.checkpoint.sequence,
         side.checkpoint.watermark,
-        len(side.diet.meals),
+        len(side.lineage.steps),
         str(side.forked_from) if side.forked_from else None,
     )

@@ -7,10 +7,10 @@ import msgspec
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import still_needed
 from trainflow.checkpoints.stages.dependents_registry import declared_dependents
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 
-class Dependent(msgspec.Struct, frozen=True):
+class DependentStage(msgspec.Struct, frozen=True):
     """A stage. `at`: which checkpoint its runs start from; `once`: only its first run does; `held`: how many
     checkpoints are kept for it."""
 
@@ -23,16 +23,16 @@ class Dependent(msgspec.Struct, frozen=True):
 class Dependents(msgspec.Struct, frozen=True):
     """All of them."""
 
-    followers: list[Dependent]
+    dependents: list[DependentStage]
 
 
-def dependents_of(chain: Chain) -> Dependents:
+def dependents_of(chain: PipelineChain) -> Dependents:
     """The stages that have run at least once. Raises StoreFailure, LedgerCorrupt."""
     ledger = chain.ledger()
     kept = ledger.kept()
     return Dependents(
         [
-            Dependent(
+            DependentStage(
                 str(each.chain),
                 each.at,
                 each.once,

@@ -9,7 +9,7 @@ import msgspec
 from trainflow.checkpoints.audit.lineage import LineageStep, lineage_of
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.workspace.names import checkpoint_ever
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 
 class LineagePartition(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class LineagePartition(msgspec.Struct, frozen=True):
     filled: bool
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointLineage(msgspec.Struct, frozen=True, kw_only=True):
     """Of one checkpoint, in the order of training. `began_with`: the folder it was adopted from; `rows`: of all
     partitions, None where one does not say."""
 
@@ -40,34 +40,34 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[LineagePartition]
 
 
-def lineage(chain: Chain, which: str) -> Lineage:
+def lineage(chain: PipelineChain, which: str) -> CheckpointLineage:
     """The lineage of a checkpoint by its number, its id or `head`, be it pruned or rewound. Raises InputError,
     LedgerCorrupt, StoreFailure."""
     ledger = chain.ledger()
     checkpoint = checkpoint_ever(ledger, which, list(ledger.entries()))
     found = lineage_of(CheckpointRef(ledger.chain, checkpoint.id), lambda key: list(chain.ledger(key).entries()))
-    return Lineage(
+    return CheckpointLineage(
         chain=str(ledger.chain),
         id=checkpoint.id,
         sequence=checkpoint.sequence,
         watermark=checkpoint.watermark,
         began_with=found.began_with or None,
         rows=found.rows,
-        partitions=[partition_of(meal) for meal in found.meals],
+        partitions=[partition_of(step) for step in found.steps],
     )
 
 
-def partition_of(meal: LineageStep) -> LineagePartition:
+def partition_of(step: LineageStep) -> LineagePartition:
     """As programs read it."""
     return LineagePartition(
-        meal.start,
-        meal.end,
-        meal.fingerprint,
-        meal.rows,
-        str(meal.chain),
-        meal.checkpoint_id,
-        meal.sequence,
-        meal.run_id,
-        meal.at,
-        meal.filled,
+        step.start,
+        step.end,
+        step.fingerprint,
+        step.rows,
+        str(step.chain),
+        step.checkpoint_id,
+        step.sequence,
+        step.run_id,
+        step.at,
+        step.filled,
     )

@@ -29,7 +29,7 @@ from trainflow.operators.start_weights import choose_for
 from trainflow.serialization.document import ChainDocument
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class NextRun(msgspec.Struct, frozen=True):
     """`watermark`: where the next split begins (None: with the first partition). `bounds`: see
     `trainflow.samples.next_split`. `waits`: why there is nothing to start from. `pin`: the newest checkpoint of the
     base, as a run's conf names it."""
@@ -55,7 +55,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return self.edge if self.edge is not None else self.watermark
 
 
-def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook:
+def adopting(ahead: NextRun, adopt: Adopt, root: Path, now: datetime) -> NextRun:
     """The same for a chain that has not begun, and begins with what it adopts. Raises SampleUnreadable."""
     try:
         return msgspec.structs.replace(ahead, watermark=find(adopt, root, now).watermark)
@@ -63,11 +63,11 @@ def adopting(ahead: Outlook, adopt: Adopt, root: Path, now: datetime) -> Outlook
         return msgspec.structs.replace(ahead, waits=str(error))
 
 
-def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
+def next_run_of(chain: ChainDocument, ledger: Ledger) -> NextRun:
     """What the next run of the chain finds. Raises LedgerCorrupt, StoreFailure, InputError for a watermark that is
     inside a partition."""
     state, init = state_after_rewind(ledger), chain.init_from
-    found = _outlook(chain, ledger, state, init)
+    found = _next_run(chain, ledger, state, init)
     return msgspec.structs.replace(
         found,
         goes_back=state.generation > ledger.state().generation,
@@ -75,19 +75,19 @@ def outlook(chain: ChainDocument, ledger: Ledger) -> Outlook:
     )
 
 
-def _outlook(chain: ChainDocument, ledger: Ledger, state: ChainState, init: InitFrom | None) -> Outlook:
+def _next_run(chain: ChainDocument, ledger: Ledger, state: ChainState, init: InitFrom | None) -> NextRun:
     skipped_to = state.skips[-1].end if state.skips else None
     if init is None or (init.once and (state.head or state.start)):
-        return Outlook(state.watermark, skipped_to, begun=True)
+        return NextRun(state.watermark, skipped_to, begun=True)
     base = read_upstream_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
     choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
     if isinstance(choice, WaitForUpstream | StartRefused):
-        return Outlook(state.watermark, skipped_to, waits=choice.reason)
+        return NextRun(state.watermark, skipped_to, waits=choice.reason)
     if isinstance(choice, StartFromOwn):
-        return Outlook(state.watermark, skipped_to)
+        return NextRun(state.watermark, skipped_to)
     forked = state.watermark is None and is_fork(init.chain, ledger.chain)
     found = base.find(choice.last.id)
-    return Outlook(
+    return NextRun(
         watermark=choice.bases[-1].watermark if forked else state.watermark,
         edge=skipped_to,
         bounds=tuple(each.watermark for each in choice.bases) if choice.bounded else (),

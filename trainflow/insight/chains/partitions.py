@@ -18,7 +18,7 @@ from trainflow.samples.partitions import at_or_after, containing, end_of, label,
 from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Columns, SampleFile
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 
 TRAINED = "trained"
 
@@ -77,7 +77,7 @@ class ChainPartitions(msgspec.Struct, frozen=True):
 
 
 def partitions_of(
-    chains: Sequence[Chain], since: datetime | None, until: datetime | None, now: datetime
+    chains: Sequence[PipelineChain], since: datetime | None, until: datetime | None, now: datetime
 ) -> list[ChainPartitions]:
     """Every partition of each chain that starts in `[since, until)`, see `partition_lines`. Raises InputError,
     LedgerCorrupt, StoreFailure, SampleUnreadable."""
@@ -87,7 +87,7 @@ def partitions_of(
     return [ChainPartitions(key, lines) for key, lines in found.items()]
 
 
-def partition_report(chain: Chain, partition: str, now: datetime) -> PartitionReport:
+def partition_report(chain: PipelineChain, partition: str, now: datetime) -> PartitionReport:
     """What the partition that a person names by its start holds. Raises InputError, LedgerCorrupt, StoreFailure."""
     samples = chain.existing_samples()
     return inspect(samples, chain.ledger(), partition_at(samples, partition), chain.root, now)

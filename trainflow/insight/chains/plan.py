@@ -13,7 +13,7 @@ from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.errors import SampleError
-from trainflow.insight.chains.next_run import Outlook, adopting, outlook
+from trainflow.insight.chains.next_run import NextRun, adopting, next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.inventory import open_inventory
@@ -24,7 +24,7 @@ from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Hole
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
-from trainflow.workspace.pipelines import Chain, PipelineFile
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
 
@@ -95,20 +95,20 @@ class PipelinePlan(msgspec.Struct, frozen=True):
 
 
 def plan_pipeline(
-    file: PipelineFile, stage: str | None, branch: str | None, now: datetime, *, most: int
+    file: OpenedPipeline, stage: str | None, branch: str | None, now: datetime, *, most: int
 ) -> PipelinePlan:
     """The next `most` runs of each chain that is meant, as far as the samples are there now. Raises InputError,
     SampleUnreadable, LedgerCorrupt, StoreFailure."""
     return PipelinePlan([_of_chain(chain, most, now) for chain in file.chosen(stage, branch)])
 
 
-def _of_chain(chain: Chain, most: int, now: datetime) -> ChainPlan:
+def _of_chain(chain: PipelineChain, most: int, now: datetime) -> ChainPlan:
     samples, ledger = chain.existing_samples(), chain.ledger()
     state = ledger.state()
     change = change_of(state, grid_of(samples))
     if change is not None:
         return _described(ledger, state.watermark, refused(change, ledger.chain.pipeline))
-    ahead = outlook(chain.document, ledger)
+    ahead = next_run_of(chain.document, ledger)
     if not ledger.state().sequence and chain.adopt is not None:
         ahead = adopting(ahead, chain.adopt, chain.root, now)
     inventory = open_inventory(samples, chain.root, now)
@@ -140,7 +140,7 @@ def _described(ledger: Ledger, watermark: datetime | None, made: Plan, **prospec
 
 
 def plan(
-    samples: Samples, limits: SplitLimits | None, ahead: Outlook, seen: TableView, *, most: int, pace: Throughput
+    samples: Samples, limits: SplitLimits | None, ahead: NextRun, seen: TableView, *, most: int, pace: Throughput
 ) -> Plan:
     """The next `most` runs, as far as the samples are there now. Raises InputError for samples that cannot be."""
     runs: list[PlannedRun] = []

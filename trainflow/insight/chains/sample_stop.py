@@ -13,7 +13,7 @@ from trainflow.checkpoints.actions.skip import skip
 from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
-from trainflow.insight.chains.next_run import Outlook, outlook
+from trainflow.insight.chains.next_run import NextRun, next_run_of
 from trainflow.samples.inventory import open_inventory
 from trainflow.samples.next_split import TableView, decide
 from trainflow.samples.partitions import after_watermark, end_of
@@ -42,7 +42,7 @@ def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Pa
 
     Raises SampleUnreadable, InputError, LedgerCorrupt, StoreFailure.
     """
-    ahead = outlook(chain, ledger)
+    ahead = next_run_of(chain, ledger)
     if ahead.waits is not None or ahead.goes_back:
         return None
     seen, limits = open_inventory(samples, root, now), chain.limits or SplitLimits()
@@ -73,7 +73,7 @@ def step_over(
 
 
 def _problem(
-    samples: Samples, edge: datetime | None, limits: SplitLimits, seen: TableView, ahead: Outlook
+    samples: Samples, edge: datetime | None, limits: SplitLimits, seen: TableView, ahead: NextRun
 ) -> SampleGap | SampleCheckFailed | SampleUnreadable | None:
     try:
         decide(samples, edge, limits, seen, ahead.bounds, ahead.columns)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.insight.progress.ended_run import run_line
-from trainflow.insight.progress.view import RunLine, TaskLine, Totals, View, last_of
+from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine, Totals, last_of
 from trainflow.metadata import followed_runs, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.followed_runs import FollowedRuns
@@ -32,7 +32,7 @@ class RunEnd(NamedTuple):
     partitions: int
 
 
-class Following:
+class ProgressFeed:
     """Follows one DAG in what came of the runs that a person started, `roots`, and of every run these triggered.
 
     `root_id` is its own (None: its runs are triggered). What that one triggers in DAGs that are not followed is told
@@ -75,7 +75,7 @@ class Following:
         self._cursor = max(self._cursor, dag_run_id)
         self._joined = joined
 
-    def look(self, connection: Connection, now: datetime) -> View:
+    def look(self, connection: Connection, now: datetime) -> ProgressView:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
         # in this order: what ends meanwhile is told the next time at the latest
         open_runs = self._runs.open(connection)
@@ -131,11 +131,11 @@ class Following:
 
     def _view(
         self, now: datetime, new_runs: list[RunLine], current: Any, tasks: list[TaskLine], *, finished: bool
-    ) -> View:
+    ) -> ProgressView:
         trained, total = self._partitions()
         elapsed = (now - self.started_at).total_seconds()
         rate = self.totals.rows / elapsed if self.totals.rows and elapsed > 0 else None
-        return View(
+        return ProgressView(
             dag_id=self.dag_id,
             finished=finished,
             current_number=current.number if current is not None else None,

@@ -87,7 +87,7 @@ class Totals:
         return {name: total / rows for name, (rows, total) in self.weighted.items() if rows}
 
 
-class View(msgspec.Struct, frozen=True):
+class ProgressView(msgspec.Struct, frozen=True):
     """One look at a pipeline."""
 
     dag_id: str

@@ -14,8 +14,8 @@ from trainflow.metadata import dag_queries, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, decode, version_of
-from trainflow.workspace.file_reading import parse
 from trainflow.workspace.names import dag_named
+from trainflow.workspace.parse_pipeline import parse
 from trainflow.workspace.workspace import Workspace
 
 

@@ -18,7 +18,7 @@ _T = TaskInstanceState
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class TaskWaitFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is around the task instance."""
 
     dag_id: str
@@ -40,7 +40,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     deadline: datetime | None = None
 
 
-def why_waits(task: TaskDocument, row: Any, around: Surroundings, now: datetime) -> str | None:
+def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datetime) -> str | None:
     """The sentence; None for a task that runs or has ended with nothing to explain. `row`: of `task_instance`."""
     match row.state:
         case None:
@@ -62,7 +62,7 @@ def why_waits(task: TaskDocument, row: Any, around: Surroundings, now: datetime)
     return None
 
 
-def _not_looked_at(task: TaskDocument, around: Surroundings, now: datetime) -> str | None:
+def _not_looked_at(task: TaskDocument, around: TaskWaitFacts, now: datetime) -> str | None:
     if around.run_state in RUN_FINISHED:
         return None
     if around.run_state == DagRunState.QUEUED:
@@ -76,7 +76,7 @@ def _not_looked_at(task: TaskDocument, around: Surroundings, now: datetime) -> s
     return _nobody_schedules(around) or "is about to be scheduled"
 
 
-def _run_is_queued(around: Surroundings, now: datetime) -> str:
+def _run_is_queued(around: TaskWaitFacts, now: datetime) -> str:
     if around.run_after > now:
         return f"its run starts {_at(around.run_after, now)}"
     if around.running >= around.max_active_runs:
@@ -84,19 +84,19 @@ def _run_is_queued(around: Surroundings, now: datetime) -> str:
     return _nobody_schedules(around) or "its run is about to start"
 
 
-def _nobody_schedules(around: Surroundings) -> str | None:
+def _nobody_schedules(around: TaskWaitFacts) -> str | None:
     if around.paused:
         return f"the DAG is paused: 'trainflow dags unpause {around.dag_id}' lets it go on"
     return _no_engine(around)
 
 
-def _no_engine(around: Surroundings) -> str | None:
+def _no_engine(around: TaskWaitFacts) -> str | None:
     if around.engine_alive:
         return None
     return "no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it"
 
 
-def _deferred(row: Any, around: Surroundings) -> str:
+def _deferred(row: Any, around: TaskWaitFacts) -> str:
     trigger = (around.trigger_class or "its trigger").rpartition(".")[2]
     sentence = row.note or f"waits in the triggerer for {trigger}"
     if around.deadline is not None:
@@ -107,7 +107,7 @@ def _deferred(row: Any, around: Surroundings) -> str:
     return f"{sentence}; {unwatched}" if unwatched else sentence
 
 
-def _listed(names: list[str], around: Surroundings) -> str:
+def _listed(names: list[str], around: TaskWaitFacts) -> str:
     return ", ".join(f"{name} ({around.states.get(name) or 'not scheduled yet'})" for name in names)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
-from trainflow.insight.runs.explain_task import Surroundings, why_waits
+from trainflow.insight.runs.explain_task import TaskWaitFacts, explain_wait
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals
 from trainflow.metadata import attempt_queries, dag_queries, run_queries, task_queries, trigger_queries, xcom_queries
@@ -140,7 +140,7 @@ def _reasons(
         if described is None:
             continue
         wait = trigger_queries.of_task(connection, row.id) if row.state == "deferred" else None
-        around = Surroundings(
+        around = TaskWaitFacts(
             dag_id=run.dag_id,
             engine_alive=engine.alive,
             triggerer_alive=engine.triggers,
@@ -154,7 +154,7 @@ def _reasons(
             trigger_class=wait.trigger_class if wait else None,
             deadline=wait.deadline if wait else None,
         )
-        sentence = why_waits(described, row, around, now)
+        sentence = explain_wait(described, row, around, now)
         if sentence is not None:
             reasons[row.id] = sentence
     return reasons

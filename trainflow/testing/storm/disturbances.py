@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from trainflow.testing.live_project import LiveProject
-from trainflow.testing.processes import Found, Kind
+from trainflow.testing.processes import Found, ProcessKind
 
 _CLOCK = '''\
 """Give every process of the project the clock of a host that is wrong by what a file says, in seconds."""
@@ -58,7 +58,9 @@ class Kill(Disturbance):
     name = "kill"
 
     def strike(self, project: LiveProject, random: Random) -> bool:
-        kind = random.choice([Kind.COMMAND, Kind.WARM_WORKER, Kind.CHILD, Kind.CHILD, Kind.EVENT_LOOP])
+        kind = random.choice(
+            [ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD, ProcessKind.EVENT_LOOP]
+        )
         victims = project.processes(kind)
         return bool(victims) and random.choice(victims).kill()
 

@@ -45,7 +45,7 @@ class Chains:
     def ref(self, names: str, checkpoint: Checkpoint) -> CheckpointRef:
         return CheckpointRef(self[names].chain, checkpoint.id)
 
-    def diet(self, names: str, checkpoint: Checkpoint) -> Lineage:
+    def lineage(self, names: str, checkpoint: Checkpoint) -> Lineage:
         return lineage_of(self.ref(names, checkpoint), self.entries)
 
     def line(self, names: str) -> list[Checkpoint]:
@@ -59,7 +59,7 @@ def chains(tmp_path: Path) -> Chains:
 
 
 def days(found: Lineage) -> list[int]:
-    return [(meal.start - day(0)).days for meal in found.meals]
+    return [(step.start - day(0)).days for step in found.steps]
 
 
 def test_lineage_is_every_partition_in_order_of_training(chains: Chains) -> None:
@@ -67,11 +67,11 @@ def test_lineage_is_every_partition_in_order_of_training(chains: Chains) -> None
     chains["main"].commit(days=3, skip=[1])
     last = chains["main"].commit(fills=True, split=split_of(3))
 
-    found = chains.diet("main", last)
+    found = chains.lineage("main", last)
 
     assert days(found) == [0, 1, 2, 4, 3]
-    assert [meal.filled for meal in found.meals] == [False] * 4 + [True]
-    assert (found.rows, found.meals[0].run_id, found.meals[-1].checkpoint_id) == (50, "run-1", last.id)
+    assert [step.filled for step in found.steps] == [False] * 4 + [True]
+    assert (found.rows, found.steps[0].run_id, found.steps[-1].checkpoint_id) == (50, "run-1", last.id)
 
 
 def test_lineage_ends_with_weights_not_with_chain(chains: Chains) -> None:
@@ -81,9 +81,9 @@ def test_lineage_ends_with_weights_not_with_chain(chains: Chains) -> None:
     third = chains["main"].commit(days=2)
     prune(chains["main"].ledger, [KeepLatest(1)], by=ME, now=day(9))
 
-    assert days(chains.diet("main", second)) == [0, 1]
-    assert days(chains.diet("main", third)) == [0, 1, 2]
-    assert {meal.checkpoint_id for meal in chains.diet("main", third).meals} == {first.id, third.id}
+    assert days(chains.lineage("main", second)) == [0, 1]
+    assert days(chains.lineage("main", third)) == [0, 1, 2]
+    assert {step.checkpoint_id for step in chains.lineage("main", third).steps} == {first.id, third.id}
 
 
 def test_lineage_of_weights_from_another_stage_includes_it(chains: Chains) -> None:
@@ -91,10 +91,10 @@ def test_lineage_of_weights_from_another_stage_includes_it(chains: Chains) -> No
     chains["fine"].commit(origin=chains.ref("base", base[0]))
     second = chains["fine"].commit(origin=chains.ref("base", base[1]))
 
-    found = chains.diet("fine", second)
+    found = chains.lineage("fine", second)
 
     # what the first fine-tune learnt is not in the weights of the second
-    assert [(meal.chain.stage, (meal.start - day(0)).days) for meal in found.meals] == [
+    assert [(step.chain.stage, (step.start - day(0)).days) for step in found.steps] == [
         ("base", 0),
         ("base", 1),
         ("fine", 1),
@@ -108,17 +108,17 @@ def test_lineage_of_forked_branch_includes_its_origin(chains: Chains) -> None:
     chains["main/deep"].commit(split=split_of(2, 2), origin=origin)
     last = chains["main/deep"].commit()
 
-    found = chains.diet("main/deep", last)
+    found = chains.lineage("main/deep", last)
 
     assert days(found) == [0, 1, 2, 3, 4]
-    assert [meal.chain.branch for meal in found.meals] == ["main", "main", "deep", "deep", "deep"]
+    assert [step.chain.branch for step in found.steps] == ["main", "main", "deep", "deep", "deep"]
 
 
 def test_lineage_of_imported_chain_names_its_origin(chains: Chains) -> None:
     adopt(chains["main"].ledger, "s3://old/1", day(5), [ArtifactFile("m", 1, "x")], by=ME, now=day(9))
     made = chains["main"].commit(split=split_of(5))
 
-    assert (chains.diet("main", made).began_with, days(chains.diet("main", made))) == ("s3://old/1", [5])
+    assert (chains.lineage("main", made).began_with, days(chains.lineage("main", made))) == ("s3://old/1", [5])
 
 
 def test_lineage_of_unknown_checkpoint_is_refused(chains: Chains) -> None:
@@ -127,7 +127,7 @@ def test_lineage_of_unknown_checkpoint_is_refused(chains: Chains) -> None:
     made = chains["main"].commit(origin=gone)
 
     with pytest.raises(CheckpointNotFound, match="flights/gone/main has no checkpoint x"):
-        chains.diet("main", made)
+        chains.lineage("main", made)
 
 
 def test_compare_two_branches_side_by_side(chains: Chains) -> None:
@@ -137,7 +137,10 @@ def test_compare_two_branches_side_by_side(chains: Chains) -> None:
     last = chains["main/deep"].commit(split=split_of(2, 3, [3]), origin=origin, evaluation={"auc": 0.9})
 
     found = compare(
-        chains.line("main"), chains.line("main/deep"), chains.diet("main", made[3]), chains.diet("main/deep", last)
+        chains.line("main"),
+        chains.line("main/deep"),
+        chains.lineage("main", made[3]),
+        chains.lineage("main/deep", last),
     )
 
     assert [(each.watermark, each.a, each.b) for each in found.scores] == [
@@ -148,8 +151,8 @@ def test_compare_two_branches_side_by_side(chains: Chains) -> None:
         (day(5), None, {"auc": 0.9}),
     ]
     assert (found.common, found.changed) == (3, [])
-    assert [meal.start for meal in found.only_a] == [day(3)]
-    assert [meal.start for meal in found.only_b] == [day(4)]
+    assert [step.start for step in found.only_a] == [day(3)]
+    assert [step.start for step in found.only_b] == [day(4)]
 
 
 def test_scores_and_trainers_own_metrics_are_never_mixed(chains: Chains) -> None:
@@ -168,17 +171,17 @@ def test_scores_and_trainers_own_metrics_are_never_mixed(chains: Chains) -> None
 def test_partition_with_another_content_is_neither_common_nor_only_ones(chains: Chains) -> None:
     one = chains["main"].commit()
     other = chains["main/deep"].commit(split=split_of(0))
-    found = chains.diet("main/deep", other)
-    changed = Lineage(found.of, [type(meal)(**{**as_dict(meal), "fingerprint": "x"}) for meal in found.meals])
+    found = chains.lineage("main/deep", other)
+    changed = Lineage(found.of, [type(step)(**{**as_dict(step), "fingerprint": "x"}) for step in found.steps])
 
-    result = compare([one], [other], chains.diet("main", one), changed)
+    result = compare([one], [other], chains.lineage("main", one), changed)
 
     assert (result.common, result.only_a, result.only_b) == (0, [], [])
     assert [(each.a.checkpoint_id, each.b.fingerprint) for each in result.changed] == [(one.id, "x")]
 
 
-def as_dict(meal: object) -> dict[str, object]:
-    return {name: getattr(meal, name) for name in meal.__struct_fields__}  # type: ignore[attr-defined]
+def as_dict(step: object) -> dict[str, object]:
+    return {name: getattr(step, name) for name in step.__struct_fields__}  # type: ignore[attr-defined]
 
 
 # -- what a rewind takes with it -----------------------------------------------------------------------------------

@@ -152,9 +152,9 @@ def test_deletion_with_one_trace_of_lost_tail_is_refused(make: Make, tmp_path: P
             partials.begin()
             partials.complete({"row": 1}, {}, NOW)
         case "follower":
-            follower = ChainWriter(store, tmp_path, ChainKey("flights", "mobile"))
-            register_origin(store, CHAIN, follower.chain)
-            follower.commit(origin=CheckpointRef(CHAIN, head.id))
+            dependent = ChainWriter(store, tmp_path, ChainKey("flights", "mobile"))
+            register_origin(store, CHAIN, dependent.chain)
+            dependent.commit(origin=CheckpointRef(CHAIN, head.id))
         case "artifact":
             store.contents.update(artifacts)
     assert_refused(store, sweeps, prunes)

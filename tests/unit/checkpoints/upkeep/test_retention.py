@@ -217,7 +217,7 @@ def line_with_head(count: int) -> ChainState:
 
 
 @pytest.mark.parametrize(
-    ("follower", "head", "needed"),
+    ("dependent", "head", "needed"),
     [
         (Dependent(ChainKey("f"), "same_watermark"), None, "12345"),
         (Dependent(ChainKey("f"), "same_watermark"), 3, "345"),
@@ -228,26 +228,26 @@ def line_with_head(count: int) -> ChainState:
         (Dependent(ChainKey("f"), "promoted"), None, "12345"),
     ],
 )
-def test_retention_unpassed_by_next_stage_stays(follower: Dependent, head: int | None, needed: str) -> None:
-    assert still_needed(follower, after(head), line(5).recent) == {f"c{each}" for each in needed}
+def test_retention_unpassed_by_next_stage_stays(dependent: Dependent, head: int | None, needed: str) -> None:
+    assert still_needed(dependent, after(head), line(5).recent) == {f"c{each}" for each in needed}
 
 
 def test_retention_first_of_circle_needs_one_before_skips() -> None:
     kept = [each for each in line(5).recent if each.id != "c3"]
     for feedback, needed in ((True, {"c2", "c4", "c5"}), (False, {"c4", "c5"})):
-        follower = Dependent(ChainKey("f"), "same_watermark", feedback=feedback)
-        assert still_needed(follower, after(3), kept) == needed
+        dependent = Dependent(ChainKey("f"), "same_watermark", feedback=feedback)
+        assert still_needed(dependent, after(3), kept) == needed
 
 
 def test_pruning_keeps_what_follower_has_not_passed(writer: ChainWriter, tmp_path: Path) -> None:
     made = [each.id for each in writer.commit_many(5)]
     fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))
-    follower = Dependent(fine.chain, "same_watermark")
+    dependent = Dependent(fine.chain, "same_watermark")
 
-    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == []
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dependents=[dependent]) == []
     fine.commit(days=3, origin=CheckpointRef(writer.chain, made[2]))
 
-    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), followers=[follower]) == made[:2]
+    assert prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9), dependents=[dependent]) == made[:2]
 
 
 def test_pruning_keeps_what_chain_of_another_pipeline_goes_on_from(writer: ChainWriter, tmp_path: Path) -> None:

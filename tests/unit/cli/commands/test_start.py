@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.cli.commands.start import _say_what_goes_on
 from trainflow.execution.dag_files import DagFiles
-from trainflow.insight.progress.feed import Following
+from trainflow.insight.progress.feed import ProgressFeed
 from trainflow.messages.workload import DagSource
 from trainflow.operators import DataCheckerOperator
 from trainflow.settings.home import Home
@@ -27,8 +27,8 @@ split: {{partitions: {days}}}
 def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
     _say_what_goes_on(
         [
-            Following("days", None, None, NOW, roots=frozenset(), outdated=3),
-            Following("x", None, None, NOW, roots=frozenset()),
+            ProgressFeed("days", None, None, NOW, roots=frozenset(), outdated=3),
+            ProgressFeed("x", None, None, NOW, roots=frozenset()),
         ],
         "pipelines/days.yaml",
     )

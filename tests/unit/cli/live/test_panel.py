@@ -11,15 +11,15 @@ import pytest
 from rich.cells import cell_len
 
 from trainflow.cli.live.display import Panel, display
-from trainflow.cli.live.lines import Lines, run_line
+from trainflow.cli.live.lines import LineDisplay, run_line
 from trainflow.cli.live.panel import summary
 from trainflow.cli.live.stages_panel import panel_of_stages, summary_of_stages
-from trainflow.insight.progress.view import RunLine, TaskLine, View, last_of
+from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def view(dag_id: str, **facts: Any) -> View:
+def view(dag_id: str, **facts: Any) -> ProgressView:
     given: dict[str, Any] = {
         "finished": False,
         "current_number": 1,
@@ -35,7 +35,7 @@ def view(dag_id: str, **facts: Any) -> View:
         "rows_per_second": None,
         "eta_seconds": None,
     }
-    return View(dag_id=dag_id, **{**given, **facts})
+    return ProgressView(dag_id=dag_id, **{**given, **facts})
 
 
 def run(dag_id: str, **facts: Any) -> RunLine:
@@ -67,7 +67,7 @@ def test_run_line_task_that_failed_in_successful_run_is_named(capsys: pytest.Cap
 
 
 def test_panel_each_wait_of_each_stage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
+    lines = LineDisplay()
     for _ in range(2):
         lines.show(STAGES, NOW)
     assert capsys.readouterr().out == "m.other: waits for 2024-01-05\n"
@@ -130,7 +130,7 @@ def test_panel_summary_without_counts_omits_partitions(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 @pytest.mark.parametrize("views", [STAGES, STAGES[:1]], ids=["stages", "one chain"])
-def test_panel_keeps_within_terminal(views: list[View], columns: int) -> None:
+def test_panel_keeps_within_terminal(views: list[ProgressView], columns: int) -> None:
     from rich.console import Console
 
     long = "[/red] a note with [brackets] and\n" + "many words " * 30
@@ -174,7 +174,7 @@ def test_panel_joining_run_under_way_says_where_it_is(capsys: pytest.CaptureFixt
     joined = view(
         "m", joined=True, trained=3, total=4, watermark=NOW, current_number=9, tasks=[task("train", "running")]
     )
-    lines = Lines()
+    lines = LineDisplay()
     lines.show([joined], NOW)
     lines.show([msgspec.structs.replace(joined, trained=4)], NOW)
     assert capsys.readouterr().out == "m: 3 of 4 partitions trained · trained up to 2024-01-01 · run 9 is at train\n"

@@ -20,7 +20,7 @@ from trainflow.triggerer.running_note import LOOP_SLOT, NOTHING
 MOST_ENDS = 3
 
 
-class Cause(Enum):
+class CrashCause(Enum):
     """What is known about the end of an event loop."""
 
     #: it exited or crashed
@@ -37,7 +37,7 @@ class Cause(Enum):
 class End:
     """One end of an event loop."""
 
-    cause: Cause
+    cause: CrashCause
     #: the triggers that it watched
     watched: frozenset[int]
     #: the triggers that ran, the loop's first (see `RunningNote`)
@@ -66,7 +66,7 @@ class Blame:
         running = _suspects(end)
         if running:
             return self._part(running, end.watched)
-        if end.cause is not Cause.ITSELF and end.cause is not Cause.STALLED:
+        if end.cause is not CrashCause.ITSELF and end.cause is not CrashCause.STALLED:
             return Verdict()
         # nothing was noted: once may be chance
         again = end.watched <= self._unexplained
@@ -94,12 +94,12 @@ def _suspects(end: End) -> frozenset[int]:
     running = [each if each in end.watched else NOTHING for each in end.running]
     in_loop, in_threads = running[: LOOP_SLOT + 1], running[LOOP_SLOT + 1 :]
     match end.cause:
-        case Cause.STALLED:
+        case CrashCause.STALLED:
             # a thread holds the loop up only where nothing runs in it: it does not let go of the interpreter
             chosen = in_loop if any(in_loop) else in_threads
-        case Cause.KILLED:
+        case CrashCause.KILLED:
             # waiting in a thread is no step: an innocent one may do that most of the time
             chosen = in_loop
-        case Cause.ITSELF | Cause.OUT_OF_MEMORY:
+        case CrashCause.ITSELF | CrashCause.OUT_OF_MEMORY:
             chosen = running
     return frozenset(chosen) - {NOTHING}

@@ -24,7 +24,7 @@ from trainflow.pluralize import counted
 from trainflow.settings.project import Project
 
 
-def start_chaotic(project: Project, path: Path, seed: int, options: Sequence[str]) -> int:
+def start_with_failpoints(project: Project, path: Path, seed: int, options: Sequence[str]) -> int:
     """Train under failpoint, then audit. `options` go to both commands. Returns the worse of the two exit codes."""
     alive = running_engine(project.home)
     if alive is not None:
