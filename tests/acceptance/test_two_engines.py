@@ -42,7 +42,7 @@ def _assert_clean(first: LiveProject) -> None:
     assert sorted(rows.tolist()) == list(range(DAYS * ROWS_A_DAY))
 
 
-def test_two_engines_on_one_chain_one_commits_and_other_is_fenced(two: tuple[LiveProject, LiveProject]) -> None:
+def test_engines_on_one_chain_one_commits_and_other_is_fenced(two: tuple[LiveProject, LiveProject]) -> None:
     first, second = two
     for project in two:
         project.write("hold", "")
@@ -71,7 +71,7 @@ def test_two_engines_on_one_chain_one_commits_and_other_is_fenced(two: tuple[Liv
     _assert_clean(first)
 
 
-def test_two_engines_on_one_chain_go_on_until_caught_up(two: tuple[LiveProject, LiveProject]) -> None:
+def test_engines_on_one_chain_go_on_until_caught_up(two: tuple[LiveProject, LiveProject]) -> None:
     first, _ = two
     one_a_run = (FILE, "--set", "split.partitions=1")
     ends = [project.begin_start(*one_a_run) for project in two]

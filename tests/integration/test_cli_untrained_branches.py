@@ -44,7 +44,7 @@ def flights(inside: Callable[..., Flights]) -> Flights:
 
 
 @pytest.mark.parametrize("options", [(), ("--accept",), ("--skip",), ("--rewind", "1"), ("--no-start",)])
-def test_resume_of_a_chain_that_is_not_stopped_is_refused_and_starts_nothing(
+def test_resume_of_chain_that_is_not_stopped_is_refused_and_starts_nothing(
     flights: Flights, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("trainflow.cli.commands.start.train", lambda *_, **__: pytest.fail("it was started"))
@@ -54,7 +54,7 @@ def test_resume_of_a_chain_that_is_not_stopped_is_refused_and_starts_nothing(
     assert sorted(path for path in Path(flights.root).rglob("*") if ".trainflow" not in path.parts) == before
 
 
-def test_resume_of_a_chain_that_is_stopped_starts(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_chain_that_is_stopped_starts(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
     monkeypatch.setattr("trainflow.cli.commands.start.train", lambda *_, **__: started.append(1) or 0)
     with pytest.raises(ChainStopped):
@@ -64,7 +64,7 @@ def test_resume_of_a_chain_that_is_stopped_starts(flights: Flights, monkeypatch:
 
 
 @pytest.mark.parametrize(("sides", "untrained"), [(("main", "hot"), "B"), (("hot", "main"), "A")])
-def test_compare_with_an_untrained_branch_says_it_and_prints_no_empty_column(
+def test_compare_with_untrained_branch_says_it_and_prints_no_empty_column(
     flights: Flights, sides: tuple[str, str], untrained: str
 ) -> None:
     code, said = flights.run("checkpoints", "compare", "flights", *sides)
@@ -72,7 +72,7 @@ def test_compare_with_an_untrained_branch_says_it_and_prints_no_empty_column(
     assert f"{untrained} auc" not in said
 
 
-def test_why_of_a_branch_speaks_of_that_branch_alone(flights: Flights) -> None:
+def test_why_of_branch_speaks_of_that_branch_alone(flights: Flights) -> None:
     code, said = flights.run("why", "flights", "--branch", "hot")
     assert (code, said.count("\n")) == (0, 1), said
     assert said.startswith(
@@ -83,6 +83,6 @@ def test_why_of_a_branch_speaks_of_that_branch_alone(flights: Flights) -> None:
     assert flights.json("why", "flights", "--stage", "main")["dag_id"] == "flights"
 
 
-def test_why_of_a_branch_that_is_not_there_names_those_that_are(flights: Flights) -> None:
+def test_why_of_branch_that_is_not_there_names_those_that_are(flights: Flights) -> None:
     code, said = flights.run("why", "flights", "--branch", "hut")
     assert (code, "has no branch 'hut'; did you mean 'hot'?" in said) == (2, True), said

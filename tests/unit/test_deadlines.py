@@ -16,7 +16,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 @pytest.mark.parametrize(
     ("now", "waits"), [(timedelta(), True), (HOUR, False), (DAY, False), (-TOLERANCE, True), (-DAY, False)]
 )
-def test_still_waits(now: timedelta, waits: bool) -> None:
+def test_deadline_not_come_waits(now: timedelta, waits: bool) -> None:
     assert is_pending(SINCE + HOUR, HOUR, SINCE + now) is waits
 
 

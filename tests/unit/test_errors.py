@@ -22,5 +22,5 @@ class OwnError(TrainflowError):
         (KeyError("a"), "KeyError: 'a'"),
     ],
 )
-def test_describe_names_the_class_of_errors_that_are_not_ours(error: BaseException, said: str) -> None:
+def test_describe_names_class_of_errors_that_are_not_ours(error: BaseException, said: str) -> None:
     assert describe(error) == said

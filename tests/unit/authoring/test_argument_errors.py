@@ -47,7 +47,7 @@ def fails_in_our_words(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda each: each.__name__)
-def test_operator_any_wrong_argument_is_accepted_or_an_input_error(operator: Any) -> None:
+def test_operator_any_wrong_argument_is_accepted_or_input_error(operator: Any) -> None:
     for name in sorted(operator.accepted_arguments()):
         for value in WRONG:
             with DAG("d"):
@@ -76,7 +76,7 @@ def test_operator_called_wrongly_names_what_it_takes(operator: Any) -> None:
         (Param, ("default", "description", "type", "enum", "minimum", "pattern")),
     ],
 )  # fmt: skip
-def test_container_any_wrong_argument_is_accepted_or_an_input_error(make: Any, names: tuple[str, ...]) -> None:
+def test_container_any_wrong_argument_is_accepted_or_input_error(make: Any, names: tuple[str, ...]) -> None:
     needed = {DAG: {"dag_id": "d"}, TaskGroup: {"group_id": "g"}}.get(make, {})
     for name in names:
         for value in WRONG:
@@ -130,7 +130,7 @@ def test_call_that_cannot_be_says_what_to_write(call: Callable[[], Any], says: s
     assert says in str(caught.value)
 
 
-def test_error_of_a_users_own_constructor_stays_what_it_is() -> None:
+def test_error_of_users_own_constructor_stays_what_it_is() -> None:
     class Own(BaseOperator):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)

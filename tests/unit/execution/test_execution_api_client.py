@@ -29,7 +29,7 @@ KEY = AttemptKey("a")
     ],
     ids=["a claim gives up early", "but not later than others", "one that has begun waits"],
 )
-def test_how_long_engine_is_looked_for(
+def test_client_looks_for_engine_as_long_as_it_has_work(
     tmp_path: Path, clock: ManualClock, request_: Request, outage_seconds: float, waited: float
 ) -> None:
     def sleep(seconds: float) -> None:
@@ -41,7 +41,7 @@ def test_how_long_engine_is_looked_for(
     assert waited <= clock.monotonic() <= waited + 2.0
 
 
-def test_open_without_an_engine_says_nothing(tmp_path: Path, clock: ManualClock) -> None:
+def test_open_without_engine_says_nothing(tmp_path: Path, clock: ManualClock) -> None:
     ExecutionApiClient(Home(tmp_path), outage_seconds=0.0, clock=clock, sleep=lambda _seconds: None).open()
 
 

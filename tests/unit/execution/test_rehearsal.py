@@ -51,7 +51,7 @@ def test_rehearse_speaks_to_no_engine(project: Project, monkeypatch: pytest.Monk
     rehearsal.rehearse(project, load_settings(project))
 
 
-def test_the_warm_process_has_imported_nothing_that_makes_a_fork_dear() -> None:
+def test_warm_process_has_imported_nothing_that_makes_fork_dear() -> None:
     """`random` reseeds in each child; the others are read and kept for nothing in each."""
     dear = ("random", "tempfile", "subprocess", "pickle", "shutil", "jinja2", "asyncio", "pydantic", "pyarrow", "numpy")
     code = f"import sys, trainflow.execution.forkserver; print([name for name in {dear!r} if name in sys.modules])"

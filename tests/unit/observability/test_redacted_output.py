@@ -69,7 +69,7 @@ def test_write_unended_line_is_written_when_long(output: RedactedOutput, file: P
     assert file.stat().st_size == 100_000
 
 
-def test_write_to_a_full_disk_is_dropped_and_raises_nothing() -> None:
+def test_write_to_full_disk_is_dropped_and_raises_nothing() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     stream = RedactedOutput(descriptor)
     print("x" * 100_000, file=stream, flush=True)
@@ -78,7 +78,7 @@ def test_write_to_a_full_disk_is_dropped_and_raises_nothing() -> None:
     os.close(descriptor)
 
 
-def test_write_after_a_full_disk_says_what_is_missing(output: RedactedOutput, file: Path) -> None:
+def test_write_after_full_disk_says_what_is_missing(output: RedactedOutput, file: Path) -> None:
     kept = os.dup(output.fileno())
     full = os.open("/dev/full", os.O_WRONLY)
     print("before", file=output)
@@ -94,7 +94,7 @@ def test_write_after_a_full_disk_says_what_is_missing(output: RedactedOutput, fi
     assert file.read_text() == f"before\n\n{missing}\nafter\nlater\n"
 
 
-def test_write_to_a_pipe_without_a_reader_raises() -> None:
+def test_write_to_pipe_without_reader_raises() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     stream = RedactedOutput(writer)

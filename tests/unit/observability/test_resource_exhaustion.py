@@ -39,11 +39,11 @@ def test_exhausted_says_what_to_do_and_exit_code_says_same(error: BaseException,
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x"), SystemExit(1)])
-def test_what_is_no_exhaustion_is_none(error: BaseException) -> None:
+def test_exhaustion_of_other_error_is_none(error: BaseException) -> None:
     assert exhausted_resource(error) is None
     assert exit_code_of(error, BROKEN) == BROKEN
 
 
 @pytest.mark.parametrize("code", [None, 0, 1, BROKEN, 137])
-def test_other_exit_codes_say_nothing(code: int | None) -> None:
+def test_exhaustion_of_other_exit_code_is_none(code: int | None) -> None:
     assert meaning_of_exit_code(code) is None

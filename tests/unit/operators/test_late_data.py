@@ -166,7 +166,7 @@ def test_late_data_changed_during_replay_is_replayed_once_more(lab: Any, chain: 
     assert len(rewinds(chain)) == 4
 
 
-def test_replay_of_a_content_that_comes_back_rewinds_again(lab: Any, chain: Chain) -> None:
+def test_replay_of_content_that_comes_back_rewinds_again(lab: Any, chain: Chain) -> None:
     chain.policy("replay")
     folder = lab.write_day(0)
     chain.run()

@@ -203,7 +203,7 @@ def test_retention_that_fails_does_not_fail_commit(lab: Any, pipeline: Any, monk
     assert ledger_of(lab).checkpoint().by.run_id == "run-1"
 
 
-def test_retention_that_finds_a_corrupt_ledger_fails(lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_that_finds_corrupt_ledger_fails(lab: Any, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.write_day(0)
     build = pipeline(commit={"retention": [KeepLatest(1)]})
 

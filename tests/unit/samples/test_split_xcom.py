@@ -92,7 +92,7 @@ def test_handoff_of_no_split_is_refused() -> None:
         split_from_xcom({"caught_up": True})
 
 
-def test_context_of_a_split_xcom_reads_back_beside_the_split() -> None:
+def test_context_of_split_xcom_reads_back_beside_split() -> None:
     grid = Grid("t/{start:%Y%m%d}/", START, 86400)
     lag = Lag(2, 172800.0)
     value = json.loads(
@@ -107,6 +107,6 @@ def test_context_of_a_split_xcom_reads_back_beside_the_split() -> None:
 @pytest.mark.parametrize(
     "value", [{}, {"handed_over_at": None}, {"handed_over_at": "soon"}, {"handed_over_at": (START + DAY).isoformat()}]
 )
-def test_seconds_since_an_unknown_time_or_a_later_one_is_none(value: dict[str, object]) -> None:
+def test_seconds_since_unknown_time_or_later_one_is_none(value: dict[str, object]) -> None:
     assert seconds_since(value, START) is None
     assert (grid_of_xcom(value), is_repair(value)) == (None, False)

@@ -112,7 +112,7 @@ def test_failure_for_each_user_is_raised_as_its_own_exception() -> None:
     assert [type(error) for error, _ in found] == [kind for _, kind in found]
 
 
-def test_failure_of_a_reason_that_is_its_own_cause_ends() -> None:
+def test_failure_of_reason_that_is_its_own_cause_ends() -> None:
     error = ValueError("round")
     error.__context__ = other = KeyError("and round")
     other.__context__ = error

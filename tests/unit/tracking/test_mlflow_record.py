@@ -62,7 +62,7 @@ def test_chain_has_one_key_store_and_run_one_key_chain() -> None:
     assert run_key(cleared) == run_key(RUN)
 
 
-def test_no_secret_is_in_anything_that_is_sent() -> None:
+def test_record_sends_no_secret() -> None:
     everything = [
         mlflow_record.params(RUN), mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN),
         mlflow_record.finished_tags(FINISHED), mlflow_record.head_tags(FINISHED), mlflow_record.dataset(FINISHED),
@@ -112,11 +112,11 @@ def test_points_do_not_depend_on_when_they_are_delivered() -> None:
     assert repr(mlflow_record.chain_points(later)) == repr(mlflow_record.chain_points(FINISHED))
 
 
-def test_every_metric_has_prefix_so_user_metrics_stay_alone() -> None:
+def test_record_metrics_have_prefixes() -> None:
     assert all("/" in point.name for point in mlflow_record.run_points(FINISHED))
 
 
-def test_one_dataset_however_many_partitions() -> None:
+def test_record_many_partitions_are_one_dataset() -> None:
     entry = mlflow_record.dataset(FINISHED)
     assert entry is not None
     assert len(entry.digest) <= 36

@@ -220,7 +220,7 @@ def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chain
 @pytest.mark.parametrize(
     ("latest", "first", "goes_to"), [(1, False, None), (3, False, None), (1, True, 0), (4, False, 1)]
 )
-def test_rewind_of_a_base_whose_stage_was_pruned_goes_back_to_what_is_kept(
+def test_rewind_of_base_whose_stage_was_pruned_goes_back_to_what_is_kept(
     chains: Chains, latest: int, first: bool, goes_to: int | None
 ) -> None:
     """The stage would go back to its second checkpoint. One rule for it and for a chain alone."""
