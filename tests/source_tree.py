@@ -66,6 +66,31 @@ def long_functions() -> list[str]:
     ]
 
 
+def long_test_modules() -> list[str]:
+    """Modules of the tests of more than MODULE_LINES lines."""
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in sorted((ROOT / "tests").rglob("*.py"))}
+    return [f"{path.relative_to(ROOT)}: {count} lines" for path, count in lines.items() if count > MODULE_LINES]
+
+
+def misplaced_tests() -> list[str]:
+    """Unit tests that do not stand where the module stands that they test: `trainflow/a/b.py` has
+    `tests/unit/a/test_b.py`, or several `test_b_….py`; what concerns a package `a` as a whole is in `test_a….py`."""
+    unit = ROOT / "tests" / "unit"
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted(unit.rglob("test_*.py"))
+        # the example is a project of its own, beside the package
+        if path.parent != unit / "example" and not _has_module(path.parent.relative_to(unit), path.stem[5:])
+    ]
+
+
+def _has_module(folder: Path, name: str) -> bool:
+    package = ROOT / "trainflow" / folder
+    beside = [ROOT / "tests"] if folder == Path() else []
+    known = {package.name, *(each.stem for place in (package, *beside) for each in place.glob("*"))}
+    return any(name == each or name.startswith(f"{each}_") for each in known)
+
+
 def _for_type_checkers(tree: ast.Module) -> set[ast.AST]:
     """The statements under `if TYPE_CHECKING`."""
     return {
@@ -185,6 +210,8 @@ def main() -> None:
     checks = {
         "modules too long": long_modules(),
         "functions too long": long_functions(),
+        "modules of tests too long": long_test_modules(),
+        "tests misplaced": misplaced_tests(),
         "circles": [" ".join(group) for group in circles(imports(type_checking=False))],
         "circles with imports for type checkers": [" ".join(group) for group in circles(imports(type_checking=True))],
         "class names twice": repeated_classes(),

@@ -21,6 +21,14 @@ def test_functions_are_short() -> None:
     assert source_tree.long_functions() == []
 
 
+def test_modules_of_tests_are_read_in_one_sitting() -> None:
+    assert source_tree.long_test_modules() == []
+
+
+def test_unit_tests_follow_the_modules_that_they_test() -> None:
+    assert source_tree.misplaced_tests() == []
+
+
 def test_modules_import_each_other_in_no_circle() -> None:
     """Nor where the import stands in a function: what cannot be imported at the top has to move down a floor."""
     assert source_tree.circles(source_tree.imports(type_checking=False)) == []
