@@ -129,6 +129,17 @@ class TestRunTimeOut:
             later.tick()
             assert running.run(1).state == "failed"
 
+    @pytest.mark.parametrize(("by", "left"), [(-DAY, HOUR), (-HOUR / 4, HOUR * 3 / 4), (HOUR / 4, HOUR / 4)])
+    def test_run_timeout_seen_first_after_clock_was_set_is_never_longer_than_whole(
+        self, running: ControlPlane, tmp_path: Path, by: timedelta, left: timedelta
+    ) -> None:
+        running.clock.advance(HOUR / 2)
+        jump(running, by)
+        with control_plane(tmp_path, clock=running.clock, settings=running.settings) as later:
+            later.scheduler.sweep()
+            later.tick()
+            assert later.scheduler.seconds_left == left.total_seconds()
+
     def test_run_timeout_of_cleared_run_begins_anew(self, running: ControlPlane) -> None:
         running.clock.advance(HOUR / 2)
         with running.database.transaction() as connection:

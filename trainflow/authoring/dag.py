@@ -31,8 +31,8 @@ class DAG(metaclass=CheckedCall):
     """`with DAG("flight_delay"):`: operators made inside belong to it.
 
     Pipelines trigger themselves (`TriggerDagRunOperator`), so `schedule` is None and nothing else.
-    `max_active_tasks` limits the tasks of one run. `dagrun_timeout` is a timedelta or seconds. `fail_fast` ends a run
-    with its first failed task: what runs beside it fails, too.
+    `max_active_tasks` limits the tasks of one run. `dagrun_timeout` is a timedelta or seconds, and goes on
+    while no engine runs. `fail_fast` ends a run with its first failed task: what runs beside it fails, too.
     """
 
     def __init__(
