@@ -9,15 +9,17 @@ from pathlib import Path
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ancestors import TrainedBy
+from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_in
+from trainflow.checkpoints.ledger.entries import Checkpoint, HoleFilled, LedgerEntry, Regrid, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.tiling import trained_stretches, without
+from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
-from trainflow.insight.chains.trained import holes_of, line_of, trained_by
 from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Columns, SampleFile
+from trainflow.samples.split_content import Columns, Hole, SampleFile
 from trainflow.workspace.pipelines import PipelineChain
 
 TRAINED = "trained"
@@ -219,3 +221,41 @@ def partition_at(samples: Samples, text: str) -> datetime:
             f"they are {length_label(samples)} long from {label(origin(samples))}"
         )
     return moment
+
+
+# -- what the line of a chain was trained on -----------------------------------------------------------------------
+
+#: a checkpoint of the line, or a change of its grid
+OnLine = Checkpoint | Regrid
+
+
+def line_of(entries: Iterable[LedgerEntry]) -> list[OnLine]:
+    """The checkpoints from the root to the head, those without files any more included, and the changes of the grid
+    between them."""
+    line: list[OnLine] = []
+    for entry in entries:
+        match entry:
+            case Checkpoint() | Regrid():
+                line.append(entry)
+            case Rewind(to_checkpoint_id=target):
+                while line and not (isinstance(line[-1], Checkpoint) and line[-1].id == target):
+                    line.pop()
+    return line
+
+
+def trained_by(line: Iterable[OnLine]) -> dict[datetime, TrainedBy]:
+    """Start of a partition (UTC) → the checkpoint that was trained on it."""
+    return {each.start: each for entry in line if isinstance(entry, Checkpoint) for each in trained_in(entry)}
+
+
+def holes_of(line: Iterable[OnLine]) -> list[Hole]:
+    """What the line stepped over and has not trained since."""
+    line = list(line)
+    trained = [stretch for entry in line if isinstance(entry, HoleFilled) for stretch in trained_stretches(entry.split)]
+    return [
+        Hole(ensure_utc(start), ensure_utc(end), hole.reason)
+        for entry in line
+        if not isinstance(entry, HoleFilled)
+        for hole in (entry.holes if isinstance(entry, Regrid) else entry.split.holes)
+        for start, end in without((hole.start, hole.end), trained)
+    ]

@@ -8,7 +8,7 @@ from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.retention import KeepLatest
-from trainflow.insight.chains.trained import holes_of, line_of, trained_by
+from trainflow.insight.chains.partitions import holes_of, line_of, trained_by
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 
