@@ -75,6 +75,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.pages}/{name}.json"
 
     @property
+    def set_aside(self) -> str:
+        """What a person gave up when entries were lost: it cannot be tied to the ledger that is left."""
+        return f"{self.prefix}/lost"
+
+    @property
     def artifacts(self) -> str:
         """The folder of the files of checkpoints, a folder an attempt."""
         return f"{self.prefix}/artifacts"

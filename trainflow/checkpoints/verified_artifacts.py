@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.ledger.entries import Artifacts
+from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, encode_entry
 from trainflow.errors import StoreFailure
 from trainflow.storage.store import Store
 
@@ -57,10 +57,12 @@ def remember_verified(store: Store, artifacts: Artifacts, before: dict[str, _Sta
         store.replace(_place(artifacts), msgspec.json.encode(newest))
 
 
-def seal_verified(store: Store, artifacts: Artifacts) -> None:
-    """Seal the artifacts, which changes the status of files that are known to be whole. Raises StoreFailure."""
+def seal_verified(store: Store, entry: Checkpoint) -> None:
+    """Seal the artifacts of a committed checkpoint, with a copy of its entry beside them: the ledger can be repaired by
+    it. Sealing changes the status of files that are known to be whole. Raises StoreFailure."""
+    artifacts = entry.artifacts
     whole = is_verified(store, artifacts)
-    store.seal(artifacts.path)
+    store.seal(artifacts.path, encode_entry(entry))
     if whole:
         remember_verified(store, artifacts, statuses(store, artifacts))
 

@@ -19,7 +19,7 @@ from typing import IO
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
 from trainflow.storage.errors import CheckpointFailures, Failures
-from trainflow.storage.store import TIMES, FileStatus, Store, StoreFile
+from trainflow.storage.store import SEAL, TIMES, FileStatus, Store, StoreFile
 
 CHUNK_BYTES = 1 << 20
 #: temporary files start so; listings leave them out, the sweeper removes those left by a crash
@@ -175,13 +175,17 @@ class LocalStore(Store):
             _set_writable(target, writable=True, files=False)
             shutil.rmtree(target)
 
-    def seal(self, folder: str) -> None:
+    def seal(self, folder: str, note: bytes = b"") -> None:
         target = self._at(folder)
+        if note and target.is_dir():
+            with suppress(StoreFailure):  # the modes are the seal; a note that is not there is missed by nothing
+                self.replace(f"{folder}{SEAL}", note)
         with self._failing("seal", target), suppress(FileNotFoundError, PermissionError):
             _set_writable(target, writable=False, files=True)
 
     def delete_sealed(self, folder: str) -> None:
         self.delete_folder(folder)
+        self.delete(f"{folder}{SEAL}")
 
     def is_sealed(self, folder: str) -> bool:
         with suppress(FileNotFoundError), self._failing("read", self._at(folder)):

@@ -182,10 +182,10 @@ class Store(Storage):
     def delete_folder(self, folder: str) -> None:
         """Remove a folder and what is in it; nothing happens when it is not there."""
 
-    def seal(self, folder: str) -> None:
-        """Note that the files of a folder are committed: read-only from now on where the store knows modes. Nothing
-        happens when there is no such folder."""
-        self.replace(f"{folder}{SEAL}", b"")
+    def seal(self, folder: str, note: bytes = b"") -> None:
+        """Note that the files of a folder are committed, and keep `note` beside it: read-only from now on where the
+        store knows modes. Nothing happens when there is no such folder."""
+        self.replace(f"{folder}{SEAL}", note)
 
     def is_sealed(self, folder: str) -> bool:
         """Whether a folder is sealed."""

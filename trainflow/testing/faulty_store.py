@@ -94,8 +94,8 @@ class FaultyStore(Store):
     def open(self, path: str) -> IO[bytes]:
         return self._pass("open", path, lambda: self.inner.open(path))
 
-    def seal(self, folder: str) -> None:
-        self._pass("seal", folder, lambda: self.inner.seal(folder))
+    def seal(self, folder: str, note: bytes = b"") -> None:
+        self._pass("seal", folder, lambda: self.inner.seal(folder, note))
 
     def delete_sealed(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_sealed(folder), lambda: self._delete_half(folder))

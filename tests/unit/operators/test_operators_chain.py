@@ -182,7 +182,8 @@ def test_retention_prunes_after_commit(lab: Any, pipeline: Any) -> None:
         run_all(lab, build, f"run-{number}")
     state = ledger_of(lab).state()
     assert [summary.id for summary in state.recent] == [state.head.id]
-    kept = [folder.name for folder in (lab.root / "checkpoints/model/main/main/artifacts").iterdir()]
+    files = (lab.root / "checkpoints/model/main/main/artifacts").iterdir()
+    kept = [path.name for path in files if path.is_dir()]
     assert kept == [state.head.id]
 
 

@@ -159,7 +159,8 @@ def _replayed(ledger: Ledger) -> _Audit:
     raw = read_raw(ledger)
     chain = replay(raw.entries)
     line = chain.line()
-    raw.problems += missing(known, raw, chain.committed)
+    raw.problems += missing(known, raw, {*chain.committed, *chain.lost})
+    raw.notices += chain.notices
     if chain.stopped:
         reasons = "; ".join(chain.stopped.reasons)
         raw.notices.append(f"the chain is stopped: gates refused {chain.stopped.id}: {reasons}")

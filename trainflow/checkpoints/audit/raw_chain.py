@@ -36,6 +36,9 @@ class RawChain:
     #: the fork or adoption it began with
     start: RawEntry | None = None
     rewinds: int = 0
+    #: checkpoints of entries that a person accepted as lost
+    lost: set[str] = field(default_factory=set)
+    notices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def line(self) -> list[RawCheckpoint]:
@@ -73,6 +76,8 @@ def replay(entries: Sequence[Raw]) -> RawChain:
                 _rewind(chain, entry)
             case "prune":
                 _prune(chain, entry)
+            case "loss":
+                _lose(chain, entry)
             case _:
                 _begin(chain, entry, first=place == 0)
     return chain
@@ -206,6 +211,19 @@ def _prune(chain: RawChain, entry: RawEntry) -> None:
     for name in entry.checkpoint_ids:
         if chain.kept.pop(name, None) is None or name == chain.head or name in chain.promoted.values():
             chain.problems.append(f"entry {entry.sequence} prunes {name}, which it must not")
+
+
+def _lose(chain: RawChain, entry: RawEntry) -> None:
+    if entry.parent_id != chain.head:
+        chain.problems.append(f"entry {entry.sequence} accepts a loss after {entry.parent_id}, not after the head")
+    chain.lost.update(entry.checkpoint_ids)
+    numbers = f"entry {entry.first}" if entry.first == entry.last else f"entries {entry.first} to {entry.last}"
+    who = entry.by.person or "a person"
+    why = f" ({entry.reason})" if entry.reason else ""
+    gone = f", and with them {', '.join(entry.checkpoint_ids)}" if entry.checkpoint_ids else ""
+    chain.notices.append(
+        f"{numbers} of an earlier ledger were lost{gone}: accepted by {who} in entry {entry.sequence}{why}"
+    )
 
 
 def _begin(chain: RawChain, entry: RawEntry, *, first: bool) -> None:

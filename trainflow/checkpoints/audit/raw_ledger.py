@@ -105,6 +105,8 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     by: RawAuthor = RawAuthor()
     grid: RawGrid | None = None
     holes: list[RawPiece] = []
+    first: int = 0
+    last: int = 0
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +137,7 @@ _NEEDED = {
     "promotion": ("checkpoint_id",),
     "prune": ("checkpoint_ids",),
     "rewind": (),
+    "loss": ("first", "last"),
     "fork": ("origin", "watermark"),
     "adoption": ("uri", "watermark", "files"),
 }

@@ -230,7 +230,7 @@ def _seal(work: Commit) -> None:
     """The head's files are committed and stay as they are. Not of who commits again much later: that may be pruned."""
     head = work.ledger.state().head
     if isinstance(work.done, Checkpoint) and head is not None and head.id == work.done.id:
-        seal_verified(work.ledger.store, work.done.artifacts)
+        seal_verified(work.ledger.store, work.done)
 
 
 def _promote(work: Commit) -> None:

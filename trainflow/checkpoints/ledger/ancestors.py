@@ -8,7 +8,7 @@ from itertools import dropwhile, islice
 
 import msgspec
 
-from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Rewind, decode_entry
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss, Rewind, decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc
@@ -87,12 +87,14 @@ def rewinds_from_newest(ledger: Ledger, state: ChainState, most: int) -> Iterato
     """The rewinds among the newest `most` entries, newest first."""
     reader, left = _Backwards(ledger), state.generation
     for number in range(state.sequence, max(0, state.sequence - most), -1):
-        if left == 0:
+        if left <= 0:
             return
         entry = reader.entry(number)
         if isinstance(entry, Rewind):
             left -= 1
             yield entry
+        elif isinstance(entry, Loss):
+            left -= entry.rewinds
 
 
 class _Backwards:

@@ -65,9 +65,10 @@ def evidence_of_newest_entry(store: Store, chain: ChainKey, mark: NewestEntry) -
     return EntryEvidence(mark.sequence, f"the mark {store.uri(chain.mark)}")
 
 
-def entry_evidence(store: Store, chain: ChainKey) -> list[EntryEvidence]:
-    """What lies beside the ledger and knows of its entries. Three requests. Raises StoreFailure."""
-    found = [evidence_of_newest_entry(store, chain, read_newest_entry(store, chain))]
+def entry_evidence(store: Store, chain: ChainKey, mark: NewestEntry | None = None) -> list[EntryEvidence]:
+    """What lies beside the ledger and knows of its entries; the `mark`, where it was read before. Three requests.
+    Raises StoreFailure."""
+    found = [evidence_of_newest_entry(store, chain, read_newest_entry(store, chain) if mark is None else mark)]
     for name in store.names(chain.snapshots) or ():
         found += _named(store, f"{chain.snapshots}/{name}", name.removesuffix(".json"))
     for name in store.names(chain.pages) or ():
@@ -90,22 +91,23 @@ def _named(store: Store, path: str, number: str) -> Iterator[EntryEvidence]:
 def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[EntryEvidence]) -> None:
     """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or whoever has read
     up to entry `known`. Lists the ledger once. Raises StoreFailure."""
-    listed = _listed(store, chain)
-    last = max(listed, default=0)
+    found = listed(store, chain)
+    last = max(found, default=0)
     everything = [
         EntryEvidence(known, "what was read before"),
         EntryEvidence(last, f"entry {last}, which is there,"),
         *beside,
     ]
     newest = max(everything, key=lambda each: each.sequence)
-    if newest.sequence == last == len(listed):
+    if newest.sequence == last == len(found):
         return
-    lost = list(_unreadable(store, chain, [n for n in range(1, newest.sequence + 1) if n not in listed]))
+    lost = list(_unreadable(store, chain, [n for n in range(1, newest.sequence + 1) if n not in found]))
     if lost:
         raise missing_entries_error(store, chain, lost, newest)
 
 
-def _listed(store: Store, chain: ChainKey) -> set[int]:
+def listed(store: Store, chain: ChainKey) -> set[int]:
+    """The numbers of the entries that a listing shows. Raises StoreFailure."""
     listed = store.names(chain.ledger) or ()
     names = (name.removesuffix(".json") for name in listed if name.endswith(".json"))
     return {int(name) for name in names if name.isdecimal() and len(name) == 10}
@@ -126,7 +128,8 @@ def missing_entries_error(
         f"the ledger of chain {chain} in {store.url} is short: {entries_named(lost)} "
         f"{agreeing(len(lost), 'is', 'are')} missing, and {witness.what} knows of entry {witness.sequence}. Nothing "
         f"is appended or deleted meanwhile. Restore what is missing in {store.uri(chain.ledger)} from a backup or "
-        "another copy of the store, then run 'trainflow audit'",
+        "another copy of the store, then run 'trainflow audit'; where it cannot be restored, 'trainflow repair "
+        f"{chain.pipeline} --accept-loss' shows what is left",
         location=store.uri(chain.entry(min(lost))),
     )
 

@@ -173,6 +173,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     accepted: Acceptance | None = None
     #: of the table that it was trained on
     grid: Grid | None = None
+    #: its number in a ledger that was lost, of which it is known by the copy beside its files; 0: it is not
+    recovered: int = 0
 
 
 class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
@@ -292,6 +294,30 @@ class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     promoted: dict[str, str] = {}
 
 
+class Loss(Entry, frozen=True, kw_only=True, tag="loss"):
+    """A person's acceptance that entries are lost and cannot be restored. The chain goes on from what is left.
+
+    `first` to `last` are their numbers, as far as anything knows of them. The head stays, and no run that began before
+    may commit.
+    """
+
+    parent_id: str | None
+    first: int
+    last: int
+    #: those that left a trace, are in no entry any more, and were not recovered: the chain does not stand on them
+    checkpoint_ids: list[str]
+    #: why they are known to be lost
+    evidence: list[str]
+    #: folder in the store with what cannot be tied to what is left
+    set_aside: str = ""
+    reason: str = ""
+
+    @property
+    def rewinds(self) -> int:
+        """By how much the count of rewinds rises: above what it was before, whatever was lost."""
+        return self.last - self.first + 2
+
+
 class ForkedStage(msgspec.Struct, frozen=True):
     """Where a stage goes on in a branch (None: it begins with nothing)."""
 
@@ -321,7 +347,9 @@ class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):
     files: list[ArtifactFile]
 
 
-LedgerEntry = Checkpoint | HoleFilled | Skip | Stop | Regrid | Resume | Promotion | Prune | Rewind | Fork | Adoption
+LedgerEntry = (
+    Checkpoint | HoleFilled | Skip | Stop | Regrid | Resume | Promotion | Prune | Rewind | Loss | Fork | Adoption
+)
 
 
 class _KindHeader(msgspec.Struct):
@@ -343,6 +371,7 @@ KINDS = frozenset(
         "promotion",
         "prune",
         "rewind",
+        "loss",
         "fork",
         "adoption",
     }

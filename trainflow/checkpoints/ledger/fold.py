@@ -16,6 +16,7 @@ from trainflow.checkpoints.ledger.entries import (
     HoleFilled,
     HoleRecord,
     LedgerEntry,
+    Loss,
     Promotion,
     Prune,
     Regrid,
@@ -98,6 +99,9 @@ class _Fold:
                 return self._drop(prune)
             case Rewind() as rewind:
                 return self._rewind(rewind)
+            case Loss() as loss:
+                lost = [*self.state.lost, *loss.checkpoint_ids]
+                return {"lost": lost, "generation": self.state.generation + loss.rewinds}
             case Fork() | Adoption() as start:
                 return {"start": start}
 

@@ -208,9 +208,12 @@ class Ledger:
         """Raise LedgerCorrupt when an entry is missing that anything knows of; asked before each append and deletion.
         Lists the ledger and what lies beside it: names only, 60 ms for 100,000 entries on a local disk, a request for
         each 1,000 in an object store. Raises StoreFailure."""
-        completeness.raise_unless_whole(
-            self.store, self.chain, self.state().sequence, completeness.entry_evidence(self.store, self.chain)
-        )
+        state, mark = self.state(), completeness.read_newest_entry(self.store, self.chain)
+        if mark.sequence == state.sequence:
+            # who knows of entries that were given up as lost since must not add to those that came instead
+            self._check_mark(mark, state.digest)
+        beside = completeness.entry_evidence(self.store, self.chain, mark)
+        completeness.raise_unless_whole(self.store, self.chain, state.sequence, beside)
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:

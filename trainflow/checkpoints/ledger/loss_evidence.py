@@ -7,10 +7,10 @@ in one that is lost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from trainflow.checkpoints.commit.saves import trainings
-from trainflow.checkpoints.ledger.entries import Checkpoint
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents_registry import references
 from trainflow.errors import LedgerCorrupt
@@ -28,14 +28,26 @@ def raise_if_unrecorded(ledger: Ledger, known: Collection[str], referenced: Coll
     """
     found = traces(ledger, known, referenced)
     if found:
-        found = unrecorded(found, {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)})
+        found = unrecorded(found, named_in(ledger.entries()))
     if found:
         raise LedgerCorrupt(
             f"the ledger of chain {ledger.chain} in {ledger.store.url} is short: {sentence(found)}. Nothing is deleted "
             f"meanwhile. Restore what is missing in {ledger.store.uri(ledger.chain.ledger)} from a backup or another "
-            "copy of the store, then run 'trainflow audit'",
+            "copy of the store, then run 'trainflow audit'; where it cannot be restored, 'trainflow repair "
+            f"{ledger.chain.pipeline} --accept-loss' shows what is left",
             location=ledger.store.uri(ledger.chain.ledger),
         )
+
+
+def named_in(entries: Iterable[LedgerEntry]) -> set[str]:
+    """The checkpoints that entries speak of, those that are known to be lost included."""
+    found: set[str] = set()
+    for entry in entries:
+        if isinstance(entry, Checkpoint):
+            found.add(entry.id)
+        elif isinstance(entry, Loss):
+            found.update(entry.checkpoint_ids)
+    return found
 
 
 def raise_if_short(ledger: Ledger) -> None:
@@ -51,9 +63,9 @@ def _unknown_artifacts(ledger: Ledger) -> list[str]:
     """Sealed artifacts that none of the newest checkpoints has, without those that are old enough to be in a page.
     One listing."""
     state = ledger.state()
-    known = {each.id for each in state.recent}
+    known = {*(each.id for each in state.recent), *state.lost}
     # names sort as their times do
-    oldest = min(known, default="") if state.pages else ""
+    oldest = min((each.id for each in state.recent), default="") if state.pages else ""
     return [
         name
         for name in ledger.store.folders(ledger.chain.artifacts)

@@ -11,6 +11,7 @@ from trainflow.checkpoints.ledger.entries import (
     Fork,
     HoleFilled,
     LedgerEntry,
+    Loss,
     Promotion,
     Prune,
     Regrid,
@@ -48,8 +49,8 @@ def refuses(state: ChainState, kept: KeptCheckpoints, entry: LedgerEntry) -> str
             return _stop(state, kept, entry)
         case Regrid():
             return _regrid(state, entry)
-        case Resume():
-            return _resume(state, entry)
+        case Resume() | Loss():
+            return _resume(state, entry) if isinstance(entry, Resume) else _loss(state, entry)
         case Rewind():
             return _rewind(state, kept, entry)
 
@@ -177,6 +178,12 @@ def _grid_problem(state: ChainState, grid: Grid | None) -> str | None:
 
 def _resume(state: ChainState, entry: Resume) -> str | None:
     return _parent_problem(state, entry.parent_id) if state.stopped else "it resumes a chain that is not stopped"
+
+
+def _loss(state: ChainState, entry: Loss) -> str | None:
+    if entry.first != entry.sequence or entry.last < entry.first:
+        return f"it accepts the loss of entries {entry.first} to {entry.last}, which are not those after it"
+    return _parent_problem(state, entry.parent_id)
 
 
 def _promotion(kept: KeptCheckpoints, entry: Promotion) -> str | None:

@@ -21,7 +21,7 @@ from trainflow.storage.store import Store
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-FORMAT = 6
+FORMAT = 7
 _KEPT = 2
 _NONE = EntryEvidence(0, "")
 

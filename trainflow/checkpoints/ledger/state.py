@@ -104,6 +104,8 @@ class ChainState(msgspec.Struct, frozen=True):
     demoted: dict[str, list[str]] = {}
     #: how the chain began, when it did not begin with nothing
     start: Fork | Adoption | None = None
+    #: checkpoints of entries that are lost for good, as persons accepted; their files are left alone
+    lost: list[str] = []
     #: rewinds so far: training a split again is told from training it the first time
     generation: int = 0
     #: what the newest prune entry names: its deletion may have been cut short

@@ -16,7 +16,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
-from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind, Stop
+from trainflow.checkpoints.ledger.entries import Checkpoint, Loss, Rewind, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
@@ -89,14 +89,19 @@ def _about_to_be_rewound(ledger: Ledger, asking: frozenset[ChainKey]) -> set[str
 
 
 def _rewound_since(ledger: Ledger, rewinds: int) -> set[str]:
-    """The checkpoints that all rewinds but the first `rewinds` took off the line. Reads every entry."""
+    """The checkpoints that all rewinds but the first `rewinds` took off the line, or that were lost since. Reads every
+    entry."""
     line: list[str] = []
     gone: set[str] = set()
     for entry in ledger.entries():
         if isinstance(entry, Checkpoint):
             line.append(entry.id)
+            gone.discard(entry.id)
         elif isinstance(entry, Rewind):
             length = line.index(entry.to_checkpoint_id) + 1 if entry.to_checkpoint_id else 0
             gone |= set(line[length:]) if rewinds <= 0 else set()
             line, rewinds = line[:length], rewinds - 1
+        elif isinstance(entry, Loss):
+            rewinds -= entry.rewinds
+            gone |= set(entry.checkpoint_ids) if rewinds < 0 else set()
     return gone

@@ -52,9 +52,11 @@ def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str]
     speak of a checkpoint that was committed; StoreFailure.
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
-    raise_if_unrecorded(ledger, spoken_of)
-    kept = {summary.id for summary in ledger.kept()}
-    stop = ledger.state().stopped
+    state = ledger.state()
+    raise_if_unrecorded(ledger, spoken_of.union(state.lost))
+    # what was lost was committed once: it is for a person to delete
+    kept = {*(summary.id for summary in ledger.kept()), *state.lost}
+    stop = state.stopped
     if stop is not None:
         # a person may still accept it
         kept.add(stop.id)

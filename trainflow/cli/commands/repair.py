@@ -11,6 +11,7 @@ import typer
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.person_author import person
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
+from trainflow.errors import InputError
 from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import PipelineChain, open_pipeline
 
@@ -33,6 +34,13 @@ def repair(
     earlier: bool = typer.Option(
         False, "--earlier", help="First record what the samples have before where the chain began as a hole."
     ),
+    accept_loss: bool = typer.Option(
+        False,
+        "--accept-loss",
+        help="Instead: go on with a ledger that has lost entries which cannot be restored. Shows what that means.",
+    ),
+    yes: bool = typer.Option(False, "--yes", help="With --accept-loss: do it."),
+    reason: str = typer.Option("", "--reason", metavar="TEXT", help="With --accept-loss: why, for the ledger."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would be trained."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -50,12 +58,20 @@ def repair(
     The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
     as before then.
 
+    With --accept-loss nothing is trained: it says which entries of the ledger are lost, which can be put back or
+    committed again from the copies beside the checkpoints' files, and what is gone; with --yes it does that, and one
+    entry keeps for ever what was lost, who accepted it and why. Restore a backup instead, where there is one.
+
     Exit codes: 0 done (also when there is nothing to repair), 1 a task failed, 2 wrong input, 130 interrupted.
 
     JSON: {pipeline, stage, branch, dry_run, repairs: [{number, start, end, partitions, rows, bytes, estimated_seconds}]
     (what was found to be repaired), repaired (partitions that are trained now), holes (partitions still stepped over),
-    head_sequence, watermark}.
+    head_sequence, watermark}. With --accept-loss: {chain, whole, restored (numbers of entries), recovered (ids), first,
+    last (of the entries that are lost; null: none), untied (numbers), lost ([{id, evidence}]), head_id, watermark
+    (after it), entry (the number of the one that accepts it; null: not done, or not needed)}.
     """
+    if (yes or reason) and not accept_loss:
+        raise InputError("--yes and --reason belong to --accept-loss")
     from trainflow.actions.chains import repair as action
     from trainflow.cli.commands.start import train
     from trainflow.clock import SystemClock
@@ -63,6 +79,10 @@ def repair(
     given = parse_overrides(overrides)
     with open_pipeline(pipeline, given) as file:
         chain, now = file.one_chain(stage, branch), SystemClock().now()
+        if accept_loss:
+            from trainflow.cli.commands.accept_loss import accept
+
+            return accept(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
         plan = action.plan_repair(chain, skipped=skipped, now=now)
