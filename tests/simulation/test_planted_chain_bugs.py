@@ -53,7 +53,7 @@ def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
     patch.setattr(completeness, "read_newest_entry", lambda *_: completeness.NewestEntry())
     for module in (loss_evidence, commit):
-        patch.setattr(module, "raise_if_forgotten", lambda *_: None)
+        patch.setattr(module, "raise_if_unrecorded", lambda *_: None)
 
 
 def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def start_from_the_base_again(patch: pytest.MonkeyPatch) -> None:
 
 def forget_the_base(patch: pytest.MonkeyPatch) -> None:
     """A stage goes on from its own checkpoints."""
-    patch.setattr(checkpoint, "from_base", lambda head, *_: head)
+    patch.setattr(checkpoint, "with_upstream", lambda head, *_: head)
 
 
 def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
 
 def stay_when_the_base_goes_back(patch: pytest.MonkeyPatch) -> None:
     """A stage goes on from what came from checkpoints that its base has undone."""
-    patch.setattr(checkpoint, "go_back", lambda *_: "")
+    patch.setattr(checkpoint, "rewind_after_upstream", lambda *_: "")
 
 
 def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
