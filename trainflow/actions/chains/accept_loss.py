@@ -7,11 +7,11 @@ from datetime import datetime
 from trainflow.checkpoints.actions.accept_loss import Damage, put_right
 from trainflow.checkpoints.ledger.entries import Author, Loss
 from trainflow.errors import InputError
-from trainflow.workspace.pipelines import Chain
+from trainflow.workspace.pipelines import PipelineChain
 from trainflow.workspace.under_way import active_runs
 
 
-def accept_loss(chain: Chain, damage: Damage, *, who: Author, now: datetime, reason: str = "") -> Loss | None:
+def accept_loss(chain: PipelineChain, damage: Damage, *, who: Author, now: datetime, reason: str = "") -> Loss | None:
     """Put right what can be, and record what is lost; None where nothing is. Raises InputError while a run of the chain
     has not ended, ChainMoved, StoreFailure."""
     runs = active_runs(chain.workspace, chain.dag_id)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.person import person
+from trainflow.cli.person_author import person
 from trainflow.cli.render.output import print_json, text
 from trainflow.pluralize import agreeing, counted
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from trainflow.checkpoints.actions.accept_loss import Damage
     from trainflow.checkpoints.ledger.entries import Checkpoint, Loss
-    from trainflow.workspace.pipelines import Chain
+    from trainflow.workspace.pipelines import PipelineChain
 
 
-def accept(chain: Chain, now: datetime, *, yes: bool, reason: str, as_json: bool) -> int:
+def accept(chain: PipelineChain, now: datetime, *, yes: bool, reason: str, as_json: bool) -> int:
     """Show what is lost; with `yes` put right what can be, and accept the rest. Raises InputError while a run of the
     chain has not ended."""
     from trainflow.actions.chains.accept_loss import accept_loss
@@ -36,7 +36,7 @@ def accept(chain: Chain, now: datetime, *, yes: bool, reason: str, as_json: bool
     return 0
 
 
-def _show(chain: Chain, damage: Damage, entry: Loss | None, *, done: bool) -> None:
+def _show(chain: PipelineChain, damage: Damage, entry: Loss | None, *, done: bool) -> None:
     from trainflow.checkpoints.ledger.completeness import entries_named
 
     for sentence in _sentences(damage):
@@ -83,7 +83,7 @@ def _head(damage: Damage) -> Checkpoint | None:
     return damage.recovered[-1] if damage.recovered else damage.state.head
 
 
-def _facts(chain: Chain, damage: Damage | None, entry: Loss | None) -> dict[str, Any]:
+def _facts(chain: PipelineChain, damage: Damage | None, entry: Loss | None) -> dict[str, Any]:
     head = chain.ledger().state().head if damage is None else _head(damage)
     first = None if damage is None or not damage.is_lossy else damage.state.sequence + 1
     return {
