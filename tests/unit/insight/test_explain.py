@@ -1,39 +1,16 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
 
+from tests.unit.insight.dag_snapshots import NOW, at, run, snapshot, task, training
 from trainflow.insight.chains.chain_status import ChainStatus
 from trainflow.insight.explain import ReasonKind, explain
-from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, RunSnapshot, TaskSnapshot
+from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot
 from trainflow.serialization.document import ChainDocument
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MARK = datetime(2013, 2, 1, tzinfo=UTC)
-ALIVE = EngineSnapshot(True, 42, "here", NOW, True)
-
-
-def at(seconds: float) -> datetime:
-    return NOW + timedelta(seconds=seconds)
-
-
-def run(*tasks: TaskSnapshot, number: int = 5, state: str = "running", **facts: Any) -> RunSnapshot:
-    when = facts.pop("run_after", NOW)
-    return RunSnapshot(run_id=f"run-{number}", number=number, state=state, run_after=when, tasks=[*tasks], **facts)
-
-
-def task(task_id: str, state: str | None, **facts: Any) -> TaskSnapshot:
-    return TaskSnapshot(task_id=task_id, role=facts.pop("role", task_id), state=state, **facts)
-
-
-def snapshot(**facts: Any) -> DagSnapshot:
-    return DagSnapshot(dag_id="days", path="pipelines/days.yaml", **{"engine": ALIVE, **facts})
-
-
-def training(progress: dict[str, Any] | None = None, **facts: Any) -> RunSnapshot:
-    return run(task("train", "running", started_at=at(-90), progress=progress, **facts))
 
 
 SKIPPED = run(task("samples", "skipped", note="caught up at 2013-02-01T00:00Z: nothing after it"), state="success")
