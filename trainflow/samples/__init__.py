@@ -3,7 +3,7 @@
 Purpose: answer "what comes after the watermark" from the storage alone, at a cost that grows with what is new.
 
 Invariants:
-- The same samples and watermark give the same split, whoever asks. Nothing is remembered between two questions, and a
+- The same samples and watermark give the same split, whatever asks. Nothing is remembered between two questions, and a
   wait is measured from facts of the storage (when the first later partition became ready), so no database is needed.
 - The splits of a chain tile time: each starts where the one before it ends, and what is between their partitions is a
   hole.

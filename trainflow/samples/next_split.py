@@ -1,6 +1,6 @@
 """What to train on next: the partitions after the watermark that are ready, up to the limits.
 
-`decide` is the rule, over what an inventory says; it reads no clock and keeps no state, so whoever asks gets the same
+`decide` is the rule, over what an inventory says; it reads no clock and keeps no state, so every caller gets the same
 answer, and every wait is measured from facts of the storage.
 """
 
@@ -282,7 +282,7 @@ def _too_early(
 
 def _caught_up_to(samples: Samples, first: datetime, seen: TableView, bounds: Sequence[datetime]) -> datetime:
     """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
-    somebody asks must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
+    it is asked must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
     a bound: else all that may be could be too old, and nothing would ever be trained."""
     if samples.catch_up_seconds is None:
         return first

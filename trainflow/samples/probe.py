@@ -129,7 +129,7 @@ class _SharedTable:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._lock = threading.Lock()  # held while listing: whoever comes second takes what the first one got
+        self._lock = threading.Lock()  # held while listing: a second caller takes what the first one got
         self._since: datetime | None = None
         self._folders: dict[tuple[str, bool], list[StoreFile] | None] = {}
         self._parents: dict[str, frozenset[str]] = {}

@@ -1,6 +1,6 @@
 """Holes that have samples by now: what can be trained of them, one stretch at a time.
 
-Pure rules over holes and what an inventory says; nothing is remembered, so whoever asks gets the same answer.
+Pure rules over holes and what an inventory says; nothing is remembered, so every caller gets the same answer.
 """
 
 from __future__ import annotations

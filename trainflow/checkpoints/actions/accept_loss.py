@@ -9,7 +9,7 @@ order:
 - everything else is lost: one entry says which, who accepted it and why, and the chain goes on from the head. What the
   lost checkpoints were trained on is trained again, by weights that have not seen it.
 
-Until that entry is there the mark keeps everybody from appending; killed anywhere, the command is given again.
+Until that entry is there the mark keeps every process from appending; killed anywhere, the command is given again.
 """
 
 from __future__ import annotations

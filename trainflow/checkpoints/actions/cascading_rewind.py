@@ -38,7 +38,7 @@ class ChainRewind(msgspec.Struct, frozen=True):
     undone: int
     #: the end of what was asked for, where its files were pruned: it goes back further
     pruned_up_to: datetime | None
-    #: alias that one of them has → who has it again (None: nobody)
+    #: alias that one of them has → the checkpoint that has it again (None: none)
     aliases: dict[str, str | None]
 
 

@@ -10,7 +10,7 @@ from trainflow.checkpoints.ledger.state import CheckpointSummary
 
 def rewind_floor(line: Sequence[CheckpointSummary], since: int, entries: Iterable[LedgerEntry]) -> int:
     """The place of the checkpoint that holds the newest decision after entry `since`: one that was accepted, or the one
-    after a split that a person skipped (the head, where it is not there yet); 0: nobody has decided anything.
+    after a split that a person skipped (the head, where it is not there yet); 0: no person has decided anything.
 
     `entries` are those after number `since`, `line` the kept checkpoints of the line. Pure.
     """

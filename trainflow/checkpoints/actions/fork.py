@@ -84,6 +84,6 @@ def _begin(ledger: Ledger, first: Callable[[ChainState], _Beginning]) -> _Beginn
 
 
 def _says_the_same(there: _Beginning, wanted: _Beginning) -> bool:
-    """Whoever asked for it, whenever, and together with what."""
+    """The author, the moment and what it was forked together with."""
     placed = {name: getattr(there, name) for name in _NOT_SAID if hasattr(there, name)}
     return msgspec.structs.replace(wanted, **placed) == there

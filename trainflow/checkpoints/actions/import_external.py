@@ -106,7 +106,7 @@ def problems(adoption: Adoption, storage_options: dict[str, Any], root: Path | N
 def fetch(adoption: Adoption, storage_options: dict[str, Any], root: Path | None, into: Path) -> Path:
     """A copy of the adopted files below `into`, every digest checked; a whole copy that is there is used again.
 
-    Always a copy: what reads it cannot write into a folder that belongs to somebody else. Raises ArtifactCorrupt,
+    Always a copy: what reads it cannot write into a folder that belongs to another program. Raises ArtifactCorrupt,
     SampleUnreadable.
     """
     target = into / "adopted"

@@ -47,8 +47,8 @@ def prune(
     ledger.raise_unless_whole()
     referenced = references(ledger.store, ledger.chain)
     raise_if_unrecorded(ledger, {each.id for each in kept}, referenced)
-    everybody = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *dependents)}
-    keep = {*pinned, *referenced, *_for(everybody.values(), ledger, kept)}
+    every_dependent = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *dependents)}
+    keep = {*pinned, *referenced, *_for(every_dependent.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
     _delete(ledger, state.last_pruned)

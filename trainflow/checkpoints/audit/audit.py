@@ -48,7 +48,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     holes: list[Interval]
     #: what of the holes a gate or a person left out on purpose
     left_out: list[Interval] = []
-    #: partitions of the other holes, which were missing, that are there now; where somebody looked
+    #: partitions of the other holes, which were missing, that are there now; where it was looked
     arrived: list[datetime] = []
     #: partitions that were holes once
     filled: int

@@ -30,7 +30,7 @@ class RawChain:
     left_out: list[tuple[int, Interval]] = field(default_factory=list)
     #: entries that changed the grid of the samples
     regrids: list[RawEntry] = field(default_factory=list)
-    #: gates refused this, and nobody has decided yet
+    #: gates refused this, and no person has decided yet
     stopped: RawEntry | None = None
     promoted: dict[str, str] = field(default_factory=dict)
     #: the fork or adoption it began with

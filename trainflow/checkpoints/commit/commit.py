@@ -1,7 +1,7 @@
 """Commit a checkpoint: a list of named steps, of which one creates the ledger entry.
 
 Everything before that step may be repeated and changes nothing; what comes after it may be left out, and is made up for
-by whoever commits again. A run that was killed anywhere and commits again gets what it has concluded already.
+by the attempt that commits again. A run that was killed anywhere and commits again gets what it has concluded already.
 
 Gates may have it that another entry is created in place of the checkpoint: one that stops the chain until a person
 decides, one that skips the split, or one that rewinds the chain.
@@ -206,7 +206,7 @@ def _register(work: Commit) -> None:
 
 
 def _append(work: Commit) -> None:
-    """The commit. Whoever loses the race looks once more: the winner may have been itself, an attempt earlier."""
+    """The commit. The loser of the race looks once more: the winner may have been itself, an attempt earlier."""
     try:
         entry = work.ledger.append(lambda state: _entry(work, state))
     except ChainMoved:
@@ -234,7 +234,7 @@ def _seal(work: Commit) -> None:
 
 
 def _promote(work: Commit) -> None:
-    """Only the head: whoever commits again much later gives no name to what was passed long ago."""
+    """Only the head: an attempt that commits again much later gives no name to what was passed long ago."""
     done, request = work.done, work.request
     if not request.promotes or not isinstance(done, Checkpoint):
         return

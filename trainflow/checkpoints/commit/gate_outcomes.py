@@ -109,7 +109,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         "not_finite": {
             name: str(value) for name, value in {**metrics, **evaluation}.items() if not math.isfinite(value)
         },
-        "params": redact(dict(request.params)),  # an entry is for ever, and for everybody who reads the store
+        "params": redact(dict(request.params)),  # an entry is for ever, and for every reader of the store
         "origin": request.origin,
         "base": request.base,
         "seconds": request.seconds,

@@ -116,8 +116,8 @@ def judge(
 
 
 def limit_rewind(verdict: RewindBy, floor: int, places: Sequence[int]) -> Verdict:
-    """What a person has decided no gate takes back: a rewind goes as far as the checkpoint at place `floor` (0: nobody
-    has decided anything) and no further. `places` as in `GateHistory`."""
+    """What a person has decided no gate takes back: a rewind goes as far as the checkpoint at place `floor` (0: nothing
+    was decided) and no further. `places` as in `GateHistory`."""
     if verdict.place >= floor:
         return verdict
     if floor in places[:-1]:

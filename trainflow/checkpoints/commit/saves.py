@@ -3,7 +3,7 @@
     {chain}/partials/{parent}.{digest}/{attempt}-{number}/files/…
     {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.{row}.json
 
-The middle name is a pure function of what is trained, so whoever trains the same again - on another host, with another
+The middle name is a pure function of what is trained, so training the same again - on another host, with another
 database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
 files and of itself; one that is torn or damaged is passed over for the one before.
 
@@ -158,7 +158,7 @@ class IntermediateSaves:
         own = _Complete(int(position["row"]), path.rpartition("/")[2])
         manifest = f"{self._training}/{own.manifest}"
         if not self._store.created(manifest, _encode(partial)):
-            raise StoreFailure(f"{self._store.uri(manifest)}: somebody else has written it", location=manifest)
+            raise StoreFailure(f"{self._store.uri(manifest)}: another attempt has written it", location=manifest)
         hit("partial: saved")
         self.any = True
         if not self._in_place(folder):
@@ -167,7 +167,7 @@ class IntermediateSaves:
         return partial
 
     def abandon(self) -> None:
-        """Take away what `begin` has begun and nobody completed. Never raises."""
+        """Take away what `begin` has begun and was not completed. Never raises."""
         shutil.rmtree(self._folder().parent, ignore_errors=True)
 
     def _path(self) -> str:
@@ -267,7 +267,7 @@ def sweep_saves(
 ) -> list[OldIntermediateSaves]:
     """Find (and unless `dry_run` delete) saves that a commit was killed before it cleared away: of trainings that do
     not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
-    that nobody here gives."""
+    that no attempt here gives."""
     found = []
     for name, parent in trainings(store, chain):
         if parent == head_id:

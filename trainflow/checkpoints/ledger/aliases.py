@@ -15,7 +15,7 @@ def restored_aliases(
     entries: Callable[[], Iterable[LedgerEntry]],
 ) -> dict[str, str]:
     """Aliases whose checkpoint a rewind to there leaves behind, and who has each again: the one that was promoted to it
-    before, of those that stay and have files. An alias that nobody has again is not among them.
+    before, of those that stay and have files. An alias that no checkpoint has again is not among them.
 
     `line`: the checkpoints from the root to the head. `entries` is called only where an alias is lost at all.
     """

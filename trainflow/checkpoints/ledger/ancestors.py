@@ -1,4 +1,4 @@
-"""The line of a chain from its head back, as far as somebody wants to know: costs that, and not the chain's length."""
+"""The line of a chain from its head back, as far as is asked for: costs that, and not the chain's length."""
 
 from __future__ import annotations
 

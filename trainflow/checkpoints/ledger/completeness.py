@@ -89,8 +89,8 @@ def _named(store: Store, path: str, number: str) -> Iterator[EntryEvidence]:
 
 
 def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[EntryEvidence]) -> None:
-    """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or whoever has read
-    up to entry `known`. Lists the ledger once. Raises StoreFailure."""
+    """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or the reader, who
+    came as far as entry `known`. Lists the ledger once. Raises StoreFailure."""
     found = listed(store, chain)
     last = max(found, default=0)
     everything = [

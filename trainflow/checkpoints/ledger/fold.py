@@ -197,5 +197,5 @@ class _Fold:
         if entry.refused and entry.cause == "gate":
             refused = entry.refused
             return [*self.state.retried, HoleRecord(refused.start, refused.end, "; ".join(refused.reasons))]
-        # whoever goes back by decision trains all of it anew
+        # after a rewind that a person decided, all of it is trained anew
         return [each for each in self.state.retried if target and each.end <= target.watermark]

@@ -235,7 +235,7 @@ class Ledger:
         try:
             self._known = fold(state, [sealed], self._shelf)
         except (PageLost, StoreFailure):
-            # the entry is written; what it comes to is read again when somebody asks
+            # the entry is written; what it comes to is read again when it is asked for
             self._known = None
             return
         if self._saves_with(entry.sequence) and snapshots.save(self.store, self.chain, self._known, self._shelf.made):

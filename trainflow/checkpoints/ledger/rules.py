@@ -67,7 +67,7 @@ def _stop_problem(state: ChainState, entry: Checkpoint) -> str | None:
     """Past a stop only what was refused can be committed, and only by a person's decision."""
     refused = state.stopped.id if state.stopped else None
     if refused and (entry.accepted is None or entry.id != refused):
-        return f"the chain is stopped: gates refused {refused} and nobody has decided about it"
+        return f"the chain is stopped: gates refused {refused} and no person has decided about it"
     if entry.accepted and refused is None:
         return "it was accepted, yet the chain is not stopped"
     return None

@@ -94,13 +94,13 @@ class ChainState(msgspec.Struct, frozen=True):
     regrid: Regrid | None = None
     #: where the line's first split began
     root: datetime | None = None
-    #: gates refused a checkpoint, and nobody has decided yet
+    #: gates refused a checkpoint, and no person has decided yet
     stopped: Stop | None = None
     #: splits for which gates caused a rewind; it is not tried again, unless a person went back further
     retried: list[HoleRecord] = []
     #: alias → checkpoint
     promoted: dict[str, str] = {}
-    #: alias → the checkpoints that rewinds took it from, since somebody was promoted to it
+    #: alias → the checkpoints that rewinds took it from, since one was promoted to it
     demoted: dict[str, list[str]] = {}
     #: how the chain began, when it did not begin with nothing
     start: Fork | Adoption | None = None

@@ -47,7 +47,7 @@ def declared_dependents(store: Store, base: ChainKey) -> list[Dependent]:
 
 
 def _dependent(chain: ChainKey, said: bytes) -> Dependent:
-    """What a newer trainflow has said, nobody understands here: as one that needs much."""
+    """What a newer trainflow has said and this one does not understand: as one that needs much."""
     try:
         return msgspec.structs.replace(msgspec.json.decode(said, type=Dependent), chain=chain)
     except msgspec.MsgspecError:

@@ -7,7 +7,7 @@ the base's checkpoint at its own watermark, or, where the base has stepped over 
 What the base was forked from counts as its first checkpoint, number 0: a branch goes on where its stages were forked.
 
 A pin is an upper bound: what the base has committed after it is the business of the run that *that* commit triggers.
-Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless somebody
+Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless a person
 has rewound or pruned meanwhile.
 """
 
@@ -88,7 +88,7 @@ def read_upstream_chain(
 
 def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
     """The exclusive end of what a chain has trained or skipped, and of what it never can train, since the stage it
-    starts from has stepped over it: so far nobody need wait for it."""
+    starts from has stepped over it: so far no stage need wait for it."""
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 

@@ -1,13 +1,13 @@
 """What a stage's base has undone after the stage had gone on from it, and how far the stage goes back for that.
 
-No chain stands on weights that its base has taken back. Whoever rewinds a base - a replay, a gate, a person - writes
+No chain stands on weights that its base has taken back. A rewind of a base - by a replay, a gate, a person - is
 one entry, in the base's own ledger; each stage that started from what was undone goes back by an entry of its own when
 it looks next. So there is no order in which a kill could come between them, and a run that was training all the while
 is found out at the run after it.
 
 A checkpoint records how often its base had been rewound when the stage looked (`UpstreamSeen`): as long as it was not
 since, looking costs the newest state of the base. Who asks about a base that has itself to go back yet gets the answer
-that will hold when it has: in a circle nobody goes on from what is about to be undone.
+that will hold when it has: in a circle no chain goes on from what is about to be undone.
 """
 
 from __future__ import annotations

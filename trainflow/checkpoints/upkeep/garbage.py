@@ -26,7 +26,7 @@ GarbageKind = Literal["orphan", "pruned", "temporary", "partial", "split"]
 
 
 class Garbage(msgspec.Struct, frozen=True):
-    """Something nobody needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
+    """Something that nothing needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
 
     kind: GarbageKind
     path: str

@@ -1,6 +1,6 @@
 """Orphans: artifacts of attempts that died before they committed.
 
-What is swept must be old, of nobody alive, in no ledger entry, and carry a name that an attempt id can be read from.
+What is swept must be old, of no living attempt, in no ledger entry, and carry a name that is an attempt id.
 Everything else stays, whatever it is.
 """
 
@@ -21,7 +21,7 @@ GRACE = timedelta(days=7)
 
 
 class Orphan(msgspec.Struct, frozen=True):
-    """A folder of artifacts that nobody needs. `modified` is its newest file's time (or when its attempt was made).
+    """A folder of artifacts that nothing needs. `modified` is its newest file's time (or when its attempt was made).
 
     `pruned`: it was a checkpoint once, and the prune that was to delete it was cut short. Otherwise no entry speaks of
     it.
@@ -46,7 +46,7 @@ def orphaned_outputs(ledger: Ledger, before: datetime, living: Collection[str] =
 
 
 def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Orphan]:
-    """The artifacts of dead attempts that nobody has touched since `before`, and of pruned checkpoints whenever.
+    """The artifacts of dead attempts that were not touched since `before`, and of pruned checkpoints whenever.
 
     `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole, or does not
     speak of a checkpoint that was committed; StoreFailure.

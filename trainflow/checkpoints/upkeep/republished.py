@@ -22,9 +22,9 @@ from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, origin, place_of, shift
 from trainflow.samples.spec import Samples
 
-#: so many partitions before the watermark are compared where nobody says otherwise
+#: so many partitions before the watermark are compared where nothing else is said
 PARTITIONS = 24
-#: a partition that is written again and again is replayed so often within a day, and then somebody is told instead
+#: a partition that is written again and again is replayed so often within a day, and then it is told instead
 MOST_REPLAYS = 3
 _REPLAYS_WITHIN = timedelta(days=1)
 
