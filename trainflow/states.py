@@ -86,7 +86,7 @@ _T = TaskInstanceState
 FINISHED = frozenset({_T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED})
 SUCCESSFUL = frozenset({_T.SUCCESS, _T.SKIPPED})
 #: in the hands of an executor: holds a slot, and is looked after when its engine dies
-HELD = frozenset({_T.QUEUED, _T.RUNNING})
+EXECUTION_STATES = frozenset({_T.QUEUED, _T.RUNNING})
 UNFINISHED = frozenset(set(TaskInstanceState) - FINISHED)
 
 #: state → states it may be left for. None is "not looked at yet".

@@ -41,7 +41,7 @@ from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_lo
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision
-from trainflow.states import HELD, DagRunState, TaskInstanceState
+from trainflow.states import EXECUTION_STATES, DagRunState, TaskInstanceState
 from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
@@ -190,7 +190,7 @@ def end_a_run_too_early(patch: pytest.MonkeyPatch) -> None:
     """A run is over when nothing of it is in the hands of an executor."""
 
     def end(document: Any, states: Any) -> Any:
-        under_way = [state for state in states.values() if state in HELD]
+        under_way = [state for state in states.values() if state in EXECUTION_STATES]
         return (None, None) if under_way else (DagRunState.SUCCESS, None)
 
     patch.setattr(run_decision, "_end", end)

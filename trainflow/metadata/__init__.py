@@ -6,9 +6,10 @@ about training (that is the ledger): dropped, it is made anew and the chains go 
 Reading order: `column_types`, `models` (tables and the invariants that live in their indexes), `database` (one writer,
 transactions), `transaction_failures` (what may be done again), `sqlite_fast_path` (statements past SQLAlchemy, on
 SQLite; `sqlalchemy_internals`: what that needs to know of it), `schema` (creation and migration), then one module of
-queries for each noun (`run_creation`: how runs come to be; `queued_run_queries`: which may start; `clearing`: what
-takes tasks away from their attempts), then `execution_service`, which answers attempts in one transaction each
-(`claims`: their first request); `retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
+queries for each noun (`run_creation`: how runs come to be; `queued_run_queries`: which may start; `scheduled_queries`:
+which tasks are queued next; `clearing`: what takes tasks away from their attempts), then `execution_service`, which
+answers attempts in one transaction each (`claims`: their first request); `retry_policy` decides what their ends mean
+and `attempt_outcomes` carries it out.
 
 Every function takes an open connection first and never commits; what opened the transaction does. A state is
 changed by `task_queries.move` and `run_queries.move` only.

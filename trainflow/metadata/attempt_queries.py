@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
 from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
-from trainflow.states import HELD, UNFINISHED, DagRunState, TaskInstanceState
+from trainflow.states import EXECUTION_STATES, UNFINISHED, DagRunState, TaskInstanceState
 
 ATTEMPT = AttemptTable.table
 TASK = TaskInstanceTable.table
@@ -86,7 +86,7 @@ _COUNT_IN_RUN = (
 
 def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, now: datetime) -> None:
     """Attempts of these task instances that are under way are not waited for any more."""
-    under_way = [*HELD, TaskInstanceState.DEFERRED]
+    under_way = [*EXECUTION_STATES, TaskInstanceState.DEFERRED]
     for start in range(0, len(ids), 500):
         attempts = select(TASK.c.attempt_id).where(
             TASK.c.id.in_(ids[start : start + 500]), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
@@ -140,7 +140,7 @@ _DONE_IN_ONE_GO = (
 
 def logs_under_way(connection: Connection) -> list[str]:
     """The log of every attempt that has a process or is about to have one."""
-    held = select(TASK.c.attempt_id).where(TASK.c.state.in_(sorted(HELD)))
+    held = select(TASK.c.attempt_id).where(TASK.c.state.in_(sorted(EXECUTION_STATES)))
     return list(connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from trainflow.metadata import attempt_queries, task_queries, xcom_queries
 from trainflow.metadata.task_queries import TASK, State
-from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
+from trainflow.states import EXECUTION_STATES, TASK_MOVES, UNFINISHED, TaskInstanceState
 
 
 def cancel(connection: Connection, dag_run_id: int, now: datetime, problem: str) -> None:
@@ -17,9 +17,11 @@ def cancel(connection: Connection, dag_run_id: int, now: datetime, problem: str)
     rows = task_queries.unfinished(connection, dag_run_id, lock=True)
     ids = [row.id for row in rows]
     attempt_queries.end_of_tasks(connection, ids, outcome="cancelled", now=now)
-    waiting: set[State] = {None, *(UNFINISHED - HELD)}
+    waiting: set[State] = {None, *(UNFINISHED - EXECUTION_STATES)}
     task_queries.move_all(connection, ids, leaving=waiting, to=TaskInstanceState.SKIPPED, ended_at=now, retry_at=None)
-    task_queries.move_all(connection, ids, leaving=HELD, to=TaskInstanceState.FAILED, ended_at=now, problem=problem)
+    task_queries.move_all(
+        connection, ids, leaving=EXECUTION_STATES, to=TaskInstanceState.FAILED, ended_at=now, problem=problem
+    )
 
 
 def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:

@@ -8,11 +8,11 @@ from sqlalchemy import Connection, Row, func, select
 
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
-from trainflow.metadata.in_flight import Candidate
 from trainflow.metadata.outbox_queries import OUTBOX
 from trainflow.metadata.run_queries import RUN
+from trainflow.metadata.scheduled_queries import Candidate
 from trainflow.metadata.task_queries import TASK
-from trainflow.states import HELD, RUN_FINISHED, TaskInstanceState
+from trainflow.states import EXECUTION_STATES, RUN_FINISHED, TaskInstanceState
 
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
@@ -112,5 +112,5 @@ def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
         select(func.count())
         .select_from(TASK)
         .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(HELD)))
+        .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(EXECUTION_STATES)))
     ).scalar_one()

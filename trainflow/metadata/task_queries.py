@@ -26,7 +26,7 @@ from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable
 from trainflow.serialization.document import DagDocument
-from trainflow.states import HELD, TASK_MOVES, UNFINISHED, TaskInstanceState
+from trainflow.states import EXECUTION_STATES, TASK_MOVES, UNFINISHED, TaskInstanceState
 
 TASK = TaskInstanceTable.table
 RUN = DagRunTable.table
@@ -231,7 +231,9 @@ def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
 
 
 _HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(
-    TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"), in_states(HELD)
+    TASK.c.attempt_id == bindparam("attempt"),
+    TASK.c.deferral_number == bindparam("deferral"),
+    in_states(EXECUTION_STATES),
 )
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from trainflow.metadata.in_flight import Candidate, InFlightTask
+from trainflow.metadata.in_flight import InFlightTask
 from trainflow.metadata.pool_queries import PoolSlots
+from trainflow.metadata.scheduled_queries import Candidate
 from trainflow.pluralize import agreeing, counted
 from trainflow.serialization.document import DagDocument
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 from trainflow.metadata.task_queries import TaskStateRow
 from trainflow.scheduler.trigger_rules import SATISFIED, UNDECIDED, Ruling, ruling
 from trainflow.serialization.document import DagDocument, TaskDocument
-from trainflow.states import AFTER_COMMIT, FINISHED, HELD, SUCCESSFUL, DagRunState, TaskInstanceState
+from trainflow.states import AFTER_COMMIT, EXECUTION_STATES, FINISHED, SUCCESSFUL, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 State = TaskInstanceState | None
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
 #: a task that was removed was none of the previous run's
 _PASSES = SUCCESSFUL | {_T.REMOVED}
-_UNDER_WAY = HELD | {_T.DEFERRED}
+_UNDER_WAY = EXECUTION_STATES | {_T.DEFERRED}
 _FAIL_FAST = "fail_fast: another task of the run failed"
 
 
@@ -163,9 +163,9 @@ def _stop_early(
     for instance in tasks:
         if instance.task_id in kept or instance.state in FINISHED:
             continue
-        if instance.state in HELD and instance.task_id in finishing:
+        if instance.state in EXECUTION_STATES and instance.task_id in finishing:
             continue
-        to = _T.FAILED if instance.state in HELD else _T.SKIPPED
+        to = _T.FAILED if instance.state in EXECUTION_STATES else _T.SKIPPED
         states[instance.task_id] = to
         moves.setdefault((instance.state, to), []).append(instance.id)
 
@@ -217,7 +217,7 @@ def _time_out(document: DagDocument, tasks: Sequence[TaskStateRow]) -> RunDecisi
     for instance in tasks:
         if instance.state in FINISHED:
             continue
-        to = _T.FAILED if instance.state in HELD else _T.SKIPPED
+        to = _T.FAILED if instance.state in EXECUTION_STATES else _T.SKIPPED
         moves.setdefault((instance.state, to), []).append(instance.id)
     note = f"dagrun_timeout: the run took longer than {document.dagrun_timeout_seconds:g} s"
     steps = tuple(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
-from trainflow.metadata.in_flight import Candidate
+from trainflow.metadata.scheduled_queries import Candidate
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.project import Project
 

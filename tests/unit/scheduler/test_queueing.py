@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainflow.metadata.in_flight import Candidate, InFlightTask
+from trainflow.metadata.in_flight import InFlightTask
 from trainflow.metadata.pool_queries import PoolSlots
+from trainflow.metadata.scheduled_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import TaskInstanceState

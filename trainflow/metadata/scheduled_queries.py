@@ -1,0 +1,92 @@
+"""The SQL that picks what is queued next: scheduled task instances, in order, locked against other schedulers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, select
+
+from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
+from trainflow.metadata.task_queries import in_states
+from trainflow.states import TaskInstanceState
+
+TASK = TaskInstanceTable.table
+RUN = DagRunTable.table
+DAG = DagTable.table
+
+
+class Candidate(NamedTuple):
+    """A scheduled task instance that may be queued."""
+
+    id: int
+    dag_run_id: int
+    task_id: str
+    map_index: int
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    queue: str
+    attempt_id: str | None
+    deferral_number: int
+    failures: int
+    next_method: str | None
+    dag_id: str
+    run_id: str
+    version_id: int
+
+
+def lock_scheduled(
+    connection: Connection,
+    *,
+    limit: int,
+    without_pools: Iterable[str] = (),
+    without_runs: Iterable[int] = (),
+    without_ids: Iterable[int] = (),
+) -> list[Candidate]:
+    """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
+
+    Those that resume after a wait go first: they have waited already, and hold what they waited for. Of one priority,
+    who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
+    waiting until they end. Rows that another scheduler is looking at are passed over.
+    """
+    statement = _SCHEDULED
+    if pools := list(without_pools):
+        statement = statement.where(TASK.c.pool.not_in(pools))
+    if runs := list(without_runs):
+        statement = statement.where(TASK.c.dag_run_id.not_in(runs))
+    if ids := list(without_ids):
+        statement = statement.where(TASK.c.id.not_in(ids))
+    return [Candidate._make(row) for row in connection.execute(statement, {"most": limit})]
+
+
+def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    # a sub-query is not locked. A join is, on MariaDB, which has no FOR UPDATE OF: whatever happens to a run or a DAG
+    # would have its tasks passed over, and would wait for them
+    return select(column).where(RUN.c.id == TASK.c.dag_run_id).scalar_subquery().label(column.key)
+
+
+_SCHEDULED = (
+    select(
+        TASK.c.id,
+        TASK.c.dag_run_id,
+        TASK.c.task_id,
+        TASK.c.map_index,
+        TASK.c.pool,
+        TASK.c.pool_slots,
+        TASK.c.priority_weight,
+        TASK.c.queue,
+        TASK.c.attempt_id,
+        TASK.c.deferral_number,
+        TASK.c.failures,
+        TASK.c.next_method,
+        *(_of_run(column) for column in (RUN.c.dag_id, RUN.c.run_id, RUN.c.version_id)),
+    )
+    .where(
+        in_states({TaskInstanceState.SCHEDULED}),
+        exists().where(RUN.c.id == TASK.c.dag_run_id, DAG.c.dag_id == RUN.c.dag_id, DAG.c.is_paused.is_(False)),
+    )
+    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
