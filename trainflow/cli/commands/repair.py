@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -73,7 +74,6 @@ def repair(
     if (yes or reason) and not accept_loss:
         raise InputError("--yes and --reason belong to --accept-loss")
     from trainflow.actions.chains import repair as action
-    from trainflow.cli.commands.start import train
     from trainflow.clock import SystemClock
 
     given = parse_overrides(overrides)
@@ -86,21 +86,45 @@ def repair(
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
         plan = action.plan_repair(chain, skipped=skipped, now=now)
-    code, trains = 0, bool(plan.repairs) and not dry_run
     if not as_json:
         _show(chain, plan)
-    if trains:
-        begin = action.begin_repair_of(chain.dag_id, skipped=skipped)
-        # what is shown on the way must not get into the document
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            code = train(file.path, given, plain=plain or as_json, begin=begin)
-    done = action.repair_done(chain, plan, dry_run=dry_run) if as_json or trains else None
+    if plan.repairs and not dry_run:
+        return _train(file.path, chain, plan, given, skipped=skipped, plain=plain, as_json=as_json)
+    if as_json:
+        print_json(action.repair_done(chain, plan, dry_run=dry_run))
+    return 0
+
+
+def _train(
+    path: Path,
+    chain: PipelineChain,
+    plan: RepairPlan,
+    given: dict[str, str],
+    *,
+    skipped: bool,
+    plain: bool,
+    as_json: bool,
+) -> int:
+    from trainflow.actions.chains.repair import begin_repair_of
+    from trainflow.cli.commands.start import train
+
+    begin = begin_repair_of(chain.dag_id, skipped=skipped)
+    # what is shown on the way must not get into the document
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        code = train(path, given, plain=plain or as_json, begin=begin)
+    _show_done(chain, plan, as_json=as_json)
+    return code
+
+
+def _show_done(chain: PipelineChain, plan: RepairPlan, *, as_json: bool) -> None:
+    from trainflow.actions.chains.repair import repair_done
+
+    done = repair_done(chain, plan, dry_run=False)
     if as_json:
         print_json(done)
-    elif done is not None:
-        left = f", {done.holes:,} are still stepped over" if done.holes else ", no hole is left"
-        typer.echo(f"{chain.key}: {counted(done.repaired, 'partition')} repaired{left}")
-    return code
+        return
+    left = f", {done.holes:,} are still stepped over" if done.holes else ", no hole is left"
+    typer.echo(f"{chain.key}: {counted(done.repaired, 'partition')} repaired{left}")
 
 
 def _record_earlier(chain: PipelineChain, now: datetime, *, dry_run: bool) -> None:
