@@ -28,12 +28,12 @@ from trainflow.metadata import (
     pool_queries,
     queued_run_queries,
     run_queries,
-    scheduled_queries,
     task_queries,
 )
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange
+from trainflow.metadata.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.isolation import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import RunDecision, decide
@@ -319,7 +319,7 @@ class Scheduler:
         full_runs = set(self.isolation.untouchable)
         while limits.free_slots > 0:
             most = limits.free_slots * 2 + 16
-            candidates = scheduled_queries.lock_scheduled(
+            candidates = lock_scheduled(
                 connection,
                 limit=most,
                 without_pools=limits.full_pools(),
@@ -336,13 +336,11 @@ class Scheduler:
                 break
         self.refused = refused
 
-    def _with_document(
-        self, connection: Connection, candidates: Sequence[scheduled_queries.Candidate], each: Each
-    ) -> list[scheduled_queries.Candidate]:
+    def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
         """Those whose limits can be read."""
-        known: list[scheduled_queries.Candidate] = []
+        known: list[Candidate] = []
 
-        def look(candidate: scheduled_queries.Candidate) -> None:
+        def look(candidate: Candidate) -> None:
             self._document(connection, candidate)
             known.append(candidate)
 
@@ -362,10 +360,10 @@ class Scheduler:
             documents=lambda candidate: self._document(connection, candidate),
         )
 
-    def _document(self, connection: Connection, candidate: scheduled_queries.Candidate) -> DagDocument:
+    def _document(self, connection: Connection, candidate: Candidate) -> DagDocument:
         return self._versions.get(connection, candidate.version_id)[0]
 
-    def _queue(self, connection: Connection, candidate: scheduled_queries.Candidate, now: datetime) -> None:
+    def _queue(self, connection: Connection, candidate: Candidate, now: datetime) -> None:
         document, source = self._versions.get(connection, candidate.version_id)
         workload = workload_of(candidate, document, source, self._project, now)
         task_queries.move(
