@@ -18,6 +18,8 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
+from trainflow.testing.local_azure import LocalAzure, local_azure
+from trainflow.testing.local_gcs import LocalGCS, local_gcs
 from trainflow.testing.local_mariadb import LocalMariaDB, local_mariadb
 from trainflow.testing.local_postgres import LocalPostgres, local_postgres
 from trainflow.testing.local_s3 import LocalS3, local_s3
@@ -201,6 +203,20 @@ def mariadb() -> Iterator[LocalMariaDB]:
 def s3() -> Iterator[LocalS3]:
     """An S3 server, started when the first test asks for it."""
     with local_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[LocalGCS]:
+    """A Google Cloud Storage server, for all tests that ask for it."""
+    with local_gcs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
+    """An Azure Blob Storage server, for all tests that ask for it."""
+    with local_azure(tmp_path_factory.mktemp("azurite") / "log") as server:
         yield server
 
 

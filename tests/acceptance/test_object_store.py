@@ -153,3 +153,17 @@ def leave_behind(remote: Remote, committed: set[str]) -> str:
     assert name not in committed
     remote.store.replace(f"{NAME}/main/main/artifacts/{name}/rows.npy", b"half of it")
     return name
+
+
+def test_start_bucket_that_is_missing_is_told_before_any_run(tmp_path: Path, s3: LocalS3) -> None:
+    options = {"endpoint_url": s3.endpoint, "key": "test", "secret": "test"}
+    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
+    settings = f'[checkpoints]\nstore = "s3://bucket-nowhere/x"\n[checkpoints.storage_options]\n{settings}'
+    project = tiny_project(tmp_path / "remote", days=1, settings=WITHOUT_MLFLOW + settings)
+
+    ended = project.run("start", FILE, "--plain")
+
+    assert ended.code == 2
+    assert "the setting checkpoints.store: s3://bucket-nowhere/x cannot be used: its bucket" in ended.output
+    assert json.loads(project.run("runs", "list", "--json").output) == []
+    project.close()

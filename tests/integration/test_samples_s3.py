@@ -97,5 +97,5 @@ def test_manifest_in_bucket(samples: Samples, monkeypatch: pytest.MonkeyPatch) -
 
 def test_bucket_that_does_not_exist_is_mistake(options: dict[str, object]) -> None:
     samples = Samples(path="s3://no-such-bucket/{start:%F}", length_seconds=86400, start=START, storage_options=options)
-    with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; make it, or check"):
+    with pytest.raises(SampleUnreadable, match=r"s3://no-such.*'no-such-bucket' does not exist; create it, or check"):
         next_split(samples, None, None, NOW, None)

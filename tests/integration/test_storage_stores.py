@@ -15,6 +15,8 @@ from trainflow.storage.exclusive_create import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
+from trainflow.testing.local_azure import LocalAzure
+from trainflow.testing.local_gcs import LocalGCS
 from trainflow.testing.local_s3 import LocalS3
 from trainflow.testing.store_contract import StoreContract
 
@@ -37,6 +39,24 @@ class TestS3Store(StoreContract):
     @pytest.fixture
     def store(self, s3: LocalS3) -> Store:
         return open_store(f"s3://{s3.make_bucket()}/some/checkpoints", storage_options=s3.storage_options)
+
+
+#: of aiohttp, which the drivers give the whole content of a file to
+_OF_DRIVERS = pytest.mark.filterwarnings("ignore:Sending a large body")
+
+
+@_OF_DRIVERS
+class TestGcsStore(StoreContract):
+    @pytest.fixture
+    def store(self, gcs: LocalGCS) -> Store:
+        return open_store(f"gs://{gcs.make_bucket()}/some/checkpoints", storage_options=gcs.storage_options)
+
+
+@_OF_DRIVERS
+class TestAzureStore(StoreContract):
+    @pytest.fixture
+    def store(self, azure: LocalAzure) -> Store:
+        return open_store(f"az://{azure.make_bucket()}/some/checkpoints", storage_options=azure.storage_options)
 
 
 def test_path_is_relative_to_project(tmp_path: Path) -> None:

@@ -179,6 +179,13 @@ def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
     return upstream_first(documents)
 
 
+def places_of(database: Database, stored_path: str) -> list[str]:
+    """Where the chains of a file have their checkpoints and samples, and what they adopt."""
+    with database.reading() as connection:
+        documents = documents_of(connection, stored_path)
+    return [place for each in documents if each.chain is not None for place in each.chain.places]
+
+
 def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
     """Each stage after the one it starts from; what begins a circle comes first."""
     chains = {key_of(each.chain): each for each in documents if each.chain}

@@ -72,18 +72,20 @@ def request_training(path: Path, overrides: dict[str, str], begin: Begin | None 
 def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTraining]:
     """Become the engine of the home, have the file read once, and begin. The engine ends with the block.
 
-    Raises EngineAlreadyRunning, InputError with what is wrong in the file, KeyboardInterrupt when told to stop before
-    anything was begun.
+    Raises EngineAlreadyRunning, InputError with what is wrong in the file or that a store it names cannot be used,
+    KeyboardInterrupt when told to stop before anything was begun.
     """
     from trainflow.engine.early_start import early_start
     from trainflow.engine.lock import engine_lock
+    from trainflow.workspace.store_check import StoreCheck
 
     project, settings = request.workspace.project, request.workspace.settings
     with ExitStack() as stack:
         stack.enter_context(engine_lock(project.home))
         early = stack.enter_context(early_start(project, settings, request.path, request.overrides))
+        stores = stack.enter_context(StoreCheck(project, settings, request.path, request.overrides))
         with importing():
-            from trainflow.actions.start import begin
+            from trainflow.actions.start import begin, places_of
             from trainflow.engine.engine import Engine
             from trainflow.engine.stop_signals import stopping_on_signals
             from trainflow.observability.logs import configure_logging
@@ -93,6 +95,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)
+        stores.raise_if_refused(places_of(engine.database, request.stored))
         feeds = (request.begin or begin)(engine.database, project, settings, request.stored, clock.now())
         engine.reactor.wake()
         yield EngineTraining(engine, feeds)
@@ -115,12 +118,17 @@ def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) ->
 @contextmanager
 def train_through_engine(request: TrainingRequest) -> Iterator[FollowedTraining]:
     """Have the file read once, and hand it to the engine that is alive. It stays for what is followed while the block
-    lasts. Raises InputError with what is wrong in the file."""
+    lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
     from trainflow.actions.engine_client import EngineClient
+    from trainflow.serialization.document import decode
     from trainflow.workspace.parse_pipeline import parse
+    from trainflow.workspace.store_check import StoreCheck
 
     project, settings = request.workspace.project, request.workspace.settings
-    parsed = parse(project, settings, request.path, request.overrides)
+    with StoreCheck(project, settings, request.path, request.overrides) as stores:
+        parsed = parse(project, settings, request.path, request.overrides)
+        chains = [decode(each.document).chain for each in parsed.dags]
+        stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
     with EngineClient(project, settings) as dependent:
         yield FollowedTraining(dependent, dependent.begin(request.stored, request.overrides, parsed, request.begin))
 

@@ -71,6 +71,11 @@ class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     #: the chain whose checkpoints its runs start from
     init_from: InitFrom | None = None
 
+    @property
+    def places(self) -> list[str]:
+        """What it names: where its checkpoints and samples are, and what it adopts."""
+        return [self.store, *(each.path for each in (self.samples, self.adopt) if each is not None)]
+
 
 class DagDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """One DAG."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from trainflow.errors import InputError
@@ -18,13 +20,37 @@ _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """The file system, and the path of the URL on it. Raises InputError for a protocol that fsspec does not know, or
     whose driver is not installed, and what the driver raises."""
-    protocol = driver_of(url)
     # a listing from a cache would hide what another process has written
-    extra: dict[str, Any] = {} if protocol == "memory" else {"use_listings_cache": False}
-    try:
+    extra: dict[str, Any] = {} if driver_of(url) == "memory" else {"use_listings_cache": False}
+    _before_import(driver_of(url), options)
+    with _refusing(url, options):
         from fsspec.core import url_to_fs
 
         filesystem, base = url_to_fs(url, **{**extra, **options})
+    return filesystem, str(base)
+
+
+def load_driver(url: str, options: Mapping[str, Any]) -> None:
+    """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_filesystem` does."""
+    _before_import(driver_of(url), options)
+    with _refusing(url, options):
+        from fsspec import get_filesystem_class
+
+        get_filesystem_class(driver_of(url))
+
+
+def _before_import(driver: str, options: Mapping[str, Any]) -> None:
+    """Newer gcsfs asks Google what kind of bucket it is before each write, by gRPC and TLS: an endpoint of one's own
+    knows neither, and each question is asked for a minute."""
+    if driver in ("gs", "gcs") and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+
+@contextmanager
+def _refusing(url: str, options: Mapping[str, Any]) -> Iterator[None]:
+    protocol = driver_of(url)
+    try:
+        yield
     except ImportError as error:
         name = EXTRAS.get(protocol)
         remedy = f"pip install 'trainflow[{name}]'" if name else "install the package it names"
@@ -32,7 +58,6 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     except ValueError as error:
         said = redact_text(str(error), texts_of(options))
         raise InputError(f"{redact_text(url, texts_of(options))}: {said}") from None
-    return filesystem, str(base)
 
 
 def driver_of(url: str) -> str:

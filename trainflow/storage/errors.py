@@ -108,7 +108,7 @@ def is_missing_bucket(error: BaseException) -> bool:
 
 def _said(error: BaseException) -> str:
     """What a driver says: an error of the system speaks for itself, of others the class is a part of what they say."""
-    text = str(error).strip()
+    text = str(error).strip().partition("\n")[0]
     if isinstance(error, OSError) and text:
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{text} ({type(error).__name__})" if text else type(error).__name__

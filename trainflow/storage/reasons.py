@@ -13,9 +13,7 @@ from trainflow.storage.throttling import is_throttled
 class Reason(Enum):
     """Why a store refused; the value says what to do."""
 
-    BUCKET_MISSING = (
-        "make it, or check its name, and the account or endpoint in the storage options: no further try makes it"
-    )
+    BUCKET_MISSING = "create it, or check its name and the account or endpoint in the storage options"
     CREDENTIALS = "check the credentials in the storage options or the environment: they are absent, wrong or expired"
     DENIED = (
         "check the credentials (storage options or the environment): give this user or these credentials the right to "

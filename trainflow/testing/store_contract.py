@@ -120,6 +120,33 @@ class StoreContract:
         assert len(store.files("x")) == 2
         assert store.folders("") == ["x", "y"]
 
+    def test_listing_of_a_folder_is_relative_to_it_and_none_where_there_is_none(self, store: Store) -> None:
+        for path in ("x/1", "x/deep/er/22", "xy/1"):
+            store.create_exclusive(path, path.encode())
+
+        flat, deep = store.listing("x", recursive=False), store.listing("x", recursive=True)
+
+        assert [(file.path, file.size_bytes) for file in flat or []] == [("1", 3)]
+        assert [(file.path, file.size_bytes) for file in deep or []] == [("1", 3), ("deep/er/22", 12)]
+        assert sorted(store.names("x") or []) == ["1", "deep"]
+        assert store.listing("nowhere", recursive=True) is None
+        assert store.listing("nowhere", recursive=False) is None
+        assert store.names("nowhere") is None
+
+    def test_range_of_a_file_is_what_lies_in_it(self, store: Store) -> None:
+        store.create_exclusive("a/file", b"0123456789")
+
+        assert store.read_range("a/file", 2, 5) == b"234"
+        assert store.read_range("a/file", 8, 20) == b"89"
+        assert store.read_range("a/file", 3, 3) == b""
+        with store.open("a/file") as file:
+            file.seek(7)
+            assert file.read() == b"789"
+        with pytest.raises(FileNotFoundError):
+            store.read_range("a/nothing", 0, 1)
+        with pytest.raises(FileNotFoundError):
+            store.open("a/nothing")
+
     def test_folders_are_listed_one_level_deep(self, store: Store) -> None:
         for path in ("a/b/c/file", "a/d/file", "a/file"):
             store.create_exclusive(path, b"")

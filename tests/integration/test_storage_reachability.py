@@ -1,0 +1,206 @@
+"""A place that cannot be used is told in one sentence within seconds, whatever its store answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.errors import InputError, SampleBucketMissing, StoreMissing
+from trainflow.execution.check_stores import problems
+from trainflow.messages.workload import DagSource, ParseFile
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import Project, project_at
+from trainflow.storage.errors import CheckpointFailures, SampleFailures
+from trainflow.storage.reachability import check_reachable
+from trainflow.testing.local_azure import LocalAzure
+from trainflow.testing.local_gcs import LocalGCS
+from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.tiny_project import FILE, tiny_project
+from trainflow.workspace.store_check import StoreCheck
+
+SECRET = "s3cr3t-of-mine"
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """S3, as it refuses: the bucket says with which code."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        code = self.path.strip("/").split("?")[0].split("/")[0]
+        status, name = STATUS.get(code, (403, code))
+        body = f"<Error><Code>{name}</Code><Message>refused with {SECRET}</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+STATUS = {
+    "nosuchbucket": (404, "NoSuchBucket"),
+    "accessdenied": (403, "AccessDenied"),
+    "invalidaccesskeyid": (403, "InvalidAccessKeyId"),
+    "signaturedoesnotmatch": (403, "SignatureDoesNotMatch"),
+    "expiredtoken": (400, "ExpiredToken"),
+    "clockskew": (403, "RequestTimeTooSkewed"),
+    "permanentredirect": (301, "PermanentRedirect"),
+    "slowdown": (503, "SlowDown"),
+}
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server.asked = []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An endpoint that takes connections and says nothing."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def s3_options(endpoint: str) -> dict[str, Any]:
+    return {"key": "me", "secret": SECRET, "client_kwargs": {"endpoint_url": endpoint, "region_name": "us-east-1"}}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "said"),
+    [
+        ("nosuchbucket", "its bucket (or container) 'nosuchbucket' does not exist; create it"),
+        ("accessdenied", "give this user or these credentials the right"),
+        ("invalidaccesskeyid", "they are absent, wrong or expired"),
+        ("signaturedoesnotmatch", "they are absent, wrong or expired"),
+        ("expiredtoken", "they are absent, wrong or expired"),
+        ("clockskew", "they are absent, wrong or expired"),
+        ("permanentredirect", "name the region of the bucket"),
+        ("slowdown", None),
+    ],
+)
+def test_check_reachable_what_s3_refuses_is_told_after_one_request(
+    refusing: ThreadingHTTPServer, bucket: str, said: str | None
+) -> None:
+    pytest.importorskip("s3fs")
+    refusing.asked.clear()  # type: ignore[attr-defined]
+    options = s3_options(f"http://127.0.0.1:{refusing.server_port}")
+
+    found = check_reachable(f"s3://{bucket}/x", options, CheckpointFailures(options), seconds=20)
+
+    assert len(refusing.asked) == 1  # type: ignore[attr-defined]
+    if said is None:
+        assert found is None
+        return
+    assert said in str(found)
+    assert str(found).startswith(f"s3://{bucket}/x cannot be used: ")
+    assert SECRET not in str(found)
+    assert "\n" not in str(found)
+
+
+def test_check_reachable_endpoint_that_is_silent_or_closed_is_told(silent: str) -> None:
+    pytest.importorskip("s3fs")
+    for endpoint, seconds, said in ((silent, 0.3, "no answer within 0.3 s"), ("http://127.0.0.1:9", 20, "127.0.0.1:9")):
+        options = s3_options(endpoint)
+        found = check_reachable("s3://bucket/x", options, CheckpointFailures(options), seconds=seconds)
+        assert said in str(found)
+        assert "check the endpoint in the storage options" in str(found)
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
+def test_check_reachable_bucket_is_told_where_it_is_missing(kind: str, request: pytest.FixtureRequest) -> None:
+    server: LocalS3 | LocalGCS | LocalAzure = request.getfixturevalue(kind)
+    protocol = {"s3": "s3", "gcs": "gs", "azure": "az"}[kind]
+    options = server.storage_options
+    there, nowhere = f"{protocol}://{server.make_bucket()}/a/b", f"{protocol}://bucket-nowhere/a/b"
+
+    assert check_reachable(there, options, CheckpointFailures(options), seconds=20) is None
+    assert isinstance(check_reachable(nowhere, options, CheckpointFailures(options), seconds=20), StoreMissing)
+    found = check_reachable(nowhere, options, SampleFailures(options), seconds=20)
+    assert isinstance(found, SampleBucketMissing)
+    assert "'bucket-nowhere' does not exist" in str(found)
+
+
+def test_check_reachable_wrong_key_of_azure_is_told(azure: LocalAzure) -> None:
+    options = azure.options_of(key="d3Jvbmcga2V5")
+
+    found = check_reachable("az://container/x", options, CheckpointFailures(options), seconds=20)
+
+    assert "they are absent, wrong or expired" in str(found)
+    assert "\n" not in str(found)
+
+
+def test_check_reachable_place_on_this_machine_is_not_asked() -> None:
+    for url in ("checkpoints", "/somewhere/else", "file:///x", "memory://x"):
+        assert check_reachable(url, {}, CheckpointFailures()) is None
+
+
+# -- a pipeline ------------------------------------------------------------------------------------------------------
+
+
+def with_store(project: Project, url: str, options: dict[str, Any]) -> Path:
+    """The pipeline file, whose checkpoints are there now."""
+    path = project.root / FILE
+    section = f"store:\n  url: {url}\n  storage_options: {options!r}\n"
+    path.write_text(path.read_text() + section)
+    return path
+
+
+def line_of(path: Path, text: str) -> int:
+    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
+def test_store_check_names_the_line_of_the_pipeline(tmp_path: Path, s3: LocalS3) -> None:
+    project = tiny_project(tmp_path / "project", days=1)
+    path = with_store(project_at(project.root), "s3://bucket-nowhere/x", s3.storage_options)
+    settings = load_settings(project_at(project.root))
+
+    with StoreCheck(project_at(project.root), settings, path, {}) as check, pytest.raises(InputError) as refused:
+        check.raise_if_refused([])
+
+    line = line_of(path, "url: s3")
+    assert str(refused.value).startswith(f"{FILE}:{line}: store: s3://bucket-nowhere/x cannot be used: its bucket")
+    project.close()
+
+
+def test_store_check_of_local_places_begins_no_process(tmp_path: Path) -> None:
+    project = tiny_project(tmp_path / "project", days=1)
+    settings = load_settings(project_at(project.root))
+    with StoreCheck(project_at(project.root), settings, project.root / FILE, {}) as check:
+        check.raise_if_refused(["", "data/{start:%F}"])
+        assert check._process is None
+    project.close()
+
+
+def test_problems_store_of_the_settings_and_samples_are_told_apart(tmp_path: Path, s3: LocalS3) -> None:
+    pytest.importorskip("s3fs")
+    options = s3.storage_options
+    settings = (
+        f'[checkpoints]\nstore = "s3://{s3.make_bucket()}/x"\n[checkpoints.storage_options]\nkey = "a"\nsecret = "b"\n'
+        f'endpoint_url = "{s3.endpoint}"\n'
+    )
+    project = tiny_project(tmp_path / "project", days=1, settings=settings)
+    path = project.root / FILE
+    request = ParseFile(DagSource(FILE, {}), str(project.root), str(project.home.path))
+    assert problems(request) == []
+
+    text = path.read_text()
+    old = next(line for line in text.splitlines() if "path:" in line)
+    new = f'  path: "s3://samples-nowhere/{{start:%Y-%m-%d}}/"\n  storage_options: {options!r}'
+    path.write_text(text.replace(old, new))
+    [found] = problems(request)
+    assert (found.key, "'samples-nowhere' does not exist" in found.message) == ("samples.path", True)
+    project.close()

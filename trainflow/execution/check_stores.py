@@ -1,0 +1,106 @@
+"""Entry of the process that asks, before a pipeline is begun, whether the places it names can be used.
+
+`python -m trainflow.execution.check_stores PARENT SECONDS`: `ParseFile` on stdin, a JSON list of `StoreProblem` on
+stdout, one for each place that refuses. It is a process of its own because it imports the drivers of the stores, and
+because only here is a pipeline read together with the options that it gives itself. All places are asked at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trainflow.authoring.dag import DAG
+from trainflow.errors import TrainflowError
+from trainflow.execution.dag_files import LoadedFile
+from trainflow.execution.parse import parse
+from trainflow.messages.store_problem import StoreProblem
+from trainflow.messages.workload import ParseFile
+from trainflow.observability.process_lifetime import die_with_parent, limit_processor_time, watch_parent
+from trainflow.operators.storage_options import checkpoint_options, foreign_options, sample_options, store_url
+from trainflow.samples.pattern import path_pattern
+from trainflow.settings.load import load_settings
+from trainflow.settings.model import Settings
+from trainflow.settings.project import project_at
+from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
+from trainflow.storage.reachability import check_reachable, is_remote
+
+_MOST_PLACES = 16
+
+
+class Place(NamedTuple):
+    """A place that a pipeline names. `key`: what names it, in a pipeline file; empty: the settings do."""
+
+    url: str
+    options: dict[str, Any]
+    failures: Failures
+    stage: str
+    key: str
+
+
+def main() -> None:
+    """Ask, answer, end; what does not answer is not waited for."""
+    parent = int(sys.argv[1])
+    if not die_with_parent(parent):
+        watch_parent(parent)
+    limit_processor_time(float(sys.argv[2]))
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ParseFile)
+    data = msgspec.json.encode(problems(request))
+    with os.fdopen(answer, "wb") as out:
+        out.write(data)
+    os._exit(0)
+
+
+def problems(request: ParseFile) -> list[StoreProblem]:
+    """The places that cannot be used, in the order of the file; none where the file itself cannot be read, which is
+    told elsewhere."""
+    loaded: list[LoadedFile] = []
+    if parse(request, on_loaded=loaded.append).problem is not None:
+        return []
+    settings = load_settings(project_at(Path(request.project_root)))
+    dags = [dag for file in loaded for dag in file.dags.values()]
+    places: dict[str, Place] = {}
+    for place in (each for dag in dags for each in places_of(dag, settings)):
+        if is_remote(place.url) and "{{" not in place.url:
+            places.setdefault(f"{place.url} {place.options}", place)
+    with ThreadPoolExecutor(_MOST_PLACES) as pool:
+        return [each for each in pool.map(_asked, places.values()) if each is not None]
+
+
+def places_of(dag: DAG, settings: Settings) -> Iterator[Place]:
+    """The places that a DAG names: of its checkpoints, its samples, and of what it adopts."""
+    by_role = {task.role: task for task in dag.tasks if task.role is not None}
+    checkpoint: Any = by_role.get("checkpoint")
+    if checkpoint is not None:
+        options = checkpoint_options(checkpoint.storage_options, settings)
+        url = store_url(checkpoint.store, settings)
+        yield Place(url, options, CheckpointFailures(options), checkpoint.stage, "store" if checkpoint.store else "")
+    adopt = getattr(checkpoint, "adopt", None)
+    if adopt is not None:
+        options = foreign_options(adopt.path, adopt.storage_options, settings)
+        yield Place(adopt.pattern().root, options, SampleFailures(options), checkpoint.stage, "adopt.path")
+    samples = getattr(by_role.get("samples"), "samples", None)
+    if samples is not None:
+        options = sample_options(samples.storage_options, settings)
+        stage = "" if checkpoint is None else checkpoint.stage
+        yield Place(path_pattern(samples.path).root, options, SampleFailures(options), stage, "samples.path")
+
+
+def _asked(place: Place) -> StoreProblem | None:
+    try:
+        refused = check_reachable(place.url, place.options, place.failures)
+    except TrainflowError as error:
+        refused = error
+    return None if refused is None else StoreProblem(str(refused), place.stage, place.key)
+
+
+if __name__ == "__main__":
+    main()
