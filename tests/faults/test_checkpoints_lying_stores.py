@@ -151,7 +151,7 @@ for _ in range(rounds):
 
 
 @pytest.mark.slow
-def test_processes_sharing_only_the_store_never_both_commit(tmp_path: Path) -> None:
+def test_processes_sharing_only_store_never_both_commit(tmp_path: Path) -> None:
     """Each trains from the head it saw; both commit at the same moment; one wins, the other is told, every time."""
     rounds = 12
     rivals = [

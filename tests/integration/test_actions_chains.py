@@ -88,7 +88,7 @@ def test_rewind_does_what_its_plan_says(flights: Flights) -> None:
     assert (flights.newest.at, flights.newest.by) == (NOW, Author(dag_id="flights", hostname="here", person="ann@here"))
 
 
-def test_rewind_when_the_chain_has_moved_on_is_refused(flights: Flights) -> None:
+def test_rewind_when_chain_has_moved_on_is_refused(flights: Flights) -> None:
     plan = plan_rewind(flights.file.one_chain(), to="2", before=None)
     flights.writer.commit()
 
@@ -124,7 +124,7 @@ def test_promote_twice_says_it_was_so_already(flights: Flights) -> None:
     assert not flights.file.workspace.project.home.database.exists()
 
 
-def test_branch_of_yaml_is_found_without_reading_the_file(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_branch_of_yaml_is_found_without_reading_file(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine reads it: once, with what the fork says."""
     asked = BranchRequest(branch="hot", overrides={"split.partitions": "5"})
     fork(plan_fork(flights.file, asked), who=ANN, now=NOW)

@@ -40,7 +40,7 @@ def flights(inside: Callable[..., Flights]) -> Flights:
     return inside(Flights, {"pipelines/flights.yaml": YAML})
 
 
-def test_accept_loss_of_a_whole_ledger_does_nothing(flights: Flights) -> None:
+def test_accept_loss_of_whole_ledger_does_nothing(flights: Flights) -> None:
     assert flights.run("repair", "flights", "--accept-loss", "--yes") == (
         0,
         "flights/main/main: nothing is missing in the ledger\n",

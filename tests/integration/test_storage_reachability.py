@@ -163,7 +163,7 @@ def line_of(path: Path, text: str) -> int:
     return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
-def test_store_check_names_the_line_of_the_pipeline(tmp_path: Path, s3: LocalS3) -> None:
+def test_store_check_names_line_of_pipeline(tmp_path: Path, s3: LocalS3) -> None:
     project = tiny_project(tmp_path / "project", days=1)
     path = with_store(project_at(project.root), "s3://bucket-nowhere/x", s3.storage_options)
     settings = load_settings(project_at(project.root))
@@ -185,7 +185,7 @@ def test_store_check_of_local_places_begins_no_process(tmp_path: Path) -> None:
     project.close()
 
 
-def test_problems_store_of_the_settings_and_samples_are_told_apart(tmp_path: Path, s3: LocalS3) -> None:
+def test_problems_store_of_settings_and_samples_are_told_apart(tmp_path: Path, s3: LocalS3) -> None:
     pytest.importorskip("s3fs")
     options = s3.storage_options
     settings = (

@@ -25,7 +25,7 @@ def test_modules_of_tests_are_read_in_one_sitting() -> None:
     assert source_tree.long_test_modules() == []
 
 
-def test_unit_tests_follow_the_modules_that_they_test() -> None:
+def test_unit_tests_follow_modules_that_they_test() -> None:
     assert source_tree.misplaced_tests() == []
 
 

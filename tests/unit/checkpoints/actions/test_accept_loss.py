@@ -94,7 +94,7 @@ def test_tail_of_checkpoints_is_put_back_byte_for_byte(writer: ChainWriter, firs
 
 
 @pytest.mark.parametrize("lost", [number for number in range(1, LAST + 1) if number != PROMOTED])
-def test_one_checkpoint_in_the_middle_is_put_back(writer: ChainWriter, lost: int) -> None:
+def test_one_checkpoint_in_middle_is_put_back(writer: ChainWriter, lost: int) -> None:
     lose(writer, [lost])
     assert put_right_now(writer) is None
     assert assert_sound(writer).entries == LAST
@@ -128,9 +128,7 @@ def test_chain_goes_on_exactly_once_after_any_tail_is_lost(
 
 @pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("lost", range(1, LAST))
-def test_entries_after_a_lost_one_are_set_aside_or_committed_again(
-    writer: ChainWriter, lost: int, copies: bool
-) -> None:
+def test_entries_after_lost_one_are_set_aside_or_committed_again(writer: ChainWriter, lost: int, copies: bool) -> None:
     lose(writer, [lost], copies=copies)
     put_right_now(writer)
     assert_sound(writer)
@@ -143,7 +141,7 @@ def test_entries_after_a_lost_one_are_set_aside_or_committed_again(
         assert kept == set()
 
 
-def test_run_that_began_before_the_loss_cannot_commit(writer: ChainWriter) -> None:
+def test_run_that_began_before_loss_cannot_commit(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint()
     request = writer.request(parent=head, generation=writer.ledger.state().generation)
     lose(writer, [LAST], copies=False)
@@ -184,7 +182,7 @@ def test_stage_that_stands_on_what_was_lost_goes_back(writer: ChainWriter, tmp_p
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("lost", [(PROMOTED, LAST), (LAST - 1, LAST)])
-def test_command_killed_at_any_call_is_completed_by_the_same_command(
+def test_command_killed_at_any_call_is_completed_by_same_command(
     writer: ChainWriter, lost: tuple[int, int], copies: bool, beside: bool
 ) -> None:
     lose(writer, lost, copies=copies, beside=beside)

@@ -36,7 +36,7 @@ def test_covered_seconds_counts_each_moment_once(spans: list[Span], hours: float
     assert covered_seconds(at(0), at(10), spans) == hours * 3600
 
 
-def test_seconds_leaves_out_the_night_without_an_engine() -> None:
+def test_seconds_leaves_out_night_without_engine() -> None:
     time = WorkingTime([span(0, 1), span(9, 12)], at(12))
     assert time.seconds(at(0.5), at(10)) == 1.5 * 3600
     assert time.seconds(at(0.5), None) == 3.5 * 3600
@@ -45,6 +45,6 @@ def test_seconds_leaves_out_the_night_without_an_engine() -> None:
     assert time.seconds(at(0.5), at(10), [span(0.5, 8)]) == 8.5 * 3600
 
 
-def test_seconds_before_the_first_engine_that_is_remembered_count() -> None:
+def test_seconds_before_first_engine_that_is_remembered_count() -> None:
     assert WorkingTime([span(5, 6)], at(6)).seconds(at(0), at(2)) == 2 * 3600
     assert WorkingTime([], at(6)).seconds(at(0), at(2)) == 2 * 3600
