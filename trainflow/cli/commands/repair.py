@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
+from trainflow.cli.commands.accept_loss import accept
 from trainflow.cli.person_author import person
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
 from trainflow.errors import InputError
@@ -80,8 +81,6 @@ def repair(
     with open_pipeline(pipeline, given) as file:
         chain, now = file.one_chain(stage, branch), SystemClock().now()
         if accept_loss:
-            from trainflow.cli.commands.accept_loss import accept
-
             return accept(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
@@ -90,9 +89,7 @@ def repair(
         _show(chain, plan)
     if plan.repairs and not dry_run:
         return _train(file.path, chain, plan, given, skipped=skipped, plain=plain, as_json=as_json)
-    if as_json:
-        print_json(action.repair_done(chain, plan, dry_run=dry_run))
-    return 0
+    return _report(chain, plan, dry_run=dry_run) if as_json else 0
 
 
 def _train(
@@ -105,26 +102,27 @@ def _train(
     plain: bool,
     as_json: bool,
 ) -> int:
-    from trainflow.actions.chains.repair import begin_repair_of
+    from trainflow.actions.chains.repair import begin_repair_of, repair_done
     from trainflow.cli.commands.start import train
 
     begin = begin_repair_of(chain.dag_id, skipped=skipped)
     # what is shown on the way must not get into the document
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         code = train(path, given, plain=plain or as_json, begin=begin)
-    _show_done(chain, plan, as_json=as_json)
+    if as_json:
+        _report(chain, plan, dry_run=False)
+        return code
+    done = repair_done(chain, plan, dry_run=False)
+    left = f", {done.holes:,} are still stepped over" if done.holes else ", no hole is left"
+    typer.echo(f"{chain.key}: {counted(done.repaired, 'partition')} repaired{left}")
     return code
 
 
-def _show_done(chain: PipelineChain, plan: RepairPlan, *, as_json: bool) -> None:
+def _report(chain: PipelineChain, plan: RepairPlan, *, dry_run: bool) -> int:
     from trainflow.actions.chains.repair import repair_done
 
-    done = repair_done(chain, plan, dry_run=False)
-    if as_json:
-        print_json(done)
-        return
-    left = f", {done.holes:,} are still stepped over" if done.holes else ", no hole is left"
-    typer.echo(f"{chain.key}: {counted(done.repaired, 'partition')} repaired{left}")
+    print_json(repair_done(chain, plan, dry_run=dry_run))
+    return 0
 
 
 def _record_earlier(chain: PipelineChain, now: datetime, *, dry_run: bool) -> None:
