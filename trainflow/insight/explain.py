@@ -21,7 +21,7 @@ _T = TaskInstanceState
 _PROBLEM_CHARACTERS = 500
 
 
-class ReasonKind(StrEnum):
+class AnswerKind(StrEnum):
     """The answer in one word, for programs."""
 
     TRAINING = "training"
@@ -44,14 +44,14 @@ class ReasonKind(StrEnum):
     ENDED = "ended"
 
 
-class Reason(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
     """`sentence` is for people."""
 
-    kind: ReasonKind
+    kind: AnswerKind
     sentence: str
 
 
-def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Reason:
+def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Answer:
     """The sentence. `standing` is what ledger and samples say, where they were asked."""
     for rule in RULES:
         answer = rule(snapshot, status, now)
@@ -60,16 +60,16 @@ def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) ->
     return _and_samples(_never_started(snapshot, status), snapshot, status)
 
 
-def _and_behind(answer: Reason, snapshot: DagSnapshot) -> Reason:
+def _and_behind(answer: Answer, snapshot: DagSnapshot) -> Answer:
     """Who waits for the run the sentence is about."""
     active = sum(not run.released for run in snapshot.running)
     if snapshot.queued is None or active < snapshot.max_active_runs:
         return answer
     behind = f"; run {snapshot.queued.number} is queued behind it (max_active_runs {snapshot.max_active_runs})"
-    return Reason(answer.kind, answer.sentence + behind)
+    return Answer(answer.kind, answer.sentence + behind)
 
 
-def _and_samples(answer: Reason, snapshot: DagSnapshot, status: ChainStatus | None) -> Reason:
+def _and_samples(answer: Answer, snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
     """What else is to be known of the chain's samples, whatever goes on."""
     if status is None:
         return answer
@@ -84,7 +84,7 @@ def _and_samples(answer: Reason, snapshot: DagSnapshot, status: ChainStatus | No
         count = status.holes_arrived
         have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
         clauses.append(f"{have} arrived: '{_of_chain('repair', snapshot)}' trains what arrived")
-    return Reason(answer.kind, "; ".join([answer.sentence, *clauses]))
+    return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
 
 
 def _start(snapshot: DagSnapshot) -> str:
@@ -107,10 +107,10 @@ def _option(option: str, name: str) -> str:
     return "" if name == "main" or "{" in name else f" --{option} {name}"
 
 
-Rule = Callable[[DagSnapshot, ChainStatus | None, datetime], Reason | None]
+Rule = Callable[[DagSnapshot, ChainStatus | None, datetime], Answer | None]
 
 
-def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
+def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Answer | None:
     if not snapshot.engine.alive:
         return None
     for run in snapshot.running:
@@ -120,63 +120,63 @@ def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) 
             since = f" for {_span(now, task.started_at)}" if task.started_at else ""
             how_far = _progress(task)
             if task.role == "train":
-                return Reason(ReasonKind.TRAINING, f"run {run.number} is training{since}{how_far}")
-            return Reason(ReasonKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
+                return Answer(AnswerKind.TRAINING, f"run {run.number} is training{since}{how_far}")
+            return Answer(AnswerKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
     return None
 
 
-def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     """Only where a run has not ended: elsewhere, how the last one ended says more."""
     run = snapshot.running[0] if snapshot.running else snapshot.queued
     if snapshot.engine.alive or run is None:
         return None
-    return Reason(
-        ReasonKind.NO_ENGINE,
+    return Answer(
+        AnswerKind.NO_ENGINE,
         f"no engine is alive: run {run.number} has not ended, '{_start(snapshot)}' goes on with it",
     )
 
 
-def _broken_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _broken_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if snapshot.import_problem is None or snapshot.running:
         return None
-    return Reason(
-        ReasonKind.BROKEN_FILE,
+    return Answer(
+        AnswerKind.BROKEN_FILE,
         f"the pipeline file cannot be read, so nothing is started: {_short(snapshot.import_problem)}",
     )
 
 
-def _missing_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _missing_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if snapshot.missing_since is None or snapshot.running:
         return None
-    return Reason(
-        ReasonKind.MISSING_FILE,
+    return Answer(
+        AnswerKind.MISSING_FILE,
         f"{snapshot.path} does not define it any more (since {_moment(snapshot.missing_since)}): "
         "put it back and it goes on; its chain is as it was",
     )
 
 
-def _paused(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _paused(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if not snapshot.paused:
         return None
-    return Reason(ReasonKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on")
+    return Answer(AnswerKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on")
 
 
-def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     """A wait that no triggerer watches never ends, and does not run out either."""
     if snapshot.engine.triggers:
         return None
     for run in snapshot.running:
         for task in run.tasks:
             if task.state == _T.DEFERRED:
-                return Reason(
-                    ReasonKind.NO_TRIGGERER,
+                return Answer(
+                    AnswerKind.NO_TRIGGERER,
                     f"run {run.number}: task '{task.task_id}' waits for its trigger, and no triggerer is alive to "
                     "watch it: start one with 'trainflow triggerer'",
                 )
     return None
 
 
-def _under_way(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
+def _under_way(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Answer | None:
     """A run that runs and has no task at work: the task that holds it up."""
     for run in snapshot.running:
         for judge in (_deferred, _retrying, _rescheduled, _no_slot, _handed_over):
@@ -190,113 +190,113 @@ def _under_way(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime
                 return _waits_for_past(snapshot, run, task)
     if snapshot.running:
         run = snapshot.running[0]
-        return Reason(
-            ReasonKind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled"
+        return Answer(
+            AnswerKind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled"
         )
     return None
 
 
-def _waits_for_past(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> Reason:
+def _waits_for_past(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> Answer:
     """depends_on_past: the same task of the run before it has not ended well."""
     before = task.waits_for_run
     what = f"run {run.number}: task '{task.task_id}' waits for run {before} (depends_on_past), in which it"
     if task.past_state in ("failed", "upstream_failed"):
         way_out = f"'trainflow runs clear {snapshot.dag_id} {before}' lets that run again"
-        return Reason(ReasonKind.WAITING, f"{what} failed: {way_out}")
+        return Answer(AnswerKind.WAITING, f"{what} failed: {way_out}")
     where = "has not run yet" if task.past_state is None else f"is {task.past_state.replace('_', ' ')}"
-    return Reason(ReasonKind.WAITING, f"{what} {where}")
+    return Answer(AnswerKind.WAITING, f"{what} {where}")
 
 
-def _deferred(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
+def _deferred(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
     if task.state != _T.DEFERRED:
         return None
     since = f", since {_moment(task.started_at)} ({_span(now, task.started_at)})" if task.started_at else ""
     note = (task.note or f"task '{task.task_id}' waits for its trigger") + since
     if note.startswith("caught up"):
-        return Reason(ReasonKind.CAUGHT_UP, f"run {run.number}: {note}")
-    return Reason(ReasonKind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
+        return Answer(AnswerKind.CAUGHT_UP, f"run {run.number}: {note}")
+    return Answer(AnswerKind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
 
 
-def _retrying(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
+def _retrying(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
     if task.state != _T.UP_FOR_RETRY:
         return None
     tries = f"try {task.failures + 1} of {task.max_tries + 1}"
-    return Reason(
-        ReasonKind.RETRYING,
+    return Answer(
+        AnswerKind.RETRYING,
         f"run {run.number}: task '{task.task_id}' is tried again {_in(task.retry_at, now)} ({tries}) after: "
         f"{_short(task.problem)}",
     )
 
 
-def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Reason | None:
+def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
     if task.state != _T.UP_FOR_RESCHEDULE:
         return None
     note = task.note or f"task '{task.task_id}' waits"
     between = " " if note.startswith("waits") else ": "
-    return Reason(ReasonKind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
+    return Answer(AnswerKind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
 
 
-def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Reason | None:
+def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
     if task.state != _T.SCHEDULED or task.refused is None:
         return None
-    return Reason(ReasonKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
+    return Answer(AnswerKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
 
 
-def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Reason | None:
+def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
     if task.state not in (_T.SCHEDULED, _T.QUEUED):
         return None
-    return Reason(ReasonKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
+    return Answer(AnswerKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
 
 
-def _queued(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Reason | None:
+def _queued(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Answer | None:
     run = snapshot.queued
     if run is None:
         return None
     if run.run_after > now:
-        return Reason(
-            ReasonKind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}"
+        return Answer(
+            AnswerKind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}"
         )
-    return Reason(ReasonKind.STARTING, f"run {run.number} is about to start")
+    return Answer(AnswerKind.STARTING, f"run {run.number} is about to start")
 
 
-def _stopped(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _stopped(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
     if status is None or not status.stopped:
         return None
     if status.misnamed:
-        return Reason(
-            ReasonKind.GATE,
+        return Answer(
+            AnswerKind.GATE,
             f"what was trained is not committed yet: {_short('; '.join(status.stopped))}; mend the name, then "
             f"'{_of_chain('resume', snapshot)} --accept' commits it, and nothing is trained again",
         )
-    return Reason(
-        ReasonKind.GATE,
+    return Answer(
+        AnswerKind.GATE,
         f"a gate stopped the chain: {_short('; '.join(status.stopped))}; '{_of_chain('resume', snapshot)}' trains "
         "the split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     )
 
 
-def _samples_changed(_situation: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _samples_changed(_situation: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
     if status is None or status.samples_changed is None:
         return None
-    return Reason(ReasonKind.SAMPLES_CHANGED, f"nothing is trained: {status.samples_changed}")
+    return Answer(AnswerKind.SAMPLES_CHANGED, f"nothing is trained: {status.samples_changed}")
 
 
-def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     last = snapshot.last
     if last is None or last.state != "failed":
         return None
     task = next((task for task in last.tasks if task.state == _T.FAILED), None)
     again = f"'{_start(snapshot)}' goes on at the head"
     if task is None:
-        return Reason(ReasonKind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
-    return Reason(
-        ReasonKind.FAILED,
+        return Answer(AnswerKind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
+    return Answer(
+        AnswerKind.FAILED,
         f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}{_log(task)}; when that is put right, "
         f"{again}",
     )
 
 
-def _ended(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Reason | None:
+def _ended(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
     last = snapshot.last
     if last is None:
         return None
@@ -305,37 +305,37 @@ def _ended(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) ->
     note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
     if status is not None and status.waits:
         at = f" at {label(status.watermark)}" if status.watermark else ""
-        return Reason(ReasonKind.CAUGHT_UP, f"caught up{at}: {status.waits}")
+        return Answer(AnswerKind.CAUGHT_UP, f"caught up{at}: {status.waits}")
     if status is not None and status.lag:
         more = "at least " if status.lag_is_more else ""
         there = f"{counted(status.lag, 'partition')} {agreeing(status.lag, 'is', 'are')}"
-        return Reason(ReasonKind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
+        return Answer(AnswerKind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
     if status is not None and status.problem:
         problem = _short(status.problem)
-        return Reason(ReasonKind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
+        return Answer(AnswerKind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
     if note.startswith("caught up"):
-        return Reason(ReasonKind.CAUGHT_UP, note)
+        return Answer(AnswerKind.CAUGHT_UP, note)
     if status is not None and status.watermark is not None and status.lag == 0:
-        return Reason(
-            ReasonKind.CAUGHT_UP,
+        return Answer(
+            AnswerKind.CAUGHT_UP,
             f"caught up at {label(status.watermark)}: nothing after it is ready, and no run is under way",
         )
-    return Reason(
-        ReasonKind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one"
+    return Answer(
+        AnswerKind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one"
     )
 
 
-def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Reason:
+def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
     start = f"'{_start(snapshot)}'"
     where = ""
     if status is not None and status.waits:
-        return Reason(ReasonKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}")
+        return Answer(AnswerKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}")
     if status is not None and status.watermark is not None:
         at = f"stands at checkpoint {status.head_sequence}" if status.head_sequence else "has trained nothing yet"
         where = f", its chain {at} ({label(status.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
     alive = "" if snapshot.engine.alive else " and no engine is alive"
-    return Reason(ReasonKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
+    return Answer(AnswerKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
 
 
 RULES: tuple[Rule, ...] = (
