@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, encode_entry
+from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
+from trainflow.checkpoints.ledger.entry_encoding import encode_entry
 from trainflow.errors import StoreFailure
 from trainflow.storage.store import Store
 

@@ -24,7 +24,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import verify
 from trainflow.checkpoints.ledger import completeness
 from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss, decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import named_in, traces, unrecorded

@@ -8,7 +8,8 @@ from itertools import dropwhile, islice
 
 import msgspec
 
-from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss, Rewind, decode_entry
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss, Rewind
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop, decode_entry
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest

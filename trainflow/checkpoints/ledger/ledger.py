@@ -15,7 +15,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import completeness, snapshots
 from trainflow.checkpoints.ledger.aliases import restored_aliases
 from trainflow.checkpoints.ledger.completeness import NewestEntry
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind, decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
 from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.ledger.page_reader import PageLost, StorePages, edited_entry_error

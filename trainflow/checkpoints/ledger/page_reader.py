@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.entries import Checkpoint, decode_entry
+from trainflow.checkpoints.ledger.entries import Checkpoint
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.pages import decode_page
 from trainflow.checkpoints.ledger.state import CheckpointSummary, Page
 from trainflow.errors import LedgerCorrupt

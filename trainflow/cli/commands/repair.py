@@ -37,9 +37,7 @@ def repair(
         False, "--earlier", help="First record what the samples have before where the chain began as a hole."
     ),
     accept_loss: bool = typer.Option(
-        False,
-        "--accept-loss",
-        help="Instead: go on with a ledger that has lost entries which cannot be restored. Shows what that means.",
+        False, "--accept-loss", help="Instead: show how a ledger goes on that has lost entries for good."
     ),
     yes: bool = typer.Option(False, "--yes", help="With --accept-loss: do it."),
     reason: str = typer.Option("", "--reason", metavar="TEXT", help="With --accept-loss: why, for the ledger."),
@@ -54,15 +52,13 @@ def repair(
 
     On top of the head; the ledger records it.
 
-    With --earlier: where the samples start earlier than when the chain began, what lies before becomes a hole, once.
-    It is trained on top of the head all the same, so later than what comes after it in time.
+    --earlier: what lies before where the chain began becomes a hole, once, and is trained after what follows it in time.
 
     The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
     as before then.
 
-    With --accept-loss nothing is trained: it says which entries of the ledger are lost, which can be put back or
-    committed again from the copies beside the checkpoints' files, and what is gone; with --yes it does that, and one
-    entry keeps for ever what was lost, who accepted it and why. Restore a backup instead, where there is one.
+    With --accept-loss nothing is trained: it says what of the ledger is lost and what can be put back; with --yes it
+    does that, and one entry keeps what was lost, who accepted it and why. A backup is better.
 
     Exit codes: 0 done (also when there is nothing to repair), 1 a task failed, 2 wrong input, 130 interrupted.
 

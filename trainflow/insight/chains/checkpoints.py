@@ -9,7 +9,8 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import verify_many
-from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, decode_entry
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import LedgerCorrupt

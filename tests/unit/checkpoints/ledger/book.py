@@ -14,8 +14,8 @@ from trainflow.checkpoints.ledger.entries import (
     HoleFilled,
     LedgerEntry,
     Skip,
-    encode_entry,
 )
+from trainflow.checkpoints.ledger.entry_encoding import encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.ledger.pages import decode_page
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page

@@ -15,9 +15,8 @@ from trainflow.checkpoints.ledger.entries import (
     LedgerEntry,
     Prune,
     Rewind,
-    decode_entry,
-    encode_entry,
 )
+from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
 from trainflow.errors import InputError, LedgerCorrupt
 from trainflow.testing.chains import day, resealed, split_of
 
