@@ -149,12 +149,12 @@ def test_fold_may_be_cut_anywhere(history: list[tuple[str, int, bool]], cut: int
     with memory_writer() as writer:
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
-        shelf = StorePages(writer.store, writer.chain)
+        page_source = StorePages(writer.store, writer.chain)
         sealed = [each for batch in batches(writer.store, writer.chain, 1) for each in batch]
         parts: list[list[SealedEntry]] = [sealed[:cut], sealed[cut:]]
         state = ChainState()
         for part in parts:
-            state = fold(state, part, shelf)
+            state = fold(state, part, page_source)
 
         assert state == ledger.state()
 

@@ -108,15 +108,15 @@ class Living:
     compare: Callable[[ChainState, Grid], Any] = change_of
 
     @property
-    def shelf(self) -> Any:
+    def page_source(self) -> Any:
         return Shelf(self.entries)
 
     def add(self, entry: LedgerEntry) -> None:
-        problem = refusal(self.state, entry, self.shelf)
+        problem = refusal(self.state, entry, self.page_source)
         assert problem is None, problem
         sealed = SealedEntry(entry, f"d{len(self.entries)}", "")
         self.entries.append(sealed)
-        self.state = fold(self.state, [sealed], self.shelf)
+        self.state = fold(self.state, [sealed], self.page_source)
 
     def commit(self, kind: type[Any], split: Split, watermark: datetime) -> None:
         self.add(

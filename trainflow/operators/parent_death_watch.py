@@ -29,7 +29,7 @@ class ParentDeathWatch:
         reading, self._writing = os.pipe()
         try:
             self._watcher = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCH, "lifeline", str(group), str(_GRACE_TENTHS)],
+                ["/bin/sh", "-c", _WATCH, "death-watch", str(group), str(_GRACE_TENTHS)],
                 stdin=reading,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -61,7 +61,7 @@ class ProcessGroup:
         self._hidden = tuple(hide)
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._lifeline: ParentDeathWatch | None = None
+        self._death_watch: ParentDeathWatch | None = None
         self._told = False
 
     def run(self) -> int:
@@ -137,7 +137,7 @@ class ProcessGroup:
             process_group=0,
         )
         with contextlib.suppress(OSError):
-            self._lifeline = ParentDeathWatch(process.pid)
+            self._death_watch = ParentDeathWatch(process.pid)
         return process
 
     def _forget(self) -> None:
@@ -148,9 +148,9 @@ class ProcessGroup:
         self._signal(process, signal.SIGKILL)
         if process.stdout is not None:
             process.stdout.close()
-        if self._lifeline is not None:
-            self._lifeline.release()
-            self._lifeline = None
+        if self._death_watch is not None:
+            self._death_watch.release()
+            self._death_watch = None
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

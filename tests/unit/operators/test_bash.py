@@ -179,7 +179,7 @@ def test_program_ends_when_its_owner_is_killed(until_gone: Any, tmp_path: Path) 
     assert (tmp_path / "saved").read_text() == "saved\n"
 
 
-def test_lifeline_that_is_released_leaves_group_alone(until_gone: Any) -> None:
+def test_death_watch_that_is_released_leaves_group_alone(until_gone: Any) -> None:
     sleeper = subprocess.Popen(["sleep", "100"], process_group=0)
     try:
         line = ParentDeathWatch(sleeper.pid)

@@ -53,9 +53,9 @@ class Told:
 class Bench:
     def __init__(self, saved: Saved | None = None) -> None:
         self.clock = ManualClock(NOW)
-        self.shelf = Shelf(self.clock, saved)
+        self.page_source = Shelf(self.clock, saved)
         self.stop = Told()
-        self.points = SavePoints(self.shelf, self.stop, self.clock, logging.getLogger("bench"))
+        self.points = SavePoints(self.page_source, self.stop, self.clock, logging.getLogger("bench"))
 
     def save(self, row: int, every: float = 60.0, **state: Any) -> bool:
         return self.points.save({"row": row}, lambda folder: None, state, every)
@@ -73,16 +73,16 @@ def test_point_is_written_when_it_is_time(bench: Bench) -> None:
     assert not bench.save(4)
     bench.clock.advance(MINUTE)
     assert bench.save(5)
-    assert bench.shelf.rows == [3, 5]
+    assert bench.page_source.rows == [3, 5]
 
 
 def test_zero_seconds_is_each_time(bench: Bench) -> None:
-    bench.shelf.seconds = 100.0
+    bench.page_source.seconds = 100.0
     assert [bench.save(row, every=0) for row in (1, 2, 3)] == [True] * 3
 
 
 def test_saving_that_takes_long_is_done_less_often(bench: Bench) -> None:
-    bench.shelf.seconds = 30.0
+    bench.page_source.seconds = 30.0
     bench.clock.advance(MINUTE)
     assert bench.save(1)
     bench.clock.advance(4 * MINUTE)
@@ -93,14 +93,14 @@ def test_saving_that_takes_long_is_done_less_often(bench: Bench) -> None:
 
 def test_save_same_position_is_not_written_again(bench: Bench) -> None:
     assert [bench.save(5, every=0), bench.save(5, every=0)] == [True, True]
-    assert bench.shelf.rows == [5]
+    assert bench.page_source.rows == [5]
     assert bench.save(5, every=0, loss=0.5)
-    assert bench.shelf.rows == [5, 5]
+    assert bench.page_source.rows == [5, 5]
 
 
 def test_save_before_first_row_is_nothing(bench: Bench) -> None:
     assert not bench.save(0, every=0)
-    assert bench.shelf.rows == []
+    assert bench.page_source.rows == []
 
 
 def test_save_when_told_to_stop_is_written_and_preempts(bench: Bench) -> None:
@@ -109,7 +109,7 @@ def test_save_when_told_to_stop_is_written_and_preempts(bench: Bench) -> None:
     assert bench.points.stopping
     with pytest.raises(TaskPreempted, match=r"row 2 of the split \(saved\)"):
         bench.save(2)
-    assert bench.shelf.rows == [2]
+    assert bench.page_source.rows == [2]
 
 
 def test_save_when_told_to_stop_is_not_written_twice(bench: Bench) -> None:
@@ -117,7 +117,7 @@ def test_save_when_told_to_stop_is_not_written_twice(bench: Bench) -> None:
     bench.stop.requested = True
     with pytest.raises(TaskPreempted, match="saved"):
         bench.save(1)
-    assert bench.shelf.rows == [1]
+    assert bench.page_source.rows == [1]
 
 
 def test_save_free_trainer_is_interrupted_and_saving_one_is_not(bench: Bench) -> None:
@@ -134,31 +134,31 @@ def test_asking_whether_to_stop_is_enough(bench: Bench) -> None:
 
 
 def test_store_that_fails_does_not_end_training(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.shelf.error = StoreFailure("the store is full", location="here")
+    bench.page_source.error = StoreFailure("the store is full", location="here")
     assert not bench.save(1, every=0)
     assert "training goes on: the store is full" in caplog.text
     # not at each batch again
     assert not bench.save(2)
-    bench.shelf.error = None
+    bench.page_source.error = None
     assert bench.save(3, every=0)
-    bench.stop.requested, bench.shelf.error = True, StoreFailure("full", location="here")
+    bench.stop.requested, bench.page_source.error = True, StoreFailure("full", location="here")
     with pytest.raises(TaskPreempted, match="not saved"):
         bench.save(4)
 
 
 def test_save_error_of_trainer_is_raised(bench: Bench) -> None:
-    bench.shelf.error = ValueError("bad weights")
+    bench.page_source.error = ValueError("bad weights")
     with pytest.raises(ValueError, match="bad weights"):
         bench.save(1, every=0)
 
 
 def test_save_earlier_is_looked_up_once_when_asked(tmp_path: Path) -> None:
     bench = Bench(Saved({"row": 7}, tmp_path, {"loss": 1.0}))
-    assert bench.shelf.looked == 0
+    assert bench.page_source.looked == 0
     assert bench.points.saved is bench.points.saved
-    assert bench.shelf.looked == 1
+    assert bench.page_source.looked == 1
     assert bench.save(7, every=0, loss=1.0)
-    assert bench.shelf.rows == []
+    assert bench.page_source.rows == []
 
 
 @pytest.mark.parametrize("position", [{}, {"row": -1}, {"row": "3"}, {"row": True}, {"row": 1.5}, 5, None])

@@ -50,16 +50,16 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Linea
         "evaluation" if any(entry.evaluation for entry in (*first, *second)) else "training"
     )
     scores_a, scores_b = _scores(first, measured), _scores(second, measured)
-    meals_a, meals_b = _by_time(a.steps), _by_time(b.steps)
-    both = [(meals_a[time], meals_b[time]) for time in sorted(meals_a.keys() & meals_b.keys())]
+    steps_a, steps_b = _by_time(a.steps), _by_time(b.steps)
+    both = [(steps_a[time], steps_b[time]) for time in sorted(steps_a.keys() & steps_b.keys())]
     return Comparison(
         scores=[
             ComparedScore(watermark, scores_a.get(watermark), scores_b.get(watermark))
             for watermark in sorted(scores_a.keys() | scores_b.keys())
         ],
         measured=measured,
-        only_a=[meals_a[time] for time in sorted(meals_a.keys() - meals_b.keys())],
-        only_b=[meals_b[time] for time in sorted(meals_b.keys() - meals_a.keys())],
+        only_a=[steps_a[time] for time in sorted(steps_a.keys() - steps_b.keys())],
+        only_b=[steps_b[time] for time in sorted(steps_b.keys() - steps_a.keys())],
         changed=[ChangedPartition(one, other) for one, other in both if one.fingerprint != other.fingerprint],
         common=sum(one.fingerprint == other.fingerprint for one, other in both),
     )

@@ -40,9 +40,9 @@ class SealedEntry(msgspec.Struct, frozen=True):
     location: str
 
 
-def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: PageSource) -> ChainState:
+def fold(state: ChainState, entries: Iterable[SealedEntry], page_source: PageSource) -> ChainState:
     """The state after `entries`. Raises LedgerCorrupt at the first one that breaks a rule."""
-    work = _Fold(state, shelf)
+    work = _Fold(state, page_source)
     for sealed in entries:
         problem = refuses(work.state, work.kept, sealed.entry)
         if problem:
@@ -55,18 +55,18 @@ def fold(state: ChainState, entries: Iterable[SealedEntry], shelf: PageSource) -
     return work.result()
 
 
-def refusal(state: ChainState, entry: LedgerEntry, shelf: PageSource) -> str | None:
+def refusal(state: ChainState, entry: LedgerEntry, page_source: PageSource) -> str | None:
     """Why `entry` may not follow `state`; None when it may."""
-    return refuses(state, KeptCheckpoints(state, shelf), entry)
+    return refuses(state, KeptCheckpoints(state, page_source), entry)
 
 
 class _Fold:
     """What a chain has kept can be changed in place on the inside, so that a long ledger folds in linear time."""
 
-    def __init__(self, state: ChainState, shelf: PageSource) -> None:
+    def __init__(self, state: ChainState, page_source: PageSource) -> None:
         self.state = state
-        self.kept = KeptCheckpoints(state, shelf)
-        self._shelf = shelf
+        self.kept = KeptCheckpoints(state, page_source)
+        self._page_source = page_source
 
     def result(self) -> ChainState:
         return msgspec.structs.replace(self.state, **self.kept.fields())
@@ -163,7 +163,7 @@ class _Fold:
         last = target.sequence if target else 0
         self.kept.leave_behind(last)
         return {
-            "head": self._shelf.checkpoint(target) if target else None,
+            "head": self._page_source.checkpoint(target) if target else None,
             "recorded": [hole for hole in self.state.recorded if hole.sequence <= last],
             "fills": [fill for fill in self.state.fills if fill.sequence <= last],
             "left_out": [each for each in self.state.left_out if each.sequence <= last],

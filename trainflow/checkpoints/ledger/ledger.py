@@ -42,7 +42,7 @@ class Ledger:
         self.chain = chain
         self._known: ChainState | None = None
         self._snapshot_at = 0
-        self._shelf = StorePages(store, chain)
+        self._page_source = StorePages(store, chain)
 
     def state(self) -> ChainState:
         """The state now. Raises LedgerCorrupt, StoreFailure."""
@@ -58,9 +58,9 @@ class Ledger:
         entry = Rewind(**state.header(Author(), _NO_TIME), to_checkpoint_id=to_checkpoint_id, promoted=promoted)
         sealed = [SealedEntry(entry, state.digest, "a rewind to be")]
         try:
-            return fold(state, sealed, self._shelf)
+            return fold(state, sealed, self._page_source)
         except PageLost:
-            return fold(self._read_all(), sealed, self._shelf)
+            return fold(self._read_all(), sealed, self._page_source)
 
     def aliases_after_rewind(self, state: ChainState, to_checkpoint_id: str | None) -> dict[str, str]:
         """The aliases that a rewind to there gives back to a checkpoint that stays, and to which: {alias: id}."""
@@ -70,7 +70,7 @@ class Ledger:
 
     def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
         """As `kept`, in a state that this ledger is in or would be in."""
-        return [*self._shelf.pages(state.pages), *state.recent]
+        return [*self._page_source.pages(state.pages), *state.recent]
 
     def kept(self) -> list[CheckpointSummary]:
         """A line about each checkpoint that was not pruned, in the order of their sequence; those a rewind left behind
@@ -95,7 +95,7 @@ class Ledger:
         yield from reversed(state.recent)
         for page in reversed(state.pages):
             try:
-                older = self._shelf.page(page)
+                older = self._page_source.page(page)
             except PageLost:
                 yield from (each for each in reversed(self.kept()) if each.sequence <= page.last)
                 return
@@ -137,7 +137,7 @@ class Ledger:
                 if mark is not None and sealed.entry.sequence == mark.sequence:
                     self._check_mark(mark, sealed.digest)
             if batch:
-                state = fold(state, batch, self._shelf)
+                state = fold(state, batch, self._page_source)
         return state
 
     def _check_mark(self, mark: NewestEntry, found: str) -> None:
@@ -147,7 +147,7 @@ class Ledger:
     def _read_all(self) -> ChainState:
         """From the first entry, whatever the snapshots say: pages are made again on the way."""
         self._known, self._snapshot_at = ChainState(), 0
-        self._shelf = StorePages(self.store, self.chain)
+        self._page_source = StorePages(self.store, self.chain)
         return self._read_on()
 
     def entries(self) -> Iterator[LedgerEntry]:
@@ -176,7 +176,7 @@ class Ledger:
                 f"chain {self.chain} in {self.store.url} has no checkpoint {checkpoint_id or 'yet'}"
                 + (": it was never committed there, or its files were pruned" if checkpoint_id else "")
             )
-        return self._shelf.checkpoint(summary)
+        return self._page_source.checkpoint(summary)
 
     def append(self, make: Callable[[ChainState], Addition]) -> Addition:
         """Add the entry that `make` builds for the state it is given; called again when another writer was faster.
@@ -218,9 +218,9 @@ class Ledger:
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:
-            return refusal(state, entry, self._shelf)
+            return refusal(state, entry, self._page_source)
         except PageLost:
-            return refusal(self._read_all(), entry, self._shelf)
+            return refusal(self._read_all(), entry, self._page_source)
 
     def _encode(self, entry: LedgerEntry) -> tuple[bytes, LedgerEntry]:
         data = encode_entry(entry)
@@ -234,14 +234,16 @@ class Ledger:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
         completeness.write_newest_entry(self.store, self.chain, entry.sequence, sealed.digest)
         try:
-            self._known = fold(state, [sealed], self._shelf)
+            self._known = fold(state, [sealed], self._page_source)
         except (PageLost, StoreFailure):
             # the entry is written; what it comes to is read again when it is asked for
             self._known = None
             return
-        if self._saves_with(entry.sequence) and snapshots.save(self.store, self.chain, self._known, self._shelf.made):
+        if self._saves_with(entry.sequence) and snapshots.save(
+            self.store, self.chain, self._known, self._page_source.made
+        ):
             self._snapshot_at = entry.sequence
-            self._shelf.made.clear()
+            self._page_source.made.clear()
 
     def _saves_with(self, sequence: int) -> bool:
         return sequence - self._snapshot_at >= snapshots.INTERVAL

@@ -39,10 +39,10 @@ class PageSource(Protocol):
 class KeptCheckpoints:
     """The kept checkpoints of a chain while its entries are folded."""
 
-    def __init__(self, state: ChainState, shelf: PageSource) -> None:
+    def __init__(self, state: ChainState, page_source: PageSource) -> None:
         self._recent = {summary.id: summary for summary in state.recent}
         self._pages = list(state.pages)
-        self._shelf = shelf
+        self._page_source = page_source
 
     def recently(self, checkpoint_id: str) -> CheckpointSummary | None:
         """One of the newest."""
@@ -76,7 +76,7 @@ class KeptCheckpoints:
             oldest = list(islice(self._recent.values(), PAGE))
             data = encode_page(oldest)
             page = Page(_name(oldest, data), oldest[0].sequence, oldest[-1].sequence, len(oldest))
-            self._shelf.put(page, data)
+            self._page_source.put(page, data)
             self._pages.append(page)
             for summary in oldest:
                 del self._recent[summary.id]
@@ -86,7 +86,7 @@ class KeptCheckpoints:
         return {"recent": list(self._recent.values()), "pages": list(self._pages)}
 
     def _take_back(self) -> None:
-        older = self._shelf.page(self._pages.pop())
+        older = self._page_source.page(self._pages.pop())
         self._recent = {summary.id: summary for summary in older} | self._recent
 
 

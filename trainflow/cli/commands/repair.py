@@ -52,7 +52,8 @@ def repair(
 
     On top of the head; the ledger records it.
 
-    --earlier: what lies before where the chain began becomes a hole, once, and is trained after what follows it in time.
+    --earlier: what lies before where the chain began becomes a hole, once, and is trained after what follows it in
+    time.
 
     The watermark stays where it is. Runs of the pipeline itself do it: one that is under way takes it on, and goes on
     as before then.

@@ -49,19 +49,19 @@ class Book:
 
     def __init__(self) -> None:
         self.sealed: list[SealedEntry] = []
-        self.shelf = MemoryShelf(self.sealed)
+        self.page_source = MemoryShelf(self.sealed)
 
     @property
     def state(self) -> ChainState:
-        return fold(ChainState(), self.sealed, self.shelf)
+        return fold(ChainState(), self.sealed, self.page_source)
 
     def refusal(self, entry: LedgerEntry) -> str | None:
-        return refusal(self.state, entry, self.shelf)
+        return refusal(self.state, entry, self.page_source)
 
     @property
     def line(self) -> list[CheckpointSummary]:
         state = self.state
-        older = [summary for page in state.pages for summary in self.shelf.page(page)]
+        older = [summary for page in state.pages for summary in self.page_source.page(page)]
         return [summary for summary in [*older, *state.recent] if summary.on_line]
 
     def next(self, kind: type[Any], **fields: Any) -> Any:

@@ -31,7 +31,7 @@ def book() -> Book:
 
 
 def test_empty_ledger_has_no_head() -> None:
-    state = fold(ChainState(), [], Book().shelf)
+    state = fold(ChainState(), [], Book().page_source)
 
     assert (state.head, state.sequence, state.head_sequence, state.watermark) == (None, 0, 0, None)
 
@@ -85,9 +85,9 @@ def test_folding_on_from_state_is_folding_it_all(book: Book) -> None:
     book.add(book.next(Prune, checkpoint_ids=["a"]))
     book.add(book.next(Rewind, to_checkpoint_id="b"))
     for cut in range(len(book.sealed) + 1):
-        part = fold(ChainState(), book.sealed[:cut], book.shelf)
+        part = fold(ChainState(), book.sealed[:cut], book.page_source)
         again = msgspec.json.decode(msgspec.json.encode(part), type=ChainState)
-        assert fold(again, book.sealed[cut:], book.shelf) == book.state
+        assert fold(again, book.sealed[cut:], book.page_source) == book.state
 
 
 def test_checkpoint_chain_started_from_is_remembered() -> None:

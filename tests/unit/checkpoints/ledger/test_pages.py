@@ -66,9 +66,9 @@ def test_fold_start_makes_no_difference_to_pages() -> None:
     book.add(book.checkpoint("d", 11, 1, "c10"))
     book.add(book.next(Prune, checkpoint_ids=["c4"]))
     for cut in (1, PAGE, 2 * PAGE, 2 * PAGE + 1, 3 * PAGE, 3 * PAGE + 1, 3 * PAGE + 2):
-        part = fold(ChainState(), book.sealed[:cut], book.shelf)
+        part = fold(ChainState(), book.sealed[:cut], book.page_source)
         again = msgspec.json.decode(msgspec.json.encode(part), type=ChainState)
-        assert fold(again, book.sealed[cut:], book.shelf) == book.state
+        assert fold(again, book.sealed[cut:], book.page_source) == book.state
 
 
 def long_line(book: Book, count: int) -> None:
