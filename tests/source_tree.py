@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 ROOT = Path(__file__).parent.parent
 MODULE_LINES = 400
@@ -89,6 +89,34 @@ def _has_module(folder: Path, name: str) -> bool:
     beside = [ROOT / "tests"] if folder == Path() else []
     known = {package.name, *(each.stem for place in (package, *beside) for each in place.glob("*"))}
     return any(name == each or name.startswith(f"{each}_") for each in known)
+
+
+#: what a person does and asks, and what that is about
+FUNCTIONS_OF_PEOPLE = ("trainflow.actions", "trainflow.insight", "trainflow.workspace")
+#: to hold a connection or a row is not to say SQL; to know an error of the driver neither
+_NO_SQL = {"Connection", "Row", "DBAPIError"}
+
+
+def effects_of_people() -> list[str]:
+    """Where what people do or ask prints, reads a clock of its own, or says SQL: that is for the floors around it."""
+    return [
+        f"{name}:{node.lineno}"
+        for name, module in modules().items()
+        if name.startswith(FUNCTIONS_OF_PEOPLE)
+        for node in ast.walk(module.tree)
+        if _is_effect(node)
+    ]
+
+
+def _is_effect(node: ast.AST) -> TypeGuard[ast.expr | ast.stmt]:
+    match node:
+        case ast.Call(func=ast.Name(id="print" | "input")):
+            return True
+        case ast.ImportFrom(module="trainflow.clock", names=names):
+            return any(name.name == "SystemClock" for name in names)
+        case ast.ImportFrom(module=str(module), names=names):
+            return module.partition(".")[0] == "sqlalchemy" and not {name.name for name in names} <= _NO_SQL
+    return False
 
 
 def _for_type_checkers(tree: ast.Module) -> set[ast.AST]:

@@ -40,6 +40,10 @@ def test_types_go_in_circles_only_in_language_of_dags() -> None:
     assert [group for group in found if not all(name.startswith(_LANGUAGE) for name in group)] == []
 
 
+def test_actions_and_insight_print_nothing_read_no_clock_and_say_no_sql() -> None:
+    assert source_tree.effects_of_people() == []
+
+
 def _unused(*arguments: str) -> list[str]:
     command = [sys.executable, "-m", "vulture", "--config", "pyproject.toml", *arguments]
     result = subprocess.run(command, cwd=source_tree.ROOT, capture_output=True, text=True, check=False)

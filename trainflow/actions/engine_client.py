@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Connection
 
 from trainflow.actions.start import Begin, begin
-from trainflow.clock import SystemClock
+from trainflow.clock import Clock
 from trainflow.engine import lease
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
@@ -20,6 +21,7 @@ from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.schema import ensure_schema
+from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -27,10 +29,10 @@ from trainflow.settings.project import Project
 class EngineClient:
     """A terminal that follows. While it lives, the engine stays for what it follows."""
 
-    def __init__(self, project: Project, settings: Settings) -> None:
+    def __init__(self, project: Project, settings: Settings, clock: Clock) -> None:
         self.project = project
         self.settings = settings
-        self.clock = SystemClock()
+        self.clock = clock
         self.database = Database.of(project.home, settings)
         self._renewed: float = self.clock.monotonic()
 
@@ -81,3 +83,10 @@ class EngineClient:
             with self.database.transaction() as connection:
                 service_queries.renew_lease(connection, self._service_id, self.clock.now())
         return running_engine(self.project.home) is not None
+
+
+def clients_follow(connection: Connection, settings: Settings, now: datetime) -> bool:
+    """Whether a client that lives follows something through the engine of this database."""
+    dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
+    rows = service_queries.shown_as_living(connection, now, dead_after, "follower")
+    return any(is_alive(row.pid, row.process_started) for row in rows)

@@ -48,7 +48,7 @@ class EngineTraining(NamedTuple):
 class FollowedTraining(NamedTuple):
     """A client of an engine that runs elsewhere, and what is followed."""
 
-    dependent: EngineClient
+    client: EngineClient
     feeds: list[ProgressFeed]
 
 
@@ -116,7 +116,7 @@ def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) ->
 
 
 @contextmanager
-def train_through_engine(request: TrainingRequest) -> Iterator[FollowedTraining]:
+def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[FollowedTraining]:
     """Have the file read once, and hand it to the engine that is alive. It stays for what is followed while the block
     lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
     from trainflow.actions.engine_client import EngineClient
@@ -129,8 +129,8 @@ def train_through_engine(request: TrainingRequest) -> Iterator[FollowedTraining]
         parsed = parse(project, settings, request.path, request.overrides)
         chains = [decode(each.document).chain for each in parsed.dags]
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
-    with EngineClient(project, settings) as dependent:
-        yield FollowedTraining(dependent, dependent.begin(request.stored, request.overrides, parsed, request.begin))
+    with EngineClient(project, settings, clock) as client:
+        yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
 
 
 def train_detached(request: TrainingRequest) -> DetachedTraining:

@@ -117,12 +117,13 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
     """The exit code; None when the engine was about to end and has not taken up what was begun here."""
     from trainflow.actions.training import train_through_engine
     from trainflow.cli.live.session import follow
+    from trainflow.clock import SystemClock
 
     try:
-        with train_through_engine(request) as (dependent, feeds):
+        with train_through_engine(request, SystemClock()) as (client, feeds):
             _say_what_goes_on(feeds, request.stored)
             _say_ready(ready)
-            return follow(dependent, feeds, plain=plain)
+            return follow(client, feeds, plain=plain)
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED

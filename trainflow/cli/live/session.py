@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,12 @@ class Session:
     def _somebody_came(self) -> bool:
         """Did another terminal come to follow while the last deliveries were made?"""
         now = self._engine.clock.now()
-        return self._engine.database.read(lambda connection: _others_follow(connection, self._engine, now))
+        return self._engine.database.read(lambda connection: self._is_followed(connection, now))
+
+    def _is_followed(self, connection: Connection, now: datetime) -> bool:
+        from trainflow.actions.engine_client import clients_follow
+
+        return clients_follow(connection, self._engine.settings, now)
 
     def _look(self, *, again: bool = True) -> None:
         """Show what is new; the session is over when nothing that is followed here or elsewhere is left."""
@@ -96,7 +101,7 @@ class Session:
         for feed in self._followings:
             self._views[feed.dag_id] = feed.look(connection, now)
         finished = all(view.finished for view in self._views.values())
-        return finished and not _others_follow(connection, self._engine, now)
+        return finished and not self._is_followed(connection, now)
 
     def _drain(self) -> Undelivered | None:
         settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)
@@ -150,41 +155,31 @@ def _look_again_in(views: Iterable[ProgressView]) -> float:
     return _LOOK_SECONDS if works else _LOOK_SECONDS_WAITING
 
 
-def _others_follow(connection: Any, engine: Engine, now: Any) -> bool:
-    """Does another terminal follow something through this engine?"""
-    from trainflow.metadata import service_queries
-    from trainflow.observability.processes import is_alive
-
-    dead_after = timedelta(seconds=engine.settings.engine.dead_after_seconds)
-    rows = service_queries.shown_as_living(connection, now, dead_after, "follower")
-    return any(is_alive(row.pid, row.process_started) for row in rows)
-
-
-def follow(dependent: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
+def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
     """Show what happens until it is over. Raises KeyboardInterrupt."""
     from trainflow.cli.live.display import display
 
     shown = display(interactive=False if plain else None)
-    began = dependent.clock.monotonic()
+    began = client.clock.monotonic()
     views: dict[str, ProgressView] = {}
     taken_up = False
     try:
         while not views or not all(view.finished for view in views.values()):
             for feed in feeds:
-                view = views[feed.dag_id] = dependent.look(feed)
+                view = views[feed.dag_id] = client.look(feed)
                 taken_up = taken_up or view.current_number is not None or view.last_run is not None
-            shown.show(list(views.values()), dependent.clock.now())
-            if not dependent.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
+            shown.show(list(views.values()), client.clock.now())
+            if not client.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
                 if not taken_up:
                     return None
                 typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
                 return EXIT_FAILED
     finally:
         shown.close()
-    seconds = dependent.clock.monotonic() - began
+    seconds = client.clock.monotonic() - began
     from trainflow.metadata.outbox_queries import Undelivered
 
-    undelivered = Undelivered() if dependent.settings.tracking.enabled else None
+    undelivered = Undelivered() if client.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
 
