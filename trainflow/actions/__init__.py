@@ -1,9 +1,13 @@
 """What a person can do: one function each, called by the command line and by whatever else lets a person act.
 
-`training` (train a file: as the engine, through the one that is alive, in the background), `start` (which runs are
-begun), `engine_client` (follow an engine that is alive), `stop` (end it), `chains` (decisions about a chain, each an
-entry of its ledger), `runs`, `dags`, `pools` and `database`.
+Reading order: `training` (train a file: as the engine, through the one that is alive, in the background), `start`
+(which runs are begun), `engine_client` (follow an engine that is alive), `stop` (end it), `chains` (decisions about a
+chain, each an entry of its ledger), `runs`, `dags`, `pools` and `database`.
 
-Says nothing to a terminal and reads nothing from one: values in, values out, errors from `trainflow.errors`. Who acts,
-and when, is passed in. What destroys or decides has a `plan_…` beside it, which changes nothing.
+Invariants
+- Nothing here writes to a terminal or reads from one: values in, values out, errors from `trainflow.errors`.
+- Who acts, and when, is passed in.
+- What destroys or decides has a `plan_…` beside it, which changes nothing.
+
+A change breaks this when a command can do what no function here does, or when a function knows who called it.
 """

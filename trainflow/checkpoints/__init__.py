@@ -21,10 +21,10 @@ Invariants
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
 writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
 
-Rooms, in reading order
+Reading order
 - `chain` (the names of a chain and of its files) and `verified_artifacts` (what of a checkpoint was looked at before);
-- `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in;
-- `store`: the contract of a place for checkpoints; local disks and object stores;
+- `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in (of a
+  `trainflow.storage.store`);
 - `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;
 - `actions`: what a person or a policy does to a chain: fork, rewind, promote, skip, regrid, prune, import;
 - `stages`: chains that start from the checkpoints of another chain;

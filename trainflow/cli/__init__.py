@@ -1,9 +1,13 @@
 """The command line: parses words, calls `trainflow.actions` and `trainflow.insight`, draws what they return.
 
-`main` registers commands and turns errors into messages and exit codes: 0 done, 1 the chain or task failed (or an audit
-found something), 2 wrong input, 130 interrupted. `commands` has a module for each command or noun, `live` what a
-terminal shows while a pipeline trains, `render` tables for people and JSON (stable keys) for programs. `arguments`
-has the words that many commands know. What a person names is looked up in `trainflow.workspace`.
+Reading order: `entry` and `main` (registers commands, turns errors into messages and `exit_codes`: 0 done, 1 the chain
+or task failed or an audit found something, 2 wrong input, 130 interrupted), `arguments` (words that many commands
+know), `person_author` (who types), `commands` (a module for each command or noun), `live` (what a terminal shows while
+a pipeline trains), `render` (tables for people, JSON with stable keys for programs). What a person names is looked up
+in `trainflow.workspace`.
 
-Nothing heavy is imported at module level: `trainflow --help` must answer at once.
+Invariant: nothing heavy is imported at module level, `trainflow --help` answers at once.
+
+A change breaks this when a command decides something itself that a REST API would have to decide again, or when a key
+of its JSON changes its meaning.
 """

@@ -1,9 +1,12 @@
 """The worker side: processes that run user code. None of them ever holds a database connection.
 
 Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_file` (that for a
-command), `execution_api_client` (requests to the execution API, through outages), `task_instance` (what task code
-sees), `stop_signal`, `task_runner` (one attempt from claim to outcome), `descendants`, `attempt_exit`, `fork_safety`,
-`forkserver`, `spare_child` and `spawn_main` (the processes it runs in).
+command), `check_stores`, `execution_api_client` (requests to the execution API, through outages), `task_instance` (what
+task code sees), `json_value` (what it hands over), `stop_signal`, `task_runner` (one attempt from claim to outcome),
+`programming_errors` (is another try of use?), `descendants`, `attempt_exit`, `fork_safety`, `forkserver`, `rehearsal`,
+`spare_child` and `spawn_main` (the processes it runs in).
+
+Invariant: an attempt says how it ended in one message, once; what it started has ended before that.
 
 A change breaks this when an attempt can end as success without its outcome having been accepted, when something that
 was told to stop can end as success, or when a module of this package imports what most tasks do not need.

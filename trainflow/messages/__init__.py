@@ -2,8 +2,8 @@
 
 Reading order: `frames` (bytes), `workload` (scheduler → executor → worker), `requests` (attempt → execution API),
 `outcome` (how an attempt ended), `execution_api` (the protocol both sides program against), `process_exit` (how its
-process ended), `forkserver` (executor ⇄ warm worker), `triggerer` (triggerer ⇄ its event loop), `parsed_file` (to a
-command), `notice` (to people).
+process ended), `forkserver` (executor ⇄ warm worker), `triggerer` (triggerer ⇄ its event loop), `parsed_file` and
+`store_problem` (to a command), `notice` (to people).
 
 Every message of an attempt carries its attempt id and deferral number; a stale one changes nothing.
 

@@ -24,5 +24,8 @@ standard input of `[notifications] command`.
 Invariants: a failure is an answer with a reason, never an exception in the engine; neither the URL of the webhook
 (its path often is the secret) nor the arguments of the command are in a message, a log or a database.
 
+A change breaks this when a task or a decision waits for a delivery, or when a key changes its meaning without a new
+`format`.
+
 Reading order: `trainflow.messages.notice` (what can happen), `message`, `targets`; then `engine.notifier`.
 """

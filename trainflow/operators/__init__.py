@@ -15,11 +15,11 @@ A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinj
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
 Reading order: `head`, `checkpoint`, `samples`, `training_context`, `train`, `evaluate`, `commit`, `gate_notes` (what
-gates do), `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `storage_options`,
-`function_reference`, `metrics`, `init_from` and `start_weights` (what a stage starts from), `parent`, `seed`,
-`intermediate_saves`, `saves_folder`, `command`, `process_group`, `parent_death_watch`, `mlflow_environment`, `skips`,
-`late_data`, `upstream_rewind`, `lag_alert`, `adopt`, `run_conf`, `sample_notes` and `promotion` (what is said),
-`triggers/`. `python`, `bash` and `empty` chain nothing.
+gates do), `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `ledger_author`,
+`storage_options`, `function_reference`, `metrics`, `init_from` and `start_weights` (what a stage starts from),
+`parent`, `seed`, `intermediate_saves`, `saves_folder`, `command`, `process_group`, `parent_death_watch`,
+`mlflow_environment`, `skips`, `late_data`, `upstream_rewind`, `lag_alert`, `adopt`, `run_conf`, `sample_notes` and
+`promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
 
 Names are loaded when they are first asked for.
 """

@@ -18,7 +18,7 @@ lives in `compile` and not in `model`, or when a key is renamed without its name
 
 Reading order: `model` (every key, unit and default; the sections are in `section`, `samples_section`, `store_section`,
 `retention_section`, `gates_section`, `adopt_section`, `init_from_section`, each with what it becomes; single values in
-`fields`), `quantities` (what "1h30m" and "2013-01-01" mean), `yaml_reader`, `validation`, `overrides`, `parameters`,
-`inheritance` (what a stage takes from the file), `stage_cycles` (which stages start from which), `references`,
-`problems` (how wrong input is told), `load` (all of it in order), `compile`.
+`fields`, `arrow_types`), `quantities` (what "1h30m" and "2013-01-01" mean), `yaml_reader`, `validation`, `overrides`,
+`parameters`, `inheritance` (what a stage takes from the file), `stage_cycles` (which stages start from which),
+`references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
 """

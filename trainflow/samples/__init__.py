@@ -17,9 +17,10 @@ A change breaks this when it lets the time of asking move a boundary while all p
 reads what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
 (`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
-Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `readiness`, `checks`
-(rules) · `storage`, `parquet_file`, `footers`, `columns`, `truncation`, `table_formats`, `missing_samples`,
-`pattern_suggestions`, `inventory` (what is there) · `split_content`, `split`, `split_builder`, `next_split` (the
-decision) · `repair` (holes that have come) · `lag`, `throughput` (how far behind, how fast) · `order`, `batches`,
-`reading` (rows) · `split_xcom` (between tasks) · `probe` (for triggers).
+Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid`, `grid_change` (time and paths) ·
+`readiness`, `checks` (rules) · `parquet_file`, `footers`, `column_summary`, `columns`, `path_columns`,
+`partition_columns`, `fingerprint`, `truncation`, `table_formats`, `missing_samples`, `pattern_suggestions`, `inventory`
+(what is there) · `split_content`, `split`, `split_builder`, `next_split` (the decision) · `repair` (holes that have
+come) · `lag`, `throughput` (how far behind, how fast) · `order`, `batches`, `file_binding`, `reading` (rows) ·
+`split_xcom` (between tasks) · `probe` (for triggers).
 """

@@ -4,4 +4,7 @@ Shares neither types nor rules nor arithmetic with `checkpoints.ledger`, so that
 
 Reading order: `raw_ledger`, `raw_loss_evidence`, `raw_chain`, `timeline`, `grids`, `audit`. Beside it: `lineage` (every
 partition the weights of a checkpoint learnt from) and `compare` (two checkpoints side by side).
+
+A change breaks this when a module of the proof imports the fold or its rules, or when something that was not looked at
+counts as good.
 """

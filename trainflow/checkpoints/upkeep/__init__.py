@@ -1,5 +1,11 @@
 """Keep a chain in order over years: what is kept, what is given back, what changed behind it.
 
-`retention` (which checkpoints keep their files), `orphans` and `garbage` (what dead attempts left), `spilled_splits`,
-`republished` (partitions written again after training), `repairs` (holes that have arrived).
+Reading order: `retention` (which checkpoints keep their files), `orphans`, `spilled_splits` and `garbage` (what dead
+attempts left), `republished` (partitions written again after training), `repairs` (holes that have arrived).
+
+Invariants
+- Retention is a union of what is to be kept: another line keeps more, never less.
+- What cannot be parsed is left where it is, and so is what is younger than the grace time.
+
+A change breaks this when it deletes what a ledger, a stage or a run under way still names.
 """

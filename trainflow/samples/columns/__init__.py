@@ -9,6 +9,9 @@ Invariants:
 - Statistics of a Parquet footer prove that values are inside a range, and nothing else: writers cut the bounds of long
   text, leave them out beside NaN, or write none. What they do not prove is read.
 
+A change breaks this when the order of files or the size of a split changes a type, or when a pair of types is cast that
+`common_type` does not know.
+
 Reading order: `types` (a type as text, for split and ledger) · `common_type` (the rule) · `cast` (values) · `unify`
 (over the files of a split and its chain) · `bounds` (ranges).
 """

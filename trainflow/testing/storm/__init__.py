@@ -8,6 +8,9 @@ the home is deleted. Then it is left alone until it is caught up, and every row 
 itself: the ledger's own word counts for nothing here. The same seed gives the same rounds; what strikes when depends on
 the machine.
 
+A change breaks this when a model is judged by what the ledger says, or when a disturbance strikes what the round did
+not start.
+
 Reading order: `shapes` (the pipelines and what their models must hold), `disturbances` (what is done), `rounds` (one
 round), `__main__` (the command). Belongs to no ordinary test run: a round takes tens of seconds.
 """
