@@ -229,6 +229,26 @@ def _has_interface(node: ast.ClassDef) -> bool:
     return any(base not in ("Protocol", "ABC", "Generic", "NamedTuple", "msgspec.Struct") for base in bases)
 
 
+#: what begins neither with a verb nor with a noun (`What …`, `Where …`, `Whether …` are clauses that stand for one)
+_OPENINGS = frozenset(
+    "Is Are Was Does Did Has Had Can It Its Itself They These Those This That As There Here Not Only Then So "  # noqa: SIM905
+    "Whoever Whatever Somebody Someone Nobody Something Everything Nothing Because If While Until Inside "
+    "From In At Of On For By With Once Now".split()
+)
+
+
+def odd_openings() -> list[str]:
+    """Docstrings whose first word is a pronoun, a preposition or a question: they begin with a verb or a noun."""
+    found = []
+    for module in modules().values():
+        documented = (node for node in ast.walk(module.tree) if isinstance(node, Function | ast.ClassDef | ast.Module))
+        for node in documented:
+            words = (ast.get_docstring(node) or "").split()
+            if words and words[0].strip(".,:;?") in _OPENINGS:
+                found.append(f"{module.name}.{getattr(node, 'name', '')}: {' '.join(words[:6])} …")
+    return found
+
+
 def _overloaded(node: Function | ast.ClassDef) -> bool:
     return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
@@ -244,6 +264,7 @@ def main() -> None:
         "circles with imports for type checkers": [" ".join(group) for group in circles(imports(type_checking=True))],
         "class names twice": repeated_classes(),
         "no docstring": undocumented(),
+        "docstrings that begin with neither a verb nor a noun": odd_openings(),
     }
     for title, found in checks.items():
         print(f"\n== {title}: {len(found)}", *found, sep="\n   ")

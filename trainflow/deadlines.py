@@ -65,7 +65,7 @@ class MonotonicDeadlines(Generic[K]):
             heapq.heappush(self._queue, (self._ends[key], key))
 
     def stop(self, key: K) -> None:
-        """It is not to end any more."""
+        """Forget a deadline."""
         self._ends.pop(key, None)
 
     def clear(self) -> None:
@@ -86,7 +86,7 @@ class MonotonicDeadlines(Generic[K]):
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the next one runs out, negative when it has; None: there is none."""
+        """Seconds until the next one runs out, negative when it has; None: there is none."""
         while self._queue and self._ends.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] - self._clock.monotonic() if self._queue else None

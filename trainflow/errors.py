@@ -143,7 +143,7 @@ class ProjectError(InputError):
 
 
 class SampleError(TrainflowError):
-    """Something about the samples."""
+    """A problem with the samples."""
 
 
 class SampleUnreadable(SampleError):
@@ -209,7 +209,7 @@ class SampleGap(SampleError):
 
 
 class CheckpointError(TrainflowError):
-    """Something about checkpoints, their ledger or their store."""
+    """A problem with checkpoints, their ledger or their store."""
 
 
 class ChainMoved(CheckpointError):
@@ -287,7 +287,7 @@ class StoreMissing(StoreFailure):
 
 
 class StateError(TrainflowError):
-    """Something about the state of a run or a task instance."""
+    """A problem with the state of a run or a task instance."""
 
 
 class LostTransition(StateError):

@@ -27,7 +27,7 @@ class PlannedKill(NamedTuple):
 
 
 class _Draw(NamedTuple):
-    """Of the first `among` processes of a kind, each dies with this `probability` within `longest` steps."""
+    """Chances of a kind: each of its first `among` processes dies with this `probability` within `longest` steps."""
 
     among: int
     probability: float

@@ -15,7 +15,7 @@ def agreeing(number: int, one: str, many: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """Of a regular English noun."""
+    """Plural of a regular English noun."""
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"

@@ -55,6 +55,10 @@ def test_public_functions_classes_and_methods_have_docstrings() -> None:
     assert source_tree.undocumented() == []
 
 
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    assert source_tree.odd_openings() == []
+
+
 def test_package_has_no_dead_code() -> None:
     """What only tests use is dead; what users and frameworks call is named in `tests/vulture_names.py`."""
     paths = ("trainflow", "operators", "pipelines", "tests/vulture_names.py")

@@ -38,8 +38,8 @@ Begin = Callable[[Database, Project, Settings, str, datetime], list[ProgressFeed
 def begin(
     database: Database, project: Project, settings: Settings, stored_path: str, now: datetime
 ) -> list[ProgressFeed]:
-    """For each DAG of the file: follow its unfinished run, or queue a new one if it has something to do that nothing
-    else triggers."""
+    """Follow the unfinished run of each DAG of the file, or queue a new one if it has something to do that nothing else
+    triggers."""
     with database.reading() as connection:
         documents = documents_of(connection, stored_path)
     look = chains_to_look_at(documents, project, settings)

@@ -76,7 +76,7 @@ def duration(value: timedelta | float, what: str, *, positive: bool = False) -> 
 
 
 def optional_duration(value: timedelta | float | None, what: str) -> timedelta | None:
-    """As `duration`, positive; None stays None."""
+    """A duration as `duration` gives it, positive; None stays None."""
     return None if value is None else duration(value, what, positive=True)
 
 

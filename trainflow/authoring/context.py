@@ -59,8 +59,8 @@ class TaskInstance(Protocol):
         ...
 
     def hold_stop(self, on_stop: Callable[[], None] | None = None) -> None:
-        """From now on being told to stop is not raised: look at `terminated`, and end within the grace. `on_stop` is
-        called in the signal handler. When most of the grace is over, TaskTerminated is raised after all."""
+        """Raise no stop from now on: look at `terminated`, and end within the grace. `on_stop` is called in the signal
+        handler. When most of the grace is over, TaskTerminated is raised after all."""
         ...
 
     def release_stop(self) -> None:

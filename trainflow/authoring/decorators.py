@@ -123,12 +123,12 @@ def task(
 
 
 def setup(function: Callable[..., Any]) -> TaskFunction:
-    """As `@task` (or before it), and the task is a setup."""
+    """Decorator, like `@task` or before it, for a task that is a setup."""
     return TaskFunction(function, {}, "setup")
 
 
 def teardown(function: Callable[..., Any]) -> TaskFunction:
-    """As `@task` (or before it), and the task is a teardown; `.as_teardown(setups=…)` says of what."""
+    """Decorator, like `@task` or before it, for a task that is a teardown; `.as_teardown(setups=…)` says of what."""
     return TaskFunction(function, {}, "teardown")
 
 

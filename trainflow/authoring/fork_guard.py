@@ -19,7 +19,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 @contextmanager
 def end_forked_copies() -> Iterator[None]:
-    """Only the process that entered comes out. A copy of it ends with code 0, with that of its `sys.exit`, or with 1
+    """Let only the process that entered come out. A copy of it ends with code 0, with that of its `sys.exit`, or with 1
     and a traceback; no exit handler runs in it, as in `multiprocessing`."""
     pid = os.getpid()
     try:

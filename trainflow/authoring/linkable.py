@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class Linkable:
-    """Something an edge can start or end at."""
+    """Base of what an edge can start or end at."""
 
     @property
     def node(self) -> BaseOperator | TaskGroup:

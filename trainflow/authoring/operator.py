@@ -285,7 +285,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         return self
 
     def members(self) -> list[BaseOperator]:
-        """Itself: an operator is a group of one where edges are concerned."""
+        """The operator alone: an operator is a group of one where edges are concerned."""
         return [self]
 
     def _register(self) -> None:

@@ -100,7 +100,7 @@ class TaskGroup(Linkable, metaclass=CheckedCall):
         return [task for child in self.children for task in child.members()]
 
     def groups(self) -> list[TaskGroup]:
-        """Itself and every group in it, inner ones first."""
+        """The group and every group in it, inner ones first."""
         inner = [group for child in self.children if isinstance(child, TaskGroup) for group in child.groups()]
         return [*inner, self]
 

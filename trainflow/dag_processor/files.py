@@ -46,7 +46,8 @@ class ParsedFileStamps:
 
     @property
     def is_stale(self) -> bool:
-        """Has to be read (again). One that failed always has: what would mend it may lie in a file it never reached."""
+        """Whether a file has to be read (again). One that failed always has: what would mend it may lie in a file it
+        never reached."""
         if self._failed or self._stamps is None:
             return True
         return any(stamp(path) != before for path, before in self._stamps.items())

@@ -125,7 +125,7 @@ class DagProcessor:
         self._next()
 
     def _can_be_named(self, path: Path) -> bool:
-        """Not where the name of a file is no text: no database and no message could hold it."""
+        """Whether the name of a file is text; no database and no message can hold another one."""
         try:
             str(path).encode()
         except UnicodeEncodeError:
@@ -245,7 +245,7 @@ class DagProcessor:
         self._next()
 
     def _read_first(self, other: Path, known: ParsedFileStamps) -> bool:
-        """Is it known what the other file says now? If not it is read, and then this one again."""
+        """Have another file read first, and then this one again; False where it is known what that file says now."""
         if known.waited_for_another:
             return False
         known.waited_for_another = True

@@ -115,7 +115,8 @@ class Engine:
 
     @contextmanager
     def running(self) -> Iterator[Engine]:
-        """Everything is set up inside; on the way out attempts are stopped in good order and leases given back."""
+        """Set up everything for what runs inside; on the way out attempts are stopped in good order and leases given
+        back."""
         self.project.home.create()
         self.database = Database.of(self.project.home, self.settings)
         # a person who asked to stop does not wait for a database that is away

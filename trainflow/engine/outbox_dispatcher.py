@@ -68,7 +68,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
 
     @abstractmethod
     def _make_due(self, connection: Connection, now: datetime) -> None:
-        """Whatever waits for its next attempt is due now."""
+        """Make due whatever waits for its next attempt."""
 
     @abstractmethod
     def _keep_answer(self, connection: Connection, job: Job, answer: Answer, now: datetime) -> None:
@@ -84,29 +84,29 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
 
     @abstractmethod
     def _deliver(self, job: Job) -> Answer:
-        """In the thread: make one delivery, however long it takes."""
+        """Make one delivery, in the thread, however long it takes."""
 
     @abstractmethod
     def _broken(self, job: Job, reason: str) -> Answer:
-        """In the thread: the answer of a delivery that raised an unforeseen error."""
+        """The answer, in the thread, of a delivery that raised an unforeseen error."""
 
     def _rest(self) -> None:
-        """In the thread: give back what is only needed to deliver."""
+        """Give back, in the thread, what is only needed to deliver."""
 
     # -- in the engine's thread ------------------------------------------------------------------------------------
 
     def notice(self) -> None:
-        """There may be something new: look in the next tick."""
+        """Look in the next tick: there may be something new."""
         self._may_look = True
 
     @property
     def busy(self) -> bool:
-        """Is there something to do right now?"""
+        """Whether there is something to do right now."""
         return self._may_look and not self._under_way
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the next delivery is due."""
+        """Seconds until the next delivery is due."""
         return None if self._due is None else self._due - self._clock.monotonic()
 
     @property

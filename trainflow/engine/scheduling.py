@@ -63,12 +63,12 @@ class Scheduling:
 
     @property
     def busy(self) -> bool:
-        """Is there something to do right now?"""
+        """Whether there is something to do right now."""
         return self._scheduler.busy
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the next retry is due."""
+        """Seconds until the next retry is due."""
         return self._scheduler.seconds_left
 
     def tick(self) -> None:

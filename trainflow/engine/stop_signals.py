@@ -10,7 +10,8 @@ from types import FrameType
 
 @contextmanager
 def stopping_on_signals(request_stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `request_stop`, and so does a terminal that is closed (SIGHUP, but for nohup)."""
+    """Have SIGINT and SIGTERM call `request_stop` inside, and a terminal that is closed, too (SIGHUP, but for
+    nohup)."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

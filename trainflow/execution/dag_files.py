@@ -152,7 +152,7 @@ class DagFiles:
         self._loaded[_key(source)] = loaded
 
     def has(self, source: DagSource) -> bool:
-        """Is the file loaded?"""
+        """Whether the file is loaded."""
         return _key(source) in self._loaded
 
     def note_imports(self) -> None:

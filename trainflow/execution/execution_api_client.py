@@ -157,5 +157,5 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def is_refused(reply: Reply | None) -> bool:
-    """Does the answer say that the attempt is stale?"""
+    """Whether the answer says that the attempt is stale."""
     return isinstance(reply, Refused)

@@ -68,7 +68,7 @@ class ThreadWatch:
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Inside, remember which module starts a thread of Python."""
+        """Remember inside which module starts a thread of Python."""
         original, started_by = threading.Thread.start, self._started_by
 
         @functools.wraps(original)

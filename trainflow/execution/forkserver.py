@@ -93,7 +93,7 @@ class Forkserver:
         os.set_blocking(self._child_write, False)
 
     def serve(self) -> None:
-        """Until the executor hangs up. Children go on by themselves then."""
+        """Answer until the executor hangs up. Children go on by themselves then."""
         adopt_orphans()
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -120,7 +120,7 @@ class Forkserver:
         return None if self._spare is None else KEEP_SECONDS
 
     def _use_the_pause(self) -> None:
-        """Nothing is asked for right now: prepare for what comes."""
+        """Prepare for what comes: nothing is asked for right now."""
         if self._to_load:
             self._load(self._to_load.pop(0))
             self._wants_spare = True
@@ -238,7 +238,7 @@ class Forkserver:
         self._look_for_threads(workload.source.path)
 
     def _settle(self) -> None:
-        """Something was imported. Children log as before, whatever that made of logging; and what is here now stays:
+        """Settle what was imported. Children log as before, whatever that made of logging; and what is here now stays:
         they do not touch it when they collect garbage, so its pages stay shared."""
         configure_logging(self._settings.logging.level)
         freeze_imports()

@@ -62,7 +62,7 @@ def _problem(
 
 
 def _is_text(path: str) -> bool:
-    """Not where the name of a file is no UTF-8: no message could hold it."""
+    """Whether the name of a file is UTF-8; no message can hold another one."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -35,7 +35,7 @@ class SpareChild:
         return True
 
     def drop(self) -> None:
-        """It is not needed: it is ended. It has nothing to lose, and may hang."""
+        """Kill the child, which is not needed: it has nothing to lose, and may hang."""
         self.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)

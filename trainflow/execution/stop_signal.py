@@ -90,7 +90,7 @@ class StopSignal:
             signal.setitimer(signal.ITIMER_REAL, self._patience)
 
     def hold(self, on_stop: Callable[[], None] | None = None) -> None:
-        """From now on SIGTERM only sets `received` and calls `on_stop` (in the signal handler: it must be brief). A
+        """Have SIGTERM only set `received` and call `on_stop` from now on (in the signal handler: it must be brief). A
         task that has not ended by itself when most of the grace is over is interrupted after all."""
         self._held, self._on_stop = True, on_stop
 
@@ -102,8 +102,8 @@ class StopSignal:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Inside, being told to stop raises TaskTerminated, also when it came before. Outside it is only remembered:
-        judging and reporting how the task ended comes to its end."""
+        """Raise TaskTerminated inside for a stop, also for one that came before. Outside it is only remembered: judging
+        and reporting how the task ended comes to its end."""
         self._raises = True
         try:
             if self.received:

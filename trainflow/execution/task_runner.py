@@ -289,7 +289,7 @@ class _Attempt:
 
     @property
     def _seconds_left(self) -> float | None:
-        """Of the `execution_timeout`, which goes on while the attempt waits; None without one."""
+        """Seconds left of the `execution_timeout`, which goes on while the attempt waits; None without one."""
         if self._task is None or self._task.execution_timeout is None:
             return None
         spent = self._started.elapsed_seconds + self._clock.monotonic() - self._began

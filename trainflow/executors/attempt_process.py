@@ -47,13 +47,13 @@ class AttemptProcess:
             self.watch = watch if watch.works else None
 
     def unwatch(self) -> None:
-        """Its end is seen to otherwise."""
+        """Stop watching the process: its end is seen to otherwise."""
         if self.watch is not None:
             self.watch.close()
             self.watch = None
 
     def stop_waiting(self) -> None:
-        """Its first word is not waited for any more."""
+        """Stop waiting for its first word."""
         if self.launch_timer is not None:
             self.launch_timer.cancel()
             self.launch_timer = None

@@ -45,12 +45,12 @@ class CrashHistory:
         return news
 
     def files_changed(self) -> None:
-        """Whatever was wrong with a file may be right now."""
+        """Forget what was wrong with files: it may be right now."""
         self._deaths_at.clear()
         self._threaded.clear()
 
     def distrusts(self, path: str) -> bool:
-        """Is this file better loaded where it harms only itself?"""
+        """Whether this file is better loaded where it harms only itself."""
         return self._always_threads or path in self._threaded or self._deaths_at[path] >= DISTRUSTED_DEATHS
 
     @property

@@ -55,7 +55,7 @@ class ExecutorHost(Protocol):
         ...
 
     def has_begun(self, key: AttemptKey) -> bool:
-        """Has a process claimed this attempt (or has it ended)? Asked when a process takes suspiciously long."""
+        """Whether a process has claimed this attempt, or it has ended. Asked when a process takes suspiciously long."""
         ...
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:

@@ -48,8 +48,8 @@ class ForkserverClient:
         return self._process.pid
 
     def was_killed_from_outside(self) -> bool:
-        """Once it has ended, asked once: was it sent a signal that no crash sends? Then nothing it did is to
-        blame."""
+        """Whether it was sent a signal that no crash sends: then nothing it did is to blame. Asked once, when it has
+        ended."""
         from_outside = self._process.returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
         return from_outside and not self._ended_by_us and not self.memory.explain(self._killed_before)
 

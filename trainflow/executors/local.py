@@ -226,8 +226,8 @@ class LocalExecutor(Executor):
         return [key for key, held in self._held.items() if held.worker is worker and held.pid is None]
 
     def _no_word(self, key: AttemptKey) -> None:
-        """It was to be launched long ago: either its worker hangs, in an import, or its process does, in what a
-        library does after a fork."""
+        """Deal with an attempt that was to be launched long ago: either its worker hangs, in an import, or its process
+        does, in what a library does after a fork."""
         held = self._held.get(key)
         if held is None or held.worker is None:
             return

@@ -81,7 +81,7 @@ class ProcessReaper:
         self._watches = []
 
     def kill(self) -> None:
-        """By force, now; it is not told before."""
+        """Kill the process now, without telling it before."""
         signal_all(self._find(), signal.SIGKILL)
         self.close()
 

@@ -16,7 +16,7 @@ from trainflow.clock import Clock
 
 
 class HasFileno(Protocol):
-    """Something with a file descriptor."""
+    """An object with a file descriptor."""
 
     def fileno(self) -> int:
         """The descriptor."""

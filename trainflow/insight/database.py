@@ -49,7 +49,7 @@ def database_place(workspace: Workspace) -> str:
 
 
 def database_revision(workspace: Workspace) -> DatabaseRevision:
-    """On which revision it is. Raises EngineError."""
+    """Revision that the database is on. Raises EngineError."""
     with workspace.untouched_database() as database:
         revision = current_revision(database) if exists(database) else None
     return DatabaseRevision(revision, HEAD, revision == HEAD)

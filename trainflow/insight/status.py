@@ -83,7 +83,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status(selection: Selection, now: datetime) -> ProjectStatus:
-    """Of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
+    """Status of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
     found = overview_of(selection, now)
     missing = found.undelivered
     return ProjectStatus(

@@ -1,4 +1,4 @@
-"""Something that happened to a chain and that people want to be told of."""
+"""An event that happened to a chain and that people want to be told of."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ class ExecutionService:
         return Done()
 
     def has_begun(self, key: AttemptKey) -> bool:
-        """Is the attempt more than handed out: claimed by a process, ended, or replaced by another one?"""
+        """Whether the attempt is more than handed out: claimed by a process, ended, or replaced by another one."""
         row = self._database.read(lambda connection: task_queries.by_key(connection, key))
         return row is None or row.state != _T.QUEUED
 

@@ -47,7 +47,7 @@ class FollowedRuns:
         return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
 
     def open(self, connection: Connection) -> list[Row[Any]]:
-        """Those that have not ended, in order."""
+        """Runs that have not ended, in order."""
         return _open(connection, self._told_open)
 
     def any_open(self, connection: Connection) -> bool:
@@ -55,7 +55,7 @@ class FollowedRuns:
         return bool(_open(connection, self._of_roots))
 
     def ended(self, connection: Connection, after: int) -> list[Row[Any]]:
-        """Those that have ended and whose key is greater than `after`, in order."""
+        """Runs that have ended and whose key is greater than `after`, in order."""
         ended = (RUN.c.id > after, RUN.c.state.in_(sorted(RUN_FINISHED)))
         return list(connection.execute(select(RUN).where(self._told, *ended).order_by(RUN.c.id)))
 

@@ -30,7 +30,7 @@ class InFlightTask(NamedTuple):
 
 
 def in_flight_tasks(connection: Connection) -> list[InFlightTask]:
-    """Everything in the hands of executors: what the limits are counted from."""
+    """Task instances in the hands of executors: what the limits are counted from."""
     return [InFlightTask._make(row) for row in connection.execute(_HELD)]
 
 

@@ -307,7 +307,7 @@ class OutboxTable(TableModel, name="outbox"):
 
 
 class NotificationTable(TableModel, name="notification"):
-    """Something to be told, written in the transaction it tells about. A row stays: it is told once."""
+    """A notice to be told, written in the transaction it tells about. A row stays: it is told once."""
 
     constraints = (Index("ix_notification_delivered_at", "delivered_at", "next_attempt_at"),)
 

@@ -77,7 +77,7 @@ def taken(connection: Connection, notification_id: int, by: Iterable[str], now: 
 def failed(
     connection: Connection, notification_id: int, by: Iterable[str], *, reason: str, delay: timedelta, now: datetime
 ) -> None:
-    """Only the targets `by` have it; the others are tried again after `delay`."""
+    """Note that only the targets `by` have it; the others are tried again after `delay`."""
     connection.execute(
         update(NOTIFICATION)
         .where(NOTIFICATION.c.id == notification_id)
@@ -96,7 +96,7 @@ def takers(row: Row[Any]) -> frozenset[str]:
 
 
 def make_due(connection: Connection, now: datetime) -> None:
-    """Whatever waits for its next attempt is due now."""
+    """Make due whatever waits for its next attempt."""
     waiting = (NOTIFICATION.c.delivered_at.is_(None), NOTIFICATION.c.next_attempt_at > now)
     connection.execute(update(NOTIFICATION).where(*waiting).values(next_attempt_at=now))
 

@@ -64,7 +64,7 @@ def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row
 
 
 def delivered(connection: Connection, outbox_id: int, now: datetime) -> None:
-    """It is in the mirror."""
+    """Note that it is in the mirror."""
     connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=None))
 
 
@@ -80,7 +80,7 @@ def failed(connection: Connection, outbox_id: int, *, reason: str, delay: timede
 
 
 def make_due(connection: Connection, now: datetime) -> None:
-    """Whatever waits for its next attempt is due now."""
+    """Make due whatever waits for its next attempt."""
     waiting = (OUTBOX.c.delivered_at.is_(None), OUTBOX.c.next_attempt_at > now)
     connection.execute(update(OUTBOX).where(*waiting).values(next_attempt_at=now))
 

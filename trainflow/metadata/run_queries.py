@@ -219,7 +219,7 @@ _RUNNING = select(RUN.c.id).where(RUN.c.state == DagRunState.RUNNING).order_by(R
 
 
 def rows_of(connection: Connection, ids: Collection[int]) -> list[Row[Any]]:
-    """Those of `ids` that are running, without their conf."""
+    """Rows of those of `ids` that are running, without their conf."""
     return list(connection.execute(_ROWS_OF, {"ids": list(ids)}))
 
 

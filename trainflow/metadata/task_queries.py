@@ -285,12 +285,12 @@ def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -
 
 
 def rows_of_run(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
-    """Everything about every task instance of a run, for people."""
+    """All columns of every task instance of a run, for people."""
     return list(connection.execute(select(TASK).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)))
 
 
 def row(connection: Connection, task_instance_id: int) -> Row[Any] | None:
-    """Everything about one task instance, for people; None when it is gone."""
+    """All columns of one task instance, for people; None when it is gone."""
     return connection.execute(select(TASK).where(TASK.c.id == task_instance_id)).one_or_none()
 
 

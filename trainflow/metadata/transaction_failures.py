@@ -29,7 +29,7 @@ _DUPLICATES = frozenset({"23505", 1062})
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Did a transaction fail only because of another one?"""
+    """Whether a transaction failed only because of another one."""
     driver = _driver_error(error)
     if isinstance(driver, sqlite3.Error):
         return _sqlite_code(driver) in _SQLITE_CONFLICTS
@@ -40,7 +40,7 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Did it fail because the database is away or cannot write now: a full disk, a lost connection, a restart?"""
+    """Whether it failed because the database is away or cannot write now: a full disk, a lost connection, a restart."""
     driver = _driver_error(error)
     if isinstance(driver, sqlite3.Error):
         return _sqlite_code(driver) in _SQLITE_OUTAGES
@@ -55,21 +55,22 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Is the file of the database damaged? Nothing that is asked of it can be relied on."""
+    """Whether the file of the database is damaged. Nothing that is asked of it can be relied on."""
     driver = _driver_error(error)
     return isinstance(driver, sqlite3.Error) and _sqlite_code(driver) in _SQLITE_DAMAGES
 
 
 def is_own_fault(error: Exception) -> bool:
-    """Is it the fault of the thing that was looked at? What befalls everything alike is not: a transaction that lost, a
-    database that is away or damaged, memory or descriptors that ran out."""
+    """Whether it is the fault of the thing that was looked at. What befalls everything alike is not: a transaction that
+    lost, a database that is away or damaged, memory or descriptors that ran out."""
     if isinstance(error, MemoryError | OSError | EngineError):
         return False
     return not (is_conflict(error) or is_outage(error) or is_damage(error))
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Does the database, or what writes values for it, not take what it was given? Asked again it would not either."""
+    """Whether the database, or what writes values for it, does not take what it was given. Asked again it would not
+    either."""
     if not isinstance(error, StatementError):
         return isinstance(error, ValueError | TypeError | OverflowError | RecursionError | msgspec.MsgspecError)
     if is_outage(error) or is_damage(error):

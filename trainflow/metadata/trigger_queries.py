@@ -77,7 +77,7 @@ _WATCHED = select(TRIGGER.c.id).where(TRIGGER.c.service_id == bindparam("service
 
 
 def watched(connection: Connection, ids: Collection[int]) -> list[Any]:
-    """Those of these waits that are still there, as `claim` gives them."""
+    """Rows of those of these waits that are still there, as `claim` gives them."""
     chosen = list(ids)
     return [
         row
@@ -90,7 +90,7 @@ _BY_IDS = select(*WATCH_COLUMNS).where(TRIGGER.c.id.in_(bindparam("ids", expandi
 
 
 def release(connection: Connection, service_id: int) -> None:
-    """These are watched no more: the next triggerer takes them."""
+    """Give waits back: the next triggerer takes them."""
     connection.execute(update(TRIGGER).where(TRIGGER.c.service_id == service_id).values(service_id=None))
 
 

@@ -23,13 +23,13 @@ _KILL_SECONDS = 5
 
 
 def adopt_orphans() -> None:
-    """From now on what descends from this process and loses its parent becomes its child; nothing where that cannot
+    """Become the parent of what descends from this process and loses its own, from now on; do nothing where that cannot
     be had."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def has_children() -> bool:
-    """Has this process children that it has not waited for? One call of the system."""
+    """Whether this process has children that it has not waited for. One call of the system."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -50,7 +50,8 @@ def die_with_parent(parent: int) -> bool:
 
 
 def watch_parent(parent: int) -> None:
-    """As `die_with_parent`, by a thread: whichever thread of the parent started this process."""
+    """Die with the parent as with `die_with_parent`, by a thread: whichever thread of the parent started this
+    process."""
     if os.getppid() != parent:
         os._exit(1)
     threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()

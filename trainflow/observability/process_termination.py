@@ -50,7 +50,7 @@ def terminate_processes(find: Callable[[], list[ProcessEntry]], grace_seconds: f
 
 
 def _wait_for_one(entries: list[ProcessEntry], seconds: float) -> None:
-    """Until one of them has ended, at most so long."""
+    """Wait until one of them has ended, at most so long."""
     with contextlib.ExitStack() as stack:
         descriptors = []
         for entry in entries:

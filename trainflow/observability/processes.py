@@ -33,7 +33,7 @@ def _read(path: str) -> bytes:
 
 
 def is_alive(pid: int, process_started: float) -> bool:
-    """Is this very process alive?"""
+    """Whether this very process is alive."""
     try:
         found = started_at(pid)
     except (ProcessLookupError, PermissionError):

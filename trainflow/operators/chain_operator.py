@@ -107,8 +107,8 @@ class SplitOperator(ChainOperator):
 
     @contextmanager
     def bound(self, split: Split, ti: TaskInstance) -> Iterator[None]:
-        """While the split is worked on: where files of it are no longer what it names, whatever came of that, the task
-        that made it runs again, and all that follows it. Raises RestartException then."""
+        """Guard work on the split: where files of it are no longer what it names, whatever came of that, the task that
+        made it runs again, and all that follows it. Raises RestartException then."""
         from trainflow.samples.file_binding import changes
 
         try:

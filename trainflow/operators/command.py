@@ -192,7 +192,7 @@ class ProgressFile:
 
 
 def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
-    """In a training program written in Python: the TrainContext a training function would be given.
+    """The TrainContext that a training function would be given, in a training program written in Python.
 
     Metrics are answered by writing `json` into the file TRAINFLOW_METRICS names. Raises InputError outside of a task.
     """

@@ -7,7 +7,7 @@ from trainflow.authoring.operator import BaseOperator
 
 
 class EmptyOperator(BaseOperator):
-    """Does nothing and succeeds."""
+    """Operator that does nothing and succeeds."""
 
     def execute(self, context: Context) -> None:
         return None

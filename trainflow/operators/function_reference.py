@@ -38,8 +38,8 @@ def resolve(function: Function | str, root: Path) -> Function:
 
 
 def resolve_for_good(function: Function | str, root: Path) -> Function:
-    """As `resolve`, in a task: a wrong name fails it for good, since the next try would read the same name. Only the
-    process that calls it returns from it.
+    """Resolve as `resolve` does, in a task: a wrong name fails it for good, since the next try would read the same
+    name. Only the process that calls it returns from it.
 
     Raises FailException, and what a module raises while it is imported.
     """
@@ -50,7 +50,7 @@ def resolve_for_good(function: Function | str, root: Path) -> Function:
 
 
 def check_either(task_id: str, function: Function | str | None, command: Sequence[str] | None) -> None:
-    """Of an operator that is given either a function or a command. Raises InputError for both, neither, a reference
+    """Check an operator that is given either a function or a command. Raises InputError for both, neither, a reference
     that is none and a command that is one string."""
     if (function is None) == (command is None):
         raise InputError(f"task {task_id!r}: give either 'function' or 'command'")

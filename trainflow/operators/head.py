@@ -83,7 +83,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def head_to_xcom(head: Head) -> dict[str, Any]:
-    """As JSON."""
+    """The head as JSON."""
     value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(head))
     return value
 

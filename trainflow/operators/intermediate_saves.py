@@ -59,7 +59,7 @@ class StopRequest(Protocol):
     """How the process is told to stop."""
 
     def hold(self) -> None:
-        """From now on `requested` says so, and nothing is interrupted; until the grace is over."""
+        """Have `requested` say so from now on, and interrupt nothing, until the grace is over."""
         ...
 
     @property

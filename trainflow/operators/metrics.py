@@ -49,7 +49,7 @@ def _described(value: Any) -> str:
 
 
 def metrics_to_xcom(metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """As JSON, which has no form for nan and the infinities: those become text."""
+    """Metrics as JSON, which has no form for nan and the infinities: those become text."""
     return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
 
 

@@ -210,7 +210,8 @@ class DataCheckerOperator(ChainOperator):
         return self._hand_over(ti, head, split, repair=True)
 
     def _end_repair(self, ti: TaskInstance, conf: dict[str, Any], note: str) -> NoReturn:
-        """Nothing is left. A run that repaired instead of its own work is followed by one that does that."""
+        """End a repair of which nothing is left. A run that repaired instead of its own work is followed by one that
+        does that."""
         if conf[CONF_REPAIR] == REPAIR_FIRST:
             run_id = triggered_run_id(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
             own = {name: value for name, value in conf.items() if name not in (CONF_REPAIR, CONF_SKIPPED)}

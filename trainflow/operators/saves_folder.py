@@ -84,7 +84,7 @@ class SavesFolder:
         self._log = log
 
     def collect(self) -> None:
-        """Only the newest one counts: those before it are of no use to anybody."""
+        """Take the newest one; those before it are of no use."""
         complete = self._complete()
         if not complete:
             return

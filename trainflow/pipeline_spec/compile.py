@@ -61,7 +61,7 @@ class _Stage(NamedTuple):
 
     @property
     def as_dependent(self) -> Dependent:
-        """As the retention of its base knows it."""
+        """The follower as the retention of its base knows it."""
         init = self.spec.init_from
         assert init is not None
         chain = ChainKey(self.pipeline.pipeline, self.name, self.pipeline.branch)
@@ -230,7 +230,7 @@ def _next_stage(stage: _Stage, dependent: _Stage, split: XComArg, committed: XCo
 
 
 def _pass_on(stage: _Stage, split: XComArg, committed: XComArg) -> None:
-    """In a circle: have the next stage that has something to do go on when this one has stepped over all that its base
+    """Have the next stage of a circle that has something to do go on when this one has stepped over all that its base
     let it train on, by a decision (its direct follower knows without) or because it is missing."""
     name = passes_to(stage.pipeline, stage.name)
     if name is None:

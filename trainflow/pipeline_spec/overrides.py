@@ -44,7 +44,7 @@ def _apply(document: Document, location: Location, written: str, place: SourcePl
 
 
 def _move(document: Document, value: Document, location: Location) -> None:
-    """Everything at `location` now stands where the value does."""
+    """Move everything at `location` to where the value stands."""
     for places, new in ((document.places, value.places), (document.key_places, value.key_places)):
         for known in [known for known in places if known[: len(location)] == location]:
             del places[known]

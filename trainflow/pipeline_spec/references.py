@@ -1,4 +1,4 @@
-"""Does `module.path:name` name something? Read from the source; nothing is imported and nothing is executed."""
+"""Check that `module.path:name` names something. Read from the source; nothing is imported and nothing is executed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_reference(reference: str, root: Path) -> None:
 
 
 def _as_module(reference: str) -> str:
-    """For a file name in place of a module: how it is written."""
+    """Spelling of a file name that was given in place of a module."""
     file, _, name = reference.partition(":")
     if "/" not in file and not file.endswith(".py"):
         return ", for example operators.model:train"

@@ -43,7 +43,7 @@ def follows_watermark(spec: PipelineSpec, name: str) -> bool:
 
 
 def through(spec: PipelineSpec, name: str) -> list[str]:
-    """Of a stage that begins a circle: the stages behind its base whose skips the base cannot make up for."""
+    """Stages, for one that begins a circle: those behind its base whose skips the base cannot make up for."""
     found, base = [], upstream_of(spec, name)
     while base is not None and follows_watermark(spec, base):
         base = upstream_of(spec, base)
@@ -54,8 +54,8 @@ def through(spec: PipelineSpec, name: str) -> list[str]:
 
 
 def passes_to(spec: PipelineSpec, name: str) -> str | None:
-    """Of a stage that keeps step in a circle: the stage that goes on when this one has stepped over what the base let
-    it train on, since those in between have nothing to do then; None: it is in no circle."""
+    """The next stage, for one that keeps step in a circle: the one that goes on when this one has stepped over what the
+    base let it train on, since those in between have nothing to do then; None: it is in no circle."""
     if not follows_watermark(spec, name):
         return None
     return next((each for each in cycle_of(spec, name)[1:] if not follows_watermark(spec, each)), None)

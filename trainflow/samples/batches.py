@@ -123,7 +123,7 @@ class _Stream:
         self.epoch_rows = self._first[-1].end if self._first else 0
 
     def windows(self, row: int) -> Iterator[Window]:
-        """From the epoch on that has this row."""
+        """Windows from the epoch on that has this row."""
         begin = row // self.epoch_rows if self.epoch_rows else self._epochs
         for epoch in range(begin, self._epochs):
             for window in windows(self._split, self._seed, epoch) if epoch else self._first:

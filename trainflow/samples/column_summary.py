@@ -28,7 +28,7 @@ class ColumnSummary:
 
 
 def summary(parquet: Any, field: Any, count_nulls: bool, allowed: Range | None) -> ColumnSummary:
-    """Of a column of an open `pyarrow.parquet.ParquetFile`. Only what is asked for is right."""
+    """Summary of a column of an open `pyarrow.parquet.ParquetFile`. Only what is asked for is right."""
     from trainflow.samples.columns.bounds import exact_bounds, present
 
     groups = _groups(parquet, field)
@@ -51,7 +51,7 @@ def summary(parquet: Any, field: Any, count_nulls: bool, allowed: Range | None) 
 
 
 def summary_of_one(value: Any, rows: int) -> ColumnSummary:
-    """Of a column that has one value in all of its rows, an Arrow array of length 1."""
+    """Summary of a column that has one value in all of its rows, an Arrow array of length 1."""
     import pyarrow as pa
 
     from trainflow.samples.columns.bounds import exact_bounds
@@ -95,7 +95,7 @@ def _groups(parquet: Any, field: Any) -> list[tuple[int | None, tuple[Key, Key] 
 
 
 def _limits(allowed: Range, kind: Any) -> tuple[Key, Key] | None:
-    """As keys; None when they cannot be compared with this type, which `checks` says."""
+    """Limits as keys; None when they cannot be compared with this type, which `checks` says."""
     from trainflow.samples.columns.bounds import bound_key
 
     low, high = allowed

@@ -110,7 +110,7 @@ def _short(fingerprint: str) -> str:
 
 
 def _suspects(files: Iterable[SampleFile], stored: Iterable[StoreFile]) -> list[tuple[SampleFile, StoreFile | None]]:
-    """Those that the listing does not say to be what they were."""
+    """Files that the listing does not say to be what they were."""
     now = {each.path: each for each in stored}
     found = []
     for file in files:

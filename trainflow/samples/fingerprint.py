@@ -73,7 +73,8 @@ def file_fingerprint(size_bytes: int, kind: str, mark: str) -> str:
 
 
 def partition_fingerprint(files: Iterable[tuple[str, str]]) -> str:
-    """Of a partition, from (name below its folder, fingerprint) of its files in the order of their names."""
+    """Fingerprint of a partition, from (name below its folder, fingerprint) of its files in the order of their
+    names."""
     return digest(canonical_json([list(each) for each in files]))
 
 
@@ -87,7 +88,7 @@ def file_hint(version: str, now: datetime) -> str:
 
 
 def partition_hint(files: Iterable[tuple[str, int, str]]) -> str:
-    """Of a partition, from (name below its folder, size, hint) of its files; empty where one has none. Short: the
+    """Hint of a partition, from (name below its folder, size, hint) of its files; empty where one has none. Short: the
     ledger keeps it of each partition."""
     listed = [list(each) for each in files]
     if any(not each[2] for each in listed):

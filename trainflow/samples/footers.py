@@ -51,8 +51,8 @@ class Footer:
 
 
 def is_parquet(storage: Storage, path: str) -> bool:
-    """By its name, or by its first bytes where the name says nothing (Hive, Trino and Flink write no suffix). Other
-    files are handed over with unknown rows. Raises SampleUnreadable."""
+    """Whether a file is Parquet, by its name, or by its first bytes where the name says nothing (Hive, Trino and Flink
+    write no suffix). Other files are handed over with unknown rows. Raises SampleUnreadable."""
     if path.lower().endswith(_SUFFIXES):
         return True
     if _OTHERS.fullmatch(path.lower()):

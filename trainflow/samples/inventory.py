@@ -176,8 +176,8 @@ class Inventory:
         return self.states([start])[0].presence is Readiness.READY
 
     def fingerprint(self, start: datetime, known: KnownContent | None = None) -> str | None:
-        """Of what a partition holds now; None when it is not ready. Where the listing is that of a content that is
-        `known`, no file is opened. Raises SampleUnreadable."""
+        """Fingerprint of what a partition holds now; None when it is not ready. Where the listing is that of a content
+        that is `known`, no file is opened. Raises SampleUnreadable."""
         state = self.state(start)
         if state.presence is not Readiness.READY:
             return None

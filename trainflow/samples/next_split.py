@@ -31,13 +31,13 @@ _LOOK_AHEAD = 64
 
 
 class SplitFound(msgspec.Struct, frozen=True):
-    """There is something to train on."""
+    """A split to train on."""
 
     split: Split
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Nothing now; something is on its way."""
+    """Answer that there is nothing now, and something is on its way."""
 
     #: the partition that is waited for
     partition_start: datetime
@@ -50,7 +50,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class CaughtUp(msgspec.Struct, frozen=True):
-    """Nothing after the watermark."""
+    """Answer that there is nothing after the watermark."""
 
     watermark: datetime | None
     #: one sentence for people
@@ -268,8 +268,8 @@ def _limit_with_lag(samples: Samples) -> datetime | None:
 def _too_early(
     samples: Samples, start: datetime, watermark: datetime | None, seen: TableView
 ) -> Waiting | CaughtUp | None:
-    """Of a table with a lag: why a ready partition does not count yet. What comes later than the one that is due counts
-    as well: a gap there is no reason to wait for ever."""
+    """Reason, for a table with a lag, why a ready partition does not count yet. What comes later than the one that is
+    due counts as well: a gap there is no reason to wait for ever."""
     if not samples.lag:
         return None
     due = shift(samples, start, samples.lag)

@@ -38,8 +38,8 @@ class OpenFile:
 
 
 def open_file(storage: Storage, path: str) -> OpenFile:
-    """Its footer is read once, for its digest and all else. Raises SampleUnreadable naming the file; FileNotFoundError
-    when it is gone."""
+    """Open a Parquet file; its footer is read once, for its digest and all else. Raises SampleUnreadable naming the
+    file; FileNotFoundError when it is gone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -38,7 +38,7 @@ class PartitionColumns:
 
     @property
     def columns(self) -> Columns:
-        """As a split records them."""
+        """Columns as a split records them."""
         return () if self._unified is None else self._unified.columns
 
     def add(self, start: datetime) -> None:

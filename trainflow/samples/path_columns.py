@@ -15,7 +15,7 @@ PathColumns = tuple[tuple[str, str | None], ...]
 
 
 def path_columns(name: str) -> PathColumns:
-    """Of a file, named relative to its partition."""
+    """Columns in the path of a file, named relative to its partition."""
     found = (folder.partition("=") for folder in name.split("/")[:-1])
     return tuple((unquote(key), None if text == NULL else unquote(text)) for key, sign, text in found if sign and key)
 

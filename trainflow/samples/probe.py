@@ -110,7 +110,7 @@ class SharedListings:
     def files(
         self, samples: Samples, root: Path | None, folder: str, now: datetime, recursive: bool
     ) -> list[StoreFile] | None:
-        """As `Storage.files`, perhaps remembered."""
+        """Files as `Storage.files` gives them, perhaps remembered."""
         return self._table(samples, root).files(folder, now, self._max_age, recursive)
 
     def _table(self, samples: Samples, root: Path | None) -> _SharedTable:

@@ -55,7 +55,7 @@ class PartitionState:
 
     @property
     def listing(self) -> str:
-        """Of what a listing shows of the sample files: another one means that something was written."""
+        """Digest of what a listing shows of the sample files: another one means that something was written."""
         return digest(canonical_json([[file.path, file.size_bytes, file.version] for file in self.files]))
 
 

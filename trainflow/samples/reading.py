@@ -110,7 +110,7 @@ class Source:
             self._idle.popitem()[1].close()
 
     def _split_schema(self) -> Any:
-        """As the split says; of one that does not, from the footers of all its files."""
+        """Schema as the split says it; of one that does not, from the footers of all its files."""
         import pyarrow as pa
 
         from trainflow.samples.columns.types import schema_of

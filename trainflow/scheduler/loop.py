@@ -103,7 +103,7 @@ class Scheduler:
     # -- what others tell it ---------------------------------------------------------------------------------------
 
     def notice(self, change: AppliedChange) -> None:
-        """Something changed: look there in the next tick."""
+        """Look there in the next tick: something changed."""
         if change.ended:
             self._look_at.add(change.dag_run_id)
         if change.later:
@@ -153,13 +153,13 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Is there something to do right now?"""
+        """Whether there is something to do right now."""
         hinted = bool(self._look_at) or self._may_start or (self._may_queue and not self.draining)
         return hinted or ((left := self.seconds_left) is not None and left <= 0)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the next retry is due, or the next run has taken too long."""
+        """Seconds until the next retry is due, or the next run has taken too long."""
         retry = None if self._next_look is None else self._next_look - self._clock.monotonic()
         return min((left for left in (retry, self._time_outs.seconds_left) if left is not None), default=None)
 
@@ -337,7 +337,7 @@ class Scheduler:
         self.refused = refused
 
     def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
-        """Those whose limits can be read."""
+        """Candidates whose limits can be read."""
         known: list[Candidate] = []
 
         def look(candidate: Candidate) -> None:

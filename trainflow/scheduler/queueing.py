@@ -93,7 +93,7 @@ class Limits:
 
 
 class QueueingChoice(NamedTuple):
-    """Those to queue, in order, and why others were passed over (task instance id → sentence)."""
+    """Task instances to queue, in order, and why others were passed over (task instance id → sentence)."""
 
     chosen: list[Candidate]
     refused: dict[int, str]

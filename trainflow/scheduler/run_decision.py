@@ -95,7 +95,7 @@ def decide(
 
 
 def _only_waits(states: Mapping[str, State]) -> bool:
-    """Nothing of it is at work or about to be."""
+    """Whether nothing of the run is at work or about to be."""
     return all(state is None or state in FINISHED for state in states.values())
 
 
@@ -171,8 +171,8 @@ def _stop_early(
 
 
 def _end(document: DagDocument, states: Mapping[str, State]) -> tuple[DagRunState | None, str | None]:
-    """Is the run over? Airflow's rule: all leaves but teardowns decide. In a run that trains, so does its commit: what
-    comes after it may have ended well before the commit was cleared alone, and failed."""
+    """End of the run, if it is over. Airflow's rule: all leaves but teardowns decide. In a run that trains, so does its
+    commit: what comes after it may have ended well before the commit was cleared alone, and failed."""
     waiting = [state for state in states.values() if state not in FINISHED]
     if waiting and any(state is not None for state in waiting):
         return None, None

@@ -12,7 +12,7 @@ State = TaskInstanceState | None
 
 
 class Undecided:
-    """Not decided yet: upstream tasks are under way."""
+    """Answer that is not decided yet: upstream tasks are under way."""
 
 
 class Satisfied:

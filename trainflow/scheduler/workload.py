@@ -12,7 +12,7 @@ from trainflow.settings.project import Project
 
 
 def resumes_after_wait(candidate: Candidate) -> bool:
-    """Does it resume an attempt after a wait?"""
+    """Whether it resumes an attempt after a wait."""
     return candidate.next_method is not None and candidate.attempt_id is not None
 
 

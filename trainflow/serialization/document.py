@@ -101,7 +101,7 @@ class DagDocument(msgspec.Struct, frozen=True, omit_defaults=True):
         return next((task for task in self.tasks if task.task_id == task_id), None)
 
     def with_downstream(self, task_ids: Collection[str]) -> set[str]:
-        """These tasks and all that wait for them, directly or not."""
+        """Tasks, and all that wait for them, directly or not."""
         reached = set(task_ids)
         for task in self.tasks:  # in topological order: one pass
             if not reached.isdisjoint(task.upstream):

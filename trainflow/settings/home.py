@@ -57,7 +57,7 @@ class Home:
 
     @property
     def runs_scratch(self) -> Path:
-        """For each run, copies of what is in a store elsewhere."""
+        """Copies, for each run, of what is in a store elsewhere."""
         return self.scratch / "runs"
 
     def run_scratch(self, dag_id: str, run_id: str) -> Path:

@@ -65,7 +65,7 @@ def settings_in_force(project: Project, environ: Mapping[str, str] | None = None
 
 
 def problems(project: Project, environ: Mapping[str, str] | None = None) -> list[str]:
-    """Everything that is wrong with the settings file and the variables, one sentence each."""
+    """Problems with the settings file and the variables, one sentence each."""
     environ = os.environ if environ is None else environ
     try:
         written = _written(project)

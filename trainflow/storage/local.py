@@ -108,7 +108,7 @@ class LocalStore(Store):
         return self._files(folder, temporary=True)
 
     def _files(self, folder: str, *, temporary: bool) -> list[StoreFile]:
-        """As old as they say: what was sealed, or restored from a backup, is as old as its content."""
+        """Files as old as they say: what was sealed, or restored from a backup, is as old as its content."""
         target, found = self._at(folder), _Found()
         with self._failing("list", target), suppress(FileNotFoundError):
             prefix = "" if target == self.root else f"{target.relative_to(self.root).as_posix()}/"

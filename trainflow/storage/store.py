@@ -84,8 +84,8 @@ class Storage(ABC):
         """Write a file, over what was there; readers see the old or the new content. Need not be durable."""
 
     def status(self, path: str) -> FileStatus | None:
-        """Of a file that can be written over in place: changes with each write, and costs next to nothing. None: it is
-        gone, or the storage has no such files."""
+        """Status of a file that can be written over in place: changes with each write, and costs next to nothing. None:
+        it is gone, or the storage has no such files."""
         return None
 
     def local_path(self, path: str) -> Path | None:
@@ -192,7 +192,7 @@ class Store(Storage):
         return self.exists(f"{folder}{SEAL}")
 
     def delete_sealed(self, folder: str) -> None:
-        """As `delete_folder`, for a folder that may be sealed."""
+        """Delete a folder that may be sealed."""
         self.delete_folder(folder)
         self.delete(f"{folder}{SEAL}")
 

@@ -98,7 +98,7 @@ class Embedded:
             return list(reversed(run_queries.listing(connection, [dag_id], limit=10_000)))
 
     def reached(self, dag_id: str, number: int) -> bool:
-        """Has the DAG's run of this number ended, and none come after it? Cheap: `until` asks at every turn."""
+        """Whether the DAG's run of this number has ended, and none came after it. Cheap: `until` asks at every turn."""
         with self.engine.database.reading() as connection:
             newest = run_queries.listing(connection, [dag_id], limit=1)
         return bool(newest) and newest[0].number == number and newest[0].state in RUN_FINISHED

@@ -322,7 +322,7 @@ class ExecutorContract:
 
 
 def runs(host: Host, kind: str) -> bool:
-    """Does the stray of this kind run?"""
+    """Whether the stray of this kind runs."""
     pid = int((host.project.root / f"stray_{kind}").read_text())
     try:
         processes.started_at(pid)

@@ -43,7 +43,7 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self.process.pid
 
     @property
@@ -65,7 +65,7 @@ class Running:
         return Ended(code, self.output)
 
     def control_c(self) -> None:
-        """As a terminal does: to everything in the process group."""
+        """Send SIGINT as a terminal does: to everything in the process group."""
         os.killpg(self.pid, signal.SIGINT)
 
     def signal(self, number: int) -> None:
@@ -170,11 +170,12 @@ class LiveProject:
         return wait_for(lambda: self.processes(kind), lambda: f"a {kind} among {self.processes()}")[0]
 
     def wait_until_quiet(self) -> None:
-        """Nothing of this project may be left running: give what is on its way out the time to go."""
+        """Wait for what is on its way out: nothing of this project may be left running."""
         wait_for(lambda: not self.processes(), lambda: f"the end of {self.processes()}")
 
     def kill_everything(self) -> None:
-        """As when the power is cut. When this returns nothing of it writes into the project any more."""
+        """Kill all processes, as when the power is cut. When this returns nothing of it writes into the project any
+        more."""
         for running in self._commands:
             if not running.ended:
                 running.kill()

@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Is this very process there, and not just its entry?"""
+        """Whether this very process is there, and not just its entry."""
         try:
             return started_at(self.pid) == self.started
         except ProcessLookupError:

@@ -160,7 +160,7 @@ def model(project: LiveProject, name: str = NAME) -> tuple[np.ndarray, float]:
 
 
 def digest(project: LiveProject, name: str = NAME) -> str:
-    """Of the head's files."""
+    """Digest of the head's files."""
     files = project.ledger(name).checkpoint().artifacts.files
     return hashlib.sha256("".join(f"{file.path}{file.sha256}" for file in files).encode()).hexdigest()
 

@@ -41,7 +41,7 @@ def create_local_store(uri: str, artifact_root: str) -> None:
 
 
 def quiet_mlflow() -> None:
-    """Its news of every migration are nothing a reader of the engine's log can act on."""
+    """Silence MLflow's news of every migration: a reader of the engine's log can act on none of them."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 

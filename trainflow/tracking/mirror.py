@@ -183,7 +183,7 @@ class Mirror:
         return self._client.create_run(experiment_id, milliseconds(run.started_at), tags, name)
 
     def _write(self, run_id: str, params: dict[str, str], points: list[Point], tags: Tags) -> None:
-        """Everything in as few requests as MLflow's limits allow, tags in the last: MLflow writes the params of a
+        """Write everything in as few requests as MLflow's limits allow, tags in the last: MLflow writes the params of a
         request first, then its metrics, then its tags."""
         batches = [*_parts(params.items(), _MOST_PARAMS)] or [[]]
         for batch in batches[:-1]:

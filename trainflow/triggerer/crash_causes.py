@@ -74,7 +74,7 @@ class Blame:
         return self._part(end.watched, end.watched) if again else Verdict()
 
     def forget(self, triggers: Collection[int]) -> None:
-        """These waits are over."""
+        """Forget waits that are over."""
         for each in triggers:
             self._ends.pop(each, None)
             self._unexplained.discard(each)

@@ -70,7 +70,7 @@ class EventLoop:
         self._numbers = itertools.count()
 
     async def serve(self) -> None:
-        """Until the triggerer hangs up. Triggers are cleaned up, not killed: another process will run them."""
+        """Run triggers until the triggerer hangs up. They are cleaned up, not killed: another process will run them."""
         if self._note is not None:
             self._note_what_runs(self._note)
         reader, self._writer = await asyncio.open_connection(sock=self._connection)
@@ -185,7 +185,7 @@ def _encoded(event: TriggerEvent) -> bytes:
 
 
 def _is_cancelled() -> bool:
-    """Did other code cancel the task that runs?"""
+    """Whether other code has cancelled the task that runs."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -45,14 +45,14 @@ class Loop:
         """Let it clean up and end; nothing is said about it any more."""
 
     def wait(self) -> None:
-        """Until the process has ended; it is killed when that takes long."""
+        """Wait until the process has ended; it is killed when that takes long."""
 
     def end(self) -> End:
         """What is known about its end."""
         return End(CrashCause.KILLED, frozenset(self.watched))
 
     def describe_end(self) -> str:
-        """For people: how it ended."""
+        """Sentence on how it ended, for people."""
         return "ended"
 
 

@@ -58,7 +58,7 @@ class _NotedCoroutine(Coroutine[Any, Any, Any]):
 
 
 def note_steps(loop: asyncio.AbstractEventLoop, note: RunningNote) -> None:
-    """From now on the steps of the tasks of triggers are noted."""
+    """Note the steps of the tasks of triggers from now on."""
     slots = note.slots
 
     def factory(

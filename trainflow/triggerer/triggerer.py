@@ -101,12 +101,12 @@ class Triggerer:
 
     @property
     def busy(self) -> bool:
-        """Is there something to do right now?"""
+        """Whether there is something to do right now."""
         return (self._may_claim or bool(self._unwatched)) and not self._pausing
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the next wait is overdue."""
+        """Seconds until the next wait is overdue."""
         return self._time_outs.seconds_left
 
     def tick(self) -> None:
@@ -195,7 +195,7 @@ class Triggerer:
         self._forget(trigger_id)
 
     def _forget(self, trigger_id: int) -> None:
-        """It is over, or another triggerer's."""
+        """Forget a wait that is over, or another triggerer's."""
         for waits in (*(loop.watched for loop in self._loops), *(waits for waits, _ in self._unwatched)):
             waits.discard(trigger_id)
         self._time_outs.stop(trigger_id)

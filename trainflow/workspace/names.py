@@ -23,7 +23,7 @@ SUFFIXES = (".yaml", ".yml", ".py")
 
 
 def is_file(name: str) -> bool:
-    """Does a DAG argument name a pipeline file?"""
+    """Whether a DAG argument names a pipeline file."""
     return name.endswith(SUFFIXES)
 
 

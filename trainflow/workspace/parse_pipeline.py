@@ -27,7 +27,7 @@ def parse(project: Project, settings: Settings, path: Path, overrides: dict[str,
 
 
 def read_file(project: Project, settings: Settings, path: Path, overrides: dict[str, str]) -> ParsedFile:
-    """As `parse`, with how the pipeline reaches its chains."""
+    """Read a file as `parse` does, and how the pipeline reaches its chains."""
     import msgspec
 
     from trainflow.messages.parsed_file import ParsedFile
@@ -68,7 +68,7 @@ def _ask(request: bytes, path: Path, seconds: float) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing that the file started outlives the answer."""
+    """End what the file started: nothing of it outlives the answer."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with process:

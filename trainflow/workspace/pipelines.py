@@ -47,7 +47,7 @@ class PipelineChain(NamedTuple):
 
     @property
     def key(self) -> ChainKey:
-        """Its name. Raises InputError where that is known only when a run renders it."""
+        """Name of the chain. Raises InputError where that is known only when a run renders it."""
         from trainflow.checkpoints.chain import ChainKey
 
         names = (self.document.pipeline, self.document.stage, self.document.branch)
@@ -58,7 +58,7 @@ class PipelineChain(NamedTuple):
         return ChainKey(*names)
 
     def ledger(self, key: ChainKey | None = None) -> Ledger:
-        """Its ledger, or that of another chain in the same store."""
+        """Ledger of the chain, or that of another chain in the same store."""
         from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.operators.storage_options import open_chain_store, store_url
 
@@ -75,7 +75,7 @@ class PipelineChain(NamedTuple):
 
     @property
     def samples(self) -> Samples | None:
-        """Its sample table, with what it takes to reach it."""
+        """Sample table of the chain, with what it takes to reach it."""
         import msgspec
 
         from trainflow.operators.storage_options import sample_options
@@ -99,7 +99,7 @@ class PipelineChain(NamedTuple):
         return adopt
 
     def existing_samples(self) -> Samples:
-        """Its sample table. Raises InputError where it has none."""
+        """Sample table of the chain. Raises InputError where it has none."""
         if self.samples is None:
             raise InputError(f"DAG {self.dag_id!r} has no samples: no DataCheckerOperator says where they are")
         return self.samples
@@ -119,7 +119,7 @@ class OpenedPipeline(NamedTuple):
         return self.workspace.project.relative(self.path)
 
     def some_chains(self) -> list[PipelineChain]:
-        """Its chains. Raises InputError when it trains none."""
+        """Chains of the file. Raises InputError when it trains none."""
         if not self.chains:
             raise InputError(
                 f"{self.path} trains no chain: none of its DAGs ({', '.join(each.dag_id for each in self.documents)}) "

@@ -34,7 +34,7 @@ class BranchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """As the ledger records it."""
+        """The command as the ledger records it."""
         return f"--before {self.before.isoformat()}" if self.before else ""
 
 

@@ -75,7 +75,7 @@ def _trigger(
 
 
 def _is_ending(connection: Connection, run: Any, document: DagDocument) -> bool:
-    """It has looked before there was anything to start from, and triggers nothing."""
+    """Whether it has looked before there was anything to start from, and triggers nothing."""
     head = results_by_role(document, xcom_queries.of_run(connection, run.id)).get("checkpoint")
     return isinstance(head, dict) and bool(head.get("waits"))
 

@@ -42,7 +42,7 @@ class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def option(self) -> str:
-        """As it is typed; empty: the next run is to look again."""
+        """The option as it is typed; empty: the next run is to look again."""
         if self.decision == "again":
             return "--no-start" if self.only_record else ""
         return f"--{self.decision}"

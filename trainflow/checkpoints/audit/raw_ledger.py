@@ -61,7 +61,7 @@ class RawOrigin(msgspec.Struct, frozen=True, gc=False):
 
 
 class RawAuthor(msgspec.Struct, frozen=True, gc=False):
-    """Who wrote an entry."""
+    """Author of an entry."""
 
     person: str = ""
 

@@ -158,7 +158,8 @@ def _problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | No
 
 
 def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
-    """As `verify`, but by size only where the store is elsewhere: uploads are checked, a read is a download."""
+    """Verify as `verify` does, but by size only where the store is elsewhere: uploads are checked, a read is a
+    download."""
     if store.local_path(artifacts.path) is not None:
         return _verify_unless_remembered(store, artifacts)
     sizes = {file.path: file.size_bytes for file in store.files(artifacts.path)}

@@ -131,7 +131,8 @@ def _check_fence(work: Commit) -> None:
 
 
 def _check_parent_is_there(work: Commit) -> None:
-    """It was the head when the run began: if no entry speaks of it now, its entry is lost."""
+    """Raise where the parent is gone. It was the head when the run began: if no entry speaks of it now, its entry is
+    lost."""
     parent_id, ledger = work.request.parent_id, work.ledger
     if not has_moved(work.state, work.request) or parent_id is None or ledger.find(parent_id) is not None:
         return
@@ -199,7 +200,7 @@ def _check_samples(work: Commit) -> None:
 
 
 def _register(work: Commit) -> None:
-    """Its base keeps what this chain last went on from: it has to know of the chain before it is too late."""
+    """Register the chain with its base, which keeps what this chain last went on from, before that could be pruned."""
     origin = work.request.origin
     if origin and origin.chain not in {base.chain for base in work.state.bases}:
         register_origin(work.ledger.store, origin.chain, work.request.chain)

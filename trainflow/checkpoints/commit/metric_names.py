@@ -51,7 +51,7 @@ def known_metrics(state: ChainState) -> set[str]:
 
 
 def misnamed(named: Sequence[NamedMetric], known: Collection[str]) -> list[NamedMetric]:
-    """Those that nothing has."""
+    """Names that no metric has."""
     return [each for each in named if each.metric not in known]
 
 

@@ -54,7 +54,7 @@ def shown(path: Path) -> str:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Everything below a folder; links are not followed."""
+    """Entries below a folder; links are not followed."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""From the split a run trained on to what its checkpoint says of it: partitions without their files."""
+"""Summary of the split a run trained on, as its checkpoint keeps it: partitions without their files."""
 
 from __future__ import annotations
 

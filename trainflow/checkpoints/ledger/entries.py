@@ -74,7 +74,7 @@ class Artifacts(msgspec.Struct, frozen=True):
 
 
 class Author(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who wrote an entry. A person's command has no run, and names the `person`."""
+    """Author of an entry. A person's command has no run, and names the `person`."""
 
     run_id: str = ""
     attempt_id: str = ""
@@ -228,7 +228,7 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
 
 
 class Regrid(Entry, frozen=True, kw_only=True, tag="regrid"):
-    """From here on the samples have another grid. Neither the head nor the watermark moves.
+    """Change of the grid of the samples, from here on. Neither the head nor the watermark moves.
 
     `watermark` is where the chain ends, a boundary of the new grid; `holes` is what the table has now before where the
     chain began. A rewind to before this entry takes it back.

@@ -90,7 +90,7 @@ class Ledger:
         return next((each for each in self.back() if each.id == checkpoint_id), None)
 
     def back(self) -> Iterator[CheckpointSummary]:
-        """As `kept`, from the newest back: who stops early has read few pages."""
+        """The lines of `kept` from the newest back: a caller that stops early has read few pages."""
         state = self.state()
         yield from reversed(state.recent)
         for page in reversed(state.pages):
@@ -145,7 +145,7 @@ class Ledger:
             raise completeness.replaced_entry_error(self.store, self.chain, mark, found)
 
     def _read_all(self) -> ChainState:
-        """From the first entry, whatever the snapshots say: pages are made again on the way."""
+        """Read from the first entry, whatever the snapshots say: pages are made again on the way."""
         self._known, self._snapshot_at = ChainState(), 0
         self._page_source = StorePages(self.store, self.chain)
         return self._read_on()

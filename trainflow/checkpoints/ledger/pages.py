@@ -63,7 +63,7 @@ class KeptCheckpoints:
         del self._recent[checkpoint_id]
 
     def leave_behind(self, sequence: int) -> None:
-        """Everything after this entry is off the line."""
+        """Take everything after this entry off the line."""
         while self._pages and self._pages[-1].last > sequence:
             self._take_back()
         for name, summary in self._recent.items():
@@ -82,7 +82,7 @@ class KeptCheckpoints:
                 del self._recent[summary.id]
 
     def fields(self) -> dict[str, object]:
-        """As the fields of a state."""
+        """Fields of a state that say the same."""
         return {"recent": list(self._recent.values()), "pages": list(self._pages)}
 
     def _take_back(self) -> None:

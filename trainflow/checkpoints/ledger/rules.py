@@ -228,7 +228,7 @@ def _rewind(state: ChainState, kept: KeptCheckpoints, entry: Rewind) -> str | No
 
 
 def _falls_back(kept: KeptCheckpoints, entry: Rewind, last: int) -> str | None:
-    """Who has an alias again stays on the line."""
+    """Reason against a rewind that gives an alias back to a checkpoint that is not on the line then."""
     for alias, name in entry.promoted.items():
         found = kept.get(name)
         if found is None or not found.on_line or found.sequence > last:

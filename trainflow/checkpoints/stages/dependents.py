@@ -23,7 +23,8 @@ class Dependent(msgspec.Struct, frozen=True):
 
 
 def still_needed(dependent: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
-    """Of the `kept` checkpoints of a chain those that a run of the follower, whose chain is in `state`, may start from.
+    """Find those of the `kept` checkpoints of a chain that a run of the follower, whose chain is in `state`, may start
+    from.
 
     One that has trained nothing may need every one. At the same watermark it is those that the follower has not passed
     yet; in a circle the one before, too: what came after that may have been stepped over. Otherwise its run began after

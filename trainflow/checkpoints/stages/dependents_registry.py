@@ -32,7 +32,8 @@ def add_dependent(store: Store, base: ChainKey, dependent: Dependent) -> None:
 
 
 def remove_dependent(store: Store, base: ChainKey, dependent: ChainKey) -> bool:
-    """It follows no more: only what its chain went on from is kept. Whether it did. Raises StoreFailure."""
+    """Remove a follower: only what its chain went on from is kept. Returns whether there was one. Raises
+    StoreFailure."""
     if dependent not in {each.chain for each in declared_dependents(store, base)}:
         return False
     store.replace(_place(base, dependent), b"")

@@ -51,7 +51,7 @@ class UpstreamChain(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> list[CheckpointSummary]:
-        """Those from the root to the head."""
+        """Checkpoints from the root to the head."""
         return [summary for summary in self.kept if summary.on_line]
 
     def find(self, checkpoint_id: str) -> CheckpointSummary | None:
@@ -143,7 +143,8 @@ class StartFromOwn(msgspec.Struct, frozen=True):
 
 
 class WaitForUpstream(msgspec.Struct, frozen=True):
-    """Nothing to start from now: a commit of the base changes that, and triggers. `reason`: a clause for people."""
+    """A wait, with nothing to start from now: a commit of the base changes that, and triggers. `reason`: a clause for
+    people."""
 
     reason: str
 

@@ -48,7 +48,7 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 class ReplayRefused(msgspec.Struct, frozen=True):
-    """Nothing is rewound; why, for people."""
+    """Refusal to rewind, with the reason for people."""
 
     reason: str
 
@@ -87,7 +87,7 @@ def comparable(samples: Samples) -> Samples:
 def changed(
     trained: Iterable[TrainedBy], fingerprint: Callable[[datetime, TrainedBy], str | None]
 ) -> Iterator[Republication]:
-    """Those that have another fingerprint now (None: it is not there, or not ready)."""
+    """Partitions that have another fingerprint now (None: it is not there, or not ready)."""
     for each in trained:
         found = fingerprint(each.start, each)
         if found is not None and found != each.fingerprint:
@@ -126,7 +126,7 @@ def replay_of(
 
 
 def replayed_partitions(found: Iterable[Republication]) -> list[Replayed]:
-    """As the ledger records it."""
+    """Text of the replayed partitions, as the ledger records it."""
     return [Replayed(each.start, each.trained, each.found) for each in found]
 
 

@@ -17,7 +17,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class KeepAll(msgspec.Struct, frozen=True, tag="all"):
-    """Nothing is ever deleted."""
+    """Policy that deletes nothing."""
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
         """Ids of those of the line (from the root to the head) that stay."""

@@ -59,7 +59,8 @@ def _until_it_lives(failpoint: Failpoints, arguments: Sequence[str]) -> int:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Its return code. Ctrl-C reaches the whole terminal: the engine stops in good order, and this waits for it."""
+    """Run a command, and return its exit code. Ctrl-C reaches the whole terminal: the engine stops in good order, and
+    this waits for it."""
     process = subprocess.Popen(command, env=environment)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     passing_on = signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -103,7 +103,7 @@ def _behind(line: PipelineStatus) -> str:
 
 
 def _now(line: PipelineStatus, *, alive: bool) -> str:
-    """In a word or two."""
+    """State of the chain in a word or two."""
     run, last = line.run, line.last_run
     if line.import_problem:
         return "broken file"

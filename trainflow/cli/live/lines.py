@@ -32,12 +32,12 @@ class LineDisplay:
             self._said[view.dag_id] = waiting
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """End the display; nothing is left to do."""
         return
 
 
 def _say(line: str) -> None:
-    """At once: a person who reads a log wants to know now."""
+    """Print a line at once: a person who reads a log wants to know now."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -79,7 +79,7 @@ class Session:
             self._display = None
 
     def _somebody_came(self) -> bool:
-        """Did another terminal come to follow while the last deliveries were made?"""
+        """Whether another terminal came to follow while the last deliveries were made."""
         now = self._engine.clock.now()
         return self._engine.database.read(lambda connection: self._is_followed(connection, now))
 

@@ -40,7 +40,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *,
 
 
 def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """In a terminal folded to its width; elsewhere as wide as it is, a row a line."""
+    """Print a table: in a terminal folded to its width; elsewhere as wide as it is, a row a line."""
     if not sys.stdout.isatty():
         for line in plain_table([titles, *cells]):
             sys.stdout.write(f"{line}\n")

@@ -36,7 +36,7 @@ def print_from(path: Path, position: int) -> int:
 
 
 def pause() -> None:
-    """Until it is looked again."""
+    """Wait until the log is read again."""
     import time
 
     time.sleep(_FOLLOW_SECONDS)

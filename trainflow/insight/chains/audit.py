@@ -66,12 +66,12 @@ class ChainAudit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chain(self) -> ChainKey:
-        """Its name."""
+        """Name of the chain."""
         return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 class PipelineAudit(msgspec.Struct, frozen=True):
-    """Of all chains of a pipeline that were asked for."""
+    """Audit of all chains of a pipeline that were asked for."""
 
     pipeline: str
     ok: bool

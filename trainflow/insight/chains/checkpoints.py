@@ -55,12 +55,12 @@ class VerifiedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chain(self) -> ChainKey:
-        """Its chain."""
+        """Chain of the checkpoint."""
         return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """Of all that were asked for."""
+    """Verification of all that were asked for."""
 
     ok: bool
     checkpoints: list[VerifiedCheckpoint]
@@ -79,7 +79,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chain(self) -> ChainKey:
-        """Its chain."""
+        """Chain of the checkpoint."""
         return ChainKey(self.pipeline, self.stage, self.branch)
 
 

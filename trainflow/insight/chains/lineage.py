@@ -28,7 +28,7 @@ class LineagePartition(msgspec.Struct, frozen=True):
 
 
 class CheckpointLineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one checkpoint, in the order of training. `began_with`: the folder it was adopted from; `rows`: of all
+    """Lineage of one checkpoint, in the order of training. `began_with`: the folder it was adopted from; `rows`: of all
     partitions, None where one does not say."""
 
     chain: str
@@ -58,7 +58,7 @@ def lineage(chain: PipelineChain, which: str) -> CheckpointLineage:
 
 
 def partition_of(step: LineageStep) -> LineagePartition:
-    """As programs read it."""
+    """A partition as programs read it."""
     return LineagePartition(
         step.start,
         step.end,

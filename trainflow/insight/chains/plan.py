@@ -79,7 +79,7 @@ class ChainPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def chain(self) -> ChainKey:
-        """Its name."""
+        """Name of the chain."""
         return ChainKey(self.pipeline, self.stage, self.branch)
 
 
@@ -160,7 +160,7 @@ def plan(
 
 
 def refused(change: GridChange, name: str) -> Plan:
-    """Of a chain whose samples are not those that it was trained on: no run until that is decided. `name` is what
+    """Plan of a chain whose samples are not those that it was trained on: no run until that is decided. `name` is what
     commands call the pipeline."""
     return _plan([], "stopped", sentence_about(change, name))
 

@@ -112,7 +112,7 @@ class ProgressFeed:
         return lines
 
     def _move_cursor(self, open_runs: Sequence[Any]) -> None:
-        """Everything up to the oldest run that has not ended needs no second look."""
+        """Pass over everything up to the oldest run that has not ended: it needs no second look."""
         newest = max(self._ended, default=self._cursor)
         self._cursor = max(self._cursor, min(newest, open_runs[0].id - 1) if open_runs else newest)
         self._ended = {number for number in self._ended if number > self._cursor}

@@ -78,7 +78,8 @@ class RunDetail(RunSummary, frozen=True, kw_only=True):
 def list_runs(
     workspace: Workspace, dag: str | None, now: datetime, *, state: str | None = None, limit: int = 50
 ) -> RunListing:
-    """At most `limit` runs of all DAGs or of those that `dag` means, in a state. Raises InputError, DagNotFound."""
+    """List at most `limit` runs of all DAGs or of those that `dag` means, in a state. Raises InputError,
+    DagNotFound."""
     wanted = _state(state)
     with workspace.database.reading() as connection:
         rows = dags_named(connection, workspace.project, dag) if dag is not None else None

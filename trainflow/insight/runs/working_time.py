@@ -20,7 +20,7 @@ _KINDS = frozenset({"engine", "scheduler"})
 
 
 class Span(NamedTuple):
-    """From `start` to `end`."""
+    """Time from `start` to `end`."""
 
     start: datetime
     end: datetime
@@ -51,7 +51,7 @@ class WorkingTime:
 
     @classmethod
     def read(cls, connection: Connection, settings: Settings, now: datetime, runs: Sequence[int]) -> WorkingTime:
-        """Of the engines that the database knows, and of these runs."""
+        """Times of the engines that the database knows, and of these runs."""
         dead = now - timedelta(seconds=settings.engine.dead_after_seconds) - TOLERANCE
         rows = [row for row in service_queries.everyone(connection) if row.kind in _KINDS]
         attempts: dict[int, dict[int, list[Span]]] = {}

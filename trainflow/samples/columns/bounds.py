@@ -1,4 +1,4 @@
-"""Is what a column holds inside a range? The one place where bounds, statistics and values are compared.
+"""Check whether what a column holds is inside a range: the one place where bounds, statistics and values are compared.
 
 Everything becomes a *key* that compares exactly with the keys of the same Arrow type: whole numbers and moments as
 integers (moments, times and durations in nanoseconds), floats as the type rounds them (0.7 is another number as
@@ -160,7 +160,8 @@ def _rounded(number: float, kind: pa.DataType) -> float:
 
 
 def _raw(statistics: Any, kind: pa.DataType) -> tuple[Any, Any]:
-    """As they are stored, except where PyArrow alone knows how: the sign of unsigned numbers, a decimal's scale."""
+    """Values as they are stored, except where PyArrow alone knows how: the sign of unsigned numbers, a decimal's
+    scale."""
     if kinds.is_unsigned_integer(kind) or kinds.is_decimal(kind):
         return statistics.min, statistics.max
     return statistics.min_raw, statistics.max_raw
@@ -186,7 +187,7 @@ def _stored_key(raw: Any, column: Any, kind: pa.DataType) -> Key:
 
 
 def _stored_unit(column: Any) -> str:
-    """Of a moment or time in Parquet; Arrow's may be another."""
+    """Unit of a moment or time in Parquet; Arrow's may be another."""
     told = json.loads(column.logical_type.to_json())
     if told.get("timeUnit") not in _STORED_UNITS:
         raise TypeError(str(column.logical_type))

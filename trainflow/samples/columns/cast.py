@@ -114,7 +114,7 @@ def _check(array: pa.Array, bounds: tuple[int, int] | None) -> None:
 
 
 def _shown(number: int, kind: pa.DataType) -> str:
-    """As people write it: Python has no moment after the year 9999, and no nanoseconds."""
+    """A value as people write it: Python has no moment after the year 9999, and no nanoseconds."""
     scalar = pa.scalar(number, pa.int64() if kind not in _WIDE else kind)
     if kind in _WIDE:
         return str(number)
@@ -157,7 +157,8 @@ def _map(array: pa.MapArray, wanted: pa.DataType) -> pa.Array:
 
 
 def _offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """From the lengths: the offsets of a slice, and what lies behind a null, count from elsewhere. Null for a null."""
+    """Offsets from the lengths: those of a slice, and what lies behind a null, count from elsewhere. Null for a
+    null."""
     lengths = pc.list_value_length(array).cast(pa.int64())
     ends = pc.cumulative_sum(pc.fill_null(lengths, 0)).cast(kind)
     starts = pa.concat_arrays([pa.array([0], kind), ends])[:-1] if len(array) else pa.array([], kind)
@@ -166,7 +167,7 @@ def _offsets(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _all_values(array: pa.FixedSizeListArray) -> pa.Array:
-    """With what stands behind a null, which `flatten` leaves out."""
+    """Values, with what stands behind a null, which `flatten` leaves out."""
     size = array.type.list_size
     return array.values.slice(array.offset * size, len(array) * size)
 
