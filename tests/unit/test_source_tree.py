@@ -55,6 +55,10 @@ def test_public_functions_classes_and_methods_have_docstrings() -> None:
     assert source_tree.undocumented() == []
 
 
+def test_each_class_has_a_name_of_its_own() -> None:
+    assert source_tree.repeated_classes() == []
+
+
 def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     assert source_tree.odd_openings() == []
 

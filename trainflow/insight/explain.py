@@ -126,7 +126,7 @@ def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) 
 
 
 def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
-    """Only where a run has not ended: elsewhere, how the last one ended says more."""
+    """Sentence on an engine that is missing, where a run has not ended: elsewhere, how the last one ended says more."""
     run = snapshot.running[0] if snapshot.running else snapshot.queued
     if snapshot.engine.alive or run is None:
         return None

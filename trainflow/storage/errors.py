@@ -14,7 +14,7 @@ from trainflow.errors import (
     StoreMissing,
 )
 from trainflow.observability.redaction import redact_text, texts_of
-from trainflow.storage.reasons import Reason, chain_of, reason_of
+from trainflow.storage.reasons import RefusalReason, chain_of, reason_of
 
 _DONE = {
     "read": "read",
@@ -48,7 +48,7 @@ class Failures(ABC):
             raise error
         raise raised from self.shown(error)
 
-    def _message(self, doing: str, location: str, error: BaseException, reason: Reason) -> str:
+    def _message(self, doing: str, location: str, error: BaseException, reason: RefusalReason) -> str:
         said = self.masked(_said(error)).rstrip(".")
         return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {reason.value}"
 
@@ -56,7 +56,7 @@ class Failures(ABC):
         """The bucket or container does not exist."""
         where = self.masked(location)
         message = f"{where} cannot be used: its bucket (or container) {bucket!r} does not exist; "
-        return self._failure(message + Reason.BUCKET_MISSING.value, location, Reason.BUCKET_MISSING)
+        return self._failure(message + RefusalReason.BUCKET_MISSING.value, location, RefusalReason.BUCKET_MISSING)
 
     def masked(self, text: str) -> str:
         """`text` without secrets."""
@@ -67,7 +67,7 @@ class Failures(ABC):
         return error if all(self.masked(str(each)) == str(each) for each in chain_of(error)) else None
 
     @abstractmethod
-    def _failure(self, message: str, location: str, reason: Reason) -> Exception: ...
+    def _failure(self, message: str, location: str, reason: RefusalReason) -> Exception: ...
 
     @abstractmethod
     def _file_missing(self, error: FileNotFoundError, location: str) -> Exception: ...
@@ -76,8 +76,8 @@ class Failures(ABC):
 class CheckpointFailures(Failures):
     """StoreFailure and StoreMissing, for checkpoints; FileNotFoundError for a file that is not there."""
 
-    def _failure(self, message: str, location: str, reason: Reason) -> Exception:
-        kind = StoreMissing if reason is Reason.BUCKET_MISSING else StoreFailure
+    def _failure(self, message: str, location: str, reason: RefusalReason) -> Exception:
+        kind = StoreMissing if reason is RefusalReason.BUCKET_MISSING else StoreFailure
         return kind(message, location=self.masked(location))
 
     def _file_missing(self, error: FileNotFoundError, location: str) -> Exception:
@@ -87,13 +87,13 @@ class CheckpointFailures(Failures):
 class SampleFailures(Failures):
     """SampleUnreadable and those below it, for samples; SampleFileMissing for a file that is not there."""
 
-    def _failure(self, message: str, location: str, reason: Reason) -> Exception:
-        return SampleBucketMissing(message) if reason is Reason.BUCKET_MISSING else SampleUnreadable(message)
+    def _failure(self, message: str, location: str, reason: RefusalReason) -> Exception:
+        return SampleBucketMissing(message) if reason is RefusalReason.BUCKET_MISSING else SampleUnreadable(message)
 
     def _file_missing(self, error: FileNotFoundError, location: str) -> Exception:
         reason = reason_of(error)
         message = self._message("read", location, error, reason)
-        return SampleBucketMissing(message) if reason is Reason.BUCKET_MISSING else SampleFileMissing(message)
+        return SampleBucketMissing(message) if reason is RefusalReason.BUCKET_MISSING else SampleFileMissing(message)
 
 
 def failure(doing: str, location: str, error: BaseException) -> BaseException:
@@ -103,7 +103,7 @@ def failure(doing: str, location: str, error: BaseException) -> BaseException:
 
 def is_missing_bucket(error: BaseException) -> bool:
     """Whether a file or a folder is not there because its bucket is not."""
-    return reason_of(error) is Reason.BUCKET_MISSING
+    return reason_of(error) is RefusalReason.BUCKET_MISSING
 
 
 def _said(error: BaseException) -> str:

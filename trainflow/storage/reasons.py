@@ -10,7 +10,7 @@ from typing import Any
 from trainflow.storage.throttling import is_throttled
 
 
-class Reason(Enum):
+class RefusalReason(Enum):
     """Why a store refused; the value says what to do."""
 
     BUCKET_MISSING = "create it, or check its name and the account or endpoint in the storage options"
@@ -32,99 +32,99 @@ class Reason(Enum):
 
 
 _CODES = {
-    "NoSuchBucket": Reason.BUCKET_MISSING,
-    "ContainerNotFound": Reason.BUCKET_MISSING,
-    "ContainerBeingDeleted": Reason.BUCKET_MISSING,
-    "FilesystemNotFound": Reason.BUCKET_MISSING,
-    "InvalidAccessKeyId": Reason.CREDENTIALS,
-    "SignatureDoesNotMatch": Reason.CREDENTIALS,
-    "ExpiredToken": Reason.CREDENTIALS,
-    "ExpiredTokenException": Reason.CREDENTIALS,
-    "TokenRefreshRequired": Reason.CREDENTIALS,
-    "InvalidToken": Reason.CREDENTIALS,
-    "InvalidClientTokenId": Reason.CREDENTIALS,
-    "RequestTimeTooSkewed": Reason.CREDENTIALS,
-    "AuthenticationFailed": Reason.CREDENTIALS,
-    "InvalidAuthenticationInfo": Reason.CREDENTIALS,
-    "NoAuthenticationInformation": Reason.CREDENTIALS,
-    "AccessDenied": Reason.DENIED,
-    "AllAccessDisabled": Reason.DENIED,
-    "AccountProblem": Reason.DENIED,
-    "AuthorizationFailure": Reason.DENIED,
-    "AuthorizationPermissionMismatch": Reason.DENIED,
-    "InsufficientAccountPermissions": Reason.DENIED,
-    "403": Reason.DENIED,
-    "401": Reason.CREDENTIALS,
-    "PermanentRedirect": Reason.REGION,
-    "AuthorizationHeaderMalformed": Reason.REGION,
-    "IllegalLocationConstraintException": Reason.REGION,
-    "301": Reason.REGION,
+    "NoSuchBucket": RefusalReason.BUCKET_MISSING,
+    "ContainerNotFound": RefusalReason.BUCKET_MISSING,
+    "ContainerBeingDeleted": RefusalReason.BUCKET_MISSING,
+    "FilesystemNotFound": RefusalReason.BUCKET_MISSING,
+    "InvalidAccessKeyId": RefusalReason.CREDENTIALS,
+    "SignatureDoesNotMatch": RefusalReason.CREDENTIALS,
+    "ExpiredToken": RefusalReason.CREDENTIALS,
+    "ExpiredTokenException": RefusalReason.CREDENTIALS,
+    "TokenRefreshRequired": RefusalReason.CREDENTIALS,
+    "InvalidToken": RefusalReason.CREDENTIALS,
+    "InvalidClientTokenId": RefusalReason.CREDENTIALS,
+    "RequestTimeTooSkewed": RefusalReason.CREDENTIALS,
+    "AuthenticationFailed": RefusalReason.CREDENTIALS,
+    "InvalidAuthenticationInfo": RefusalReason.CREDENTIALS,
+    "NoAuthenticationInformation": RefusalReason.CREDENTIALS,
+    "AccessDenied": RefusalReason.DENIED,
+    "AllAccessDisabled": RefusalReason.DENIED,
+    "AccountProblem": RefusalReason.DENIED,
+    "AuthorizationFailure": RefusalReason.DENIED,
+    "AuthorizationPermissionMismatch": RefusalReason.DENIED,
+    "InsufficientAccountPermissions": RefusalReason.DENIED,
+    "403": RefusalReason.DENIED,
+    "401": RefusalReason.CREDENTIALS,
+    "PermanentRedirect": RefusalReason.REGION,
+    "AuthorizationHeaderMalformed": RefusalReason.REGION,
+    "IllegalLocationConstraintException": RefusalReason.REGION,
+    "301": RefusalReason.REGION,
 }
-_STATUSES = {401: Reason.CREDENTIALS, 403: Reason.DENIED, 301: Reason.REGION}
+_STATUSES = {401: RefusalReason.CREDENTIALS, 403: RefusalReason.DENIED, 301: RefusalReason.REGION}
 #: names of exceptions that tell it: of botocore, azure-core, azure-identity, google-auth, aiohttp and asyncssh
 _CLASSES = {
-    "NoCredentialsError": Reason.CREDENTIALS,
-    "PartialCredentialsError": Reason.CREDENTIALS,
-    "CredentialRetrievalError": Reason.CREDENTIALS,
-    "TokenRetrievalError": Reason.CREDENTIALS,
-    "UnauthorizedSSOTokenError": Reason.CREDENTIALS,
-    "SSOTokenLoadError": Reason.CREDENTIALS,
-    "ProfileNotFound": Reason.CREDENTIALS,
-    "ClientAuthenticationError": Reason.CREDENTIALS,
-    "CredentialUnavailableError": Reason.CREDENTIALS,
-    "DefaultCredentialsError": Reason.CREDENTIALS,
-    "RefreshError": Reason.CREDENTIALS,
-    "PermissionDenied": Reason.CREDENTIALS,
-    "EndpointConnectionError": Reason.UNREACHABLE,
-    "ConnectTimeoutError": Reason.UNREACHABLE,
-    "ReadTimeoutError": Reason.UNREACHABLE,
-    "ConnectionClosedError": Reason.UNREACHABLE,
-    "HTTPClientError": Reason.UNREACHABLE,
-    "SSLError": Reason.UNREACHABLE,
-    "ServiceRequestError": Reason.UNREACHABLE,
-    "ServiceResponseError": Reason.UNREACHABLE,
-    "ClientConnectorError": Reason.UNREACHABLE,
-    "ClientConnectionError": Reason.UNREACHABLE,
-    "ServerDisconnectedError": Reason.UNREACHABLE,
-    "ServerTimeoutError": Reason.UNREACHABLE,
-    "TransportError": Reason.UNREACHABLE,
-    "gaierror": Reason.UNREACHABLE,
-    "FSTimeoutError": Reason.UNREACHABLE,
+    "NoCredentialsError": RefusalReason.CREDENTIALS,
+    "PartialCredentialsError": RefusalReason.CREDENTIALS,
+    "CredentialRetrievalError": RefusalReason.CREDENTIALS,
+    "TokenRetrievalError": RefusalReason.CREDENTIALS,
+    "UnauthorizedSSOTokenError": RefusalReason.CREDENTIALS,
+    "SSOTokenLoadError": RefusalReason.CREDENTIALS,
+    "ProfileNotFound": RefusalReason.CREDENTIALS,
+    "ClientAuthenticationError": RefusalReason.CREDENTIALS,
+    "CredentialUnavailableError": RefusalReason.CREDENTIALS,
+    "DefaultCredentialsError": RefusalReason.CREDENTIALS,
+    "RefreshError": RefusalReason.CREDENTIALS,
+    "PermissionDenied": RefusalReason.CREDENTIALS,
+    "EndpointConnectionError": RefusalReason.UNREACHABLE,
+    "ConnectTimeoutError": RefusalReason.UNREACHABLE,
+    "ReadTimeoutError": RefusalReason.UNREACHABLE,
+    "ConnectionClosedError": RefusalReason.UNREACHABLE,
+    "HTTPClientError": RefusalReason.UNREACHABLE,
+    "SSLError": RefusalReason.UNREACHABLE,
+    "ServiceRequestError": RefusalReason.UNREACHABLE,
+    "ServiceResponseError": RefusalReason.UNREACHABLE,
+    "ClientConnectorError": RefusalReason.UNREACHABLE,
+    "ClientConnectionError": RefusalReason.UNREACHABLE,
+    "ServerDisconnectedError": RefusalReason.UNREACHABLE,
+    "ServerTimeoutError": RefusalReason.UNREACHABLE,
+    "TransportError": RefusalReason.UNREACHABLE,
+    "gaierror": RefusalReason.UNREACHABLE,
+    "FSTimeoutError": RefusalReason.UNREACHABLE,
 }
 _NUMBERS = {
-    errno.ENOSPC: Reason.FULL,
-    errno.EDQUOT: Reason.FULL,
-    errno.EROFS: Reason.READ_ONLY,
-    errno.ENOTDIR: Reason.PATH_IS_A_FILE,
+    errno.ENOSPC: RefusalReason.FULL,
+    errno.EDQUOT: RefusalReason.FULL,
+    errno.EROFS: RefusalReason.READ_ONLY,
+    errno.ENOTDIR: RefusalReason.PATH_IS_A_FILE,
 }
 #: what is said where neither a code nor a class tells it, in lower case
 _TEXTS = (
-    ("bucket does not exist", Reason.BUCKET_MISSING),
-    ("container does not exist", Reason.BUCKET_MISSING),
-    ("locate credentials", Reason.CREDENTIALS),
-    ("invalid credentials", Reason.CREDENTIALS),
-    ("access key id you provided does not exist", Reason.CREDENTIALS),
-    ("token has expired", Reason.CREDENTIALS),
-    ("token included in the request is expired", Reason.CREDENTIALS),
-    ("signature we calculated does not match", Reason.CREDENTIALS),
-    ("server failed to authenticate", Reason.CREDENTIALS),
-    ("unable to resolve connection string", Reason.CREDENTIALS),
-    ("access denied", Reason.DENIED),
-    ("forbidden", Reason.DENIED),
-    ("must be addressed using the specified endpoint", Reason.REGION),
-    ("could not connect to the endpoint", Reason.UNREACHABLE),
-    ("cannot connect to host", Reason.UNREACHABLE),
-    ("connection refused", Reason.UNREACHABLE),
-    ("name or service not known", Reason.UNREACHABLE),
-    ("timed out", Reason.UNREACHABLE),
+    ("bucket does not exist", RefusalReason.BUCKET_MISSING),
+    ("container does not exist", RefusalReason.BUCKET_MISSING),
+    ("locate credentials", RefusalReason.CREDENTIALS),
+    ("invalid credentials", RefusalReason.CREDENTIALS),
+    ("access key id you provided does not exist", RefusalReason.CREDENTIALS),
+    ("token has expired", RefusalReason.CREDENTIALS),
+    ("token included in the request is expired", RefusalReason.CREDENTIALS),
+    ("signature we calculated does not match", RefusalReason.CREDENTIALS),
+    ("server failed to authenticate", RefusalReason.CREDENTIALS),
+    ("unable to resolve connection string", RefusalReason.CREDENTIALS),
+    ("access denied", RefusalReason.DENIED),
+    ("forbidden", RefusalReason.DENIED),
+    ("must be addressed using the specified endpoint", RefusalReason.REGION),
+    ("could not connect to the endpoint", RefusalReason.UNREACHABLE),
+    ("cannot connect to host", RefusalReason.UNREACHABLE),
+    ("connection refused", RefusalReason.UNREACHABLE),
+    ("name or service not known", RefusalReason.UNREACHABLE),
+    ("timed out", RefusalReason.UNREACHABLE),
 )
 
 
-def reason_of(error: BaseException) -> Reason:
+def reason_of(error: BaseException) -> RefusalReason:
     """Why a store refused. What caused the error tells it too: s3fs turns the answers of S3 into errors of Python."""
     found = [reason for each in chain_of(error) for reason in _told_by(each)]
     # a missing bucket is also a file that is not there, and credentials that expired are also not permitted
-    return next((reason for reason in Reason if reason in found), Reason.OTHER)
+    return next((reason for reason in RefusalReason if reason in found), RefusalReason.OTHER)
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
@@ -137,9 +137,9 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _told_by(error: BaseException) -> Iterator[Reason]:
+def _told_by(error: BaseException) -> Iterator[RefusalReason]:
     if is_throttled(error):
-        yield Reason.THROTTLED
+        yield RefusalReason.THROTTLED
         return
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         yield _NUMBERS[error.errno]
@@ -151,11 +151,11 @@ def _told_by(error: BaseException) -> Iterator[Reason]:
             yield _CLASSES[each.__name__]
             break
     if isinstance(error, PermissionError):
-        yield Reason.DENIED
+        yield RefusalReason.DENIED
     elif isinstance(error, NotADirectoryError):
-        yield Reason.PATH_IS_A_FILE
+        yield RefusalReason.PATH_IS_A_FILE
     elif isinstance(error, ConnectionError | TimeoutError):
-        yield Reason.UNREACHABLE
+        yield RefusalReason.UNREACHABLE
     text = str(error).lower()
     yield from (reason for words, reason in _TEXTS if words in text)
 

@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.errors import SampleBucketMissing, SampleFileMissing, SampleUnreadable, StoreFailure, StoreMissing
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
-from trainflow.storage.reasons import Reason, reason_of
+from trainflow.storage.reasons import RefusalReason, reason_of
 
 
 class ClientError(Exception):
@@ -92,10 +92,10 @@ NO_BUCKET = "The specified bucket does not exist"
     ids=lambda each: each if isinstance(each, str) else f"{type(each).__name__}",
 )
 def test_reason_of_what_drivers_raise_is_known(error: Exception, reason: str) -> None:
-    assert reason_of(error) is Reason[reason]
+    assert reason_of(error) is RefusalReason[reason]
     said = str(SampleFailures().failure("list", "s3://b/t", error))
     assert said.startswith("s3://b/t cannot be read: ")
-    assert said.endswith(Reason[reason].value)
+    assert said.endswith(RefusalReason[reason].value)
 
 
 def test_failure_for_each_user_is_raised_as_its_own_exception() -> None:
@@ -116,4 +116,4 @@ def test_failure_of_reason_that_is_its_own_cause_ends() -> None:
     error = ValueError("round")
     error.__context__ = other = KeyError("and round")
     other.__context__ = error
-    assert reason_of(error) is Reason.OTHER
+    assert reason_of(error) is RefusalReason.OTHER

@@ -75,7 +75,7 @@ def damage_of(ledger: Ledger) -> Damage | None:
     Raises StoreFailure."""
     store, chain = ledger.store, ledger.chain
     copies = list(_copies(store, chain))
-    walk = _Walk(store, chain, copies)
+    walk = _LedgerWalk(store, chain, copies)
     walk.go()
     untied = sorted(number for number in completeness.listed(store, chain) if number > walk.state.sequence)
     newest = _newest(store, chain, walk, untied)
@@ -145,8 +145,8 @@ def _again(manifest: Checkpoint, state: ChainState) -> Checkpoint:
     )
 
 
-class _Walk:
-    """From the first entry on, as far as one follows the other; what is missing is taken from the copies."""
+class _LedgerWalk:
+    """A walk from the first entry on, as far as one follows the other; what is missing is taken from the copies."""
 
     def __init__(self, store: Store, chain: ChainKey, copies: Iterable[Copy]) -> None:
         self.state = ChainState()
@@ -221,7 +221,7 @@ def _checkpoint(data: bytes | None, location: str) -> Checkpoint | None:
     return entry if isinstance(entry, Checkpoint) else None
 
 
-def _newest(store: Store, chain: ChainKey, walk: _Walk, untied: list[int]) -> EntryEvidence:
+def _newest(store: Store, chain: ChainKey, walk: _LedgerWalk, untied: list[int]) -> EntryEvidence:
     beside = completeness.entry_evidence(store, chain)
     if walk.accepted is not None:
         # of before it was accepted: the command was cut short before the mark was renewed
@@ -239,7 +239,7 @@ def _traces(ledger: Ledger) -> dict[str, str]:
         return traces(ledger, (), ())
 
 
-def _recoverable(store: Store, walk: _Walk, manifests: Iterable[Checkpoint]) -> Iterator[Checkpoint]:
+def _recoverable(store: Store, walk: _LedgerWalk, manifests: Iterable[Checkpoint]) -> Iterator[Checkpoint]:
     """One child after the other of the head, the newest where there are several, as long as the rules take it and its
     files are whole."""
     children: dict[str | None, list[Checkpoint]] = {}

@@ -235,7 +235,7 @@ def _seal(work: Commit) -> None:
 
 
 def _promote(work: Commit) -> None:
-    """Only the head: an attempt that commits again much later gives no name to what was passed long ago."""
+    """Promote the head, and only it: an attempt that commits again much later names nothing that is passed."""
     done, request = work.done, work.request
     if not request.promotes or not isinstance(done, Checkpoint):
         return

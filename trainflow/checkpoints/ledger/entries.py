@@ -311,7 +311,7 @@ class Loss(Entry, frozen=True, kw_only=True, tag="loss"):
 
     @property
     def rewinds(self) -> int:
-        """By how much the count of rewinds rises: above what it was before, whatever was lost."""
+        """Number by which the count of rewinds rises: above what it was before, whatever was lost."""
         return self.last - self.first + 2
 
 

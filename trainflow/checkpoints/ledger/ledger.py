@@ -69,7 +69,7 @@ class Ledger:
         return restored_aliases(state, self.line(), to_checkpoint_id, self.entries)
 
     def kept_in(self, state: ChainState) -> list[CheckpointSummary]:
-        """As `kept`, in a state that this ledger is in or would be in."""
+        """The lines of `kept`, in a state that this ledger is in or would be in."""
         return [*self._page_source.pages(state.pages), *state.recent]
 
     def kept(self) -> list[CheckpointSummary]:

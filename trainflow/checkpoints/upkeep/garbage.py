@@ -26,7 +26,7 @@ GarbageKind = Literal["orphan", "pruned", "temporary", "partial", "split"]
 
 
 class Garbage(msgspec.Struct, frozen=True):
-    """Something that nothing needs. `modified` is its newest file's time (or when its attempt was made), aware UTC."""
+    """A file or folder nothing needs. `modified` is its newest file's time (or when its attempt was made), UTC."""
 
     kind: GarbageKind
     path: str
