@@ -14,7 +14,7 @@ from typing import Any
 
 from trainflow.storage.drivers import LOCAL_PROTOCOLS, driver_of, load_driver, open_filesystem, protocol_of
 from trainflow.storage.errors import Failures
-from trainflow.storage.reasons import Reason, reason_of
+from trainflow.storage.reasons import RefusalReason, reason_of
 
 #: how long a store may take to answer
 ANSWER_SECONDS = 2.0
@@ -35,9 +35,9 @@ def check_reachable(
         return None
     load_driver(url, options)
     answer = _within(seconds, lambda: _ask(url, options))
-    if answer is None or reason_of(answer) is Reason.THROTTLED:
+    if answer is None or reason_of(answer) is RefusalReason.THROTTLED:
         return None
-    if reason_of(answer) is Reason.BUCKET_MISSING or isinstance(answer, FileNotFoundError):
+    if reason_of(answer) is RefusalReason.BUCKET_MISSING or isinstance(answer, FileNotFoundError):
         return failures.bucket_missing(url, _bucket(url))
     return failures.failure("reach", url, answer)
 
