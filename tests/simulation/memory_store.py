@@ -34,11 +34,11 @@ class MemoryStore(Store):
             found = [(path, len(data)) for path, data in self.contents.items() if path.startswith(prefix)]
         return [StoreFile(path, size) for path, size in sorted(found)]
 
-    def names(self, folder: str) -> list[str]:
-        prefix = f"{folder}/"
+    def names(self, folder: str) -> list[str] | None:
+        prefix = f"{folder}/" if folder else ""
         with self._lock:
-            found = [path[len(prefix) :] for path in self.contents if path.startswith(prefix)]
-        return [name for name in found if "/" not in name]
+            found = {path[len(prefix) :].partition("/")[0] for path in self.contents if path.startswith(prefix)}
+        return sorted(found) or None
 
     def folders(self, folder: str) -> list[str]:
         skip = len(folder) + 1 if folder else 0
