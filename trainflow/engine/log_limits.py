@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainflow.metadata import attempt_queries
 from trainflow.metadata.database import Database
-from trainflow.observability.rotation import rotate
+from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
 from trainflow.settings.model import LoggingSettings
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import os
 
-from trainflow.observability.process_lifetime import has_children
-from trainflow.observability.process_table import ProcessEntry, descendants, process_table
-from trainflow.observability.process_termination import terminate_processes
+from trainflow.observability.process_lifetime import has_children, terminate_processes
+from trainflow.observability.processes import ProcessEntry, descendants, process_table
 from trainflow.pluralize import counted
 
 log = logging.getLogger("trainflow.task")

@@ -49,9 +49,8 @@ from trainflow.messages.forkserver import (
 from trainflow.messages.workload import DagSource, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time
-from trainflow.observability.process_table import ProcessEntry, descendants, process_table
-from trainflow.observability.process_termination import signal_all
+from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time, signal_all
+from trainflow.observability.processes import ProcessEntry, descendants, process_table
 from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at

@@ -25,8 +25,7 @@ from trainflow.messages import frames
 from trainflow.messages.requests import Done, RunInfo, Start, Started
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.process_lifetime import has_children
-from trainflow.observability.process_table import room_for_mark
-from trainflow.observability.processes import started_at
+from trainflow.observability.processes import room_for_mark, started_at
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 

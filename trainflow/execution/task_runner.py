@@ -39,10 +39,8 @@ from trainflow.failpoint import enter, hit
 from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState
 from trainflow.messages.requests import Failed, Start, Started
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.process_lifetime import adopt_orphans
-from trainflow.observability.process_table import carry_mark
-from trainflow.observability.process_termination import GRACE_SECONDS
-from trainflow.observability.processes import started_at
+from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans
+from trainflow.observability.processes import carry_mark, started_at
 from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.settings.model import Settings

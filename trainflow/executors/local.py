@@ -31,8 +31,8 @@ from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launch
 from trainflow.messages.process_exit import ProcessExit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.observability import processes
-from trainflow.observability.process_table import ProcessEntry, left_by_attempt, process_table
-from trainflow.observability.process_termination import GRACE_SECONDS, signal_all
+from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
+from trainflow.observability.processes import ProcessEntry, left_by_attempt, process_table
 
 log = logging.getLogger(__name__)
 

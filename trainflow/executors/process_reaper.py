@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from trainflow.executors.pid_watch import PidWatch
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.observability.process_table import ProcessEntry
-from trainflow.observability.process_termination import GRACE_SECONDS, KILL_SECONDS, signal_all
+from trainflow.observability.process_lifetime import GRACE_SECONDS, KILL_SECONDS, signal_all
+from trainflow.observability.processes import ProcessEntry
 
 log = logging.getLogger(__name__)
 

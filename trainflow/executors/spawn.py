@@ -18,7 +18,7 @@ from trainflow.bootstrap import interpreter
 from trainflow.messages.forkserver import Parse
 from trainflow.messages.frames import pack
 from trainflow.messages.workload import ExecuteTask, ParseFile
-from trainflow.observability.process_table import MARK, with_room_for_mark
+from trainflow.observability.processes import MARK, with_room_for_mark
 
 
 class SpawnedForkserver(NamedTuple):

@@ -1,10 +1,10 @@
 """What the control plane says about itself, and which processes there are: logs, and nothing secret in them.
 
 Reading order
-- `redaction` (what counts as a secret, pure), `logs` (set-up of the log of one process), `log_file`, `rotation`,
-  `redacted_output` (what user code prints);
-- `processes` (one process and no later one of its number), `process_table` (who descends from whom),
-  `process_lifetime` (dies with its parent), `process_termination` (end them), `resource_exhaustion` (what ran out).
+- `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the log
+  of one process, and how large a log gets);
+- `processes` (which there are, who descends from whom), `process_lifetime` (how they end), `resource_exhaustion` (what
+  ran out).
 
 Invariants:
 - A secret is cut out where text leaves the process (the formatter, the mirror), not where it is made: one place cannot

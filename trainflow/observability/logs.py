@@ -43,7 +43,7 @@ def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     if file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
-        from trainflow.observability.log_file import LogFile
+        from trainflow.observability.log_files import LogFile
 
         file.parent.mkdir(parents=True, exist_ok=True)
         handler = LogFile(file, encoding="utf-8", delay=True)

@@ -1,7 +1,7 @@
-"""What a process is to its parent and to its orphans: it dies with the one and adopts the others.
+"""When processes end: with their parent, with the attempt that started them, by SIGTERM and a short wait later SIGKILL.
 
-By means of the kernel where there are some (Linux). Elsewhere a thread watches the parent, and orphans are found by
-their process group alone.
+A process dies with its parent and adopts its orphans by means of the kernel where there are some (Linux). Elsewhere a
+thread watches the parent, and orphans are found by their process group alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,21 @@ import select
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterable
 
+from trainflow.observability.processes import ProcessEntry, is_alive
+
+#: how long a process that was left behind may clean up after SIGTERM, in seconds
+GRACE_SECONDS = 3.0
+#: how long the end of one that was killed is waited for, in seconds
+KILL_SECONDS = 5.0
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36
-_LOOK_SECONDS = 1.0
+#: how often it is looked whether a process has ended where the system cannot tell
+_LOOK_SECONDS = 0.05
+_PARENT_LOOK_SECONDS = 1.0
 #: from SIGXCPU, which can be ignored, to SIGKILL
-_KILL_SECONDS = 5
+_CPU_KILL_SECONDS = 5
 
 
 def adopt_orphans() -> None:
@@ -60,7 +70,7 @@ def watch_parent(parent: int) -> None:
 def limit_processor_time(seconds: float) -> None:
     """End this process (SIGXCPU, later SIGKILL) once it has used so much, in seconds; a lower limit stays."""
     limit, (_, hard) = math.ceil(seconds), resource.getrlimit(resource.RLIMIT_CPU)
-    top = limit + _KILL_SECONDS if hard == resource.RLIM_INFINITY else min(hard, limit + _KILL_SECONDS)
+    top = limit + _CPU_KILL_SECONDS if hard == resource.RLIM_INFINITY else min(hard, limit + _CPU_KILL_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (min(limit, top), top))
 
 
@@ -70,7 +80,7 @@ def _end_with(parent: int) -> None:
         os._exit(1)
     done = threading.Event()
     while os.getppid() == parent:
-        done.wait(_LOOK_SECONDS)
+        done.wait(_PARENT_LOOK_SECONDS)
     os._exit(1)
 
 
@@ -79,3 +89,50 @@ def _prctl(option: int, value: int) -> bool:
 
 
 _LIBC = ctypes.CDLL(None)
+
+
+def signal_all(entries: Iterable[ProcessEntry], number: signal.Signals) -> None:
+    """Send a signal to each that is still the same process."""
+    for entry in entries:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if is_alive(entry.pid, entry.started):
+                os.kill(entry.pid, number)
+
+
+def terminate_processes(find: Callable[[], list[ProcessEntry]], grace_seconds: float) -> list[ProcessEntry]:
+    """End what `find` finds, again and again until it finds nothing: they may start others meanwhile.
+
+    Waits. Returns what cannot be ended.
+    """
+    told: set[tuple[int, float]] = set()
+    end_of_grace = time.monotonic() + grace_seconds
+    end_of_all = end_of_grace + KILL_SECONDS
+    while found := find():
+        now = time.monotonic()
+        if now >= end_of_all:
+            return found
+        if now >= end_of_grace:
+            signal_all(found, signal.SIGKILL)
+            _wait_for_one(found, end_of_all - now)
+        else:
+            signal_all([each for each in found if (each.pid, each.started) not in told], signal.SIGTERM)
+            told |= {(each.pid, each.started) for each in found}
+            _wait_for_one(found, end_of_grace - now)
+    return []
+
+
+def _wait_for_one(entries: list[ProcessEntry], seconds: float) -> None:
+    """Wait until one of them has ended, at most so long."""
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for entry in entries:
+            try:
+                descriptor = os.pidfd_open(entry.pid)
+            except ProcessLookupError:
+                return
+            except (AttributeError, OSError):
+                seconds = min(seconds, _LOOK_SECONDS)
+                continue
+            stack.callback(os.close, descriptor)
+            descriptors.append(descriptor)
+        select.select(descriptors, [], [], seconds)

@@ -1,9 +1,24 @@
-"""Tell a process from a later one that got its number."""
+"""The processes of this host: which is alive, who descends from whom, and which belong to an attempt.
+
+What an attempt starts is found in three ways, since each of them can be lost: by descent (the attempt is a subreaper:
+also a daemon stays below it while it lives), by session and process group (which it leads), and by the mark that stands
+in its environment and in that of everything it starts.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+#: environment variable of an attempt and of all it starts: the id of the attempt
+MARK = "TRAINFLOW_ATTEMPT"
+#: room that is kept for an id, in bytes: the environment that the system shows is as large as it was at the start
+_ROOM = 64
 
 
 def started_at(pid: int) -> float:
@@ -23,15 +38,6 @@ def started_at(pid: int) -> float:
     return float(fields[19])
 
 
-def _read(path: str) -> bytes:
-    """The few hundred bytes of an entry of /proc. Asked for by every attempt: without the machinery of text files."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
-
-
 def is_alive(pid: int, process_started: float) -> bool:
     """Whether this very process is alive."""
     try:
@@ -39,3 +45,123 @@ def is_alive(pid: int, process_started: float) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return found == process_started or 0.0 in (found, process_started)
+
+
+class ProcessEntry(NamedTuple):
+    """One living process."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    started: float
+
+
+Table = dict[int, ProcessEntry]
+
+
+def process_table() -> Table:
+    """Every process that has not ended; what is only waited for (a zombie) is left out."""
+    if not os.path.exists("/proc/self/stat"):
+        return _table_by_ps()
+    table: Table = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+                if fields[0] not in (b"Z", b"X"):
+                    parent, group, session = (int(field) for field in fields[1:4])
+                    table[int(name)] = ProcessEntry(int(name), parent, group, session, float(fields[19]))
+    return table
+
+
+def _read(path: str) -> bytes:
+    """All of an entry of /proc, without the machinery of files: there may be thousands."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        data = b""
+        while part := os.read(descriptor, 65536):
+            data += part
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _table_by_ps() -> Table:
+    import subprocess
+
+    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False)
+    table: Table = {}
+    for line in said.stdout.splitlines():
+        pid, parent, group, state = line.split()[:4]
+        if not state.startswith("Z"):
+            table[int(pid)] = ProcessEntry(int(pid), int(parent), int(group), int(group), 0.0)
+    return table
+
+
+def descendants(roots: Collection[int], table: Table) -> list[ProcessEntry]:
+    """All that descends from these processes, without them."""
+    children: dict[int, list[ProcessEntry]] = {}
+    for entry in table.values():
+        children.setdefault(entry.parent, []).append(entry)
+    found: dict[int, ProcessEntry] = {}
+    left = list(roots)
+    while left:
+        for entry in children.get(left.pop(), []):
+            if entry.pid not in found and entry.pid not in roots:
+                found[entry.pid] = entry
+                left.append(entry.pid)
+    return list(found.values())
+
+
+def left_by_attempt(
+    attempt_id: str, leader: int | None, table: Table, adopted: Iterable[int] = ()
+) -> list[ProcessEntry]:
+    """What an attempt whose process `leader` has ended left running.
+
+    `adopted`: processes that are known to be its orphans.
+    """
+    # a number that is in use again tells nothing of the group that once had it
+    gone = leader is not None and leader not in table
+    seeds = {entry.pid for entry in table.values() if gone and leader in (entry.session, entry.group)}
+    seeds |= {pid for pid in table if _carries(pid, attempt_id)}
+    seeds |= {pid for pid in adopted if pid in table}
+    seeds -= {os.getpid()}
+    return [*(table[pid] for pid in seeds), *descendants(seeds, table)]
+
+
+def _carries(pid: int, attempt_id: str) -> bool:
+    try:
+        environment = _read(f"/proc/{pid}/environ")
+    except OSError:
+        return False
+    return f"{MARK}={attempt_id}".encode() in environment.split(b"\0")
+
+
+def with_room_for_mark(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a process whose forks are to carry marks."""
+    return {**environment, MARK: "-" * _ROOM}
+
+
+def carry_mark(attempt_id: str) -> None:
+    """Mark this process, and all that it will start.
+
+    In the environment as the system shows it as well: a fork shows what its parent was started with.
+    """
+    value, room = attempt_id.encode(), room_for_mark()
+    if room is not None and len(value) <= _ROOM:
+        room[:] = value.ljust(_ROOM, b"\0")
+    os.environ[MARK] = attempt_id
+
+
+@functools.cache
+def room_for_mark() -> memoryview | None:
+    """Where the mark stands in the environment that the system shows; None in a process that was given no room."""
+    address = _getenv(MARK.encode())
+    if not address or len(ctypes.string_at(address)) != _ROOM:
+        return None
+    return memoryview((ctypes.c_char * _ROOM).from_address(address)).cast("B")
+
+
+_getenv = ctypes.CDLL(None).getenv
+_getenv.argtypes, _getenv.restype = [ctypes.c_char_p], ctypes.c_void_p

@@ -10,7 +10,7 @@ _FOLLOW_SECONDS = 0.25
 
 def print_rotated(path: Path) -> bool:
     """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
-    from trainflow.observability.rotation import parts
+    from trainflow.observability.log_files import parts
 
     *older, _ = parts(path)
     for each in older:

@@ -1,14 +1,20 @@
-"""Bound the size of logs that other processes append to.
+"""Files of logs: the one that a process of the control plane writes, and the bound on those that others append to.
 
 A task's log is written by its process and by what that starts, through descriptors opened for appending. So the file is
 copied and emptied in place, as logrotate's `copytruncate` does: no writer has to reopen it. What is written between the
 copy and the emptying is lost; that is bounded by the speed of the writer and microseconds.
+
+Apart from `logs`: the handlers that `logging` has for files are not for processes that attempts are forked from.
 """
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import shutil
+import sys
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -56,3 +62,33 @@ def parts(path: Path) -> list[Path]:
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
+
+
+class LogFile(WatchedFileHandler):
+    """A log that may not be writable for a while: what it loses then it tells in one sentence, once."""
+
+    _told = False
+
+    def _open(self) -> io.TextIOWrapper:
+        """Open the file for this user alone."""
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(descriptor, "a")),
+            encoding=self.encoding,
+            errors=self.errors,
+            write_through=True,
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # of the old stream, when it opens the file anew
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            sys.stderr.write(f"the log {self.baseFilename} cannot be written: {error.strerror}\n")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainflow.observability.rotation import parts, rotate
+from trainflow.observability.log_files import parts, rotate
 
 
 def test_rotate_small_or_missing_log_is_left_alone(tmp_path: Path) -> None:
