@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from trainflow.messages.outcome import Deferral, OutcomeState, XComItem
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
+    Deferral,
     GetXCom,
+    OutcomeState,
+    XComItem,
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask

@@ -15,7 +15,7 @@ from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.execution.parse_file import parse_file
-from trainflow.messages.outcome import TriggeredRun
+from trainflow.messages.execution_api import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import dag_queries, run_creation, run_queries, schema
 from trainflow.metadata.database import Database

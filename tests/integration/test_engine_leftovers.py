@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.engine.home_cleanup import OLD, sweep_home
-from trainflow.messages.outcome import Deferral, OutcomeState
+from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.database import Database
 from trainflow.settings.home import Home
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task

@@ -18,7 +18,7 @@ from trainflow.errors import EngineError
 from trainflow.executors.execution_socket import ExecutionSocket, nudge
 from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
-from trainflow.messages.requests import Done, Failed, GetTrackingRun, Progress, Reply, Request
+from trainflow.messages.execution_api import Done, Failed, GetTrackingRun, Progress, Reply, Request
 from trainflow.messages.workload import AttemptKey
 
 KEY = AttemptKey("a1")

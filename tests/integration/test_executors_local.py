@@ -15,9 +15,8 @@ import pytest
 
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
-from trainflow.messages.outcome import OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.execution_api import OutcomeState
+from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
 from trainflow.settings.project import MARKER, Project

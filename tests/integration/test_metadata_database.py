@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from tests.integration.pool_changes import add_to, slots
 from trainflow.errors import EngineError
-from trainflow.messages.requests import Progress, Started
+from trainflow.messages.execution_api import Progress, Started
 from trainflow.metadata import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.database import CONFLICT_TRIES, Database
 from trainflow.metadata.pool_queries import POOL

@@ -12,14 +12,13 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.execution_requests import DEFERRAL, O, everything, pulled, xcom
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
     Done,
     Progress,
     Refused,
     Started,
 )
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries, run_queries, trigger_queries
 from trainflow.metadata.trigger_queries import TRIGGER
 from trainflow.serialization.document import RetryDocument

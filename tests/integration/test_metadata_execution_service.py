@@ -10,22 +10,24 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.integration.execution_requests import DEFERRAL, O, everything, pulled, xcom
-from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState, TriggeredRun
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
+    AttemptFailure,
     DagRunInfo,
     Done,
     GetDagRunState,
     GetTrackingRun,
+    Outcome,
+    OutcomeState,
     Progress,
     Refused,
     RowsSaved,
     Start,
     Started,
     TrackingRun,
+    TriggeredRun,
     TriggerRun,
 )
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries, run_queries, task_queries
 from trainflow.serialization.document import RetryDocument
 from trainflow.settings.model import EngineSettings, Settings

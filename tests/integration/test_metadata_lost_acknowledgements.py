@@ -18,8 +18,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from trainflow.executors.executor import InFlightAttempt
-from trainflow.messages.outcome import AttemptFailure, Deferral, OutcomeState, TriggeredRun, XComItem
-from trainflow.messages.requests import TriggerRun
+from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, TriggeredRun, TriggerRun, XComItem
 from trainflow.messages.triggerer import Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, service_queries

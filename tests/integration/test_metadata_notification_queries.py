@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.notice import Event, Notice
-from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.notification_queries import NOTIFICATION
 from trainflow.serialization.document import ChainDocument, TaskDocument

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import event, insert, select, text, update
 
-from trainflow.messages.outcome import Deferral, OutcomeState
+from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata import dag_queries, in_flight, pool_queries, scheduled_queries, trigger_queries
 from trainflow.metadata.scheduled_queries import DAG, RUN
 from trainflow.metadata.task_queries import TASK

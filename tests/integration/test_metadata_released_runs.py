@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.messages.outcome import OutcomeState
+from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import run_queries
 from trainflow.states import MOST_AHEAD, DagRunState

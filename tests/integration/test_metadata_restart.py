@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from tests.integration.execution_requests import O
-from trainflow.messages.outcome import AttemptFailure, XComItem
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
+    AttemptFailure,
     Done,
     GetXCom,
     Refused,
+    XComItem,
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import LostTransition, ParamValidationError
-from trainflow.messages.outcome import OutcomeState, TriggeredRun
-from trainflow.messages.requests import Done, Failed, TriggerRun
+from trainflow.messages.execution_api import Done, Failed, OutcomeState, TriggeredRun, TriggerRun
 from trainflow.metadata import outbox_queries, run_creation, run_queries
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, insert
 
-from trainflow.messages.outcome import AttemptFailure, OutcomeState, TriggeredRun
+from trainflow.messages.execution_api import AttemptFailure, OutcomeState, TriggeredRun
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.run_creation import Parent
 from trainflow.metadata.run_queries import RUN

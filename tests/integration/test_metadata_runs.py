@@ -18,7 +18,7 @@ from trainflow.errors import (
     InputError,
     SkipException,
 )
-from trainflow.messages.outcome import TriggeredRun
+from trainflow.messages.execution_api import TriggeredRun
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.run_creation import Parent
 from trainflow.metadata.run_queries import RUN

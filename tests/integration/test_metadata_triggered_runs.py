@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.execution_requests import O, everything, pulled, xcom
-from trainflow.messages.outcome import Outcome, TriggeredRun
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
     Done,
     Failed,
+    Outcome,
     Refused,
+    TriggeredRun,
     TriggerRun,
 )
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries
 from trainflow.metadata.run_queries import RUN
 from trainflow.serialization.document import RetryDocument

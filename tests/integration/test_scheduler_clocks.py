@@ -12,8 +12,8 @@ import pytest
 from tests.simulation.clock import SettableClock
 from trainflow.deadlines import TOLERANCE
 from trainflow.executors.reactor import Reactor
+from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.notice import Event, Notice
-from trainflow.messages.outcome import Deferral, OutcomeState
 from trainflow.messages.triggerer import Fired, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, run_queries

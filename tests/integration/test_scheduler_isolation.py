@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.metadata import run_queries, task_queries
 from trainflow.metadata.dag_queries import VERSION
 from trainflow.scheduler import loop
@@ -209,6 +208,6 @@ def test_retry_far_away_is_no_reason_to_stop(plane: ControlPlane) -> None:
 
 
 def _failed() -> Any:
-    from trainflow.messages.outcome import OutcomeState
+    from trainflow.messages.execution_api import OutcomeState
 
     return OutcomeState.FAILED

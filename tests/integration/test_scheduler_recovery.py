@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from trainflow.clock import ManualClock
-from trainflow.messages.outcome import Deferral, OutcomeState
-from trainflow.messages.process_exit import ProcessExit
+from trainflow.messages.execution_api import Deferral, OutcomeState
+from trainflow.messages.workload import ProcessExit
 from trainflow.metadata import run_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans

@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, type_coerce, update
 
 from tests.conftest import server_of
-from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState, TriggeredRun, XComItem
-from trainflow.messages.requests import Failed, Refused, Reply
+from trainflow.messages.execution_api import (
+    AttemptFailure,
+    Deferral,
+    Failed,
+    Outcome,
+    OutcomeState,
+    Refused,
+    Reply,
+    TriggeredRun,
+    XComItem,
+)
 from trainflow.messages.triggerer import AskDagRun, Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import run_queries

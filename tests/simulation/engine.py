@@ -15,10 +15,8 @@ from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
 from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import Done, Reply, Request
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.execution_api import Done, Outcome, Reply, Request
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import in_flight, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService

@@ -7,9 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.execution_api import Outcome
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

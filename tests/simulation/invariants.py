@@ -11,10 +11,8 @@ from tests.simulation.pipeline import MAX_ACTIVE_RUNS, RETRIES, Pipeline
 from tests.simulation.violation import Violation
 from trainflow.clock import Clock
 from trainflow.identifiers import triggered_run_id
-from trainflow.messages.outcome import Outcome, OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import Done, Reply, Request, RowsSaved, Start, Started
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Reply, Request, RowsSaved, Start, Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState

@@ -10,10 +10,8 @@ import msgspec
 
 from tests.simulation.training import Misfortune
 from tests.simulation.worker import SimulatedStop, Work, fiber_of
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import Failed, Progress, Reply, Request, RowsSaved
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.execution_api import Failed, Outcome, Progress, Reply, Request, RowsSaved
+from trainflow.messages.workload import AttemptKey, ProcessExit
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 _SIGTERM = 15

@@ -23,9 +23,8 @@ from trainflow.checkpoints.ledger import fold, ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
-from trainflow.messages.outcome import OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.execution_api import OutcomeState
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import (
     attempt_outcomes,
     attempt_queries,

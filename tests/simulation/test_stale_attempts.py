@@ -12,7 +12,7 @@ from tests.simulation.plan import Scene
 from tests.simulation.process import Process
 from tests.simulation.surroundings import reached_by_processes, surrounded
 from tests.simulation.world import Surface, World
-from trainflow.messages.requests import GetXCom, Refused, Reply, Request
+from trainflow.messages.execution_api import GetXCom, Refused, Reply, Request
 from trainflow.metadata import run_queries
 
 SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)

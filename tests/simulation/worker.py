@@ -16,8 +16,7 @@ from trainflow.errors import StoreFailure
 from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_runner import conduct
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Reply, Request, Start
+from trainflow.messages.execution_api import Outcome, Reply, Request, Start
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -28,8 +28,7 @@ from tests.simulation.worker import Trouble, Work
 from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Reply, Request
+from trainflow.messages.execution_api import Outcome, Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries
 from trainflow.samples.grid import grid_of

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.operator import BaseOperator
     from trainflow.clock import Clock
+    from trainflow.messages.execution_api import RunInfo, TrackingRun, TriggeredRun
     from trainflow.messages.notice import Notice
-    from trainflow.messages.outcome import TriggeredRun
-    from trainflow.messages.requests import RunInfo, TrackingRun
     from trainflow.settings.home import Home
     from trainflow.settings.model import Settings
 

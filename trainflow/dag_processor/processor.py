@@ -21,8 +21,7 @@ from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.messages.forkserver import ChildEnded, FromParser, Parse, ParseStarted
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult
+from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
 from trainflow.metadata import dag_queries
 from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database

@@ -23,8 +23,7 @@ from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey, ParseProblem
+from trainflow.messages.workload import AttemptKey, ParseProblem, ProcessExit
 from trainflow.metadata import in_flight, schema, service_queries, trigger_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database

@@ -9,8 +9,7 @@ from trainflow.clock import Clock
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService

@@ -18,8 +18,7 @@ import msgspec
 from trainflow.clock import Clock
 from trainflow.errors import EngineError, ProtocolError
 from trainflow.messages import frames
-from trainflow.messages.outcome import Outcome
-from trainflow.messages.requests import Failed, Progress, Refused, Reply, Request, RowsSaved, Start
+from trainflow.messages.execution_api import Failed, Outcome, Progress, Refused, Reply, Request, RowsSaved, Start
 from trainflow.settings.home import Home
 
 _FIRST_PAUSE_SECONDS = 0.05

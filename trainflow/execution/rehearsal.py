@@ -22,7 +22,7 @@ from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_runner import conduct
 from trainflow.messages import frames
-from trainflow.messages.requests import Done, RunInfo, Start, Started
+from trainflow.messages.execution_api import Done, RunInfo, Start, Started
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.process_lifetime import has_children
 from trainflow.observability.processes import room_for_mark, started_at

@@ -29,9 +29,7 @@ from trainflow.errors import (
 from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.json_value import encode_value
 from trainflow.execution.stop_signal import StopSignal
-from trainflow.messages.notice import Notice
-from trainflow.messages.outcome import TriggeredRun, XComItem
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
     DagRunInfo,
     Failed,
     GetDagRunState,
@@ -44,9 +42,12 @@ from trainflow.messages.requests import (
     RowsSaved,
     Started,
     TrackingRun,
+    TriggeredRun,
     TriggerRun,
+    XComItem,
     XComValues,
 )
+from trainflow.messages.notice import Notice
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
 from trainflow.pluralize import agreeing, counted

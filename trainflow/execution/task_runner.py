@@ -36,8 +36,7 @@ from trainflow.execution.programming_errors import explain_error, is_programming
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.failpoint import enter, hit
-from trainflow.messages.outcome import AttemptFailure, Deferral, Outcome, OutcomeState
-from trainflow.messages.requests import Failed, Start, Started
+from trainflow.messages.execution_api import AttemptFailure, Deferral, Failed, Outcome, OutcomeState, Start, Started
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans
 from trainflow.observability.processes import carry_mark, started_at

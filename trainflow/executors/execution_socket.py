@@ -1,7 +1,11 @@
-"""The socket of a home: attempts on this host reach the execution API here, and anybody may nudge the engine."""
+"""The socket of a home: attempts on this host reach the execution API here, and any process may nudge the engine.
+
+What an attempt wrote to disk because no engine was there to hear it is applied from here too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -11,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.errors import EngineError
+from trainflow.errors import EngineError, StateError
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.requests import Failed, Progress, Reply, Request, RowsSaved
+from trainflow.messages.execution_api import ExecutionApi, Failed, Outcome, Progress, Reply, Request, RowsSaved
+from trainflow.messages.workload import AttemptKey
+from trainflow.settings.home import Home
 
 log = logging.getLogger(__name__)
 
@@ -135,3 +140,21 @@ def nudge(path: Path) -> None:
             connection.sendall(len(NUDGE).to_bytes(4, "big") + NUDGE)
         except OSError:
             return
+
+
+def apply_spooled(home: Home, api: ExecutionApi, key: AttemptKey) -> bool:
+    """Apply the outcome that an attempt wrote to disk, if it did: returns whether. It stays there when it cannot be
+    applied now."""
+    path = home.outcome(key.attempt_id, key.deferral_number)
+    try:
+        outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+    except FileNotFoundError:
+        return False
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        log.warning("%s cannot be read (%s): the attempt counts as lost", path, error)
+        path.unlink(missing_ok=True)
+        return False
+    with contextlib.suppress(StateError):
+        api.handle(outcome)
+    path.unlink(missing_ok=True)
+    return True

@@ -10,8 +10,7 @@ from typing import NamedTuple, Protocol
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 

@@ -19,17 +19,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from trainflow.errors import DatabaseUnavailable, EngineError
-from trainflow.executors.attempt_process import AttemptProcess
-from trainflow.executors.crash_policy import CrashHistory
+from trainflow.executors.attempt_process import AttemptProcess, ProcessReaper
+from trainflow.executors.execution_socket import apply_spooled
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.executors.forkserver_client import ForkserverClient
+from trainflow.executors.forkserver_client import CrashHistory, ForkserverClient
 from trainflow.executors.oom_kills import OomKills
-from trainflow.executors.outcome_spool import apply_spooled
-from trainflow.executors.process_reaper import ProcessReaper
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt, spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.observability import processes
 from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
 from trainflow.observability.processes import ProcessEntry, left_by_attempt, process_table

@@ -1,9 +1,8 @@
 """What processes say to each other: typed JSON in length-prefixed frames, never pickles.
 
-Reading order: `frames` (bytes), `workload` (scheduler → executor → worker), `requests` (attempt → execution API),
-`outcome` (how an attempt ended), `execution_api` (the protocol both sides program against), `process_exit` (how its
-process ended), `forkserver` (executor ⇄ warm worker), `triggerer` (triggerer ⇄ its event loop), `parsed_file` and
-`store_problem` (to a command), `notice` (to people).
+Reading order: `frames` (bytes), `workload` (scheduler → executor → worker, and how its process ended), `execution_api`
+(attempt ⇄ control plane: requests, replies, the outcome), `forkserver` (executor ⇄ warm worker), `triggerer` (triggerer
+⇄ its event loop), `parsed_file` and `store_problem` (to a command), `notice` (to people).
 
 Every message of an attempt carries its attempt id and deferral number; a stale one changes nothing.
 

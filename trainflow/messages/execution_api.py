@@ -1,14 +1,233 @@
-"""The execution API: what an attempt can ask of the control plane. One protocol; task code never knows who answers.
+"""The execution API: what an attempt asks of the control plane, the answers, and the outcome with which it ends.
 
-In one process it is a function call into the metadata layer (`trainflow.metadata.execution_service`); from another
-host it is HTTP with a token of the attempt.
+One protocol; task code never knows who answers. In one process it is a function call into the metadata layer
+(`trainflow.metadata.execution_service`); from another host it is HTTP with a token of the attempt. An outcome is one
+message, applied in one transaction.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
 
-from trainflow.messages.requests import Reply, Request
+import msgspec
+
+from trainflow.messages.notice import Notice
+from trainflow.messages.workload import AttemptKey
+
+
+class OutcomeState(StrEnum):
+    """What the attempt says of itself; the server decides which state follows (retries are its business)."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    DEFERRED = "deferred"
+    RESCHEDULED = "rescheduled"
+    #: was told to stop and stopped; consumes no retry
+    PREEMPTED = "preempted"
+    #: an earlier task of the run has to run again, and all that follows it; consumes no retry
+    RESTARTED = "restarted"
+
+
+class AttemptFailure(msgspec.Struct, frozen=True):
+    """Why an attempt failed: one line for people, the traceback for the log, and whether trying again makes sense."""
+
+    message: str
+    traceback: str = ""
+    kind: str = ""
+    retryable: bool = True
+
+
+class XComItem(msgspec.Struct, frozen=True):
+    """One value to hand over. `value` is JSON, encoded once by the worker."""
+
+    key: str
+    value: msgspec.Raw
+
+
+class Deferral(msgspec.Struct, frozen=True):
+    """A wait handed to the triggerer. The task resumes in `method_name(context, event=…, **kwargs)`."""
+
+    trigger_class: str
+    trigger_kwargs: dict[str, Any]
+    method_name: str
+    kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    deadline: datetime | None = None
+
+
+class TriggeredRun(msgspec.Struct, frozen=True):
+    """A run to create (or to find again: the same run id from the same parent task is the same run)."""
+
+    dag_id: str
+    run_id: str
+    conf: dict[str, Any] = msgspec.field(default_factory=dict)
+    logical_date: datetime | None = None
+    run_after: datetime | None = None
+    reset_dag_run: bool = False
+    skip_when_already_exists: bool = False
+    fail_when_dag_is_paused: bool = False
+    note: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """How one attempt ended."""
+
+    key: AttemptKey
+    state: OutcomeState
+    xcoms: list[XComItem] = msgspec.field(default_factory=list)
+    triggered_runs: list[TriggeredRun] = msgspec.field(default_factory=list)
+    problem: AttemptFailure | None = None
+    deferral: Deferral | None = None
+    reschedule_at: datetime | None = None
+    #: one sentence shown beside the task ("caught up: …", "waits for 2013-02-01")
+    note: str | None = None
+    #: rows of the split that its newest save holds; None when it saved none
+    saved_rows: int | None = None
+    #: the task to run again, where that is how it ended
+    restart: str | None = None
+    #: the notices to deliver
+    notices: list[Notice] = msgspec.field(default_factory=list)
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """Claim the attempt: queued → running. `process_started` tells this process from a later one with its pid."""
+
+    key: AttemptKey
+    pid: int
+    process_started: float
+    hostname: str
+
+
+class GetXCom(msgspec.Struct, frozen=True, tag="get_xcom"):
+    """Read XComs of a run. `task_ids` None: every task that pushed `key`."""
+
+    key: AttemptKey
+    dag_id: str
+    run_id: str
+    task_ids: list[str] | None
+    xcom_key: str
+    map_index: int | None = -1
+    include_prior_dates: bool = False
+
+
+class TriggerRun(msgspec.Struct, frozen=True, tag="trigger_run"):
+    """Create a run now, before the attempt ends (in order to wait for it)."""
+
+    key: AttemptKey
+    run: TriggeredRun
+
+
+class GetDagRunState(msgspec.Struct, frozen=True, tag="get_dag_run_state"):
+    """Ask where a run is."""
+
+    key: AttemptKey
+    dag_id: str
+    run_id: str
+
+
+class GetTrackingRun(msgspec.Struct, frozen=True, tag="get_tracking_run"):
+    """Ask for the MLflow run that mirrors this attempt's run, if it exists already."""
+
+    key: AttemptKey
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far the attempt is. No answer. `done` and `total` in `unit`."""
+
+    key: AttemptKey
+    done: float
+    total: float | None = None
+    unit: str = "rows"
+    #: None stands for what JSON has no form for: a loss that is not a number is news too
+    metrics: dict[str, float | None] = msgspec.field(default_factory=dict)
+    note: str | None = None
+
+
+class RowsSaved(msgspec.Struct, frozen=True, tag="saved"):
+    """The attempt has saved how far it is inside its split: so many rows of it. No answer."""
+
+    key: AttemptKey
+    rows: int
+
+
+Request = Start | GetXCom | TriggerRun | GetDagRunState | GetTrackingRun | Progress | RowsSaved | Outcome
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """The run an attempt belongs to."""
+
+    dag_id: str
+    run_id: str
+    run_type: str
+    conf: dict[str, Any]
+    queued_at: datetime
+    started_at: datetime | None = None
+    run_after: datetime | None = None
+    logical_date: datetime | None = None
+    note: str | None = None
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The claim is won: what the task needs to know."""
+
+    run: RunInfo
+    try_number: int
+    max_tries: int
+    #: set when the attempt resumes after a deferral
+    next_method: str | None = None
+    next_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: when this task instance first started (a sensor's timeout counts from here)
+    first_started_at: datetime | None = None
+    reschedule_count: int = 0
+    #: when it was last cleared: what earlier attempts saved inside the split is not gone on from
+    cleared_at: datetime | None = None
+    #: seconds since the attempt began, where it resumes: `execution_timeout` counts its waits
+    elapsed_seconds: float = 0.0
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The attempt is not (or no longer) the one the database knows: stop, change nothing."""
+
+    reason: str
+
+
+class XComValues(msgspec.Struct, frozen=True, tag="xcom_values"):
+    """Task id → JSON value, for every task that has one. In the order of the tasks asked for."""
+
+    values: dict[str, msgspec.Raw]
+
+
+class DagRunInfo(msgspec.Struct, frozen=True, tag="dag_run_info"):
+    """State of a run; None when there is none."""
+
+    state: str | None
+
+
+class TrackingRun(msgspec.Struct, frozen=True, tag="tracking_run"):
+    """The MLflow run of this run, when the mirror has made it."""
+
+    tracking_uri: str | None
+    run_id: str | None
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """Applied."""
+
+
+#: `error` of the answer to an outcome that could not be kept: the attempt has failed by it
+OUTCOME_REFUSED = "OutcomeRefused"
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The request was understood and cannot be satisfied; the attempt goes on with this error."""
+
+    error: str
+    message: str
+
+
+Reply = Started | Refused | XComValues | DagRunInfo | TrackingRun | Done | Failed
 
 
 class ExecutionApi(Protocol):

@@ -1,4 +1,5 @@
-"""What an executor is handed: everything a worker needs in order to claim and run one attempt. Small and typed."""
+"""What an executor is handed (everything a worker needs in order to claim and run one attempt, or to read a pipeline
+file), and how the process of an attempt ended. Small and typed."""
 
 from __future__ import annotations
 
@@ -74,3 +75,17 @@ class ParseResult(msgspec.Struct, frozen=True, tag="read"):
     dags: list[ParsedDag] = msgspec.field(default_factory=list)
     problem: ParseProblem | None = None
     modules: list[str] = msgspec.field(default_factory=list)
+
+
+class ProcessExit(msgspec.Struct, frozen=True):
+    """The end of an attempt's process, as the process that watched it saw it.
+
+    Exactly one of `code`, `signal` and `reason` says how. `reason`: its end was not seen (its host or its watcher went
+    away); one sentence.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    #: the kernel says that it killed it for want of memory
+    out_of_memory: bool = False

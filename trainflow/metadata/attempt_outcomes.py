@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
+from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_queries,

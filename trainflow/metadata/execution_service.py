@@ -12,16 +12,17 @@ from sqlalchemy.exc import StatementError
 
 from trainflow.clock import Clock
 from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError, describe
-from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import (
+from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
+    AttemptFailure,
     DagRunInfo,
     Done,
     Failed,
     GetDagRunState,
     GetTrackingRun,
     GetXCom,
+    Outcome,
+    OutcomeState,
     Progress,
     Refused,
     Reply,
@@ -32,7 +33,7 @@ from trainflow.messages.requests import (
     TriggerRun,
     XComValues,
 )
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import (
     attempt_queries,
     claims,

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from trainflow.messages.process_exit import ProcessExit
+from trainflow.messages.workload import ProcessExit
 from trainflow.observability.resource_exhaustion import meaning_of_exit_code
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState

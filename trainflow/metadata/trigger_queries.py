@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, type_coerce, update
 
 from trainflow.bounds import check_nesting
-from trainflow.messages.outcome import Deferral
+from trainflow.messages.execution_api import Deferral
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import task_queries
 from trainflow.metadata.column_types import LongText

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select
 
-from trainflow.messages.outcome import XComItem
+from trainflow.messages.execution_api import XComItem
 from trainflow.metadata.models import DagRunTable, XComTable
 
 XCOM = XComTable.table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.messages.requests import TrackingRun
+    from trainflow.messages.execution_api import TrackingRun
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 RUN_VARIABLE = "MLFLOW_RUN_ID"

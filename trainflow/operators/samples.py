@@ -21,7 +21,7 @@ from trainflow.errors import (
     SkipException,
 )
 from trainflow.identifiers import triggered_run_id
-from trainflow.messages.outcome import TriggeredRun
+from trainflow.messages.execution_api import TriggeredRun
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.chain_operator import ChainOperator
 from trainflow.operators.head import Head

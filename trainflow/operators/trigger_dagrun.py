@@ -14,7 +14,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.clock import ensure_utc
 from trainflow.errors import DagRunAlreadyExists, FailException, InputError, SkipException, TaskError
 from trainflow.identifiers import canonical_json, check_name, triggered_run_id
-from trainflow.messages.outcome import TriggeredRun
+from trainflow.messages.execution_api import TriggeredRun
 from trainflow.states import DagRunState
 
 XCOM_RUN_ID = "trigger_run_id"

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from trainflow.executors.executor import Executor, InFlightAttempt
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_queries, in_flight, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService

@@ -13,10 +13,8 @@ from sqlalchemy import Row, select
 
 from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.messages.outcome import AttemptFailure, Outcome, OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import Reply, Start
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
 from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database

@@ -25,10 +25,19 @@ from trainflow.clock import SystemClock
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.executor import Executor, InFlightAttempt
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.outcome import Outcome, OutcomeState
-from trainflow.messages.process_exit import ProcessExit
-from trainflow.messages.requests import Done, Failed, Refused, Reply, Request, RunInfo, Start, Started
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.messages.execution_api import (
+    Done,
+    Failed,
+    Outcome,
+    OutcomeState,
+    Refused,
+    Reply,
+    Request,
+    RunInfo,
+    Start,
+    Started,
+)
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
 from trainflow.observability import processes
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings
 from trainflow.settings.project import MARKER, Project, project_at

@@ -15,7 +15,7 @@ from trainflow.authoring.context import build_context, current_context, get_curr
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.errors import TaskError, TemplateError
-from trainflow.messages.requests import RunInfo
+from trainflow.messages.execution_api import RunInfo
 
 NOON = datetime(2013, 1, 31, 12, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
 from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.messages import frames
-from trainflow.messages.requests import DagRunInfo, GetDagRunState, Request, Start
+from trainflow.messages.execution_api import DagRunInfo, GetDagRunState, Request, Start
 from trainflow.messages.workload import AttemptKey
 from trainflow.settings.home import Home
 

@@ -9,21 +9,17 @@ import msgspec
 import pytest
 
 from trainflow.messages import forkserver, triggerer
-from trainflow.messages.outcome import (
+from trainflow.messages.execution_api import (
     AttemptFailure,
-    Deferral,
-    Outcome,
-    OutcomeState,
-    TriggeredRun,
-    XComItem,
-)
-from trainflow.messages.requests import (
     DagRunInfo,
+    Deferral,
     Done,
     Failed,
     GetDagRunState,
     GetTrackingRun,
     GetXCom,
+    Outcome,
+    OutcomeState,
     Progress,
     Refused,
     Reply,
@@ -33,7 +29,9 @@ from trainflow.messages.requests import (
     Start,
     Started,
     TrackingRun,
+    TriggeredRun,
     TriggerRun,
+    XComItem,
     XComValues,
 )
 from trainflow.messages.workload import (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.messages.process_exit import ProcessExit
+from trainflow.messages.workload import ProcessExit
 from trainflow.metadata.retry_policy import (
     LONGEST_DELAY,
     RetryCounts,

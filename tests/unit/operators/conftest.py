@@ -18,7 +18,7 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.dag import DAG
 from trainflow.clock import ManualClock
 from trainflow.errors import DagRunAlreadyExists
-from trainflow.messages.requests import RunInfo, TrackingRun
+from trainflow.messages.execution_api import RunInfo, TrackingRun
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.messages.requests import TrackingRun
+from trainflow.messages.execution_api import TrackingRun
 from trainflow.operators.mlflow_environment import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.settings.model import TrackingSettings
 

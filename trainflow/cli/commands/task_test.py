@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import Context
     from trainflow.authoring.operator import BaseOperator
     from trainflow.execution.task_instance import RuntimeTaskInstance
-    from trainflow.messages.outcome import Outcome
-    from trainflow.messages.requests import Progress, Reply, Request, RowsSaved
+    from trainflow.messages.execution_api import Outcome, Progress, Reply, Request, RowsSaved
     from trainflow.settings.project import Project
 
 
@@ -120,7 +119,7 @@ class Offline:
         """See `ExecutionApiClient.request`."""
         import msgspec
 
-        from trainflow.messages.requests import (
+        from trainflow.messages.execution_api import (
             DagRunInfo,
             Done,
             GetDagRunState,
@@ -149,7 +148,7 @@ class Offline:
 
     def tell(self, message: Progress | RowsSaved) -> None:
         """See `ExecutionApiClient.tell`."""
-        from trainflow.messages.requests import RowsSaved
+        from trainflow.messages.execution_api import RowsSaved
 
         if isinstance(message, RowsSaved):
             typer.echo(f"saved: {counted(message.rows, 'row')} of the split", err=True)
@@ -173,7 +172,7 @@ def _context(
     from trainflow.execution.stop_signal import StopSignal
     from trainflow.execution.task_instance import RuntimeTaskInstance
     from trainflow.identifiers import new_attempt_id
-    from trainflow.messages.requests import RunInfo, Started
+    from trainflow.messages.execution_api import RunInfo, Started
     from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
     from trainflow.settings.load import load_settings
     from trainflow.states import DagRunType

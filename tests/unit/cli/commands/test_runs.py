@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.messages.outcome import OutcomeState, TriggeredRun
-from trainflow.messages.requests import Refused
+from trainflow.messages.execution_api import OutcomeState, Refused, TriggeredRun
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import dag_queries
 from trainflow.testing.control_plane import ControlPlane, empty_task

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.messages.outcome import AttemptFailure, Deferral, OutcomeState, XComItem
+from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, XComItem
 from trainflow.metadata import attempt_queries
 from trainflow.testing.control_plane import empty_task
 
@@ -76,7 +76,7 @@ class TestList:
         assert "waits for a (queued)" in said.out
 
     def test_progress_of_what_runs(self, plane, cli):
-        from trainflow.messages.requests import Progress
+        from trainflow.messages.execution_api import Progress
 
         plane.add_run("d", "first")
         (workload,) = plane.tick()

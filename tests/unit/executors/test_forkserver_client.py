@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainflow.executors.crash_policy import DISTRUSTED_DEATHS, HOPELESS_DEATHS, CrashHistory
+from trainflow.executors.forkserver_client import DISTRUSTED_DEATHS, HOPELESS_DEATHS, CrashHistory
 
 
 def died_at(blame: CrashHistory, path: str | None, times: int) -> CrashHistory:
