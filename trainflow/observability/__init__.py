@@ -1,8 +1,8 @@
 """What the control plane says about itself, and which processes there are: logs, and nothing secret in them.
 
 Reading order
-- `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the log
-  of one process, and how large a log gets);
+- `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the
+  log of one process, and how large a log gets);
 - `processes` (which there are, who descends from whom), `process_lifetime` (how they end), `resource_exhaustion` (what
   ran out).
 
