@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +78,9 @@ class StoreCheck:
             stderr=subprocess.DEVNULL,
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(request)
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended already: no answer is no refusal
+            self._process.stdin.write(request)
+            self._process.stdin.close()
         self._process.stdin = None
 
     def _answer(self, process: subprocess.Popen[bytes]) -> list[StoreProblem]:
