@@ -7,11 +7,11 @@
    look their public names up when they are first asked for. Help is plain text: to draw it costs 0.3 s.
 2. While modules are imported, garbage is not looked for (`importing`): modules are not garbage.
 3. With the lock of the home in hand, and before the engine is imported, the forkserver is started and is asked to read
-   the pipeline file (`engine.early_start`): two interpreters import side by side. If it breaks, the engine starts
+   the pipeline file (`engine.startup`): two interpreters import side by side. If it breaks, the engine starts
    another one.
 4. The engine is imported and becomes what the command asked for.
 
-The forkserver (`execution.forkserver`) imports what every attempt needs, rehearses one (`execution.rehearsal`), and
+The forkserver (`execution.forkserver`) imports what every attempt needs, rehearses one (`execution.prefork`), and
 takes all of it out of the garbage collector's hands (`freeze_imports`): its children share those pages.
 
 Every other interpreter of ours is started by `interpreter`.

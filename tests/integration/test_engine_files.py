@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.dag_processor.early_parse import EarlyParse
-from trainflow.dag_processor.files import stamp
+from trainflow.dag_processor.files import EarlyParse, stamp
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ParseStarted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainflow.engine import log_limits
+from trainflow.engine import home_cleanup
 from trainflow.metadata import attempt_queries
 from trainflow.settings.model import LoggingSettings
 from trainflow.testing.control_plane import control_plane, empty_task
@@ -30,10 +30,10 @@ def test_log_limits_apply_to_engine_and_running_attempts_only(tmp_path: Path) ->
         running, ended = (filled(Path(path or "")) for path in logs)
         engine = filled(plane.project.home.engine_log)
 
-        assert log_limits.apply(plane.project.home, plane.database, SMALL) == [engine, running]
+        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [engine, running]
         assert (running.read_bytes(), running.with_name(f"{running.name}.1").read_bytes()) == (b"", b"6789abcdef")
         assert ended.stat().st_size == 16
-        assert log_limits.apply(plane.project.home, plane.database, SMALL) == []
+        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == []
 
 
 def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
         log = filled(plane.project.home.engine_log)
         log.with_name("engine.log.1").mkdir()
         mlflow = filled(plane.project.home.path / "logs" / "mlflow.log")
-        assert log_limits.apply(plane.project.home, plane.database, SMALL) == [mlflow]
+        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [mlflow]

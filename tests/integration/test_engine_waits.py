@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
 from trainflow.clock import SystemClock
-from trainflow.engine.parts import Part
+from trainflow.engine.startup import Part
 from trainflow.metadata import trigger_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet

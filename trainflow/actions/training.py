@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainflow.actions.engine_client import EngineClient
     from trainflow.actions.start import Begin
     from trainflow.clock import Clock
-    from trainflow.dag_processor.early_parse import EarlyParse
+    from trainflow.dag_processor.files import EarlyParse
     from trainflow.engine.engine import Engine
     from trainflow.insight.progress.feed import ProgressFeed
 
@@ -75,8 +75,8 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
     Raises EngineAlreadyRunning, InputError with what is wrong in the file or that a store it names cannot be used,
     KeyboardInterrupt when told to stop before anything was begun.
     """
-    from trainflow.engine.early_start import early_start
     from trainflow.engine.lock import engine_lock
+    from trainflow.engine.startup import early_start
     from trainflow.workspace.store_check import StoreCheck
 
     project, settings = request.workspace.project, request.workspace.settings
@@ -87,7 +87,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         with importing():
             from trainflow.actions.start import begin, places_of
             from trainflow.engine.engine import Engine
-            from trainflow.engine.stop_signals import stopping_on_signals
+            from trainflow.engine.startup import stopping_on_signals
             from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)

@@ -1,7 +1,7 @@
 """Read pipeline files: find them, have each parsed in a child process with a time limit, keep what came out.
 
-Reading order: `files` (which files there are and which have changed), `processor` (has them parsed, stores documents
-and import problems), `early_parse` (begins before there is an engine).
+Reading order: `files` (which files there are, which have changed, and what is read before there is an engine),
+`processor` (has them parsed, stores documents and import problems).
 
 Invariant: the process that parses is forked from a warm worker; this one never imports a pipeline.
 

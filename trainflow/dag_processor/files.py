@@ -1,10 +1,17 @@
-"""Which pipeline files there are, and which have to be read again."""
+"""Which pipeline files there are, which have to be read again, and one that is read before the engine is imported."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from trainflow.messages.workload import DagSource
+from trainflow.messages.workload import DagSource, ParseFile
+
+if TYPE_CHECKING:
+    import socket
+
+    from trainflow.executors.spawn import SpawnedForkserver
+    from trainflow.settings.project import Project
 
 SUFFIXES = (".py", ".yaml", ".yml")
 Stamp = tuple[int, int]
@@ -51,3 +58,26 @@ class ParsedFileStamps:
         if self._failed or self._stamps is None:
             return True
         return any(stamp(path) != before for path, before in self._stamps.items())
+
+
+class EarlyParse(NamedTuple):
+    """A file that is being read. `answer`: where the result comes; `stamp`: what the file looked like before."""
+
+    source: DagSource
+    answer: socket.socket
+    stamp: Stamp | None
+
+
+def start_early_parse(
+    spawned: SpawnedForkserver, project: Project, path: Path, overrides: dict[str, str]
+) -> EarlyParse | None:
+    """Ask a warm worker to read a file while this process imports the engine. None when the worker has ended: the
+    engine will see to that."""
+    path = path.resolve()
+    source = DagSource(project.relative(path), overrides)
+    before = stamp(path)
+    request = ParseFile(source, str(project.root), str(project.home.path))
+    try:
+        return EarlyParse(source, spawned.parse(request), before)
+    except OSError:
+        return None

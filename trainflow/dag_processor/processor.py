@@ -15,12 +15,15 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
-from trainflow.dag_processor.early_parse import EarlyParse
-from trainflow.dag_processor.files import ParsedFileStamps, Stamp, pipeline_files, stamp
+from trainflow.dag_processor.files import EarlyParse, ParsedFileStamps, Stamp, pipeline_files, stamp
+from trainflow.executors.executor import Executor
 from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.framed_socket import FramedSocket
+from trainflow.executors.local import LocalExecutor
+from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.messages.forkserver import ChildEnded, FromParser, Parse, ParseStarted
+from trainflow.executors.spawn import spawn_forkserver
+from trainflow.messages.forkserver import ChildEnded, FromParser, FromWorker, Parse, ParseStarted, Stale
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
 from trainflow.metadata import dag_queries
 from trainflow.metadata.dag_queries import DefinedTwice
@@ -316,3 +319,40 @@ def _kill(parsing: _Parsing) -> None:
     if parsing.pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(parsing.pid, signal.SIGKILL)
+
+
+class ParsingWorker:
+    """The warm worker in which files are parsed: the executor's where there is one, otherwise one of our own.
+
+    Call it to get the one that serves now.
+    """
+
+    def __init__(self, reactor: Reactor, clock: Clock, project_root: Path, executor: Executor | None) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._project_root = project_root
+        self._executor = executor
+        self._own: ForkserverClient | None = None
+
+    def __call__(self) -> ForkserverClient:
+        if isinstance(self._executor, LocalExecutor) and self._executor.warm_process is not None:
+            return self._executor.warm_process
+        if self._own is None:
+            spawned = spawn_forkserver(self._project_root)
+            self._own = ForkserverClient(
+                self._reactor, spawned, OomKills(self._clock), on_message=self._heard, on_death=self._died
+            )
+        return self._own
+
+    def _heard(self, process: ForkserverClient, message: FromWorker) -> None:
+        if isinstance(message, Stale):
+            self._own = None
+            process.close()
+
+    def _died(self, _process: ForkserverClient) -> None:
+        self._own = None
+
+    def close(self) -> None:
+        """End our own."""
+        if self._own is not None:
+            self._own.close()

@@ -11,11 +11,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from trainflow.clock import Clock
-from trainflow.dag_processor.processor import DagProcessor
-from trainflow.engine import home_cleanup, lease, log_limits
-from trainflow.engine.parsing_worker import ParsingWorker
-from trainflow.engine.parts import ALL_PARTS, Part
+from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
+from trainflow.engine import home_cleanup, lease
 from trainflow.engine.scheduling import Scheduling
+from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.executor import Executor
@@ -337,7 +336,7 @@ class Engine:
         self.reactor.call_later(home_cleanup.OLD.total_seconds(), self._sweep_leftovers)
 
     def _limit_logs(self) -> None:
-        log_limits.apply(self.project.home, self.database, self.settings.logging)
+        home_cleanup.limit_logs(self.project.home, self.database, self.settings.logging)
         self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._limit_logs)
 
     def scan_files(self) -> None:
@@ -364,8 +363,7 @@ class Engine:
         if self.dag_processor is not None:
             self.dag_processor.close()
         if self.executor is not None:
-            concurrent_map = self.stop_requested > 1
-            grace = 0.0 if concurrent_map else self.settings.engine.stop_grace_seconds
+            grace = 0.0 if self.stop_requested > 1 else self.settings.engine.stop_grace_seconds
             self.executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
             with _ignoring_outage("give its waits back"):

@@ -1,7 +1,8 @@
-"""What attempts left in a home and no attempt comes back for.
+"""Keep a home small: its logs within their limits, and nothing in it that attempts left and no attempt comes back for.
 
-Copies for runs that failed for good, outcomes of attempts that were cleared while no engine lived. Goes by what the
-database still waits for, and by age: an attempt whose database was lost may be at work; what it touched lately stays.
+Left are copies for runs that failed for good, and outcomes of attempts that were cleared while no engine lived. Goes by
+what the database still waits for, and by age: an attempt whose database was lost may be at work; what it touched lately
+stays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from trainflow.metadata import attempt_queries, run_queries
 from trainflow.metadata.database import Database
+from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
+from trainflow.settings.model import LoggingSettings
 
 log = logging.getLogger(__name__)
 
@@ -59,3 +62,21 @@ def _newest(path: Path) -> datetime:
     except OSError:
         return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(max(moments), UTC)
+
+
+def limit_logs(home: Home, database: Database, settings: LoggingSettings) -> list[Path]:
+    """Rotate the logs of this home's processes and of all attempts under way; returns those that were too large.
+
+    A log that cannot be rotated is left alone and named: it is no reason to stop anything.
+    """
+    attempts = [Path(path) for path in database.read(attempt_queries.logs_under_way) if path]
+    rotated = []
+    for path in (*home.process_logs, *attempts):
+        try:
+            if rotate(path, settings.max_bytes, settings.backup_count):
+                rotated.append(path)
+        except OSError as error:
+            log.warning("the log %s cannot be rotated: %s", path, error.strerror or error)
+    for path in rotated:
+        log.warning("the log %s was larger than %d bytes and was rotated", path, settings.max_bytes)
+    return rotated

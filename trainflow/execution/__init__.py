@@ -2,9 +2,9 @@
 
 Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_file` (that for a
 command), `check_stores`, `execution_api_client` (requests to the execution API, through outages), `task_instance` (what
-task code sees), `json_value` (what it hands over), `stop_signal`, `task_runner` (one attempt from claim to outcome),
-`programming_errors` (is another try of use?), `descendants`, `attempt_exit`, `fork_safety`, `forkserver`, `rehearsal`,
-`spare_child` and `spawn_main` (the processes it runs in).
+task code sees), `stop_signal`, `task_runner` (one attempt from claim to outcome), `programming_errors` (is another try
+of use?), `attempt_exit` (nothing of it is left), `fork_safety`, `forkserver`, `prefork` and `spawn_main` (the processes
+it runs in).
 
 Invariant: an attempt says how it ended in one message, once; what it started has ended before that.
 

@@ -7,22 +7,18 @@ because only here is a pipeline read together with the options that it gives its
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from trainflow.authoring.dag import DAG
 from trainflow.errors import TrainflowError
 from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
-from trainflow.messages.store_problem import StoreProblem
+from trainflow.execution.parse_file import answer
+from trainflow.messages.parsed_file import StoreProblem
 from trainflow.messages.workload import ParseFile
-from trainflow.observability.process_lifetime import die_with_parent, limit_processor_time, watch_parent
 from trainflow.operators.storage_options import checkpoint_options, foreign_options, sample_options, store_url
 from trainflow.samples.pattern import path_pattern
 from trainflow.settings.load import load_settings
@@ -45,18 +41,8 @@ class Place(NamedTuple):
 
 
 def main() -> None:
-    """Ask, answer, end; what does not answer is not waited for."""
-    parent = int(sys.argv[1])
-    if not die_with_parent(parent):
-        watch_parent(parent)
-    limit_processor_time(float(sys.argv[2]))
-    answer = os.dup(1)
-    os.dup2(2, 1)
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ParseFile)
-    data = msgspec.json.encode(problems(request))
-    with os.fdopen(answer, "wb") as out:
-        out.write(data)
-    os._exit(0)
+    """Ask all places, answer, end."""
+    answer(problems)
 
 
 def problems(request: ParseFile) -> list[StoreProblem]:

@@ -31,8 +31,7 @@ from trainflow.execution.attempt_exit import BROKEN, CleanEnds, exit_process
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.fork_safety import ThreadWatch
 from trainflow.execution.parse import parse
-from trainflow.execution.rehearsal import rehearse
-from trainflow.execution.spare_child import KEEP_SECONDS, SpareChild, wait_for_workload
+from trainflow.execution.prefork import KEEP_SECONDS, SpareChild, rehearse, wait_for_workload
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt
 from trainflow.messages import frames
 from trainflow.messages.forkserver import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -24,16 +24,22 @@ from trainflow.observability.process_lifetime import die_with_parent, limit_proc
 
 
 def main() -> None:
-    """Read, answer, end; threads that the file started are not waited for."""
+    """Read the file that the command asks for, answer, end."""
+    answer(parse_file)
+
+
+def answer(handle: Callable[[ParseFile], Any]) -> None:
+    """Answer the one request on stdin with what `handle` makes of it, and end. Threads that the file started, and what
+    does not answer, are not waited for."""
     parent = int(sys.argv[1])
     if not die_with_parent(parent):
         watch_parent(parent)
     limit_processor_time(float(sys.argv[2]))
-    answer = os.dup(1)
+    output = os.dup(1)
     os.dup2(2, 1)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=ParseFile)
-    data = msgspec.json.encode(parse_file(request), enc_hook=repr)
-    with os.fdopen(answer, "wb") as out:
+    data = msgspec.json.encode(handle(request), enc_hook=repr)
+    with os.fdopen(output, "wb") as out:
         out.write(data)
     sys.stderr.flush()
     os._exit(0)
@@ -52,22 +58,18 @@ def parse_file(request: ParseFile) -> ParsedFile:
 def access_of(dag: DAG) -> ChainAccess:
     """What the operators of a chain say that its document leaves out."""
     by_role = {task.role: task for task in dag.tasks if task.role is not None}
-    samples = getattr(by_role.get("samples"), "samples", None)
+    checkpoint, commit = by_role.get("checkpoint"), by_role.get("commit")
     return ChainAccess(
-        store_options=_options(by_role.get("checkpoint")),
-        sample_options=_options(samples),
-        adopt_options=_options(getattr(by_role.get("checkpoint"), "adopt", None)),
-        retention=_list(getattr(by_role.get("commit"), "retention", ())),
-        dependents=_list(getattr(by_role.get("commit"), "dependents", ())),
+        store_options=_options(checkpoint),
+        sample_options=_options(getattr(by_role.get("samples"), "samples", None)),
+        adopt_options=_options(getattr(checkpoint, "adopt", None)),
+        retention=list(getattr(commit, "retention", ())),
+        dependents=list(getattr(commit, "dependents", ())),
     )
 
 
 def _options(owner: Any) -> dict[str, Any]:
     return dict(getattr(owner, "storage_options", None) or {})
-
-
-def _list(values: Iterable[Any]) -> list[Any]:
-    return list(values)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from trainflow.errors import (
     SkipException,
     describe,
 )
+from trainflow.execution.attempt_exit import end_descendants
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.descendants import end_descendants
 from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
 from trainflow.execution.programming_errors import explain_error, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
@@ -111,7 +111,7 @@ def conduct(
     *,
     stop: StopSignal,
     clock: Clock,
-    clean_up: Callable[[], None] = lambda: None,
+    clean_up: Callable[[], object] = lambda: None,
 ) -> int:
     """Claim an attempt over `connection`, execute it, report how it ended. Returns the exit code.
 

@@ -2,7 +2,7 @@
 
 Reading order: `frames` (bytes), `workload` (scheduler → executor → worker, and how its process ended), `execution_api`
 (attempt ⇄ control plane: requests, replies, the outcome), `forkserver` (executor ⇄ warm worker), `triggerer` (triggerer
-⇄ its event loop), `parsed_file` and `store_problem` (to a command), `notice` (to people).
+⇄ its event loop), `parsed_file` (to a command), `notice` (to people).
 
 Every message of an attempt carries its attempt id and deferral number; a stale one changes nothing.
 

@@ -1,4 +1,5 @@
-"""What a command learns of a pipeline file that it has read for itself: the documents, and what these must not hold."""
+"""Answers of the processes in which a command has a pipeline file read: documents, what these must not hold, and what
+is wrong with the places that it names."""
 
 from __future__ import annotations
 
@@ -29,3 +30,14 @@ class ParsedFile(msgspec.Struct, frozen=True):
 
     result: ParseResult
     access: dict[str, ChainAccess] = msgspec.field(default_factory=dict)
+
+
+class StoreProblem(msgspec.Struct, frozen=True):
+    """A place that a pipeline names and that cannot be used.
+
+    `message`: what refused, why, and what to do. `stage` and `key` (`store`, `samples.path`, `adopt.path`) say which
+    line of the pipeline names the place; an empty key: the settings do."""
+
+    message: str
+    stage: str = ""
+    key: str = ""

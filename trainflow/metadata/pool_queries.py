@@ -26,8 +26,8 @@ class PoolSlots(NamedTuple):
 def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]:
     """Pool → its slots. With `lock` no other process takes any before this transaction ends."""
     rows = connection.execute(_SLOTS_LOCKED if lock else _SLOTS).all()
-    pluralize = [row.name for row in rows if row.include_deferred]
-    deferred = in_flight.deferred_pool_slots(connection, pluralize) if pluralize else {}
+    counting = [row.name for row in rows if row.include_deferred]
+    deferred = in_flight.deferred_pool_slots(connection, counting) if counting else {}
     return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
 
 

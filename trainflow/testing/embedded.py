@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
-from trainflow.engine.parts import ALL_PARTS, Part
+from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import attempt_queries, run_creation, run_queries, task_queries, xcom_queries
 from trainflow.settings.model import Settings

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from trainflow.errors import InputError, PipelineFileError
 
 if TYPE_CHECKING:
-    from trainflow.messages.store_problem import StoreProblem
+    from trainflow.messages.parsed_file import StoreProblem
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -87,7 +87,7 @@ class StoreCheck:
         """What refused; nothing where the process found no answer: then the run itself finds out."""
         import msgspec
 
-        from trainflow.messages.store_problem import StoreProblem
+        from trainflow.messages.parsed_file import StoreProblem
 
         try:
             answer, _ = process.communicate(timeout=_MOST_SECONDS)

@@ -70,8 +70,7 @@ def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = Fa
 
             stack.enter_context(engine_lock(project.home))
         from trainflow.engine.engine import Engine
-        from trainflow.engine.parts import Part
-        from trainflow.engine.stop_signals import stopping_on_signals
+        from trainflow.engine.startup import Part, stopping_on_signals
         from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log if to_file else None)

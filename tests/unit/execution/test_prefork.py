@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.authoring.operator import BaseOperator
-from trainflow.execution import rehearsal
+from trainflow.execution import prefork
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 
@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Project:
 def test_rehearse_executes_its_task_nine_times(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     executed: list[str] = []
     monkeypatch.setattr(BaseOperator, "post_execute", lambda self, _context, _result: executed.append(self.task_id))
-    rehearsal.rehearse(project, load_settings(project))
+    prefork.rehearse(project, load_settings(project))
     assert executed == ["task"] * 9
 
 
@@ -37,7 +37,7 @@ def test_rehearse_leaves_nothing_behind(project: Project, capfd: pytest.CaptureF
         return handlers, dict(os.environ), os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else ()
 
     before = state()
-    rehearsal.rehearse(project, load_settings(project))
+    prefork.rehearse(project, load_settings(project))
     assert state() == before
     assert sorted(path.name for path in project.root.rglob("*")) == ["configs", "trainflow.toml"]
     assert capfd.readouterr() == ("", "")
@@ -48,7 +48,7 @@ def test_rehearse_speaks_to_no_engine(project: Project, monkeypatch: pytest.Monk
         raise AssertionError("it connects")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    rehearsal.rehearse(project, load_settings(project))
+    prefork.rehearse(project, load_settings(project))
 
 
 def test_warm_process_has_imported_nothing_that_makes_fork_dear() -> None:

@@ -1,0 +1,68 @@
+"""What is needed before the engine is imported: its parts, the signals that stop it, and what it is going to need.
+
+See `trainflow.bootstrap`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from trainflow.dag_processor.files import EarlyParse, start_early_parse
+from trainflow.executors.spawn import SpawnedForkserver, spawn_forkserver
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+
+class Part(StrEnum):
+    """What a process of the control plane can do."""
+
+    SCHEDULER = "scheduler"
+    TRIGGERER = "triggerer"
+    DAG_PROCESSOR = "dag_processor"
+    #: what leaves the project: MLflow and notifications
+    MIRROR = "mirror"
+
+
+ALL_PARTS = frozenset(Part)
+
+
+class EarlyStart(NamedTuple):
+    """A forkserver that is importing, and the pipeline file that it reads; None: nothing is forked in this project."""
+
+    forkserver: SpawnedForkserver | None = None
+    parse: EarlyParse | None = None
+
+
+@contextmanager
+def early_start(project: Project, settings: Settings, path: Path, overrides: dict[str, str]) -> Iterator[EarlyStart]:
+    """Start the forkserver and have it read a pipeline file; on the way out it is hung up on, which ends it where no
+    engine has taken it over. Raises OSError when no process can be started."""
+    if settings.executor.isolation == "spawn":
+        yield EarlyStart()
+        return
+    forkserver = spawn_forkserver(project.root)
+    try:
+        yield EarlyStart(forkserver, start_early_parse(forkserver, project, path, overrides))
+    finally:
+        forkserver.discard()
+
+
+@contextmanager
+def stopping_on_signals(request_stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `request_stop` inside, and a terminal that is closed, too (SIGHUP, but for
+    nohup)."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, request_stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
