@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import Context, get_current_context
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.decorators import dag, setup, task, task_group, teardown
-    from trainflow.authoring.linkable import chain, cross_downstream
+    from trainflow.authoring.graph import chain, cross_downstream
     from trainflow.authoring.operator import BaseOperator
     from trainflow.authoring.param import Param
     from trainflow.authoring.sensor import BaseSensorOperator, PokeReturnValue
@@ -52,8 +52,8 @@ _HOMES = {
     "TriggerRule": "trainflow.states",
     "WeightRule": "trainflow.states",
     "XComArg": "trainflow.authoring.xcom_arg",
-    "chain": "trainflow.authoring.linkable",
-    "cross_downstream": "trainflow.authoring.linkable",
+    "chain": "trainflow.authoring.graph",
+    "cross_downstream": "trainflow.authoring.graph",
     "dag": "trainflow.authoring.decorators",
     "get_current_context": "trainflow.authoring.context",
     "setup": "trainflow.authoring.decorators",

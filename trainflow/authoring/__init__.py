@@ -18,8 +18,8 @@ Rules that hold everywhere in here:
 A change breaks this when constructing a DAG has an effect outside the objects made, when a value depends on the time,
 the process or the path of the file, or when a field can hold an XComArg that is neither an edge nor resolved.
 
-Reading order: `dag`, `operator` (with `operator_type`), `linkable` and `graph`, `scope` (the innermost open DAG),
-`xcom_arg`, `task_group`, `decorators`, `python_call` and `fork_guard` (calling a user's function), `context`,
-`templates`, `jinja` and `macros`, `param`, `sensor`, `trigger`; how arguments are checked: `notset`, `arguments`,
-`argument_types`, `checked_call`.
+Reading order: `dag`, `operator` (with `operator_type`: how one is constructed, inside the innermost open DAG), `graph`
+(edges as written, and what comes of them), `xcom_arg`, `task_group`, `decorators`, `python_call` (calling a user's
+function), `context`, `templates` (with `jinja`, which only a task with an expression imports), `param`, `sensor`,
+`trigger`; how arguments are checked: `arguments`, `checked_call`.
 """

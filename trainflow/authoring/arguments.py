@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from trainflow.bounds import LARGEST_INTEGER, LONGEST_DURATION, clip
 from trainflow.errors import InputError, UnexpectedArgument
 
 _E = TypeVar("_E", bound=StrEnum)
+
+
+class ArgNotSet:
+    """Type of `NOTSET`, the value of an argument that was not given where None means something; there is one."""
+
+    def __repr__(self) -> str:
+        return "NOTSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NOTSET: Final = ArgNotSet()
 
 #: Airflow parameters people bring along, and why they have no counterpart
 _NO_COUNTERPART = {

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
 
-from trainflow.authoring.macros import MACROS, Macros
-from trainflow.authoring.notset import NOTSET, ArgNotSet
+from trainflow.authoring.arguments import NOTSET, ArgNotSet
 
 if TYPE_CHECKING:
     import logging
@@ -22,6 +21,28 @@ if TYPE_CHECKING:
     from trainflow.messages.notice import Notice
     from trainflow.settings.home import Home
     from trainflow.settings.model import Settings
+
+
+class Macros:
+    """Names under `macros.` in a template (Airflow's)."""
+
+    datetime = datetime
+    date = date
+    time = time
+    timedelta = timedelta
+
+    @staticmethod
+    def ds_add(ds: str, days: int) -> str:
+        """The day `days` after the day `ds` (YYYY-MM-DD)."""
+        return (date.fromisoformat(ds) + timedelta(days=days)).isoformat()
+
+    @staticmethod
+    def ds_format(ds: str, input_format: str, output_format: str) -> str:
+        """`ds` in another format (strptime, strftime)."""
+        return datetime.strptime(ds, input_format).strftime(output_format)  # noqa: DTZ007 - a calendar day
+
+
+MACROS: Final = Macros()
 
 
 class TaskInstance(Protocol):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Never, Self
 from trainflow.authoring import arguments
 from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.graph import Graph
+from trainflow.authoring.operator_type import enter, leave
 from trainflow.authoring.param import resolve_params, schemas_of
-from trainflow.authoring.scope import enter, leave
 from trainflow.authoring.task_group import TaskGroup, task_edges
 from trainflow.authoring.xcom_arg import holds_xcom_arg
 from trainflow.errors import DagDefinitionError, InputError

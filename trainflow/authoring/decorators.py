@@ -11,9 +11,8 @@ from trainflow.authoring.arguments import no_mapping
 from trainflow.authoring.checked_call import refuse_call
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
-from trainflow.authoring.operator_type import group_of
+from trainflow.authoring.operator_type import current_group, group_of
 from trainflow.authoring.python_call import call_with_context, check_call
-from trainflow.authoring.scope import current_group
 from trainflow.authoring.task_group import TaskGroup
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.bounds import clip

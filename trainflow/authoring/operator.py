@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, Self
 
 from trainflow.authoring import arguments
-from trainflow.authoring.linkable import Linkable, linkables
+from trainflow.authoring.graph import Linkable, linkables
 from trainflow.authoring.operator_type import OperatorType, group_of
 from trainflow.authoring.param import resolve_params, schemas_of
 from trainflow.authoring.trigger import BaseTrigger

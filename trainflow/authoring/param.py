@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainflow.authoring import arguments
+from trainflow.authoring.arguments import NOTSET
 from trainflow.authoring.checked_call import CheckedCall
-from trainflow.authoring.notset import NOTSET
 from trainflow.errors import InputError
 from trainflow.identifiers import canonical_json
 from trainflow.param_schema import Schema, check_json, check_schema, resolve

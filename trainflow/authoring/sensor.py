@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,20 +77,20 @@ class BaseSensorOperator(BaseOperator):
         """Look once. True (or a PokeReturnValue that is done) ends the wait."""
 
     def execute(self, context: Context) -> Any:
-        try:
+        with self._failing_softly():
             return self._wait(context)
-        except (FailException, TaskTimeout) as error:
-            if self.soft_fail:
-                raise SkipException(f"skipped instead of failed (soft_fail): {error}") from error
-            raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        with self._failing_softly():
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except TriggerTimeout as error:
+                raise SensorTimeout(str(error)) from error
+
+    @contextmanager
+    def _failing_softly(self) -> Iterator[None]:
         try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TriggerTimeout as error:
-            if self.soft_fail:
-                raise SkipException(f"skipped instead of failed (soft_fail): {error}") from error
-            raise SensorTimeout(str(error)) from error
+            yield
         except (FailException, TaskTimeout) as error:
             if self.soft_fail:
                 raise SkipException(f"skipped instead of failed (soft_fail): {error}") from error

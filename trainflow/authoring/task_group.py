@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Never, Self
 
 from trainflow.authoring import arguments
 from trainflow.authoring.checked_call import CheckedCall
-from trainflow.authoring.linkable import Linkable
-from trainflow.authoring.operator_type import group_of
-from trainflow.authoring.scope import enter, leave
+from trainflow.authoring.graph import Linkable
+from trainflow.authoring.operator_type import enter, group_of, leave
 from trainflow.errors import DagDefinitionError, InputError
 from trainflow.identifiers import check_name
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from trainflow.authoring.linkable import Linkable
-from trainflow.authoring.notset import NOTSET
+from trainflow.authoring.arguments import NOTSET
+from trainflow.authoring.graph import Linkable
 from trainflow.errors import InputError, TaskError
 
 if TYPE_CHECKING:

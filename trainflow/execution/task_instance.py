@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from trainflow.authoring.arguments import NOTSET, ArgNotSet
 from trainflow.authoring.context import TaskInstance
-from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.bounds import MOST_NESTING, check_nesting, check_text
 from trainflow.clock import Clock
 from trainflow.errors import (

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
-from trainflow.authoring.fork_guard import end_forked_copies
 from trainflow.authoring.operator import BaseOperator
+from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
 from trainflow.clock import Clock, SystemClock
 from trainflow.errors import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainflow.authoring.fork_guard import ends_forked_copies
+from trainflow.authoring.python_call import ends_forked_copies
 from trainflow.errors import FailException, InputError
 
 Function = Callable[..., Any]

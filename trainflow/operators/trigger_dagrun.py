@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NoReturn
 
 import msgspec
 
+from trainflow.authoring.arguments import NOTSET, ArgNotSet
 from trainflow.authoring.context import Context, TaskInstance
-from trainflow.authoring.notset import NOTSET, ArgNotSet
 from trainflow.authoring.operator import BaseOperator
 from trainflow.clock import ensure_utc
 from trainflow.errors import DagRunAlreadyExists, FailException, InputError, SkipException, TaskError

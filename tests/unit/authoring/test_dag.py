@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG, collecting_dags
-from trainflow.authoring.linkable import chain, cross_downstream
+from trainflow.authoring.graph import chain, cross_downstream
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.task_group import TaskGroup
 from trainflow.authoring.xcom_arg import XComArg

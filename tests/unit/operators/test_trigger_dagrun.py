@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.authoring.notset import NOTSET
+from trainflow.authoring.arguments import NOTSET
 from trainflow.errors import DagRunAlreadyExists, FailException, InputError, SkipException, TaskError
 from trainflow.identifiers import triggered_run_id
 from trainflow.operators import TriggerDagRunOperator
