@@ -4,7 +4,7 @@ A clock of the day may be set by a day, forward or back, and the clocks of two h
 by comparing a moment that was written with the time of the day alone:
 
 - leases of engines, schedulers and triggerers: a counter that does not rise while the observer's own monotonic clock
-  runs (`metadata.leases`),
+  runs (`metadata.service_queries`),
 - retries and reschedules: due, or the clock was set back behind the moment at which it was written
   (`metadata.task_queries.due`),
 - deliveries that are tried again: `is_pending`: no further away than the longest delay there is,
@@ -34,6 +34,11 @@ from trainflow.clock import Clock
 
 #: clocks of hosts that work together differ by less; a clock that was set back by less delays by no more than that
 TOLERANCE = timedelta(minutes=1)
+
+#: pauses before a delivery is tried again, the first and the longest: a server that cannot be reached is asked this
+#: often at least, and each try starts a process that imports MLflow for ~2 s
+_FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 5.0, 300.0
+LONGEST_BACKOFF = timedelta(seconds=LONGEST_BACKOFF_SECONDS)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -90,3 +95,14 @@ class MonotonicDeadlines(Generic[K]):
         while self._queue and self._ends.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] - self._clock.monotonic() if self._queue else None
+
+
+def backoff_seconds(attempts: int) -> float:
+    """Seconds to wait after the `attempts`-th failure in a row (1, 2, …): doubles from 5 s, at most 300 s.
+
+    No jitter: one engine has one deliverer, so there is no crowd to spread.
+    """
+    if attempts < 1:
+        raise ValueError(f"backoff_seconds counts failures from 1, not {attempts}")
+    doublings = min(attempts - 1, 16)  # far beyond the longest; keeps the power small
+    return min(LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0**doublings)

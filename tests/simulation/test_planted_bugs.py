@@ -35,8 +35,8 @@ from trainflow.metadata import (
     trigger_queries,
 )
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.leases import Leases
 from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
+from trainflow.metadata.service_queries import Leases
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples import next_split
 from trainflow.scheduler import loop, recovery, run_decision

@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from trainflow.actions.start import Begin, begin
 from trainflow.clock import Clock
-from trainflow.engine import lease
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.executors.execution_socket import nudge
@@ -38,7 +37,9 @@ class EngineClient:
 
     def __enter__(self) -> Self:
         ensure_schema(self.database)
-        self._service_id = lease.register(self.database, "follower", self.clock.now())
+        self._service_id = self.database.write(
+            lambda connection: service_queries.register_this_process(connection, "follower", self.clock.now())
+        )
         return self
 
     def __exit__(

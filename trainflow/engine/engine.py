@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
-from trainflow.engine import home_cleanup, lease
+from trainflow.engine import home_cleanup
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
@@ -27,7 +27,7 @@ from trainflow.metadata import in_flight, schema, service_queries, trigger_queri
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.leases import Leases
+from trainflow.metadata.service_queries import Leases
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
@@ -147,7 +147,9 @@ class Engine:
         )
         self._leases = Leases(self.clock.monotonic, self.settings.engine.dead_after_seconds)
         kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
-        self.service_id = lease.register(self.database, kind, self.clock.now())
+        self.service_id = self.database.write(
+            lambda connection: service_queries.register_this_process(connection, kind, self.clock.now())
+        )
 
     def _make_parts(self) -> None:
         if self.executor is not None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.deadlines import backoff_seconds
 from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow_ups
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import TrainflowError
@@ -20,7 +21,6 @@ from trainflow.metadata.database import Database
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.tracking import ui
-from trainflow.tracking.backoff import backoff_seconds
 from trainflow.tracking.deliveries import Delivered, Delivery, DeliveryReply, NotDelivered
 from trainflow.tracking.delivery_client import DeliveryClient
 

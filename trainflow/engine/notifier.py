@@ -10,17 +10,16 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.deadlines import backoff_seconds
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import NotificationRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
 from trainflow.metadata import notification_queries
 from trainflow.metadata.database import Database
-from trainflow.notifications.message import payload
-from trainflow.notifications.targets import Target, targets
+from trainflow.notifications.targets import Target, payload, targets
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.tracking.backoff import backoff_seconds
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.deadlines import LONGEST_BACKOFF_SECONDS
 from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.transaction_failures import is_own_fault
-from trainflow.tracking.backoff import CAP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
         moment = None if jobs else self._next_attempt_at(connection)
         self._due = None
         if moment is not None:
-            self._due = self._clock.monotonic() + min(max((moment - now).total_seconds(), 0.0), CAP_SECONDS)
+            self._due = self._clock.monotonic() + min(max((moment - now).total_seconds(), 0.0), LONGEST_BACKOFF_SECONDS)
         return jobs
 
     def _jobs_of(self, rows: Iterable[Any], make: Callable[[Any], Job]) -> list[Job]:

@@ -13,7 +13,7 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.leases import Leases
+from trainflow.metadata.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings

@@ -7,10 +7,9 @@ Reading order: `column_types`, `models` (tables and the invariants that live in 
 transactions), `transaction_failures` (what may be done again), `sqlite_fast_path` (statements past SQLAlchemy, on
 SQLite; `sqlalchemy_internals`: what that needs to know of it), `schema` (creation and migration), then one module of
 queries for each noun: `run_creation` (how runs come to be), `run_queries`, `queued_run_queries` (which may start),
-`task_queries`, `scheduled_queries` (which tasks are queued next), `in_flight` (what executors have), `clearing` (what
-takes tasks away from their attempts), `trigger_queries`, `xcom_queries`, `dag_queries`, `pool_queries`,
-`service_queries` and `leases` (which engines are alive), `outbox_queries` and `notification_queries` (what is still to
-be told), `attempt_queries`, `failure_queries`, `followed_runs` and `status_queries` (what people ask); then
+`task_queries`, `scheduled_queries` (which tasks are queued next), `in_flight` (what executors have), `trigger_queries`,
+`xcom_queries`, `dag_queries`, `pool_queries`, `service_queries` (which engines are alive), `outbox_queries` and
+`notification_queries` (what is still to be told), `attempt_queries`, `status_queries` (what people ask); then
 `execution_service`, which answers attempts in one transaction each (`claims`: their first request); `retry_policy`
 decides what their ends mean and `attempt_outcomes` carries it out.
 

@@ -12,7 +12,6 @@ from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeSta
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import (
     attempt_queries,
-    clearing,
     notification_queries,
     retry_policy,
     run_creation,
@@ -81,7 +80,7 @@ class AttemptOutcomes:
         # the same road as an attempt that infrastructure lost; guarded by what holds it
         task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=_T.SCHEDULED, key=outcome.key)
         tasks = task_queries.of_run(connection, row.dag_run_id)
-        clearing.clear(connection, [task.id for task in tasks if task.task_id in again], now)
+        task_queries.clear(connection, [task.id for task in tasks if task.task_id in again], now)
         run_queries.add_note(connection, row.dag_run_id, f"'{outcome.restart}' ran again: {said}")
 
     def without_outcome(

@@ -272,7 +272,7 @@ class ServiceTable(TableModel, name="service"):
     #: for people; others go by the counter
     heartbeat_at = required(UtcDateTime())
     stopped_at = optional(UtcDateTime())
-    #: rises as long as it lives (see `leases`)
+    #: rises as long as it lives (see `service_queries`)
     heartbeats = optional(Integer())
 
 

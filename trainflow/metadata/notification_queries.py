@@ -10,12 +10,11 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from trainflow.deadlines import TOLERANCE
+from trainflow.deadlines import LONGEST_BACKOFF, TOLERANCE
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Notice
 from trainflow.metadata.models import NotificationTable
 from trainflow.observability.redaction import presentable
-from trainflow.tracking.backoff import LONGEST_PAUSE
 
 NOTIFICATION = NotificationTable.table
 #: of why a delivery failed, this much is kept
@@ -52,7 +51,7 @@ def pending(connection: Connection, now: datetime, limit: int = 100) -> list[Row
                 # not `deadlines.is_pending`
                 or_(
                     NOTIFICATION.c.next_attempt_at <= now,
-                    NOTIFICATION.c.next_attempt_at > now + LONGEST_PAUSE + TOLERANCE,
+                    NOTIFICATION.c.next_attempt_at > now + LONGEST_BACKOFF + TOLERANCE,
                 ),
             )
             .order_by(NOTIFICATION.c.id)

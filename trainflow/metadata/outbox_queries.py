@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from trainflow.deadlines import is_pending
+from trainflow.deadlines import LONGEST_BACKOFF, is_pending
 from trainflow.metadata.models import OutboxTable
 from trainflow.observability.redaction import presentable
-from trainflow.tracking.backoff import LONGEST_PAUSE
 
 OUTBOX = OutboxTable.table
 #: of why a delivery failed, this much is kept
@@ -57,7 +56,7 @@ def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row
     ).all()
     ready: list[Row[Any]] = []
     for row in rows:
-        if is_pending(row.next_attempt_at, LONGEST_PAUSE, now):
+        if is_pending(row.next_attempt_at, LONGEST_BACKOFF, now):
             break
         ready.append(row)
     return ready

@@ -14,7 +14,7 @@ from trainflow.errors import (
     IllegalTransition,
     LostTransition,
 )
-from trainflow.metadata import clearing, dag_queries, outbox_queries, task_queries
+from trainflow.metadata import dag_queries, outbox_queries, task_queries
 from trainflow.metadata.models import DagRunTable
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
@@ -172,7 +172,7 @@ def cancel(
 
 def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, mirrored: bool) -> None:
     """Move `queued` or `running` → `failed`, whatever its DAG is; read no document. `mirrored`: the mirror knows it."""
-    clearing.cancel(connection, row.id, now, note)
+    task_queries.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
         return
@@ -184,7 +184,7 @@ def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Coll
     row = by_id(connection, dag_run_id)
     tasks = task_queries.of_run(connection, dag_run_id)
     ids = [task.id for task in tasks if task_ids is None or task.task_id in task_ids]
-    cleared = clearing.clear(connection, ids, now)
+    cleared = task_queries.clear(connection, ids, now)
     if row.state != DagRunState.QUEUED:
         move(
             connection,

@@ -14,6 +14,8 @@ from trainflow.states import TaskInstanceState
 TASK = TaskInstanceTable.table
 RUN = DagRunTable.table
 DAG = DagTable.table
+#: in which scheduled task instances are queued: see `lock_scheduled`
+QUEUEING_ORDER = (TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
 
 
 class Candidate(NamedTuple):
@@ -86,7 +88,7 @@ _SCHEDULED = (
         in_states({TaskInstanceState.SCHEDULED}),
         exists().where(RUN.c.id == TASK.c.dag_run_id, DAG.c.dag_id == RUN.c.dag_id, DAG.c.is_paused.is_(False)),
     )
-    .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
+    .order_by(*QUEUEING_ORDER)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )

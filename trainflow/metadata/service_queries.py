@@ -1,16 +1,31 @@
-"""The living parts of the control plane and their leases."""
+"""The living parts of the control plane and their leases.
+
+A part says that it lives by raising its counter. It is dead when the counter has not risen for `dead_after`, measured
+by the observer's own monotonic clock from when the observer first saw that value (`Leases`). No clock of the day is
+read: hosts whose clocks differ, and clocks that are set, take nothing away from the living. The database's own clock
+would not do: it is set like any other, SQLite's is that of the asking process, and a simulation could not move it.
+
+The price: an observer that has just started does not know how long the others have been silent, and waits for
+`dead_after` before it takes over (on the host of the dead it sees that the process is gone, and need not wait).
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from trainflow.deadlines import TOLERANCE
 from trainflow.metadata.models import ServiceTable
+from trainflow.observability import processes
 
 SERVICE = ServiceTable.table
+#: stopped services are remembered this long
+_REMEMBER = timedelta(days=7)
 
 
 def register(
@@ -57,7 +72,7 @@ def stop(connection: Connection, service_id: int, now: datetime) -> None:
 
 
 def not_stopped(connection: Connection) -> list[Row[Any]]:
-    """The parts that have not ended in good order: living, or dead without a word (see `leases`)."""
+    """The parts that have not ended in good order: living, or dead without a word (see `Leases`)."""
     return list(connection.execute(_NOT_STOPPED))
 
 
@@ -84,3 +99,45 @@ _EVERYONE = select(SERVICE).order_by(SERVICE.c.id)
 def forget_stopped(connection: Connection, before: datetime) -> None:
     """Drop what ended long ago."""
     connection.execute(delete(SERVICE).where(SERVICE.c.stopped_at.is_not(None), SERVICE.c.stopped_at < before))
+
+
+def register_this_process(connection: Connection, kind: str, now: datetime) -> int:
+    """Say that this process lives, and forget those that ended long ago. Returns its id."""
+    forget_stopped(connection, now - _REMEMBER)
+    return register(
+        connection,
+        kind=kind,
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=processes.started_at(os.getpid()),
+        now=now,
+    )
+
+
+class _ObservedLease(NamedTuple):
+    heartbeats: int
+    silent_seconds: float
+    looked_at: float
+
+
+class Leases:
+    """Leases as one process has seen them: the others' counters. Every look counts, whichever part makes it."""
+
+    def __init__(self, monotonic: Callable[[], float], dead_after_seconds: float) -> None:
+        self._monotonic = monotonic
+        self._dead_after = dead_after_seconds
+        # who stood still itself (a suspended machine, a database that was away) has not seen others be silent
+        self._longest_gap = dead_after_seconds / 3
+        self._seen: dict[int, _ObservedLease] = {}
+
+    def silent(self, rows: Iterable[Any]) -> set[int]:
+        """Look at services that have not stopped; ids of those that have been silent for too long."""
+        now = self._monotonic()
+        seen, self._seen = self._seen, {}
+        for row in rows:
+            before = seen.get(row.id)
+            silent = 0.0
+            if before is not None and before.heartbeats == row.heartbeats:
+                silent = before.silent_seconds + min(now - before.looked_at, self._longest_gap)
+            self._seen[row.id] = _ObservedLease(row.heartbeats, silent, now)
+        return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}

@@ -1,19 +1,25 @@
-"""What people ask: what runs, what waits, what failed last. Read only, and nothing is locked."""
+"""What people ask and are told: what runs, what waits, what failed. Read only, and nothing is locked."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
+from trainflow.messages.notice import XCOM_STOPPED
 from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
 from trainflow.metadata.outbox_queries import OUTBOX
 from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.scheduled_queries import Candidate
+from trainflow.metadata.scheduled_queries import QUEUEING_ORDER, Candidate
 from trainflow.metadata.task_queries import TASK
-from trainflow.states import EXECUTION_STATES, RUN_FINISHED, TaskInstanceState
+from trainflow.metadata.xcom_queries import XCOM
+from trainflow.states import EXECUTION_STATES, RUN_FINISHED, DagRunState, TaskInstanceState
 
+_OPEN = sorted(set(DagRunState) - RUN_FINISHED)
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
     *("failures", "max_tries", "progress", "note", "problem", "attempt_id"),
@@ -94,16 +100,14 @@ def undelivered_by_dag(connection: Connection) -> dict[str, int]:
 def scheduled(connection: Connection) -> list[Candidate]:
     """What could be queued, in queueing order."""
     columns = [(RUN if name in ("dag_id", "run_id", "version_id") else TASK).c[name] for name in Candidate._fields]
-    return [
-        Candidate._make(row)
-        for row in connection.execute(
-            select(*columns)
-            .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-            .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
-            .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
-            .order_by(TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
-        )
-    ]
+    rows = connection.execute(
+        select(*columns)
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+        .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
+        .order_by(*QUEUEING_ORDER)
+    )
+    return [Candidate._make(row) for row in rows]
 
 
 def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
@@ -114,3 +118,91 @@ def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
         .join(RUN, RUN.c.id == TASK.c.dag_run_id)
         .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(EXECUTION_STATES)))
     ).scalar_one()
+
+
+class FollowedRuns:
+    """The runs that a terminal follows, found at a cost of what is new and of what is open: those of a DAG among all
+    that came of `roots`; and what `root_id` triggered in DAGs not `followed`."""
+
+    def __init__(
+        self, dag_id: str, root_id: int | None, *, roots: Collection[int], followed: Collection[str] = ()
+    ) -> None:
+        self._dag_id = dag_id
+        self._root_id = root_id
+        self._roots = sorted(roots)
+        self._followed = sorted(followed)
+
+    @cached_property
+    def _told(self) -> ColumnElement[bool]:
+        return RUN.c.root_id.in_(self._roots) & self._mine_or_untold
+
+    @cached_property
+    def _told_open(self) -> ColumnElement[bool]:
+        return self._of_roots & self._mine_or_untold
+
+    @cached_property
+    def _of_roots(self) -> ColumnElement[bool]:
+        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
+        return (RUN.c.root_id + 0).in_(self._roots)
+
+    @property
+    def _mine_or_untold(self) -> ColumnElement[bool]:
+        mine = RUN.c.dag_id == self._dag_id
+        if self._root_id is None:
+            return mine
+        return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
+
+    def open(self, connection: Connection) -> list[Row[Any]]:
+        """Runs that have not ended, in order."""
+        return _open(connection, self._told_open)
+
+    def any_open(self, connection: Connection) -> bool:
+        """Whether any run that came of the roots, told or not, has not ended."""
+        return bool(_open(connection, self._of_roots))
+
+    def ended(self, connection: Connection, after: int) -> list[Row[Any]]:
+        """Runs that have ended and whose key is greater than `after`, in order."""
+        ended = (RUN.c.id > after, RUN.c.state.in_(sorted(RUN_FINISHED)))
+        return list(connection.execute(select(RUN).where(self._told, *ended).order_by(RUN.c.id)))
+
+
+def _open(connection: Connection, which: ColumnElement[bool]) -> list[Row[Any]]:
+    return list(connection.execute(select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)))
+
+
+class FirstFailure(NamedTuple):
+    """The task of a run that failed first, for the notice that says so. `told`: what it pushed about it, if it did."""
+
+    task_id: str
+    problem: str
+    told: dict[str, Any] | None
+
+
+def first_failure(connection: Connection, dag_run_id: int) -> FirstFailure | None:
+    """The first task of a run that failed; None when none did (the run timed out, say)."""
+    row = connection.execute(
+        select(TASK.c.task_id, TASK.c.problem)
+        .where(TASK.c.dag_run_id == dag_run_id, TASK.c.state == TaskInstanceState.FAILED)
+        .order_by(TASK.c.ended_at, TASK.c.id)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    pushed = connection.execute(
+        select(XCOM.c.value).where(
+            XCOM.c.dag_run_id == dag_run_id, XCOM.c.task_id == row.task_id, XCOM.c.key == XCOM_STOPPED
+        )
+    ).scalar()
+    told = None if pushed is None else msgspec.json.decode(pushed)
+    return FirstFailure(row.task_id, row.problem or "", told if isinstance(told, dict) else None)
+
+
+def last_success(connection: Connection, dag_id: str, before: int) -> int:
+    """The number of the newest run of a DAG, before number `before`, that succeeded; 0: none did."""
+    return int(
+        connection.execute(
+            select(func.coalesce(func.max(RUN.c.number), 0)).where(
+                RUN.c.dag_id == dag_id, RUN.c.number < before, RUN.c.state == DagRunState.SUCCESS
+            )
+        ).scalar_one()
+    )

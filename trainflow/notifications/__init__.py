@@ -6,7 +6,7 @@ A notice is written in the transaction that makes it true, and delivered later b
 engine, or the scheduler alone), at least once: a receiver tells a repetition by its `id`. A delivery that fails is
 tried again with a growing pause, also by the next engine, and given up after about a day.
 
-What is delivered is one JSON object (`message.payload`): the body of a POST to `[notifications] webhook`, and the
+What is delivered is one JSON object (`targets.payload`): the body of a POST to `[notifications] webhook`, and the
 standard input of `[notifications] command`.
 
     format      1; raised when a key changes its meaning
@@ -27,5 +27,5 @@ Invariants: a failure is an answer with a reason, never an exception in the engi
 A change breaks this when a task or a decision waits for a delivery, or when a key changes its meaning without a new
 `format`.
 
-Reading order: `trainflow.messages.notice` (what can happen), `message`, `targets`; then `engine.notifier`.
+Reading order: `trainflow.messages.notice` (what can happen), `targets`; then `engine.notifier`.
 """

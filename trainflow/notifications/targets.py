@@ -1,19 +1,51 @@
-"""Deliver one message: POST it to a webhook, or give it to a command. Blocking; belongs in a thread of its own."""
+"""What a receiver gets, a notice as one JSON object, and who receives it: a webhook (POST) or a command.
+
+Delivering blocks: it belongs in a thread of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from trainflow.errors import NotificationRefused
-from trainflow.observability.redaction import redact_text
+from trainflow.identifiers import canonical_json, digest
+from trainflow.messages.notice import Notice
+from trainflow.observability.redaction import redact, redact_text
 
+FORMAT = 1
 HTTP_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 _STDERR_CHARACTERS = 200
+
+
+def payload(notice: Notice, *, at: datetime, project: str) -> dict[str, Any]:
+    """The object (see the package for its keys). `at` is aware; secrets that slipped into a sentence are cut out."""
+    return {
+        "format": FORMAT,
+        "id": notice_id(notice, project),
+        "event": notice.event.value,
+        "cause": notice.cause.value if notice.cause else None,
+        "at": at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z",
+        "project": project,
+        "pipeline": notice.pipeline,
+        "stage": notice.stage,
+        "branch": notice.branch,
+        "dag_id": notice.dag_id,
+        "run_id": notice.run_id,
+        "sentence": redact_text(notice.sentence),
+        "facts": redact(notice.facts),
+    }
+
+
+def notice_id(notice: Notice, project: str) -> str:
+    """The same for the same fact, also when the metadata database was lost in between."""
+    chain = [project, notice.pipeline, notice.stage, notice.branch]
+    return digest(canonical_json([*chain, notice.event.value, notice.key])).removeprefix("sha256:")[:32]
 
 
 class Target(Protocol):
@@ -22,7 +54,7 @@ class Target(Protocol):
     name: str
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Deliver it. Raises NoticeNotTaken."""
+        """Deliver it. Raises NotificationRefused."""
         ...
 
 

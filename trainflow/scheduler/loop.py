@@ -22,12 +22,12 @@ from trainflow.failpoint import hit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import (
     attempt_queries,
-    failure_queries,
     in_flight,
     notification_queries,
     pool_queries,
     queued_run_queries,
     run_queries,
+    status_queries,
     task_queries,
 )
 from trainflow.metadata.dag_queries import Versions
@@ -35,10 +35,8 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange
 from trainflow.metadata.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.isolation import Each, Isolation
-from trainflow.scheduler.queueing import Limits, choose
-from trainflow.scheduler.run_decision import RunDecision, decide
-from trainflow.scheduler.stop_notice import stop_notice
-from trainflow.scheduler.workload import resumes_after_wait, workload_of
+from trainflow.scheduler.queueing import Limits, choose, resumes_after_wait, workload_of
+from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -237,8 +235,8 @@ class Scheduler:
     def _have_told(
         self, connection: Connection, row: Any, chain: ChainDocument, note: str | None, now: datetime
     ) -> None:
-        failure = failure_queries.first_failure(connection, row.id)
-        last_success = failure_queries.last_success(connection, row.dag_id, row.number)
+        failure = status_queries.first_failure(connection, row.id)
+        last_success = status_queries.last_success(connection, row.dag_id, row.number)
         notice = stop_notice(chain, row, failure, last_success=last_success, note=note)
         notification_queries.add(connection, notice, now)
         self.on_notice()

@@ -15,7 +15,7 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_queries, in_flight, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.leases import Leases
+from trainflow.metadata.service_queries import Leases
 from trainflow.observability.processes import is_alive
 from trainflow.states import TaskInstanceState
 

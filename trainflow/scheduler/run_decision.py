@@ -1,13 +1,16 @@
-"""Decide about one run: which tasks may be scheduled, which will never run, and whether the run is over. Pure."""
+"""Decide about one run: which tasks may be scheduled, which will never run, whether the run is over, and what people
+are told of one that failed. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from trainflow.messages.notice import Cause, Event, Notice
+from trainflow.metadata.status_queries import FirstFailure
 from trainflow.metadata.task_queries import TaskStateRow
 from trainflow.scheduler.trigger_rules import SATISFIED, UNDECIDED, Ruling, ruling
-from trainflow.serialization.document import DagDocument, TaskDocument
+from trainflow.serialization.document import ChainDocument, DagDocument, TaskDocument
 from trainflow.states import AFTER_COMMIT, EXECUTION_STATES, FINISHED, SUCCESSFUL, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
@@ -16,6 +19,8 @@ _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
 #: a task that was removed was none of the previous run's
 _PASSES = SUCCESSFUL | {_T.REMOVED}
 _UNDER_WAY = EXECUTION_STATES | {_T.DEFERRED}
+#: what a notice repeats of an error, at most
+_NOTICE_CHARACTERS = 500
 _FAIL_FAST = "fail_fast: another task of the run failed"
 
 
@@ -224,3 +229,38 @@ def _time_out(document: DagDocument, tasks: Sequence[TaskStateRow]) -> RunDecisi
         TaskMoves(source, to, tuple(ids), note if to is _T.FAILED else None) for (source, to), ids in moves.items()
     )
     return RunDecision(steps, DagRunState.FAILED, note)
+
+
+def stop_notice(
+    chain: ChainDocument, run: Any, failure: FirstFailure | None, *, last_success: int, note: str | None
+) -> Notice:
+    """Tell that `run` (dag_id, run_id, number, released_at) failed. Told once for each task since the last run that
+    succeeded: a person who starts a stopped chain again and again has heard of it."""
+    about: dict[str, Any] = {"pipeline": chain.pipeline, "stage": chain.stage, "branch": chain.branch}
+    about |= {"dag_id": run.dag_id, "run_id": run.run_id}
+    task_id = failure.task_id if failure else None
+    if run.released_at is not None:
+        # the chain goes on; what was to be made of the checkpoint is not there
+        why = f"task '{task_id}' failed: {failure.problem}" if failure else "it failed"
+        return Notice(
+            event=Event.AFTER_COMMIT_FAILED,
+            key=run.run_id,
+            sentence=f"{run.dag_id}: after the commit of run {run.number}: {_short(why)}; the chain goes on",
+            facts={"task_id": task_id},
+            **about,
+        )
+    told: dict[str, Any] = (failure.told if failure else None) or {}
+    why = told.get("sentence") or (f"task '{task_id}': {failure.problem}" if failure else note or "the run failed")
+    return Notice(
+        event=Event.STOPPED,
+        key=str(told.get("key") or f"{run.dag_id}:{last_success}:{task_id}"),
+        cause=Cause(told.get("cause") or Cause.TASK),
+        sentence=f"{run.dag_id}: the chain stopped in run {run.number}: {_short(why)}",
+        facts={"task_id": task_id, **told.get("facts", {})},
+        **about,
+    )
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _NOTICE_CHARACTERS else f"{line[:_NOTICE_CHARACTERS]}…"

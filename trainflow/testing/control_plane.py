@@ -19,7 +19,7 @@ from trainflow.metadata import dag_queries, run_creation, run_queries, schema, s
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.leases import Leases
+from trainflow.metadata.service_queries import Leases
 from trainflow.metadata.task_queries import TASK
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode

@@ -3,7 +3,7 @@
     outbox row ── payload ──▶ client (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
 
 Reading order: `deliveries` (what is said), `names` and `mlflow_record` (what that is in MLflow's words; pure), `mirror`
-(the calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `backoff`, `unreachable`, `ui`.
+(the calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `ui`.
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split) and tags.

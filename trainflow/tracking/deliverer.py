@@ -33,17 +33,17 @@ from trainflow.tracking.deliveries import (
     ToDeliverer,
 )
 from trainflow.tracking.local_store_init import create_local_store, exclusive, quiet_mlflow
-from trainflow.tracking.unreachable import unreachable
 
 if TYPE_CHECKING:
     from trainflow.tracking.mirror import Mirrored
+import re
 
 log = logging.getLogger("trainflow.tracking.deliverer")  # __name__ is __main__ here
 
 #: after MLflow could not be reached, everything that waits already is refused unasked for this long
 GIVE_UP_SECONDS = 5.0
-#: the engine tries again by itself (see `backoff`), so MLflow's client shall not: its own defaults are 7 retries of
-#: up to 120 s each
+#: the engine tries again by itself (`deadlines.backoff_seconds`), so MLflow's client shall not: its own defaults are 7
+#: retries of up to 120 s each
 HTTP_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -55,6 +55,19 @@ HTTP_ENVIRONMENT = {
 _REFUSED = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 #: the content itself is refused: no use in trying again later
 _HOPELESS = {"INVALID_PARAMETER_VALUE"}
+#: what the text of an error holds → what people call it; the first that is found counts. MLflow wraps urllib3's errors
+#: into its own and keeps nothing but their text
+_REASONS = (
+    (("connection refused",), "connection refused"),
+    (("name or service not known", "getaddrinfo", "nameresolutionerror", "nodename nor servname"), "no such host"),
+    (("certificate", "sslerror", "ssl:"), "its TLS certificate is not accepted"),
+    (("timed out", "timeout"), "no answer in time"),
+    (("no route to host", "network is unreachable"), "no route to it"),
+    (("connection reset", "remotedisconnected", "connection aborted", "broken pipe"), "it closed the connection"),
+)
+_STATUS = re.compile(r"(?:error code|status(?: code)?|response code|too many) (\d{3})\b")
+_URL = re.compile(r"https?://[^\s'\"/@]*(?:@)?[^\s'\"/]+")
+_POOL = re.compile(r"(HTTPS?)Connection(?:Pool)?\(host='([^']+)', port=(\d+)\)")
 
 
 class _StoreNotOpened(Exception):
@@ -137,6 +150,32 @@ def describe(error: Exception) -> str:
         return unreached[:500]
     lines = said.splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:500]
+
+
+def unreachable(said: str) -> str | None:
+    """Why MLflow's server could not be reached and what to look at, by what an exception says; None where that is
+    something else."""
+    found = said.lower()
+    reason = next((words for needles, words in _REASONS if any(needle in found for needle in needles)), None)
+    where = _where(said)
+    if where is None:
+        return None
+    if reason is not None:
+        return f"{where} cannot be reached ({reason}): is MLflow running there, and is tracking.uri right?"
+    status = _STATUS.search(found)
+    if status is None:
+        return None
+    if status[1] in ("401", "403"):
+        return f"{where} refuses the login ({status[1]}): check MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN"
+    return f"{where} answers with error {status[1]}: look into the log of that server" if status[1] >= "500" else None
+
+
+def _where(said: str) -> str | None:
+    pool = _POOL.search(said)
+    if pool is not None:
+        return f"{pool[1].lower()}://{pool[2]}:{pool[3]}"
+    url = _URL.search(said)
+    return url[0] if url is not None else None
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from trainflow.tracking.backoff import CAP_SECONDS, backoff_seconds
+from trainflow.deadlines import LONGEST_BACKOFF_SECONDS, backoff_seconds
 from trainflow.tracking.deliveries import (
     Delivery,
     RunFinished,
@@ -49,7 +49,9 @@ def test_nan_travels_as_none() -> None:
     assert read.training == {"loss": None}
 
 
-@pytest.mark.parametrize(("attempts", "seconds"), [(1, 5), (2, 10), (3, 20), (6, 160), (7, CAP_SECONDS), (10**6, 300)])
+@pytest.mark.parametrize(
+    ("attempts", "seconds"), [(1, 5), (2, 10), (3, 20), (6, 160), (7, LONGEST_BACKOFF_SECONDS), (10**6, 300)]
+)
 def test_backoff_doubles_up_to_its_cap(attempts: int, seconds: float) -> None:
     assert backoff_seconds(attempts) == seconds
 

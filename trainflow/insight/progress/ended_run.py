@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.insight.progress.view import RunLine
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
-from trainflow.metadata import attempt_queries, followed_runs, xcom_queries
+from trainflow.metadata import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
@@ -22,7 +22,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
     document, _ = versions.get(connection, row.version_id)
     xcoms = xcom_queries.of_run(connection, row.id)
     results = results_by_role(document, xcoms)
-    tasks = followed_runs.tasks(connection, row.id)
+    tasks = status_queries.tasks_of(connection, row.id)
     split, checkpoint = _object(results.get("samples")), _object(results.get("commit"))
     failed = row.state == DagRunState.FAILED
     started = row.started_at or row.queued_at

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.insight.progress.ended_run import run_line
 from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine, Totals, last_of
-from trainflow.metadata import followed_runs, xcom_queries
+from trainflow.metadata import status_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.followed_runs import FollowedRuns
+from trainflow.metadata.status_queries import FollowedRuns
 from trainflow.samples.partitions import place_of
 from trainflow.samples.throughput import HISTORY
 from trainflow.serialization.document import ChainDocument
@@ -190,5 +190,5 @@ def eta_seconds(ends: Sequence[RunEnd], trained: int | None, total: int | None, 
 def _task_lines(connection: Connection, dag_run_id: int) -> list[TaskLine]:
     return [
         TaskLine(**{name: getattr(row, name) for name in TaskLine.__struct_fields__})
-        for row in followed_runs.tasks(connection, dag_run_id)
+        for row in status_queries.tasks_of(connection, dag_run_id)
     ]

@@ -3,8 +3,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from trainflow.messages.notice import Cause, Event
-from trainflow.metadata.failure_queries import FirstFailure
-from trainflow.scheduler.stop_notice import stop_notice
+from trainflow.metadata.status_queries import FirstFailure
+from trainflow.scheduler.run_decision import stop_notice
 from trainflow.serialization.document import ChainDocument
 
 CHAIN = ChainDocument("flights", "base", "main", "checkpoints")

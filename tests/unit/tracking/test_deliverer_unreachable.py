@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.tracking.unreachable import unreachable
+from trainflow.tracking.deliverer import unreachable
 
 _API = "API request to http://10.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name failed with "
 _POOL = (
