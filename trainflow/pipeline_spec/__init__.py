@@ -1,7 +1,7 @@
 """A pipeline written as YAML: read it, check it, compile it to the DAG a Python file would have written.
 
 `yaml_reader` turns the file into plain values that remember where they stand; `overrides` lays `--set` over them and
-`parameters` puts the model's `config` file underneath; `model` says which keys there are (its JSON Schema completes
+puts the model's `config` file underneath; `model` says which keys there are (its JSON Schema completes
 them in an editor); `compile` writes the DAG with the operators of `trainflow.operators` and nothing else.
 
 Invariants
@@ -16,9 +16,14 @@ Invariants
 A change breaks this when it checks something only while the pipeline runs that the file already tells, when a default
 lives in `compile` and not in `model`, or when a key is renamed without its name in `trainflow.samples.spec` following.
 
-Reading order: `model` (every key, unit and default; the sections are in `section`, `samples_section`, `store_section`,
-`retention_section`, `gates_section`, `adopt_section`, `init_from_section`, each with what it becomes; single values in
-`fields`, `arrow_types`), `quantities` (what "1h30m" and "2013-01-01" mean), `yaml_reader`, `validation`, `overrides`,
-`parameters`, `inheritance` (what a stage takes from the file), `stage_cycles` (which stages start from which),
-`references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
+The way of a file, from `trainflow start` to the documents that are stored: `trainflow.workspace` lets a child process
+read it (`trainflow.execution.parse_file`), `trainflow.execution.dag_files` loads it: a Python file by importing it, a
+YAML file by `load.load_pipeline_file`, where all of this package is. What comes out are DAGs, which
+`trainflow.serialization` turns into documents, and `trainflow.messages` carries these back.
+
+Reading order: `model` (every key, unit and default; the sections are in `sections`, `start_sections`,
+`samples_section`, each with what it becomes; single values in `fields`), `quantities` (what "1h30m" and "2013-01-01"
+mean), `yaml_reader`, `overrides` (what is laid over and under it), `inheritance` (what a stage takes from the file),
+`validation`, `stage_cycles` (which stages start from which), `references`, `problems` (how wrong input is told), `load`
+(all of it in order), `compile`.
 """

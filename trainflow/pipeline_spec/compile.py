@@ -24,13 +24,11 @@ from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
-from trainflow.pipeline_spec.adopt_section import adopt_of
-from trainflow.pipeline_spec.gates_section import gates_of, promotes_of
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
-from trainflow.pipeline_spec.retention_section import policies_of
 from trainflow.pipeline_spec.samples_section import limits_of, samples_of
-from trainflow.pipeline_spec.section import TaskSection
+from trainflow.pipeline_spec.sections import TaskSection, gates_of, policies_of, promotes_of
 from trainflow.pipeline_spec.stage_cycles import is_feedback, passes_to, through, upstream_of
+from trainflow.pipeline_spec.start_sections import adopt_of
 from trainflow.states import TriggerRule
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -16,9 +18,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from trainflow.errors import InputError
+from trainflow.errors import TrainflowError
 from trainflow.identifiers import check_name
-from trainflow.pipeline_spec.arrow_types import check_arrow_type
+from trainflow.pipeline_spec.problems import suggest
 from trainflow.pipeline_spec.quantities import (
     Length,
     format_duration,
@@ -31,12 +33,81 @@ from trainflow.pipeline_spec.quantities import (
 )
 from trainflow.pipeline_spec.references import check_reference
 
+_V = TypeVar("_V")
 Bound = float | str | None
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,249}$"
 _LENGTH_PATTERN = r"^((\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?|(\d+y)?(\d+mo)?)$"
-_SHORTEST_SECONDS = 60
 _DURATION_PATTERN = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"
+
+
+_SHORTEST_SECONDS = 60
+#: types as a footer says them, without parameters; PyArrow itself is too heavy to ask while a file is read
+_ARROW_TYPES = (
+    *("null", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("halffloat", "float", "double", "string", "large_string", "string_view", "binary", "large_binary", "binary_view"),
+    *("date32[day]", "date64[ms]", "month_day_nano_interval"),
+    *(f"{kind}[{unit}]" for kind in ("timestamp", "duration") for unit in ("s", "ms", "us", "ns")),
+    *("time32[s]", "time32[ms]", "time64[us]", "time64[ns]"),
+)
+#: what other libraries call them
+_ALSO_CALLED = {
+    "boolean": "bool",
+    "float16": "halffloat",
+    "float32": "float",
+    "float64": "double",
+    "int": "int64",
+    "integer": "int64",
+    "long": "int64",
+    "str": "string",
+    "text": "string",
+    "utf8": "string",
+    "varchar": "string",
+    "object": "string",
+    "bytes": "binary",
+    "date": "date32[day]",
+    "date32": "date32[day]",
+    "datetime": "timestamp[us]",
+    "datetime64[ns]": "timestamp[ns]",
+    "timestamp": "timestamp[us]",
+}
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise what the packages below refuse as the ValueError that pydantic gathers."""
+    try:
+        yield
+    except TrainflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def checked(check: Callable[[_V], object]) -> Callable[[_V], _V]:
+    """A validator: the value as it is, unless `check` refuses it."""
+
+    def validate(value: _V) -> _V:
+        with refusals():
+            check(value)
+        return value
+
+    return validate
+
+
+def text_as(key: str) -> Callable[[Any], Any]:
+    """A validator: text alone stands for a section that says this key and nothing else."""
+    return lambda value: {key: value} if isinstance(value, str) else value
+
+
+def check_arrow_type(name: str) -> str:
+    """The name itself. Raises ValueError for what is no type's; those with parameters of their own are taken as they
+    are: `decimal128(38, 2)`, `list<item: double>`, `timestamp[us, tz=UTC]`."""
+    if name in _ARROW_TYPES or any(sign in name for sign in "(<,"):
+        return name
+    meant = _ALSO_CALLED.get(name.lower())
+    hint = f"; did you mean {meant!r}?" if meant else suggest(name, _ARROW_TYPES)
+    raise ValueError(
+        f"no Arrow type is called {name!r}{hint or f'; for example {_ARROW_TYPES[5]}, double, string, bool'}"
+    )
 
 
 def _positive(duration: timedelta) -> timedelta:
@@ -49,13 +120,6 @@ def _long_enough(length: Length) -> Length:
     if not length.months and length.seconds < _SHORTEST_SECONDS:
         raise ValueError("a partition is at least 1m long")
     return length
-
-
-def _nameable(name: str) -> str:
-    try:
-        return check_name(name, "pipeline, stage or branch")
-    except InputError as error:
-        raise ValueError(str(error)) from None
 
 
 def _exists(reference: str, info: ValidationInfo) -> str:
@@ -115,7 +179,11 @@ Size = Annotated[
 ]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, AfterValidator(_nameable), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+Name = Annotated[
+    str,
+    AfterValidator(checked(lambda name: check_name(name, "pipeline, stage or branch"))),
+    WithJsonSchema({"type": "string", "pattern": NAME_PATTERN}),
+]
 #: column → Arrow type or None; a list of names is short for columns of any type
 Columns = Annotated[
     dict[str, Annotated[str, AfterValidator(check_arrow_type)] | None],

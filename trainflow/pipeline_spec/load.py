@@ -14,8 +14,7 @@ from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.pipeline_spec.compile import compile_pipeline
 from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec
-from trainflow.pipeline_spec.overrides import apply_overrides, misspelt_parameters
-from trainflow.pipeline_spec.parameters import merge_parameters
+from trainflow.pipeline_spec.overrides import apply_overrides, merge_parameters, misspelt_parameters
 from trainflow.pipeline_spec.problems import SpecProblem, error_of, shown
 from trainflow.pipeline_spec.quantities import format_duration
 from trainflow.pipeline_spec.validation import validate

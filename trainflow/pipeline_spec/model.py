@@ -8,14 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from trainflow.bounds import LARGEST_INTEGER
-from trainflow.pipeline_spec.adopt_section import AdoptSection
 from trainflow.pipeline_spec.fields import Name, Wait
-from trainflow.pipeline_spec.gates_section import Gates, Promotes
-from trainflow.pipeline_spec.init_from_section import Base
-from trainflow.pipeline_spec.retention_section import RetentionSection
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
-from trainflow.pipeline_spec.section import AfterCommitSection, FunctionSection, Section, TaskSection, TrainSection
-from trainflow.pipeline_spec.store_section import Store
+from trainflow.pipeline_spec.sections import (
+    AfterCommitSection,
+    FunctionSection,
+    Gates,
+    Promotes,
+    RetentionSection,
+    Section,
+    Store,
+    TaskSection,
+    TrainSection,
+)
+from trainflow.pipeline_spec.start_sections import AdoptSection, Base
 
 
 class StageSpec(Section):

@@ -8,9 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from trainflow.errors import InputError
 from trainflow.pipeline_spec.fields import (
     Columns,
     Count,
@@ -21,9 +20,11 @@ from trainflow.pipeline_spec.fields import (
     Size,
     UtcDatetime,
     Wait,
+    checked,
+    text_as,
 )
 from trainflow.pipeline_spec.quantities import Length
-from trainflow.pipeline_spec.section import Section, TaskSection
+from trainflow.pipeline_spec.sections import Section, TaskSection
 from trainflow.samples.grid import Grid, file_problem, length_problem, start_problem
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
@@ -86,13 +87,11 @@ class RepublishedSection(Section):
     last 24 partitions. `trainflow audit` compares all of them."""
 
 
-def _policy_alone(value: Any) -> Any:
-    return {"policy": value} if isinstance(value, str) else value
-
-
 Republish = Annotated[
     RepublishedSection,
-    BeforeValidator(_policy_alone, json_schema_input_type=Literal["ignore", "alert", "replay"] | RepublishedSection),
+    BeforeValidator(
+        text_as("policy"), json_schema_input_type=Literal["ignore", "alert", "replay"] | RepublishedSection
+    ),
 ]
 
 
@@ -107,7 +106,7 @@ class CatchUpSection(Section):
 class SamplesSection(TaskSection):
     """The sample table: where it is, how it is cut in time, when a partition of it is ready and good."""
 
-    path: str
+    path: Annotated[str, AfterValidator(checked(path_pattern))]
     """fsspec URL (or path relative to the project) of one partition's folder, with the partition's start as a time
     pattern: `data/flights/date={start:%Y-%m-%d}/`; `%-m` and the like are without leading zeros. Without a slash and
     with a suffix at its end it is the partition's one file: `data/events-{start:%Y%m%d}.parquet`."""
@@ -148,15 +147,6 @@ class SamplesSection(TaskSection):
         if self.end is not None and self.end <= self.start:
             raise ValueError("'end' must be after 'start' (it is exclusive)")
         return self
-
-    @field_validator("path")
-    @classmethod
-    def _is_a_pattern(cls, path: str) -> str:
-        try:
-            path_pattern(path)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return path
 
     @field_validator("length")
     @classmethod
@@ -205,7 +195,7 @@ class SplitSection(Section):
 
 def samples_of(section: SamplesSection) -> Samples:
     """The sample table a section describes."""
-    ready, checks = section.ready, section.checks
+    ready, checks, republished = section.ready, section.checks, section.republished
     return Samples(
         path=section.path,
         length_seconds=section.length.seconds,
@@ -224,16 +214,13 @@ def samples_of(section: SamplesSection) -> Samples:
         checks=Checks(**checks.model_dump()) if checks else None,
         columns=section.columns,
         gaps=GapPolicy(wait_seconds=section.gaps.wait.total_seconds(), then=section.gaps.then),
-        republished=_republished(section.republished),
+        republished=Republished(
+            policy=republished.policy, window_seconds=republished.window.total_seconds() if republished.window else None
+        ),
         lag=section.lag,
         catch_up_seconds=None if section.catch_up == "all" else section.catch_up.newer_than.total_seconds(),
         storage_options=section.storage_options,
     )
-
-
-def _republished(section: RepublishedSection) -> Republished:
-    window = section.window.total_seconds() if section.window else None
-    return Republished(policy=section.policy, window_seconds=window)
 
 
 def limits_of(section: SplitSection) -> SplitLimits:

@@ -322,7 +322,7 @@ def test_names_of_arrow_types_are_those_that_arrow_prints(load: Load, name: str)
 def test_arrow_type_prints_as_written() -> None:
     import pyarrow as pa
 
-    from trainflow.pipeline_spec.arrow_types import _PLAIN
+    from trainflow.pipeline_spec.fields import _ARROW_TYPES
 
     made = [pa.null(), pa.bool_(), pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string()]
     made += [
@@ -334,4 +334,4 @@ def test_arrow_type_prints_as_written() -> None:
         pa.time32("s"),
         pa.time64("ns"),
     ]
-    assert {str(each) for each in made} <= set(_PLAIN)
+    assert {str(each) for each in made} <= set(_ARROW_TYPES)

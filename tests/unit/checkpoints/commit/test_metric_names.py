@@ -19,9 +19,9 @@ from trainflow.checkpoints.commit.metric_names import named_metrics
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.retention import KeepBest
 from trainflow.errors import ChainStopped
-from trainflow.pipeline_spec.gates_section import Condition
 from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.pipeline_spec.model import PipelineFile
+from trainflow.pipeline_spec.sections import Condition
 from trainflow.settings.project import project_at
 from trainflow.testing.chains import ChainWriter, day
 
