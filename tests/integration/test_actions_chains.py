@@ -11,11 +11,10 @@ import pytest
 
 from trainflow.actions.chains.fork import BranchRequest, fork, plan_fork
 from trainflow.actions.chains.promote import promote
-from trainflow.actions.chains.prune import plan_prune, prune
+from trainflow.actions.chains.prune import plan_prune, plan_sweep, prune, sweep
 from trainflow.actions.chains.regrid import plan_regrid
 from trainflow.actions.chains.repair import plan_repair
 from trainflow.actions.chains.rewind import plan_rewind, rewind
-from trainflow.actions.chains.sweep import plan_sweep, sweep
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger

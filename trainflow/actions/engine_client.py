@@ -14,8 +14,7 @@ from trainflow.clock import Clock
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.executors.execution_socket import nudge
-from trainflow.insight.progress.feed import ProgressFeed
-from trainflow.insight.progress.view import ProgressView
+from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries, service_queries
 from trainflow.metadata.database import Database

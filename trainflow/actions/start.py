@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress.feed import ProgressFeed
+from trainflow.insight.progress import ProgressFeed
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainflow.clock import Clock
     from trainflow.dag_processor.files import EarlyParse
     from trainflow.engine.engine import Engine
-    from trainflow.insight.progress.feed import ProgressFeed
+    from trainflow.insight.progress import ProgressFeed
 
 
 class TrainingRequest(NamedTuple):

@@ -1,10 +1,9 @@
 """The command line: parses words, calls `trainflow.actions` and `trainflow.insight`, draws what they return.
 
-Reading order: `entry` and `main` (registers commands, turns errors into messages and `exit_codes`: 0 done, 1 the chain
-or task failed or an audit found something, 2 wrong input, 130 interrupted), `arguments` (words that many commands
-know), `person_author` (who types), `commands` (a module for each command or noun), `live` (what a terminal shows while
-a pipeline trains), `render` (tables for people, JSON with stable keys for programs). What a person names is looked up
-in `trainflow.workspace`.
+Reading order: `entry` and `main` (all commands, errors as messages and exit codes: 0 done, 1 the chain or task failed
+or an audit found something, 2 wrong input, 130 interrupted), `arguments` (words that many commands know), `commands` (a
+module for each noun, or verb that stands alone), `live` (what a terminal shows while a pipeline trains), `render`
+(tables for people, JSON with stable keys for programs). What a person names is looked up in `trainflow.workspace`.
 
 Invariant: nothing heavy is imported at module level, `trainflow --help` answers at once.
 

@@ -1,4 +1,4 @@
-"""The words of the command line that many commands know: what a person names, and how what is typed becomes a value."""
+"""Words that many commands know: what a person names, how what is typed becomes a value, and who types."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from trainflow.errors import InputError
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+
+    from trainflow.checkpoints.ledger.entries import Author
+
 
 PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
@@ -89,3 +92,18 @@ def duration_of(written: str, option: str) -> timedelta:
         return parse_duration(written)
     except ValueError as error:
         raise InputError(f"{option} {written}: {error}") from None
+
+
+def person() -> Author:
+    """The user of this process, on this machine; no run, no attempt."""
+    import getpass
+    import socket
+
+    from trainflow.checkpoints.ledger.entries import Author
+
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container with a user id that has no name
+        user = "unknown"
+    return Author(hostname=host, person=f"{user}@{host}")

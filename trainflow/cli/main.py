@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -12,27 +13,23 @@ from trainflow import __version__
 from trainflow.cli.commands import (
     audit,
     checkpoints,
-    config,
     dags,
     db,
-    init,
+    engine,
     mlflow,
-    parts,
     plan,
     pools,
+    project,
     regrid,
     repair,
     resume,
     runs,
     samples,
-    schema,
+    start,
     status,
-    stop,
     tasks,
-    why,
 )
-from trainflow.cli.commands import start as start_command
-from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
+from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
 app = typer.Typer(
@@ -46,11 +43,37 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-start_command.register(app)
-for command in (resume, repair, regrid, status, why, plan, audit, checkpoints, samples):
-    command.register(app)
-for noun in (dags, runs, tasks, pools, config, db, schema, mlflow, init, parts, stop):
-    noun.register(app)
+_COMMANDS: dict[str, Callable[..., int | None]] = {
+    "start": start.start,
+    "resume": resume.resume,
+    "repair": repair.repair,
+    "regrid": regrid.regrid,
+    "status": status.status,
+    "why": status.why,
+    "plan": plan.plan,
+    "audit": audit.audit,
+    "schema": project.schema,
+    "mlflow": mlflow.mlflow,
+    "init": project.init,
+    "standalone": engine.standalone,
+    "scheduler": engine.scheduler,
+    "triggerer": engine.triggerer,
+    "dag-processor": engine.dag_processor,
+    "stop": engine.stop,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+for _group in (
+    checkpoints.checkpoints,
+    samples.samples,
+    dags.dags,
+    runs.runs,
+    tasks.tasks,
+    pools.pools,
+    project.config,
+    db.db,
+):
+    app.add_typer(_group)
 
 
 def _version(wanted: bool) -> None:

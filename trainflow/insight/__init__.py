@@ -5,7 +5,7 @@ Reading order
   (where each pipeline is), `explain` (why nothing trains, in one sentence), `database`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
-- `progress`: what is new since the last look, while a pipeline trains.
+- `progress` (what is new since the last look, while a pipeline trains) and `run_line` (a run that has ended).
 
 Invariants
 - An answer is a value that holds all that is to be shown; as JSON it has the keys that the commands document.

@@ -1,9 +1,8 @@
 """What a person can decide about a chain. Each decision is written into its ledger, with who made it and why.
 
-Reading order: `rewind`, `fork`, `resume` and `resume_samples` (a chain that a gate or its samples stopped), `promote`
-and `promoted_stages` (an alias, and the stages that start from what has it), `regrid` and `repair` (samples cut
-otherwise, holes that have arrived), `prune` and `sweep` (give back space), `accept_loss` (a ledger of which a part is
-lost for good).
+Reading order: `rewind`, `fork`, `resume` (a chain that a gate or its samples stopped), `promote` (an alias, and the
+stages that start from what has it), `regrid` and `repair` (samples cut otherwise, holes that have arrived), `prune`
+(give back space), `accept_loss` (a ledger of which a part is lost for good).
 
 Invariant: what destroys or decides has two functions: `plan_…` says what would be done and changes nothing, the other
 one does it.

@@ -21,8 +21,7 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.errors import InputError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress.feed import ProgressFeed
-from trainflow.insight.progress.view import ProgressView
+from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database

@@ -1,4 +1,4 @@
-"""`trainflow audit`: prove what a pipeline's chains were trained on."""
+"""`trainflow audit`: prove what chains were trained on; with --lineage, what a checkpoint ever learnt from."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.output import JSON_OPTION, only_one, print_json
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, only_one, print_json, print_rows, text
 from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.insight.chains.audit import ChainAudit
+    from trainflow.workspace.pipelines import PipelineChain
+
 
 _SHOWN = 20
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("audit")(audit)
 
 
 def audit(
@@ -59,8 +55,6 @@ def audit(
 
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         if lineage is not None:
-            from trainflow.cli.commands.lineage import show_lineage
-
             return show_lineage(file.one_chain(stage, branch), lineage, json=as_json)
         now = SystemClock().now()
         found = audit_pipeline(file, stage, branch, now, every=every, verify_files=files, look_at_samples=samples)
@@ -106,3 +100,42 @@ def _show(report: ChainAudit) -> None:
     if len(report.notices) > _SHOWN:
         typer.echo(f"  … and {counted(len(report.notices) - _SHOWN, 'more notice')} (--json shows all)")
     typer.echo("  ok" if report.ok else f"  {counted(len(report.problems), 'problem')}")
+
+
+_LINEAGE_COLUMNS = {
+    "start": "PARTITION",
+    "end": "TO",
+    "rows": "ROWS",
+    "chain": "CHAIN",
+    "sequence": "CHECKPOINT",
+    "run_id": "RUN",
+    "how": "",
+    "short": "FINGERPRINT",
+}
+
+
+def show_lineage(chain: PipelineChain, which: str, *, json: bool) -> int:
+    """Print it. Raises InputError, LedgerCorrupt, StoreFailure."""
+    import msgspec
+
+    from trainflow.insight.chains.lineage import lineage
+
+    found = lineage(chain, which)
+    if json:
+        print_json(found)
+        return 0
+    rows = [
+        {
+            **msgspec.structs.asdict(each),
+            "how": "filled hole" if each.filled else "",
+            "short": each.fingerprint.removeprefix("sha256:")[:12],
+        }
+        for each in found.partitions
+    ]
+    typer.echo(f"{found.chain} checkpoint {found.sequence}, trained up to {text(found.watermark)}")
+    if found.began_with:
+        typer.echo(f"began with {found.began_with}: what that was trained on is not known here")
+    print_rows(rows, _LINEAGE_COLUMNS, as_json=False, empty="nothing")
+    rows_ = f", {counted(found.rows, 'row')}" if found.rows is not None else ""
+    typer.echo(f"{counted(len(found.partitions), 'partition')}{rows_}")
+    return 0

@@ -1,4 +1,4 @@
-"""`trainflow checkpoints`: what a chain has committed."""
+"""`trainflow checkpoints`: what a chain has committed, what builds on it, and what sets two checkpoints apart."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
-from trainflow.cli.commands import compare, dependents, fork, promote, prune, rewind
-from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.chain_columns import columns_of, said_of
+from trainflow.cli.commands.checkpoint_decisions import fork, promote, prune, rewind, sweep
 from trainflow.cli.render.ledger_entries import sentence
-from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, said_of, text
 from trainflow.pluralize import counted
 from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.insight.chains.checkpoints import CheckpointLine, Verification
+    from trainflow.insight.chains.lineage import ComparedCheckpoints, LineagePartition
+
+checkpoints = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
 
 WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
@@ -34,25 +35,10 @@ _COLUMNS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
-    group.command("list")(list_checkpoints)
-    group.command("show")(show)
-    group.command("verify")(verify)
-    group.command("ledger")(ledger)
-    promote.register(group)
-    prune.register(group)
-    rewind.register(group)
-    fork.register(group)
-    dependents.register(group)
-    compare.register(group)
-    app.add_typer(group)
-
-
 # -- list ----------------------------------------------------------------------------------------------------------
 
 
+@checkpoints.command("list")
 def list_checkpoints(
     pipeline: str = PIPELINE, stage: str | None = STAGE, branch: str | None = BRANCH, as_json: bool = JSON_OPTION
 ) -> int:
@@ -233,3 +219,125 @@ def ledger(
         else:
             typer.echo(f"{named}{line.sequence:>6}  {text(line.entry.at)}  {sentence(line.entry)}")
     return EXIT_FAILED if any(line.problem for line in lines) else 0
+
+
+def dependents(
+    pipeline: str = PIPELINE,
+    forget: str | None = typer.Option(
+        None, "--forget", metavar="PIPELINE/STAGE/BRANCH", help="Keep nothing more for this one: it is no more."
+    ),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """List the stages of other pipelines that build on a chain.
+
+    They start from checkpoints of it: what they have not passed yet is kept.
+
+    A stage is listed from its first run on. One whose pipeline is no more holds checkpoints for ever, unless --forget
+    says so; its next run lists it again. What its chain went on from stays.
+
+    JSON: {dependents: [{chain, at, once, held (checkpoints of this chain that are kept for it)}]}.
+    """
+    import msgspec
+
+    from trainflow.actions.chains.prune import forget_dependent
+    from trainflow.insight.chains.checkpoints import dependents_of
+
+    with open_pipeline(pipeline) as file:
+        chain = file.one_chain(stage, branch)
+        if forget is not None:
+            forget_dependent(chain, forget)
+        found = dependents_of(chain)
+    if as_json:
+        print_json(found)
+        return 0
+    rows = [msgspec.structs.asdict(each) for each in found.dependents]
+    columns = {"chain": "CHAIN", "at": "STARTS FROM", "once": "ONCE", "held": "CHECKPOINTS KEPT FOR IT"}
+    print_rows(rows, columns, as_json=False, empty="no stage of another pipeline follows")
+    return 0
+
+
+_SHOWN = 20
+SIDE = "A branch (its head), a checkpoint's number or id, or BRANCH@NUMBER."
+
+
+def compare(
+    pipeline: str = PIPELINE,
+    a: str = typer.Argument(metavar="A", help=SIDE),
+    b: str = typer.Argument(metavar="B", help=SIDE),
+    stage: str | None = STAGE,
+    branch: str | None = BRANCH,
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Compare two checkpoints or branches.
+
+    Metrics over the watermark side by side, and what they were trained on.
+
+    Metrics are scores on samples not seen before, one row for the end of what was scored; or, where nothing was ever
+    evaluated, the trainer's own. A branch that has no checkpoint of its own yet is compared by the one it was forked
+    from.
+
+    JSON: {a: {chain, id, sequence, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
+    branch has none yet; else null)}, b (as a), measured (evaluation | training), scores:
+    [{watermark, a, b}] (null: none there), common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
+    checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
+    """
+    from trainflow.insight.chains.lineage import compare as compare_checkpoints
+
+    with open_pipeline(pipeline) as file:
+        found = compare_checkpoints(file.one_chain(stage, branch), a, b)
+    if as_json:
+        print_json(found)
+    else:
+        _show_compared(found)
+    return 0
+
+
+def _show_compared(found: ComparedCheckpoints) -> None:
+    for name, side in (("A", found.a), ("B", found.b)):
+        which = f"checkpoint {side.sequence}"
+        if side.forked_from:
+            which = f"no checkpoint of its own yet: {which} of {side.forked_from}, from which it was forked"
+        upto = text(side.watermark)
+        typer.echo(f"{name}  {side.chain}  {which}, trained up to {upto}, {counted(side.partitions, 'partition')}")
+    _show_scores(found)
+    typer.echo(f"{counted(found.common, 'partition')} in common, {len(found.changed)} with another content")
+    _show_partitions("only A", found.only_a)
+    _show_partitions("only B", found.only_b)
+    _show_partitions("another content", [each.a for each in found.changed])
+
+
+def _show_scores(found: ComparedCheckpoints) -> None:
+    """A table of the scores; a side that has none has no columns, and it is said."""
+    scored = found.measured == "evaluation"
+    rows = [{"watermark": score.watermark, **_named("a", score.a), **_named("b", score.b)} for score in found.scores]
+    sides = [(side, values or {}) for score in found.scores for side, values in (("a", score.a), ("b", score.b))]
+    names = sorted({(name, side) for side, values in sides for name in values})
+    columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
+    columns |= {f"{side} {name}": f"{side.upper()} {name}" for name, side in names}
+    if names:
+        typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
+        print_rows(rows, columns, as_json=False, empty="")
+    for side in ("a", "b"):
+        if not any(side == each for _, each in names):
+            typer.echo(f"{side.upper()} has no {'scores' if scored else 'metrics'} of its own yet to compare")
+
+
+def _named(side: str, scores: dict[str, float] | None) -> dict[str, float]:
+    return {f"{side} {name}": value for name, value in (scores or {}).items()}
+
+
+def _show_partitions(what: str, partitions: list[LineagePartition]) -> None:
+    if not partitions:
+        return
+    typer.echo(f"{what}: {counted(len(partitions), 'partition')}")
+    for each in partitions[:_SHOWN]:
+        where = f"checkpoint {each.sequence} of {each.chain}"
+        typer.echo(f"  {text(each.start)} to {text(each.end)}  {where}  {each.run_id}")
+    if len(partitions) > _SHOWN:
+        typer.echo(f"  … and {len(partitions) - _SHOWN} more (--json shows all)")
+
+
+for _command in (show, verify, ledger, promote, prune, sweep, rewind, fork, dependents, compare):
+    checkpoints.command(_command.__name__)(_command)

@@ -7,18 +7,28 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, parse_overrides
-from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_WRONG_INPUT
-from trainflow.cli.render.dag_tree import print_tree
-from trainflow.cli.render.output import JSON_OPTION, print_facts, print_json, print_rows, text
+from trainflow.cli.render.output import (
+    EXIT_FAILED,
+    EXIT_WRONG_INPUT,
+    JSON_OPTION,
+    duration,
+    print_facts,
+    print_json,
+    print_rows,
+    text,
+)
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
 from trainflow.workspace.names import file_named, is_file, workspace_for
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:
+    from rich.tree import Tree
+
     from trainflow.insight.runs.dags import DagDetail, DagSummary
 
-dags = typer.Typer(help="DAGs: list, show, pause, test a file.", no_args_is_help=True)
+
+dags = typer.Typer(name="dags", help="DAGs: list, show, pause, test a file.", no_args_is_help=True)
 
 _COLUMNS = {
     "dag_id": "DAG",
@@ -29,11 +39,6 @@ _COLUMNS = {
     "runs": "RUNS",
     "description": "DESCRIPTION",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(dags, name="dags")
 
 
 @dags.command("list")
@@ -239,3 +244,54 @@ def _param(name: str, schema: dict[str, Any]) -> str:
     rest = ", ".join(f"{key} {item!r}" for key, item in schema.items() if key not in shown_elsewhere)
     about = schema.get("description") or schema.get("title") or ""
     return f"{name}{value}" + (f"  [{rest}]" if rest else "") + (f"  {about}" if about else "")
+
+
+#: a line is as long as it is: neither folded nor cut
+_WIDTH = 1_000_000
+
+
+def print_tree(tasks: list[dict[str, Any]]) -> None:
+    """Print one line a task, in the order of the DAG, each under the last of those it waits for; others are named where
+    they do not follow from that."""
+    from rich.console import Console
+
+    Console(width=_WIDTH, color_system=None, highlight=False, markup=False, emoji=False).print(_tree(tasks))
+
+
+def _tree(tasks: list[dict[str, Any]]) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    root = Tree("", hide_root=True)
+    drawn = {"": root}
+    order = {task["task_id"]: number for number, task in enumerate(tasks)}
+    ancestors = _ancestors(tasks)
+    for task in tasks:
+        parent = max(task["upstream"], key=lambda name: order[name], default="")
+        line = Text(_task_line(task, parent, ancestors[parent]), no_wrap=True)
+        drawn[task["task_id"]] = drawn[parent].add(line)
+    return root
+
+
+def _ancestors(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Task → all it waits for, directly or not; nothing for the root of the tree, `""`."""
+    found: dict[str, set[str]] = {"": set()}
+    for task in tasks:
+        found[task["task_id"]] = set(task["upstream"]).union(*(found[name] for name in task["upstream"]))
+    return found
+
+
+def _task_line(task: dict[str, Any], parent: str, implied: set[str]) -> str:
+    others = [name for name in task["upstream"] if name != parent and name not in implied]
+    remarks = [task["operator"]]
+    if task.get("trigger_rule", "all_success") != "all_success":
+        remarks.append(f"trigger rule {task['trigger_rule']}")
+    if others:
+        remarks.append(f"also after {', '.join(others)}")
+    if retries := task.get("retry", {}).get("retries"):
+        remarks.append(counted(retries, "retry"))
+    if timeout := task.get("execution_timeout_seconds"):
+        remarks.append(f"at most {duration(timeout)}")
+    if task.get("pool", "default_pool") != "default_pool":
+        remarks.append(f"pool {task['pool']}")
+    return f"{task['task_id']}  ({', '.join(remarks)})"

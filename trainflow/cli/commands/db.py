@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.output import JSON_OPTION, print_json
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, print_json
 from trainflow.workspace.workspace import open_workspace
 
 db = typer.Typer(
+    name="db",
     help="The metadata database. What was trained is in the checkpoint stores, not here.",
     no_args_is_help=True,
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(db, name="db")
 
 
 @db.command("check")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.exit_codes import EXIT_FAILED
+from trainflow.cli.render.output import EXIT_FAILED
 
 if TYPE_CHECKING:
     import subprocess
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LAST_BYTES = 2000
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("mlflow")(mlflow)
 
 
 def mlflow(

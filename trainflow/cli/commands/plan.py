@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.output import JSON_OPTION, duration, only_one, print_json, print_rows, text
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, duration, only_one, print_json, print_rows, text
 from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.pipelines import open_pipeline
 
@@ -28,11 +27,6 @@ _COLUMNS = {
 
 _WORDS = {"caught_up": "then caught up", "waiting": "then waits", "more": "there may be more", "stopped": "then fails"}
 _WAITS = "waits "
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("plan")(plan)
 
 
 def plan(

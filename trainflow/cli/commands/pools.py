@@ -13,7 +13,7 @@ from trainflow.workspace.workspace import open_workspace
 if TYPE_CHECKING:
     from trainflow.insight.runs.pools import Pool
 
-pools = typer.Typer(help="Pools: limits that tasks share.", no_args_is_help=True)
+pools = typer.Typer(name="pools", help="Pools: limits that tasks share.", no_args_is_help=True)
 
 _COLUMNS = {
     "name": "POOL",
@@ -24,11 +24,6 @@ _COLUMNS = {
     "open": "OPEN",
     "description": "DESCRIPTION",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(pools, name="pools")
 
 
 @pools.command("list")

@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.person_author import person
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides, person
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.actions.chains.regrid import RegridDone, RegridPlan
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("regrid")(regrid)
 
 
 def regrid(

@@ -1,4 +1,4 @@
-"""`trainflow repair`: train the holes of a chain that have arrived."""
+"""`trainflow repair`: train the holes of a chain that have arrived, or go on with a ledger that has lost entries."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.commands.accept_loss import accept
-from trainflow.cli.person_author import person
-from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides, person
+from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.errors import InputError
-from trainflow.pluralize import counted
+from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.pipelines import PipelineChain, open_pipeline
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from trainflow.actions.chains.accept_loss import LossDone, LossPlan
     from trainflow.actions.chains.repair import RepairPlan
+    from trainflow.checkpoints.actions.accept_loss import Damage
+    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.workspace.pipelines import PipelineChain
+
 
 _COLUMNS = {"number": "RUN", "start": "FROM", "end": "TO", "partitions": "PARTITIONS", "rows": "ROWS", "about": "ABOUT"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("repair")(repair)
 
 
 def repair(
@@ -78,7 +76,7 @@ def repair(
     with open_pipeline(pipeline, given) as file:
         chain, now = file.one_chain(stage, branch), SystemClock().now()
         if accept_loss:
-            return accept(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
+            return _accept_loss(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
         plan = action.plan_repair(chain, skipped=skipped, now=now)
@@ -155,3 +153,62 @@ def _nothing(chain: PipelineChain, plan: RepairPlan) -> str:
     hint = "; --skipped trains what a gate or a person skipped, too" if plan.skipped_too else ""
     stepped = f"{plan.open:,} that {chain.key} stepped over"
     return f"nothing to repair: no partition of the {stepped} can be trained now{hint}"
+
+
+def _accept_loss(chain: PipelineChain, now: datetime, *, yes: bool, reason: str, as_json: bool) -> int:
+    """Show what is lost; with `yes` put right what can be, and accept the rest. Raises InputError while a run of the
+    chain has not ended."""
+    from trainflow.actions.chains.accept_loss import accept_loss, plan_accept_loss
+
+    plan = plan_accept_loss(chain)
+    done = accept_loss(plan, who=person(), now=now, reason=reason) if yes else plan.outcome(None)
+    if as_json:
+        print_json(done)
+    elif plan.damage is None:
+        typer.echo(f"{chain.key}: nothing is missing in the ledger")
+    else:
+        _show_loss(plan, plan.damage, done, accepted=yes)
+    return 0
+
+
+def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool) -> None:
+    from trainflow.checkpoints.ledger.completeness import entries_named
+
+    chain, head = plan.chain, plan.head
+    for sentence in _sentences(damage):
+        typer.echo(f"{chain.key}: {sentence}")
+    goes_on = f"checkpoint {head.id}, trained up to {text(head.watermark)}" if head else "nothing: it begins anew"
+    typer.echo(f"{chain.key}: it {'goes' if accepted else 'would go'} on from {goes_on}")
+    if done.entry is not None:
+        typer.echo(f"{chain.key}: {entries_named([done.entry])} keeps what was lost; 'trainflow audit' tells it")
+    elif not accepted:
+        typer.echo("nothing was changed: restore a backup where there is one; otherwise '--yes' does this")
+
+
+def _sentences(damage: Damage) -> list[str]:
+    from trainflow.checkpoints.ledger.completeness import entries_named
+
+    found = []
+    if damage.restored:
+        numbers = [copy.entry.sequence for copy in damage.restored]
+        found.append(f"{entries_named(numbers)} can be put back as {agreeing(len(numbers), 'it was', 'they were')}")
+    first, last = damage.state.sequence + 1, damage.newest.sequence
+    if last >= first:
+        lost = range(first, last + 1)
+        are = agreeing(len(lost), "is", "are")
+        knows = f"{damage.newest.what} knows of entry {last}"
+        found.append(f"{entries_named(lost)} {are} lost or cannot be tied to what is left: {knows}")
+    if damage.untied:
+        found.append(f"{entries_named(damage.untied)} {agreeing(len(damage.untied), 'is', 'are')} there and set aside")
+    found += [
+        f"checkpoint {each.id}, {_trained(each)}, is known by its copy and whole: committed again"
+        for each in damage.recovered
+    ]
+    found += [f"checkpoint {name} is lost ({what}); its files are left alone" for name, what in damage.lost.items()]
+    if damage.is_lossy:
+        found.append("promotions, rewinds and skips among the lost entries are gone, too: look, and make them again")
+    return found
+
+
+def _trained(entry: Checkpoint) -> str:
+    return f"{counted(len(entry.split.partitions), 'partition')} up to {text(entry.split.end)}"

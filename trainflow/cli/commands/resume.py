@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.person_author import person
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides, person
 from trainflow.errors import InputError
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.actions.chains.resume import Decision
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("resume")(resume)
 
 
 def resume(

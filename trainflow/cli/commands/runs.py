@@ -14,12 +14,7 @@ from trainflow.workspace.names import workspace_for
 if TYPE_CHECKING:
     from trainflow.actions.runs import ClearedRun
 
-runs = typer.Typer(help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(runs, name="runs")
+runs = typer.Typer(name="runs", help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
 
 
 @runs.command("list")

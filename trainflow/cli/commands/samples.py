@@ -8,28 +8,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.exit_codes import EXIT_FAILED
-from trainflow.cli.render.chain_columns import columns_of
-from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, text
 from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.insight.chains.partitions import ChainPartitions, PartitionReport
 
+samples = typer.Typer(name="samples", help="The partitions a pipeline trains on.", no_args_is_help=True)
+
 PARTITION = typer.Argument(metavar="PARTITION", help="The partition's start: 2013-01-31, or 2013-01-31T05:00 (UTC).")
 _COLUMNS = {"start": "FROM", "end": "TO", "partitions": "PARTITIONS", "state": "STATE", "bytes": "BYTES", "reason": ""}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(name="samples", help="The partitions a pipeline trains on.", no_args_is_help=True)
-    group.command("list")(list_samples)
-    group.command("check")(check)
-    group.command("show")(show)
-    app.add_typer(group)
-
-
+@samples.command("list")
 def list_samples(
     pipeline: str = PIPELINE,
     since: str | None = typer.Option(
@@ -88,6 +80,7 @@ def _ranges(found: ChainPartitions) -> list[dict[str, Any]]:
     ]
 
 
+@samples.command("check")
 def check(
     pipeline: str = PIPELINE,
     partition: str = PARTITION,
@@ -113,6 +106,7 @@ def check(
     return 0 if report.ok else EXIT_FAILED
 
 
+@samples.command("show")
 def show(
     pipeline: str = PIPELINE,
     partition: str = PARTITION,

@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import parse_overrides
-from trainflow.cli.exit_codes import EXIT_INTERRUPTED
+from trainflow.cli.render.output import EXIT_INTERRUPTED
 from trainflow.errors import EngineAlreadyRunning, InputError
 from trainflow.workspace.locate import pipeline_path
 
 if TYPE_CHECKING:
     from trainflow.actions.start import Begin
     from trainflow.actions.training import TrainingRequest
-    from trainflow.insight.progress.feed import ProgressFeed
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("start")(start)
+    from trainflow.insight.progress import ProgressFeed
 
 
 def start(

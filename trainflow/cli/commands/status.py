@@ -1,4 +1,4 @@
-"""`trainflow status`: the engine, and where each pipeline is."""
+"""`trainflow status` and `why`: the engine, where each pipeline is, and in a sentence why nothing is training."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
+from trainflow.cli.arguments import STAGE
+from trainflow.cli.render.output import JSON_OPTION, duration, only_one, print_json, print_rows, text
 from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.locate import open_selection
 
 if TYPE_CHECKING:
     from trainflow.insight.status import CurrentRun, PipelineStatus, ProjectStatus
 
+
 #: short enough for 80 columns; whatever needs a sentence stands below
 _COLUMNS = {"dag_id": "PIPELINE", "head": "HEAD", "trained": "TRAINED UP TO", "behind": "BEHIND", "now": "NOW"}
 _PROBLEM_CHARACTERS = 300
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("status")(status)
 
 
 def status(
@@ -178,3 +175,31 @@ def _progress(progress: dict[str, Any] | None) -> str:
 def _cut(sentence: str) -> str:
     line = " ".join(sentence.split())
     return line if len(line) <= _PROBLEM_CHARACTERS else f"{line[: _PROBLEM_CHARACTERS - 1]}…"
+
+
+def why(
+    pipeline: str | None = typer.Argument(
+        None, metavar="[PIPELINE]", help="A pipeline file, its name, or the id of a DAG. Default: all."
+    ),
+    stage: str | None = STAGE,
+    branch: str | None = typer.Option(None, "--branch", metavar="NAME", help="Only this branch; default: all."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Say in one sentence why nothing is training, or what is.
+
+    JSON: {answers: [{dag_id, path, kind, sentence}]}; of one answer the keys also stand at the top. kind: training,
+    working, no_engine, no_triggerer, paused, broken_file, missing_file, waiting, retrying, no_slot, starting, queued,
+    gate, failed, caught_up, never_started, ended.
+    """
+    from trainflow.clock import SystemClock
+    from trainflow.insight import dag_selection
+
+    with open_selection(pipeline) as selection:
+        found = dag_selection.why(selection, SystemClock().now(), stage=stage, branch=branch)
+    if as_json:
+        print_json(only_one(found, found.answers))
+    elif not found.answers:
+        typer.echo("this project has no pipelines: put one into pipelines/, or try 'trainflow init'")
+    for answer in [] if as_json else found.answers:
+        typer.echo(answer.sentence)
+    return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import json_object, moment
-from trainflow.cli.exit_codes import EXIT_FAILED
+from trainflow.cli.render.output import EXIT_FAILED
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, describe
 from trainflow.pluralize import counted
 from trainflow.task_signals import TaskDeferred, TaskTimeout

@@ -8,17 +8,12 @@ import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT
 from trainflow.cli.commands.runs import say_cleared
-from trainflow.cli.render import task_logs
+from trainflow.cli.render import runs
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
-from trainflow.cli.render.tasks import TASK_COLUMNS, print_task, task_row
+from trainflow.cli.render.runs import TASK_COLUMNS, print_task, task_row
 from trainflow.workspace.names import workspace_for
 
-tasks = typer.Typer(help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(tasks, name="tasks")
+tasks = typer.Typer(name="tasks", help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
 
 
 @tasks.command("list")
@@ -80,15 +75,15 @@ def logs(
     with workspace_for(dag) as workspace:
         log = attempt_log(workspace, dag, run, task, attempt)
         path = Path(log.path)
-        rotated = task_logs.print_rotated(path)
-        position = task_logs.print_from(path, 0)
+        rotated = runs.print_rotated(path)
+        position = runs.print_from(path, 0)
         while follow:
             # in this order: what was written before the attempt ended has been printed then
             ended = has_ended(workspace, log)
-            position = task_logs.print_from(path, position)
+            position = runs.print_from(path, position)
             if ended:
                 break
-            task_logs.pause()
+            runs.pause()
     if not position and not rotated:
         typer.echo(f"nothing was printed or logged: {path}", err=True)
 

@@ -1,18 +1,81 @@
-"""Show a pipeline at work: a panel of its chain and its current run, and a summary at the end."""
+"""Show pipelines at work: a live panel, or a line an event where output is no terminal, and a summary at the end."""
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from trainflow.cli.live.lines import day, failed_beside, is_bad, outcome, shown_metrics
-from trainflow.cli.render.output import duration, print_facts
+import typer
+
+from trainflow.cli.live.lines import (
+    LineDisplay,
+    day,
+    failed_beside,
+    is_bad,
+    outcome,
+    run_line,
+    shown_metrics,
+    waiting_line,
+)
+from trainflow.cli.render.output import duration, print_facts, print_table
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
-    from trainflow.insight.progress.view import ProgressView, TaskLine
+    from trainflow.insight.progress import ProgressView, TaskLine
+
+
+class Display(Protocol):
+    """Shows views as they come."""
+
+    def show(self, views: list[ProgressView], now: datetime) -> None:
+        """Show the views, one a chain, as they are at `now`."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+
+def display(*, interactive: bool | None = None) -> Display:
+    """The display that fits where output goes."""
+    if not (_can_redraw() if interactive is None else interactive):
+        return LineDisplay()
+    from rich.console import Console
+
+    # what people write (a problem, a metric's name) may look like markup, and is none
+    return Panel(Console(highlight=False, markup=False))
+
+
+def _can_redraw() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+class Panel:
+    """Redraws a panel in place."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def show(self, views: list[ProgressView], now: datetime) -> None:
+        """Print what failed above the panel, and draw it anew."""
+        for view in views:
+            for run in view.new_runs:
+                if run.state == "failed" or run.failed_beside:
+                    self._live.console.print(run_line(run, view), style="red")
+        # the terminal writes ^C behind the last line: where that has no room, a line of the panel would stay
+        width = self._live.console.width - 2
+        panel = panel_of_chain(views[0], now, width) if len(views) == 1 else panel_of_stages(views, now, width)
+        self._live.update(panel, refresh=True)
+
+    def close(self) -> None:
+        """Take the panel away."""
+        self._live.stop()
+
 
 _WIDTH = 88
 _MARKS = {
@@ -108,3 +171,76 @@ def summary(view: ProgressView, *, seconds: float, mirrored: str | None) -> None
     if mirrored:
         facts["MLflow"] = mirrored
     print_facts(facts, style="red" if is_bad(view.last_run) else None)
+
+
+_STAGES_WIDTH = 100
+#: columns from which on a bar has room to be long
+_ROOMY = 78
+_AT_WORK = ("running", "queued", "scheduled")
+
+
+def panel_of_stages(views: list[ProgressView], now: datetime, width: int) -> RenderableType:
+    """One row a stage."""
+    from rich.panel import Panel as Box
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    title, names = _names(views)
+    bar_width = 20 if width >= _ROOMY else 8
+    rows = Table.grid(padding=(0, 2))
+    width = min(width, _STAGES_WIDTH)
+    columns = [max(map(len, names)), bar_width, max(len(_trained(view)) for view in views)]
+    # what is left of the line, beside the frame and the gaps: Rich would take it from all columns alike
+    columns.append(max(8, width - sum(columns) - 4 - 2 * len(columns)))
+    for column in columns:
+        rows.add_column(no_wrap=True, overflow="ellipsis", width=column)
+    for name, view in zip(names, views, strict=True):
+        bar = ProgressBar(view.total, view.trained or 0, width=bar_width) if view.total else ""
+        rows.add_row(Text(name, style="bold"), bar, _trained(view), _now(view, now))
+    return Box(rows, title=Text(title, style="bold"), title_align="left", width=width)
+
+
+def _names(views: list[ProgressView]) -> tuple[str, list[str]]:
+    """A title, and what to call each: its stage, where they are stages of one pipeline."""
+    pipelines = {view.dag_id.partition(".")[0] for view in views}
+    if len(pipelines) > 1:
+        return "stages", [view.dag_id for view in views]
+    return pipelines.pop(), [view.dag_id.partition(".")[2] or view.dag_id for view in views]
+
+
+def _trained(view: ProgressView) -> str:
+    return f"{view.trained or 0}/{view.total}" if view.total else f"{view.trained or 0}"
+
+
+def _now(view: ProgressView, now: datetime) -> RenderableType:
+    from rich.text import Text
+
+    for task in view.tasks:
+        if task.state in _AT_WORK:
+            return task_text(task, now)
+    waiting = waiting_line(view.tasks)
+    if waiting:
+        return Text(waiting, no_wrap=True, overflow="ellipsis")
+    said = "not begun yet" if view.last_run is None else view.last_run.note or outcome(view.last_run)
+    return Text(said, style="red" if is_bad(view.last_run) else "dim", no_wrap=True, overflow="ellipsis")
+
+
+def summary_of_stages(views: list[ProgressView], *, seconds: float, mirrored: str | None) -> None:
+    """What is said at the end."""
+    title, names = _names(views)
+    titles = [title, "COMMITTED", "PARTITIONS", "ROWS", "WATERMARK", "PREQUENTIAL"]
+    print_table(titles, [_summed_up(name, view) for name, view in zip(names, views, strict=True)])
+    for name, view in zip(names, views, strict=True):
+        line = f"{name}: {outcome(view.last_run) if view.last_run else 'nothing was due'}"
+        typer.secho(line, fg=typer.colors.RED if is_bad(view.last_run) else None)
+        if view.failed_beside:
+            typer.secho(f"{name}: failed: {failed_beside(view)}", fg=typer.colors.RED)
+    typer.echo(f"{counted(sum(view.runs for view in views), 'checkpoint')} committed in {duration(seconds)}")
+    if mirrored:
+        typer.echo(f"MLflow: {mirrored}")
+
+
+def _summed_up(name: str, view: ProgressView) -> list[str]:
+    scores = "  ".join(f"{metric} {value:.4f}" for metric, value in shown_metrics(view.metrics)[:1])
+    return [name, str(view.runs), _trained(view), f"{view.rows:,}", day(view.watermark), scores]

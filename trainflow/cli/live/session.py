@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
 from trainflow.pluralize import agreeing, counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from trainflow.actions.engine_client import EngineClient
-    from trainflow.cli.live.display import Display
+    from trainflow.cli.live.panel import Display
     from trainflow.engine.engine import Engine
     from trainflow.engine.mirror_dispatcher import MirrorDispatcher
     from trainflow.insight.chains.chain_status import ChainStatus
-    from trainflow.insight.progress.feed import ProgressFeed
-    from trainflow.insight.progress.view import ProgressView
+    from trainflow.insight.progress import ProgressFeed, ProgressView
     from trainflow.metadata.outbox_queries import Undelivered
     from trainflow.workspace.workspace import Workspace
 
@@ -67,7 +66,7 @@ class Session:
         return exit_code(self._views.values())
 
     def _show(self, now: datetime) -> None:
-        from trainflow.cli.live.display import display
+        from trainflow.cli.live.panel import display
 
         if self._display is None:
             self._display = display(interactive=False if self._plain else None)
@@ -157,7 +156,7 @@ def _look_again_in(views: Iterable[ProgressView]) -> float:
 
 def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
     """Show what happens until it is over. Raises KeyboardInterrupt."""
-    from trainflow.cli.live.display import display
+    from trainflow.cli.live.panel import display
 
     shown = display(interactive=False if plain else None)
     began = client.clock.monotonic()
@@ -186,8 +185,7 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
 
 def summarize(views: list[ProgressView], seconds: float, *, undelivered: Undelivered | None) -> None:
     """The table at the end. `undelivered`: None where nothing is mirrored."""
-    from trainflow.cli.live.panel import summary
-    from trainflow.cli.live.stages_panel import summary_of_stages
+    from trainflow.cli.live.panel import summary, summary_of_stages
 
     trained = any(view.total or view.trained for view in views)
     mirrored = "trainflow mlflow" if undelivered is not None and trained else None

@@ -1,7 +1,6 @@
 """How facts are shown: tables and lines for people, JSON with stable keys for programs.
 
-Reading order: `output` (tables, JSON), then one module for each kind of fact: `runs`, `tasks`, `task_logs`, `dag_tree`,
-`chain_columns`, `ledger_entries`.
+Reading order: `output` (tables, JSON, exit codes), then `runs` (runs, tasks, logs) and `ledger_entries`.
 
 Invariant: what a person reads and what `--json` prints come from the same value.
 

@@ -1,13 +1,23 @@
-"""What a command prints: tables for people, JSON with stable keys for programs."""
+"""What a command prints - tables for people, JSON with stable keys for programs - and how it ends."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.chain import ChainKey
+
+#: the chain or a task failed, or what was looked at is not as it should be
+EXIT_FAILED = 1
+#: what was typed, or what is written in a file, cannot be
+EXIT_WRONG_INPUT = 2
+#: Ctrl-C, as shells count it
+EXIT_INTERRUPTED = 130
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON (stable keys) instead of a table.")
 
@@ -115,3 +125,17 @@ def duration(seconds: float | None) -> str:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+_NAMES = ("pipeline", "stage", "branch")
+
+
+def columns_of(keys: Sequence[ChainKey]) -> dict[str, str]:
+    """The columns that tell these chains apart; none for one chain."""
+    return {name: name.upper() for name in _NAMES if len({getattr(key, name) for key in keys}) > 1}
+
+
+def said_of(key: ChainKey, keys: Sequence[ChainKey]) -> str:
+    """What a line about this chain begins with, among lines about others: `base    `; nothing where it is alone."""
+    widths = {name: max(len(getattr(each, name)) for each in keys) for name in columns_of(keys)}
+    return "".join(f"{getattr(key, name):<{width}}  " for name, width in widths.items())

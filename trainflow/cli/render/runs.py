@@ -1,16 +1,94 @@
-"""Runs as people read them."""
+"""Runs, their tasks and the logs of these, as people read them."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trainflow.cli.render.output import duration, print_facts, print_rows, text
-from trainflow.cli.render.tasks import TASK_COLUMNS, task_row
 
 if TYPE_CHECKING:
     from trainflow.insight.runs.runs import RunDetail, RunSummary
+    from trainflow.insight.runs.tasks import TaskDetail, TaskSummary
+
+
+TASK_COLUMNS = {
+    "task_id": "TASK",
+    "state": "STATE",
+    "try": "TRY",
+    "started_at": "STARTED (UTC)",
+    "duration": "TOOK",
+    "remark": "",
+}
+_ATTEMPT_COLUMNS = {
+    "attempt_id": "ATTEMPT",
+    "try_number": "TRY",
+    "outcome": "OUTCOME",
+    "started_at": "STARTED (UTC)",
+    "duration": "TOOK",
+    "problem": "PROBLEM",
+}
+
+
+def task_row(task: TaskSummary) -> dict[str, Any]:
+    """A row of a listing."""
+    import msgspec
+
+    return msgspec.structs.asdict(task) | {
+        "state": task.state or "-",
+        "try": f"{task.try_number}/{task.max_tries + 1}",
+        "duration": duration(task.seconds),
+        "remark": _remark(task),
+    }
+
+
+def _remark(task: TaskSummary) -> str:
+    progress = task.progress
+    if task.state == "running" and progress:
+        total = f" of {progress['total']:,.0f}" if progress.get("total") else ""
+        return f"{progress['done']:,.0f}{total} {progress.get('unit', '')}".rstrip()
+    problem = task.problem if task.state in ("failed", "up_for_retry") else None
+    return task.waiting or problem or task.note or ""
+
+
+def print_task(task: TaskDetail) -> None:
+    """One task."""
+    import msgspec
+
+    rule = "" if task.trigger_rule == "all_success" else f" ({task.trigger_rule})"
+    lines = {
+        "task": f"{task.task_id} ({task.operator}) of run {task.run_id} of {task.dag_id}",
+        "state": task.state or "not looked at yet",
+        "waiting": task.waiting or "",
+        "try": f"{task.try_number} of {task.max_tries + 1}",
+        "started": text(task.started_at),
+        "took": duration(task.seconds),
+        "after": ", ".join(task.upstream) + rule,
+        "pool": f"{task.pool} ({task.pool_slots} of its slots)",
+        "where": f"{task.hostname}, pid {task.pid}" if task.pid and task.state == "running" else "",
+        "progress": _remark(task) if task.state == "running" else "",
+        "note": task.note or "",
+        "problem": task.problem or "",
+    }
+    print_facts(lines)
+    typer.echo("")
+    attempts = [msgspec.structs.asdict(each) | {"duration": duration(each.seconds)} for each in task.attempts]
+    print_rows(attempts, _ATTEMPT_COLUMNS, as_json=False, empty="no attempt yet")
+    if task.xcoms:
+        typer.echo("\nhanded over")
+    for key, value in task.xcoms.items():
+        typer.echo(f"  {key}: {_clip(value)}")
+
+
+def _clip(value: Any) -> str:
+    import msgspec
+
+    shown = msgspec.json.encode(value).decode()
+    return shown if len(shown) <= 400 else f"{shown[:400]}… ({len(shown):,} characters; --json shows all)"
+
 
 RUN_COLUMNS = {
     "dag_id": "DAG",
@@ -52,3 +130,40 @@ def print_run(run: RunDetail) -> None:
     print_rows(
         [task_row(each) for each in run.tasks], TASK_COLUMNS, as_json=False, empty="its tasks are made when it starts"
     )
+
+
+_FOLLOW_SECONDS = 0.25
+
+
+def print_rotated(path: Path) -> bool:
+    """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
+    from trainflow.observability.log_files import parts
+
+    *older, _ = parts(path)
+    for each in older:
+        print_from(each, 0)
+    return bool(older)
+
+
+def print_from(path: Path, position: int) -> int:
+    """Print what was written after `position` (bytes); returns where it ends now. A log that has become shorter was
+    rotated: it is printed from its beginning."""
+    if not path.exists():
+        return position
+    if path.stat().st_size < position:
+        position = 0
+    sys.stdout.flush()
+    with path.open("rb") as file:
+        file.seek(position)
+        while data := file.read(1 << 16):
+            position += len(data)
+            sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    return position
+
+
+def pause() -> None:
+    """Wait until the log is read again."""
+    import time
+
+    time.sleep(_FOLLOW_SECONDS)

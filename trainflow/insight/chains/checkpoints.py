@@ -1,4 +1,6 @@
-"""What chains have committed: checkpoints, whether the files of these are intact, the entries of their ledgers."""
+"""What chains have committed: checkpoints, whether the files of these are intact, entries; and which stages of other
+pipelines build on them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,8 @@ from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
 from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.stages.dependents import still_needed
+from trainflow.checkpoints.stages.dependents_registry import declared_dependents
 from trainflow.errors import LedgerCorrupt
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
@@ -166,3 +170,36 @@ def _lines(ledger: Ledger) -> list[LedgerLine]:
             LedgerLine(**ledger.chain.names, sequence=int(name), location=location, entry=entry, problem=problem)
         )
     return found
+
+
+class DependentStage(msgspec.Struct, frozen=True):
+    """A stage. `at`: which checkpoint its runs start from; `once`: only its first run does; `held`: how many
+    checkpoints are kept for it."""
+
+    chain: str
+    at: str
+    once: bool
+    held: int
+
+
+class Dependents(msgspec.Struct, frozen=True):
+    """All of them."""
+
+    dependents: list[DependentStage]
+
+
+def dependents_of(chain: PipelineChain) -> Dependents:
+    """The stages that have run at least once. Raises StoreFailure, LedgerCorrupt."""
+    ledger = chain.ledger()
+    kept = ledger.kept()
+    return Dependents(
+        [
+            DependentStage(
+                str(each.chain),
+                each.at,
+                each.once,
+                len(still_needed(each, Ledger(ledger.store, each.chain).state(), kept)),
+            )
+            for each in declared_dependents(ledger.store, ledger.chain)
+        ]
+    )

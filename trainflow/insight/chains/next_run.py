@@ -1,6 +1,7 @@
-"""What the next run of a chain finds: where it begins, how far it may go, and whether its base lets it go at all.
+"""What the next run of a chain finds: where it begins, how far it may go, whether its base lets it go, and what of its
+samples stops it: a gap that policy does not allow, a partition that a check refuses or that cannot be read.
 
-The rule is that of the runs themselves, asked of the ledgers, so it holds where no database is left.
+The rule is that of the runs themselves, asked of ledger and samples, so it holds where no database is left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import msgspec
 
 from trainflow.checkpoints.actions.import_external import find
 from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.init_from import InitFrom
@@ -23,9 +26,13 @@ from trainflow.checkpoints.stages.start_checkpoint import (
     read_upstream_chain,
 )
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
-from trainflow.errors import CheckpointNotFound
+from trainflow.errors import CheckpointNotFound, SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.operators.init_from import is_fork
 from trainflow.operators.start_weights import choose_for
+from trainflow.samples.inventory import open_inventory
+from trainflow.samples.next_split import TableView, decide
+from trainflow.samples.partitions import after_watermark, end_of
+from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.serialization.document import ChainDocument
 
 
@@ -94,3 +101,69 @@ def _next_run(chain: ChainDocument, ledger: Ledger, state: ChainState, init: Ini
         pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
         pinned_run=found.run_id if found else None,
     )
+
+
+#: so many problems of a partition are told
+_SHOWN = 3
+
+
+class SampleStop(msgspec.Struct, frozen=True):
+    """The next run cannot train on [start, end), which comes first or after what policy steps over anyway."""
+
+    #: where the chain ends, with the skips after its head
+    edge: datetime
+    start: datetime
+    end: datetime
+    #: it is there, and a check refuses it or it cannot be read; otherwise it is missing
+    refused: bool
+    #: what is wrong with it: a clause for people
+    problem: str
+
+
+def sample_stop(chain: ChainDocument, ledger: Ledger, samples: Samples, root: Path, now: datetime) -> SampleStop | None:
+    """What stops the chain; None: its next run finds samples to train on, or waits, or is caught up.
+
+    Raises SampleUnreadable, InputError, LedgerCorrupt, StoreFailure.
+    """
+    ahead = next_run_of(chain, ledger)
+    if ahead.waits is not None or ahead.goes_back:
+        return None
+    seen, limits = open_inventory(samples, root, now), chain.limits or SplitLimits()
+    first = _problem(samples, ahead.begins, limits, seen, ahead)
+    if first is None:
+        return None
+    assert first.partition is not None
+    end = end_of(samples, first.partition)
+    if isinstance(first, SampleGap):
+        # neighbours that are missing are one gap
+        while isinstance(more := _problem(samples, end, limits, seen, ahead), SampleGap) and more.partition == end:
+            end = end_of(samples, end)
+    edge = ahead.begins or after_watermark(samples, None)
+    if isinstance(first, SampleGap):
+        return SampleStop(edge, first.partition, end, False, "missing")
+    if isinstance(first, SampleUnreadable):
+        problem = first.problem if isinstance(first, SampleDamaged) else str(first)
+        return SampleStop(edge, first.partition, end, True, f"not readable: {problem}")
+    return SampleStop(edge, first.partition, end, True, f"not good: {'; '.join(first.problems[:_SHOWN])}")
+
+
+def step_over(
+    ledger: Ledger, stop: SampleStop, *, expected_head: str | None, by: Author, now: datetime, reason: str = ""
+) -> Skip | None:
+    """Leave it out, and record who said so. None: it was left out before. Raises ChainMoved."""
+    why = reason or stop.problem
+    return skip(ledger, stop.edge, stop.end, expected_head=expected_head, by=by, now=now, reason=why)
+
+
+def _problem(
+    samples: Samples, edge: datetime | None, limits: SplitLimits, seen: TableView, ahead: NextRun
+) -> SampleGap | SampleCheckFailed | SampleUnreadable | None:
+    try:
+        decide(samples, edge, limits, seen, ahead.bounds, ahead.columns)
+    except (SampleGap, SampleCheckFailed) as error:
+        return error
+    except SampleUnreadable as error:
+        if error.partition is None:  # the storage as a whole is out of reach
+            raise
+        return error
+    return None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.cli.render.dag_tree import print_tree
+from trainflow.cli.commands.dags import print_tree
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import dag_queries
 from trainflow.serialization.document import ChainDocument

@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.cli.commands.start import _say_what_goes_on
 from trainflow.execution.dag_files import DagFiles
-from trainflow.insight.progress.feed import ProgressFeed
+from trainflow.insight.progress import ProgressFeed
 from trainflow.messages.workload import DagSource
 from trainflow.operators import DataCheckerOperator
 from trainflow.settings.home import Home

@@ -169,7 +169,7 @@ class TestLogs:
         assert "nothing was printed or logged" in said.err
 
     def test_follows_until_attempt_has_ended(self, plane, cli, monkeypatch):
-        from trainflow.cli.render import task_logs
+        from trainflow.cli.render import runs
 
         plane.add_run("d", "first")
         (workload,) = plane.tick()
@@ -182,7 +182,7 @@ class TestLogs:
             log.write_text(log.read_text() + "two\n")
             plane.report(workload)
 
-        monkeypatch.setattr(task_logs, "pause", meanwhile)
+        monkeypatch.setattr(runs, "pause", meanwhile)
         assert cli("tasks", "logs", "d", "first", "a", "-f").out == "one\ntwo\n"
 
 

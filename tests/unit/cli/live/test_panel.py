@@ -10,11 +10,10 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from trainflow.cli.live.display import Panel, display
 from trainflow.cli.live.lines import LineDisplay, run_line
-from trainflow.cli.live.panel import summary
-from trainflow.cli.live.stages_panel import panel_of_stages, summary_of_stages
-from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine, last_of
+from trainflow.cli.live.panel import Panel, display, panel_of_stages, summary, summary_of_stages
+from trainflow.insight.progress import ProgressView, TaskLine
+from trainflow.insight.run_line import RunLine, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

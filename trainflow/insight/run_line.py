@@ -1,20 +1,91 @@
-"""Sum up a run that has ended: what it trained on, how good that was, and what went wrong."""
+"""Sum up runs that have ended: what each was trained on, how good that was, what went wrong, and all together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.progress.view import RunLine
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
 from trainflow.metadata import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
+
+
+class RunLine(msgspec.Struct, frozen=True):
+    """One run that has ended. `seconds` from start to end; `metrics` are prequential."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    state: str
+    note: str | None
+    seconds: float
+    #: of these, how long any of its tasks was at work: without what it waited for a process that had imported the model
+    busy_seconds: float
+    partitions: int
+    rows: int
+    start: datetime | None
+    end: datetime | None
+    metrics: dict[str, float]
+    checkpoint: dict[str, Any] | None
+    problem: str | None = None
+    log_path: str | None = None
+    failed_task: str | None = None
+    #: tasks that failed although the run ended well: nothing that decides about it came after them
+    failed_beside: tuple[str, ...] = ()
+    #: why it stopped the chain knowingly; a gate, say
+    stopped: str | None = None
+    #: partitions that its split stepped over
+    holes: int = 0
+    #: what it found changed behind the chain, and what it did about it
+    late: str | None = None
+    #: what it had to do again, and why
+    again: str | None = None
+
+
+@dataclass
+class Totals:
+    """What the runs that ended add up to."""
+
+    runs: int = 0
+    partitions: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    #: metric → (rows it was measured on, rows * value): prequential metrics are averaged over rows
+    weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
+    failed_beside: dict[str, int] = field(default_factory=dict)
+
+    def add(self, run: RunLine) -> None:
+        """Count a run that ended."""
+        if run.checkpoint is not None:
+            self.runs += 1
+            self.partitions += run.partitions
+            self.rows += run.rows
+            self.seconds += run.seconds
+        for task in run.failed_beside:
+            self.failed_beside[task] = self.failed_beside.get(task, 0) + 1
+        for name, value in run.metrics.items():
+            rows, total = self.weighted.get(name, (0.0, 0.0))
+            self.weighted[name] = (rows + run.rows, total + run.rows * value)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metric → mean over all rows it was measured on."""
+        return {name: total / rows for name, (rows, total) in self.weighted.items() if rows}
+
+
+def last_of(before: RunLine | None, ended: RunLine) -> RunLine:
+    """The run that says how it ended: the newest, whichever ended last; or one that failed."""
+    if before is None or ended.state == DagRunState.FAILED or ended.dag_id != before.dag_id:
+        return ended
+    return ended if ended.number > before.number else before
 
 
 def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trainflow.insight.progress.feed import RunEnd, eta_seconds
+from trainflow.insight.progress import RunEnd, eta_seconds
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

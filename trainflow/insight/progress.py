@@ -1,6 +1,7 @@
 """Follow a pipeline: what is new since the last look, where the chain is, what runs, how fast it goes.
 
-Read from the database alone, so that the engine's own terminal and a second one see the same.
+Read from the database alone, so that the engine's own terminal and a second one see the same. A look waits for nothing,
+and costs what is new and what is open, however long the history is; two looks never tell the same event twice.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.progress.ended_run import run_line
-from trainflow.insight.progress.view import ProgressView, RunLine, TaskLine, Totals, last_of
+from trainflow.insight.run_line import RunLine, Totals, last_of, run_line
 from trainflow.metadata import status_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.status_queries import FollowedRuns
@@ -22,6 +23,44 @@ from trainflow.samples.partitions import place_of
 from trainflow.samples.throughput import HISTORY
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState
+
+
+class TaskLine(msgspec.Struct, frozen=True):
+    """One task of the run under way."""
+
+    task_id: str
+    state: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: dict[str, Any] | None
+    note: str | None
+    problem: str | None
+    retry_at: datetime | None
+
+
+class ProgressView(msgspec.Struct, frozen=True):
+    """One look at a pipeline."""
+
+    dag_id: str
+    finished: bool
+    current_number: int | None
+    tasks: list[TaskLine]
+    new_runs: list[RunLine]
+    last_run: RunLine | None
+    runs: int
+    rows: int
+    metrics: dict[str, float]
+    trained: int | None
+    total: int | None
+    watermark: datetime | None
+    rows_per_second: float | None
+    eta_seconds: float | None
+    #: where the head's artifacts are
+    head_uri: str | None = None
+    #: it was under way before anybody followed here: what came before is not told again
+    joined: bool = False
+    #: task → in how many runs that ended well it failed
+    failed_beside: dict[str, int] = {}
 
 
 class RunEnd(NamedTuple):

@@ -1,25 +1,68 @@
-"""`trainflow config`: list, get, lint."""
+"""`trainflow init`, `schema` and `config`: lay out a project, the keys of its pipelines, its settings."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.exit_codes import EXIT_WRONG_INPUT
-from trainflow.cli.render.output import JSON_OPTION
+from trainflow.cli.render.output import EXIT_WRONG_INPUT, JSON_OPTION
 
 if TYPE_CHECKING:
     from trainflow.settings.report import SettingLine
 
-config = typer.Typer(help="Settings in force, and where from.", no_args_is_help=True)
 
-_COLUMNS = {"name": "SETTING", "shown": "VALUE", "unit": "UNIT", "source": "FROM", "meaning": "MEANING"}
+def init(
+    directory: Path = typer.Argument(metavar="DIR", help="A new or empty folder; '.' for this one."),
+    name: str | None = typer.Option(
+        None, "--name", metavar="NAME", help="Name of the project; default: that of the folder."
+    ),
+) -> None:
+    """Lay out a project that runs as it is.
+
+    A pipeline, a training function, settings, a test. Overwrites nothing.
+    """
+    from trainflow.scaffold.lay_out import lay_out
+
+    chosen = name or directory.resolve().name.replace(" ", "_")
+    for file in lay_out(directory, chosen):
+        typer.echo(f"  {file}")
+    inside = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
+    typer.echo(f"\nproject {chosen} is there. Train its example:\n\n  {inside}trainflow start pipelines/example.yaml")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(config, name="config")
+def schema(
+    output: Path | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="Write it into this file.", dir_okay=False
+    ),
+) -> None:
+    """Print the JSON Schema of YAML pipelines.
+
+    Every key, its type, default and meaning, for editors and people.
+
+    Editors with a YAML language server use it when a pipeline begins with
+    '# yaml-language-server: $schema=../pipeline.schema.json'.
+    """
+    import json
+
+    from trainflow.errors import InputError
+    from trainflow.pipeline_spec.load import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from None
+    typer.echo(f"wrote {output}")
+
+
+config = typer.Typer(name="config", help="Settings in force, and where from.", no_args_is_help=True)
+
+_SETTING_COLUMNS = {"name": "SETTING", "shown": "VALUE", "unit": "UNIT", "source": "FROM", "meaning": "MEANING"}
 
 
 @config.command("list")
@@ -49,7 +92,7 @@ def list_settings(
     rows = [_facts(line) for line in lines]
     if not as_json:
         rows = [row | {"shown": _text(row["value"])} for row in rows]
-    print_rows(rows, _COLUMNS, as_json=as_json, empty="every setting has its default")
+    print_rows(rows, _SETTING_COLUMNS, as_json=as_json, empty="every setting has its default")
 
 
 @config.command("get")
