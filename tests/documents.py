@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from tests.source_tree import ROOT, modules
 
 _FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 #: `scheduler/loop`, `checkpoints/commit/commit.STEPS`, `tests/reference.py`, `docs/`
@@ -77,6 +79,24 @@ def anchors(text: str) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
     titles = _HEADING.findall(_FENCE.sub("", text))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def commands(text: str) -> list[str]:
+    """The commands that a document has in its indented blocks, in order, without the remarks behind them."""
+    lines = (line[4:] for line in _FENCE.sub("", text).splitlines() if line.startswith("    "))
+    parts = (part.strip() for line in lines for part in re.split(r"\s{2,}#", line)[0].split("&&"))
+    return [part for part in parts if part.startswith(("trainflow ", "pip ", "pytest"))]
+
+
+def mentioned_commands(text: str) -> list[str]:
+    """All uses of the command `trainflow` in a document, in its text as well."""
+    spans = [code.strip() for code in _CODE.findall(_FENCE.sub("", text))]
+    return [*commands(text), *(code for code in spans if code.startswith("trainflow "))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return [textwrap.dedent(block) for found, block in _BLOCK.findall(text) if found == language]
 
 
 @cache

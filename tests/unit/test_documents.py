@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from tests import documents
+from tests.documents import ROOT
+from trainflow.cli import main
+from trainflow.operators import EvaluateContext, TrainContext
+from trainflow.pipeline_spec.load import load_pipeline_file
+from trainflow.settings.project import project_at
+
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in documents.documents()}
 
 
 def test_documents_link_files_headings_and_functions_that_exist() -> None:
@@ -51,3 +61,60 @@ def test_wrong_of_text_names_what_is_not_there(
     monkeypatch.setattr(documents, "ROOT", tmp_path)
 
     assert documents.wrong() == ([f"docs/page.md: {expected}"] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [
+        (page, block)
+        for page, text in TEXTS.items()
+        for block in documents.blocks(text, "yaml")
+        if "\nsamples:" in block and "operators.flight_delay:" in block
+    ],
+    ids=lambda value: value if value.endswith(".md") else "",
+)
+def test_pipeline_files_of_documents_are_pipelines_of_this_project(page: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(block)
+
+    dags = load_pipeline_file(tmp_path / "pipeline.yaml", {}, project_at(ROOT)).dags
+
+    assert [dag.dag_id for dag in dags] == ["flight_delay"]
+
+
+@pytest.mark.parametrize(("name", "context"), [("train", TrainContext), ("evaluate", EvaluateContext)])
+def test_functions_of_documents_use_what_their_context_has(name: str, context: type[Any]) -> None:
+    blocks = [block for text in TEXTS.values() for block in documents.blocks(text, "python") if f"def {name}(" in block]
+    assert blocks
+    for block in blocks:
+        compile(block, name, "exec")
+        used = set(re.findall(r"ctx\.(\w+)", block))
+        known = {*dir(context), *(name for each in context.__mro__ for name in getattr(each, "__annotations__", ()))}
+        assert used
+        assert used - known == set()
+
+
+def test_python_of_documents_compiles() -> None:
+    for page, text in TEXTS.items():
+        for block in documents.blocks(text, "python"):
+            compile(block, page, "exec")
+
+
+def test_commands_of_documents_exist_and_have_their_options() -> None:
+    wrong = [
+        f"{page}: {command}"
+        for page, text in TEXTS.items()
+        for command in documents.mentioned_commands(text)
+        if command.startswith("trainflow ") and "COMMAND" not in command and not _is_command(command.split()[1:])
+    ]
+
+    assert wrong == []
+
+
+def _is_command(words: list[str]) -> bool:
+    command: Any = typer.main.get_command(main.app)
+    while hasattr(command, "commands"):
+        if not words or words[0] not in command.commands:
+            return bool(words) and words[0] in ("--help", "--version")
+        command, words = command.commands[words[0]], words[1:]
+    options = {"--help", "-h", *(option for param in command.params for option in param.opts)}
+    return {word.partition("=")[0] for word in words if word.startswith("-")} <= options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,21 +49,21 @@ def mlflow(
     project.home.create()
     log = project.home.path / "logs" / "mlflow.log"
     typer.echo(f"MLflow is starting … (log: {log})", err=True)
-    if command.make_store is not None and (code := _start(command.make_store, {}, log).wait()) != 0:
-        typer.echo(f"MLflow's store could not be made (exit code {code}):\n{_last_words(log)}", err=True)
-        return EXIT_FAILED
-    process = _start(command.argv, command.environment, log)
     try:
-        if _listening(process, host, port):
-            typer.echo(f"MLflow: {command.url}  (Ctrl-C ends it)")
-        code = process.wait()
-        typer.echo(f"MLflow ended by itself (exit code {code}):\n{_last_words(log)}", err=True)
-        return EXIT_FAILED
+        if command.make_store is not None:
+            with _child(command.make_store, {}, log) as making:
+                if (code := making.wait()) != 0:
+                    typer.echo(f"MLflow's store could not be made (exit code {code}):\n{_last_words(log)}", err=True)
+                    return EXIT_FAILED
+        with _child(command.argv, command.environment, log) as serving:
+            if _listening(serving, host, port):
+                typer.echo(f"MLflow: {command.url}  (Ctrl-C ends it)")
+            code = serving.wait()
+            typer.echo(f"MLflow ended by itself (exit code {code}):\n{_last_words(log)}", err=True)
+            return EXIT_FAILED
     except KeyboardInterrupt:
         typer.echo("")
         return 0
-    finally:
-        _end(process)
 
 
 def _redeliver() -> int:
@@ -91,7 +93,9 @@ def _check_free(host: str, port: int) -> None:
             raise InputError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
 
 
-def _start(argv: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own; whatever ends this command ends all of the group."""
     import os
     import signal
     import subprocess
@@ -99,10 +103,9 @@ def _start(argv: list[str], environment: dict[str, str], log: Path) -> subproces
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    # what ends this command ends the server: it has a process group of its own
     signal.signal(signal.SIGTERM, interrupt)
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
@@ -110,6 +113,10 @@ def _start(argv: list[str], environment: dict[str, str], log: Path) -> subproces
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    try:
+        yield process
+    finally:
+        _end(process)
 
 
 def _listening(process: subprocess.Popen[bytes], host: str, port: int) -> bool:

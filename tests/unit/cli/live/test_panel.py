@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
+from tests.source_tree import ROOT
 from trainflow.cli.live.lines import LineDisplay, run_line
-from trainflow.cli.live.panel import Panel, display, panel_of_stages, summary, summary_of_stages
+from trainflow.cli.live.panel import Panel, display, panel_of_chain, panel_of_stages, summary, summary_of_stages
 from trainflow.insight.progress import ProgressView, TaskLine
 from trainflow.insight.run_line import RunLine, last_of
 
@@ -177,3 +179,37 @@ def test_panel_joining_run_under_way_says_where_it_is(capsys: pytest.CaptureFixt
     lines.show([joined], NOW)
     lines.show([msgspec.structs.replace(joined, trained=4)], NOW)
     assert capsys.readouterr().out == "m: 3 of 4 partitions trained · trained up to 2024-01-01 · run 9 is at train\n"
+
+
+def test_panel_of_readme_is_what_is_drawn() -> None:
+    begun, now = (NOW + timedelta(seconds=seconds) for seconds in (0, 0.1))
+    notes = {
+        "prepare": None,
+        "checkpoint": "checkpoint 39, trained up to 2013-11-19T00:00Z",
+        "samples": "14 partitions, 2013-11-19T00:00Z to 2013-12-03T00:00Z, 12,677 rows",
+        "evaluate": None,
+    }
+    took = {"prepare": 0.006, "checkpoint": 0.022, "samples": 0.05, "evaluate": 0.073}
+    ended = [
+        TaskLine(name, "success", begun, begun + timedelta(seconds=took[name]), None, note, None, None)
+        for name, note in notes.items()
+    ]
+    train = TaskLine("train", "running", begun, None, {"done": 2048, "total": 12677, "unit": "rows"}, None, None, None)
+    to_come = [TaskLine(name, None, None, None, None, None, None, None) for name in ("commit", "next")]
+    shown = view(
+        "flight_delay",
+        current_number=24,
+        tasks=[*ended, train, *to_come],
+        trained=322,
+        total=365,
+        watermark=datetime(2013, 11, 19, tzinfo=UTC),
+        rows=297955,
+        rows_per_second=11284.0,
+        metrics={"auc": 0.6579, "log_loss": 0.518, "brier": 0.1698, "base_rate": 0.2337},
+        eta_seconds=1.0,
+    )
+    console = Console(width=100, file=io.StringIO(), record=True, highlight=False, markup=False)
+
+    console.print(panel_of_chain(shown, now, 98))
+
+    assert f"```\n{console.export_text().rstrip()}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
