@@ -18,12 +18,8 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
-from trainflow.testing.local_azure import LocalAzure, local_azure
-from trainflow.testing.local_gcs import LocalGCS, local_gcs
-from trainflow.testing.local_mariadb import LocalMariaDB, local_mariadb
-from trainflow.testing.local_postgres import LocalPostgres, local_postgres
-from trainflow.testing.local_s3 import LocalS3, local_s3
-from trainflow.testing.local_server import LocalServer
+from trainflow.testing.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
+from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3, local_azure, local_gcs, local_s3
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def did_you_mean(name: str, known: Sequence[str], otherwise: str = "there is") -> str:
     """`; did you mean …?`, or what there is, or nothing."""
     import difflib
 
@@ -15,4 +15,4 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, [*known, *stems], n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{stems.get(close[0], close[0])}'?"
-    return f"; there is: {', '.join(known)}" if known else ""
+    return f"; {otherwise}: {', '.join(known)}" if known else ""

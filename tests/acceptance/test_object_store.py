@@ -19,7 +19,7 @@ from trainflow.checkpoints.upkeep.orphans import attempt_time
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalS3
 from trainflow.testing.processes import wait_for
 from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 

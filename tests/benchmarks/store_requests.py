@@ -17,7 +17,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from trainflow.scaffold.lay_out import lay_out
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalS3
 
 RUNS = 10
 #: what a path of the store means

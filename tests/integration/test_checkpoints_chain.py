@@ -24,7 +24,7 @@ from trainflow.samples.spec import Samples
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalS3
 
 SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
 ME = Author("person")

@@ -8,7 +8,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import IntermediateSaves, clear_saves, training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalS3
 
 CHAIN = ChainKey("model")
 

@@ -20,7 +20,7 @@ from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import SplitLimits
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalS3
 from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace
 

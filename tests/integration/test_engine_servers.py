@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from trainflow.metadata import run_queries
 from trainflow.metadata.database import Database
-from trainflow.testing.local_server import LocalServer
+from trainflow.testing.local_databases import LocalServer
 from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 
 

@@ -19,7 +19,7 @@ from trainflow.metadata.database import CONFLICT_TRIES, Database
 from trainflow.metadata.pool_queries import POOL
 from trainflow.metadata.transaction_failures import is_conflict
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.testing.local_server import LocalServer
+from trainflow.testing.local_databases import LocalServer
 
 
 @pytest.fixture

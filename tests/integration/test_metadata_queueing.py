@@ -17,7 +17,7 @@ from trainflow.metadata.scheduled_queries import DAG, RUN
 from trainflow.metadata.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.testing.local_server import LocalServer
+from trainflow.testing.local_databases import LocalServer
 
 SLOTS = 4
 

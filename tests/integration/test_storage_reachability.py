@@ -18,9 +18,7 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
 from trainflow.storage.reachability import check_reachable
-from trainflow.testing.local_azure import LocalAzure
-from trainflow.testing.local_gcs import LocalGCS
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from trainflow.testing.tiny_project import FILE, tiny_project
 from trainflow.workspace.store_check import StoreCheck
 

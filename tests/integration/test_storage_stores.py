@@ -15,9 +15,7 @@ from trainflow.storage.exclusive_create import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
-from trainflow.testing.local_azure import LocalAzure
-from trainflow.testing.local_gcs import LocalGCS
-from trainflow.testing.local_s3 import LocalS3
+from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from trainflow.testing.store_contract import StoreContract
 
 

@@ -25,7 +25,7 @@ from trainflow.errors import EngineError
 from trainflow.metadata import pool_queries, schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import METADATA
-from trainflow.testing.local_server import LocalServer
+from trainflow.testing.local_databases import LocalServer
 
 NewDatabase = Callable[[], str]
 

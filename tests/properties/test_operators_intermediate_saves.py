@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sample_files import described_file
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
@@ -34,7 +35,6 @@ from trainflow.storage.store import Store
 from trainflow.storage.urls import open_storage
 from trainflow.task_signals import TaskPreempted
 from trainflow.testing.chains import attempt_id
-from trainflow.testing.sample_files import described_file
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sample_files import described_file
 from trainflow.samples.batches import overlaps
 from trainflow.samples.order import Window, permutation
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import SampleFile, partition_of
 from trainflow.storage.urls import open_storage
-from trainflow.testing.sample_files import described_file
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -38,6 +38,7 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
     """The outbox's way to MLflow."""
 
     name = "mirror"
+    queries = outbox_queries
     #: the deliverer holds about 200 MiB: it ends when there was nothing to deliver for this long
     idle_seconds = 10.0
 
@@ -68,15 +69,6 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         outbox_queries.given_up(connection, row_id, reason, now)
-
-    def _next_attempt_at(self, connection: Connection) -> datetime | None:
-        return outbox_queries.next_attempt_at(connection)
-
-    def _make_due(self, connection: Connection, now: datetime) -> None:
-        outbox_queries.make_due(connection, now)
-
-    def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
-        return outbox_queries.undelivered(connection)[:2]
 
     def backlog(self) -> outbox_queries.Undelivered:
         """What waits and what was refused, with the reasons."""

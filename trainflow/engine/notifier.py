@@ -44,6 +44,7 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
     """Delivers each notice to every target at least once."""
 
     name = "notifier"
+    queries = notification_queries
 
     def __init__(
         self, database: Database, reactor: Reactor, *, clock: Clock, project: Project, settings: Settings
@@ -65,15 +66,6 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
         notice = msgspec.convert(row.notice, Notice)
         message = payload(notice, at=row.created_at, project=self._project.root.name)
         return _NoticeJob(row.id, row.failures, message, notification_queries.takers(row))
-
-    def _next_attempt_at(self, connection: Connection) -> datetime | None:
-        return notification_queries.next_attempt_at(connection)
-
-    def _make_due(self, connection: Connection, now: datetime) -> None:
-        notification_queries.make_due(connection, now)
-
-    def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
-        return notification_queries.undelivered(connection)
 
     def _hand_over(self, jobs: list[_NoticeJob], now: datetime) -> None:
         if self._targets:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -33,11 +33,26 @@ Answer = TypeVar("Answer")
 LAST_SECONDS = 1.0
 
 
+class OutboxQueries(Protocol):
+    """What a module of queries says of its table, whatever is delivered."""
+
+    def next_attempt_at(self, connection: Connection) -> datetime | None:
+        """When the next delivery is due; None when there is none."""
+
+    def make_due(self, connection: Connection, now: datetime) -> None:
+        """Make due whatever waits for its next attempt."""
+
+    def undelivered(self, connection: Connection) -> tuple[Any, ...]:
+        """How many are not delivered yet, and why the first of them is not, if that is known."""
+
+
 class OutboxDispatcher(ABC, Generic[Job, Answer]):
     """Delivers each row of its table at least once. Nothing waits for it but the end of the engine."""
 
     #: what the thread is called
     name: str
+    #: the module with the queries of its table
+    queries: OutboxQueries
     #: `_rest` is called when there was nothing to deliver for this long; None: never
     idle_seconds: float | None = None
 
@@ -63,20 +78,8 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
         """What may be delivered now."""
 
     @abstractmethod
-    def _next_attempt_at(self, connection: Connection) -> datetime | None:
-        """When the next delivery is due; None when there is none."""
-
-    @abstractmethod
-    def _make_due(self, connection: Connection, now: datetime) -> None:
-        """Make due whatever waits for its next attempt."""
-
-    @abstractmethod
     def _keep_answer(self, connection: Connection, job: Job, answer: Answer, now: datetime) -> None:
         """Write down what became of a delivery."""
-
-    @abstractmethod
-    def _count_undelivered(self, connection: Connection) -> tuple[int, str | None]:
-        """How many are not delivered yet, and why the first of them is not, if that is known."""
 
     @abstractmethod
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
@@ -120,7 +123,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
         if self._fresh:
             # an engine that has just started does not wait because its predecessor failed
             self._fresh = False
-            self._database.write(lambda connection: self._make_due(connection, now))
+            self._database.write(lambda connection: self.queries.make_due(connection, now))
         self._take_answers(now)
         due = self._due is not None and self._due <= self._clock.monotonic()
         if self._under_way or not (self._may_look or due):
@@ -137,7 +140,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
     def _look(self, now: datetime, connection: Connection) -> list[Job]:
         self._unreadable.clear()
         jobs = self._find(connection, now)
-        moment = None if jobs else self._next_attempt_at(connection)
+        moment = None if jobs else self.queries.next_attempt_at(connection)
         self._due = None
         if moment is not None:
             self._due = self._clock.monotonic() + min(max((moment - now).total_seconds(), 0.0), LONGEST_BACKOFF_SECONDS)
@@ -200,7 +203,8 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
 
     def undelivered(self) -> tuple[int, str | None]:
         """How many are not delivered yet, and why the first of them is not, if that is known."""
-        return self._database.read(self._count_undelivered)
+        waiting, reason, *_ = self._database.read(self.queries.undelivered)
+        return waiting, reason
 
     def drain(self, seconds: float, enough: Callable[[], bool]) -> int:
         """Give the last deliveries a chance; returns how many are left for the next engine.

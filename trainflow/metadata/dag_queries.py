@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from trainflow.errors import DagNotFound
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
 from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable
+from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import DagDocument, decode, version_of
 
 DAG = DagTable.table
@@ -106,7 +107,11 @@ def store_result(
         for parsed in result.dags:
             other = defined_by(connection, parsed.dag_id)
             if other is not None and other != source.path and is_there(other):
-                problem = DefinedTwice(_defined_twice(parsed.dag_id, source.path, other), path=source.path, other=other)
+                message = (
+                    f"{source.path}: DAG '{parsed.dag_id}' is defined in {other} already: give it another name in "
+                    "one of the two files, or delete one of them"
+                )
+                problem = DefinedTwice(message, path=source.path, other=other)
                 break
     if problem is not None:
         if not source.overrides or source.overrides == overrides_of(connection, source.path):
@@ -138,13 +143,6 @@ class DefinedTwice(ParseProblem, frozen=True):
     other: str = ""
 
 
-def _defined_twice(dag_id: str, path: str, other: str) -> str:
-    return (
-        f"{path}: DAG '{dag_id}' is defined in {other} already: give it another name in one of the two files, "
-        "or delete one of them"
-    )
-
-
 def defined_by(connection: Connection, dag_id: str) -> str | None:
     """The file that defines a DAG now."""
     return connection.execute(select(DAG.c.path).where(DAG.c.dag_id == dag_id, DAG.c.missing_since.is_(None))).scalar()
@@ -169,7 +167,8 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
     """The row of a DAG. Raises DagNotFound, naming near matches."""
     row = connection.execute(_BY_ID, {"dag": dag_id}).one_or_none()
     if row is None:
-        raise DagNotFound(_unknown_dag(connection, dag_id))
+        known = list(connection.execute(select(DAG.c.dag_id).order_by(DAG.c.dag_id)).scalars())
+        raise DagNotFound(f"no DAG is called '{dag_id}'{did_you_mean(dag_id, known, 'known')}")
     return row
 
 
@@ -202,15 +201,6 @@ _PARAMS: msgspec.json.Decoder[_Params] = msgspec.json.Decoder(_Params)
 def version(connection: Connection, version_id: int) -> Row[Any]:
     """The row of a version."""
     return connection.execute(select(VERSION).where(VERSION.c.id == version_id)).one()
-
-
-def _unknown_dag(connection: Connection, dag_id: str) -> str:
-    import difflib
-
-    known = list(connection.execute(select(DAG.c.dag_id).order_by(DAG.c.dag_id)).scalars())
-    close = difflib.get_close_matches(dag_id, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}" if known else ""
-    return f"no DAG is called '{dag_id}'{hint}"
 
 
 def everything(connection: Connection) -> list[Row[Any]]:
@@ -272,7 +262,6 @@ class Versions:
         self._sources.clear()
 
 
-_DOCUMENT = select(VERSION.c.document).where(VERSION.c.id == bindparam("version"))
 _SOURCE = select(VERSION.c.source).where(VERSION.c.id == bindparam("version"))
 
 

@@ -12,6 +12,7 @@ from trainflow.metadata import in_flight
 from trainflow.metadata.models import PoolTable
 from trainflow.metadata.schema import DEFAULT_POOL
 from trainflow.metadata.task_queries import TASK
+from trainflow.near_names import did_you_mean
 
 POOL = PoolTable.table
 
@@ -57,16 +58,8 @@ def remove(connection: Connection, name: str) -> None:
     if name == DEFAULT_POOL:
         raise InputError(f"{DEFAULT_POOL} cannot be deleted: tasks that name no pool use it")
     if connection.execute(delete(POOL).where(POOL.c.name == name)).rowcount == 0:
-        raise InputError(_unknown_pool(connection, name))
-
-
-def _unknown_pool(connection: Connection, name: str) -> str:
-    import difflib
-
-    known = [row.name for row in listing(connection)]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; there is: {', '.join(known)}"
-    return f"no pool is called '{name}'{hint}"
+        known = [row.name for row in listing(connection)]
+        raise InputError(f"no pool is called '{name}'{did_you_mean(name, known)}")
 
 
 class PoolUse(NamedTuple):

@@ -38,6 +38,10 @@ class Candidate(NamedTuple):
     version_id: int
 
 
+#: what of a candidate is its run's
+OF_RUN = ("dag_id", "run_id", "version_id")
+
+
 def lock_scheduled(
     connection: Connection,
     *,
@@ -69,21 +73,7 @@ def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 _SCHEDULED = (
-    select(
-        TASK.c.id,
-        TASK.c.dag_run_id,
-        TASK.c.task_id,
-        TASK.c.map_index,
-        TASK.c.pool,
-        TASK.c.pool_slots,
-        TASK.c.priority_weight,
-        TASK.c.queue,
-        TASK.c.attempt_id,
-        TASK.c.deferral_number,
-        TASK.c.failures,
-        TASK.c.next_method,
-        *(_of_run(column) for column in (RUN.c.dag_id, RUN.c.run_id, RUN.c.version_id)),
-    )
+    select(*(_of_run(RUN.c[name]) if name in OF_RUN else TASK.c[name] for name in Candidate._fields))
     .where(
         in_states({TaskInstanceState.SCHEDULED}),
         exists().where(RUN.c.id == TASK.c.dag_run_id, DAG.c.dag_id == RUN.c.dag_id, DAG.c.is_paused.is_(False)),

@@ -14,7 +14,7 @@ from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
 from trainflow.metadata.outbox_queries import OUTBOX
 from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.scheduled_queries import QUEUEING_ORDER, Candidate
+from trainflow.metadata.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
 from trainflow.metadata.task_queries import TASK
 from trainflow.metadata.xcom_queries import XCOM
 from trainflow.states import EXECUTION_STATES, RUN_FINISHED, DagRunState, TaskInstanceState
@@ -99,7 +99,7 @@ def undelivered_by_dag(connection: Connection) -> dict[str, int]:
 
 def scheduled(connection: Connection) -> list[Candidate]:
     """What could be queued, in queueing order."""
-    columns = [(RUN if name in ("dag_id", "run_id", "version_id") else TASK).c[name] for name in Candidate._fields]
+    columns = [(RUN if name in OF_RUN else TASK).c[name] for name in Candidate._fields]
     rows = connection.execute(
         select(*columns)
         .join(RUN, RUN.c.id == TASK.c.dag_run_id)

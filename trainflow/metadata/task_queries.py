@@ -64,7 +64,7 @@ def move(
     """
     statement = _move_statement(frozenset(leaving), to, key is not None, tuple(values))
     bound = {f"b_{name}": value for name, value in values.items()}
-    held_by_key = {"k_attempt": key.attempt_id, "k_deferral": key.deferral_number} if key is not None else {}
+    held_by_key = _named(key) if key is not None else {}
     if connection.execute(statement, {"k_id": task_instance_id, **held_by_key, **bound}).rowcount != 1:
         held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
         raise LostTransition(
@@ -78,10 +78,12 @@ def _move_statement(leaving: frozenset[State], to: State, with_key: bool, column
     _check_legal(leaving, to)
     statement = update(TASK).where(TASK.c.id == bindparam("k_id"), in_states(leaving))
     if with_key:
-        statement = statement.where(
-            TASK.c.attempt_id == bindparam("k_attempt"), TASK.c.deferral_number == bindparam("k_deferral")
-        )
-    return statement.values(state=to, **{name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns})
+        statement = statement.where(*_OF_ATTEMPT)
+    return statement.values(state=to, **_bound_columns(columns))
+
+
+def _bound_columns(columns: Sequence[str]) -> dict[str, Any]:
+    return {name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns}
 
 
 def move_all(
@@ -100,7 +102,7 @@ def move_all(
 def _move_all_statement(leaving: frozenset[State], to: State, columns: tuple[str, ...]) -> Update:
     _check_legal(leaving, to)
     statement = update(TASK).where(TASK.c.id.in_(bindparam("k_ids", expanding=True)), in_states(leaving))
-    return statement.values(state=to, **{name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns})
+    return statement.values(state=to, **_bound_columns(columns))
 
 
 def _check_legal(leaving: Collection[State], to: State) -> None:
@@ -194,30 +196,22 @@ _NEXT_DUE = select(func.min(TASK.c.retry_at), func.max(TASK.c.waits_since)).wher
 
 def by_key(connection: Connection, key: AttemptKey) -> Any | None:
     """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
-    named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
-    return connection.execute(_BY_KEY, named).one_or_none()
+    return connection.execute(_BY_KEY, _named(key)).one_or_none()
 
 
+def _named(key: AttemptKey) -> dict[str, Any]:
+    return {"attempt": key.attempt_id, "deferral": key.deferral_number}
+
+
+_OF_ATTEMPT = (TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
+_HELD = (
+    *("id", "dag_run_id", "task_id", "map_index", "state", "failures", "max_tries", "lost", "reschedules"),
+    *("scheduled_at", "started_at", "pid", "process_started", "next_method", "next_kwargs", "cleared_at"),
+    *("saved_rows", "credited_rows"),
+)
 _BY_KEY = (
     select(
-        TASK.c.id,
-        TASK.c.dag_run_id,
-        TASK.c.task_id,
-        TASK.c.map_index,
-        TASK.c.state,
-        TASK.c.failures,
-        TASK.c.max_tries,
-        TASK.c.lost,
-        TASK.c.reschedules,
-        TASK.c.scheduled_at,
-        TASK.c.started_at,
-        TASK.c.pid,
-        TASK.c.process_started,
-        TASK.c.next_method,
-        TASK.c.next_kwargs,
-        TASK.c.cleared_at,
-        TASK.c.saved_rows,
-        TASK.c.credited_rows,
+        *(TASK.c[name] for name in _HELD),
         # an earlier attempt did not end well: it may have left XComs
         TASK.c.problem.is_not(None).label("had_problem"),
         RUN.c.dag_id,
@@ -225,36 +219,26 @@ _BY_KEY = (
         RUN.c.version_id,
     )
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-    .where(TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
+    .where(*_OF_ATTEMPT)
 )
 
 
 def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
     """(id, dag_run_id) of the task instance that this attempt holds; None when it holds none. Reads nothing else."""
-    named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
-    return connection.execute(_HOLDER, named).one_or_none()
+    return connection.execute(_HOLDER, _named(key)).one_or_none()
 
 
-_HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(
-    TASK.c.attempt_id == bindparam("attempt"),
-    TASK.c.deferral_number == bindparam("deferral"),
-    in_states(EXECUTION_STATES),
-)
+_HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*_OF_ATTEMPT, in_states(EXECUTION_STATES))
 
 
 def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> None:
     """Show how far a running attempt is; a stale one changes nothing."""
-    named = {"attempt": key.attempt_id, "deferral": key.deferral_number}
-    connection.execute(_UPDATE_PROGRESS, {**named, "b_progress": progress, "b_now": now})
+    connection.execute(_UPDATE_PROGRESS, {**_named(key), "b_progress": progress, "b_now": now})
 
 
 _UPDATE_PROGRESS = (
     update(TASK)
-    .where(
-        TASK.c.attempt_id == bindparam("attempt"),
-        TASK.c.deferral_number == bindparam("deferral"),
-        in_states({TaskInstanceState.RUNNING}),
-    )
+    .where(*_OF_ATTEMPT, in_states({TaskInstanceState.RUNNING}))
     .values(
         progress=bindparam("b_progress", type_=TASK.c.progress.type),
         heartbeat_at=bindparam("b_now", type_=TASK.c.heartbeat_at.type),
@@ -264,14 +248,13 @@ _UPDATE_PROGRESS = (
 
 def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> None:
     """Remember how much of its split a running attempt has saved, where that is more than before."""
-    connection.execute(_UPDATE_SAVED_ROWS, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_rows": rows})
+    connection.execute(_UPDATE_SAVED_ROWS, {**_named(key), "b_rows": rows})
 
 
 _UPDATE_SAVED_ROWS = (
     update(TASK)
     .where(
-        TASK.c.attempt_id == bindparam("attempt"),
-        TASK.c.deferral_number == bindparam("deferral"),
+        *_OF_ATTEMPT,
         in_states({TaskInstanceState.RUNNING}),
         or_(TASK.c.saved_rows.is_(None), TASK.c.saved_rows < bindparam("b_rows")),
     )

