@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
-from trainflow.storage.exclusive_create import probe
+from trainflow.storage.drivers import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store

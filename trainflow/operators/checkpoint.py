@@ -28,7 +28,7 @@ from trainflow.operators.upstream_rewind import observe_upstream, rewind_after_u
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.exclusive_create import check_kind, probe
+from trainflow.storage.drivers import check_kind, probe
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

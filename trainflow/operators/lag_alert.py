@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from trainflow.errors import SampleError
 from trainflow.pluralize import agreeing, counted
-from trainflow.samples.lag import Lag, estimate_catch_up, lag_behind
 from trainflow.samples.partitions import mean_seconds
+from trainflow.samples.throughput import Lag, estimate_catch_up, lag_behind
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

@@ -21,8 +21,7 @@ from trainflow.checkpoints.commit.conditions import parse_condition
 from trainflow.checkpoints.commit.gates import STOP, Gate, rewind_of
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.pipeline_spec.fields import Count, Duration, Function, Name, Wait, checked, refusals, text_as
-from trainflow.storage.drivers import protocol_of
-from trainflow.storage.exclusive_create import check_kind
+from trainflow.storage.drivers import check_kind, protocol_of
 
 _Task = TypeVar("_Task", "TrainSection", "AfterCommitSection")
 

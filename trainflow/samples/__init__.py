@@ -19,8 +19,8 @@ reads what lies before the watermark in proportion to its number, when it change
 
 Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid`, `grid_change` (time and paths) ·
 `readiness`, `checks` (rules) · `parquet_file`, `footers`, `column_summary`, `columns`, `path_columns`,
-`partition_columns`, `fingerprint`, `truncation`, `table_formats`, `missing_samples`, `pattern_suggestions`, `inventory`
-(what is there) · `split_content`, `split`, `split_builder`, `next_split` (the decision) · `repair` (holes that have
-come) · `lag`, `throughput` (how far behind, how fast) · `order`, `batches`, `file_binding`, `reading` (rows) ·
-`split_xcom` (between tasks) · `probe` (for triggers).
+`partition_columns`, `fingerprint`, `truncation`, `table_formats`, `missing_samples`, `inventory` (what is there) ·
+`split_content`, `split`, `next_split` (the decision) · `repair` (holes that have come) · `throughput` (how fast, how
+far behind) · `order`, `batches`, `file_binding`, `reading` (rows) · `split_xcom` (between tasks) ·
+`probe` (for triggers).
 """

@@ -21,8 +21,7 @@ from trainflow.samples.missing_samples import describe_folders, unmarked
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_builder import ColumnUnifier, SplitBuilder
+from trainflow.samples.split import ColumnUnifier, Split, SplitBuilder
 from trainflow.samples.split_content import Columns, Hole, SplitPartition
 from trainflow.samples.table_formats import refuse_above, refuse_at
 

@@ -14,8 +14,7 @@ from trainflow.samples.next_split import TableView
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_builder import SplitBuilder
+from trainflow.samples.split import Split, SplitBuilder
 from trainflow.samples.split_content import Columns, Hole
 
 

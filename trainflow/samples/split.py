@@ -1,11 +1,17 @@
-"""What one run trains on, as it is handed to a training function: the content of a split and its rows."""
+"""What one run trains on, as it is handed to a training function: the content of a split and its rows; and one in the
+making: what is taken, what is stepped over, and when it is full.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trainflow.samples.split_content import SplitContent
+from trainflow.errors import SampleUnreadable
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.split_content import Columns, Hole, SplitContent, SplitPartition
 
 if TYPE_CHECKING:
     from trainflow.samples.batches import Batches
@@ -48,4 +54,88 @@ class Split(SplitContent, frozen=True, omit_defaults=True, dict=True):
             world_size=world_size,
             position=position,
             epochs=epochs,
+        )
+
+
+class ColumnUnifier(Protocol):
+    """The columns of the partitions that were added, as one schema."""
+
+    @property
+    def columns(self) -> Columns:
+        """The columns so far, as types that hold every value."""
+        ...
+
+    def add(self, start: datetime) -> None:
+        """Raises SampleCheckFailed for a partition whose columns do not go together with the others'."""
+
+
+@dataclass
+class SplitBuilder:
+    """A split in the making, from `start` on. Holes count only when a partition follows them."""
+
+    samples: Samples
+    start: datetime
+    unified: ColumnUnifier
+    taken: list[SplitPartition] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    pending: list[Hole] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+    @property
+    def end(self) -> datetime:
+        """Where it ends so far."""
+        return self.taken[-1].end if self.taken else self.start
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something to train on."""
+        return any(partition.files for partition in self.taken)
+
+    def full(self, limits: SplitLimits) -> bool:
+        """Whether a limit is reached."""
+        if not self.has_files:
+            return False
+        totals = ((limits.partitions, len(self.taken)), (limits.rows, self.rows), (limits.bytes, self.bytes))
+        return any(most is not None and total >= most for most, total in totals)
+
+    def fits(self, end: datetime, bounds: Sequence[datetime]) -> bool:
+        """Whether a partition that ends then may be added."""
+        anchor = self.taken[0].end if self.taken else end
+        bound = next((bound for bound in bounds if bound >= anchor), None)
+        return bound is not None and end <= bound
+
+    def take(self, content: SplitPartition, limits: SplitLimits) -> bool:
+        """Add a partition; False, and nothing added, when that would pass a limit and there is one with a file. Raises
+        SampleCheckFailed, SampleUnreadable, and adds nothing."""
+        if limits.rows is not None and content.rows is None:
+            raise SampleUnreadable(f"split.rows needs Parquet files; {content.files[0].path} is none: use split.bytes")
+        rows, size = self.rows + (content.rows or 0), self.bytes + content.bytes
+        totals = ((limits.rows, rows), (limits.bytes, size))
+        if self.has_files and any(most is not None and total > most for most, total in totals):
+            return False
+        self.unified.add(content.start)
+        self.taken.append(content)
+        self.holes += self.pending
+        self.pending, self.rows, self.bytes = [], rows, size
+        return True
+
+    def step_over(self, start: datetime, end: datetime, reason: str) -> None:
+        """Add a hole."""
+        last = self.pending[-1] if self.pending else None
+        if last is not None and last.reason == reason:
+            self.pending[-1] = Hole(last.start, end, reason)
+        else:
+            self.pending.append(Hole(start, end, reason))
+
+    def split(self) -> Split:
+        """What was taken."""
+        return Split(
+            start=self.start,
+            end=self.taken[-1].end,
+            length_seconds=self.samples.length_seconds,
+            partitions=tuple(self.taken),
+            holes=tuple(self.holes),
+            length_months=self.samples.length_months,
+            columns=self.unified.columns,
         )

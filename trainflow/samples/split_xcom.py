@@ -25,7 +25,7 @@ from trainflow.samples.split_content import SampleFile, partition_of
 from trainflow.storage.urls import open_storage
 
 if TYPE_CHECKING:
-    from trainflow.samples.lag import Lag
+    from trainflow.samples.throughput import Lag
 
 #: a split whose JSON is larger goes by reference; MySQL's smallest text column holds 64 KiB
 INLINE_BYTES = 48 * 1024

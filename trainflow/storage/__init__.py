@@ -1,10 +1,9 @@
 """Files of samples and of checkpoints, on local disks and in object stores: the only package that opens any.
 
 Reading order: `store` (the contract: `Storage` is what can be listed and read, `Store` is one that also creates
-exclusively), `local`, `object_store`, `exclusive_create` (which kinds of store can fence, and the probe), `urls` (a URL
-and its options become a store; `drivers` loads what fsspec needs), `throttling` (a store that asks for fewer requests
-is waited for, a bounded time), `reachability`, `errors` (what a driver raises becomes one of our exceptions, by
-`reasons`, with every secret masked).
+exclusively), `local`, `object_store` (a store that asks for fewer requests is waited for, a bounded time), `drivers`
+(what fsspec needs, which kinds of store can fence, and the probe), `urls` (a URL and its options become a store),
+`reachability`, `errors` (what a driver raises becomes one of our exceptions, by `reasons`, with every secret masked).
 
 Invariants:
 
@@ -19,6 +18,6 @@ A change breaks this when another module opens a file of samples or checkpoints,
 exclusively is taken for one that can.
 
 A new kind of store that fsspec knows needs a line in `drivers.EXTRAS`, and, where it creates in one conditional
-request, one in `exclusive_create.EXCLUSIVE_PROTOCOLS`. Any other implements `store.Store`, is opened in `urls`, and
+request, one in `drivers.EXCLUSIVE_PROTOCOLS`. Any other implements `store.Store`, is opened in `urls`, and
 passes `trainflow.testing.store_contract`.
 """

@@ -6,6 +6,7 @@ cache: another process may have written. A store that asks for fewer requests is
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +21,14 @@ import msgspec
 from trainflow.errors import SampleUnreadable, StoreFailure
 from trainflow.storage.drivers import driver_of, protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
+from trainflow.storage.reasons import is_throttled
 from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
-from trainflow.storage.throttling import is_throttled, retry_throttled
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
+#: how often a call is made, to a store that asks for fewer requests, before its error counts
+TRIES = 6
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 #: what file systems call the time of the last write, and the mark of a content
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
@@ -267,3 +271,25 @@ def _moment(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return None
+
+
+def retry_throttled(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience.
+
+    A refused request has done nothing; a create of which the reply was lost before it says that the file exists.
+    """
+    for number in range(TRIES - 1):
+        try:
+            return call()
+        except Exception as error:
+            if not is_throttled(error):
+                raise
+        sleep(retry_delay_seconds(number))
+    return call()
+
+
+def retry_delay_seconds(number: int) -> float:
+    """Seconds to wait after failure `number` (from 0): between half and all of a doubling time, so that writers who
+    were refused together do not come back together."""
+    whole = min(_FIRST_WAIT_SECONDS * 2**number, _LONGEST_WAIT_SECONDS)
+    return float(whole * random.uniform(0.5, 1.0))

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from trainflow.storage.throttling import is_throttled
-
 
 class RefusalReason(Enum):
     """Why a store refused; the value says what to do."""
@@ -91,6 +89,9 @@ _CLASSES = {
     "gaierror": RefusalReason.UNREACHABLE,
     "FSTimeoutError": RefusalReason.UNREACHABLE,
 }
+#: by which a store asks for fewer requests
+_THROTTLED_STATUSES = {429, 503}
+_THROTTLED_TEXTS = ("SlowDown", "TooManyRequests", "Throttling", "RequestLimitExceeded", "reduce your request rate")
 _NUMBERS = {
     errno.ENOSPC: RefusalReason.FULL,
     errno.EDQUOT: RefusalReason.FULL,
@@ -125,6 +126,16 @@ def reason_of(error: BaseException) -> RefusalReason:
     found = [reason for each in chain_of(error) for reason in _told_by(each)]
     # a missing bucket is also a file that is not there, and credentials that expired are also not permitted
     return next((reason for reason in RefusalReason if reason in found), RefusalReason.OTHER)
+
+
+def is_throttled(error: BaseException) -> bool:
+    """Whether the store refused because it is asked too much. Each driver says so in its own way."""
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return True
+    statuses = {getattr(error, name, None) for name in ("status", "code", "status_code")}
+    return bool(_THROTTLED_STATUSES & {each for each in statuses if isinstance(each, int)}) or any(
+        word in str(error) for word in _THROTTLED_TEXTS
+    )
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import TrainflowError
-from trainflow.storage.drivers import LOCAL_PROTOCOLS, open_filesystem, protocol_of
+from trainflow.storage.drivers import LOCAL_PROTOCOLS, check_kind, open_filesystem, protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
-from trainflow.storage.exclusive_create import check_kind
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Storage, Store
 

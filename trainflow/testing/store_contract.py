@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from trainflow.storage.exclusive_create import probe
+from trainflow.storage.drivers import probe
 from trainflow.storage.store import Store
 
 _RACERS = 8

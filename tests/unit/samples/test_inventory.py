@@ -100,24 +100,24 @@ class Counting:
 
 def test_cost_grows_with_what_is_new(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(30))
-    pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
-    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: pluralize)
+    counting = Counting(open_storage(daily.samples.path, {}, daily.root))
+    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: counting)
     found = next_split(daily.samples, START + 20 * DAY, SplitLimits(partitions=5), now, daily.root)
     assert isinstance(found, SplitFound)
-    assert (len(pluralize.folders), pluralize.parents) == (5, [])
+    assert (len(counting.folders), counting.parents) == (5, [])
     next_split(daily.samples, START + 28 * DAY, None, now, daily.root)
-    assert len(pluralize.folders) == 5 + 3
-    assert pluralize.parents == ["data"]
+    assert len(counting.folders) == 5 + 3
+    assert counting.parents == ["data"]
 
 
 def test_inventory_remote_folders_are_listed_together(daily, now, monkeypatch: pytest.MonkeyPatch) -> None:
     daily.write(*range(10))
-    pluralize = Counting(open_storage(daily.samples.path, {}, daily.root))
-    pluralize.remote = True
-    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: pluralize)
+    counting = Counting(open_storage(daily.samples.path, {}, daily.root))
+    counting.remote = True
+    monkeypatch.setattr("trainflow.samples.inventory.open_storage", lambda *_: counting)
     found = next_split(daily.samples, None, SplitLimits(partitions=7), now, daily.root)
     assert isinstance(found, SplitFound)
-    assert len(found.split.partitions) == len(set(pluralize.folders)) == len(pluralize.folders) == 7
+    assert len(found.split.partitions) == len(set(counting.folders)) == len(counting.folders) == 7
 
 
 def test_data_in_hive_folders_below_partition(tmp_path: Path, now: datetime) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.grid import Grid
-from trainflow.samples.lag import Lag
 from trainflow.samples.split import Split
 from trainflow.samples.split_content import Hole, SampleFile, partition_of
 from trainflow.samples.split_xcom import (
@@ -20,6 +19,7 @@ from trainflow.samples.split_xcom import (
     split_to_xcom,
     with_context,
 )
+from trainflow.samples.throughput import Lag
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

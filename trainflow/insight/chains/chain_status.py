@@ -18,13 +18,12 @@ from trainflow.insight.chains.next_run import next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.inventory import Inventory, open_inventory
-from trainflow.samples.lag import estimate_catch_up, lag_behind
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
 from trainflow.samples.readiness import Readiness
 from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
 from trainflow.samples.split_content import Hole
-from trainflow.samples.throughput import throughput_of
+from trainflow.samples.throughput import estimate_catch_up, lag_behind, throughput_of
 from trainflow.serialization.document import ChainDocument
 
 #: so many partitions beyond the head are looked at; more are "at least so many"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trainflow.samples.missing_samples import suggest_segment
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.pattern_suggestions import suggest_segment
 
 
 @pytest.mark.parametrize(

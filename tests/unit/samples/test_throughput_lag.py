@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
-from trainflow.samples.lag import CatchUpEstimate, Lag, estimate_catch_up, lag_behind
+from trainflow.samples.throughput import CatchUpEstimate, Lag, estimate_catch_up, lag_behind
 
 DAY = timedelta(days=1)
 
