@@ -118,3 +118,13 @@ def _is_command(words: list[str]) -> bool:
         command, words = command.commands[words[0]], words[1:]
     options = {"--help", "-h", *(option for param in command.params for option in param.opts)}
     return {word.partition("=")[0] for word in words if word.startswith("-")} <= options
+
+
+def test_tour_is_read_in_a_sitting_and_names_a_function_of_each_file() -> None:
+    text = TEXTS["docs/tour.md"]
+    stops = re.findall(r"^### \d+\. \[(.+?)\]\((.+?)\)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)
+    files = [(ROOT / "docs" / target).resolve() for _, target, _ in stops]
+
+    assert 10 <= len(stops) <= 14
+    assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= 3_200
+    assert [title for title, target, said in stops if f"`]({target})" not in said] == []

@@ -51,7 +51,6 @@ XCOM_TRAINED = "trained"
 XCOM_STEPPED_OVER = "stepped_over"
 #: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
 _RESCHEDULE_SECONDS = 5.0
-#: how long a backfill waits before it looks whether there still is something to wait for
 
 
 class DataCheckerOperator(ChainOperator):
