@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trainflow.samples.file_binding import content_now
-from trainflow.samples.footers import is_parquet
-from trainflow.samples.parquet_file import open_file
-from trainflow.samples.split_content import SampleFile
+from trainflow.samples.files.file_binding import content_now
+from trainflow.samples.files.footers import is_parquet
+from trainflow.samples.files.parquet_file import open_file
+from trainflow.samples.splits.split_content import SampleFile
 from trainflow.storage.store import Storage
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainflow.samples.inventory import last_existing
-from trainflow.samples.next_split import next_split
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Split
+from trainflow.samples.splits.next_split import next_split
+from trainflow.samples.splits.split import Split
+from trainflow.samples.table.inventory import last_existing
 
 START, NOW = datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 PARTITIONS = 100_000

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainflow.errors import SampleChanged, SampleUnreadable
-from trainflow.samples import file_binding, inventory
-from trainflow.samples.file_binding import changes, check_unchanged
-from trainflow.samples.next_split import SplitFound, next_split
+from trainflow.samples.files import file_binding
+from trainflow.samples.files.file_binding import changes, check_unchanged
 from trainflow.samples.spec import Samples
-from trainflow.samples.split import Split
+from trainflow.samples.splits.next_split import SplitFound, next_split
+from trainflow.samples.splits.split import Split
+from trainflow.samples.table import inventory
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 2

@@ -21,8 +21,8 @@ from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import digest, new_attempt_id
-from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
+from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import resealed

@@ -16,8 +16,8 @@ from trainflow.checkpoints.commit.split_summary import summary_of
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
 from trainflow.identifiers import new_attempt_id
-from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import SplitLimits
+from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.local_object_stores import LocalS3

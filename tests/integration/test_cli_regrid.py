@@ -21,8 +21,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import new_attempt_id
 from trainflow.insight.chains.chain_status import chain_status_of
 from trainflow.samples.grid import grid_of
-from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Ready, Samples, SplitLimits
+from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.local import LocalStore
 from trainflow.testing.command_line import CommandLine
 

@@ -229,7 +229,7 @@ class TestImportsThatStartThreads:
         self, host: Host, executor: LocalExecutor, caplog: pytest.LogCaptureFixture
     ) -> None:
         """They have threads as well, and see to them when the process is forked."""
-        text = "import numpy, pyarrow.parquet\nfrom trainflow.samples.batches import warm_up\nwarm_up()\n" + WHO
+        text = "import numpy, pyarrow.parquet\nfrom trainflow.samples.rows.batches import warm_up\nwarm_up()\n" + WHO
         (host.project.root / "pipelines/reads.py").write_text(f"{text}\nnumpy.ones((9, 9)) @ numpy.ones((9, 9))\n")
         executor.queue_workload(workload(host, "who", path="pipelines/reads.py"))
         host.until(lambda: host.exits)

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainflow.errors import SampleUnreadable
-from trainflow.samples.inventory import list_partitions
-from trainflow.samples.next_split import CaughtUp, SplitFound, next_split
-from trainflow.samples.probe import SharedListings, probe
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
+from trainflow.samples.splits.next_split import CaughtUp, SplitFound, next_split
+from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom
+from trainflow.samples.table.inventory import list_partitions
+from trainflow.samples.table.probe import SharedListings, probe
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -88,7 +88,7 @@ def test_batches_probe_and_listing(samples: Samples) -> None:
 def test_manifest_in_bucket(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     write(samples, 0)
     split = next_split(samples, None, None, NOW, None).split
-    monkeypatch.setattr("trainflow.samples.split_xcom.INLINE_BYTES", 10)
+    monkeypatch.setattr("trainflow.samples.splits.split_xcom.INLINE_BYTES", 10)
     bucket = samples.path.split("/t/")[0]
     value = split_to_xcom(split, spill_url=f"{bucket}/xcoms", storage_options=samples.storage_options)
     assert "testing-secret" not in str(value)

@@ -31,13 +31,13 @@ from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.samples.grid import Grid, grid_of
-from trainflow.samples.next_split import SplitFound, decide
 from trainflow.samples.partitions import end_of, is_boundary
-from trainflow.samples.readiness import PartitionState, Readiness
-from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.samples.splits.next_split import SplitFound, decide
+from trainflow.samples.splits.repair import next_repair
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.testing.chains import NoColumnUnifier
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)

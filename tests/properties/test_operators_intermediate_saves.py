@@ -28,8 +28,8 @@ from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
 from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
 from trainflow.operators.training_context import TrainContext
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import partition_of
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import partition_of
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_storage

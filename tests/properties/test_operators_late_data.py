@@ -22,12 +22,12 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.checkpoints.upkeep.republished import Replay, changed, comparison_start, replay_of, replayed_partitions
 from trainflow.identifiers import digest
-from trainflow.samples.next_split import SplitFound, decide
-from trainflow.samples.readiness import PartitionState, Readiness
-from trainflow.samples.repair import next_repair
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
+from trainflow.samples.splits.next_split import SplitFound, decide
+from trainflow.samples.splits.repair import next_repair
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
+from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

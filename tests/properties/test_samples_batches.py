@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_files import described_file
-from trainflow.samples.batches import overlaps
-from trainflow.samples.order import Window, permutation
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import SampleFile, partition_of
+from trainflow.samples.rows.batches import overlaps
+from trainflow.samples.rows.order import Window, permutation
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import SampleFile, partition_of
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

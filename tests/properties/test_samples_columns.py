@@ -21,8 +21,8 @@ from trainflow.errors import SampleCheckFailed
 from trainflow.samples.columns.cast import decided_by_values
 from trainflow.samples.columns.common_type import NoCommonType, common_type
 from trainflow.samples.columns.types import columns_of, schema_of
-from trainflow.samples.next_split import CaughtUp, SplitFound, next_split
 from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.splits.next_split import CaughtUp, SplitFound, next_split
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

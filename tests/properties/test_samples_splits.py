@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.samples.grid import check_table
-from trainflow.samples.next_split import SplitFound, Waiting, decide
 from trainflow.samples.partitions import (
     at_or_after,
     containing,
@@ -21,12 +20,13 @@ from trainflow.samples.partitions import (
     place_of,
     shift,
 )
-from trainflow.samples.readiness import PartitionState, Readiness
-from trainflow.samples.repair import arrived, next_repair, without_stretch
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import Columns, SampleFile, SplitPartition, partition_of
-from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
+from trainflow.samples.splits.next_split import SplitFound, Waiting, decide
+from trainflow.samples.splits.repair import arrived, next_repair, without_stretch
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
+from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom
+from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

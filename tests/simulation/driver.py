@@ -22,7 +22,7 @@ from tests.simulation.violation import Violation
 from tests.simulation.world import Move, Surface, World
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.samples.inventory import open_inventory
+from trainflow.samples.table.inventory import open_inventory
 
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand
 #: needs a quarter of it

@@ -16,7 +16,7 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.samples.grid import grid_of
-from trainflow.samples.next_split import NextSplit, SplitFound, next_split
+from trainflow.samples.splits.next_split import NextSplit, SplitFound, next_split
 
 #: so often a person tries things before accepting what was refused
 MOST_DECISIONS = 3

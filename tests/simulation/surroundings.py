@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tests.simulation.fiber import current
 from trainflow.operators.triggers import partition
-from trainflow.samples import batches, inventory, probe, split_xcom  # noqa: F401 - who opens samples
+from trainflow.samples.table import probe
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 from trainflow.storage import urls

@@ -9,7 +9,7 @@ from typing import IO
 from tests.simulation.fiber import current
 from trainflow.clock import Clock
 from trainflow.errors import SampleFileMissing, SampleUnreadable
-from trainflow.samples.fingerprint import partition_fingerprint, read_content
+from trainflow.samples.files.fingerprint import partition_fingerprint, read_content
 from trainflow.storage.store import Storage, StoreFile
 
 START = datetime(2013, 1, 1, tzinfo=UTC)

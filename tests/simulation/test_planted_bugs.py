@@ -38,7 +38,7 @@ from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
 from trainflow.metadata.service_queries import Leases
 from trainflow.operators import checkpoint, trigger_dagrun
-from trainflow.samples import next_split
+from trainflow.samples.splits import next_split
 from trainflow.scheduler import loop, recovery, run_decision
 from trainflow.states import EXECUTION_STATES, DagRunState, TaskInstanceState
 from trainflow.triggerer.triggerer import Triggerer

@@ -20,8 +20,9 @@ from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
 from trainflow.checkpoints.upkeep import repairs, retention
 from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
-from trainflow.samples import file_binding, next_split
-from trainflow.samples.split_content import Hole
+from trainflow.samples.files import file_binding
+from trainflow.samples.splits import next_split
+from trainflow.samples.splits.split_content import Hole
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.simulation.fiber import current
 from tests.simulation.table import ROWS, edition_in, rows_of
 from trainflow.operators.training_context import EvaluateContext, TrainContext
-from trainflow.samples.split_content import SplitPartition
+from trainflow.samples.splits.split_content import SplitPartition
 from trainflow.storage import urls
 
 MODEL = "model.json"

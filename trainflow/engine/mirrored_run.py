@@ -116,7 +116,7 @@ def _chain(chain: ChainDocument) -> TrackedChain:
 def _split(value: Any, chain: ChainDocument) -> TrackedSplit | None:
     if not isinstance(value, dict):
         return None
-    from trainflow.samples.split_xcom import LAG_PARTITIONS, LAG_SECONDS
+    from trainflow.samples.splits.split_xcom import LAG_PARTITIONS, LAG_SECONDS
 
     return TrackedSplit(
         start=datetime.fromisoformat(value["start"]),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
     from trainflow.storage.store import Store
 
 
@@ -31,10 +31,10 @@ WARM_MODULES = (
     "trainflow.checkpoints.commit.saves",
     "trainflow.checkpoints.actions.prune",
     "trainflow.checkpoints.commit.split_summary",
-    "trainflow.samples.batches",
+    "trainflow.samples.rows.batches",
     "trainflow.samples.columns.unify",
-    "trainflow.samples.split_xcom",
-    "trainflow.samples.next_split",
+    "trainflow.samples.splits.split_xcom",
+    "trainflow.samples.splits.next_split",
 )
 
 
@@ -95,7 +95,7 @@ class SplitOperator(ChainOperator):
 
     def load_split(self, ti: TaskInstance) -> Split:
         """The split that was handed over, ready to be read. Raises FailException when none was."""
-        from trainflow.samples.split_xcom import split_from_xcom
+        from trainflow.samples.splits.split_xcom import split_from_xcom
 
         if not isinstance(self.split, dict):
             raise FailException(
@@ -109,7 +109,7 @@ class SplitOperator(ChainOperator):
     def bound(self, split: Split, ti: TaskInstance) -> Iterator[None]:
         """Guard work on the split: where files of it are no longer what it names, whatever came of that, the task that
         made it runs again, and all that follows it. Raises RestartException then."""
-        from trainflow.samples.file_binding import changes
+        from trainflow.samples.files.file_binding import changes
 
         try:
             yield
@@ -129,7 +129,7 @@ class SplitOperator(ChainOperator):
 
     def check(self, found: Sequence[ChangedFile], cause: Exception | None = None) -> None:
         """Raises RestartException where files of the split have changed."""
-        from trainflow.samples.file_binding import changed
+        from trainflow.samples.files.file_binding import changed
 
         if found:
             raise self._restart(changed(found)) from cause

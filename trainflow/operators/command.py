@@ -5,7 +5,7 @@ The variable TRAINFLOW_TASK names a JSON file:
     {"version": 1, "dag_id", "run_id", "task_id", "try_number", "attempt_id",
      "chain":    "pipeline/stage/branch",
      "project":  folder of the project (relative sample paths belong to it; the program runs in it),
-     "split":    start, end, partitions with their files, holes (see `trainflow.samples.split.Split`),
+     "split":    start, end, partitions with their files, holes (see `trainflow.samples.splits.split.Split`),
      "parent":   {"id", "sequence", "watermark", "path": local folder with its files, "metrics"} or null,
      "output":   the folder to write the new checkpoint's files into,
      "params":   {…},  "seed": integer in [0, 2^32),
@@ -198,7 +198,7 @@ def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
     """
     import logging
 
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_at
 

@@ -20,7 +20,7 @@ from trainflow.operators.metrics import metrics_from_xcom
 from trainflow.operators.parent import clear_run_scratch
 from trainflow.operators.promotion import promotion_notice, push_moved_aliases
 from trainflow.samples.partitions import label
-from trainflow.samples.split_xcom import grid_of_xcom, is_repair, seconds_since
+from trainflow.samples.splits.split_xcom import grid_of_xcom, is_repair, seconds_since
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.stages.dependents import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
     from trainflow.operators.head import Head
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
 
 XCOM_MORE = "more"
 #: the head once this run's split is passed: committed, or stepped over
@@ -126,7 +126,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _commit(self, ledger: Ledger, head: Head, ti: TaskInstance) -> Done:
         from trainflow.checkpoints.commit.commit import commit
-        from trainflow.samples.file_binding import changes
+        from trainflow.samples.files.file_binding import changes
 
         split = self.load_split(ti)
         request = self._request(head, split, ti)

@@ -43,7 +43,7 @@ class EvaluateOperator(SplitOperator):
         self.function = function
 
     def warm_up(self, project_root: Path) -> None:
-        from trainflow.samples.batches import warm_up
+        from trainflow.samples.rows.batches import warm_up
 
         super().warm_up(project_root)
         warm_up()

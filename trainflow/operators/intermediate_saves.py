@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import InputError, StoreFailure, TaskError
 from trainflow.identifiers import canonical_json
-from trainflow.samples.file_binding import check_unchanged
+from trainflow.samples.files.file_binding import check_unchanged
 from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.saves import IntermediateSaves
     from trainflow.clock import Clock
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
 
 #: writes what it takes to go on into an empty folder
 Write = Callable[[Path], object]

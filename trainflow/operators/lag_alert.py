@@ -28,7 +28,7 @@ def lag_after(
 ) -> Lag | None:
     """What is ready beyond `watermark`; None when the samples cannot be read now. `history` is asked only when there
     is something to foretell."""
-    from trainflow.samples.inventory import open_inventory
+    from trainflow.samples.table.inventory import open_inventory
     from trainflow.samples.throughput import throughput_of
 
     now = ti.clock.now()

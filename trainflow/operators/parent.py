@@ -13,7 +13,7 @@ from trainflow.operators.training_context import ParentCheckpoint
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
 
 
 def fetch_parent(

@@ -38,8 +38,8 @@ from trainflow.samples.spec import Samples, SplitLimits
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.samples.split import Split
-    from trainflow.samples.split_content import Hole
+    from trainflow.samples.splits.split import Split
+    from trainflow.samples.splits.split_content import Hole
     from trainflow.samples.throughput import PastRun
 
 Mode = Literal["backfill", "latest"]
@@ -124,8 +124,8 @@ class DataCheckerOperator(ChainOperator):
         return {"samples": without_options(self.samples), "limits": self.limits, "mode": self.mode}
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Returns the split (see `trainflow.samples.split_xcom`)."""
-        from trainflow.samples.next_split import SplitFound, Waiting, next_split
+        """Returns the split (see `trainflow.samples.splits.split_xcom`)."""
+        from trainflow.samples.splits.next_split import SplitFound, Waiting, next_split
 
         ti = context["ti"]
         head = self.head()
@@ -193,8 +193,8 @@ class DataCheckerOperator(ChainOperator):
     def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""
         from trainflow.checkpoints.upkeep.repairs import open_holes
-        from trainflow.samples.inventory import open_inventory
-        from trainflow.samples.repair import next_repair
+        from trainflow.samples.splits.repair import next_repair
+        from trainflow.samples.table.inventory import open_inventory
 
         if head.base is not None or head.waits is not None:
             # its newest checkpoint would be one that knows nothing but the hole
@@ -235,7 +235,7 @@ class DataCheckerOperator(ChainOperator):
         return past_runs(ledger, ledger.state(), head.id) if head.id is not None else []
 
     def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
-        from trainflow.samples.split_xcom import split_to_xcom, with_context
+        from trainflow.samples.splits.split_xcom import split_to_xcom, with_context
 
         store = self.open_store(head, ti)
         spill = store.uri(head.chain.splits)

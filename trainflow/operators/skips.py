@@ -8,8 +8,8 @@ from datetime import datetime
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import HoleRecord
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Hole
 
 
 def after_skips(split: Split, skips: Sequence[HoleRecord], watermark: datetime | None) -> Split:

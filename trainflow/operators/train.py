@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.commit.saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.operators.command import TrainingCommand
-    from trainflow.samples.split import Split
+    from trainflow.samples.splits.split import Split
 
 
 class TrainOperator(SplitOperator):
@@ -78,7 +78,7 @@ class TrainOperator(SplitOperator):
         self._running: TrainingCommand | None = None
 
     def warm_up(self, project_root: Path) -> None:
-        from trainflow.samples.batches import warm_up
+        from trainflow.samples.rows.batches import warm_up
 
         super().warm_up(project_root)
         if self.function is not None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.operators.intermediate_saves import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
-from trainflow.samples.split import DEFAULT_BATCH_ROWS
+from trainflow.samples.splits.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:
-    from trainflow.samples.batches import Batches
-    from trainflow.samples.split import Split
+    from trainflow.samples.rows.batches import Batches
+    from trainflow.samples.splits.split import Split
 
 
 class ReportProgress(Protocol):

@@ -15,12 +15,10 @@ Invariants:
 
 A change breaks this when it lets the time of asking move a boundary while all partitions are there, when it lists or
 reads what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
-(`order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
+(`rows.order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
-Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid`, `grid_change` (time and paths) ·
-`readiness`, `checks` (rules) · `parquet_file`, `footers`, `column_summary`, `columns`, `path_columns`,
-`partition_columns`, `fingerprint`, `truncation`, `table_formats`, `missing_samples`, `inventory` (what is there) ·
-`split_content`, `split`, `next_split` (the decision) · `repair` (holes that have come) · `throughput` (how fast, how
-far behind) · `order`, `batches`, `file_binding`, `reading` (rows) · `split_xcom` (between tasks) ·
-`probe` (for triggers).
+Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid`, `grid_change` (time and paths) · `table`
+(what is there, ready and good) · `files` (one file: whole, read, the same) · `columns` (one type for each) · `splits`
+(the decision, and what is handed from task to task) · `rows` (in order, for training) · `throughput` (how fast, how far
+behind).
 """

@@ -18,7 +18,7 @@ from trainflow.clock import ensure_utc
 from trainflow.samples.grid import Grid
 from trainflow.samples.partitions import containing, is_boundary, label, length_label, origin
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.split_content import Hole
 
 #: of the hole that lies before where a chain began
 EARLIER = "before where the chain began: the samples start earlier now"

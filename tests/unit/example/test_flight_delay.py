@@ -22,9 +22,9 @@ from trainflow.clock import ManualClock
 from trainflow.operators.intermediate_saves import Saved, SavePoints
 from trainflow.operators.saves_folder import SAVE_FILE, FolderSaves
 from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
-from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Split
+from trainflow.samples.splits.next_split import SplitFound, next_split
+from trainflow.samples.splits.split import Split
 
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT))

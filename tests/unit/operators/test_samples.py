@@ -25,7 +25,7 @@ from trainflow.errors import (
 from trainflow.operators import Checks, DataCheckerOperator, GapPolicy, SplitLimits
 from trainflow.operators.head import Head, head_to_xcom
 from trainflow.operators.triggers.partition import PartitionTrigger
-from trainflow.samples.split_xcom import split_from_xcom
+from trainflow.samples.splits.split_xcom import split_from_xcom
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_split_is_handed_over_inline(lab: Any, checker: Any) -> None:
 def test_large_split_goes_by_reference_into_store_of_chain(
     lab: Any, checker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainflow.samples.split_xcom.INLINE_BYTES", 10)
+    monkeypatch.setattr("trainflow.samples.splits.split_xcom.INLINE_BYTES", 10)
     lab.write_day(0)
     value = lab.run(checker(), "samples")
     assert value["uri"].startswith(str(lab.root / "checkpoints/model/main/main/splits/"))

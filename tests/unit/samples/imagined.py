@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from trainflow.samples.next_split import NextSplit, SplitFound
+from trainflow.samples.splits.next_split import NextSplit, SplitFound
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import grid_change, sentence_about
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.split_content import Hole
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -16,8 +16,8 @@ from trainflow.authoring.dag import DAG
 from trainflow.errors import InputError, ProjectError
 from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.pipeline_spec.load import load_pipeline_file
-from trainflow.samples.next_split import SplitFound, next_split
-from trainflow.samples.split import Split
+from trainflow.samples.splits.next_split import SplitFound, next_split
+from trainflow.samples.splits.split import Split
 from trainflow.scaffold.lay_out import lay_out
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import current_project, project_at

@@ -17,10 +17,10 @@ from trainflow.checkpoints.upkeep.republished import comparable
 from trainflow.errors import InputError
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.grid_change import GridChange
-from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, length_label
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.inventory import open_inventory
 from trainflow.workspace.pipelines import PipelineChain
 from trainflow.workspace.under_way import active_runs
 

@@ -27,12 +27,12 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.samples.grid_change import what_changed
-from trainflow.samples.inventory import open_inventory
-from trainflow.samples.next_split import TableView
 from trainflow.samples.partitions import distance, label
-from trainflow.samples.repair import merged, next_repair, without_stretch
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split_content import Columns, Hole
+from trainflow.samples.splits.next_split import TableView
+from trainflow.samples.splits.repair import merged, next_repair, without_stretch
+from trainflow.samples.splits.split_content import Columns, Hole
+from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.model import Settings

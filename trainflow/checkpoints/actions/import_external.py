@@ -25,8 +25,8 @@ from trainflow.observability.redaction import redact_text
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
-from trainflow.samples.readiness import Readiness, judge
 from trainflow.samples.spec import Samples
+from trainflow.samples.table.readiness import Readiness, judge
 from trainflow.storage.store import Storage
 from trainflow.storage.urls import open_storage
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainflow.checkpoints.ledger.entries import HoleRecord, SplitSummary, TrainedPartition
-from trainflow.samples.split import Split
+from trainflow.samples.splits.split import Split
 
 
 def summary_of(split: Split) -> SplitSummary:

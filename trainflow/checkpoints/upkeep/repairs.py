@@ -9,11 +9,11 @@ from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger.tiling import without
 from trainflow.checkpoints.upkeep.republished import PARTITIONS, comparable
 from trainflow.clock import ensure_utc
-from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import at_or_after, place_of, shift
-from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.inventory import open_inventory
+from trainflow.samples.table.readiness import Readiness
 
 
 def open_holes(state: ChainState, *, skipped: bool = False) -> list[Hole]:

@@ -18,9 +18,9 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.clock import ensure_utc
 from trainflow.pluralize import counted
-from trainflow.samples.inventory import open_inventory
 from trainflow.samples.partitions import label, origin, place_of, shift
 from trainflow.samples.spec import Samples
+from trainflow.samples.table.inventory import open_inventory
 
 #: so many partitions before the watermark are compared where nothing else is said
 PARTITIONS = 24

@@ -22,11 +22,11 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.republished import comparable
 from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.pluralize import agreeing, counted
-from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import label
-from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.repair import arrived
+from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 

@@ -17,12 +17,12 @@ from trainflow.errors import TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
-from trainflow.samples.inventory import Inventory, open_inventory
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
-from trainflow.samples.readiness import Readiness
-from trainflow.samples.repair import arrived, merged
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.repair import arrived, merged
+from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.inventory import Inventory, open_inventory
+from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.throughput import estimate_catch_up, lag_behind, throughput_of
 from trainflow.serialization.document import ChainDocument
 

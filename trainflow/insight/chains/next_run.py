@@ -29,17 +29,17 @@ from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.errors import CheckpointNotFound, SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.operators.init_from import is_fork
 from trainflow.operators.start_weights import choose_for
-from trainflow.samples.inventory import open_inventory
-from trainflow.samples.next_split import TableView, decide
 from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.splits.next_split import TableView, decide
+from trainflow.samples.table.inventory import open_inventory
 from trainflow.serialization.document import ChainDocument
 
 
 class NextRun(msgspec.Struct, frozen=True):
     """`watermark`: where the next split begins (None: with the first partition). `bounds`: see
-    `trainflow.samples.next_split`. `waits`: why there is nothing to start from. `pin`: the newest checkpoint of the
-    base, as a run's conf names it."""
+    `trainflow.samples.splits.next_split`. `waits`: why there is nothing to start from. `pin`: the newest checkpoint of
+    the base, as a run's conf names it."""
 
     watermark: datetime | None
     #: the end of what was skipped after the head; None: nothing was
@@ -53,7 +53,7 @@ class NextRun(msgspec.Struct, frozen=True):
     pinned_run: str | None = None
     #: the chain stands on what its base has undone: before anything else it goes back
     goes_back: bool = False
-    #: of the split that the chain was trained on last, see `trainflow.samples.split`
+    #: of the split that the chain was trained on last, see `trainflow.samples.splits.split`
     columns: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -15,11 +15,11 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.tiling import trained_stretches, without
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
-from trainflow.samples.inventory import InventoryLine, last_existing, list_partitions, open_inventory
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
-from trainflow.samples.readiness import Readiness
 from trainflow.samples.spec import Samples
-from trainflow.samples.split_content import Columns, Hole, SampleFile
+from trainflow.samples.splits.split_content import Columns, Hole, SampleFile
+from trainflow.samples.table.inventory import InventoryLine, last_existing, list_partitions, open_inventory
+from trainflow.samples.table.readiness import Readiness
 from trainflow.workspace.pipelines import PipelineChain
 
 TRAINED = "trained"

@@ -16,12 +16,12 @@ from trainflow.errors import SampleError
 from trainflow.insight.chains.next_run import NextRun, adopting, next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import GridChange, sentence_about
-from trainflow.samples.inventory import open_inventory
-from trainflow.samples.next_split import CaughtUp, SplitFound, TableView, decide
-from trainflow.samples.repair import arrived
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import Hole
+from trainflow.samples.splits.next_split import CaughtUp, SplitFound, TableView, decide
+from trainflow.samples.splits.repair import arrived
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, estimate_catch_up, lag_behind, limits_for_target, throughput_of
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 

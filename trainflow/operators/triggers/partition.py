@@ -22,7 +22,7 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
 
 if TYPE_CHECKING:
-    from trainflow.samples.probe import SharedListings
+    from trainflow.samples.table.probe import SharedListings
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class PartitionTrigger(BaseTrigger):
 
     def look(self) -> str | None:
         """Why the wait is over, None while it is not. Blocks: lists the storage."""
-        from trainflow.samples.probe import probe
+        from trainflow.samples.table.probe import probe
 
         now, elapsed = self._clock.now(), self._clock.monotonic()
         if self._gives_up_at is not None and elapsed >= self._gives_up_at:
@@ -169,7 +169,7 @@ class PartitionTrigger(BaseTrigger):
 @cache
 def _listings() -> SharedListings:
     """Shared by all triggers of this process."""
-    from trainflow.samples.probe import SharedListings
+    from trainflow.samples.table.probe import SharedListings
 
     return SharedListings(max_age_seconds=_LISTING_SECONDS)
 

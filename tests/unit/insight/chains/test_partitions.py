@@ -8,8 +8,8 @@ import pytest
 from trainflow.errors import InputError
 from trainflow.insight.chains.chain_status import ReadyPartitions, ready_after
 from trainflow.insight.chains.partitions import PartitionLine, moment_of, partition_at, ranges
-from trainflow.samples.inventory import open_inventory
 from trainflow.samples.spec import Samples
+from trainflow.samples.table.inventory import open_inventory
 from trainflow.testing.chains import day
 
 NOW = datetime(2099, 1, 1, tzinfo=UTC)

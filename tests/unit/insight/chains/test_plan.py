@@ -8,9 +8,9 @@ import pytest
 from trainflow.errors import SampleCheckFailed
 from trainflow.insight.chains.next_run import NextRun
 from trainflow.insight.chains.plan import plan
-from trainflow.samples.readiness import PartitionState, Readiness
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.split_content import Columns, SampleFile, SplitPartition
+from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition
+from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.samples.throughput import Throughput
 from trainflow.testing.chains import NoColumnUnifier, day
 

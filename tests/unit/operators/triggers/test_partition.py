@@ -16,8 +16,8 @@ from trainflow.clock import ManualClock
 from trainflow.errors import SampleUnreadable
 from trainflow.operators import GapPolicy
 from trainflow.operators.triggers.partition import PartitionTrigger, _listings
-from trainflow.samples.inventory import open_inventory
-from trainflow.samples.probe import Probe
+from trainflow.samples.table.inventory import open_inventory
+from trainflow.samples.table.probe import Probe
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def test_partition_later_ones_are_looked_at_rarely(
             clock.advance(timedelta(seconds=takes))
         return Probe(False, "not there yet")
 
-    monkeypatch.setattr("trainflow.samples.probe.probe", slow)
+    monkeypatch.setattr("trainflow.samples.table.probe.probe", slow)
     trigger = trigger_for(lab, 0, clock, poke_interval=1)
     trigger._lookers = lookers
     for _ in range(200):
@@ -143,7 +143,7 @@ def test_samples_out_of_reach_for_moment_do_not_end_wait(
 ) -> None:
     lab.write_day(0)
     outage = [True]
-    from trainflow.samples import probe as module
+    from trainflow.samples.table import probe as module
 
     real = module.probe
 

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from tests.sample_files import described_file
 from tests.unit.samples.columns.split_columns import F64, I64, LARGE, TEXT
 from trainflow.errors import SampleCheckFailed, SampleUnreadable
-from trainflow.samples.next_split import SplitFound, next_split
 from trainflow.samples.spec import Checks, SplitLimits
-from trainflow.samples.split import Split
-from trainflow.samples.split_content import partition_of
-from trainflow.samples.split_xcom import split_from_xcom, split_to_xcom
+from trainflow.samples.splits.next_split import SplitFound, next_split
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import partition_of
+from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.storage.urls import open_storage
 
 
@@ -72,7 +72,7 @@ def test_batches_schema_is_known_without_opening_file(daily, now, tmp_path: Path
 
 
 def test_split_through_manifest_keeps_its_columns(daily, now, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("trainflow.samples.split_xcom.INLINE_BYTES", 0)
+    monkeypatch.setattr("trainflow.samples.splits.split_xcom.INLINE_BYTES", 0)
     write(daily, 0, pa.table({"x": [1]}))
     split = split_of(daily, now)
     handed = split_from_xcom(split_to_xcom(split, spill_url=str(tmp_path)))
@@ -262,7 +262,7 @@ def test_columns_in_names_of_folders_are_text_in_every_file(daily, now, tmp_path
     }
     samples = in_folders(daily, tables, nulls={"region": 0.4}, ranges={"hour": ("00", "x")})
     split = next_split(samples, None, None, now, daily.root).split
-    monkeypatch.setattr("trainflow.samples.split_xcom.INLINE_BYTES", 0)
+    monkeypatch.setattr("trainflow.samples.splits.split_xcom.INLINE_BYTES", 0)
     split = split_from_xcom(split_to_xcom(split, spill_url=str(tmp_path / "spill"))).reached_by(root=daily.root)
     assert split.batches().schema == pa.schema({"x": I64, "region": TEXT, "hour": TEXT})
     found = {(row["region"], row["hour"]) for row in rows(split)}

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trainflow.errors import SampleDamaged
+from trainflow.samples.spec import Ready, Samples
+from trainflow.samples.table.readiness import Readiness, is_sample, judge, needs_folders_below
+from trainflow.storage.store import StoreFile
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(days=2)
+
+
+def stored(name: str, size: int = 100, age_seconds: float = 3600) -> StoreFile:
+    modified = NOW - timedelta(seconds=age_seconds)
+    return StoreFile(name, size, modified, modified.isoformat())
+
+
+DATA, MORE, MARKER = stored("a.parquet"), stored("b.parquet", age_seconds=5), stored("_SUCCESS", 0)
+
+
+def state(ready: Ready, *files: StoreFile, rows: int = 10, glob: str = "*.parquet") -> tuple[Readiness, str]:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=ready, files=glob)
+    found = judge(samples, START, list(files), NOW, lambda _: rows)
+    return found.presence, found.reason
+
+
+@pytest.mark.parametrize(
+    ("ready", "files", "presence", "reason"),
+    [
+        (Ready(), (), Readiness.MISSING, "nothing is there"),
+        (Ready(), (DATA,), Readiness.NOT_READY, "it has no _SUCCESS, which samples.ready asks for by default"),
+        # no rows, once that has stayed so: a writer of nothing writes no file, a copy may bring the marker first
+        (Ready(), (MARKER,), Readiness.READY, ""),
+        (
+            Ready(unfinished_seconds=3601),
+            (MARKER,),
+            Readiness.NOT_READY,
+            "*.parquet, only _SUCCESS; it counts as empty",
+        ),
+        (Ready(marker="_SUCCESS", min_files=1), (MARKER,), Readiness.NOT_READY, "0 of at least 1 file"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER,), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(), (MARKER, stored("._SUCCESS.crc")), Readiness.READY, ""),
+        (Ready(), (MARKER, stored("a.orc")), Readiness.NOT_READY, "no file that matches *.parquet, but a.orc"),
+        (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Readiness.NOT_READY, "no file that matches"),
+        (Ready(), (DATA, MARKER), Readiness.READY, ""),
+        (Ready(marker="*.done"), (DATA, MARKER), Readiness.NOT_READY, "it has no *.done"),
+        (Ready(marker="*.done"), (DATA, stored("x.done")), Readiness.READY, ""),
+        (Ready(min_files=2), (DATA,), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(min_files=2), (DATA, MORE), Readiness.READY, ""),
+        (Ready(min_files=2), (DATA, MARKER), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_files=2), (DATA, MORE), Readiness.NOT_READY, "it has no _SUCCESS"),
+        # a copy in which the marker came before the rest of the data
+        (Ready(marker="_SUCCESS", min_files=2), (MARKER, DATA), Readiness.NOT_READY, "1 of at least 2 files"),
+        (Ready(marker="_SUCCESS", min_rows=11), (MARKER, DATA), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(marker="_SUCCESS", stable_seconds=60), (MARKER, MORE), Readiness.NOT_READY, "less than 60 s ago"),
+        (Ready(min_bytes=150), (DATA,), Readiness.NOT_READY, "100 of at least 150 bytes"),
+        (Ready(min_bytes=150), (DATA, MORE), Readiness.READY, ""),
+        (Ready(min_rows=11), (DATA,), Readiness.NOT_READY, "10 of at least 11 rows"),
+        (Ready(min_rows=10), (DATA,), Readiness.READY, ""),
+        (Ready(stable_seconds=60), (DATA, MORE), Readiness.NOT_READY, "less than 60 s ago"),
+        (Ready(stable_seconds=60), (DATA,), Readiness.READY, ""),
+        (Ready(stable_seconds=60, min_files=3), (DATA, MORE), Readiness.NOT_READY, "2 of at least 3 files"),
+    ],
+)
+def test_readiness_needs_every_condition(
+    ready: Ready, files: tuple[StoreFile, ...], presence: Readiness, reason: str
+) -> None:
+    found, said = state(ready, *files)
+    assert found is presence
+    assert reason in said
+    assert bool(said) is (presence is not Readiness.READY)
+
+
+def test_partition_that_is_too_young_says_when_to_look_again() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(stable_seconds=60))
+    found = judge(samples, START, [MORE], NOW, lambda _: 0)
+    assert found.check_again_at == NOW + timedelta(seconds=55)
+
+
+def test_storage_without_times_cannot_say_that_files_are_stable() -> None:
+    found, said = state(Ready(stable_seconds=60), StoreFile("a.parquet", 1, None, ""))
+    assert found is Readiness.NOT_READY
+    assert "does not say when" in said
+
+
+def test_readiness_time_is_that_of_last_write() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    found = judge(samples, START, [DATA, MARKER, MORE], NOW, lambda _: 0)
+    assert found.changed == MORE.modified
+    assert [file.path for file in found.files] == ["a.parquet", "b.parquet"]
+
+
+def _no_footer(files: tuple[StoreFile, ...]) -> int:
+    problem = f"{files[0].path} cannot be read as Parquet"
+    raise SampleDamaged(problem, problem=problem)
+
+
+@pytest.mark.parametrize("marker", [None, "_SUCCESS"])
+def test_file_without_footer_is_being_written_whatever_marker_says(marker: str | None) -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START, ready=Ready(marker=marker, min_rows=1))
+    found = judge(samples, START, [DATA, MARKER], NOW, _no_footer)
+    assert found.presence is Readiness.NOT_READY
+    assert "a.parquet" in found.reason
+    assert found.damaged is not None
+
+
+def test_storage_without_times_cannot_say_that_partition_stays_empty() -> None:
+    found, said = state(Ready(), StoreFile("_SUCCESS", 0, None, ""))
+    assert found is Readiness.NOT_READY
+    assert "does not say since when" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "glob", "data"),
+    [
+        ("a.parquet", "*.parquet", True),
+        (".a.parquet.crc", "*", False),
+        ("_SUCCESS", "*", False),
+        ("_temporary/0/a.parquet", "**/*.parquet", False),
+        ("country=__HIVE_DEFAULT_PARTITION__/a.parquet", "**/*.parquet", True),
+        ("_delta.parquet", "_*.parquet", True),
+    ],
+)
+def test_readiness_data_files_are_recognised(name: str, glob: str, data: bool) -> None:
+    assert is_sample(name, glob) is data
+
+
+def test_folders_below_are_listed_only_when_glob_reaches_there() -> None:
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    assert not needs_folders_below(samples)
+    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, files="**/*.parquet"))
+    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, ready=Ready(marker="log/_DONE")))

@@ -1,0 +1,362 @@
+"""What to train on next: the partitions after the watermark that are ready, up to the limits.
+
+`decide` is the rule, over what an inventory says; it reads no clock and keeps no state, so every caller gets the same
+answer, and every wait is measured from facts of the storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from trainflow.clock import ensure_utc
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
+from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
+from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.splits.split import ColumnUnifier, Split, SplitBuilder
+from trainflow.samples.splits.split_content import Columns, Hole, SplitPartition
+from trainflow.samples.table.inventory import Inventory, open_inventory
+from trainflow.samples.table.missing_samples import describe_folders, unmarked
+from trainflow.samples.table.readiness import PartitionState, Readiness
+from trainflow.samples.table.table_formats import refuse_above, refuse_at
+
+#: how many later partitions are looked at to find a ready one
+_LOOK_AHEAD = 64
+
+
+class SplitFound(msgspec.Struct, frozen=True):
+    """A split to train on."""
+
+    split: Split
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Answer that there is nothing now, and something is on its way."""
+
+    #: the partition that is waited for
+    partition_start: datetime
+    #: one sentence for people
+    reason: str
+    #: when time alone may change the answer; None: only a write can
+    check_again_at: datetime | None = None
+    #: by its listing the partition is ready, and a file of it cannot be read yet: `PartitionState.listing` of it
+    unfinished: str | None = None
+
+
+class CaughtUp(msgspec.Struct, frozen=True):
+    """Answer that there is nothing after the watermark."""
+
+    watermark: datetime | None
+    #: one sentence for people
+    reason: str
+    #: the table has an end and it is reached: nothing will ever come
+    finished: bool = False
+    #: no sample that comes changes that, a new bound does
+    bounded: bool = False
+    #: nothing was ever trained, and there is not a single partition
+    nothing: bool = False
+    #: the partition whose arrival changes that, where it is not the next one
+    wait_for: datetime | None = None
+    #: with `bounded`: what policy steps over up to the bound; the split that comes after it records it
+    holes: tuple[Hole, ...] = ()
+
+
+NextSplit = SplitFound | Waiting | CaughtUp
+
+
+class TableView(Protocol):
+    """What the rule needs to know of a table."""
+
+    now: datetime
+
+    def state(self, start: datetime) -> PartitionState:
+        """The state of the partition that starts there."""
+        ...
+
+    def later(self, start: datetime) -> Iterator[datetime]:
+        """Starts after `start` of partitions that have a folder, ascending."""
+        ...
+
+    def content(self, start: datetime) -> SplitPartition:
+        """A ready partition with its files. Raises SampleUnreadable, SampleCheckFailed."""
+        ...
+
+    def newest(self) -> datetime | None:
+        """Start of the newest partition that is ready; None when none of the last ones is."""
+        ...
+
+    def table_exists(self) -> bool:
+        """Whether the folder or bucket of the table is there."""
+        ...
+
+    def unified(self, chain: Columns) -> ColumnUnifier:
+        """A schema of the partitions to be added; `chain`: the columns that the chain was trained on."""
+        ...
+
+
+def next_split(
+    samples: Samples,
+    watermark: datetime | None,
+    limits: SplitLimits | None,
+    now: datetime,
+    root: Path | None,
+    *,
+    bounds: Sequence[datetime] = (),
+    columns: Columns = (),
+) -> NextSplit:
+    """The split that comes after `watermark` (None: nothing was trained yet). Relative paths belong to `root`.
+
+    `bounds`, in order: the split ends at or before the first of them that its first partition fits before, so it never
+    crosses one, and nothing is taken that ends after the last. `columns` are those of the split before it.
+
+    Raises SampleGap (policy says fail), SampleCheckFailed, SampleUnreadable, SamplesRefused, InputError.
+    """
+    seen = open_inventory(samples, root, now)
+    # a look at a disk costs nothing; elsewhere it is taken when the chain begins, and by each start
+    look = watermark is None or not seen.storage.remote
+    if look:
+        refuse_above(seen.storage, seen.pattern)
+    found = decide(samples, watermark, limits or SplitLimits(), seen, bounds, columns)
+    if isinstance(found, CaughtUp) and (found.nothing or _has_gone(found, seen)):
+        what = describe_folders(samples, seen.storage, seen.pattern)
+        yet = "yet" if watermark is None else "any more"
+        return msgspec.structs.replace(found, nothing=True, reason=f"nothing is there {yet} for {samples.path}: {what}")
+    if watermark is None and isinstance(found, Waiting):
+        return _never_marked(samples, found, seen)
+    if look and isinstance(found, SplitFound):
+        refuse_at(seen.storage, seen.pattern, found.split.files[0].path)
+    return found
+
+
+def _never_marked(samples: Samples, found: Waiting, seen: Inventory) -> Waiting | CaughtUp:
+    """Before anything was trained: say where no partition that is over has its marker, and that there is nothing where
+    it is too late for that (as long as a partition lasts, and ready.unfinished)."""
+    before = shift(samples, after_watermark(samples, None), -1)
+    starts = [each for each in islice(seen.later(before), _LOOK_AHEAD) if end_of(samples, each) <= seen.now]
+    states = seen.states(starts)
+    reason = unmarked(samples, states, seen.storage, seen.pattern)
+    if reason is None:
+        return found
+    lasts = max((end_of(samples, each) - each).total_seconds() for each in starts)
+    late = seen.now - timedelta(seconds=max(lasts, samples.ready.unfinished_seconds))
+    if all(each.changed is not None and each.changed <= late for each in states):
+        return CaughtUp(None, reason, nothing=True)
+    return msgspec.structs.replace(found, reason=f"{found.reason}; {reason}")
+
+
+def _has_gone(found: CaughtUp, seen: Inventory) -> bool:
+    """Whether the folder of a table that was trained on is gone: a disk that is not mounted, say. An object store has
+    no folders; there the last partition may simply have expired."""
+    return not (found.finished or found.bounded or seen.storage.remote or seen.table_exists())
+
+
+def decide(
+    samples: Samples,
+    watermark: datetime | None,
+    limits: SplitLimits,
+    seen: TableView,
+    bounds: Sequence[datetime] = (),
+    columns: Columns = (),
+) -> NextSplit:
+    """The rule. A split ends at the first limit, and before the first partition that is not ready or not good, or whose
+    columns do not go together with those before it.
+
+    A partition without a file belongs to the split of what comes after it: nothing is trained on no rows alone.
+    """
+    watermark = None if watermark is None else ensure_utc(watermark)
+    first, end = after_watermark(samples, watermark), _limit_with_lag(samples)
+    building = SplitBuilder(
+        samples, watermark if watermark is not None and watermark < first else first, seen.unified(columns)
+    )
+    if building.start < first:
+        building.step_over(building.start, first, f"before the table's start {label(first)}")
+    cursor = _caught_up_to(samples, first, seen, bounds)
+    if cursor > first:
+        bound = timedelta(seconds=samples.catch_up_seconds or 0)
+        building.step_over(first, cursor, f"older than {bound} when newer samples were ready (catch_up)")
+    while (end is None or cursor < end) and not building.full(limits):
+        found = _step(samples, cursor, watermark, limits, seen, bounds, building)
+        if isinstance(found, datetime):
+            cursor = found
+            continue
+        if building.has_files:  # train on what is there; the next split starts here, and says what is wrong
+            break
+        if isinstance(found, SampleError):
+            raise found
+        if isinstance(found, CaughtUp) and building.taken:
+            found = msgspec.structs.replace(found, wait_for=found.wait_for or cursor)
+        return _with_holes(found, building, bounds) if isinstance(found, CaughtUp) and found.bounded else found
+    if not building.has_files:
+        return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
+    return SplitFound(building.split())
+
+
+def _step(
+    samples: Samples,
+    cursor: datetime,
+    watermark: datetime | None,
+    limits: SplitLimits,
+    seen: TableView,
+    bounds: Sequence[datetime],
+    building: SplitBuilder,
+) -> datetime | Waiting | CaughtUp | SampleError:
+    """Take or step over the partition at `cursor`: where it goes on, or why it does not."""
+    if bounds and not building.fits(end_of(samples, cursor), bounds):
+        reason = f"the base has come to {label(bounds[-1])}, and there is nothing more to train on before that"
+        return CaughtUp(watermark, reason, bounded=True)
+    state = seen.state(cursor)
+    if state.damaged is not None:
+        state.damaged.partition = cursor
+        return _unfinished(samples, state, state.damaged, seen.now) or state.damaged
+    if state.presence is not Readiness.READY:
+        gap = judge_gap(samples, state, seen)
+        if isinstance(gap, Hole):
+            building.step_over(gap.start, gap.end, gap.reason)
+            return gap.end
+        nothing = watermark is None and not building.taken
+        return CaughtUp(watermark, gap, nothing=nothing) if isinstance(gap, str) else gap
+    early = _too_early(samples, cursor, watermark, seen)
+    if early is not None:
+        return early
+    try:
+        content = seen.content(cursor)
+        taken = building.take(content, limits)
+    except SampleDamaged as error:
+        return _unfinished(samples, state, error, seen.now) or error
+    except (SampleCheckFailed, SampleUnreadable) as error:
+        return error
+    return content.end if taken else CaughtUp(watermark, "a limit is reached")
+
+
+def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, now: datetime) -> Waiting | None:
+    """A file that cannot be read is being written, whatever the marker says, until the partition has stayed the same
+    for long enough; None: it has, and the file is damaged."""
+    if state.changed is None:
+        return None
+    give_up_at = state.changed + timedelta(seconds=samples.ready.unfinished_seconds)
+    if now >= give_up_at:
+        return None
+    reason = (
+        f"the partition {label(state.start)} is not completely written, reading it failed: {error.problem}; refused "
+        f"at {label(give_up_at)} if nothing changes until then (ready.unfinished)"
+    )
+    return Waiting(state.start, reason, give_up_at, state.listing)
+
+
+def _with_holes(found: CaughtUp, building: SplitBuilder, bounds: Sequence[datetime]) -> CaughtUp:
+    """A gap may go on beyond the bound: what comes then is for later."""
+    # what is stepped over ends where a partition does
+    last = containing(building.samples, bounds[-1]) or building.start
+    empty = [Hole(each.start, each.end, "empty: it has its marker and no file") for each in building.taken]
+    stepped_over = sorted((*building.holes, *empty, *building.pending), key=lambda hole: hole.start)
+    holes = [Hole(each.start, min(each.end, last), each.reason) for each in stepped_over if each.start < last]
+    return msgspec.structs.replace(found, holes=tuple(holes))
+
+
+def _limit_with_lag(samples: Samples) -> datetime | None:
+    """The end of what can ever be taken: the last ones of a table have no later ones that they could wait for."""
+    end = limit(samples)
+    return end if end is None or not samples.lag else shift(samples, at_or_after(samples, end), -samples.lag)
+
+
+def _too_early(
+    samples: Samples, start: datetime, watermark: datetime | None, seen: TableView
+) -> Waiting | CaughtUp | None:
+    """Reason, for a table with a lag, why a ready partition does not count yet. What comes later than the one that is
+    due counts as well: a gap there is no reason to wait for ever."""
+    if not samples.lag:
+        return None
+    due = shift(samples, start, samples.lag)
+    first, ready = _later(shift(samples, due, -1), seen)
+    if ready is not None:
+        return None
+    reason = f"the partition {label(start)} counts when {label(due)} is ready too (lag {samples.lag})"
+    return Waiting(first, reason) if first is not None else CaughtUp(watermark, reason, wait_for=due)
+
+
+def _caught_up_to(samples: Samples, first: datetime, seen: TableView, bounds: Sequence[datetime]) -> datetime:
+    """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
+    it is asked must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
+    a bound: else all that may be could be too old, and nothing would ever be trained."""
+    if samples.catch_up_seconds is None:
+        return first
+    newest = seen.newest()
+    if newest is None:
+        return first
+    newest = shift(samples, newest, -samples.lag)
+    if bounds:
+        newest = min(newest, _last_before(samples, bounds[-1]))
+    if newest <= first:
+        return first
+    bound = end_of(samples, newest) - timedelta(seconds=samples.catch_up_seconds)
+    return min(newest, max(first, at_or_after(samples, bound)))
+
+
+def _last_before(samples: Samples, bound: datetime) -> datetime:
+    """Start of the last partition that ends at or before `bound`."""
+    inside = shift(samples, at_or_after(samples, bound), -1)
+    return inside if end_of(samples, inside) <= bound else shift(samples, inside, -1)
+
+
+def judge_gap(samples: Samples, state: PartitionState, seen: TableView) -> Hole | Waiting | SampleGap | str:
+    """What a partition that is not ready means: step over it, wait, fail, or (a sentence) nothing is left.
+
+    The wait runs from when the first later partition became ready. A partition that is there and not ready is being
+    written: it is waited for at least that long after its own last write, and without end when policy gives no wait.
+    """
+    first_later, ready = _later(state.start, seen)
+    missing = state.presence is Readiness.MISSING
+    what = f"the partition {label(state.start)} is {'missing' if missing else f'not ready: {state.reason}'}"
+    if ready is None:
+        if missing and first_later is None:
+            return _nothing_left(samples, state.start, seen)
+        more = f"; {label(first_later)} is there and not ready either" if first_later is not None and missing else ""
+        return Waiting(state.start, what + more, state.check_again_at)
+    what += f", while {label(ready.start)} is ready"
+    policy = samples.gaps
+    if not missing and not policy.wait_seconds:
+        return Waiting(state.start, what, state.check_again_at)
+    became = ready.changed or end_of(samples, ready.start)
+    if not missing and state.changed is not None:
+        became = max(became, state.changed)
+    give_up_at = became + timedelta(seconds=policy.wait_seconds)
+    if seen.now < give_up_at:
+        again = min(filter(None, (give_up_at, state.check_again_at)))
+        return Waiting(state.start, f"{what}; {policy.then} at {label(give_up_at)}", again)
+    if policy.then == "fail":
+        return SampleGap(
+            f"{what} since {label(became)}, and samples.gaps says fail after {policy.wait_seconds:g} s. "
+            "Have it written, allow the gap with gaps: {then: skip}, or leave this one out: "
+            "'trainflow resume PIPELINE --skip'",
+            partition=state.start,
+        )
+    end = first_later if missing and first_later is not None else end_of(samples, state.start)
+    return Hole(state.start, end, "missing" if missing else f"not ready: {state.reason}")
+
+
+def _later(start: datetime, seen: TableView) -> tuple[datetime | None, PartitionState | None]:
+    """The first later partition that has anything, and the first that is ready."""
+    first: datetime | None = None
+    for number, moment in enumerate(seen.later(start)):
+        if number >= _LOOK_AHEAD:
+            break
+        state = seen.state(moment)
+        if state.presence is Readiness.MISSING:  # an empty folder
+            continue
+        first = first or moment
+        if state.presence is Readiness.READY:
+            return first, state
+    return first, None
+
+
+def _nothing_left(samples: Samples, start: datetime, seen: TableView) -> str:
+    if not seen.table_exists():
+        return f"nothing is there yet: the folder above the partitions of {samples.path} does not exist"
+    if start == origin(samples):
+        return f"nothing is there yet: no partition at or after {label(start)} in {samples.path}"
+    return f"nothing after {label(start)}: the partition {label(start)} is not there yet, nor a later one"
