@@ -39,10 +39,10 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     ├── ProtocolError                   a frame or a message that cannot be understood
     ├── EngineError                     a part of the control plane cannot go on
     │   ├── EngineAlreadyRunning        another engine owns this home
-    │   ├── DatabaseAway                the metadata database could not be used for a minute
+    │   ├── DatabaseUnavailable         the metadata database could not be used for a minute
     │   ├── DatabaseDamaged             the file of the metadata database is damaged
     │   ├── DelivererLost               the process that writes to MLflow died; delivering again is safe
-    │   └── NoticeNotTaken              a webhook or a command did not take a notification
+    │   └── NotificationRefused         a webhook or a command did not take a notification
     └── TaskError                       raised by or into task code
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped

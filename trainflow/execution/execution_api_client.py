@@ -79,7 +79,7 @@ class ExecutionApiClient:
         try:
             frames.send(self._connected(), msgspec.json.encode(message))
         except OSError:
-            self._hang_up()
+            self.close()
 
     def report_outcome(self, outcome: Outcome) -> Reply | None:
         """Report the end of the attempt. None: no engine was there, the outcome lies in the home for the next one."""
@@ -109,10 +109,10 @@ class ExecutionApiClient:
             frames.send(connection, payload)
             answer = frames.receive(connection)
         except (OSError, ProtocolError):
-            self._hang_up()
+            self.close()
             return None
         if answer is None:
-            self._hang_up()
+            self.close()
             return None
         reply = _REPLIES.decode(answer)
         if isinstance(reply, Failed) and reply.error == "EngineError":
@@ -130,7 +130,8 @@ class ExecutionApiClient:
             self._socket = connection
         return self._socket
 
-    def _hang_up(self) -> None:
+    def close(self) -> None:
+        """Hang up; a later request connects again."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -142,10 +143,6 @@ class ExecutionApiClient:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         _write_durably(temporary, msgspec.json.encode(outcome))
         temporary.replace(path)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._hang_up()
 
 
 def _write_durably(path: Path, data: bytes) -> None:

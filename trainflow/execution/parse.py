@@ -20,11 +20,9 @@ from trainflow.settings.project import project_at
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 16_000, 64_000
 
 
-def _ignore(_loaded: dag_files.LoadedFile) -> None:
-    return None
-
-
-def parse(request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], None] = _ignore) -> ParseResult:
+def parse(
+    request: ParseFile, *, on_loaded: Callable[[dag_files.LoadedFile], None] = lambda _loaded: None
+) -> ParseResult:
     """The documents of a file's DAGs, or why there are none; never raises for what is in the file.
 
     `on_loaded` is given the DAGs themselves, once there are documents of all of them.

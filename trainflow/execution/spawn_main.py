@@ -14,20 +14,18 @@ import msgspec
 from trainflow.execution.attempt_exit import BROKEN, exit_process
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.task_runner import prepare, run_attempt
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
-VARIABLE = "TRAINFLOW_WORKLOAD"
-
 
 def main() -> int:
     """Read the workload and run it. Returns the exit code."""
     redacted_output.install()
-    workload = msgspec.json.decode(os.environ.pop(VARIABLE), type=ExecuteTask)
+    workload = msgspec.json.decode(os.environ.pop(WORKLOAD_VARIABLE), type=ExecuteTask)
     project = project_at(Path(workload.project_root))
     settings = load_settings(project)
     configure_logging(settings.logging.level)

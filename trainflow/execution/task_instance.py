@@ -62,11 +62,7 @@ _PROGRESS_SECONDS = 0.25
 _NOTE_CHARACTERS = 1_000
 
 _ERRORS: dict[str, type[Exception]] = {
-    "DagNotFound": DagNotFound,
-    "SkipException": SkipException,
-    "FailException": FailException,
-    "InputError": InputError,
-    "ParamValidationError": ParamValidationError,
+    each.__name__: each for each in (DagNotFound, SkipException, FailException, InputError, ParamValidationError)
 }
 
 

@@ -17,7 +17,7 @@ import msgspec
 from trainflow.bootstrap import interpreter
 from trainflow.messages.forkserver import Parse
 from trainflow.messages.frames import pack
-from trainflow.messages.workload import ExecuteTask, ParseFile
+from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask, ParseFile
 from trainflow.observability.processes import MARK, with_room_for_mark
 
 
@@ -40,9 +40,6 @@ class SpawnedForkserver(NamedTuple):
         """Hang up: it ends by itself. Harmless while another process uses the line: that one has a descriptor of its
         own."""
         self.connection.close()
-
-
-WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
 
 
 def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:

@@ -261,5 +261,5 @@ def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
         documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
     )
     return choose(
-        candidates, limits, lambda each: status_queries.count_in_flight(connection, each.dag_id, each.task_id)
+        candidates, limits, lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id)
     ).refused

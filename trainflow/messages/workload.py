@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
+#: environment variable that holds the `ExecuteTask` of an interpreter which runs one attempt, as JSON
+WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+
 
 class DagSource(msgspec.Struct, frozen=True):
     """Where the code of a DAG is.

@@ -62,7 +62,7 @@ class AttemptOutcomes:
                 self._restart(connection, row, outcome, now)
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
-                verdict = retry_policy.after_preemption(_standing(row, saved_rows))
+                verdict = retry_policy.after_preemption(_retry_counts(row, saved_rows))
                 message = outcome.problem.message if outcome.problem else "was told to stop"
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
 
@@ -91,7 +91,7 @@ class AttemptOutcomes:
         if not judgement.lost and row.state != _T.QUEUED:
             self._fail(connection, row, key, AttemptFailure(judgement.message), now)
             return False
-        verdict = retry_policy.after_loss(_standing(row, row.saved_rows), self._lost_attempts)
+        verdict = retry_policy.after_loss(_retry_counts(row, row.saved_rows), self._lost_attempts)
         message = judgement.message
         if verdict.state is _T.FAILED:
             message = f"lost {verdict.lost} times in a row, given up: {message}"
@@ -148,7 +148,7 @@ class AttemptOutcomes:
         retry = task.retry if task is not None else RetryDocument()
         saved_rows = _furthest(row.saved_rows, saved_rows)
         verdict = retry_policy.after_failure(
-            _standing(row, saved_rows),
+            _retry_counts(row, saved_rows),
             retry,
             retryable=problem.retryable,
             now=now,
@@ -195,7 +195,7 @@ def parent_of(connection: Connection, row: Row[Any]) -> run_creation.Parent:
     return run_creation.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
 
 
-def _standing(row: Row[Any], saved_rows: int | None) -> RetryCounts:
+def _retry_counts(row: Row[Any], saved_rows: int | None) -> RetryCounts:
     advanced = retry_policy.has_advanced(saved_rows, row.credited_rows)
     return RetryCounts(row.failures, row.max_tries, row.lost, advanced)
 

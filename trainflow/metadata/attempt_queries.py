@@ -9,7 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
-from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
+from trainflow.metadata.models import (
+    AttemptTable,
+    DagRunTable,
+    TaskInstanceTable,
+    bound_columns,
+    bound_values,
+    in_parts,
+)
 from trainflow.states import EXECUTION_STATES, UNFINISHED, DagRunState, TaskInstanceState
 
 ATTEMPT = AttemptTable.table
@@ -38,14 +45,12 @@ _RECORD = insert(ATTEMPT)
 
 def note(connection: Connection, attempt_id: str, **values: Any) -> None:
     """Write down how an attempt goes."""
-    bound = {f"b_{name}": value for name, value in values.items()}
-    connection.execute(_update_statement(tuple(values)), {"k_attempt": attempt_id, **bound})
+    connection.execute(_update_statement(tuple(values)), {"k_attempt": attempt_id, **bound_values(values)})
 
 
 @lru_cache(maxsize=64)
 def _update_statement(columns: tuple[str, ...]) -> Update:
-    bound = {name: bindparam(f"b_{name}", type_=ATTEMPT.c[name].type) for name in columns}
-    return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(**bound)
+    return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(bound_columns(ATTEMPT, columns))
 
 
 def log_path(connection: Connection, attempt_id: str) -> str | None:
@@ -87,9 +92,9 @@ _COUNT_IN_RUN = (
 def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, now: datetime) -> None:
     """Attempts of these task instances that are under way are not waited for any more."""
     under_way = [*EXECUTION_STATES, TaskInstanceState.DEFERRED]
-    for start in range(0, len(ids), 500):
+    for part in in_parts(ids):
         attempts = select(TASK.c.attempt_id).where(
-            TASK.c.id.in_(ids[start : start + 500]), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
+            TASK.c.id.in_(part), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
         )
         connection.execute(
             update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts)).values(outcome=outcome, ended_at=now)

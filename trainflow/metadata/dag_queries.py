@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from trainflow.errors import DagNotFound
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
-from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable
+from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable, bound_columns, bound_values
 from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import DagDocument, decode, version_of
 
@@ -74,18 +74,13 @@ def _upsert_dag(
         "parsed_at": now,
         "missing_since": None,
     }
-    bound = {f"b_{name}": value for name, value in values.items()}
-    if connection.execute(_UPDATE_DAG, {"k_dag": document.dag_id, **bound}).rowcount == 0:
+    if connection.execute(_UPDATE_DAG, {"k_dag": document.dag_id, **bound_values(values)}).rowcount == 0:
         new = {"dag_id": document.dag_id, "is_paused": document.is_paused_upon_creation, **values}
         connection.execute(_INSERT_DAG, new)
 
 
 _READ_FROM_FILES = ("path", "version_id", "max_active_runs", "parsed_at", "missing_since")
-_UPDATE_DAG = (
-    update(DAG)
-    .where(DAG.c.dag_id == bindparam("k_dag"))
-    .values(**{name: bindparam(f"b_{name}", type_=DAG.c[name].type) for name in _READ_FROM_FILES})
-)
+_UPDATE_DAG = update(DAG).where(DAG.c.dag_id == bindparam("k_dag")).values(bound_columns(DAG, _READ_FROM_FILES))
 _INSERT_DAG = insert(DAG)
 
 

@@ -62,10 +62,10 @@ class Database:
         self.patience_seconds = OUTAGE_SECONDS
         self.sleep: Callable[[float], None] = time.sleep
         self.monotonic: Callable[[], float] = time.monotonic
-        self.give_up: Callable[[], bool] = _never
+        self.give_up: Callable[[], bool] = lambda: False
         #: called when work was done again after the database had been away: the first time may have counted as well,
         #: unheard, and then the second time has changed nothing
-        self.on_done_again: Callable[[], None] = _nothing
+        self.on_done_again: Callable[[], None] = lambda: None
         self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
@@ -121,7 +121,8 @@ class Database:
 
         What it changes outside of the database it changes after its commit, or `before_again` takes it back. A commit
         may count although its acknowledgement was lost: done again, the work must find that and change nothing. When a
-        transaction loses for the fifth time, its error is raised. Raises DatabaseAway when a minute was not enough.
+        transaction loses for the fifth time, its error is raised. Raises DatabaseUnavailable when a minute was not
+        enough.
         """
         conflicts, deadline, pause = 0, None, _FIRST_PAUSE_SECONDS
         while True:
@@ -212,14 +213,6 @@ class Database:
         if kept is not None:
             kept.close()
         self.engine.dispose()
-
-
-def _never() -> bool:
-    return False
-
-
-def _nothing() -> None:
-    return None
 
 
 def _engine(url: str) -> Engine:

@@ -74,10 +74,6 @@ class AppliedChange(NamedTuple):
     told: bool = False
 
 
-def _nobody(_change: AppliedChange) -> None:
-    return None
-
-
 class ExecutionService:
     """The execution API over the metadata database."""
 
@@ -88,7 +84,7 @@ class ExecutionService:
         versions: Versions,
         *,
         lost_attempts: int = 10,
-        on_change: Callable[[AppliedChange], None] = _nobody,
+        on_change: Callable[[AppliedChange], None] = lambda _change: None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -140,7 +136,8 @@ class ExecutionService:
     def _answer(self, request: Request) -> Reply:
         match request:
             case Start():
-                return self._start(request)
+                with self._database.transaction() as connection:
+                    return claims.claim(connection, request, self._clock.now())
             case Outcome():
                 return self._outcome(request)
             case Progress():
@@ -152,13 +149,9 @@ class ExecutionService:
             case TriggerRun():
                 return self._trigger_run(request)
             case GetDagRunState():
-                return self._dag_run_state(request)
+                return DagRunInfo(self.dag_run_state(request.dag_id, request.run_id))
             case GetTrackingRun():
                 return self._tracking_run(request)
-
-    def _start(self, request: Start) -> Reply:
-        with self._database.transaction() as connection:
-            return claims.claim(connection, request, self._clock.now())
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
@@ -209,9 +202,6 @@ class ExecutionService:
                 return Failed(type(error).__name__, str(error))
         self._on_change(AppliedChange(row.dag_run_id, triggered=True))
         return Done()
-
-    def _dag_run_state(self, request: GetDagRunState) -> Reply:
-        return DagRunInfo(self.dag_run_state(request.dag_id, request.run_id))
 
     def dag_run_state(self, dag_id: str, run_id: str) -> str | None:
         """Where a run is; None when there is none."""

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
-from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
+from trainflow.metadata.models import DagRunTable, TaskInstanceTable, in_parts
 from trainflow.metadata.task_queries import in_states
 from trainflow.states import EXECUTION_STATES, TaskInstanceState
 
 TASK = TaskInstanceTable.table
 RUN = DagRunTable.table
-DAG = DagTable.table
 
 
 class InFlightTask(NamedTuple):
@@ -34,15 +33,7 @@ def in_flight_tasks(connection: Connection) -> list[InFlightTask]:
     return [InFlightTask._make(row) for row in connection.execute(_HELD)]
 
 
-_HELD = select(
-    TASK.c.id,
-    TASK.c.dag_run_id,
-    TASK.c.task_id,
-    TASK.c.pool,
-    TASK.c.pool_slots,
-    TASK.c.service_id,
-    TASK.c.state,
-).where(in_states(EXECUTION_STATES))
+_HELD = select(*(TASK.c[name] for name in InFlightTask._fields)).where(in_states(EXECUTION_STATES))
 
 
 def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
@@ -81,23 +72,14 @@ def take_over(connection: Connection, service_ids: Collection[int], service_id: 
     What another scheduler is just taking over is left to it.
     """
     rows = list(connection.execute(_HELD_BY_LOCKED, {"services": list(service_ids)}))
-    ids = [row.id for row in rows]
-    for start in range(0, len(ids), 500):
-        connection.execute(update(TASK).where(TASK.c.id.in_(ids[start : start + 500])).values(service_id=service_id))
+    for part in in_parts(row.id for row in rows):
+        connection.execute(update(TASK).where(TASK.c.id.in_(part)).values(service_id=service_id))
     return rows
 
 
+_OF_PROCESS = ("attempt_id", "deferral_number", "pid", "process_started", "hostname", "service_id")
 _HELD_BY: Select[Any] = select(
-    TASK.c.id,
-    TASK.c.dag_run_id,
-    TASK.c.task_id,
-    TASK.c.state,
-    TASK.c.attempt_id,
-    TASK.c.deferral_number,
-    TASK.c.pid,
-    TASK.c.process_started,
-    TASK.c.hostname,
-    TASK.c.service_id,
+    *(TASK.c[name] for name in ("id", "dag_run_id", "task_id", "state", *_OF_PROCESS)),
 ).where(in_states(EXECUTION_STATES), TASK.c.service_id.in_(bindparam("services", expanding=True)))
 _HELD_BY_LOCKED = _HELD_BY.with_for_update(skip_locked=True)
 

@@ -50,32 +50,32 @@ class RetryDecision(NamedTuple):
 
 
 def after_failure(
-    standing: RetryCounts, retry: RetryDocument, *, retryable: bool, now: datetime, identity: str
+    counts: RetryCounts, retry: RetryDocument, *, retryable: bool, now: datetime, identity: str
 ) -> RetryDecision:
     """The attempt failed by its own fault."""
-    failures = standing.failures + 1
-    if retryable and standing.advanced:
+    failures = counts.failures + 1
+    if retryable and counts.advanced:
         return RetryDecision(TaskInstanceState.UP_FOR_RETRY, 0, 0, now + retry_delay(retry, 1, identity))
-    if not retryable or failures > standing.max_tries:
+    if not retryable or failures > counts.max_tries:
         return RetryDecision(TaskInstanceState.FAILED, failures, 0)
     return RetryDecision(TaskInstanceState.UP_FOR_RETRY, failures, 0, now + retry_delay(retry, failures, identity))
 
 
-def after_loss(standing: RetryCounts, limit: int) -> RetryDecision:
+def after_loss(counts: RetryCounts, limit: int) -> RetryDecision:
     """The attempt was lost through no fault of its own."""
-    if standing.advanced:
+    if counts.advanced:
         return RetryDecision(TaskInstanceState.SCHEDULED, 0, 0)
-    lost = standing.lost + 1
+    lost = counts.lost + 1
     if lost >= limit:
-        return RetryDecision(TaskInstanceState.FAILED, standing.failures, lost)
-    return RetryDecision(TaskInstanceState.SCHEDULED, standing.failures, lost)
+        return RetryDecision(TaskInstanceState.FAILED, counts.failures, lost)
+    return RetryDecision(TaskInstanceState.SCHEDULED, counts.failures, lost)
 
 
-def after_preemption(standing: RetryCounts) -> RetryDecision:
+def after_preemption(counts: RetryCounts) -> RetryDecision:
     """The attempt was told to stop and did: it goes again at once."""
-    if standing.advanced:
+    if counts.advanced:
         return RetryDecision(TaskInstanceState.SCHEDULED, 0, 0)
-    return RetryDecision(TaskInstanceState.SCHEDULED, standing.failures, standing.lost)
+    return RetryDecision(TaskInstanceState.SCHEDULED, counts.failures, counts.lost)
 
 
 def restart_refusal(task_id: str, restart: str | None, again: Collection[str], times: int) -> str | None:

@@ -9,13 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
-from trainflow.errors import (
-    DagRunNotFound,
-    IllegalTransition,
-    LostTransition,
-)
+from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
 from trainflow.metadata import dag_queries, outbox_queries, task_queries
-from trainflow.metadata.models import DagRunTable
+from trainflow.metadata.models import DagRunTable, bound_columns, bound_values
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRunTable.table
@@ -28,8 +24,7 @@ def move(
 ) -> None:
     """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when not, and has changed nothing then."""
     statement = _move_statement(frozenset(leaving), to, tuple(values))
-    bound = {f"b_{name}": value for name, value in values.items()}
-    if connection.execute(statement, {"k_id": dag_run_id, **bound}).rowcount != 1:
+    if connection.execute(statement, {"k_id": dag_run_id, **bound_values(values)}).rowcount != 1:
         raise LostTransition(f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}")
 
 
@@ -38,8 +33,8 @@ def _move_statement(leaving: frozenset[DagRunState], to: DagRunState, columns: t
     for source in leaving:
         if to not in RUN_MOVES[source]:
             raise IllegalTransition(f"a run never goes from {source} to {to}")
-    bound = {name: bindparam(f"b_{name}", type_=RUN.c[name].type) for name in columns}
-    return update(RUN).where(RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving))).values(state=to, **bound)
+    held = (RUN.c.id == bindparam("k_id"), RUN.c.state.in_(sorted(leaving)))
+    return update(RUN).where(*held).values(state=to, **bound_columns(RUN, columns))
 
 
 def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:

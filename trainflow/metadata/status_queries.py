@@ -17,7 +17,7 @@ from trainflow.metadata.run_queries import RUN
 from trainflow.metadata.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
 from trainflow.metadata.task_queries import TASK
 from trainflow.metadata.xcom_queries import XCOM
-from trainflow.states import EXECUTION_STATES, RUN_FINISHED, DagRunState, TaskInstanceState
+from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
 _SHOWN = (
@@ -108,16 +108,6 @@ def scheduled(connection: Connection) -> list[Candidate]:
         .order_by(*QUEUEING_ORDER)
     )
     return [Candidate._make(row) for row in rows]
-
-
-def count_in_flight(connection: Connection, dag_id: str, task_id: str) -> int:
-    """How many instances of a task are in the hands of executors, over all runs of its DAG."""
-    return connection.execute(
-        select(func.count())
-        .select_from(TASK)
-        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .where(RUN.c.dag_id == dag_id, TASK.c.task_id == task_id, TASK.c.state.in_(sorted(EXECUTION_STATES)))
-    ).scalar_one()
 
 
 class FollowedRuns:

@@ -29,7 +29,7 @@ from trainflow.deadlines import TOLERANCE
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import attempt_queries, xcom_queries
-from trainflow.metadata.models import DagRunTable, TaskInstanceTable
+from trainflow.metadata.models import DagRunTable, TaskInstanceTable, bound_columns, bound_values, in_parts
 from trainflow.serialization.document import DagDocument
 from trainflow.states import EXECUTION_STATES, TASK_MOVES, UNFINISHED, TaskInstanceState
 
@@ -63,9 +63,8 @@ def move(
     Raises LostTransition when it is not there any more, and then has changed nothing.
     """
     statement = _move_statement(frozenset(leaving), to, key is not None, tuple(values))
-    bound = {f"b_{name}": value for name, value in values.items()}
     held_by_key = _named(key) if key is not None else {}
-    if connection.execute(statement, {"k_id": task_instance_id, **held_by_key, **bound}).rowcount != 1:
+    if connection.execute(statement, {"k_id": task_instance_id, **held_by_key, **bound_values(values)}).rowcount != 1:
         held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
         raise LostTransition(
             f"task instance {task_instance_id} is not {_names(leaving)}{held} any more: not moved to {to or 'none'}"
@@ -79,11 +78,7 @@ def _move_statement(leaving: frozenset[State], to: State, with_key: bool, column
     statement = update(TASK).where(TASK.c.id == bindparam("k_id"), in_states(leaving))
     if with_key:
         statement = statement.where(*_OF_ATTEMPT)
-    return statement.values(state=to, **_bound_columns(columns))
-
-
-def _bound_columns(columns: Sequence[str]) -> dict[str, Any]:
-    return {name: bindparam(f"b_{name}", type_=TASK.c[name].type) for name in columns}
+    return statement.values(state=to, **bound_columns(TASK, columns))
 
 
 def move_all(
@@ -91,18 +86,15 @@ def move_all(
 ) -> int:
     """Move every one of `ids` that is in one of `leaving`; returns how many were."""
     statement = _move_all_statement(frozenset(leaving), to, tuple(values))
-    bound = {f"b_{name}": value for name, value in values.items()}
-    return sum(
-        connection.execute(statement, {"k_ids": list(ids[start : start + 500]), **bound}).rowcount
-        for start in range(0, len(ids), 500)
-    )
+    bound = bound_values(values)
+    return sum(connection.execute(statement, {"k_ids": part, **bound}).rowcount for part in in_parts(ids))
 
 
 @lru_cache(maxsize=512)
 def _move_all_statement(leaving: frozenset[State], to: State, columns: tuple[str, ...]) -> Update:
     _check_legal(leaving, to)
     statement = update(TASK).where(TASK.c.id.in_(bindparam("k_ids", expanding=True)), in_states(leaving))
-    return statement.values(state=to, **_bound_columns(columns))
+    return statement.values(state=to, **bound_columns(TASK, columns))
 
 
 def _check_legal(leaving: Collection[State], to: State) -> None:

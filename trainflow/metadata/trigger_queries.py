@@ -14,7 +14,7 @@ from trainflow.messages.execution_api import Deferral
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import task_queries
 from trainflow.metadata.column_types import LongText
-from trainflow.metadata.models import TaskInstanceTable, TriggerTable
+from trainflow.metadata.models import TaskInstanceTable, TriggerTable, in_parts
 from trainflow.states import TaskInstanceState
 
 TRIGGER = TriggerTable.table
@@ -78,12 +78,7 @@ _WATCHED = select(TRIGGER.c.id).where(TRIGGER.c.service_id == bindparam("service
 
 def watched(connection: Connection, ids: Collection[int]) -> list[Any]:
     """Rows of those of these waits that are still there, as `claim` gives them."""
-    chosen = list(ids)
-    return [
-        row
-        for start in range(0, len(chosen), 500)
-        for row in connection.execute(_BY_IDS, {"ids": chosen[start : start + 500]})
-    ]
+    return [row for part in in_parts(ids) for row in connection.execute(_BY_IDS, {"ids": part})]
 
 
 _BY_IDS = select(*WATCH_COLUMNS).where(TRIGGER.c.id.in_(bindparam("ids", expanding=True))).order_by(TRIGGER.c.id)

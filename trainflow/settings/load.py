@@ -29,7 +29,7 @@ _NAMES |= {"object": "a table", "str | null": "text", "float | null": "a number"
 def load_settings(project: Project, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in force for a project. Raises SettingsError naming the file or variable that is wrong."""
     environ = os.environ if environ is None else environ
-    document = _read_file(project)
+    document = read_file(project)
     check_names(document, where=str(project.settings_file))
     for name, value in environ.items():
         if name.startswith(PREFIX):
@@ -79,12 +79,17 @@ def _origin(error: msgspec.ValidationError, project: Project, environ: Mapping[s
     """The variable that gives the value, or the file."""
     found = _WRONG.fullmatch(str(error))
     section, _, key = (_place(found)[1] if found else "").partition(".")
-    wanted = f"{PREFIX}{section}__{key}".lower()
-    variable = next((name for name in environ if name.lower() == wanted), None)
+    variable = variable_of(environ, section, key)
     return f"environment variable {variable}" if variable else str(project.settings_file)
 
 
-def _read_file(project: Project) -> dict[str, Any]:
+def variable_of(environ: Mapping[str, str], section: str, key: str) -> str | None:
+    """Name of the environment variable that gives a setting, None when there is none."""
+    return next((name for name in environ if name.lower() == f"{PREFIX}{section}__{key}".lower()), None)
+
+
+def read_file(project: Project) -> dict[str, Any]:
+    """Sections and keys as the settings file gives them, unchecked. Raises SettingsError for what is no TOML."""
     if not project.settings_file.is_file():
         return {}
     try:

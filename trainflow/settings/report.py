@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import inspect
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from trainflow.errors import SettingsError
-from trainflow.settings.load import PREFIX, check_names, load_settings, told
+from trainflow.settings.load import PREFIX, check_names, load_settings, read_file, told, variable_of
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -43,12 +42,12 @@ def settings_in_force(project: Project, environ: Mapping[str, str] | None = None
     """Every setting, in the order of the model. Raises SettingsError as `load_settings` does."""
     environ = os.environ if environ is None else environ
     settings = load_settings(project, environ)
-    written = _written(project)
+    written = read_file(project)
     lines = []
     for section in msgspec.structs.fields(Settings):
         values, meanings = getattr(settings, section.name), _meanings(section.type)
         for field in msgspec.structs.fields(section.type):
-            variable = _variable(environ, section.name, field.name)
+            variable = variable_of(environ, section.name, field.name)
             in_file = field.name in written.get(section.name, {})
             lines.append(
                 SettingLine(
@@ -68,7 +67,7 @@ def problems(project: Project, environ: Mapping[str, str] | None = None) -> list
     """Problems with the settings file and the variables, one sentence each."""
     environ = os.environ if environ is None else environ
     try:
-        written = _written(project)
+        written = read_file(project)
         found = [problem for section, values in written.items() for problem in _problems_of(project, section, values)]
     except SettingsError as error:
         found = [str(error)]
@@ -107,19 +106,6 @@ def _try(project: Project, environ: Mapping[str, str]) -> Iterator[str]:
     except SettingsError as error:
         # the variable is named by the caller
         yield str(error).removeprefix(f"environment variable {next(iter(environ))}: ")
-
-
-def _written(project: Project) -> dict[str, Any]:
-    if not project.settings_file.is_file():
-        return {}
-    try:
-        return tomllib.loads(project.settings_file.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{project.settings_file}: not valid TOML: {error}") from None
-
-
-def _variable(environ: Mapping[str, str], section: str, key: str) -> str | None:
-    return next((name for name in environ if name.lower() == f"{PREFIX}{section}__{key}".lower()), None)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
-from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries
+from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.service_queries import Leases
-from trainflow.metadata.task_queries import TASK
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode
 from trainflow.settings.model import DatabaseSettings, Settings
@@ -177,17 +176,13 @@ class ControlPlane:
     def task(self, dag_run_id: int, task_id: str) -> Row[Any]:
         """The row of a task instance."""
         with self.database.reading() as connection:
-            return connection.execute(
-                select(TASK).where(TASK.c.dag_run_id == dag_run_id, TASK.c.task_id == task_id)
-            ).one()
+            rows = task_queries.rows_of_run(connection, dag_run_id)
+        return next(row for row in rows if row.task_id == task_id)
 
     def states(self, dag_run_id: int) -> dict[str, str | None]:
         """Task id → state."""
         with self.database.reading() as connection:
-            rows = connection.execute(
-                select(TASK.c.task_id, TASK.c.state).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)
-            )
-            return {row.task_id: row.state for row in rows}
+            return {row.task_id: row.state for row in task_queries.rows_of_run(connection, dag_run_id)}
 
     def close(self) -> None:
         """Give the connections back."""

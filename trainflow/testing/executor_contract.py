@@ -332,12 +332,8 @@ class ExecutorContract:
 
 def runs(host: Host, kind: str) -> bool:
     """Whether the stray of this kind runs."""
-    pid = int((host.project.root / f"stray_{kind}").read_text())
-    try:
-        processes.started_at(pid)
-    except ProcessLookupError:
-        return False
-    return True
+    # 0.0: whenever it was started
+    return processes.is_alive(int((host.project.root / f"stray_{kind}").read_text()), 0.0)
 
 
 def _has_ended(claim: Start) -> bool:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from trainflow.observability.processes import started_at
+from trainflow.observability.processes import is_alive, started_at
 
 #: every process of a command under test has this variable; it is inherited by what it starts
 MARK = "ACCEPTANCE_MARK"
@@ -45,21 +45,16 @@ class Found(NamedTuple):
 
     def kill(self, number: int = signal.SIGKILL) -> bool:
         """Send a signal; False when it has ended before."""
-        try:
-            if started_at(self.pid) != self.started:
-                return False
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
+        with contextlib.suppress(ProcessLookupError):
+            if self.alive:
+                os.kill(self.pid, number)
+                return True
+        return False
 
     @property
     def alive(self) -> bool:
         """Whether this very process is there, and not just its entry."""
-        try:
-            return started_at(self.pid) == self.started
-        except ProcessLookupError:
-            return False
+        return is_alive(self.pid, self.started)
 
 
 def marked(mark: str) -> list[Found]:

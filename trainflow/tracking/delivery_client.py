@@ -68,7 +68,7 @@ class DeliveryClient:
         """Hand over one delivery and wait for the answer.
 
         Raises DelivererLost when the process died or did not answer in time: whether MLflow has the delivery is then
-        unknown, and delivering it again is safe. The courier is of no further use; close it.
+        unknown, and delivering it again is safe. The client is of no further use; close it.
         """
         self._send(Deliver(delivery_id, delivery))
         self._connection.settimeout(timeout_seconds)

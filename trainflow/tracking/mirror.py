@@ -69,14 +69,15 @@ class Mirror:
         experiment_id = self._experiment(run.chain.pipeline)
         chain = self._chain(experiment_id, run)
         child = self._find(experiment_id, run_key(run))
-        if isinstance(delivery, Promoted):
-            self._registry.promote(delivery, child.info.run_id if child else None)
-            return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
-        if isinstance(delivery, Demoted):
-            self._registry.demote(delivery)
+        if isinstance(delivery, Promoted | Demoted):
+            if isinstance(delivery, Promoted):
+                self._registry.promote(delivery, child.info.run_id if child else None)
+            else:
+                self._registry.demote(delivery)
             return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
         if child is None:
-            child = self._create(experiment_id, _run_name(run), mlflow_record.run_tags(run), run, parent=chain.id)
+            name = f"{run.dag_id} #{run.run_number}" if run.run_number else run.run_id
+            child = self._create(experiment_id, name, mlflow_record.run_tags(run), run, parent=chain.id)
         if child.data.tags.get(DELIVERED) != mlflow_record.delivered_mark(delivery):
             match delivery:
                 case RunStarted():
@@ -136,10 +137,9 @@ class Mirror:
     # -- finding and making ----------------------------------------------------------------------------------------
 
     def _experiment(self, name: str) -> str:
-        known = self._experiments.get(name)
-        if known is None:
-            known = self._experiments[name] = self._ensure_experiment(name)
-        return known
+        if name not in self._experiments:
+            self._experiments[name] = self._ensure_experiment(name)
+        return self._experiments[name]
 
     def _ensure_experiment(self, name: str) -> str:
         experiment: Experiment | None = self._client.get_experiment_by_name(name)
@@ -161,7 +161,8 @@ class Mirror:
         if known is None:
             found = self._find(experiment_id, chain_key(run.chain))
             if found is None:
-                found = self._create(experiment_id, _chain_name(run.chain), mlflow_record.chain_tags(run), run)
+                name = f"{run.chain.pipeline}/{run.chain.stage}/{run.chain.branch}"
+                found = self._create(experiment_id, name, mlflow_record.chain_tags(run), run)
             known = self._chains[run.chain] = _Chain(
                 found.info.run_id, found.info.status, _time_tag(found, _TOLD_AT), found.data.tags.get(DELIVERED)
             )
@@ -190,10 +191,10 @@ class Mirror:
             self._client.log_batch(run_id, params=[Param(*item) for item in batch])
         *earlier, last = [*_parts(points, _MOST_METRICS)] or [[]]
         for part in earlier:
-            self._client.log_batch(run_id, metrics=[_metric(point) for point in part])
+            self._client.log_batch(run_id, metrics=_metrics(part))
         self._client.log_batch(
             run_id,
-            metrics=[_metric(point) for point in last],
+            metrics=_metrics(last),
             params=[Param(*item) for item in batches[-1]],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
@@ -209,22 +210,14 @@ def _time_tag(run: MlflowRun, name: str) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _metric(point: Point) -> Metric:
-    return Metric(point.name, point.value, point.timestamp, point.step)
+def _metrics(points: Iterable[Point]) -> list[Metric]:
+    return [Metric(point.name, point.value, point.timestamp, point.step) for point in points]
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     everything = list(items)
     for start in range(0, len(everything), size):
         yield everything[start : start + size]
-
-
-def _chain_name(chain: TrackedChain) -> str:
-    return f"{chain.pipeline}/{chain.stage}/{chain.branch}"
-
-
-def _run_name(run: TrackedRun) -> str:
-    return f"{run.dag_id} #{run.run_number}" if run.run_number else run.run_id
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from trainflow.identifiers import canonical_json, digest
+from trainflow.identifiers import canonical_json, chain_dag_id, digest
 from trainflow.tracking.deliveries import TrackedChain, TrackedRun
 
 #: MLflow makes run ids itself; this tag is how a run is found again
@@ -30,9 +30,7 @@ def chain_key(chain: TrackedChain) -> str:
 
 def model_name(chain: TrackedChain) -> str:
     """The registered model of a chain: named as its DAG is."""
-    if chain.branch != "main":
-        return f"{chain.pipeline}.{chain.stage}.{chain.branch}"
-    return chain.pipeline if chain.stage == "main" else f"{chain.pipeline}.{chain.stage}"
+    return chain_dag_id(chain.pipeline, chain.stage, chain.branch)
 
 
 def run_key(run: TrackedRun) -> str:

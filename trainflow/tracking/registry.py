@@ -40,19 +40,20 @@ class Registry:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
+    @_unless_there_is_none()
     def promote(self, promoted: Promoted, run_id: str | None) -> str:
         """Make the alias name the checkpoint; its version. `run_id`: the MLflow run that trained it, where there is
         one. Raises whatever MLflow raises."""
-        with _unless_there_is_none():
-            return self._promote(promoted, run_id)
+        name = model_name(promoted.run.chain)
+        self._ensure_model(name, promoted)
+        version = self._find(name, promoted.checkpoint.checkpoint_id) or self._create(name, promoted, run_id)
+        self._client.set_registered_model_alias(name, promoted.alias, version.version)
+        return str(version.version)
 
+    @_unless_there_is_none()
     def demote(self, demoted: Demoted) -> None:
         """Take the alias from a checkpoint that a rewind left behind: the one that has it again gets it, or none.
         Where it names another one, that was promoted since. Raises whatever MLflow raises."""
-        with _unless_there_is_none():
-            self._demote(demoted)
-
-    def _demote(self, demoted: Demoted) -> None:
         name, moved = model_name(demoted.run.chain), demoted.moved
         version = self._named(name, moved.alias)
         if version is None or version.tags.get(CHECKPOINT) not in moved.lost:
@@ -60,7 +61,7 @@ class Registry:
         if moved.now is None:
             self._client.delete_registered_model_alias(name, moved.alias)
             return
-        self._promote(Promoted(demoted.run, moved.alias, moved.now), None)
+        self.promote(Promoted(demoted.run, moved.alias, moved.now), None)
 
     def _named(self, name: str, alias: str) -> ModelVersion | None:
         try:
@@ -70,13 +71,6 @@ class Registry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-
-    def _promote(self, promoted: Promoted, run_id: str | None) -> str:
-        name = model_name(promoted.run.chain)
-        self._ensure_model(name, promoted)
-        version = self._find(name, promoted.checkpoint.checkpoint_id) or self._create(name, promoted, run_id)
-        self._client.set_registered_model_alias(name, promoted.alias, version.version)
-        return str(version.version)
 
     def _ensure_model(self, name: str, promoted: Promoted) -> None:
         chain = promoted.run.chain

@@ -32,7 +32,7 @@ RETRY = RetryDocument(retries=2, delay_seconds=10.0)
 
 
 @pytest.mark.parametrize(
-    ("standing", "retryable", "expected"),
+    ("counts", "retryable", "expected"),
     [
         (RetryCounts(0, 0, 0), True, RetryDecision(T.FAILED, 1, 0)),
         (RetryCounts(0, 2, 0), True, RetryDecision(T.UP_FOR_RETRY, 1, 0, NOW + timedelta(seconds=10))),
@@ -48,12 +48,12 @@ RETRY = RetryDocument(retries=2, delay_seconds=10.0)
         (RetryCounts(2, 2, 7, True), False, RetryDecision(T.FAILED, 3, 0)),
     ],
 )
-def test_failures_use_up_tries(standing: RetryCounts, retryable: bool, expected: RetryDecision) -> None:
-    assert after_failure(standing, RETRY, retryable=retryable, now=NOW, identity="d#t#r") == expected
+def test_failures_use_up_tries(counts: RetryCounts, retryable: bool, expected: RetryDecision) -> None:
+    assert after_failure(counts, RETRY, retryable=retryable, now=NOW, identity="d#t#r") == expected
 
 
 @pytest.mark.parametrize(
-    ("standing", "expected"),
+    ("counts", "expected"),
     [
         (RetryCounts(0, 0, 0), RetryDecision(T.SCHEDULED, 0, 1)),
         (RetryCounts(1, 2, 1), RetryDecision(T.SCHEDULED, 1, 2)),
@@ -61,20 +61,20 @@ def test_failures_use_up_tries(standing: RetryCounts, retryable: bool, expected:
         (RetryCounts(1, 5, 2, True), RetryDecision(T.SCHEDULED, 0, 0)),
     ],
 )
-def test_losses_have_budget_of_their_own(standing: RetryCounts, expected: RetryDecision) -> None:
-    assert after_loss(standing, limit=3) == expected
+def test_losses_have_budget_of_their_own(counts: RetryCounts, expected: RetryDecision) -> None:
+    assert after_loss(counts, limit=3) == expected
 
 
 @pytest.mark.parametrize(
-    ("standing", "expected"),
+    ("counts", "expected"),
     [
         (RetryCounts(0, 0, 0), RetryDecision(T.SCHEDULED, 0, 0)),
         (RetryCounts(2, 2, 2), RetryDecision(T.SCHEDULED, 2, 2)),
         (RetryCounts(2, 2, 2, True), RetryDecision(T.SCHEDULED, 0, 0)),
     ],
 )
-def test_preemption_uses_up_nothing(standing: RetryCounts, expected: RetryDecision) -> None:
-    assert after_preemption(standing) == expected
+def test_preemption_uses_up_nothing(counts: RetryCounts, expected: RetryDecision) -> None:
+    assert after_preemption(counts) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,21 +88,21 @@ def test_progress_counts_only_beyond_furthest(saved: int | None, credited: int |
 @given(st.integers(0, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=40))
 def test_retry_at_same_row_fails_and_beyond_goes_on(retries: int, attempts: list[tuple[bool, int]]) -> None:
     """Each attempt saves so many rows more (or none) and dies: it is the attempts in a row without any that count."""
-    standing, saved, credited, idle = RetryCounts(0, retries, 0), 0, 0, 0
+    counts, saved, credited, idle = RetryCounts(0, retries, 0), 0, 0, 0
     for failed, more in attempts:
         saved += more
-        standing = standing._replace(advanced=has_advanced(saved, credited))
+        counts = counts._replace(advanced=has_advanced(saved, credited))
         credited = saved
         if failed:
-            verdict = after_failure(standing, RETRY, retryable=True, now=NOW, identity="x")
+            verdict = after_failure(counts, RETRY, retryable=True, now=NOW, identity="x")
             idle = 0 if more else idle + 1
         else:
-            verdict = after_loss(standing, limit=1_000)
+            verdict = after_loss(counts, limit=1_000)
             idle = 0 if more else idle
         assert (verdict.state is T.FAILED) == (idle > retries)
         if verdict.state is T.FAILED:
             return
-        standing = RetryCounts(verdict.failures, retries, verdict.lost)
+        counts = RetryCounts(verdict.failures, retries, verdict.lost)
 
 
 @pytest.mark.parametrize("failures", [1, 2, 9])
