@@ -1,8 +1,8 @@
 """What a person can ask: one function each, called by the command line and by whatever else shows it.
 
 Reading order
-- `snapshot` (what is going on with a DAG, from the database), `dag_selection` (which DAGs are meant), `status`
-  (where each pipeline is), `explain` (why nothing trains, in one sentence), `database`;
+- `status` (where is each chain, which DAGs are meant), `why` (why is nothing training, in one sentence; of one task:
+  `why_task`), `snapshot` (what the database shows of a DAG: what these two look at), `database`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
 - `progress` (what is new since the last look, while a pipeline trains) and `run_line` (a run that has ended).

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
-from trainflow.insight.chains.chain_status import ChainStatus
-from trainflow.insight.dag_selection import chain_status_in, overview_of
-from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, LastFailure, RunSnapshot, TaskSnapshot
-from trainflow.workspace.locate import Selection
+from trainflow.errors import InputError, PipelineFileError
+from trainflow.identifiers import chain_dag_id
+from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
+from trainflow.insight.snapshot import (
+    DagSnapshot,
+    EngineSnapshot,
+    LastFailure,
+    RunSnapshot,
+    TaskSnapshot,
+    dag_snapshots,
+    engine_state,
+)
+from trainflow.metadata.database import Database
+from trainflow.metadata.outbox_queries import Undelivered, undelivered
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.workspace.locate import Selection, locate, project_files
+from trainflow.workspace.pipelines import read_pipeline
+from trainflow.workspace.unread_files import dags_named_in
+from trainflow.workspace.workspace import Workspace
 
 _BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")
 
@@ -38,8 +55,8 @@ class LastRun(msgspec.Struct, frozen=True):
     note: str | None
 
 
-class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One DAG and its chain; `ChainStatus` and `DagSnapshot` say what the fields mean. None: it has no chain."""
+class PipelineStatus(ChainStatus, frozen=True, kw_only=True):
+    """One DAG and its chain; see `DagSnapshot`. `head_sequence`, `holes`, `holes_arrived` None: it has no chain."""
 
     dag_id: str
     path: str
@@ -47,21 +64,6 @@ class PipelineStatus(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None
     branch: str | None
     known: bool
-    head_sequence: int | None
-    head_id: str | None
-    watermark: datetime | None
-    lag: int | None
-    lag_is_more: bool
-    lag_seconds: float | None
-    never_catches_up: bool
-    catches_up_in_seconds: float | None
-    holes: int | None
-    holes_arrived: int | None
-    republished: list[datetime]
-    stopped: list[str]
-    samples_changed: str | None
-    waits: str | None
-    problem: str | None
     paused: bool
     missing_since: datetime | None
     import_problem: str | None
@@ -92,34 +94,26 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
         undelivered_reason=missing.reason,
         refused=missing.refused,
         refused_reason=missing.refused_reason,
-        pipelines=[_line(each, chain_status_in(each, found, now)) for each in found.snapshots],
+        pipelines=[_line(each, chain_status_in(found.workspace, each, now)) for each in found.snapshots],
     )
 
 
 #: of a DAG without a chain
-_NOT_KNOWN = {"head_sequence": None, "holes": None, "holes_arrived": None}
+_NO_CHAIN = ChainStatus(head_sequence=None, holes=None, holes_arrived=None)
 
 
 def _line(snapshot: DagSnapshot, status: ChainStatus | None) -> PipelineStatus:
     chain, last = snapshot.chain, snapshot.last
     run = snapshot.running[0] if snapshot.running else snapshot.queued
-    known = msgspec.structs.asdict(status or ChainStatus()) | ({} if status else _NOT_KNOWN)
-    of_chain = {name: known[name] for name in PipelineStatus.__struct_fields__ if name in known}
+    same = ("dag_id", "path", "known", "paused", "missing_since", "import_problem", "last_failure", "undelivered")
     return PipelineStatus(
-        dag_id=snapshot.dag_id,
-        path=snapshot.path,
+        **msgspec.structs.asdict(status or _NO_CHAIN),
+        **{name: getattr(snapshot, name) for name in same},
         pipeline=chain.pipeline if chain else None,
         stage=chain.stage if chain else None,
         branch=chain.branch if chain else None,
-        known=snapshot.known,
-        **of_chain,
-        paused=snapshot.paused,
-        missing_since=snapshot.missing_since,
-        import_problem=snapshot.import_problem,
         run=_current(run) if run is not None else None,
         last_run=LastRun(last.run_id, last.number, last.state, last.ended_at, last.note) if last is not None else None,
-        last_failure=snapshot.last_failure,
-        undelivered=snapshot.undelivered,
     )
 
 
@@ -144,3 +138,95 @@ def current_task(run: RunSnapshot) -> TaskSnapshot | None:
             if task.state == state:
                 return task
     return None
+
+
+# -- the DAGs that are meant -------------------------------------------------------------------------------------------
+
+
+class Overview(NamedTuple):
+    """What was found. `undelivered`: all that the mirror has not got."""
+
+    workspace: Workspace
+    engine: EngineSnapshot
+    snapshots: list[DagSnapshot]
+    undelivered: Undelivered
+
+
+def overview_of(selection: Selection, now: datetime) -> Overview:
+    """The DAGs that are meant, each as the database knows it, or as its file seems to define it. Changes nothing.
+
+    Raises InputError.
+    """
+    workspace, path, dag_id = selection
+    project, database = workspace.project, workspace.existing_database
+    engine = engine_state(project, workspace.settings, database, now)
+    stored = project.relative(path) if path is not None and dag_id is None else None
+    known, undelivered = _known(database, workspace.settings, engine, stored, dag_id)
+    if dag_id is not None and path is None and not known:
+        locate(dag_id, read=False)  # raises, and says what there is
+    paths = [path] if path is not None else project_files(workspace) if selection.everything else []
+    known = [_as_the_file_is(each, project, now) for each in known]
+    unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
+    found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine))]
+    return Overview(workspace, engine, sorted(found, key=lambda each: (each.path, each.dag_id)), undelivered)
+
+
+def _as_the_file_is(snapshot: DagSnapshot, project: Project, now: datetime) -> DagSnapshot:
+    """An engine that is alive will find out by itself; without one, the database does not show yet that the file is
+    gone."""
+    if snapshot.missing_since is not None or project.absolute(snapshot.path).is_file():
+        return snapshot
+    return msgspec.structs.replace(snapshot, missing_since=now, import_problem=None)
+
+
+def _known(
+    database: Database | None, settings: Settings, engine: EngineSnapshot, path: str | None, dag_id: str | None
+) -> tuple[list[DagSnapshot], Undelivered]:
+    if database is None:
+        return [], Undelivered()
+    with database.reading() as connection:
+        found = dag_snapshots(connection, settings, engine, path=path, dag_id=dag_id)
+        return found, undelivered(connection)
+
+
+def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSnapshot) -> list[DagSnapshot]:
+    """What a file that no engine has read seems to define. It is not read here: that may take long, or for ever."""
+    stored = project.relative(path)
+    try:
+        found = dags_named_in(path)
+    except PipelineFileError as error:
+        return [DagSnapshot(dag_id=path.stem, path=stored, known=False, engine=engine, import_problem=str(error))]
+    return [
+        DagSnapshot(dag_id=each.dag_id, path=stored, known=False, engine=engine, chain=each.chain)
+        for each in found
+        if dag_id in (None, each.dag_id)
+    ]
+
+
+def snapshots_of(found: Overview, selection: Selection, stage: str | None, branch: str | None) -> list[DagSnapshot]:
+    """The DAGs of this stage and branch (None: of all). A branch that this home knows nothing of is looked for in the
+    store. Raises InputError that says what there is."""
+    if stage is None and branch is None:
+        return found.snapshots
+    chosen = [
+        each
+        for each in found.snapshots
+        if each.chain is not None and stage in (None, each.chain.stage) and branch in (None, each.chain.branch)
+    ]
+    if chosen:
+        return chosen
+    if selection.everything:
+        raise InputError("no pipeline of this project has that stage and branch: name the pipeline")
+    workspace, path, _ = selection
+    file = read_pipeline(workspace, path or workspace.project.absolute(found.snapshots[0].path), {})
+    return [
+        DagSnapshot(
+            dag_id=chain_dag_id(key.pipeline, key.stage, key.branch),
+            path=file.name,
+            known=False,
+            engine=found.engine,
+            chain=chain.document,
+        )
+        for chain in file.chosen(stage, branch)
+        for key in (chain.key,)
+    ]

@@ -33,16 +33,17 @@ def status(
     JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, refused, refused_reason,
     pipelines: [{dag_id, path, pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more,
     problem, paused, missing_since, import_problem, run: {run_id, number, state, started_at, task_id, task_state,
-    progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id,
-    task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
-    holes_arrived, republished, stopped, samples_changed, waits}]}. lag: partitions that are ready beyond the head
-    (null: not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready
-    partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and
-    not trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have
-    other content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates
-    have against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples
-    differ from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has
-    nothing to start from yet (null: it has, or it starts from no other stage).
+    progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id,
+    at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived,
+    republished, stopped, samples_changed, waits, misnamed}]}. lag: partitions that are ready beyond the head (null:
+    not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready
+    partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and not
+    trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have other
+    content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates have
+    against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples differ
+    from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has nothing
+    to start from yet (null: it has, or it starts from no other stage). misnamed: what stopped it are nothing but names
+    of metrics that do not exist.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight import status as insight
@@ -192,10 +193,10 @@ def why(
     gate, failed, caught_up, never_started, ended.
     """
     from trainflow.clock import SystemClock
-    from trainflow.insight import dag_selection
+    from trainflow.insight import why as insight
 
     with open_selection(pipeline) as selection:
-        found = dag_selection.why(selection, SystemClock().now(), stage=stage, branch=branch)
+        found = insight.why(selection, SystemClock().now(), stage=stage, branch=branch)
     if as_json:
         print_json(only_one(found, found.answers))
     elif not found.answers:

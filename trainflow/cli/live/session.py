@@ -126,7 +126,7 @@ def say_where_chains_stand(
 ) -> None:
     """After the engine was told to stop, and has: what is committed, and what goes on from there."""
     from trainflow.clock import SystemClock
-    from trainflow.insight.dag_selection import head_of
+    from trainflow.insight.chains.chain_status import head_of
 
     typer.echo("stopped in good order")
     for each in feeds:

@@ -13,8 +13,10 @@ from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.repairs import open_holes
 from trainflow.checkpoints.upkeep.republished import republished
-from trainflow.errors import TrainflowError
+from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
+from trainflow.insight.snapshot import DagSnapshot
+from trainflow.messages.parsed_file import ChainAccess
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
@@ -25,6 +27,10 @@ from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.throughput import estimate_catch_up, lag_behind, throughput_of
 from trainflow.serialization.document import ChainDocument
+from trainflow.settings.project import Project
+from trainflow.workspace.pipelines import PipelineChain
+from trainflow.workspace.unread_files import dags_named_in
+from trainflow.workspace.workspace import Workspace
 
 #: so many partitions beyond the head are looked at; more are "at least so many"
 MOST = 1000
@@ -34,7 +40,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A chain now. `problem`: why the ledger or the samples could not be read."""
 
     #: 0: nothing is committed yet
-    head_sequence: int = 0
+    head_sequence: int | None = 0
     head_id: str | None = None
     watermark: datetime | None = None
     #: partitions that are ready and not trained; None: not known
@@ -49,8 +55,8 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     catches_up_in_seconds: float | None = None
     #: partitions that the line stepped over and has not trained since, and how many of them were missing and are there
     #: now; what a gate or a person left out on purpose is none of these
-    holes: int = 0
-    holes_arrived: int = 0
+    holes: int | None = 0
+    holes_arrived: int | None = 0
     #: partitions that were published again after they were trained on, as far back as policy looks
     republished: list[datetime] = []
     #: what gates have against the checkpoint that they refused; empty: the chain is not stopped
@@ -153,3 +159,57 @@ def ready_after(
     else:
         seconds = (end_of(samples, ready[-1]) - first).total_seconds() if ready else 0.0
     return ReadyPartitions(len(ready), more, seconds)
+
+
+# -- reached from a DAG ------------------------------------------------------------------------------------------------
+
+
+def chain_status_in(workspace: Workspace, snapshot: DagSnapshot, now: datetime) -> ChainStatus | None:
+    """Where the chain of a DAG stands; None for a DAG without one."""
+    if snapshot.chain is None:
+        return None
+    return _reached(workspace, snapshot.dag_id, snapshot.chain, snapshot.path, now)
+
+
+def head_of(workspace: Workspace, dag_id: str, chain: ChainDocument, stored: str, now: datetime) -> ChainStatus:
+    """The head of a chain of the pipeline file `stored`; its samples are not looked at."""
+    return _reached(workspace, dag_id, chain, stored, now, head_only=True)
+
+
+def _reached(
+    workspace: Workspace,
+    dag_id: str,
+    document: ChainDocument,
+    stored: str,
+    now: datetime,
+    *,
+    head_only: bool = False,
+) -> ChainStatus:
+    """The database keeps no secrets, so the chain is reached with the settings of the project. Where these do not do,
+    options that stand in a YAML file are used."""
+    chain = PipelineChain(dag_id, document, ChainAccess(), workspace)
+    reached = _chain_status(chain, now, head_only=head_only)
+    if reached.problem is None:
+        return reached
+    access = _access(dag_id, stored, workspace.project)
+    return reached if access is None else _chain_status(chain._replace(access=access), now, head_only=head_only)
+
+
+def _chain_status(chain: PipelineChain, now: datetime, *, head_only: bool) -> ChainStatus:
+    try:
+        ledger = chain.ledger()
+    except TrainflowError as error:
+        return ChainStatus(problem=str(error))
+    if head_only:
+        return chain_status_of(ledger, None, chain.root, now)
+    return with_upstream(chain_status_of(ledger, chain.samples, chain.root, now), chain.document, ledger)
+
+
+def _access(dag_id: str, stored: str, project: Project) -> ChainAccess | None:
+    """The options in the pipeline's file, as they stand there; None where it has none, or only its code knows."""
+    try:
+        found = [each.access for each in dags_named_in(project.absolute(stored)) if each.dag_id == dag_id]
+    except PipelineFileError:
+        return None
+    access = found[0] if found else None
+    return access if access is not None and (access.store_options or access.sample_options) else None

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
-from trainflow.insight.runs.explain_task import TaskWaitFacts, explain_wait
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals
+from trainflow.insight.why_task import TaskWaitFacts, explain_wait
 from trainflow.metadata import attempt_queries, dag_queries, run_queries, task_queries, trigger_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.pluralize import counted

@@ -1,21 +1,106 @@
-"""Why one task instance does not run: one sentence. A pure rule over what the database says.
+"""Why one task does not run, and holds up its run: sentences. Pure rules over what the database says.
 
-`why` judges a whole DAG; this is the same question about one task of one run.
+`trainflow.insight.why` judges a whole DAG.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from trainflow.insight.snapshot import RunSnapshot, TaskSnapshot
+from trainflow.pluralize import counted
+from trainflow.samples.partitions import label
 from trainflow.serialization.document import TaskDocument
 from trainflow.states import FINISHED, RUN_FINISHED, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
+_PROBLEM_CHARACTERS = 500
+
+
+class AnswerKind(StrEnum):
+    """The answer in one word, for programs."""
+
+    TRAINING = "training"
+    WORKING = "working"
+    NO_ENGINE = "no_engine"
+    NO_TRIGGERER = "no_triggerer"
+    PAUSED = "paused"
+    BROKEN_FILE = "broken_file"
+    MISSING_FILE = "missing_file"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    NO_SLOT = "no_slot"
+    STARTING = "starting"
+    QUEUED = "queued"
+    GATE = "gate"
+    SAMPLES_CHANGED = "samples_changed"
+    FAILED = "failed"
+    CAUGHT_UP = "caught_up"
+    NEVER_STARTED = "never_started"
+    ENDED = "ended"
+
+
+#: the answer in one word, and in a sentence
+Answer = tuple[AnswerKind, str]
+
+
+def held_up_by(run: RunSnapshot, now: datetime) -> Answer | None:
+    """Name the task that holds up a run that has none at work; None: none does."""
+    judged = (judge(run, task, now) for judge in _JUDGES for task in run.tasks)
+    return next(filter(None, judged), None)
+
+
+def _deferred(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
+    if task.state != _T.DEFERRED:
+        return None
+    since = f", since {to_second(task.started_at)} ({span(now, task.started_at)})" if task.started_at else ""
+    note = (task.note or f"task '{task.task_id}' waits for its trigger") + since
+    if note.startswith("caught up"):
+        return AnswerKind.CAUGHT_UP, f"run {run.number}: {note}"
+    return AnswerKind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}"
+
+
+def _retrying(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
+    if task.state != _T.UP_FOR_RETRY:
+        return None
+    tries = f"try {task.failures + 1} of {task.max_tries + 1}"
+    return (
+        AnswerKind.RETRYING,
+        f"run {run.number}: task '{task.task_id}' is tried again {until(task.retry_at, now)} ({tries}) after: "
+        f"{short(task.problem)}",
+    )
+
+
+def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
+    if task.state != _T.UP_FOR_RESCHEDULE:
+        return None
+    note = task.note or f"task '{task.task_id}' waits"
+    between = " " if note.startswith("waits") else ": "
+    return AnswerKind.WAITING, f"run {run.number}{between}{note}; it looks again {until(task.retry_at, now)}"
+
+
+def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
+    if task.state != _T.SCHEDULED or task.refused is None:
+        return None
+    return AnswerKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}"
+
+
+def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
+    if task.state not in (_T.SCHEDULED, _T.QUEUED):
+        return None
+    return AnswerKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start"
+
+
+_JUDGES = (_deferred, _retrying, _rescheduled, _no_slot, _handed_over)
+
+
+# -- one task of one run -----------------------------------------------------------------------------------------------
 
 
 class TaskWaitFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +140,7 @@ def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datet
         case _T.UP_FOR_RESCHEDULE:
             return f"looks again {_at(row.retry_at, now)}" + (f": {row.note}" if row.note else "")
         case _T.DEFERRED:
-            return _deferred(row, around)
+            return _deferred_row(row, around)
         case _T.UPSTREAM_FAILED:
             failed = [name for name in task.upstream if around.states.get(name) in _BAD]
             return f"will not run: {_listed(failed, around)}" if failed else "will not run: something before it failed"
@@ -96,7 +181,7 @@ def _no_engine(around: TaskWaitFacts) -> str | None:
     return "no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it"
 
 
-def _deferred(row: Any, around: TaskWaitFacts) -> str:
+def _deferred_row(row: Any, around: TaskWaitFacts) -> str:
     trigger = (around.trigger_class or "its trigger").rpartition(".")[2]
     sentence = row.note or f"waits in the triggerer for {trigger}"
     if around.deadline is not None:
@@ -117,3 +202,31 @@ def _at(moment: datetime | None, now: datetime) -> str:
 
 def _time(moment: datetime | None) -> str:
     return "an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def short(text: str | None) -> str:
+    """One line, and no sentence's end: another clause may follow."""
+    line = " ".join((text or "it did not say why").split()).rstrip(".")
+    return line if len(line) <= _PROBLEM_CHARACTERS else f"{line[:_PROBLEM_CHARACTERS]}…"
+
+
+def to_second(moment: datetime) -> str:
+    """A moment for people, without fractions of a second."""
+    return label(moment.replace(microsecond=0))
+
+
+def until(moment: datetime | None, now: datetime) -> str:
+    """How long it is to a moment: `in 5 min`, `at once`."""
+    if moment is None or moment <= now:
+        return "at once"
+    return f"in {span(moment, now)}"
+
+
+def span(later: datetime, earlier: datetime) -> str:
+    """The time between two moments: `90 s`, `5 min`, `3 h`, `2 days`."""
+    seconds = max(0, round((later - earlier).total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172_800 else counted(seconds // 86_400, "day")

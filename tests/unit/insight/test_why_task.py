@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.insight.runs.explain_task import TaskWaitFacts, explain_wait
+from trainflow.insight.why_task import TaskWaitFacts, explain_wait
 from trainflow.serialization.document import TaskDocument
 from trainflow.states import DagRunState, TriggerRule
 from trainflow.states import TaskInstanceState as T

@@ -1,90 +1,82 @@
-"""Why nothing is training right now, or what is: one sentence. A pure rule over a situation.
+"""Why nothing is training right now, or what is: one sentence.
 
-The first of `RULES` that has an answer gives it, so their order is the order of importance.
+A pure rule over a snapshot and what the chain says: the first of `RULES` that has an answer gives it, so their order is
+the order of importance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from enum import StrEnum
 
 import msgspec
 
-from trainflow.insight.chains.chain_status import ChainStatus
+from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
 from trainflow.insight.snapshot import DagSnapshot, RunSnapshot, TaskSnapshot
+from trainflow.insight.status import overview_of, snapshots_of
+from trainflow.insight.why_task import Answer, AnswerKind, held_up_by, short, span, to_second, until
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 from trainflow.states import TaskInstanceState
+from trainflow.workspace.locate import Selection
 
 _T = TaskInstanceState
-_PROBLEM_CHARACTERS = 500
 
 
-class AnswerKind(StrEnum):
-    """The answer in one word, for programs."""
+class Explanation(msgspec.Struct, frozen=True):
+    """Why nothing of a DAG is training, or what is."""
 
-    TRAINING = "training"
-    WORKING = "working"
-    NO_ENGINE = "no_engine"
-    NO_TRIGGERER = "no_triggerer"
-    PAUSED = "paused"
-    BROKEN_FILE = "broken_file"
-    MISSING_FILE = "missing_file"
-    WAITING = "waiting"
-    RETRYING = "retrying"
-    NO_SLOT = "no_slot"
-    STARTING = "starting"
-    QUEUED = "queued"
-    GATE = "gate"
-    SAMPLES_CHANGED = "samples_changed"
-    FAILED = "failed"
-    CAUGHT_UP = "caught_up"
-    NEVER_STARTED = "never_started"
-    ENDED = "ended"
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """`sentence` is for people."""
-
+    dag_id: str
+    path: str
     kind: AnswerKind
     sentence: str
 
 
-def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Answer:
-    """The sentence. `standing` is what ledger and samples say, where they were asked."""
-    for rule in RULES:
-        answer = rule(snapshot, status, now)
-        if answer is not None:
-            return _and_samples(_and_behind(answer, snapshot), snapshot, status)
-    return _and_samples(_never_started(snapshot, status), snapshot, status)
+class Explanations(msgspec.Struct, frozen=True):
+    """One for each DAG that was asked about."""
+
+    answers: list[Explanation]
 
 
-def _and_behind(answer: Answer, snapshot: DagSnapshot) -> Answer:
+def why(selection: Selection, now: datetime, *, stage: str | None = None, branch: str | None = None) -> Explanations:
+    """Say of each DAG in a sentence why nothing is training, or what is. Raises InputError."""
+    found = overview_of(selection, now)
+    return Explanations(
+        [
+            explain(each, chain_status_in(found.workspace, each, now), now)
+            for each in snapshots_of(found, selection, stage, branch)
+        ]
+    )
+
+
+def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Explanation:
+    """Judge a DAG. `status`: what ledger and samples say, where they were asked."""
+    answers = (rule(snapshot, status, now) for rule in RULES)
+    kind, sentence = next(filter(None, answers), None) or _never_started(snapshot, status)
+    clauses = [sentence + _behind(snapshot), *(_of_samples(snapshot, status) if status is not None else ())]
+    return Explanation(snapshot.dag_id, snapshot.path, kind, f"{snapshot.dag_id}: {'; '.join(clauses)}")
+
+
+def _behind(snapshot: DagSnapshot) -> str:
     """Who waits for the run the sentence is about."""
     active = sum(not run.released for run in snapshot.running)
     if snapshot.queued is None or active < snapshot.max_active_runs:
-        return answer
-    behind = f"; run {snapshot.queued.number} is queued behind it (max_active_runs {snapshot.max_active_runs})"
-    return Answer(answer.kind, answer.sentence + behind)
+        return ""
+    return f"; run {snapshot.queued.number} is queued behind it (max_active_runs {snapshot.max_active_runs})"
 
 
-def _and_samples(answer: Answer, snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
+def _of_samples(snapshot: DagSnapshot, status: ChainStatus) -> Iterator[str]:
     """What else is to be known of the chain's samples, whatever goes on."""
-    if status is None:
-        return answer
-    clauses = []
     if status.never_catches_up:
-        clauses.append(f"at this rate it never catches up: it is {_days(status.lag_seconds)} behind")
+        yield f"at this rate it never catches up: it is {_days(status.lag_seconds)} behind"
     if status.republished:
         first, more = label(status.republished[0]), len(status.republished) - 1
         which = f"partition {first}{f' and {more} more' if more else ''}"
-        clauses.append(f"{which} {'were' if more else 'was'} published again after being trained on")
+        yield f"{which} {'were' if more else 'was'} published again after being trained on"
     if status.holes_arrived:
         count = status.holes_arrived
         have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
-        clauses.append(f"{have} arrived: '{_of_chain('repair', snapshot)}' trains what arrived")
-    return Answer(answer.kind, "; ".join([answer.sentence, *clauses]))
+        yield f"{have} arrived: '{_of_chain('repair', snapshot)}' trains what arrived"
 
 
 def _start(snapshot: DagSnapshot) -> str:
@@ -117,11 +109,11 @@ def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) 
         for task in run.tasks:
             if task.state != _T.RUNNING:
                 continue
-            since = f" for {_span(now, task.started_at)}" if task.started_at else ""
+            since = f" for {span(now, task.started_at)}" if task.started_at else ""
             how_far = _progress(task)
             if task.role == "train":
-                return Answer(AnswerKind.TRAINING, f"run {run.number} is training{since}{how_far}")
-            return Answer(AnswerKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}")
+                return AnswerKind.TRAINING, f"run {run.number} is training{since}{how_far}"
+            return AnswerKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}"
     return None
 
 
@@ -130,7 +122,7 @@ def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetim
     run = snapshot.running[0] if snapshot.running else snapshot.queued
     if snapshot.engine.alive or run is None:
         return None
-    return Answer(
+    return (
         AnswerKind.NO_ENGINE,
         f"no engine is alive: run {run.number} has not ended, '{_start(snapshot)}' goes on with it",
     )
@@ -139,18 +131,18 @@ def _no_engine(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetim
 def _broken_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if snapshot.import_problem is None or snapshot.running:
         return None
-    return Answer(
+    return (
         AnswerKind.BROKEN_FILE,
-        f"the pipeline file cannot be read, so nothing is started: {_short(snapshot.import_problem)}",
+        f"the pipeline file cannot be read, so nothing is started: {short(snapshot.import_problem)}",
     )
 
 
 def _missing_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if snapshot.missing_since is None or snapshot.running:
         return None
-    return Answer(
+    return (
         AnswerKind.MISSING_FILE,
-        f"{snapshot.path} does not define it any more (since {_moment(snapshot.missing_since)}): "
+        f"{snapshot.path} does not define it any more (since {to_second(snapshot.missing_since)}): "
         "put it back and it goes on; its chain is as it was",
     )
 
@@ -158,7 +150,7 @@ def _missing_file(snapshot: DagSnapshot, _status: ChainStatus | None, _now: date
 def _paused(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     if not snapshot.paused:
         return None
-    return Answer(AnswerKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on")
+    return AnswerKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on"
 
 
 def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
@@ -168,7 +160,7 @@ def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: date
     for run in snapshot.running:
         for task in run.tasks:
             if task.state == _T.DEFERRED:
-                return Answer(
+                return (
                     AnswerKind.NO_TRIGGERER,
                     f"run {run.number}: task '{task.task_id}' waits for its trigger, and no triggerer is alive to "
                     "watch it: start one with 'trainflow triggerer'",
@@ -178,21 +170,16 @@ def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: date
 
 def _under_way(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Answer | None:
     """A run that runs and has no task at work: the task that holds it up."""
-    for run in snapshot.running:
-        for judge in (_deferred, _retrying, _rescheduled, _no_slot, _handed_over):
-            for task in run.tasks:
-                answer = judge(run, task, now)
-                if answer is not None:
-                    return answer
+    answer = next(filter(None, (held_up_by(run, now) for run in snapshot.running)), None)
+    if answer is not None:
+        return answer
     for run in snapshot.running:
         for task in run.tasks:
             if task.waits_for_run is not None:
                 return _waits_for_past(snapshot, run, task)
     if snapshot.running:
         run = snapshot.running[0]
-        return Answer(
-            AnswerKind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled"
-        )
+        return AnswerKind.STARTING, f"run {run.number} is between two tasks: the next one is about to be scheduled"
     return None
 
 
@@ -202,50 +189,9 @@ def _waits_for_past(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot)
     what = f"run {run.number}: task '{task.task_id}' waits for run {before} (depends_on_past), in which it"
     if task.past_state in ("failed", "upstream_failed"):
         way_out = f"'trainflow runs clear {snapshot.dag_id} {before}' lets that run again"
-        return Answer(AnswerKind.WAITING, f"{what} failed: {way_out}")
+        return AnswerKind.WAITING, f"{what} failed: {way_out}"
     where = "has not run yet" if task.past_state is None else f"is {task.past_state.replace('_', ' ')}"
-    return Answer(AnswerKind.WAITING, f"{what} {where}")
-
-
-def _deferred(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
-    if task.state != _T.DEFERRED:
-        return None
-    since = f", since {_moment(task.started_at)} ({_span(now, task.started_at)})" if task.started_at else ""
-    note = (task.note or f"task '{task.task_id}' waits for its trigger") + since
-    if note.startswith("caught up"):
-        return Answer(AnswerKind.CAUGHT_UP, f"run {run.number}: {note}")
-    return Answer(AnswerKind.WAITING, f"run {run.number}{' ' if note.startswith('waits') else ': '}{note}")
-
-
-def _retrying(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
-    if task.state != _T.UP_FOR_RETRY:
-        return None
-    tries = f"try {task.failures + 1} of {task.max_tries + 1}"
-    return Answer(
-        AnswerKind.RETRYING,
-        f"run {run.number}: task '{task.task_id}' is tried again {_in(task.retry_at, now)} ({tries}) after: "
-        f"{_short(task.problem)}",
-    )
-
-
-def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
-    if task.state != _T.UP_FOR_RESCHEDULE:
-        return None
-    note = task.note or f"task '{task.task_id}' waits"
-    between = " " if note.startswith("waits") else ": "
-    return Answer(AnswerKind.WAITING, f"run {run.number}{between}{note}; it looks again {_in(task.retry_at, now)}")
-
-
-def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
-    if task.state != _T.SCHEDULED or task.refused is None:
-        return None
-    return Answer(AnswerKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}")
-
-
-def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
-    if task.state not in (_T.SCHEDULED, _T.QUEUED):
-        return None
-    return Answer(AnswerKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start")
+    return AnswerKind.WAITING, f"{what} {where}"
 
 
 def _queued(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -> Answer | None:
@@ -253,32 +199,33 @@ def _queued(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) -
     if run is None:
         return None
     if run.run_after > now:
-        return Answer(
-            AnswerKind.QUEUED, f"run {run.number} starts {_in(run.run_after, now)}, at {_moment(run.run_after)}"
+        return (
+            AnswerKind.QUEUED,
+            f"run {run.number} starts {until(run.run_after, now)}, at {to_second(run.run_after)}",
         )
-    return Answer(AnswerKind.STARTING, f"run {run.number} is about to start")
+    return AnswerKind.STARTING, f"run {run.number} is about to start"
 
 
 def _stopped(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
     if status is None or not status.stopped:
         return None
     if status.misnamed:
-        return Answer(
+        return (
             AnswerKind.GATE,
-            f"what was trained is not committed yet: {_short('; '.join(status.stopped))}; mend the name, then "
+            f"what was trained is not committed yet: {short('; '.join(status.stopped))}; mend the name, then "
             f"'{_of_chain('resume', snapshot)} --accept' commits it, and nothing is trained again",
         )
-    return Answer(
+    return (
         AnswerKind.GATE,
-        f"a gate stopped the chain: {_short('; '.join(status.stopped))}; '{_of_chain('resume', snapshot)}' trains "
+        f"a gate stopped the chain: {short('; '.join(status.stopped))}; '{_of_chain('resume', snapshot)}' trains "
         "the split again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
     )
 
 
-def _samples_changed(_situation: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
+def _samples_changed(_snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) -> Answer | None:
     if status is None or status.samples_changed is None:
         return None
-    return Answer(AnswerKind.SAMPLES_CHANGED, f"nothing is trained: {status.samples_changed}")
+    return AnswerKind.SAMPLES_CHANGED, f"nothing is trained: {status.samples_changed}"
 
 
 def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
@@ -288,10 +235,10 @@ def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) 
     task = next((task for task in last.tasks if task.state == _T.FAILED), None)
     again = f"'{_start(snapshot)}' goes on at the head"
     if task is None:
-        return Answer(AnswerKind.FAILED, f"run {last.number} failed: {_short(last.note)}; {again}")
-    return Answer(
+        return AnswerKind.FAILED, f"run {last.number} failed: {short(last.note)}; {again}"
+    return (
         AnswerKind.FAILED,
-        f"run {last.number} failed: task '{task.task_id}': {_short(task.problem)}{_log(task)}; when that is put right, "
+        f"run {last.number} failed: task '{task.task_id}': {short(task.problem)}{_log(task)}; when that is put right, "
         f"{again}",
     )
 
@@ -305,37 +252,35 @@ def _ended(snapshot: DagSnapshot, status: ChainStatus | None, _now: datetime) ->
     note = (samples.note if samples is not None and samples.state == _T.SKIPPED else None) or last.note or ""
     if status is not None and status.waits:
         at = f" at {label(status.watermark)}" if status.watermark else ""
-        return Answer(AnswerKind.CAUGHT_UP, f"caught up{at}: {status.waits}")
+        return AnswerKind.CAUGHT_UP, f"caught up{at}: {status.waits}"
     if status is not None and status.lag:
         more = "at least " if status.lag_is_more else ""
         there = f"{counted(status.lag, 'partition')} {agreeing(status.lag, 'is', 'are')}"
-        return Answer(AnswerKind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains")
+        return AnswerKind.ENDED, f"no run is under way, and {more}{there} ready after the head: {start} trains"
     if status is not None and status.problem:
-        problem = _short(status.problem)
-        return Answer(AnswerKind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}")
+        problem = short(status.problem)
+        return AnswerKind.ENDED, f"no run is under way, and chain or samples cannot be read: {problem}"
     if note.startswith("caught up"):
-        return Answer(AnswerKind.CAUGHT_UP, note)
+        return AnswerKind.CAUGHT_UP, note
     if status is not None and status.watermark is not None and status.lag == 0:
-        return Answer(
+        return (
             AnswerKind.CAUGHT_UP,
             f"caught up at {label(status.watermark)}: nothing after it is ready, and no run is under way",
         )
-    return Answer(
-        AnswerKind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one"
-    )
+    return AnswerKind.ENDED, f"run {last.number} ended as {last.state} and no other was triggered: {start} begins one"
 
 
 def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
     start = f"'{_start(snapshot)}'"
     where = ""
     if status is not None and status.waits:
-        return Answer(AnswerKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}")
+        return AnswerKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}"
     if status is not None and status.watermark is not None:
         at = f"stands at checkpoint {status.head_sequence}" if status.head_sequence else "has trained nothing yet"
         where = f", its chain {at} ({label(status.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
     alive = "" if snapshot.engine.alive else " and no engine is alive"
-    return Answer(AnswerKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins")
+    return AnswerKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins"
 
 
 RULES: tuple[Rule, ...] = (
@@ -369,31 +314,6 @@ def _progress(task: TaskSnapshot) -> str:
     return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")")
 
 
-def _short(text: str | None) -> str:
-    """One line, and no sentence's end: another clause may follow."""
-    line = " ".join((text or "it did not say why").split()).rstrip(".")
-    return line if len(line) <= _PROBLEM_CHARACTERS else f"{line[:_PROBLEM_CHARACTERS]}…"
-
-
-def _moment(moment: datetime) -> str:
-    return label(moment.replace(microsecond=0))
-
-
-def _in(moment: datetime | None, now: datetime) -> str:
-    if moment is None or moment <= now:
-        return "at once"
-    return f"in {_span(moment, now)}"
-
-
 def _days(seconds: float | None) -> str:
     hours = round((seconds or 0.0) / 3600)
     return f"{hours} h" if hours < 48 else counted(hours // 24, "day")
-
-
-def _span(later: datetime, earlier: datetime) -> str:
-    seconds = max(0, round((later - earlier).total_seconds()))
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 7200:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h" if seconds < 172_800 else counted(seconds // 86_400, "day")

@@ -6,8 +6,9 @@ import pytest
 
 from tests.unit.insight.dag_snapshots import NOW, at, run, snapshot, task, training
 from trainflow.insight.chains.chain_status import ChainStatus
-from trainflow.insight.explain import AnswerKind, explain
 from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot
+from trainflow.insight.why import explain
+from trainflow.insight.why_task import AnswerKind
 from trainflow.serialization.document import ChainDocument
 
 MARK = datetime(2013, 2, 1, tzinfo=UTC)
@@ -371,7 +372,7 @@ def test_explain_returns_one_sentence(
 ) -> None:
     answer = explain(now, status, NOW)
 
-    assert (answer.kind, answer.sentence) == (kind, sentence)
+    assert (answer.kind, answer.sentence) == (kind, f"days: {sentence}")
 
 
 def test_explain_covers_every_kind() -> None:
