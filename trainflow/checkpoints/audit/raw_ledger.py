@@ -241,7 +241,9 @@ def _checked(entry: RawEntry) -> Raw:
     """The entry with all that its kind must have. Raises ValueError."""
     if entry.kind in ("checkpoint", "hole filled"):
         return _checkpoint(entry)
-    missing = [name for name in _NEEDED.get(entry.kind, ("kind",)) if not getattr(entry, name)]
+    if entry.kind not in _NEEDED:
+        raise ValueError(f"kind {entry.kind!r} is unknown here")
+    missing = [name for name in _NEEDED[entry.kind] if not getattr(entry, name)]
     if missing:
         raise ValueError(f"{entry.kind} without {missing}")
     return entry

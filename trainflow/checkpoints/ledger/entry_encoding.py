@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import FORMAT, LedgerEntry
@@ -18,22 +20,7 @@ class _KindHeader(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_KindHeader)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-KINDS = frozenset(
-    {
-        "checkpoint",
-        "hole filled",
-        "skip",
-        "stop",
-        "regrid",
-        "resume",
-        "promotion",
-        "prune",
-        "rewind",
-        "loss",
-        "fork",
-        "adoption",
-    }
-)
+KINDS = frozenset(str(each.__struct_config__.tag) for each in get_args(LedgerEntry))
 
 
 def encode_entry(entry: LedgerEntry) -> bytes:

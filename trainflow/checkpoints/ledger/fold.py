@@ -89,8 +89,7 @@ class _Fold:
             case Stop() as stop:
                 return {"stopped": stop}
             case Regrid() as regrid:
-                holes = [LineHole(regrid.sequence, hole) for hole in regrid.holes]
-                return {"regrid": regrid, "recorded": [*self.state.recorded, *holes]}
+                return self._regrid(regrid)
             case Resume():
                 return {"stopped": None, "retried": []}
             case Promotion() as promotion:
@@ -125,6 +124,10 @@ class _Fold:
             "left_out": [*self.state.left_out, *left_out],
             "stopped": None,
         }
+
+    def _regrid(self, entry: Regrid) -> dict[str, object]:
+        holes = [LineHole(entry.sequence, hole) for hole in entry.holes]
+        return {"regrid": entry, "recorded": [*self.state.recorded, *holes]}
 
     def _fill(self, entry: HoleFilled, digest: str) -> dict[str, object]:
         fills = [LineFill(entry.sequence, start, end) for start, end in trained_stretches(entry.split)]

@@ -37,8 +37,10 @@ def refuses(state: ChainState, kept: KeptCheckpoints, entry: LedgerEntry) -> str
     match entry:
         case Fork() | Adoption():
             return _start(entry)
-        case Promotion() | Prune():
-            return _promotion(kept, entry) if isinstance(entry, Promotion) else _prune(state, kept, entry)
+        case Promotion():
+            return _promotion(kept, entry)
+        case Prune():
+            return _prune(state, kept, entry)
         case HoleFilled():
             return _fill(state, entry) or _any_checkpoint(state, kept, entry)
         case Checkpoint():
@@ -49,8 +51,10 @@ def refuses(state: ChainState, kept: KeptCheckpoints, entry: LedgerEntry) -> str
             return _stop(state, kept, entry)
         case Regrid():
             return _regrid(state, entry)
-        case Resume() | Loss():
-            return _resume(state, entry) if isinstance(entry, Resume) else _loss(state, entry)
+        case Resume():
+            return _resume(state, entry)
+        case Loss():
+            return _loss(state, entry)
         case Rewind():
             return _rewind(state, kept, entry)
 

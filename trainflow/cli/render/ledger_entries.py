@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.ledger.entries import Checkpoint, Fork, LedgerEntry, Loss, Resume
+    from trainflow.checkpoints.ledger.entries import Checkpoint, Fork, LedgerEntry
 
 
 def sentence(entry: LedgerEntry) -> str:
@@ -33,8 +33,12 @@ def sentence(entry: LedgerEntry) -> str:
         case entries.Regrid():
             earlier = f", {counted(len(entry.holes), 'hole')} before it" if entry.holes else ""
             return f"regrid at {label(entry.watermark)} to {entry.grid}{earlier}{_reason(entry.reason)}"
-        case entries.Resume() | entries.Loss():
-            return _decision(entry)
+        case entries.Resume():
+            return f"resume by {_author(entry)}, to train it again{_reason(entry.reason)}"
+        case entries.Loss():
+            gone = f", {counted(len(entry.checkpoint_ids), 'checkpoint')} with them" if entry.checkpoint_ids else ""
+            lost = f"loss of entries {entry.first} to {entry.last} accepted by {_author(entry)}"
+            return f"{lost}{gone}{_reason(entry.reason)}"
         case entries.Promotion():
             return f"promotion of {entry.checkpoint_id} to {entry.alias}{_reason(entry.reason)}"
         case entries.Fork():
@@ -62,14 +66,8 @@ def _trained(entry: Checkpoint) -> str:
     )
 
 
-def _decision(entry: Resume | Loss) -> str:
-    from trainflow.checkpoints.ledger import entries
-
-    who = entry.by.person or entry.by.hostname
-    if isinstance(entry, entries.Resume):
-        return f"resume by {who}, to train it again{_reason(entry.reason)}"
-    gone = f", {counted(len(entry.checkpoint_ids), 'checkpoint')} with them" if entry.checkpoint_ids else ""
-    return f"loss of entries {entry.first} to {entry.last} accepted by {who}{gone}{_reason(entry.reason)}"
+def _author(entry: LedgerEntry) -> str:
+    return entry.by.person or entry.by.hostname
 
 
 def _set(entry: Fork) -> str:

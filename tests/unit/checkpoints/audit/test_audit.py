@@ -126,7 +126,16 @@ def test_newest_entry_cannot_be_edited_in_passing_either(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"kind":"checkpoint"}', b'{"kind":"promotion"}', b'{"kind":"demotion"}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"kind":"checkpoint"}',
+        b'{"kind":"promotion"}',
+        b'{"kind":"demotion","sequence":2,"previous":""}',
+    ],
 )
 def test_torn_entry_is_reported_and_rest_is_still_looked_at(writer: ChainWriter, content: bytes) -> None:
     entry_path(writer, 2).write_bytes(content)

@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from trainflow.checkpoints.audit import raw_ledger
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
@@ -16,7 +17,7 @@ from trainflow.checkpoints.ledger.entries import (
     Prune,
     Rewind,
 )
-from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entry_encoding import KINDS, decode_entry, encode_entry
 from trainflow.errors import InputError, LedgerCorrupt
 from trainflow.testing.chains import day, resealed, split_of
 
@@ -80,6 +81,10 @@ def test_entry_of_newer_trainflow_says_so(change: dict[str, object]) -> None:
 
     with pytest.raises(LedgerCorrupt, match="written by a newer trainflow"):
         decode_entry(json.dumps(raw).encode(), location="store/entry")
+
+
+def test_kind_of_each_entry_is_known_to_audit() -> None:
+    assert {*raw_ledger._NEEDED, "checkpoint", "hole filled"} == KINDS
 
 
 @pytest.mark.parametrize("length", [0, 1, 40, len(encode_entry(CHECKPOINT)) - 3])
