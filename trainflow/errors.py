@@ -26,6 +26,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── ChainMoved                  the fence: the head is no longer the parent of what was to be committed
     │   ├── CheckpointNotFound          (FileNotFoundError)
     │   ├── LedgerCorrupt               an entry does not parse or breaks the digest chain
+    │   │   └── LedgerTooNew            an entry was written by a newer trainflow
     │   ├── ArtifactCorrupt             an artifact is missing or differs from its digest
     │   ├── ArtifactsRefused            what a training function wrote cannot become a checkpoint (nothing, a link, …)
     │   ├── ChainStopped                gates refused a checkpoint, and a person has to decide
@@ -234,6 +235,10 @@ class LedgerCorrupt(CheckpointError):
     def __init__(self, message: str, *, location: str) -> None:
         super().__init__(message)
         self.location = location
+
+
+class LedgerTooNew(LedgerCorrupt):
+    """A ledger entry is of a format or kind that this version does not know: nothing is wrong with it."""
 
 
 class ArtifactCorrupt(CheckpointError):

@@ -3,7 +3,7 @@
 A copy of each checkpoint's entry lies beside its files as long as they are kept. Three things follow from that, in this
 order:
 
-- an entry that is missing and whose copy follows the entry before it, byte for byte, is put back;
+- an entry that is missing, torn or another one, and whose copy follows the entry before it, byte for byte, is put back;
 - a checkpoint that cannot be put back, because what was between is lost, and whose parent is the head and whose files
   are whole is committed again, as a new entry;
 - everything else is lost: one entry says which, who accepted it and why, and the chain goes on from the head. What the
@@ -32,7 +32,7 @@ from trainflow.checkpoints.ledger.loss_evidence import named_in, traces, unrecor
 from trainflow.checkpoints.ledger.page_reader import StorePages
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.verified_artifacts import seal_verified
-from trainflow.errors import ChainMoved, CheckpointError, LedgerCorrupt
+from trainflow.errors import ChainMoved, CheckpointError, LedgerCorrupt, LedgerTooNew
 from trainflow.identifiers import digest
 from trainflow.storage.store import SEAL, Store
 
@@ -57,6 +57,8 @@ class Damage(msgspec.Struct, frozen=True):
     newest: EntryEvidence
     #: entries to put back, in order
     restored: list[Copy]
+    #: numbers of those of them in whose place is something else
+    damaged: list[int]
     #: numbers of entries that are there and do not follow what is left
     untied: list[int]
     #: checkpoints to commit again, in order
@@ -72,7 +74,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 def damage_of(ledger: Ledger) -> Damage | None:
     """What is wrong with a ledger; None: nothing is missing. Reads all of it, and the files of what can be recovered.
-    Raises StoreFailure."""
+    Raises LedgerTooNew, whose entries must not be taken for damage; StoreFailure."""
     store, chain = ledger.store, ledger.chain
     copies = list(_copies(store, chain))
     walk = _LedgerWalk(store, chain, copies)
@@ -88,7 +90,7 @@ def damage_of(ledger: Ledger) -> Damage | None:
     ]
     recovered = list(_recoverable(store, walk, manifests))
     lost = unrecorded(found, {each.id for each in recovered})
-    damage = Damage(walk.state, walk.accepted, newest, walk.restored, untied, recovered, lost)
+    damage = Damage(walk.state, walk.accepted, newest, walk.restored, walk.damaged, untied, recovered, lost)
     # a mark that is ahead of what was accepted: the command was cut short
     ahead = completeness.read_newest_entry(store, chain).sequence > walk.state.sequence
     return damage if damage.is_lossy or damage.restored or recovered or ahead else None
@@ -101,11 +103,18 @@ def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reas
     if damage.is_lossy and damage.newest.sequence > completeness.read_newest_entry(store, chain).sequence:
         # what follows takes away what else knows of it
         store.replace(chain.mark, msgspec.json.encode(NewestEntry(damage.newest.sequence)))
+    folder = f"{chain.set_aside}/{now:%Y%m%dT%H%M%SZ}-{damage.state.sequence + 1}"
     for copy in damage.restored:
+        if copy.entry.sequence in damage.damaged:
+            _set_aside(store, chain, folder, copy.entry.sequence)
         if not store.created(chain.entry(copy.entry.sequence), copy.data):
             raise _moved(ledger, copy.entry.sequence)
-    folder = f"{chain.set_aside}/{now:%Y%m%dT%H%M%SZ}-{damage.state.sequence + 1}"
-    _set_aside(store, chain, folder, damage.untied)
+    # the newest first: what is left is short until the loss is accepted
+    for number in reversed(damage.untied):
+        _set_aside(store, chain, folder, number)
+    # those of another ledger than is left; they are made again
+    for file in (*store.files(chain.snapshots), *store.files(chain.pages)):
+        store.delete(file.path)
     state, entry = damage.state, None
     if damage.is_lossy:
         entry = _loss(damage, folder if damage.untied else "", by, now, reason)
@@ -146,12 +155,14 @@ def _again(manifest: Checkpoint, state: ChainState) -> Checkpoint:
 
 
 class _LedgerWalk:
-    """A walk from the first entry on, as far as one follows the other; what is missing is taken from the copies."""
+    """A walk from the first entry on, as far as one follows the other; what is missing or does not follow is taken from
+    the copies."""
 
     def __init__(self, store: Store, chain: ChainKey, copies: Iterable[Copy]) -> None:
         self.state = ChainState()
         self.accepted: Loss | None = None
         self.restored: list[Copy] = []
+        self.damaged: list[int] = []
         #: checkpoints that entries speak of
         self.named: set[str] = set()
         self.pages = StorePages(store, chain)
@@ -174,11 +185,12 @@ class _LedgerWalk:
 
     def _one_copy(self) -> bool:
         number = self.state.sequence + 1
-        if self._store.exists(self._chain.entry(number)):
-            return False
         for copy in self._copies.get(number, ()):
             if self._take(copy.data, f"copy of entry {number}"):
                 self.restored.append(copy)
+                # what is there does not follow: two entries of one number are never written, and the copy is older
+                if self._store.exists(self._chain.entry(number)):
+                    self.damaged.append(number)
                 return True
         return False
 
@@ -186,6 +198,8 @@ class _LedgerWalk:
         try:
             entry = decode_entry(data, location=location)
             self.state = fold(self.state, [SealedEntry(entry, digest(data), location)], self.pages)
+        except LedgerTooNew:
+            raise
         except LedgerCorrupt:
             return False
         self.accepted = entry if isinstance(entry, Loss) else None
@@ -216,6 +230,8 @@ def _readable(store: Store, chain: ChainKey, paths: list[str]) -> Iterator[Check
 def _checkpoint(data: bytes | None, location: str) -> Checkpoint | None:
     try:
         entry: LedgerEntry | None = decode_entry(data, location=location) if data else None
+    except LedgerTooNew:
+        raise
     except LedgerCorrupt:
         return None
     return entry if isinstance(entry, Checkpoint) else None
@@ -269,15 +285,11 @@ def _followed_by(state: ChainState, manifest: Checkpoint, pages: StorePages) -> 
         return None
 
 
-def _set_aside(store: Store, chain: ChainKey, folder: str, untied: list[int]) -> None:
-    """Move away what does not follow, the newest first: what is left is short until the loss is accepted. Snapshots and
-    pages of another ledger than is left go; they are made again."""
-    for number in reversed(untied):
-        path = chain.entry(number)
-        store.replace(f"{folder}/{number:010d}.json", store.read(path))
-        store.delete(path)
-    for file in (*store.files(chain.snapshots), *store.files(chain.pages)):
-        store.delete(file.path)
+def _set_aside(store: Store, chain: ChainKey, folder: str, number: int) -> None:
+    """Move away an entry that does not follow the one before it."""
+    path = chain.entry(number)
+    store.replace(f"{folder}/{number:010d}.json", store.read(path))
+    store.delete(path)
 
 
 def _moved(ledger: Ledger, number: int) -> CheckpointError:

@@ -217,13 +217,13 @@ def _lose(chain: RawChain, entry: RawEntry) -> None:
     if entry.parent_id != chain.head:
         chain.problems.append(f"entry {entry.sequence} accepts a loss after {entry.parent_id}, not after the head")
     chain.lost.update(entry.checkpoint_ids)
-    numbers = f"entry {entry.first}" if entry.first == entry.last else f"entries {entry.first} to {entry.last}"
+    were = f"entry {entry.first} of an earlier ledger was"
+    if entry.first != entry.last:
+        were = f"entries {entry.first} to {entry.last} of an earlier ledger were"
     who = entry.by.person or "a person"
     why = f" ({entry.reason})" if entry.reason else ""
     gone = f", and with them {', '.join(entry.checkpoint_ids)}" if entry.checkpoint_ids else ""
-    chain.notices.append(
-        f"{numbers} of an earlier ledger were lost{gone}: accepted by {who} in entry {entry.sequence}{why}"
-    )
+    chain.notices.append(f"{were} lost{gone}: accepted by {who} in entry {entry.sequence}{why}")
 
 
 def _begin(chain: RawChain, entry: RawEntry, *, first: bool) -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import FORMAT, LedgerEntry
-from trainflow.errors import LedgerCorrupt
+from trainflow.errors import LedgerCorrupt, LedgerTooNew
 from trainflow.identifiers import digest
 from trainflow.pluralize import counted
 
@@ -19,6 +19,11 @@ class _KindHeader(msgspec.Struct):
 
 _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_KindHeader)
+#: what to do about one that is not what was written
+RESTORE_ENTRY = (
+    "Restore the file from a backup or another copy of the store, then run 'trainflow audit'; where there is none, "
+    "'trainflow repair PIPELINE --accept-loss' shows what can be put back"
+)
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 KINDS = frozenset(str(each.__struct_config__.tag) for each in get_args(LedgerEntry))
 
@@ -36,36 +41,34 @@ def seal_holds(data: bytes, seal: str) -> bool:
 
 
 def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
-    """The entry in a file. Raises LedgerCorrupt that says where, and whether it is torn, edited or simply newer."""
+    """The entry in a file. Raises LedgerCorrupt that says where, and whether it is torn or edited; LedgerTooNew."""
     try:
         entry: LedgerEntry = _DECODER.decode(data)
     except msgspec.MsgspecError as error:
-        raise LedgerCorrupt(f"ledger entry {location}: {_why(data, error)}", location=location) from None
+        raise _undecodable(data, error, location) from None
     if entry.format > FORMAT:
-        raise LedgerCorrupt(f"ledger entry {location}: {_newer(f'format {entry.format}')}", location=location)
+        raise _too_new(f"format {entry.format}", location)
     if entry.seal and not seal_holds(data, entry.seal):
         raise LedgerCorrupt(
-            f"ledger entry {location}: it is not what was written: it was edited. Restore the file from a backup, then "
-            "run 'trainflow audit'",
-            location=location,
+            f"ledger entry {location}: it is not what was written: it was edited. {RESTORE_ENTRY}", location=location
         )
     return entry
 
 
-def _why(data: bytes, error: msgspec.MsgspecError) -> str:
+def _undecodable(data: bytes, error: msgspec.MsgspecError, location: str) -> LedgerCorrupt:
     try:
         header = _HEADER.decode(data)
     except msgspec.MsgspecError:
-        return (
-            f"not a whole JSON document ({error}; {counted(len(data), 'byte')}): it is torn or was edited. "
-            "Restore the file from a backup or another copy of the store, then run 'trainflow audit'"
-        )
+        problem = f"not a whole JSON document ({error}; {counted(len(data), 'byte')}): it is torn or was edited"
+        return LedgerCorrupt(f"ledger entry {location}: {problem}. {RESTORE_ENTRY}", location=location)
     if header.format > FORMAT:
-        return _newer(f"format {header.format}")
+        return _too_new(f"format {header.format}", location)
     if header.kind and header.kind not in KINDS:
-        return _newer(f"kind {header.kind!r}")
-    return f"not a valid entry ({error}): it was edited. Restore the file from a backup, then run 'trainflow audit'"
+        return _too_new(f"kind {header.kind!r}", location)
+    problem = f"not a valid entry ({error}): it was edited"
+    return LedgerCorrupt(f"ledger entry {location}: {problem}. {RESTORE_ENTRY}", location=location)
 
 
-def _newer(what: str) -> str:
-    return f"{what} is unknown here: it was written by a newer trainflow. Upgrade this one"
+def _too_new(what: str, location: str) -> LedgerTooNew:
+    problem = f"{what} is unknown here: it was written by a newer trainflow. Upgrade this one"
+    return LedgerTooNew(f"ledger entry {location}: {problem}", location=location)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop
-from trainflow.checkpoints.ledger.entry_encoding import decode_entry
+from trainflow.checkpoints.ledger.entry_encoding import RESTORE_ENTRY, decode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
@@ -62,7 +62,6 @@ def _check_nothing_after(store: Store, missing: str, later: list[bytes | None]) 
     if any(data is not None for data in later) and not store.exists(missing):
         location = store.uri(missing)
         raise LedgerCorrupt(
-            f"ledger entry {location} is missing although later ones are there; restore it from a backup or "
-            "another copy of the store, then run 'trainflow audit'",
+            f"ledger entry {location} is missing although later ones are there. {RESTORE_ENTRY}",
             location=location,
         )

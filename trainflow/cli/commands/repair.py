@@ -191,7 +191,9 @@ def _sentences(damage: Damage) -> list[str]:
     found = []
     if damage.restored:
         numbers = [copy.entry.sequence for copy in damage.restored]
-        found.append(f"{entries_named(numbers)} can be put back as {agreeing(len(numbers), 'it was', 'they were')}")
+        aside = f"; what is in the place of {entries_named(damage.damaged)} is set aside" if damage.damaged else ""
+        were = agreeing(len(numbers), "it was", "they were")
+        found.append(f"{entries_named(numbers)} can be put back as {were}{aside}")
     first, last = damage.state.sequence + 1, damage.newest.sequence
     if last >= first:
         lost = range(first, last + 1)

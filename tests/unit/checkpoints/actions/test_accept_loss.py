@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
@@ -21,7 +22,7 @@ from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
 from trainflow.checkpoints.stages.dependents_registry import register_origin
 from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
-from trainflow.errors import ChainMoved, LedgerCorrupt
+from trainflow.errors import ChainMoved, LedgerCorrupt, LedgerTooNew
 from trainflow.storage.store import SEAL
 from trainflow.testing.chains import ChainWriter, day
 from trainflow.testing.faulty_store import FaultyStore
@@ -98,6 +99,50 @@ def test_one_checkpoint_in_middle_is_put_back(writer: ChainWriter, lost: int) ->
     lose(writer, [lost])
     assert put_right_now(writer) is None
     assert assert_sound(writer).entries == LAST
+
+
+def torn(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def edited(data: bytes) -> bytes:
+    return data.replace(b'"branch"', b'"brench"').replace(b'"at":"2', b'"at":"1')
+
+
+def emptied(_data: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [torn, edited, emptied])
+@pytest.mark.parametrize("number", [number for number in range(1, LAST + 1) if number != PROMOTED])
+def test_damaged_entry_with_copy_is_put_back_and_those_after_it_stay(
+    writer: ChainWriter, number: int, damage: Callable[[bytes], bytes]
+) -> None:
+    contents = writer.store.contents  # type: ignore[attr-defined]
+    before = {each: contents[CHAIN.entry(each)] for each in range(1, LAST + 1)}
+    contents[CHAIN.entry(number)] = broken = damage(before[number])
+    assert broken != before[number]
+    assert put_right_now(writer) is None
+    assert {each: contents[CHAIN.entry(each)] for each in before} == before
+    assert [data for path, data in contents.items() if path.startswith(f"{CHAIN.set_aside}/")] == [broken]
+    assert assert_sound(writer).notices == []
+
+
+def test_two_entries_in_each_others_place_are_put_back(writer: ChainWriter) -> None:
+    contents = writer.store.contents  # type: ignore[attr-defined]
+    first, second = CHAIN.entry(4), CHAIN.entry(5)
+    contents[first], contents[second] = contents[second], contents[first]
+    assert put_right_now(writer) is None
+    assert assert_sound(writer).entries == LAST
+
+
+@pytest.mark.parametrize("number", [3, PROMOTED, LAST])
+def test_entry_of_newer_version_is_no_damage(writer: ChainWriter, number: int) -> None:
+    contents = writer.store.contents  # type: ignore[attr-defined]
+    newer = msgspec.json.encode({**msgspec.json.decode(contents[CHAIN.entry(number)]), "format": 99, "seal": ""})
+    contents[CHAIN.entry(number)] = newer
+    with pytest.raises(LedgerTooNew, match="Upgrade this one"):
+        damage_of(Ledger(writer.store, CHAIN))
 
 
 @pytest.mark.parametrize("copies", [False, True])
@@ -205,4 +250,33 @@ def test_command_killed_at_any_call_is_completed_by_same_command(
         assert_sound(writer)
         losses = [each for each in Ledger(writer.store, CHAIN).entries() if isinstance(each, Loss)]
         assert len(losses) == damage.is_lossy
+    assert killed >= 4
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("number", [5, LAST])
+def test_command_killed_while_it_puts_damaged_entry_back_is_completed(
+    writer: ChainWriter, number: int, beside: bool
+) -> None:
+    assert isinstance(writer.store, MemoryStore)
+    lose(writer, [], beside=beside)
+    whole = dict(writer.store.contents)
+    before, killed = {**whole, CHAIN.entry(number): b"{"}, 0
+    for call in range(1, 50):
+        writer.store.contents = dict(before)
+        damage = damage_of(Ledger(writer.store, CHAIN))
+        assert damage is not None
+        store = FaultyStore(writer.store, fail_at=call, error=lambda _: KeyboardInterrupt())
+        try:
+            put_right(Ledger(store, CHAIN), damage, by=ME, now=NOW)
+        except KeyboardInterrupt:
+            killed += 1
+        else:
+            break
+        rest = damage_of(Ledger(writer.store, CHAIN))
+        if rest is not None:
+            assert not rest.is_lossy
+            put_right(Ledger(writer.store, CHAIN), rest, by=ME, now=NOW)
+        assert writer.store.contents[CHAIN.entry(number)] == whole[CHAIN.entry(number)]
+        assert_sound(writer)
     assert killed >= 4
