@@ -19,15 +19,18 @@ from tests.integration.cli_home import Home
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
-from trainflow.messages.workload import ParseFile
+from trainflow.messages.workload import ExecuteTask, ParseFile
 from trainflow.metadata import (
     service_queries,
     sqlite_fast_path,
 )
 from trainflow.metadata.database import Database
 from trainflow.observability.processes import started_at
+from trainflow.serialization.document import RetryDocument
+from trainflow.settings.model import EngineSettings, Settings
 from trainflow.settings.project import Project
 from trainflow.testing.command_line import CommandLine
+from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
 def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
@@ -113,3 +116,27 @@ def engine_of_home(home: Home) -> Iterator[None]:
                 now=SystemClock().now(),  # its lease is new, however long the tests before took
             )
         yield
+
+
+@pytest.fixture
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    """A scheduler over each kind of database with the DAGs `d` (`b` after `a`, which has a retry) and `next`."""
+    settings = Settings(engine=EngineSettings(lost_attempts=3))
+    with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
+        retry = RetryDocument(retries=1, delay_seconds=60.0)
+        plane.add_dag("d", empty_task("a", retry=retry), empty_task("b", "a"))
+        plane.add_dag("next", empty_task("a"))
+        yield plane
+
+
+@pytest.fixture
+def run(plane: ControlPlane) -> int:
+    """A queued run of `d`."""
+    return plane.add_run("d")
+
+
+@pytest.fixture
+def work(plane: ControlPlane, run: int) -> ExecuteTask:
+    """What the executor is handed for the first task of `run`."""
+    (workload,) = plane.tick()
+    return workload

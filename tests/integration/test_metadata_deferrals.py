@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from sqlalchemy import select
 
 from tests.integration.execution_requests import DEFERRAL, O, everything, pulled, xcom
@@ -21,30 +18,7 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries, run_queries, trigger_queries
 from trainflow.metadata.trigger_queries import TRIGGER
-from trainflow.serialization.document import RetryDocument
-from trainflow.settings.model import EngineSettings, Settings
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
-
-
-@pytest.fixture
-def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
-    settings = Settings(engine=EngineSettings(lost_attempts=3))
-    with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
-        retry = RetryDocument(retries=1, delay_seconds=60.0)
-        plane.add_dag("d", empty_task("a", retry=retry), empty_task("b", "a"))
-        plane.add_dag("next", empty_task("a"))
-        yield plane
-
-
-@pytest.fixture
-def run(plane: ControlPlane) -> int:
-    return plane.add_run("d")
-
-
-@pytest.fixture
-def work(plane: ControlPlane, run: int) -> ExecuteTask:
-    (workload,) = plane.tick()
-    return workload
+from trainflow.testing.control_plane import START, ControlPlane
 
 
 class TestDeferral:

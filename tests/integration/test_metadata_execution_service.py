@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -29,30 +27,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries, run_queries, task_queries
-from trainflow.serialization.document import RetryDocument
-from trainflow.settings.model import EngineSettings, Settings
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
-
-
-@pytest.fixture
-def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
-    settings = Settings(engine=EngineSettings(lost_attempts=3))
-    with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
-        retry = RetryDocument(retries=1, delay_seconds=60.0)
-        plane.add_dag("d", empty_task("a", retry=retry), empty_task("b", "a"))
-        plane.add_dag("next", empty_task("a"))
-        yield plane
-
-
-@pytest.fixture
-def run(plane: ControlPlane) -> int:
-    return plane.add_run("d")
-
-
-@pytest.fixture
-def work(plane: ControlPlane, run: int) -> ExecuteTask:
-    (workload,) = plane.tick()
-    return workload
+from trainflow.testing.control_plane import START, ControlPlane
 
 
 class TestClaim:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
@@ -20,24 +17,7 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_queries, run_queries
 from trainflow.metadata.retry_policy import MOST_RESTARTS
-from trainflow.serialization.document import RetryDocument
-from trainflow.settings.model import EngineSettings, Settings
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
-
-
-@pytest.fixture
-def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
-    settings = Settings(engine=EngineSettings(lost_attempts=3))
-    with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
-        retry = RetryDocument(retries=1, delay_seconds=60.0)
-        plane.add_dag("d", empty_task("a", retry=retry), empty_task("b", "a"))
-        plane.add_dag("next", empty_task("a"))
-        yield plane
-
-
-@pytest.fixture
-def run(plane: ControlPlane) -> int:
-    return plane.add_run("d")
+from trainflow.testing.control_plane import ControlPlane, empty_task
 
 
 def three_in_a_row(plane: ControlPlane) -> int:
