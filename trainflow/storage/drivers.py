@@ -15,6 +15,8 @@ from trainflow.storage.store import Store
 #: the extra of this package that brings the driver of a protocol
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 LOCAL_PROTOCOLS = frozenset({"file", "local"})
+#: reached without a request
+PROTOCOLS_ON_THIS_MACHINE = LOCAL_PROTOCOLS | {"memory"}
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainflow.storage.drivers import LOCAL_PROTOCOLS, driver_of, load_driver, open_filesystem, protocol_of
+from trainflow.storage.drivers import PROTOCOLS_ON_THIS_MACHINE, driver_of, load_driver, open_filesystem, protocol_of
 from trainflow.storage.errors import Failures
 from trainflow.storage.reasons import RefusalReason, reason_of
 
@@ -23,7 +23,7 @@ _S3, _GCS, _AZURE = frozenset({"s3", "s3a"}), frozenset({"gs", "gcs"}), frozense
 
 def is_remote(url: str) -> bool:
     """Whether reaching a place takes a request."""
-    return protocol_of(url) not in LOCAL_PROTOCOLS | {"memory"}
+    return protocol_of(url) not in PROTOCOLS_ON_THIS_MACHINE
 
 
 def check_reachable(
