@@ -17,7 +17,5 @@ Invariants:
 A change breaks this when another module opens a file of samples or checkpoints, or when a store that cannot create
 exclusively is taken for one that can.
 
-A new kind of store that fsspec knows needs a line in `drivers.EXTRAS`, and, where it creates in one conditional
-request, one in `drivers.EXCLUSIVE_PROTOCOLS`. Any other implements `store.Store`, is opened in `urls`, and
-passes `trainflow.testing.store_contract`.
+A new kind of store: CONTRIBUTING.md goes through it; it passes `trainflow.testing.store_contract`.
 """
