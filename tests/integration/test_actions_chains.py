@@ -7,18 +7,31 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
+from tests.unit.checkpoints.refused_commits import refused
 from trainflow.actions.chains.fork import BranchRequest, fork, plan_fork
-from trainflow.actions.chains.promote import promote
-from trainflow.actions.chains.prune import plan_prune, plan_sweep, prune, sweep
+from trainflow.actions.chains.promote import plan_promote, promote
+from trainflow.actions.chains.prune import (
+    forget_dependent,
+    plan_forget_dependent,
+    plan_prune,
+    plan_sweep,
+    prune,
+    sweep,
+)
 from trainflow.actions.chains.regrid import plan_regrid
 from trainflow.actions.chains.repair import plan_repair
+from trainflow.actions.chains.resume import Decision, ResumeRequest, plan_resume, resume
 from trainflow.actions.chains.rewind import plan_rewind, rewind
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.errors import ChainMoved
+from trainflow.checkpoints.stages.dependents import Dependent
+from trainflow.checkpoints.stages.dependents_registry import add_dependent
+from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.command_line import CommandLine
@@ -65,6 +78,7 @@ PLANS: dict[str, Callable[[OpenedPipeline], object]] = {
     "prune": lambda file: plan_prune(file.chosen(), 1, now=NOW),
     "sweep": lambda file: plan_sweep(file, None, None, grace=timedelta(0), now=NOW),
     "regrid": lambda file: plan_regrid(file.one_chain(), now=NOW).outcome(None, dry_run=True),
+    "promote": lambda file: plan_promote(file, file.one_chain(), "2", "champion", now=NOW),
     "repair": lambda file: plan_repair(file.one_chain(), skipped=True, now=NOW),
 }
 
@@ -121,6 +135,49 @@ def test_promote_twice_says_it_was_so_already(flights: Flights) -> None:
 
     assert [(each.sequence, each.promoted) for each in found] == [(2, True), (2, False)]
     assert not flights.file.workspace.project.home.database.exists()
+
+
+def test_promote_does_what_its_plan_says(flights: Flights) -> None:
+    chain = flights.file.one_chain()
+    plan = plan_promote(flights.file, chain, "2", "champion", now=NOW)
+
+    done = promote(flights.file, chain, "2", "champion", who=ANN, now=NOW)
+
+    assert (plan, plan.promoted) == (msgspec.structs.replace(done, dry_run=True), True)
+    assert not plan_promote(flights.file, chain, "2", "champion", now=NOW).promoted
+
+
+@pytest.mark.parametrize("decision", ["accept", "skip", "rewind", "again"])
+def test_resume_does_what_its_plan_says(flights: Flights, decision: Decision) -> None:
+    with pytest.raises(ChainStopped):
+        commit(flights.writer.store, refused(flights.writer, "stop"), NOW)
+    asked = ResumeRequest(decision=decision, rewind=1 if decision == "rewind" else 0)
+    before = flights.snapshot()
+
+    plan = plan_resume(flights.file, asked, now=NOW)
+
+    assert flights.snapshot() == before
+    assert plan is not None
+    assert resume(flights.file, asked, who=ANN, now=NOW) == plan
+    assert flights.writer.ledger.state().stopped is None
+
+
+def test_resume_plan_refuses_what_resume_refuses(flights: Flights) -> None:
+    with pytest.raises(InputError, match="nothing to decide about"):
+        plan_resume(flights.file, ResumeRequest(), now=NOW)
+
+
+def test_forget_dependent_forgets_what_its_plan_says(flights: Flights) -> None:
+    chain, nights = flights.file.one_chain(), ChainKey("nights")
+    add_dependent(flights.writer.store, chain.key, Dependent(nights, "same_watermark"))
+    before = flights.snapshot()
+
+    plan = plan_forget_dependent(chain, str(nights))
+
+    assert (plan.chain, plan.held, flights.snapshot()) == (str(nights), 4, before)
+    assert forget_dependent(chain, str(nights)) == plan
+    with pytest.raises(InputError, match="does not follow"):
+        plan_forget_dependent(chain, str(nights))
 
 
 def test_branch_of_yaml_is_found_without_reading_file(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ class PoolDone(msgspec.Struct, frozen=True):
 
 
 class PoolDeleted(msgspec.Struct, frozen=True):
-    """A pool that is gone; `waiting`: so many tasks of runs that have not ended name it, and do not start any more."""
+    """A pool that is gone, or would be; `waiting`: so many tasks of runs that have not ended name it, and do not start
+    any more."""
 
     name: str
     waiting: int
@@ -47,6 +48,13 @@ def set_pool(
     created = workspace.database.write(put)
     workspace.wake_engine()
     return PoolDone(name, slots, created)
+
+
+def plan_delete_pool(workspace: Workspace, name: str) -> PoolDeleted:
+    """What `delete_pool` would come to. Raises InputError."""
+    with workspace.database.reading() as connection:
+        pool_queries.check_removable(connection, name)
+        return PoolDeleted(name, task_queries.count_in_pool(connection, name))
 
 
 def delete_pool(workspace: Workspace, name: str) -> PoolDeleted:

@@ -18,7 +18,7 @@ from trainflow.insight.runs.runs import RunSummary, run_summary
 from trainflow.metadata import run_creation, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.observability.redaction import check_no_secrets
-from trainflow.states import DagRunType, TriggeredBy
+from trainflow.states import EXECUTION_STATES, FINISHED, DagRunState, DagRunType, TriggeredBy
 from trainflow.workspace.names import check_tasks, dag_named, file_named, is_file, run_named
 from trainflow.workspace.workspace import Workspace
 
@@ -40,8 +40,17 @@ class TriggerDone(msgspec.Struct, frozen=True):
     waits_for: str | None
 
 
+class CancelPlan(msgspec.Struct, frozen=True):
+    """A run that would end as failed, as it is now: `failing` are tasks at work, which would be told to stop, `skipped`
+    those that would never run."""
+
+    run: RunSummary
+    failing: list[str]
+    skipped: list[str]
+
+
 class ClearedRun(msgspec.Struct, frozen=True):
-    """A run that runs again, and the tasks of it that do."""
+    """A run that runs again, or would, and the tasks of it that do."""
 
     dag_id: str
     run_id: str
@@ -97,6 +106,17 @@ def _why_not_at_once(workspace: Workspace, dag: Row[Any]) -> str | None:
     return None
 
 
+def plan_cancel(workspace: Workspace, dag: str, run: str, now: datetime) -> CancelPlan:
+    """What `cancel` would end. Raises DagNotFound, DagRunNotFound; LostTransition where it has ended."""
+    with workspace.database.reading() as connection:
+        row = run_named(connection, workspace.project, dag, run)
+        run_queries.check_unfinished(row)
+        states = task_queries.states_in_run(connection, row.id)
+    failing = [task_id for task_id, state in states.items() if state in EXECUTION_STATES]
+    skipped = [task_id for task_id, state in states.items() if state not in FINISHED and task_id not in failing]
+    return CancelPlan(run_summary(row, now), failing, skipped)
+
+
 def cancel(workspace: Workspace, dag: str, run: str, now: datetime, *, note: str) -> RunSummary:
     """End a queued or running run as failed. Raises DagNotFound, DagRunNotFound; LostTransition where it has ended."""
     mirrored = workspace.settings.tracking.enabled
@@ -111,42 +131,53 @@ def cancel(workspace: Workspace, dag: str, run: str, now: datetime, *, note: str
     return run_summary(row, now)
 
 
-def clear(
-    workspace: Workspace,
-    dag: str,
-    runs: Sequence[str],
-    now: datetime,
-    *,
-    tasks: Sequence[str] = (),
-    only: bool = False,
-    failed: bool = False,
-) -> list[ClearedRun]:
-    """Let runs run again, in the order of the chain: whole, or from `tasks` on (`only`: nothing downstream of them),
-    or what `failed`. Raises InputError when there is nothing to clear in one of them."""
+class ClearRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that are to run again: whole, or from `tasks` on (`only`: nothing downstream of them), or what `failed`."""
+
+    runs: Sequence[str]
+    tasks: Sequence[str] = ()
+    only: bool = False
+    failed: bool = False
+
+
+def plan_clear(workspace: Workspace, dag: str, asked: ClearRequest) -> list[ClearedRun]:
+    """What `clear` would let run again. Raises InputError when there is nothing to clear in one of the runs."""
+    with workspace.database.reading() as connection:
+        return [cleared for _, cleared in _to_clear(connection, workspace, dag, asked)]
+
+
+def clear(workspace: Workspace, dag: str, asked: ClearRequest, now: datetime) -> list[ClearedRun]:
+    """Let runs run again, in the order of the chain. Raises InputError where one has nothing to clear."""
 
     def work(connection: Connection) -> list[ClearedRun]:
-        rows = {row.number: row for row in (run_named(connection, workspace.project, dag, name) for name in runs)}
-        return [_clear(connection, row, now, tasks, only=only, failed=failed) for _, row in sorted(rows.items())]
+        chosen = _to_clear(connection, workspace, dag, asked)
+        for dag_run_id, run in chosen:
+            run_queries.clear(connection, dag_run_id, now, set(run.cleared))
+        return [run for _, run in chosen]
 
     cleared = workspace.database.write(work)
     workspace.wake_engine()
     return cleared
 
 
-def _clear(
-    connection: Connection, row: Row[Any], now: datetime, tasks: Sequence[str], *, only: bool, failed: bool
-) -> ClearedRun:
+def _to_clear(
+    connection: Connection, workspace: Workspace, dag: str, asked: ClearRequest
+) -> list[tuple[int, ClearedRun]]:
+    """The key of each run, and what of it runs again."""
+    rows = {row.number: row for row in (run_named(connection, workspace.project, dag, name) for name in asked.runs)}
+    return [(row.id, _chosen(connection, row, asked)) for _, row in sorted(rows.items())]
+
+
+def _chosen(connection: Connection, row: Row[Any], asked: ClearRequest) -> ClearedRun:
     document, _ = Versions().get(connection, row.version_id)
     states = task_queries.states_in_run(connection, row.id)
-    check_tasks(tasks, [task.task_id for task in document.tasks], f"run {row.run_id} of {row.dag_id}")
-    chosen = set(tasks) or set(states)
-    if failed:
+    check_tasks(asked.tasks, [task.task_id for task in document.tasks], f"run {row.run_id} of {row.dag_id}")
+    chosen = set(asked.tasks) or set(states)
+    if asked.failed:
         chosen &= {task_id for task_id, state in states.items() if state in ("failed", "upstream_failed")}
         if not chosen:
             raise InputError(f"run {row.run_id} of {row.dag_id}: no task has failed, nothing was cleared")
-    if not only:
+    if not asked.only:
         chosen = document.with_downstream(chosen)
-    run_queries.clear(connection, row.id, now, chosen)
-    after = run_queries.by_id(connection, row.id)
     order = [task.task_id for task in document.tasks if task.task_id in chosen and task.task_id in states]
-    return ClearedRun(row.dag_id, row.run_id, row.number, after.state, order)
+    return ClearedRun(row.dag_id, row.run_id, row.number, DagRunState.QUEUED, order)

@@ -55,10 +55,16 @@ def put(connection: Connection, name: str, slot_count: int, *, description: str,
 
 def remove(connection: Connection, name: str) -> None:
     """Delete a pool. Raises InputError for the default pool and for one that does not exist."""
+    check_removable(connection, name)
+    connection.execute(delete(POOL).where(POOL.c.name == name))
+
+
+def check_removable(connection: Connection, name: str) -> None:
+    """Raise InputError for the default pool and for one that does not exist."""
     if name == DEFAULT_POOL:
         raise InputError(f"{DEFAULT_POOL} cannot be deleted: tasks that name no pool use it")
-    if connection.execute(delete(POOL).where(POOL.c.name == name)).rowcount == 0:
-        known = [row.name for row in listing(connection)]
+    known = [row.name for row in listing(connection)]
+    if name not in known:
         raise InputError(f"no pool is called '{name}'{did_you_mean(name, known)}")
 
 

@@ -157,12 +157,17 @@ def cancel(
     `mirrored`: tell the mirror, if the run trains and the mirror was told of its beginning. Raises LostTransition for a
     run that has ended.
     """
-    if row.state in RUN_FINISHED:
-        raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
+    check_unfinished(row)
     if mirrored and row.state == DagRunState.RUNNING:
         document, _ = versions.get(connection, row.version_id)
         mirrored = document.chain is not None
     set_aside(connection, row, now, note=note, mirrored=mirrored)
+
+
+def check_unfinished(row: Row[Any]) -> None:
+    """Raise LostTransition for a run that has ended."""
+    if row.state in RUN_FINISHED:
+        raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
 
 
 def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, mirrored: bool) -> None:

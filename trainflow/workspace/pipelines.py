@@ -57,15 +57,15 @@ class PipelineChain(NamedTuple):
             )
         return ChainKey(*names)
 
-    def ledger(self, key: ChainKey | None = None) -> Ledger:
-        """Ledger of the chain, or that of another chain in the same store."""
+    def ledger(self, key: ChainKey | None = None, *, dry_run: bool = False) -> Ledger:
+        """Ledger of the chain, or that of another chain in the same store. `dry_run`: nothing is added to it."""
         from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.operators.storage_options import open_chain_store, store_url
 
         settings = self.workspace.settings
         url = store_url(self.document.store or None, settings)
         store = open_chain_store(url, given=self.access.store_options, settings=settings, root=self.root)
-        return Ledger(store, key or self.key)
+        return Ledger(store, key or self.key, dry_run=dry_run)
 
     def is_stored(self) -> bool:
         """Whether the store knows it: something was begun there at least."""

@@ -31,8 +31,8 @@ from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
 #: begun: a run was; at work: the runs there are will come to it; waits: for something else; next start: there is no
-#: engine now that could begin one
-What = Literal["begun", "at work", "waits", "next start"]
+#: engine now that could begin one; looks: whether it starts from it is found out when it is promoted
+What = Literal["begun", "at work", "waits", "next start", "looks"]
 
 
 class PromotedStage(msgspec.Struct, frozen=True):
@@ -100,14 +100,25 @@ def _is_triggered_anyway(
 
 
 class PromotionDone(msgspec.Struct, frozen=True):
-    """A checkpoint that has the alias now. `promoted`: false where it had it already. `dependents`: what becomes of the
-    stages that start from what is promoted."""
+    """A checkpoint that has the alias now, or would. `promoted`: false where it had it already. `dependents`: what
+    becomes of the stages that start from what is promoted."""
 
     sequence: int
     id: str
     alias: str
     promoted: bool
     dependents: list[PromotedStage]
+    dry_run: bool = False
+
+
+def plan_promote(file: OpenedPipeline, chain: PipelineChain, which: str, alias: str, *, now: datetime) -> PromotionDone:
+    """What `promote` would record; it raises what that does."""
+    check_alias(alias)
+    ledger = chain.ledger(dry_run=True)
+    checkpoint = checkpoint_named(ledger, which)
+    entry = record(ledger, checkpoint.id, alias, by=chain.by(Author()), now=now)
+    dependents = [PromotedStage(each.dag_id, "looks") for each in file.documents if follows(each, chain.key, alias)]
+    return PromotionDone(checkpoint.sequence, checkpoint.id, alias, entry is not None, dependents, dry_run=True)
 
 
 def promote(

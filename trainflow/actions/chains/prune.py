@@ -19,6 +19,7 @@ from trainflow.checkpoints.stages.dependents_registry import remove_dependent
 from trainflow.checkpoints.upkeep.garbage import Garbage, sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy
 from trainflow.errors import InputError
+from trainflow.insight.chains.checkpoints import DependentStage, dependents_of
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.under_way import living_attempts
 
@@ -87,16 +88,24 @@ def _of_chain(
     ]
 
 
-def forget_dependent(chain: PipelineChain, dependent: str) -> None:
-    """Keep no checkpoint any more for `follower`, a chain written as pipeline/stage/branch.
+def plan_forget_dependent(chain: PipelineChain, dependent: str) -> DependentStage:
+    """The stage that `forget_dependent` would forget, and how much is kept for it. Raises InputError where it does not
+    follow, StoreFailure, LedgerCorrupt."""
+    name = str(_named(dependent))
+    found = next((each for each in dependents_of(chain).dependents if each.chain == name), None)
+    if found is None:
+        raise InputError(f"{dependent} does not follow {chain.key}: 'trainflow checkpoints dependents' lists who does")
+    return found
 
-    Its next run lists it again. Raises InputError where it does not follow, StoreFailure.
+
+def forget_dependent(chain: PipelineChain, dependent: str) -> DependentStage:
+    """Keep no checkpoint any more for a stage, a chain written as pipeline/stage/branch.
+
+    Its next run lists it again. Raises InputError where it does not follow, StoreFailure, LedgerCorrupt.
     """
-    ledger = chain.ledger()
-    if not remove_dependent(ledger.store, ledger.chain, _named(dependent)):
-        raise InputError(
-            f"{dependent} does not follow {ledger.chain}: 'trainflow checkpoints dependents' lists who does"
-        )
+    found, ledger = plan_forget_dependent(chain, dependent), chain.ledger()
+    remove_dependent(ledger.store, ledger.chain, _named(dependent))
+    return found
 
 
 def _named(written: str) -> ChainKey:

@@ -33,7 +33,7 @@ class _StoppedBySamples(NamedTuple):
     head_id: str | None
 
 
-def leave_out(
+def _leave_out(
     file: OpenedPipeline,
     stage: str | None,
     branch: str | None,
@@ -41,7 +41,8 @@ def leave_out(
     asked: str,
     who: Author,
     now: datetime,
-    reason: str = "",
+    reason: str,
+    dry_run: bool,
 ) -> tuple[ChainKey, str] | None:
     """Step over what stops the one chain that is stopped: (the chain, what was decided). `asked`: --skip, or what else
     was asked for, and then it is refused with what to do instead; empty: nothing (None), then the next run looks at the
@@ -52,12 +53,14 @@ def leave_out(
     if asked != "--skip":
         raise InputError(_instead(stopped, asked))
     chain, stop = stopped.chain, stopped.stop
-    entry = step_over(chain.ledger(), stop, expected_head=stopped.head_id, by=chain.by(who), now=now, reason=reason)
+    ledger = chain.ledger(dry_run=dry_run)
+    entry = step_over(ledger, stop, expected_head=stopped.head_id, by=chain.by(who), now=now, reason=reason)
     stretch = f"{label(stop.start)} to {label(stop.end)}"
     if entry is None:
         return chain.key, f"{stretch} was left out before"
     sentence = f"{stretch} is left out: it is {stop.problem}"
-    _tell(stopped, entry, sentence, now)
+    if not dry_run:
+        _tell(stopped, entry, sentence, now)
     return chain.key, sentence
 
 
@@ -149,7 +152,7 @@ class ResumeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResumeDone(msgspec.Struct, frozen=True):
-    """What was decided about which chain, in a sentence."""
+    """What was decided about which chain, or would be, in a sentence."""
 
     chain: str
     decision: Decision
@@ -168,26 +171,40 @@ class _Decided(NamedTuple):
     sentence: str
 
 
+def plan_resume(file: OpenedPipeline, asked: ResumeRequest, *, now: datetime) -> ResumeDone | None:
+    """What `resume` would record; it raises what that does."""
+    return _resume(file, asked, Author(), now, "", dry_run=True)
+
+
 def resume(
     file: OpenedPipeline, asked: ResumeRequest, *, who: Author, now: datetime, reason: str = ""
 ) -> ResumeDone | None:
     """Record the decision about the chain of the file that is stopped; None: its samples stopped it, and the next run
     is to look at them again. Raises InputError, also where no chain is stopped; ChainMoved, StoreFailure."""
-    stopped = _stopped(file, asked.stage, asked.branch)
+    return _resume(file, asked, who, now, reason, dry_run=False)
+
+
+def _resume(
+    file: OpenedPipeline, asked: ResumeRequest, who: Author, now: datetime, reason: str, *, dry_run: bool
+) -> ResumeDone | None:
+    stopped = _stopped(file, asked.stage, asked.branch, dry_run=dry_run)
     if stopped is None:
-        left_out = leave_out(file, asked.stage, asked.branch, asked=asked.option, who=who, now=now, reason=reason)
+        left_out = _leave_out(
+            file, asked.stage, asked.branch, asked=asked.option, who=who, now=now, reason=reason, dry_run=dry_run
+        )
         return ResumeDone(str(left_out[0]), "skip", left_out[1]) if left_out is not None else None
     decided = _decide(stopped, asked, who, now, reason)
-    _pass_on(stopped, decided, who, now)
+    if not dry_run:
+        _pass_on(stopped, decided, who, now)
     return ResumeDone(str(stopped.chain.key), decided.decision, decided.sentence)
 
 
-def _stopped(file: OpenedPipeline, stage: str | None, branch: str | None) -> _StoppedByGate | None:
+def _stopped(file: OpenedPipeline, stage: str | None, branch: str | None, *, dry_run: bool) -> _StoppedByGate | None:
     """The stopped chain that is meant; None: none is stopped."""
     named = stage is not None or branch is not None
     found = []
     for chain in [file.one_chain(stage, branch)] if named else file.some_chains():
-        ledger = chain.ledger()
+        ledger = chain.ledger(dry_run=dry_run)
         stop = ledger.state().stopped
         if stop is not None:
             found.append(_StoppedByGate(chain, ledger, stop))

@@ -58,7 +58,8 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
             stop, state, Acceptance(list(stop.reasons), person, reason, stop.misnamed), now
         ),
     )
-    seal_verified(ledger.store, made)
+    if not ledger.dry_run:
+        seal_verified(ledger.store, made)
     return made
 
 

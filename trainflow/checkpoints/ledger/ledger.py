@@ -35,11 +35,15 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 class Ledger:
-    """One chain's ledger. Remembers what it has read: the next `state()` reads only what is new."""
+    """One chain's ledger. Remembers what it has read: the next `state()` reads only what is new.
 
-    def __init__(self, store: Store, chain: ChainKey) -> None:
+    `dry_run`: nothing is added, `append` returns what it would add, or raises what it would raise.
+    """
+
+    def __init__(self, store: Store, chain: ChainKey, *, dry_run: bool = False) -> None:
         self.store = store
         self.chain = chain
+        self.dry_run = dry_run
         self._known: ChainState | None = None
         self._snapshot_at = 0
         self._page_source = StorePages(store, chain)
@@ -196,6 +200,8 @@ class Ledger:
             if problem:
                 raise CheckpointError(f"chain {self.chain} in {self.store.url}: refused to write an entry: {problem}")
             data, entry = self._encode(made)
+            if self.dry_run:
+                return cast("Addition", entry)
             if self.store.created(self.chain.entry(entry.sequence), data):
                 self._follow(state, entry, data)
                 return cast("Addition", entry)  # of the same kind: it was only sealed

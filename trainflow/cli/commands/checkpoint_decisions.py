@@ -20,6 +20,7 @@ _BECOMES = {
     "begun": "starts from it now",
     "at work": "is at work, and starts from it with its next run",
     "waits": "waits for something else",
+    "looks": "would look whether it starts from it",
     "next start": "starts from it when an engine runs next: 'trainflow start'",
 }
 
@@ -28,6 +29,7 @@ def promote(
     pipeline: str = PIPELINE,
     which: str = typer.Argument(metavar="SEQUENCE|head|ID", help="The checkpoint's number, its id, or the head."),
     alias: str = typer.Option(..., "--alias", metavar="NAME", help="The alias, e.g. champion."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be promoted."),
     reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why, for the ledger."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -39,7 +41,7 @@ def promote(
     Stages that start from what is promoted get going, where an engine runs; else at the next start.
 
     JSON: {sequence, id, alias, promoted (false: it had the alias already), dependents: [{dag_id, what (begun | at work
-    | waits | next start), run_id (that was begun; else null)}]}.
+    | waits | next start; looks: of a dry run), run_id (that was begun; else null)}], dry_run}.
     """
     from trainflow.actions.chains import promote as action
     from trainflow.clock import SystemClock
@@ -47,12 +49,16 @@ def promote(
     with open_pipeline(pipeline) as file:
         chain = file.one_chain(stage, branch)
         now = SystemClock().now()
-        done = action.promote(file, chain, which, alias, who=person(), now=now, reason=reason)
+        if dry_run:
+            done = action.plan_promote(file, chain, which, alias, now=now)
+        else:
+            done = action.promote(file, chain, which, alias, who=person(), now=now, reason=reason)
     if as_json:
         print_json(done)
         return 0
     already = "" if done.promoted else " already"
-    typer.echo(f"{chain.key}: checkpoint {done.sequence} is promoted to {done.alias!r}{already}")
+    is_ = "would be" if dry_run and done.promoted else "is"
+    typer.echo(f"{chain.key}: checkpoint {done.sequence} {is_} promoted to {done.alias!r}{already}")
     for each in done.dependents:
         typer.echo(f"{each.dag_id} {_BECOMES[each.what]}")
     return 0

@@ -17,7 +17,7 @@ from trainflow.workspace.pipelines import open_pipeline
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint
-    from trainflow.insight.chains.checkpoints import CheckpointLine, Verification
+    from trainflow.insight.chains.checkpoints import CheckpointLine, DependentStage, Verification
     from trainflow.insight.chains.lineage import ComparedCheckpoints, LineagePartition
 
 checkpoints = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
@@ -226,6 +226,7 @@ def dependents(
     forget: str | None = typer.Option(
         None, "--forget", metavar="PIPELINE/STAGE/BRANCH", help="Keep nothing more for this one: it is no more."
     ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="With --forget: only say what is kept for it."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
@@ -241,13 +242,14 @@ def dependents(
     """
     import msgspec
 
-    from trainflow.actions.chains.prune import forget_dependent
+    from trainflow.actions.chains import prune as action
     from trainflow.insight.chains.checkpoints import dependents_of
 
     with open_pipeline(pipeline) as file:
         chain = file.one_chain(stage, branch)
         if forget is not None:
-            forget_dependent(chain, forget)
+            gone = (action.plan_forget_dependent if dry_run else action.forget_dependent)(chain, forget)
+            _say_forgotten(gone, dry_run=dry_run)
         found = dependents_of(chain)
     if as_json:
         print_json(found)
@@ -260,6 +262,11 @@ def dependents(
 
 _SHOWN = 20
 SIDE = "A branch (its head), a checkpoint's number or id, or BRANCH@NUMBER."
+
+
+def _say_forgotten(stage: DependentStage, *, dry_run: bool) -> None:
+    would, kept = ("would be", "are") if dry_run else ("is", "were")
+    typer.echo(f"{stage.chain} {would} forgotten: {counted(stage.held, 'checkpoint')} {kept} kept for it", err=True)
 
 
 def compare(

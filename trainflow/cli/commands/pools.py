@@ -64,13 +64,16 @@ def set_pool(
 
 
 @pools.command("delete")
-def delete_pool(name: str = typer.Argument(metavar="NAME", help="A pool.")) -> None:
+def delete_pool(
+    name: str = typer.Argument(metavar="NAME", help="A pool."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would wait for it."),
+) -> None:
     """Delete a pool. Tasks that name it are not started any more until it is there again."""
     from trainflow.actions import pools as actions
 
     with open_workspace() as workspace:
-        waiting = actions.delete_pool(workspace, name).waiting
-    typer.echo(f"deleted pool {name}")
+        waiting = (actions.plan_delete_pool if dry_run else actions.delete_pool)(workspace, name).waiting
+    typer.echo(f"{'would delete' if dry_run else 'deleted'} pool {name}")
     if waiting:
         name_it = f"{counted(waiting, 'task')} of runs that have not ended {agreeing(waiting, 'names', 'name')} it"
         typer.echo(f"{name_it}: none of them starts until it is there again", err=True)

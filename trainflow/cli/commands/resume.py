@@ -26,6 +26,7 @@ def resume(
         None, "--rewind", metavar="N", min=1, help="Go back N checkpoints and train forward again."
     ),
     reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why, for the ledger."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be decided."),
     no_start: bool = typer.Option(False, "--no-start", help="Only record the decision; the next start goes on."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -57,10 +58,16 @@ def resume(
         only_record=no_start,
     )
     with open_pipeline(pipeline, given) as file:
-        done = action.resume(file, asked, who=person(), now=SystemClock().now(), reason=reason)
+        now = SystemClock().now()
+        if dry_run:
+            done = action.plan_resume(file, asked, now=now)
+        else:
+            done = action.resume(file, asked, who=person(), now=now, reason=reason)
     if done is not None:
         typer.echo(f"{done.chain}: {done.sentence}")
-    if no_start:
+    if dry_run:
+        typer.echo("nothing was recorded, and nothing was started: without --dry-run it is")
+    if no_start or dry_run:
         return 0
     return train(file.path, given, detach=detach, plain=plain)
 

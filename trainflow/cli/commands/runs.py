@@ -12,7 +12,7 @@ from trainflow.cli.render.runs import RUN_COLUMNS, print_run, run_row
 from trainflow.workspace.names import workspace_for
 
 if TYPE_CHECKING:
-    from trainflow.actions.runs import ClearedRun
+    from trainflow.actions.runs import CancelPlan, ClearedRun
 
 runs = typer.Typer(name="runs", help="Runs: list, show, trigger, cancel, clear.", no_args_is_help=True)
 
@@ -109,6 +109,7 @@ def cancel_run(
     note: str = typer.Option(
         "cancelled from the command line", "--note", metavar="TEXT", help="Why, shown beside the run."
     ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be ended."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """End a queued or running run as failed.
@@ -119,17 +120,28 @@ def cancel_run(
     chain. A commit that is under way at this very moment may still succeed; the ledger says so then, and the next run
     goes on after it.
 
-    Exit code 1 when the run has ended already. JSON: the keys of `runs list`.
+    Exit code 1 when the run has ended already. JSON: the keys of `runs list`; with --dry-run of the run as it is.
     """
     from trainflow.actions import runs as actions
     from trainflow.clock import SystemClock
 
     with workspace_for(dag) as workspace:
-        done = actions.cancel(workspace, dag, run, SystemClock().now(), note=note)
+        now = SystemClock().now()
+        if dry_run:
+            plan = actions.plan_cancel(workspace, dag, run, now)
+        done = plan.run if dry_run else actions.cancel(workspace, dag, run, now, note=note)
     if as_json:
         print_json(done)
+    elif dry_run:
+        typer.echo(f"run {done.run_id} (#{done.number}) of {done.dag_id} would be cancelled{_ending(plan)}")
     else:
         typer.echo(f"cancelled run {done.run_id} (#{done.number}) of {done.dag_id}")
+
+
+def _ending(plan: CancelPlan) -> str:
+    ends = [("would fail", plan.failing), ("would be skipped", plan.skipped)]
+    said = [f"{', '.join(tasks)} {what}" for what, tasks in ends if tasks]
+    return f": {'; '.join(said)}" if said else ""
 
 
 @runs.command("clear")
@@ -139,6 +151,7 @@ def clear_run(
     task: list[str] = typer.Option([], "--task", metavar="TASK", help="Only this task and all that wait for it."),
     only: bool = typer.Option(False, "--only", help="With --task: nothing downstream of it."),
     failed: bool = typer.Option(False, "--failed", help="Only tasks that failed, and all that wait for them."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would run again."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Let runs run again, whole or from some tasks on.
@@ -167,14 +180,18 @@ def clear_run(
     from trainflow.clock import SystemClock
 
     with workspace_for(dag) as workspace:
-        cleared = actions.clear(workspace, dag, run, SystemClock().now(), tasks=task, only=only, failed=failed)
+        asked = actions.ClearRequest(runs=run, tasks=task, only=only, failed=failed)
+        if dry_run:
+            cleared = actions.plan_clear(workspace, dag, asked)
+        else:
+            cleared = actions.clear(workspace, dag, asked, SystemClock().now())
     if as_json:
         print_json(cleared)
     for one in [] if as_json else cleared:
-        say_cleared(one)
+        say_cleared(one, dry_run=dry_run)
 
 
-def say_cleared(run: ClearedRun) -> None:
-    """Say which tasks of a run run again."""
+def say_cleared(run: ClearedRun, *, dry_run: bool) -> None:
+    """Say which tasks of a run run again, or would."""
     what = ", ".join(run.cleared) or "no task had started"
-    typer.echo(f"cleared run {run.run_id} (#{run.number}) of {run.dag_id}: {what}")
+    typer.echo(f"{'would clear' if dry_run else 'cleared'} run {run.run_id} (#{run.number}) of {run.dag_id}: {what}")

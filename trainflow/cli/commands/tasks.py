@@ -94,6 +94,7 @@ def clear_task(
     run: str = RUN_ARGUMENT,
     task: str = TASK_ARGUMENT,
     only: bool = typer.Option(False, "--only", help="Nothing downstream of it."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would run again."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Let a task and all that wait for it run again.
@@ -106,11 +107,15 @@ def clear_task(
     from trainflow.clock import SystemClock
 
     with workspace_for(dag) as workspace:
-        (cleared,) = actions.clear(workspace, dag, [run], SystemClock().now(), tasks=[task], only=only)
+        asked = actions.ClearRequest(runs=[run], tasks=[task], only=only)
+        if dry_run:
+            (cleared,) = actions.plan_clear(workspace, dag, asked)
+        else:
+            (cleared,) = actions.clear(workspace, dag, asked, SystemClock().now())
     if as_json:
         print_json(cleared)
     else:
-        say_cleared(cleared)
+        say_cleared(cleared, dry_run=dry_run)
 
 
 @tasks.command("test")

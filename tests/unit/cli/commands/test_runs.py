@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect
 
 from trainflow.messages.execution_api import OutcomeState, Refused, TriggeredRun
 from trainflow.messages.workload import ExecuteTask
@@ -297,3 +298,48 @@ def test_runs_outside_project_is_wrong_input(cli, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     said = cli("runs", "list")
     assert (said.code, "trainflow init DIR" in said.err) == (2, True)
+
+
+class TestDryRun:
+    def test_cancel_says_what_would_end_and_changes_nothing(self, plane, cli, nudged):
+        run = plane.add_run("d", "first")
+        (workload,) = plane.tick()
+        plane.claim(workload)
+        before = rows_of_database(plane)
+        said = cli("runs", "cancel", "d", "first", "--dry-run")
+        assert said.out == "run first (#1) of d would be cancelled: a would fail; b, c would be skipped\n"
+        assert (rows_of_database(plane), nudged) == (before, [])
+        cli("runs", "cancel", "d", "first")
+        assert plane.states(run) == {"a": "failed", "b": "skipped", "c": "skipped"}
+
+    def test_cancel_of_ended_run_is_refused(self, plane, cli):
+        plane.add_run("d", "first")
+        play(plane)
+        said = cli("runs", "cancel", "d", "first", "--dry-run")
+        assert (said.code, "has ended (success): nothing was changed" in said.err) == (1, True)
+
+    @pytest.mark.parametrize(
+        "words", [("runs", "clear", "d", "first", "--task", "b"), ("tasks", "clear", "d", "first", "b")]
+    )
+    def test_clear_says_what_would_run_again_and_changes_nothing(self, plane, cli, nudged, words):
+        run = plane.add_run("d", "first")
+        play(plane)
+        before = rows_of_database(plane)
+        assert cli(*words, "--dry-run").out == "would clear run first (#1) of d: b, c\n"
+        assert (rows_of_database(plane), nudged) == (before, [])
+        assert cli(*words).out == "cleared run first (#1) of d: b, c\n"
+        assert plane.states(run) == {"a": "success", "b": None, "c": None}
+
+    def test_deleted_pool_is_said_and_stays(self, plane, cli):
+        cli("pools", "set", "gpu", "2")
+        before = rows_of_database(plane)
+        assert cli("pools", "delete", "gpu", "--dry-run").out == "would delete pool gpu\n"
+        assert rows_of_database(plane) == before
+        assert cli("pools", "delete", "cpu", "--dry-run").code == 2
+
+
+def rows_of_database(plane):
+    """Every row of every table."""
+    with plane.database.reading() as connection:
+        tables = inspect(connection).get_table_names()
+        return {name: sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {name}"))) for name in tables}
